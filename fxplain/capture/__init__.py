@@ -1,0 +1,17 @@
+"""Capture: from a module and its inputs to a functional ATen graph."""
+
+from fxplain.capture.cache import capture, clear_captures
+from fxplain.capture.captured import Capture, InputSlot, OutputLayout, StateSlot, module_path
+from fxplain.capture.inputs import ModelInputs, bind_inputs
+
+__all__ = [
+    "Capture",
+    "InputSlot",
+    "ModelInputs",
+    "OutputLayout",
+    "StateSlot",
+    "bind_inputs",
+    "capture",
+    "clear_captures",
+    "module_path",
+]

@@ -1,0 +1,177 @@
+"""The door to capturing: try the routes in turn, compare with the model, remember the result."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fxplain.capture.captured import Capture, OutputLayout
+from fxplain.capture.export import capture_by_export
+from fxplain.capture.inputs import ModelInputs
+from fxplain.capture.preserve import preserved
+from fxplain.capture.transformers_export import capture_by_transformers, is_transformers_model
+from fxplain.errors import CaptureError, FxplainError, InputError, NonFiniteError, TrainingModeError
+
+__all__ = ["capture", "clear_captures"]
+
+# Captured and original outputs may differ by rounding: fused and unfused kernels, other orders.
+_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
+
+_captures: weakref.WeakKeyDictionary[nn.Module, dict[Any, list[Capture]]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def capture(model: nn.Module, inputs: ModelInputs) -> Capture:
+    """The capture of `model` that holds for `inputs`, made on first need and kept as long as the model.
+
+    Raises
+    ------
+    TrainingModeError
+        When the model, or a part of it, is in training mode.
+    InputError
+        When the model itself fails on the inputs.
+    NonFiniteError
+        When the model's output holds NaN.
+    CaptureError
+        When every route to a graph failed.
+    """
+    if model.training:
+        raise TrainingModeError(
+            f"{type(model).__name__} is in training mode, where dropout makes every explanation a "
+            f"random one. Call model.eval() first."
+        )
+    known = _captures.setdefault(model, {})
+    key = (inputs.constants, inputs.names, _fingerprint(model))
+    for candidate in known.get(key, []):
+        if candidate.sizes(inputs.leaves) is not None:
+            return candidate
+    with preserved(model):
+        made = _make(model, inputs)
+    stale = [k for k in known if k[2] != key[2]]
+    for k in stale:
+        del known[k]
+    known.setdefault(key, []).append(made)
+    return made
+
+
+def clear_captures(model: nn.Module | None = None) -> None:
+    """Forget the captures of `model`, or all of them."""
+    if model is None:
+        _captures.clear()
+    else:
+        _captures.pop(model, None)
+
+
+def _fingerprint(model: nn.Module) -> int:
+    """Changes when a flag of the model changes (its attention implementation, a head's mask...)."""
+    plain = (bool, int, float, str, type(None))
+    facts: list[Any] = []
+    for name, module in model.named_modules():
+        flags = [(k, v) for k, v in vars(module).items() if isinstance(v, plain)]
+        facts.append((name, type(module), tuple(flags)))
+    config = getattr(model, "config", None)
+    facts.append(tuple((k, v) for k, v in getattr(config, "__dict__", {}).items() if isinstance(v, plain)))
+    return hash(tuple(facts))
+
+
+def _make(model: nn.Module, inputs: ModelInputs) -> Capture:
+    expected = _run_eagerly(model, inputs)
+    routes: list[tuple[str, Callable[[], Capture]]] = [
+        ("export", lambda: capture_by_export(model, inputs, dynamic=True)),
+        ("export with fixed shapes", lambda: capture_by_export(model, inputs, dynamic=False)),
+    ]
+    if is_transformers_model(model):
+        routes.append(("transformers exporter", lambda: capture_by_transformers(model, inputs)))
+    failures: list[str] = []
+    for name, route in routes:
+        try:
+            made = route()
+        except Exception as error:
+            failures.append(f"{name}: {_first_line(error)}")
+            last = error
+            continue
+        made.failures = tuple(failures)
+        _compare(model, made, inputs, expected)
+        return made
+    raise CaptureError(
+        f"{type(model).__name__} could not be captured as a graph for these inputs:\n"
+        + "\n".join(f"  - {failure}" for failure in failures)
+    ) from last
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"
+
+
+def _run_eagerly(model: nn.Module, inputs: ModelInputs) -> dict[str, Tensor]:
+    try:
+        with torch.no_grad():
+            output = model(*inputs.args, **inputs.kwargs)
+    except FxplainError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{type(model).__name__} itself fails on these inputs with {_first_line(error)}."
+            f"{_dtype_hint(model, inputs)}"
+        ) from error
+    layout, tensors = OutputLayout.of(output)
+    if not tensors:
+        raise InputError(f"{type(model).__name__} returned no tensor to explain: {type(output)}.")
+    named = dict(zip(layout.names, tensors, strict=True))
+    for name, tensor in named.items():
+        if tensor.is_floating_point() and tensor.isnan().any():
+            raise NonFiniteError(
+                f"the model's output{f' {name!r}' if name else ''} holds NaN for these inputs; "
+                f"there is nothing to explain. Check the inputs, the weights and the masks."
+            )
+    return named
+
+
+def _dtype_hint(model: nn.Module, inputs: ModelInputs) -> str:
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    shown = ", ".join(
+        f"{name}: {str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}"
+        for name, leaf in zip(inputs.names, inputs.leaves, strict=True)
+    )
+    of_model = f"; its parameters are {str(parameter.dtype).removeprefix('torch.')}" if (
+        parameter is not None
+    ) else ""
+    return f" It was given {shown}{of_model}."
+
+
+def _compare(
+    model: nn.Module, made: Capture, inputs: ModelInputs, expected: dict[str, Tensor]
+) -> None:
+    """Warn when the captured graph computes something else than the model does."""
+    with torch.no_grad():
+        outputs = made.graph_module(*made.bind(model, inputs))
+    for name, got in zip(made.output.names, outputs, strict=True):
+        want = expected.get(name)
+        if want is None or not want.is_floating_point() or want.shape != got.shape:
+            continue
+        scale = max(1.0, float(want.abs().max()))
+        difference = float((got.double() - want.double()).abs().max()) / scale
+        if difference > _TOLERANCE.get(want.dtype, 1e-4):
+            implementation = getattr(getattr(model, "config", None), "_attn_implementation", None)
+            which = f" with its {implementation!r} attention" if implementation else ""
+            made.warnings.append(
+                f"output {name!r} of the captured graph differs from the model's own{which} by "
+                f"{difference:.1e} of its largest value: the explanation is faithful to the "
+                f"captured computation ({_attention_forms(made)}), not to the model's own run"
+            )
+
+
+def _attention_forms(made: Capture) -> str:
+    targets = {str(node.target) for node in made.graph.nodes if node.op == "call_function"}
+    forms = []
+    if any("scaled_dot_product_attention" in target for target in targets):
+        forms.append("scaled_dot_product_attention")
+    if any("softmax" in target for target in targets):
+        forms.append("explicit softmax")
+    return " and ".join(forms) or "no softmax attention"

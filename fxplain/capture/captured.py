@@ -1,0 +1,180 @@
+"""The capture: one model's computation, for one kind of input, as a functional ATen graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sympy
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from fxplain.capture.inputs import ModelInputs
+
+__all__ = ["Capture", "InputSlot", "OutputLayout", "StateSlot", "module_path"]
+
+MODULE_PATH = "fxplain_module"  # key in fx.Node.meta
+
+
+def module_path(node: fx.Node) -> str:
+    """The dotted path of the module in which `node` was captured ('' for the model itself)."""
+    return str(node.meta.get(MODULE_PATH, ""))
+
+
+@dataclass(frozen=True)
+class StateSlot:
+    """A graph input that holds the model's own state.
+
+    `kind` is "parameter", "buffer" or "constant"; a constant's tensor is kept in `tensor`.
+    """
+
+    kind: str
+    path: str
+    tensor: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class InputSlot:
+    """A graph input that is one of the user's tensors, with the shape it was captured for.
+
+    An entry of `shape` is an int (fixed) or a sympy expression (free).
+    """
+
+    name: str
+    dtype: torch.dtype
+    device: torch.device
+    shape: tuple[int | sympy.Expr, ...]
+
+
+@dataclass(frozen=True)
+class OutputLayout:
+    """How the graph's flat outputs make up the model's output."""
+
+    spec: pytree.TreeSpec
+    constants: tuple[Any, ...]
+    is_tensor: tuple[bool, ...]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, output: Any) -> tuple[OutputLayout, list[Tensor]]:
+        """Flatten `output` into its layout and its tensors; caches and other objects are dropped."""
+        paths, spec = pytree.tree_flatten_with_path(output)
+        is_tensor = tuple(isinstance(x, Tensor) for _, x in paths)
+        plain = (int, float, str, bool, type(None))
+        constants = tuple(x if isinstance(x, plain) else None for _, x in paths)
+        names = tuple(
+            pytree.keystr(path).replace("['", ".").replace("']", "").lstrip(".")
+            for path, x in paths
+            if isinstance(x, Tensor)
+        )
+        return cls(spec, constants, is_tensor, names), [x for _, x in paths if isinstance(x, Tensor)]
+
+    def rebuild(self, tensors: Sequence[Tensor]) -> Any:
+        """The model's output with `tensors` as its tensor leaves."""
+        flat = iter(tensors)
+        leaves = [
+            next(flat) if tensor else constant
+            for tensor, constant in zip(self.is_tensor, self.constants, strict=True)
+        ]
+        return pytree.tree_unflatten(leaves, self.spec)
+
+
+@dataclass
+class Capture:
+    """A model's computation as a `torch.fx.GraphModule` of functional ATen calls.
+
+    The placeholders are the model's state, then the user's tensors; the outputs are the tensor
+    leaves of the model's output. Every call node carries its module path (`module_path`).
+
+    Attributes
+    ----------
+    graph_module
+        The graph. It holds no weights: they are passed in from the live model at each run.
+    route
+        "export", "export-static", "transformers" or "recorded".
+    failures
+        Why the routes that were tried before failed.
+    state, inputs
+        What each placeholder stands for.
+    output
+        The layout of the model's output.
+    guards
+        Conditions on the free sizes under which the capture holds.
+    lower_bounds
+        The smallest value of each free size.
+    only_for
+        The input values that the capture holds for; None when it holds for any.
+    warnings
+        What a user must know, for example outputs that differ from the model's own.
+    """
+
+    graph_module: fx.GraphModule
+    route: str
+    failures: tuple[str, ...]
+    state: dict[str, StateSlot]
+    inputs: dict[str, InputSlot]
+    output: OutputLayout
+    guards: tuple[sympy.Basic, ...] = ()
+    lower_bounds: dict[sympy.Symbol, int] = field(default_factory=dict)
+    only_for: tuple[Tensor, ...] | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def placeholders(self) -> list[fx.Node]:
+        return [node for node in self.graph.nodes if node.op == "placeholder"]
+
+    @property
+    def graph(self) -> fx.Graph:
+        return self.graph_module.graph
+
+    def sizes(self, leaves: Sequence[Tensor]) -> dict[sympy.Symbol, int] | None:
+        """The value of each free size for these tensors; None if the capture does not hold for them."""
+        if len(leaves) != len(self.inputs):
+            return None
+        if self.only_for is not None and not all(map(_identical, leaves, self.only_for)):
+            return None
+        values: dict[sympy.Symbol, int] = {}
+        later: list[tuple[sympy.Expr, int]] = []
+        for slot, leaf in zip(self.inputs.values(), leaves, strict=True):
+            if leaf.dtype != slot.dtype or leaf.device != slot.device:
+                return None
+            if leaf.dim() != len(slot.shape):
+                return None
+            for expected, size in zip(slot.shape, leaf.shape, strict=True):
+                if isinstance(expected, int):
+                    if expected != size:
+                        return None
+                elif isinstance(expected, sympy.Symbol):
+                    if values.setdefault(expected, size) != size:
+                        return None
+                else:
+                    later.append((expected, size))
+        known = {symbol: sympy.Integer(size) for symbol, size in values.items()}
+        if any(expr.xreplace(known) != size for expr, size in later):
+            return None
+        if any(values.get(s, low) < low for s, low in self.lower_bounds.items()):
+            return None
+        for guard in self.guards:
+            if guard.free_symbols <= known.keys() and guard.xreplace(known) == sympy.false:
+                return None
+        return values
+
+    def bind(self, model: nn.Module, inputs: ModelInputs) -> list[Tensor]:
+        """The values of all placeholders: the model's live state (detached), then the inputs."""
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        buffers = dict(model.named_buffers(remove_duplicate=False))
+        read: dict[str, Callable[[StateSlot], Any]] = {
+            "parameter": lambda slot: parameters[slot.path].detach(),
+            "buffer": lambda slot: buffers[slot.path].detach(),
+            "constant": lambda slot: slot.tensor,
+        }
+        values = {name: read[slot.kind](slot) for name, slot in self.state.items()}
+        leaves = zip(self.inputs, inputs.leaves, strict=True)
+        values.update((name, leaf.detach()) for name, leaf in leaves)
+        return [values[node.name] for node in self.placeholders]
+
+
+def _identical(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a, b)

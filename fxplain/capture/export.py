@@ -1,0 +1,181 @@
+"""Capture through `torch.export` (non-strict), for any module."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sympy
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
+
+from fxplain.capture.captured import Capture, InputSlot, OutputLayout, StateSlot
+from fxplain.capture.functional import (
+    attach_module_paths,
+    drop_assertions,
+    functional_program,
+    inline_regions,
+)
+from fxplain.capture.inputs import ModelInputs
+
+__all__ = ["capture_by_export", "capture_from_program"]
+
+
+class _Call(nn.Module):
+    """The model as a function from its tensor inputs to its tensor outputs.
+
+    Whatever else goes in (flags) or comes out (caches, classes that are no pytree) stays in Python,
+    so that export never sees it.
+    """
+
+    def __init__(
+        self, model: nn.Module, inputs: ModelInputs, note: Callable[[OutputLayout], None]
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.inputs = inputs
+        self.note = note  # a callback, since export undoes what forward assigns to attributes
+
+    def forward(self, *leaves: Tensor) -> tuple[Tensor, ...]:
+        args, kwargs = self.inputs.rebuild(leaves)
+        layout, tensors = OutputLayout.of(self.model(*args, **kwargs))
+        self.note(layout)
+        return tuple(tensors)
+
+
+def capture_by_export(model: nn.Module, inputs: ModelInputs, *, dynamic: bool) -> Capture:
+    """Export `model` for `inputs`; with `dynamic`, batch and sequence axes stay free where they can."""
+    layouts: list[OutputLayout] = []
+    call = _Call(model, inputs, layouts.append).train(model.training)
+    shapes = {"leaves": tuple(_free_axes(leaf, dynamic) for leaf in inputs.leaves)}
+    with quiet_export(), torch.no_grad():
+        program = torch.export.export(call, inputs.leaves, strict=False, dynamic_shapes=shapes)
+        route = "export" if dynamic else "export-static"
+        return capture_from_program(program, inputs, layouts[-1], route=route, prefix="model")
+
+
+def _free_axes(leaf: Tensor, dynamic: bool) -> dict[int, Any]:
+    """Axis 0 is the batch; axis 1 is a sequence in integer tensors and (batch, tokens, features).
+
+    Image axes stay fixed: making every axis free costs windowed vision models a minute or more.
+    """
+    sequence = not leaf.is_floating_point() or leaf.dim() == 3
+    free = {0, 1} if sequence else {0}
+    return {
+        axis: Dim.AUTO if dynamic and axis in free and leaf.shape[axis] > 1 else Dim.STATIC
+        for axis in range(leaf.dim())
+    }
+
+
+def capture_from_program(
+    program: ExportedProgram,
+    inputs: ModelInputs,
+    layout: OutputLayout,
+    *,
+    route: str,
+    prefix: str,
+) -> Capture:
+    """Make a capture of an exported program whose tensor inputs are `inputs.leaves`, in order."""
+    user_inputs = _user_inputs(program)
+    free = [s for node in user_inputs for s in node.meta["val"].shape if not isinstance(s, int)]
+    guards = _guards(free)
+    bounds = {
+        symbol: int(limits.lower)
+        for symbol, limits in program.range_constraints.items()
+        if isinstance(symbol, sympy.Symbol) and limits.lower.is_finite
+    }
+    slots = {
+        node.name: InputSlot(name, leaf.dtype, leaf.device, _shape(node))
+        for node, name, leaf in zip(user_inputs, inputs.names, inputs.leaves, strict=True)
+    }
+    program = functional_program(program)
+    module = program.graph_module
+    state = _state(program, prefix)
+    _drop_constant_placeholders(program)
+    _drop_mutation_outputs(program)
+    inline_regions(module)
+    drop_assertions(module)
+    attach_module_paths(module.graph, prefix)
+    return Capture(module, route, (), state, slots, layout, guards, bounds)
+
+
+def _user_inputs(program: ExportedProgram) -> list[fx.Node]:
+    names = [
+        spec.arg.name
+        for spec in program.graph_signature.input_specs
+        if spec.kind is InputKind.USER_INPUT and not isinstance(spec.arg, ConstantArgument)
+    ]
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    return [nodes[name] for name in names]
+
+
+def _shape(node: fx.Node) -> tuple[int | sympy.Expr, ...]:
+    return tuple(s if isinstance(s, int) else s.node.expr for s in node.meta["val"].shape)
+
+
+def _guards(free: Sequence[torch.SymInt]) -> tuple[sympy.Basic, ...]:
+    if not free:
+        return ()
+    environment = free[0].node.shape_env
+    return tuple({guard.expr: None for guard in environment.guards})
+
+
+def _state(program: ExportedProgram, prefix: str) -> dict[str, StateSlot]:
+    kinds = {InputKind.PARAMETER: "parameter", InputKind.BUFFER: "buffer"}
+    slots: dict[str, StateSlot] = {}
+    for spec in program.graph_signature.input_specs:
+        if spec.kind in kinds:
+            path = str(spec.target)
+            path = path.removeprefix(f"{prefix}.") if prefix else path
+            slots[spec.arg.name] = StateSlot(kinds[spec.kind], path)
+        elif spec.kind is InputKind.CONSTANT_TENSOR:
+            tensor = program.constants[str(spec.target)]
+            slots[spec.arg.name] = StateSlot("constant", str(spec.target), tensor)
+    return slots
+
+
+def _drop_constant_placeholders(program: ExportedProgram) -> None:
+    """Flags that export kept as unused placeholders."""
+    constant = {
+        spec.arg.name
+        for spec in program.graph_signature.input_specs
+        if isinstance(spec.arg, ConstantArgument)
+    }
+    for node in list(program.graph.nodes):
+        if node.op == "placeholder" and node.name in constant and not node.users:
+            program.graph_module.graph.erase_node(node)
+
+
+def _drop_mutation_outputs(program: ExportedProgram) -> None:
+    """Keep the user's outputs only: written-back buffers are not part of the explanation."""
+    specs = program.graph_signature.output_specs
+    output = next(n for n in program.graph_module.graph.nodes if n.op == "output")
+    values = output.args[0]
+    output.args = (
+        tuple(
+            v
+            for v, spec in zip(values, specs, strict=True)
+            if spec.kind is OutputKind.USER_OUTPUT and isinstance(v, fx.Node)
+        ),
+    )
+
+
+@contextmanager
+def quiet_export() -> Iterator[None]:
+    """Silence export's advice about shapes; what matters is reported by the capture itself."""
+    loggers = [logging.getLogger(name) for name in ("torch.export", "torch._export", "torch.fx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

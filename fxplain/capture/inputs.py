@@ -1,0 +1,165 @@
+"""Model inputs: bound to the forward signature, named, flattened to tensors, and checked."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from fxplain.errors import InputError
+
+__all__ = ["ModelInputs", "bind_inputs"]
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """The arguments of one call of a model, flattened.
+
+    Attributes
+    ----------
+    args, kwargs
+        What the model is called with.
+    names
+        One name per tensor leaf: the forward argument's name, with ``[i]`` or ``.key`` for nested ones.
+    leaves
+        The tensor leaves, in the order of `names`.
+    constants
+        A hashable summary of everything that is not a tensor (flags, None, the nesting).
+    batch_size
+        The size of the first axis that most tensors share.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    names: tuple[str, ...]
+    leaves: tuple[Tensor, ...]
+    constants: str
+    batch_size: int
+
+    def rebuild(self, leaves: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The same call with other tensors in the place of `leaves`."""
+        flat, spec = pytree.tree_flatten((self.args, self.kwargs))
+        replacements = iter(leaves)
+        flat = [next(replacements) if isinstance(x, Tensor) else x for x in flat]
+        args, kwargs = pytree.tree_unflatten(flat, spec)
+        return args, kwargs
+
+
+def bind_inputs(model: nn.Module, inputs: Mapping[str, Any] | Sequence[Any]) -> ModelInputs:
+    """Bind `inputs` to ``model.forward``.
+
+    Parameters
+    ----------
+    model
+        The module to be called.
+    inputs
+        A mapping from argument name to value (a processor's output as it is), or a sequence of
+        positional arguments, or a single tensor.
+
+    Raises
+    ------
+    InputError
+        When an argument is unknown or missing, no tensor is given, or a tensor is empty.
+    """
+    if isinstance(inputs, Tensor):
+        inputs = (inputs,)
+    if isinstance(inputs, Mapping):
+        args: tuple[Any, ...] = ()
+        kwargs = {str(k): _plain(v) for k, v in inputs.items()}
+    elif isinstance(inputs, Sequence) and not isinstance(inputs, (str, bytes)):
+        args, kwargs = tuple(_plain(v) for v in inputs), {}
+    else:
+        raise InputError(
+            f"inputs must be a mapping of argument names to tensors or a tuple of positional "
+            f"arguments, got {type(inputs).__name__}."
+        )
+    kwargs = _in_signature_order(model, kwargs)
+    names, leaves = _tensor_leaves(_named(model, args, kwargs))
+    if not leaves:
+        raise InputError(
+            f"inputs hold no tensor. {type(model).__name__}.forward takes: {_signature(model)}."
+        )
+    _check(model, names, leaves)
+    _, spec = pytree.tree_flatten((args, kwargs))
+    flat = pytree.tree_leaves((args, kwargs))
+    constants = repr((str(spec), [x for x in flat if not isinstance(x, Tensor)]))
+    return ModelInputs(args, kwargs, names, leaves, constants, _batch_size(leaves))
+
+
+def _plain(value: Any) -> Any:
+    """Turn mapping types that pytree does not know (a processor's output) into dicts."""
+    if isinstance(value, Mapping) and not isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+def _signature(model: nn.Module) -> str:
+    return ", ".join(inspect.signature(model.forward).parameters)
+
+
+def _in_signature_order(model: nn.Module, kwargs: dict[str, Any]) -> dict[str, Any]:
+    order = list(inspect.signature(model.forward).parameters)
+    return dict(sorted(kwargs.items(), key=lambda kv: order.index(kv[0]) if kv[0] in order else len(order)))
+
+
+def _named(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[tuple[str, Any]]:
+    """Pairs of argument name and value: the positional ones first, then `kwargs` in their order."""
+    signature = inspect.signature(model.forward)
+    parameters = signature.parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for name in kwargs:
+        if name not in parameters and not takes_any:
+            close = difflib.get_close_matches(name, parameters, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise InputError(
+                f"{type(model).__name__}.forward takes no argument {name!r}.{hint} "
+                f"It takes: {_signature(model)}."
+            )
+    try:
+        signature.bind(*args, **kwargs)
+        positional = signature.bind_partial(*args).arguments
+    except TypeError as error:
+        raise InputError(
+            f"inputs do not fit {type(model).__name__}.forward({_signature(model)}): {error}."
+        ) from error
+    return [*positional.items(), *kwargs.items()]
+
+
+def _tensor_leaves(named: list[tuple[str, Any]]) -> tuple[tuple[str, ...], tuple[Tensor, ...]]:
+    """Names and tensors in pytree order of the call, which is the order that `rebuild` uses."""
+    names: list[str] = []
+    leaves: list[Tensor] = []
+    for name, value in named:
+        for path, leaf in pytree.tree_flatten_with_path(value)[0]:
+            if isinstance(leaf, Tensor):
+                names.append(name + pytree.keystr(path).replace("['", ".").replace("']", ""))
+                leaves.append(leaf)
+    return tuple(names), tuple(leaves)
+
+
+def _batch_size(leaves: Sequence[Tensor]) -> int:
+    sizes = [leaf.shape[0] for leaf in leaves if leaf.dim()]
+    return max(sizes, key=sizes.count) if sizes else 1
+
+
+def _check(model: nn.Module, names: Sequence[str], leaves: Sequence[Tensor]) -> None:
+    parameter = next(model.parameters(), None)
+    for name, leaf in zip(names, leaves, strict=True):
+        if leaf.numel() == 0:
+            raise InputError(
+                f"input {name!r} is empty: its shape is {tuple(leaf.shape)}. "
+                f"Every axis, the batch first, needs at least one element."
+            )
+        if parameter is not None and leaf.device != parameter.device:
+            raise InputError(
+                f"input {name!r} is on {leaf.device}, the model on {parameter.device}. "
+                f"Move it: inputs[{name!r}].to({str(parameter.device)!r})."
+            )

@@ -1,0 +1,65 @@
+"""Capture through `transformers.exporters`, whose patches make more of its own models exportable."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from fxplain.capture.captured import Capture, OutputLayout, StateSlot
+from fxplain.capture.export import capture_from_program, quiet_export
+from fxplain.capture.inputs import ModelInputs
+from fxplain.errors import CaptureError
+
+__all__ = ["capture_by_transformers", "is_transformers_model"]
+
+
+def is_transformers_model(model: nn.Module) -> bool:
+    """Whether `model` comes from `transformers` (which is not imported to find out)."""
+    modeling = sys.modules.get("transformers.modeling_utils")
+    return modeling is not None and isinstance(model, modeling.PreTrainedModel)
+
+
+def capture_by_transformers(model: nn.Module, inputs: ModelInputs) -> Capture:
+    """Export with `transformers.exporters.exporter_dynamo.DynamoExporter`, shapes fixed.
+
+    The exporter may compute further inputs from the given ones (image grids, chunk lengths); these
+    become constants, and the capture then holds for the same input values only.
+    """
+    from transformers.exporters.exporter_dynamo import DynamoConfig, DynamoExporter
+
+    if inputs.args:
+        raise CaptureError("the transformers exporter takes keyword arguments only")
+    sample = dict(inputs.kwargs)
+    with quiet_export(), torch.no_grad():
+        program, _ = DynamoExporter().export_program(model, sample, DynamoConfig(dynamic=False))
+        given = {id(leaf): name for leaf, name in zip(inputs.leaves, inputs.names, strict=True)}
+        prepared = [leaf for leaf in pytree.tree_leaves(sample) if isinstance(leaf, Tensor)]
+        names = tuple(given.get(id(leaf), f"prepared_{i}") for i, leaf in enumerate(prepared))
+        every = ModelInputs((), sample, names, tuple(prepared), "", inputs.batch_size)
+        layout = _layout(program)
+        capture = capture_from_program(program, every, layout, route="transformers", prefix="")
+    extra = {k: s for k, s in capture.inputs.items() if s.name not in inputs.names}
+    if extra:
+        tensors = dict(zip(names, prepared, strict=True))
+        for placeholder, slot in extra.items():
+            capture.state[placeholder] = StateSlot("constant", slot.name, tensors[slot.name])
+            del capture.inputs[placeholder]
+        capture.only_for = tuple(leaf.detach().clone() for leaf in inputs.leaves)
+    return capture
+
+
+def _layout(program: torch.export.ExportedProgram) -> OutputLayout:
+    output = next(n for n in program.graph.nodes if n.op == "output")
+    specs = program.graph_signature.output_specs
+    values = [
+        node.meta["val"] if isinstance(node, torch.fx.Node) else node
+        for node, spec in zip(output.args[0], specs, strict=True)
+        if spec.kind.name == "USER_OUTPUT"
+    ]
+    out_spec = program.call_spec.out_spec
+    assert out_spec is not None
+    layout, _ = OutputLayout.of(pytree.tree_unflatten(values, out_spec))
+    return layout

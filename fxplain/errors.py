@@ -1,0 +1,64 @@
+"""One tree of exceptions for everything that fxplain raises on purpose."""
+
+from __future__ import annotations
+
+__all__ = [
+    "CaptureError",
+    "FxplainError",
+    "InputError",
+    "LoadError",
+    "MethodError",
+    "ModalityError",
+    "NoAttentionError",
+    "NoGradientError",
+    "NonFiniteError",
+    "TargetError",
+    "TrainingModeError",
+]
+
+
+class FxplainError(Exception):
+    """Base class of every error that fxplain raises on purpose."""
+
+
+class InputError(FxplainError, ValueError):
+    """The model inputs are missing, misnamed, empty, or of a wrong type, dtype or device."""
+
+
+class TargetError(FxplainError, ValueError):
+    """The target does not name one number of the model's output per sample."""
+
+
+class TrainingModeError(FxplainError, RuntimeError):
+    """The model is in training mode, in which dropout makes every explanation a random one."""
+
+
+class CaptureError(FxplainError, RuntimeError):
+    """No route could capture the model's computation as a graph."""
+
+
+class NoAttentionError(FxplainError, ValueError):
+    """The captured graph has no attention node on the way to the target."""
+
+
+class NoGradientError(FxplainError, RuntimeError):
+    """The explained output does not depend on any attention node through differentiable operations."""
+
+
+class NonFiniteError(FxplainError, ValueError):
+    """The model's output holds NaN or infinite values where it is explained."""
+
+
+class MethodError(FxplainError, ValueError):
+    """The explanation method is unknown or does not apply to this model."""
+
+
+class ModalityError(FxplainError, KeyError):
+    """A modality was asked for that the explanation does not have."""
+
+    def __str__(self) -> str:  # KeyError would print the message's repr
+        return str(self.args[0]) if self.args else ""
+
+
+class LoadError(FxplainError, ValueError):
+    """A model, processor or saved explanation could not be loaded."""

@@ -1,0 +1,26 @@
+"""Tokens: which token every element of every value belongs to."""
+
+from fxplain.tokens.analysis import TokenFlow, follow_tokens
+from fxplain.tokens.book import Birth, TokenBook
+from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, tokens_in, versions_in
+from fxplain.tokens.updates import AttentionSite, RejectedSoftmax, RouteSite, Update
+from fxplain.tokens.versions import IDENTITY, Versions
+
+__all__ = [
+    "IDENTITY",
+    "NO_TOKEN",
+    "AttentionSite",
+    "Birth",
+    "Level",
+    "RejectedSoftmax",
+    "RouteSite",
+    "Tag",
+    "Tags",
+    "TokenBook",
+    "TokenFlow",
+    "Update",
+    "Versions",
+    "follow_tokens",
+    "tokens_in",
+    "versions_in",
+]

@@ -1,0 +1,218 @@
+"""The token analysis: one walk over the captured graph that follows every token through it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from fxplain.capture import Capture, ModelInputs, module_path
+from fxplain.tokens.book import TokenBook
+from fxplain.tokens.joining import Joiner
+from fxplain.tokens.tag import Level, Tag, Tags
+from fxplain.tokens.updates import AttentionSite, RejectedSoftmax, Update
+from fxplain.tokens.values import Values
+from fxplain.tokens.versions import Versions
+
+__all__ = ["Analysis", "TokenFlow", "follow_tokens"]
+
+Tagged = Any
+"""Tags of a node: `Tags`, or a list of them for a node with several outputs."""
+
+
+@dataclass
+class TokenFlow:
+    """The result of the analysis.
+
+    Attributes
+    ----------
+    book, versions
+        The tokens and the versions that tags speak of.
+    updates
+        Attention sites and routes, in program order.
+    rejected
+        Softmaxes that are not attention.
+    outputs
+        The tags of each tensor of the model's output.
+    shapes
+        The shapes of these tensors.
+    warnings
+        Where the analysis was unsure, naming operation and module.
+    """
+
+    book: TokenBook
+    versions: Versions
+    updates: list[Update]
+    rejected: list[RejectedSoftmax]
+    outputs: list[Tags]
+    shapes: list[tuple[int, ...]]
+    warnings: list[str] = field(default_factory=list)
+
+
+def follow_tokens(capture: Capture, model: nn.Module, inputs: ModelInputs) -> TokenFlow:
+    """Follow every token of `inputs` through the captured graph.
+
+    Requires a functional graph. Does not change the graph and, unless an index depends on
+    activations (token pruning, routing), runs no layer of the model.
+    """
+    return Analysis(capture, model, inputs).run()
+
+
+class Analysis:
+    """The state of one walk. The operation table (`fxplain.tokens.op_table`) works on it."""
+
+    def __init__(self, capture: Capture, model: nn.Module, inputs: ModelInputs) -> None:
+        self.capture = capture
+        self.values = Values(capture, capture.bind(model, inputs), inputs.leaves)
+        self.book = TokenBook(inputs.batch_size)
+        self.versions = Versions()
+        self.joiner = Joiner(self.book, self.versions)
+        self.updates: list[Update] = []
+        self.warnings: dict[str, None] = {}
+        self.softmaxes: dict[fx.Node, str | None] = {}
+        self._tags: dict[fx.Node, Tagged] = {}
+        self._ranks = {slot.name: i for i, slot in enumerate(capture.inputs.values())}
+        self._origins: dict[fx.Node, frozenset[str]] = {}
+
+    def run(self) -> TokenFlow:
+        from fxplain.tokens.op_table import rule_for
+
+        output: fx.Node | None = None
+        for node in self.capture.graph.nodes:
+            self._note_origins(node)
+            if node.op == "call_function":
+                if not self._carries_tokens(node):
+                    continue
+                tags = rule_for(node)(self, node)
+                if tags:
+                    self._tags[node] = tags
+            elif node.op == "output":
+                output = node
+        assert output is not None
+        results = [n for n in output.args[0] if isinstance(n, fx.Node)]
+        return TokenFlow(
+            self.book,
+            self.versions,
+            self.updates,
+            self._rejected(),
+            [self.tags(node) for node in results],
+            [self.values.shape(node) for node in results],
+            list(self.warnings),
+        )
+
+    def _carries_tokens(self, node: fx.Node) -> bool:
+        """Integers and booleans carry no tags, so a mask never glues two streams together."""
+        value = node.meta.get("val")
+        if isinstance(value, Tensor):
+            return value.dtype.is_floating_point or value.dtype.is_complex
+        return isinstance(value, (tuple, list)) or value is None
+
+    # -- what the table asks for ------------------------------------------------------------------
+
+    def tags(self, argument: Any) -> Tags:
+        """The tags of an argument (none for numbers, integers, masks)."""
+        if not isinstance(argument, fx.Node):
+            return ()
+        if argument not in self._tags and argument.op in ("placeholder", "get_attr"):
+            self._tags[argument] = self._source(argument)
+        tags = self._tags.get(argument, ())
+        return tags if isinstance(tags, tuple) else ()
+
+    def tags_of_item(self, node: fx.Node, index: int) -> Tags:
+        """The tags of one output of a node with several."""
+        tags = self._tags.get(node, ())
+        return tags[index] if isinstance(tags, list) and index < len(tags) else ()
+
+    def shape(self, node: fx.Node) -> tuple[int, ...]:
+        return self.values.shape(node)
+
+    def value(self, argument: Any) -> Any:
+        """The concrete value of an argument (an index, a size, a mask)."""
+        return self.values.concrete(argument)
+
+    def is_parameter(self, node: Any) -> bool:
+        """Whether `node` is a weight, possibly transposed or cast."""
+        while isinstance(node, fx.Node):
+            if node.op == "placeholder":
+                slot = self.capture.state.get(node.name)
+                return slot is not None
+            if len(node.all_input_nodes) != 1:
+                return False
+            node = node.all_input_nodes[0]
+        return False
+
+    def origins(self, node: fx.Node) -> frozenset[str]:
+        """The graph inputs that `node` depends on."""
+        return self._origins.get(node, frozenset())
+
+    def first_origin(self, node: fx.Node) -> tuple[str, int] | None:
+        """The origin that comes first in the forward signature, with its rank."""
+        names = self.origins(node)
+        if not names:
+            return None
+        name = min(names, key=self._ranks.__getitem__)
+        return name, self._ranks[name]
+
+    def warn(self, message: str) -> None:
+        self.warnings[message] = None
+
+    # -- sources ----------------------------------------------------------------------------------
+
+    def _note_origins(self, node: fx.Node) -> None:
+        if node.op == "placeholder":
+            slot = self.capture.inputs.get(node.name)
+            self._origins[node] = frozenset({slot.name}) if slot else frozenset()
+        else:
+            self._origins[node] = frozenset().union(
+                *(self._origins.get(n, frozenset()) for n in node.all_input_nodes)
+            )
+
+    def _source(self, node: fx.Node) -> Tags:
+        slot = self.capture.inputs.get(node.name)
+        if slot is not None:
+            return self._raw_input(node, slot.name) if slot.dtype.is_floating_point else ()
+        state = self.capture.state.get(node.name)
+        if state is None or state.kind != "parameter":
+            return ()
+        shape = self.shape(node)
+        if not shape:
+            return ()
+        ids = self.book.add("parameter", state.path, shape[:-1], module=state.path, node=node,
+                            samples=None if self.book.batch_size == 1 else torch.tensor(-1))
+        return (Tag(ids.unsqueeze(-1), Level.PARAMETER),)
+
+    def _raw_input(self, node: fx.Node, name: str) -> Tags:
+        """Tokens in waiting: a position of the input becomes a token when weights first touch it."""
+        shape = self.shape(node)
+        channel = _channel_axis(shape)
+        lead = [1 if axis == channel else size for axis, size in enumerate(shape)]
+        ids = self.book.add("input", name, lead, rank=self._ranks[name], node=node)
+        return (Tag(ids, Level.RAW_INPUT),)
+
+    # -- softmaxes --------------------------------------------------------------------------------
+
+    def _rejected(self) -> list[RejectedSoftmax]:
+        used = {u.softmax for u in self.updates if isinstance(u, AttentionSite)}
+        return [
+            RejectedSoftmax(
+                node.name,
+                module_path(node),
+                reason or "its weights are never contracted against tokens",
+            )
+            for node, reason in self.softmaxes.items()
+            if node not in used
+        ]
+
+
+def _channel_axis(shape: tuple[int, ...]) -> int | None:
+    """The axis of a float input that holds features: (B, T, F), (B, C, H, W), (B, T, C, H, W)."""
+    if len(shape) == 3:
+        return 2
+    if len(shape) == 5:
+        return 2 if shape[2] <= 4 < shape[1] or shape[2] <= shape[1] else 1
+    return 1 if len(shape) == 4 else None
+
+

@@ -1,0 +1,172 @@
+"""The book of tokens: where each one was born, in which sample, and which ones are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+__all__ = ["Birth", "TokenBook"]
+
+
+@dataclass(frozen=True)
+class Birth:
+    """One event at which tokens came to be.
+
+    Attributes
+    ----------
+    index
+        Position in the book.
+    kind
+        "input" (a graph input's tokens), "parameter" (a learned one's) or "route" (made of others).
+    root
+        The graph input's name, the parameter's path, or for a route the name of its node.
+    rank
+        The place of the root among the forward arguments (parameters and routes come last).
+    module
+        Path of the module in which it happened.
+    node
+        The graph node.
+    first, shape
+        The tokens are ``first, first + 1, ...`` over this shape (batch first, then the grid).
+    """
+
+    index: int
+    kind: str
+    root: str
+    rank: int
+    module: str
+    node: fx.Node | None
+    first: int
+    shape: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+
+class TokenBook:
+    """Token ids, unique over the batch; union of those that turn out to be the same token."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.births: list[Birth] = []
+        self._parent = torch.empty(0, dtype=torch.int64)
+        self._sample = torch.empty(0, dtype=torch.int64)
+        self._birth = torch.empty(0, dtype=torch.int64)
+        self._merged = False
+        self._copies: dict[tuple[int, int, bool], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._parent)
+
+    def add(
+        self,
+        kind: str,
+        root: str,
+        shape: Sequence[int],
+        *,
+        rank: int = 1 << 20,
+        module: str = "",
+        node: fx.Node | None = None,
+        samples: Tensor | None = None,
+    ) -> Tensor:
+        """Give birth to tokens of the given shape and return their ids (of that shape).
+
+        `samples` (broadcastable to `shape`) names each token's sample. Without it the first axis is
+        the sample where its size is the batch size; a batch of one has sample 0 everywhere.
+        """
+        first, shape = len(self), tuple(shape)
+        birth = Birth(len(self.births), kind, root, rank, module, node, first, shape)
+        self.births.append(birth)
+        ids = torch.arange(first, first + birth.count).reshape(shape)
+        if samples is None:
+            samples = self._samples_by_axis(shape)
+        self._parent = torch.cat([self._parent, ids.flatten()])
+        self._sample = torch.cat([self._sample, samples.expand(shape).flatten()])
+        self._birth = torch.cat([self._birth, torch.full((birth.count,), birth.index)])
+        return ids
+
+    def _samples_by_axis(self, shape: tuple[int, ...]) -> Tensor:
+        if self.batch_size == 1:
+            return torch.zeros((), dtype=torch.int64)
+        if shape and shape[0] == self.batch_size:
+            return torch.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))
+        return torch.full((), -1)
+
+    def copy(self, tokens: Tensor, copies: int, *, over_samples: bool) -> Tensor:
+        """Separate tokens for each copy of parameter tokens, on a new last axis.
+
+        The same copy of the same token is the same token again, however often it is asked for.
+        """
+        birth_of = self._birth[tokens.clamp(min=0)]
+        result = torch.empty((*tokens.shape, copies), dtype=torch.int64)
+        for index in birth_of.unique().tolist():
+            birth = self.births[index]
+            key = (index, copies, over_samples)
+            if key not in self._copies:
+                samples = torch.arange(copies) if over_samples else None
+                parents = self._sample[birth.first : birth.first + birth.count].unsqueeze(1)
+                ids = self.add(
+                    birth.kind,
+                    birth.root,
+                    (birth.count, copies),
+                    rank=birth.rank,
+                    module=birth.module,
+                    node=birth.node,
+                    samples=parents if samples is None else samples,
+                )
+                self._copies[key] = int(ids[0, 0])
+            first = self._copies[key]
+            here = birth_of == index
+            offsets = (tokens[here] - birth.first).unsqueeze(-1) * copies + torch.arange(copies)
+            result[here] = first + offsets
+        result[tokens < 0] = -1
+        return result
+
+    # -- identity ---------------------------------------------------------------------------------
+
+    def find(self, tokens: Tensor) -> Tensor:
+        """The canonical id of each token (-1 stays -1)."""
+        if not self._merged:
+            return tokens
+        return torch.where(tokens < 0, tokens, self._parent[tokens.clamp(min=0)])
+
+    def unite(self, a: Tensor, b: Tensor) -> None:
+        """Declare the tokens `a` and `b` (same shape, canonical, one to one) the same.
+
+        The one whose root comes first in the forward signature lends its name.
+        """
+        different = (a != b) & (a >= 0) & (b >= 0)
+        a, b = a[different], b[different]
+        if not len(a):
+            return
+        ranks = torch.tensor([birth.rank for birth in self.births])
+        rank_a, rank_b = ranks[self._birth[a]], ranks[self._birth[b]]
+        a_leads = (rank_a < rank_b) | ((rank_a == rank_b) & (a < b))
+        leader, follower = torch.where(a_leads, a, b), torch.where(a_leads, b, a)
+        self._parent[follower] = leader
+        self._parent = self._parent[self._parent]
+        unknown = self._sample[leader] < 0
+        self._sample[leader[unknown]] = self._sample[follower[unknown]]
+        self._merged = True
+
+    # -- lookup -----------------------------------------------------------------------------------
+
+    def samples(self, tokens: Tensor) -> Tensor:
+        """The sample of each token (-1 where unknown)."""
+        return self._sample[tokens]
+
+    def set_samples(self, tokens: Tensor, samples: Tensor) -> None:
+        """Fill in samples that were not known at birth."""
+        unknown = self._sample[tokens] < 0
+        self._sample[tokens[unknown]] = samples[unknown]
+
+    def births_of(self, tokens: Tensor) -> Tensor:
+        """The birth index of each token."""
+        return self._birth[tokens]

@@ -1,0 +1,382 @@
+"""Contractions: over features a token stays itself, over tokens it attends (or is routed)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, fx
+
+from fxplain.capture import module_path
+from fxplain.tokens.analysis import Analysis, Tagged
+from fxplain.tokens.arguments import arguments
+from fxplain.tokens.mixing import absorbed, mix, slide
+from fxplain.tokens.tag import Level, Tag, Tags, broadcast_shape, tokens_in
+from fxplain.tokens.updates import AttentionSite
+
+__all__ = [
+    "added_product", "convolution", "einsum", "embedding", "fused_attention", "linear",
+    "product", "softmax", "transposed_convolution",
+]  # fmt: skip
+
+
+# -- births ---------------------------------------------------------------------------------------
+
+
+def embedding(a: Analysis, node: fx.Node) -> Tagged:
+    """A lookup: integers from a graph input give birth to tokens, constant ones pick parameters."""
+    weight, index = node.args[0], node.args[1]
+    assert isinstance(weight, fx.Node) and isinstance(index, fx.Node)
+    shape = a.shape(node)[:-1]
+    origin = a.first_origin(index)
+    if origin is not None:
+        ids = a.book.add("input", origin[0], shape, rank=origin[1], module=module_path(node), node=node)
+        return (Tag(ids.unsqueeze(-1)),)
+    table = a.tags(weight)
+    if not table:
+        return ()
+    rows = table[0].ids.squeeze(-1)[a.value(index).cpu()]
+    tag = Tag(rows.unsqueeze(-1), Level.PARAMETER)
+    if a.book.batch_size > 1 and shape and shape[0] == a.book.batch_size:
+        if bool((rows == rows[:1]).all()):  # the same row for every sample: one token for each
+            tag = a.joiner.copied(tag.with_ids(tag.ids[:1]), 0, shape[0])
+    return (tag,)
+
+
+# -- linear maps ----------------------------------------------------------------------------------
+
+
+def linear(a: Analysis, node: fx.Node) -> Tagged:
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    return _mapped(a, node, a.tags(source), a.shape(source), len(a.shape(source)) - 1)
+
+
+def _mapped(
+    a: Analysis, node: fx.Node, tags: Tags, shape: Sequence[int], axis: int
+) -> Tags:
+    """A linear map along `axis` by fixed weights."""
+    result = []
+    for tag in a.joiner.promoted(tags):
+        if tag.varies(axis):
+            groups = tag.ids.movedim(axis, -1)
+            lead = [n for i, n in enumerate(shape) if i != axis] if _is_raw(tag, tags) else None
+            mixed = mix(a, node, tag, groups, lead=lead)
+            tag = Tag(mixed.ids.unsqueeze(axis), mixed.level)
+        result.append(tag)
+    return tuple(result)
+
+
+def _is_raw(promoted: Tag, tags: Tags) -> bool:
+    return any(tag.level is Level.RAW_INPUT and tag.ids is promoted.ids for tag in tags)
+
+
+def convolution(a: Analysis, node: fx.Node) -> Tagged:
+    named = arguments(node)
+    source, weight = named["input"], named["weight"]
+    shape, kernel = a.shape(source), a.shape(weight)[2:]
+    count = len(kernel)
+    axes = list(range(len(shape) - count, len(shape)))
+    channel = len(shape) - count - 1
+
+    def per_axis(name: str, default: int) -> list[int]:
+        value = named.get(name, default)
+        sizes = [value] if isinstance(value, int) else list(value)
+        return sizes * count if len(sizes) == 1 else sizes
+
+    padding = _padding(named.get("padding", 0), kernel, per_axis)
+    shares = None
+    result = []
+    for tag in a.joiner.promoted(a.tags(source)):
+        if not tag.newborn and any(tag.varies(axis) for axis in axes):
+            shares = _kernel_shares(a, weight)
+        if tag.varies(channel):
+            mixed = mix(a, node, tag, tag.ids.movedim(channel, -1))
+            tag = Tag(mixed.ids.unsqueeze(channel), mixed.level)
+        result.append(
+            slide(a, node, tag, shape, axes, list(kernel), per_axis("stride", 1), padding,
+                  per_axis("dilation", 1), shares)
+        )  # fmt: skip
+    return tuple(result)
+
+
+def _padding(value: object, kernel: Sequence[int], per_axis: object) -> list[int]:
+    if value == "same":
+        return [k // 2 for k in kernel]
+    if value == "valid":
+        return [0] * len(kernel)
+    assert callable(per_axis)
+    return list(per_axis("padding", 0))
+
+
+def _kernel_shares(a: Analysis, weight: fx.Node) -> Tensor:
+    """How much each tap of a kernel weighs: the sum of its absolute weights over all channels."""
+    kernel: Tensor = a.value(weight).detach().cpu().double()
+    return kernel.abs().sum((0, 1)).flatten()
+
+
+def transposed_convolution(a: Analysis, node: fx.Node) -> Tagged:
+    """Upsampling: each new position is made of the old position above it."""
+    named = arguments(node)
+    source = named["input"]
+    shape, out = a.shape(source), a.shape(node)
+    count = len(a.shape(named["weight"])) - 2
+    result = []
+    for tag in a.joiner.promoted(a.tags(source)):
+        ids = tag.ids
+        for axis in range(len(shape) - count, len(shape)):
+            if tag.varies(axis):
+                nearest = torch.arange(out[axis]) * shape[axis] // out[axis]
+                ids = ids.index_select(axis, nearest)
+        result.append(tag.with_ids(ids))
+    return tuple(result)
+
+
+# -- products of two values -----------------------------------------------------------------------
+
+
+def product(a: Analysis, node: fx.Node) -> Tagged:
+    left, right = node.args[0], node.args[1]
+    assert isinstance(left, fx.Node) and isinstance(right, fx.Node)
+    return contract(a, node, left, right)
+
+
+def added_product(a: Analysis, node: fx.Node) -> Tagged:
+    """``addmm`` and ``baddbmm``: a bias or a mask, plus a product."""
+    bias, left, right = node.args[:3]
+    assert isinstance(left, fx.Node) and isinstance(right, fx.Node)
+    made = contract(a, node, left, right)
+    shape = a.shape(node)
+    if not isinstance(bias, fx.Node) or not a.tags(bias):
+        return made
+    return a.joiner.join([(a.tags(bias), a.shape(bias)), (made, shape)], shape)
+
+
+def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
+    """``left @ right``: the last axis of `left` against the second to last of `right`."""
+    left_shape, right_shape = a.shape(left), a.shape(right)
+    left_tags, right_tags = a.tags(left), a.tags(right)
+    if a.is_parameter(right):
+        return _mapped(a, node, left_tags, left_shape, len(left_shape) - 1)
+    if a.is_parameter(left):
+        return _mapped(a, node, right_tags, right_shape, max(len(right_shape) - 2, 0))
+    rank = max(len(left_shape), len(right_shape), 2)
+    left_tags = _to_rank(a.joiner.promoted(left_tags), left_shape, rank, as_column=False)
+    right_tags = _to_rank(a.joiner.promoted(right_tags), right_shape, rank, as_column=True)
+    made = _contracted(a, node, left, right, left_tags, right_tags, rank)
+    out_rank = len(a.shape(node))
+    if out_rank < rank:  # vectors: drop the axes that they were given
+        axes = [rank - 1] if len(right_shape) == 1 else []
+        axes += [rank - 2] if len(left_shape) == 1 else []
+        made = tuple(tag.with_ids(_squeezed(tag.ids, axes)) for tag in made)
+    return made
+
+
+def _squeezed(ids: Tensor, axes: Sequence[int]) -> Tensor:
+    return ids.reshape([n for i, n in enumerate(ids.shape) if i not in axes])
+
+
+def _to_rank(tags: Tags, shape: Sequence[int], rank: int, *, as_column: bool) -> Tags:
+    """The tags with matrix axes and leading batch axes added."""
+    result = []
+    for tag in tags:
+        ids = tag.ids
+        if len(shape) == 1:
+            ids = ids.unsqueeze(-1) if as_column else ids.unsqueeze(0)
+        ids = ids.reshape((1,) * (rank - ids.dim()) + tuple(ids.shape))
+        result.append(tag.with_ids(ids))
+    return tuple(result)
+
+
+def _contracted(
+    a: Analysis,
+    node: fx.Node,
+    left: fx.Node,
+    right: fx.Node,
+    left_tags: Tags,
+    right_tags: Tags,
+    rank: int,
+) -> Tags:
+    left_k = [t for t in left_tags if t.varies(rank - 1)]
+    right_k = [t for t in right_tags if t.varies(rank - 2)]
+    left_weights = _weights_of(left_tags)
+    right_weights = _weights_of(right_tags)
+    if left_weights and not right_weights and (left_k or right_k):
+        return _attend(a, node, left, right, left_tags, right_tags, left_weights, True)
+    if right_weights and not left_weights and (left_k or right_k):
+        turned_left = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in left_tags)
+        turned_right = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in right_tags)
+        made = _attend(a, node, right, left, turned_right, turned_left, right_weights, False)
+        return tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in made)
+    if not left_k and not right_k:
+        return _without_duplicates(a, (*left_tags, *right_tags))
+    return _mixed(a, node, left, right, left_tags, right_tags, rank)
+
+
+def _weights_of(tags: Tags) -> fx.Node | None:
+    """The softmax behind attention weights, if the value holds such."""
+    return next((tag.softmax for tag in tags if tag.softmax is not None), None)
+
+
+def _without_duplicates(a: Analysis, tags: Tags) -> Tags:
+    """Scores carry a query and a key tag; a row-wise product names the same token twice."""
+    result: list[Tag] = []
+    for tag in tags:
+        tokens = a.book.find(tag.tokens)
+        for i, other in enumerate(result):
+            same = other.ids.shape == tag.ids.shape and torch.equal(a.book.find(other.tokens), tokens)
+            if same:
+                result[i] = a.joiner.join([((other,), other.ids.shape), ((tag,), tag.ids.shape)],
+                                          other.ids.shape)[0]  # fmt: skip
+                break
+        else:
+            result.append(tag)
+    return tuple(result)
+
+
+def _mixed(
+    a: Analysis,
+    node: fx.Node,
+    left: fx.Node,
+    right: fx.Node,
+    left_tags: Tags,
+    right_tags: Tags,
+    rank: int,
+) -> Tags:
+    """Tokens contracted without attention weights: a route if the other side is known, else said so."""
+    for tags, axis, other in ((left_tags, rank - 1, right_tags), (right_tags, rank - 2, left_tags)):
+        if any(t.varies(axis) for t in tags) and not other:
+            result = []
+            for tag in tags:
+                mixed = mix(a, node, tag, tag.ids.movedim(axis, -1))
+                result.append(Tag(mixed.ids.unsqueeze(axis), mixed.level))
+            return tuple(result)
+    a.warn(
+        f"{node.target} in {module_path(node) or 'the model'} mixes tokens without attention: "
+        f"what it carries from token to token is not in the explanation"
+    )
+    rest = [t for t in left_tags if not t.varies(rank - 1)]
+    rest += [t for t in right_tags if not t.varies(rank - 2)]
+    return _without_duplicates(a, tuple(rest))
+
+
+def einsum(a: Analysis, node: fx.Node) -> Tagged:
+    """Two-operand einsum, seen as a batched matrix product."""
+    equation, operands = node.args[0], node.args[1]
+    assert isinstance(equation, str) and isinstance(operands, (list, tuple))
+    nodes = [n for n in operands if isinstance(n, fx.Node)]
+    a.warn(f"einsum {equation!r} in {module_path(node) or 'the model'} was left whole by the capture")
+    return a.tags(nodes[0])
+
+
+# -- attention ------------------------------------------------------------------------------------
+
+
+def softmax(a: Analysis, node: fx.Node) -> Tagged:
+    """Normalisation: along tokens it may make attention weights, along anything else it does not."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    tags = a.tags(source)
+    axis = int(arguments(node)["dim"]) % max(len(a.shape(source)), 1)
+    if not tags:
+        a.softmaxes[node] = "it normalises values that belong to no token"
+        return ()
+    if not any(tag.varies(axis) for tag in tags):
+        size = a.shape(node)[axis]
+        a.softmaxes[node] = f"it normalises over {size} features, classes or experts, not over tokens"
+        if size == 1:
+            a.softmaxes[node] = "it normalises over a single element"
+        return tags
+    a.softmaxes[node] = None
+    return tuple(replace(tag, softmax=node) for tag in tags)
+
+
+def fused_attention(a: Analysis, node: fx.Node) -> Tagged:
+    """``scaled_dot_product_attention``: queries (..., L, E), keys (..., S, E), values (..., S, Ev)."""
+    named = arguments(node)
+    query, key, value = named["query"], named["key"], named["value"]
+    q_shape, k_shape = a.shape(query), a.shape(key)
+    heads_axis = len(q_shape) - 3
+    lead = list(q_shape[:-2])
+    columns = _keys(a, key, value)
+    shape = (*lead, q_shape[-2], k_shape[-2])
+    a.softmaxes[node] = None
+    if columns is None:
+        a.softmaxes[node] = "neither its keys nor its values belong to tokens"
+        return ()
+    if heads_axis >= 0 and columns.shape[heads_axis] not in (1, lead[heads_axis]):
+        group = lead[heads_axis] // columns.shape[heads_axis]  # grouped queries
+        columns = columns.repeat_interleave(group, heads_axis)
+    rows = _rows(a, node, a.joiner.promoted(a.tags(query)), columns, tuple(shape))
+    index = len(a.updates)
+    a.updates.append(AttentionSite(
+        index, "fused", node, node, None, value, True, -1, tuple(shape), rows,
+        columns.transpose(-1, -2),
+    ))  # fmt: skip
+    return (Tag(absorbed(a, index, rows)),)
+
+
+def _keys(a: Analysis, key: fx.Node, value: fx.Node) -> Tensor | None:
+    """Packed entries (..., keys, 1) of the attended tokens: keys and values together name them."""
+    sides = []
+    for node in (value, key):
+        tags = a.joiner.promoted(a.tags(node))
+        if tags:
+            sides.append((tuple(_one_per_row(tag) for tag in tags), (*a.shape(node)[:-1], 1)))
+    if not sides:
+        return None
+    joined = a.joiner.join(sides, broadcast_shape(shape for _, shape in sides))
+    return joined[0].ids
+
+
+def _one_per_row(tag: Tag) -> Tag:
+    return tag.with_ids(tag.ids[..., :1])
+
+
+def _rows(
+    a: Analysis, node: fx.Node, tags: Tags, columns: Tensor, shape: tuple[int, ...]
+) -> Tensor:
+    """Packed entries (..., queries, 1); a query that belongs to no token is one that pools."""
+    if tags:
+        return tags[0].ids[..., :1]
+    tokens = a.book.find(tokens_in(columns)).amax(-2, keepdim=True)
+    lead = [1 if i == len(shape) - 3 else n for i, n in enumerate(shape[:-1])]
+    samples = a.book.samples(tokens.clamp(min=0)).squeeze(-1).expand(lead)
+    made = a.book.add("route", node.name, lead, module=module_path(node), node=node, samples=samples)
+    return made.unsqueeze(-1)
+
+
+def _attend(
+    a: Analysis,
+    node: fx.Node,
+    weights: fx.Node,
+    values: fx.Node,
+    weight_tags: Tags,
+    value_tags: Tags,
+    mark: fx.Node,
+    weights_on_left: bool,
+) -> Tags:
+    """``weights @ values`` in the frame (..., queries, keys) @ (..., keys, features)."""
+    rank = weight_tags[0].ids.dim()
+    own = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in weight_tags if t.varies(rank - 1))
+    rows = [t for t in weight_tags if not t.varies(rank - 1)]
+    over_tokens = [t for t in value_tags if t.varies(rank - 2)]
+    shape = list(a.shape(weights))
+    shape = [1] * (rank - len(shape)) + shape
+    if not weights_on_left:
+        shape[-1], shape[-2] = shape[-2], shape[-1]
+    sides = [(t,) for t in (*over_tokens, *own)]
+    joined = a.joiner.join(
+        [(side, side[0].ids.shape) for side in sides],
+        broadcast_shape(side[0].ids.shape for side in sides),
+    )
+    columns = joined[0].ids
+    row_ids = _rows(a, node, tuple(rows), columns, tuple(shape))
+    index = len(a.updates)
+    a.updates.append(AttentionSite(
+        index, "product", node, mark, weights, values, weights_on_left, -1, tuple(shape), row_ids,
+        columns.transpose(-1, -2),
+    ))  # fmt: skip
+    level = max((t.level for t in rows), default=Level.TOKEN)
+    return (Tag(absorbed(a, index, row_ids), level),)

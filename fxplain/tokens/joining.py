@@ -1,0 +1,142 @@
+"""Pointwise joins: which token the result belongs to when values are combined element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fxplain.tokens.book import TokenBook
+from fxplain.tokens.tag import Level, Tag, Tags, pack, tokens_in, versions_in
+from fxplain.tokens.versions import Versions
+
+__all__ = ["Joiner"]
+
+_LARGEST_COPY = 4_000_000  # entries; a parameter this large is a bias table, not a sequence
+
+
+class Joiner:
+    """Joins tags by the rules of DESIGN section 3, uniting tokens in the book where they are one."""
+
+    def __init__(self, book: TokenBook, versions: Versions) -> None:
+        self.book = book
+        self.versions = versions
+
+    def join(self, operands: Sequence[tuple[Tags, Sequence[int]]], shape: Sequence[int]) -> Tags:
+        """The tags of a pointwise result of `shape`, from each operand's tags and shape.
+
+        Only the operands of the highest level speak: a bias, a position embedding or a float mask
+        says nothing about a value that already has tokens.
+        """
+        tagged = [(tags, tuple(s)) for tags, s in operands if tags]
+        if not tagged:
+            return ()
+        top = max(tag.level for tags, _ in tagged for tag in tags)
+        strong = [(t, s) for t, s in tagged if max(tag.level for tag in t) == top]
+        joined: list[Tag] = []
+        for tags, own_shape in strong:
+            for tag in tags:
+                aligned = self._aligned(tag, own_shape, tuple(shape))
+                self._merge_into(joined, aligned)
+        return tuple(joined)
+
+    def _aligned(self, tag: Tag, own: tuple[int, ...], shape: tuple[int, ...]) -> Tag:
+        """The tag with the result's number of axes; parameter tokens are copied where broadcast."""
+        missing = len(shape) - len(own)
+        ids = tag.ids.reshape((1,) * missing + tuple(tag.ids.shape))
+        own = (1,) * missing + own
+        tag = tag.with_ids(ids)
+        if tag.level in (Level.PARAMETER, Level.PARAMETER_TOKEN):
+            for axis in reversed(range(len(shape) - 1)):
+                if own[axis] == 1 and shape[axis] > 1:
+                    tag = self.copied(tag, axis, shape[axis])
+        return tag
+
+    def copied(self, tag: Tag, axis: int, copies: int) -> Tag:
+        """Separate tokens for the copies of a parameter along `axis` (the batch, mask positions)."""
+        if len(tag.axes) > 2 or tag.ids.numel() * copies > _LARGEST_COPY:
+            return tag
+        over_samples = axis == 0 and copies == self.book.batch_size
+        tokens = self.book.find(tag.tokens)
+        made = self.book.copy(tokens.squeeze(axis), copies, over_samples=over_samples)
+        made = made.movedim(-1, axis)
+        return tag.with_ids(pack(made, versions_in(tag.ids).clamp(min=0)))
+
+    def _merge_into(self, joined: list[Tag], tag: Tag) -> None:
+        for i, other in enumerate(joined):
+            merged = self._same_tokens(other, tag)
+            if merged is not None:
+                joined[i] = merged
+                return
+        for i, other in enumerate(joined):
+            winner = self._winner(other, tag)
+            if winner is not None:
+                joined[i] = winner
+                return
+        joined.append(tag)
+
+    def _same_tokens(self, a: Tag, b: Tag) -> Tag | None:
+        """The union of two tags that name the same token wherever both name one."""
+        tokens_a, tokens_b = self.book.find(a.tokens), self.book.find(b.tokens)
+        if a.ids.shape != b.ids.shape:
+            tokens_a, tokens_b = torch.broadcast_tensors(tokens_a, tokens_b)
+        both = (tokens_a >= 0) & (tokens_b >= 0)
+        if not both.any() and (a.axes != b.axes):
+            return None
+        if not torch.equal(tokens_a[both], tokens_b[both]):
+            return None
+        return self._union(a, b, tokens_a, tokens_b)
+
+    def _union(self, a: Tag, b: Tag, tokens_a: Tensor, tokens_b: Tensor) -> Tag:
+        tokens = torch.where(tokens_a >= 0, tokens_a, tokens_b)
+        level, softmax = max(a.level, b.level), a.softmax or b.softmax
+        if a.version is not None and b.version is not None and a.version >= 0 and b.version >= 0:
+            only_a, only_b = (tokens_a < 0).any(), (tokens_b < 0).any()
+            if not only_a and not only_b or a.version == b.version:
+                ids = pack(tokens, self.versions.union(a.version, b.version))
+                return Tag(ids, level, softmax)
+        versions = self._union_entries(versions_in(a.ids), versions_in(b.ids), tokens.shape)
+        return Tag(pack(tokens, versions), level, softmax)
+
+    def _union_entries(self, a: Tensor, b: Tensor, shape: Sequence[int]) -> Tensor:
+        a, b = a.expand(shape), b.expand(shape)
+        result = torch.where(a < 0, b, a).clone()
+        for va in a.unique().tolist():
+            for vb in b.unique().tolist():
+                if va >= 0 and vb >= 0 and va != vb:
+                    result[(a == va) & (b == vb)] = self.versions.union(va, vb)
+        return result
+
+    def _winner(self, a: Tag, b: Tag) -> Tag | None:
+        """Of two tags that name different tokens, the one that stays; None where both do."""
+        if not (a.axes <= b.axes or b.axes <= a.axes):
+            return None  # they vary along different axes, as queries and keys of scores do
+        if a.level != b.level:
+            return a if a.level > b.level else b
+        tokens_a, tokens_b = torch.broadcast_tensors(
+            self.book.find(a.tokens), self.book.find(b.tokens)
+        )
+        both = (tokens_a >= 0) & (tokens_b >= 0)
+        distinct_a, distinct_b = tokens_a[both].unique(), tokens_b[both].unique()
+        pairs = torch.stack([tokens_a[both], tokens_b[both]]).unique(dim=1)
+        if pairs.shape[1] == len(distinct_a) == len(distinct_b):
+            if a.newborn or b.newborn:
+                self.book.unite(pairs[0], pairs[1])
+                return self._union(a, b, self.book.find(tokens_a), self.book.find(tokens_b))
+            return None
+        if len(distinct_a) != len(distinct_b):
+            return a if len(distinct_a) > len(distinct_b) else b
+        return None
+
+    def promoted(self, tags: Tags) -> Tags:
+        """The tags of a value that weights have touched: what waited to be a token is one now."""
+        levels = {Level.PARAMETER: Level.PARAMETER_TOKEN, Level.RAW_INPUT: Level.TOKEN}
+        return tuple(replace(tag, level=levels.get(tag.level, tag.level)) for tag in tags)
+
+
+def distinct_tokens(ids: Tensor) -> Tensor:
+    """The sorted token ids that occur in tag entries."""
+    tokens = tokens_in(ids).unique()
+    return tokens[tokens >= 0]

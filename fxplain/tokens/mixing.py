@@ -1,0 +1,147 @@
+"""Births and routes: what becomes of tokens that fixed weights mix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx
+
+from fxplain.capture import module_path
+from fxplain.tokens.analysis import Analysis
+from fxplain.tokens.tag import Level, Tag, pack, tokens_in
+from fxplain.tokens.updates import RouteSite
+
+__all__ = ["absorbed", "mix", "slide", "windows"]
+
+
+def mix(
+    a: Analysis,
+    node: fx.Node,
+    tag: Tag,
+    groups: Tensor,
+    *,
+    weights: Tensor | None = None,
+    lead: Sequence[int] | None = None,
+    keep: Tensor | None = None,
+) -> Tag:
+    """The tag of a value whose every element is made of a group of tokens.
+
+    Tokens that have absorbed nothing yet just become newer tokens; after attention the mixing is a
+    route, with the groups' shares as its weights.
+
+    Parameters
+    ----------
+    tag
+        The tag of the mixed value.
+    groups
+        Packed entries, (..., n): what each new element is made of, with the axes of the result
+        before the last (size 1 where constant).
+    weights
+        The parts' weights (broadcastable to `groups`); equal ones if None. They are made to sum to 1.
+    lead
+        For a birth, the shape of the new tokens, where it is larger than the groups' own.
+    keep
+        Packed entries of the result's tokens where the mixing keeps their identity (a convolution
+        that keeps the grid).
+    """
+    first = groups[..., :1]
+    if bool((a.book.find(tokens_in(groups)) == a.book.find(tokens_in(first))).all()):
+        return Tag(first.squeeze(-1), tag.level, tag.softmax)
+    if tag.newborn:
+        old = groups.amax(-1)
+        return _newer(a, node, tag, old if lead is None else old.expand(tuple(lead)))
+    return _route(a, node, tag, groups, weights, keep)
+
+
+def _newer(a: Analysis, node: fx.Node, tag: Tag, old: Tensor) -> Tag:
+    """Newer tokens in the place of `old` ones: same root, same sample."""
+    tokens = a.book.find(tokens_in(old))
+    known = tokens[tokens >= 0]
+    births = [a.book.births[i] for i in a.book.births_of(known).unique().tolist()]
+    root = min(births, key=lambda birth: (birth.rank, birth.index))
+    samples = torch.where(tokens >= 0, a.book.samples(tokens.clamp(min=0)), -1)
+    made = a.book.add(
+        root.kind, root.root, tokens.shape, rank=root.rank, module=module_path(node), node=node,
+        samples=samples,
+    )
+    level = Level.TOKEN if tag.level is Level.RAW_INPUT else tag.level
+    return Tag(made, level)
+
+
+def _route(
+    a: Analysis, node: fx.Node, tag: Tag, groups: Tensor, weights: Tensor | None, keep: Tensor | None
+) -> Tag:
+    index = len(a.updates)
+    shape = groups.shape[:-1]
+    if keep is None:
+        tokens = a.book.find(tokens_in(groups))
+        samples = torch.where(tokens >= 0, a.book.samples(tokens.clamp(min=0)), -1).amax(-1)
+        made = a.book.add("route", node.name, shape, module=module_path(node), node=node, samples=samples)
+    else:
+        made = a.book.find(tokens_in(keep)).expand(shape)
+    share = torch.ones(()) if weights is None else weights
+    share = share.to(torch.float64).expand(groups.shape) * (groups >= 0)
+    share = share / share.sum(-1, keepdim=True).clamp(min=1e-300)
+    new = made.unsqueeze(-1).expand(groups.shape)
+    real = (groups >= 0) & (new >= 0) & (share > 0)
+    a.updates.append(
+        RouteSite(index, node, _operation(node), new[real], groups[real], share[real])
+    )
+    return Tag(pack(made, a.versions.intern(frozenset({index}))), tag.level)
+
+
+def _operation(node: fx.Node) -> str:
+    return str(node.target).removeprefix("aten.").split(".")[0]
+
+
+def windows(
+    ids: Tensor, axes: Sequence[int], kernel: Sequence[int], stride: Sequence[int],
+    padding: Sequence[int], dilation: Sequence[int],
+) -> Tensor:
+    """The tag entries under each position of a sliding window, on a new last axis (-1 in the padding)."""
+    for axis, pad in zip(axes, padding, strict=True):
+        if pad:
+            shape = list(ids.shape)
+            shape[axis] = pad
+            edge = torch.full(shape, -1, dtype=ids.dtype)
+            ids = torch.cat([edge, ids, edge], axis)
+    count = 0
+    for axis, k, s, d in zip(axes, kernel, stride, dilation, strict=True):
+        ids = ids.unfold(axis, (k - 1) * d + 1, s)[..., ::d]
+        count += 1
+    return ids.flatten(-count) if count else ids.unsqueeze(-1)
+
+
+def slide(
+    a: Analysis,
+    node: fx.Node,
+    tag: Tag,
+    shape: Sequence[int],
+    axes: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    weights: Tensor | None = None,
+) -> Tag:
+    """A window that slides along `axes` of a grid: births before attention, a route after it."""
+    if not any(tag.varies(axis) for axis in axes):
+        return tag
+    if all(k == 1 for k in kernel) and all(s == 1 for s in stride):
+        return tag
+    out = a.shape(node)
+    grid = tag.full(shape, axes)
+    patches = windows(grid, axes, kernel, stride, padding, dilation)
+    for axis in axes:  # ceil_mode adds a partial window at the end
+        while patches.shape[axis] < out[axis]:
+            patches = torch.cat([patches, patches.narrow(axis, -1, 1)], axis)
+    same_grid = all(out[axis] == shape[axis] for axis in axes)
+    keep_tokens = grid if same_grid and all(s == 1 for s in stride) else None
+    return mix(a, node, tag, patches, weights=weights, keep=keep_tokens)
+
+
+def absorbed(a: Analysis, index: int, rows: Tensor) -> Tensor:
+    """The entries of an update's output: its rows' tokens, with that update absorbed."""
+    tokens = a.book.find(tokens_in(rows))
+    return pack(tokens, a.versions.intern(frozenset({index})))

@@ -1,0 +1,307 @@
+"""Movement: operations that only move elements are run on the tag itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fxplain.tokens.analysis import Analysis, Tagged
+from fxplain.tokens.arguments import arguments
+from fxplain.tokens.mixing import mix
+from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, broadcast_shape, compact
+
+__all__ = [
+    "along_axes", "concatenate", "expand", "gather", "index", "pad", "put", "repeat", "reshape",
+    "upsample", "view_like",
+]  # fmt: skip
+
+
+def _input(node: fx.Node) -> fx.Node:
+    source = node.args[0] if node.args else node.kwargs["self"]
+    assert isinstance(source, fx.Node)
+    return source
+
+
+def _rerun(a: Analysis, node: fx.Node) -> Callable[[Tensor], Any]:
+    """The node's own operation as a function of its first operand."""
+    rest = a.value(node.args[1:])
+    kwargs = a.value(node.kwargs)
+    target: Any = node.target
+    return lambda ids: target(ids, *rest, **kwargs)
+
+
+def view_like(a: Analysis, node: fx.Node) -> Tagged:
+    """Views: run on the expanded tag, which copies nothing."""
+    source = _input(node)
+    tags = a.tags(source)
+    if not tags:
+        return ()
+    shape, op = a.shape(source), _rerun(a, node)
+    results: list[list[Tag]] = []
+    many = False
+    for tag in tags:
+        moved = op(tag.ids.expand(shape))
+        many = not isinstance(moved, Tensor)
+        pieces = moved if many else [moved]
+        results.append([tag.with_ids(compact(piece)) for piece in pieces])
+    if many:
+        return [tuple(of_piece) for of_piece in zip(*results, strict=True)]
+    return tuple(pieces[0] for pieces in results)
+
+
+def reshape(a: Analysis, node: fx.Node) -> Tagged:
+    source = _input(node)
+    old, new = a.shape(source), a.shape(node)
+    return tuple(tag.reshaped(old, new) for tag in a.tags(source))
+
+
+def expand(a: Analysis, node: fx.Node) -> Tagged:
+    """Expanding repeats the same token, but makes separate ones of a parameter (one per sample)."""
+    source = _input(node)
+    tags = a.tags(source)
+    return a.joiner.join([(tags, a.shape(source))], a.shape(node)) if tags else ()
+
+
+def repeat(a: Analysis, node: fx.Node) -> Tagged:
+    source = _input(node)
+    tags = a.tags(source)
+    if not tags:
+        return ()
+    old, new = a.shape(source), a.shape(node)
+    missing = len(new) - len(old)
+    results = []
+    for tag in tags:
+        ids = tag.ids.reshape((1,) * missing + tuple(tag.ids.shape))
+        tag = tag.with_ids(ids)
+        for axis in reversed(range(len(new))):
+            before = old[axis - missing] if axis >= missing else 1
+            times = new[axis] // max(before, 1)
+            if times == 1:
+                continue
+            if before == 1 and axis < len(new) - 1 and _is_parameter(tag):
+                tag = a.joiner.copied(tag, axis, times)
+            elif tag.varies(axis):
+                tag = tag.with_ids(torch.cat([tag.ids] * times, axis))
+        results.append(tag)
+    return tuple(results)
+
+
+def _is_parameter(tag: Tag) -> bool:
+    return tag.level in (Level.PARAMETER, Level.PARAMETER_TOKEN)
+
+
+def along_axes(a: Analysis, node: fx.Node) -> Tagged:
+    """Operations that permute or pick along some axes; the others stay compact."""
+    source = _input(node)
+    tags = a.tags(source)
+    if not tags:
+        return ()
+    named, shape, op = arguments(node), a.shape(source), _rerun(a, node)
+    dims = a.value(named.get("dims", named.get("dim")))
+    axes = [dims] if isinstance(dims, int) else list(dims or range(len(shape)))
+    axes = [axis % len(shape) for axis in axes]
+    return tuple(_compact_run(tag, op, shape, axes) for tag in tags)
+
+
+def _compact_run(
+    tag: Tag, op: Callable[[Tensor], Tensor], shape: Sequence[int], axes: Sequence[int]
+) -> Tag:
+    """Run `op`, which acts along `axes` only; where the tag is constant along them, it stays so."""
+    if not any(tag.varies(axis) for axis in axes):
+        return tag
+    return tag.with_ids(compact(op(tag.full(shape, axes))))
+
+
+def pad(a: Analysis, node: fx.Node) -> Tagged:
+    """Padding belongs to no token, unless it repeats real elements (reflect, circular)."""
+    source = _input(node)
+    tags = a.tags(source)
+    if not tags:
+        return ()
+    named, shape = arguments(node), a.shape(source)
+    amounts = [int(n) for n in a.value(named["pad"])]
+    axes = [len(shape) - 1 - i // 2 for i, n in enumerate(amounts) if n]
+    mode = named.get("mode") or "constant"
+    result = []
+    for tag in tags:
+        if mode == "constant":
+            if set(axes) == {len(shape) - 1} and not tag.varies(len(shape) - 1):
+                result.append(tag)  # zero features appended to every token
+                continue
+            ids = torch.nn.functional.pad(tag.full(shape, axes), amounts, value=NO_TOKEN)
+        else:
+            wide = torch.nn.functional.pad(tag.ids.expand(shape).double(), amounts, mode=mode)
+            ids = wide.long()
+        result.append(tag.with_ids(compact(ids)))
+    return tuple(result)
+
+
+def concatenate(a: Analysis, node: fx.Node) -> Tagged:
+    """Sequences side by side. A parameter put beside tokens is a token itself (CLS, registers)."""
+    named = arguments(node)
+    parts = [p for p in named["tensors"] if isinstance(p, fx.Node)]
+    stacked = "stack" in str(node.target) and "hstack" not in str(node.target)
+    shapes = [a.shape(p) for p in parts]
+    kept = [(p, s) for p, s in zip(parts, shapes, strict=True) if not (len(s) == 1 and s[0] == 0)]
+    rank = len(a.shape(node))
+    axis = int(a.value(named.get("dim", 0))) % rank
+    operands = []
+    for part, shape in kept:
+        tags = a.tags(part)
+        if stacked:
+            shape = (*shape[:axis], 1, *shape[axis:])
+            tags = tuple(t.with_ids(t.ids.unsqueeze(axis)) for t in tags)
+        operands.append((tags, shape))
+    if not any(tags for tags, _ in operands):
+        return ()
+    count = max(len(tags) for tags, _ in operands)
+    return tuple(
+        _concatenated(a, [(t[i] if i < len(t) else None, s) for t, s in operands], axis)
+        for i in range(count)
+    )
+
+
+def _concatenated(
+    a: Analysis, parts: list[tuple[Tag | None, tuple[int, ...]]], axis: int
+) -> Tag:
+    tags = [tag for tag, _ in parts if tag is not None]
+    level = max(tag.level for tag in tags)
+    softmax = next((tag.softmax for tag in tags if tag.softmax), None)
+    if len({id(tag.ids) for tag in tags}) == 1 and len(tags) == len(parts) and not tags[0].varies(axis):
+        return Tag(tags[0].ids, level, softmax)
+    rank = len(parts[0][1])
+    others = broadcast_shape(
+        [1 if i == axis else size for i, size in enumerate(tag.ids.shape)] for tag in tags
+    )
+    if axis == rank - 1 and all(not tag.varies(axis) for tag in tags):
+        # features side by side: one token per row if all parts agree or the others are bare
+        same = a.joiner.join([((tag,), tag.ids.shape) for tag in tags], others)
+        if len(same) == 1 and len(tags) > 1 or len(tags) == 1:
+            return same[0]
+    pieces = []
+    for tag, shape in parts:
+        size = [shape[axis] if i == axis else n for i, n in enumerate(others)]
+        ids = tag.ids if tag is not None else torch.full((), NO_TOKEN)
+        pieces.append(ids.expand(size))
+    return Tag(compact(torch.cat(pieces, axis)), level, softmax)
+
+
+def gather(a: Analysis, node: fx.Node) -> Tagged:
+    source = _input(node)
+    tags = a.tags(source)
+    if not tags:
+        return ()
+    named, shape = arguments(node), a.shape(source)
+    axis = int(named["dim"]) % len(shape)
+    index: Tensor = compact(a.value(named["index"]).cpu())
+    result = []
+    for tag in tags:
+        if not tag.varies(axis):
+            result.append(tag.with_ids(tag.ids))
+            continue
+        others = broadcast_shape(
+            [1 if i == axis else n for i, n in enumerate(t.shape)] for t in (tag.ids, index)
+        )
+        wide = [shape[axis] if i == axis else n for i, n in enumerate(others)]
+        pick = [index.shape[axis] if i == axis else n for i, n in enumerate(others)]
+        result.append(tag.with_ids(torch.gather(tag.ids.expand(wide), axis, index.expand(pick))))
+    return tuple(result)
+
+
+def index(a: Analysis, node: fx.Node) -> Tagged:
+    """Advanced indexing: the index tensors' real values pick the tags."""
+    source = _input(node)
+    tags = a.tags(source)
+    if not tags:
+        return ()
+    shape = a.shape(source)
+    picks = [p.cpu() if isinstance(p, Tensor) else p for p in a.value(arguments(node)["indices"])]
+    axes: list[int] = []
+    position = 0
+    for pick in picks:
+        span = pick.dim() if isinstance(pick, Tensor) and pick.dtype is torch.bool else 1
+        if pick is not None:
+            axes += range(position, position + span)
+        position += span
+    op: Any = torch.ops.aten.index.Tensor
+    return tuple(tag.with_ids(compact(op(tag.full(shape, axes), picks))) for tag in tags)
+
+
+def put(a: Analysis, node: fx.Node) -> Tagged:
+    """Writing values into a tensor: run on the tags of both, moved as the values are."""
+    named = arguments(node)
+    source_name = next(k for k in ("src", "source", "values") if k in named)
+    base, written = named["input"], named[source_name]
+    base_tags = a.tags(base)
+    new_tags = a.tags(written)
+    if not base_tags and not new_tags:
+        return ()
+    shape = a.shape(base)
+    old = _single(base_tags, len(shape))
+    written_shape = a.shape(written) if isinstance(written, fx.Node) else ()
+    new = _single(new_tags, len(written_shape))
+    ids = _put(a, node, old.expand(shape).clone(), new.expand(written_shape), source_name)
+    level = max(t.level for t in (*base_tags, *new_tags))
+    return (Tag(_recompact(ids), level),)
+
+
+def _single(tags: Tags, rank: int) -> Tensor:
+    return tags[0].ids if tags else torch.full((1,) * rank, NO_TOKEN)
+
+
+def _put(a: Analysis, node: fx.Node, old: Tensor, new: Tensor, source: str) -> Tensor:
+    named = {k: v for k, v in arguments(node).items() if k not in ("input", source)}
+    concrete = {k: _on_cpu(a.value(v)) for k, v in named.items()}
+    operation = str(node.target).removeprefix("aten.").split(".")[0]
+    if operation in ("scatter_add", "scatter_reduce"):
+        return torch.scatter(old, concrete["dim"], concrete["index"], new)
+    if operation == "index_add":
+        return torch.index_copy(old, concrete["dim"], concrete["index"], new)
+    if operation == "index_put":
+        return torch.index_put(old, [i for i in concrete["indices"]], new, accumulate=False)
+    target: Any = node.target
+    concrete.pop("unsafe", None)
+    return target(old, **{source: new}, **concrete)
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.cpu()
+    if isinstance(value, (list, tuple)):
+        return [_on_cpu(v) for v in value]
+    return value
+
+
+def _recompact(ids: Tensor) -> Tensor:
+    """Narrow every axis along which a written tag turns out constant."""
+    for axis in range(ids.dim()):
+        if ids.shape[axis] > 1 and bool((ids == ids.narrow(axis, 0, 1)).all()):
+            ids = ids.narrow(axis, 0, 1)
+    return ids
+
+
+def upsample(a: Analysis, node: fx.Node) -> Tagged:
+    """Resampling a grid: each new position is made of the nearest old one.
+
+    Positions of tokens that have absorbed nothing (resized position embeddings, feature maps of a
+    backbone) become newer tokens.
+    """
+    source = _input(node)
+    tags = a.tags(source)
+    old, new = a.shape(source), a.shape(node)
+    result = []
+    for tag in tags:
+        ids = tag.ids
+        for axis in range(2, len(old)):
+            if tag.varies(axis):
+                nearest = torch.arange(new[axis]) * old[axis] // new[axis]
+                ids = ids.index_select(axis, nearest)
+        if tag.newborn and ids.numel() > tag.ids.numel():
+            groups = torch.stack([ids, ids.roll(1, -1)], -1)
+            result.append(mix(a, node, tag, groups))
+        else:
+            result.append(tag.with_ids(ids))
+    return tuple(result)

@@ -1,0 +1,268 @@
+"""Rules of the table that are neither movement nor contraction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fxplain.capture import module_path
+from fxplain.tokens.analysis import Analysis, Tagged
+from fxplain.tokens.arguments import arguments
+from fxplain.tokens.mixing import absorbed, mix, slide
+from fxplain.tokens.tag import Tag, Tags, pack
+from fxplain.tokens.updates import AttentionSite
+
+__all__ = [
+    "adaptive_pool", "glu", "item", "keep", "keep_first", "no_tokens", "pointwise", "pool",
+    "reduce", "top", "unknown",
+]  # fmt: skip
+
+
+def no_tokens(_a: Analysis, _node: fx.Node) -> Tagged:
+    """Fresh tensors (zeros, ranges, noise) belong to no token."""
+    return ()
+
+
+def keep(a: Analysis, node: fx.Node) -> Tagged:
+    """The value keeps its tokens: casts, dropout, normalisation over features."""
+    source = node.all_input_nodes[0]
+    tags = a.tags(source)
+    if tags and a.shape(source) != a.shape(node):  # view_as_real and the like
+        return tuple(tag.reshaped(tag.ids.shape, tag.ids.shape) for tag in tags)
+    return tags
+
+
+def keep_first(a: Analysis, node: fx.Node) -> Tagged:
+    """As `keep`, for operations that return statistics beside the value."""
+    return [a.tags(node.args[0]), (), ()]
+
+
+def item(a: Analysis, node: fx.Node) -> Tagged:
+    source, index = node.args[0], node.args[1]
+    assert isinstance(source, fx.Node) and isinstance(index, int)
+    return a.tags_of_item(source, index)
+
+
+def glu(a: Analysis, node: fx.Node) -> Tagged:
+    return a.tags(node.args[0])
+
+
+def pointwise(a: Analysis, node: fx.Node) -> Tagged:
+    """Join the operands' tags."""
+    operands = [(a.tags(n), a.shape(n)) for n in node.all_input_nodes if _is_tensor(n) and a.tags(n)]
+    if not operands:
+        return ()
+    joined = a.joiner.join(operands, a.shape(node))
+    return _started_bare(a, node, joined) if operation_is(node, "add") else joined
+
+
+def operation_is(node: fx.Node, name: str) -> bool:
+    return str(node.target).startswith(f"aten.{name}.")
+
+
+def _started_bare(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
+    """Attention added to a residual stream that carries no token yet, as DETR's zero queries do.
+
+    The stream is the tokens' own from its start, so the sum has the mark of identity.
+    """
+    shape = a.shape(node)
+    bare = [
+        n for n in node.all_input_nodes
+        if _is_tensor(n) and not a.tags(n) and not a.is_parameter(n) and a.shape(n) == shape
+    ]  # fmt: skip
+    if not bare:
+        return tags
+    return tuple(
+        tag.with_ids(pack(tag.tokens, a.versions.union(tag.version, 0)))
+        if tag.version is not None and tag.version > 0 and tag.softmax is None
+        else tag
+        for tag in tags
+    )
+
+
+def _is_tensor(node: fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), Tensor)
+
+
+# -- reductions -----------------------------------------------------------------------------------
+
+
+def reduce(a: Analysis, node: fx.Node) -> Tagged:
+    """Sums, means and maxima: over features nothing changes, over tokens it is a route.
+
+    A sum over tokens of values times softmax weights is an attention node.
+    """
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    tags = a.tags(source)
+    if not tags:
+        return ()
+    named, shape = arguments(node), a.shape(source)
+    dims = named.get("dim")
+    dims = list(range(len(shape))) if dims is None or dims == [] else dims
+    axes = sorted({d % len(shape) for d in ([dims] if isinstance(dims, int) else dims)})
+    keepdim = bool(named.get("keepdim"))
+    attention = _weighted_sum(a, node, source, tags, axes)
+    if attention is not None:
+        return (attention if keepdim else _dropped(attention, axes),)
+    result = tuple(_reduced(a, node, tag, shape, axes, keepdim) for tag in tags)
+    value = node.meta.get("val")
+    return [result, result] if isinstance(value, (tuple, list)) else result
+
+
+def _dropped(tag: Tag, axes: Sequence[int]) -> Tag:
+    kept = [size for axis, size in enumerate(tag.ids.shape) if axis not in axes]
+    return tag.with_ids(tag.ids.reshape(kept))
+
+
+def _reduced(
+    a: Analysis, node: fx.Node, tag: Tag, shape: Sequence[int], axes: Sequence[int], keepdim: bool
+) -> Tag:
+    if any(tag.varies(axis) for axis in axes):
+        over = [axis for axis in axes if tag.varies(axis)]
+        ids = tag.ids.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
+        mixed = mix(a, node, tag, ids)
+        kept = [1 if axis in axes else size for axis, size in enumerate(tag.ids.shape)]
+        tag = Tag(mixed.ids.reshape(kept), mixed.level)
+    return tag if keepdim else _dropped(tag, axes)
+
+
+def _weighted_sum(
+    a: Analysis, node: fx.Node, source: fx.Node, tags: Tags, axes: Sequence[int]
+) -> Tag | None:
+    """An attention written as ``(weights * values).sum(tokens)``."""
+    if "sum" not in str(node.target) or len(axes) != 1 or "mul" not in str(source.target):
+        return None
+    axis = axes[0]
+    marked = [tag for tag in tags if tag.softmax is not None and tag.varies(axis)]
+    operands = [n for n in source.args if isinstance(n, fx.Node)]
+    weights = [n for n in operands if any(t.softmax for t in a.tags(n))]
+    if not marked or len(operands) != 2 or len(weights) != 1:
+        return None
+    values = operands[0] if operands[1] is weights[0] else operands[1]
+    columns = marked[0].ids.movedim(axis, -1).unsqueeze(-2)
+    lead = [n for n in tags if n is not marked[0]]
+    rows = lead[0].ids.movedim(axis, -1).unsqueeze(-2)[..., :1] if lead else None
+    shape = list(a.shape(source))
+    size = shape.pop(axis)
+    if rows is None:
+        samples = a.book.samples(a.book.find(marked[0].tokens).amax(axis).clamp(min=0))
+        made = a.book.add("route", node.name, samples.shape, module=module_path(node), node=node,
+                          samples=samples)
+        rows = made.unsqueeze(-1).unsqueeze(-1)
+    softmax = marked[0].softmax
+    assert softmax is not None
+    index = len(a.updates)
+    a.updates.append(AttentionSite(
+        index, "weighted_sum", node, softmax, weights[0], values, True, axis,
+        (*shape, 1, size), rows, columns,
+    ))  # fmt: skip
+    out = absorbed(a, index, rows)
+    return Tag(out.squeeze(-1).squeeze(-1).unsqueeze(axis))
+
+
+def top(a: Analysis, node: fx.Node) -> Tagged:
+    """Values picked by rank: the picked positions are read from the run."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    tags = a.tags(source)
+    if not tags:
+        return ()
+    shape = a.shape(source)
+    named = arguments(node)
+    dim = named.get("dim")
+    axis = (-1 if dim is None else int(dim)) % len(shape)
+    if not any(tag.varies(axis) for tag in tags):
+        return [tags, ()]
+    picked: Tensor = a.value(node)[1].cpu()
+    result = tuple(
+        tag.with_ids(torch.gather(tag.ids.expand(shape), axis, picked)) if tag.varies(axis) else tag
+        for tag in tags
+    )
+    return [result, ()]
+
+
+# -- pooling over a grid --------------------------------------------------------------------------
+
+
+def pool(a: Analysis, node: fx.Node) -> Tagged:
+    """Max and average pooling with a sliding window."""
+    named = arguments(node)
+    source = named["input"]
+    count = int(str(node.target).split("pool")[1][0])
+    kernel = _per_axis(named["kernel_size"], count)
+    stride = _per_axis(named.get("stride") or kernel, count)
+    padding = _per_axis(named.get("padding", 0), count)
+    dilation = _per_axis(named.get("dilation", 1), count)
+    shape = a.shape(source)
+    axes = list(range(len(shape) - count, len(shape)))
+    return tuple(
+        slide(a, node, tag, shape, axes, kernel, stride, padding, dilation) for tag in a.tags(source)
+    )
+
+
+def _per_axis(value: Any, count: int) -> list[int]:
+    sizes = [value] if isinstance(value, int) else list(value)
+    return sizes * count if len(sizes) == 1 else sizes
+
+
+def adaptive_pool(a: Analysis, node: fx.Node) -> Tagged:
+    """Adaptive pooling: window i covers floor(i n/m) to ceil((i+1) n/m)."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    shape, out = a.shape(source), a.shape(node)
+    count = int(str(node.target).split("pool")[1][0])
+    axes = range(len(shape) - count, len(shape))
+    results = []
+    for tag in a.tags(source):
+        ids = tag.full(shape, axes) if any(tag.varies(x) for x in axes) else tag.ids
+        if any(tag.varies(axis) for axis in axes):
+            for axis in axes:
+                ids = _adaptive_windows(ids, axis, shape[axis], out[axis])
+            groups = ids.flatten(len(shape))
+            tag = mix(a, node, tag, groups)
+        results.append(tag)
+    result = tuple(results)
+    return [result, ()] if isinstance(node.meta.get("val"), (tuple, list)) else result
+
+
+def _adaptive_windows(ids: Tensor, axis: int, size: int, out: int) -> Tensor:
+    """Put the members of each window of `axis` on a new last axis (-1 fills the shorter ones)."""
+    starts = [i * size // out for i in range(out)]
+    ends = [-(-(i + 1) * size // out) for i in range(out)]
+    widest = max(e - s for s, e in zip(starts, ends, strict=True))
+    index = torch.tensor([
+        [s + k if s + k < e else -1 for k in range(widest)]
+        for s, e in zip(starts, ends, strict=True)
+    ])
+    picked = ids.movedim(axis, -1)[..., index.clamp(min=0)]
+    picked = torch.where(index >= 0, picked, -1)
+    return picked.movedim(-2, axis)
+
+
+# -- the rest -------------------------------------------------------------------------------------
+
+
+def unknown(a: Analysis, node: fx.Node) -> Tagged:
+    """An operation without a row: kept where shapes allow it, and said so."""
+    tagged = [n for n in node.all_input_nodes if a.tags(n)]
+    if not tagged:
+        return ()
+    value = node.meta.get("val")
+    where = f"{node.target} in {module_path(node) or 'the model'}"
+    if isinstance(value, Tensor):
+        same = [n for n in tagged if a.shape(n) == a.shape(node)]
+        if same:
+            a.warn(
+                f"{where} has no row in the operation table: each token is taken to keep its place"
+            )
+            return a.joiner.join([(a.tags(n), a.shape(n)) for n in same], a.shape(node))
+        lead = [n for n in tagged if a.shape(n)[:-1] == a.shape(node)[:-1]]
+        if lead and all(not t.varies(len(a.shape(lead[0])) - 1) for t in a.tags(lead[0])):
+            a.warn(f"{where} has no row in the operation table: each token is taken to keep its row")
+            return a.tags(lead[0])
+    a.warn(f"{where} has no row in the operation table: its result is taken to carry no token")
+    return ()

@@ -1,0 +1,176 @@
+"""Tags: for every element of a value, the token that it belongs to and what that token has absorbed.
+
+A tag has as many axes as its value, each either of the value's size or 1 where the tag does not
+vary, so it costs O(tokens) however wide the features are. An entry packs a token id (low 32 bits)
+and a version index (high bits, see `fxplain.tokens.versions`); -1 means "no token".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from functools import cached_property
+
+import torch
+from torch import Tensor, fx
+
+__all__ = ["NO_TOKEN", "Level", "Tag", "Tags", "broadcast_shape", "pack", "tokens_in", "versions_in"]
+
+NO_TOKEN = -1
+_BITS = 32
+_MASK = (1 << _BITS) - 1
+
+
+class Level(IntEnum):
+    """How strongly a tag claims a value: when two are joined, the stronger one stays.
+
+    A parameter's rows (position embeddings, biases) vanish against anything; a float input that no
+    weight has touched yet (a float mask) vanishes against tokens; a parameter that was projected or
+    put into a sequence (CLS, object queries) is a token unless it is added to an input's token.
+    """
+
+    PARAMETER = 0
+    RAW_INPUT = 1
+    PARAMETER_TOKEN = 2
+    TOKEN = 3
+
+
+def pack(tokens: Tensor, versions: Tensor | int) -> Tensor:
+    """Tag entries from token ids and version indices (where the id is -1, no token)."""
+    packed = tokens + (torch.as_tensor(versions) << _BITS)
+    return torch.where(tokens < 0, torch.full_like(packed, NO_TOKEN), packed)
+
+
+def tokens_in(ids: Tensor) -> Tensor:
+    """The token ids of tag entries (-1 where there is none)."""
+    return torch.where(ids < 0, ids, ids & _MASK)
+
+
+def versions_in(ids: Tensor) -> Tensor:
+    """The version indices of tag entries (-1 where there is no token)."""
+    return ids >> _BITS
+
+
+@dataclass(frozen=True, eq=False)
+class Tag:
+    """One token per element of a value.
+
+    Attributes
+    ----------
+    ids
+        Packed entries, int64, as many axes as the value; size 1 where the tag does not vary.
+    level
+        How strongly the tag claims the value.
+    softmax
+        The softmax that normalised the value, as long as the value may be attention weights.
+    """
+
+    ids: Tensor
+    level: Level = Level.TOKEN
+    softmax: fx.Node | None = None
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        return tokens_in(self.ids)
+
+    @cached_property
+    def version(self) -> int | None:
+        """The version of all entries, or None where they differ."""
+        versions = versions_in(self.ids)
+        low, high = int(versions.min()), int(versions.max())
+        if low == high:
+            return low
+        known = versions[versions >= 0]
+        return high if int(known.min()) == high else None
+
+    @property
+    def newborn(self) -> bool:
+        """Whether no attention and no route has been absorbed yet (version 0 is {identity})."""
+        return self.version == 0
+
+    @property
+    def axes(self) -> frozenset[int]:
+        """The axes along which the tag varies."""
+        return frozenset(axis for axis, size in enumerate(self.ids.shape) if size > 1)
+
+    def varies(self, axis: int) -> bool:
+        return self.ids.shape[axis] > 1
+
+    def with_ids(self, ids: Tensor) -> Tag:
+        return replace(self, ids=ids)
+
+    # -- movement ---------------------------------------------------------------------------------
+
+    def full(self, shape: Sequence[int], axes: Iterable[int]) -> Tensor:
+        """The entries with the given axes expanded to the value's sizes (no copy)."""
+        sizes = list(self.ids.shape)
+        for axis in axes:
+            sizes[axis] = shape[axis]
+        return self.ids.expand(sizes)
+
+    def moved(self, op: Callable[[Tensor], Tensor], shape: Sequence[int]) -> Tag:
+        """The tag after a view-like `op`: run on the expanded entries, which copies nothing."""
+        return self.with_ids(compact(op(self.ids.expand(tuple(shape)))))
+
+    def reshaped(self, old: Sequence[int], new: Sequence[int]) -> Tag:
+        """The tag of a value reshaped from `old` to `new`; constant axes stay constant."""
+        return self.with_ids(_reshape(self.ids, tuple(old), tuple(new)))
+
+
+Tags = tuple[Tag, ...]
+
+
+def compact(ids: Tensor) -> Tensor:
+    """Narrow every axis of stride 0 to size 1."""
+    for axis in range(ids.dim()):
+        if ids.stride(axis) == 0 and ids.shape[axis] > 1:
+            ids = ids.narrow(axis, 0, 1)
+    return ids
+
+
+def broadcast_shape(shapes: Iterable[Sequence[int]]) -> tuple[int, ...]:
+    return tuple(torch.broadcast_shapes(*(tuple(s) for s in shapes)))
+
+
+def _reshape(ids: Tensor, old: tuple[int, ...], new: tuple[int, ...]) -> Tensor:
+    """Reshape group by group: within a group of axes that does not vary, nothing is expanded."""
+    shape: list[int] = []
+    expand: list[int] = []
+    for old_group, new_group in _groups(old, new):
+        if all(ids.shape[axis] == 1 for axis in old_group):
+            expand += [1] * len(old_group)
+            shape += [1] * len(new_group)
+            continue
+        # a split leaves the inner constant axes constant: (tokens, 1) of (tokens, 12, 64)
+        expand += [old[axis] for axis in old_group]
+        shape += [new[axis] for axis in new_group]
+    return compact(ids.expand(expand).reshape(shape))
+
+
+def _groups(
+    old: tuple[int, ...], new: tuple[int, ...]
+) -> list[tuple[list[int], list[int]]]:
+    """Pair the axes of two shapes into the smallest groups of equal size, in order."""
+    groups: list[tuple[list[int], list[int]]] = []
+    i = j = 0
+    while i < len(old) or j < len(new):
+        left, right = [], []
+        size_left = size_right = 1
+        while True:
+            if size_left == size_right and (left or right):
+                break
+            if size_left <= size_right and i < len(old):
+                left.append(i)
+                size_left *= old[i]
+                i += 1
+            elif j < len(new):
+                right.append(j)
+                size_right *= new[j]
+                j += 1
+            else:
+                left.append(i)
+                size_left *= old[i]
+                i += 1
+        groups.append((left, right))
+    return groups

@@ -1,0 +1,94 @@
+"""What the token analysis finds: attention sites, routes, and softmaxes that are no attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, fx
+
+__all__ = ["AttentionSite", "RejectedSoftmax", "RouteSite", "Update"]
+
+
+@dataclass(frozen=True)
+class AttentionSite:
+    """A place where normalised weights are contracted against tokens.
+
+    Attributes
+    ----------
+    index
+        Position among the updates; versions speak of it.
+    form
+        "fused" (scaled_dot_product_attention), "product" (a matrix product of weights and values) or
+        "weighted_sum" (weights times values, summed).
+    node
+        The graph node of the contraction's output.
+    softmax
+        The graph node that normalised the weights (the fused call itself when it is fused).
+    weights, values
+        The operand nodes of the contraction (None and the value node for a fused call).
+    weights_on_left
+        For a product, whether the weights are the left operand.
+    axis
+        For a weighted sum, the axis that is summed over.
+    shape
+        Shape of the weights as (..., queries, keys).
+    rows, columns
+        Packed tag entries of the queries (..., queries, 1) and of the keys (..., 1, keys), compact.
+    """
+
+    index: int
+    form: str
+    node: fx.Node
+    softmax: fx.Node
+    weights: fx.Node | None
+    values: fx.Node
+    weights_on_left: bool
+    axis: int
+    shape: tuple[int, ...]
+    rows: Tensor
+    columns: Tensor
+
+
+@dataclass(frozen=True)
+class RouteSite:
+    """A place where tokens are mixed by fixed weights into new tokens (or into themselves).
+
+    Attributes
+    ----------
+    index
+        Position among the updates.
+    node
+        The graph node of the mixing operation.
+    operation
+        Its name, for reports.
+    new, old, weights
+        One entry per pair: the made token's id, the packed tag of what it is made of, and its share
+        (the shares of one token sum to 1).
+    """
+
+    index: int
+    node: fx.Node
+    operation: str
+    new: Tensor
+    old: Tensor
+    weights: Tensor
+
+
+Update = AttentionSite | RouteSite
+
+
+@dataclass(frozen=True)
+class RejectedSoftmax:
+    """A softmax that is not attention.
+
+    Attributes
+    ----------
+    name, module
+        The graph node's name and its module path.
+    reason
+        Why it is not attention.
+    """
+
+    name: str
+    module: str
+    reason: str

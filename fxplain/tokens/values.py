@@ -1,0 +1,101 @@
+"""Concrete shapes and values of graph nodes, computed only where the analysis asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sympy
+import torch
+from torch import Tensor, fx
+
+from fxplain.capture import Capture
+
+__all__ = ["Values"]
+
+
+class Values:
+    """Lazy evaluation of a captured graph on concrete inputs.
+
+    Shapes follow from the capture's free sizes. Values (index tensors, masks) are computed on
+    demand, with whatever they depend on; most models are analysed without running any layer.
+    """
+
+    def __init__(self, capture: Capture, bound: Sequence[Tensor], leaves: Sequence[Tensor]) -> None:
+        sizes = capture.sizes(leaves)
+        assert sizes is not None, "the capture does not hold for these inputs"
+        self._module = capture.graph_module
+        self._sizes = sizes
+        self._known: dict[fx.Node, Any] = dict(zip(capture.placeholders, bound, strict=True))
+        self._order = {node: i for i, node in enumerate(capture.graph.nodes)}
+        self._ints: dict[sympy.Expr, int | None] = {}
+
+    def shape(self, node: fx.Node) -> tuple[int, ...]:
+        """The concrete shape of a tensor node."""
+        if isinstance(known := self._known.get(node), Tensor):
+            return tuple(known.shape)
+        value = node.meta.get("val")
+        if not isinstance(value, Tensor):
+            return tuple(self.value(node).shape)
+        sizes = [self._int(s) for s in value.shape]
+        if any(s is None for s in sizes):
+            return tuple(self.value(node).shape)
+        return tuple(s for s in sizes if s is not None)
+
+    def dtype(self, node: fx.Node) -> torch.dtype | None:
+        value = self._known.get(node, node.meta.get("val"))
+        return value.dtype if isinstance(value, Tensor) else None
+
+    def _int(self, size: int | torch.SymInt) -> int | None:
+        """The concrete value of a size; None when it depends on data."""
+        if isinstance(size, int):
+            return size
+        expr = size.node.expr
+        if expr not in self._ints:
+            concrete = sympy.sympify(sympy.sympify(expr).xreplace(self._sizes))
+            self._ints[expr] = int(concrete) if concrete.is_number else None
+        return self._ints[expr]
+
+    def value(self, node: fx.Node) -> Any:
+        """The concrete value of a node, computing what it needs first."""
+        if node in self._known:
+            return self._known[node]
+        with torch.no_grad():
+            for needed in self._missing(node):
+                self._known[needed] = self._compute(needed)
+        return self._known[node]
+
+    def concrete(self, argument: Any) -> Any:
+        """An argument structure with every node in it replaced by its value."""
+        return fx.map_arg(argument, self.value)
+
+    def _missing(self, node: fx.Node) -> list[fx.Node]:
+        missing = {node}
+        stack = [node]
+        while stack:
+            current = stack.pop()
+            if self._symbolic(current) is not None:
+                continue
+            for needed in current.all_input_nodes:
+                if needed not in self._known and needed not in missing:
+                    missing.add(needed)
+                    stack.append(needed)
+        return sorted(missing, key=self._order.__getitem__)
+
+    def _symbolic(self, node: fx.Node) -> int | None:
+        value = node.meta.get("val")
+        return self._int(value) if isinstance(value, torch.SymInt) else None
+
+    def _compute(self, node: fx.Node) -> Any:
+        size = self._symbolic(node)
+        if size is not None:
+            return size
+        if node.op == "get_attr":
+            found: Any = self._module
+            for part in str(node.target).split("."):
+                found = getattr(found, part)
+            return found
+        args = fx.map_arg(node.args, self._known.__getitem__)
+        kwargs = fx.map_arg(node.kwargs, self._known.__getitem__)
+        assert callable(node.target)
+        return node.target(*args, **kwargs)
