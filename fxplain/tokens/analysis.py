@@ -139,7 +139,7 @@ class Analysis:
             if node.op == "placeholder":
                 slot = self.capture.state.get(node.name)
                 return slot is not None
-            if len(node.all_input_nodes) != 1:
+            if str(node.target).split(".")[0:2][-1] not in _STILL_A_WEIGHT:
                 return False
             node = node.all_input_nodes[0]
         return False
@@ -205,6 +205,12 @@ class Analysis:
             for node, reason in self.softmaxes.items()
             if node not in used
         ]
+
+
+_STILL_A_WEIGHT = frozenset(
+    "t transpose permute view reshape to _to_copy detach clone contiguous squeeze unsqueeze slice "
+    "select alias".split()
+)
 
 
 def _channel_axis(shape: tuple[int, ...]) -> int | None:

@@ -1,0 +1,224 @@
+"""The doors: `inspect` and `explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fxplain.capture import Capture, ModelInputs, bind_inputs, capture
+from fxplain.errors import NoAttentionError, TargetError
+from fxplain.explanation import reading
+from fxplain.explanation.explanation import Explanation
+from fxplain.explanation.labels import token_labels
+from fxplain.explanation.outputs import choose_output, describe, positions_at
+from fxplain.explanation.target import ResolvedTarget, resolve_target
+from fxplain.methods import Method, Relevancies, resolve_method
+from fxplain.program import AttentionGraph, Program, build_program
+from fxplain.run import Run, forward
+from fxplain.tokens import follow_tokens
+
+__all__ = ["attention_weights", "explain", "inspect"]
+
+Inputs = Mapping[str, Any] | Sequence[Any] | Tensor
+
+
+def inspect(model: nn.Module, inputs: Inputs) -> AttentionGraph:
+    """Detect every attention of a model, without running a layer of it where that can be avoided.
+
+    Parameters
+    ----------
+    model
+        Any module, in eval mode.
+    inputs
+        A mapping of argument names (a processor's output as it is) or a tuple of positional
+        arguments.
+
+    Returns
+    -------
+    AttentionGraph
+        Print it, or use ``.nodes``, ``.streams``, ``.rejected``, ``.to_networkx()``.
+
+    Raises
+    ------
+    FxplainError
+        When inputs do not fit the model, or the model cannot be captured.
+    """
+    bound = bind_inputs(model, inputs)
+    captured, program = _program(model, bound)
+    return _graph(model, captured, program)
+
+
+def explain(
+    model: nn.Module,
+    inputs: Inputs,
+    target: Any = None,
+    method: str = "generic",
+    *,
+    output: str | None = None,
+    tokenizer: Any = None,
+    **options: Any,
+) -> Explanation:
+    """Explain one number per sample of a model's output: which tokens of each input it draws on.
+
+    One forward and one backward for the whole batch. The model is not changed.
+
+    Parameters
+    ----------
+    model
+        Any module, in eval mode; device and dtype are the model's own.
+    inputs
+        A mapping of argument names (a processor's output as it is) or a tuple of positional
+        arguments.
+    target
+        None (the predicted class; of a sequence, the prediction at the last real position; of a set
+        of object queries, the most confident one), a class index or label, a list or tensor with one
+        entry per sample, an index tuple into one sample's output such as ``(object query, class)``,
+        or a function from the model's output to one number per sample.
+    method
+        One of `fxplain.methods()`.
+    output
+        The name of the explained output field, where it is not obvious.
+    tokenizer
+        Anything with ``convert_ids_to_tokens``, to label word pieces.
+    **options
+        Options of the method, for example ``normalize=False``.
+
+    Returns
+    -------
+    Explanation
+        ``.relevance[modality]`` (batch, tokens), ``.matrix(a, b)``, ``.graph``; print it.
+
+    Raises
+    ------
+    FxplainError
+        Every error that is the caller's to solve, each with its own subclass and message.
+
+    References
+    ----------
+    Chefer, Gur & Wolf, "Generic Attention-model Explainability for Interpreting Bi-Modal and
+    Encoder-Decoder Transformers", ICCV 2021, arXiv 2103.15679.
+    """
+    chosen = resolve_method(method, options)
+    bound = bind_inputs(model, inputs)
+    captured, program = _program(model, bound)
+    if not program.nodes:
+        raise NoAttentionError(_no_attention(model, program))
+    run = forward(captured, model, bound, list(program.nodes.values()))
+    resolved = resolve_target(target, output, model, bound, captured, program, run.outputs)
+    views = _views(program, run, resolved, chosen, options)
+    modalities = {m.name: m for m in program.modalities}
+    return Explanation(
+        relevance=reading.relevance(program, views),
+        graph=_graph(model, captured, program),
+        method=method,
+        target=resolved.description,
+        readout=tuple(readout.text for readout in resolved.readouts),
+        scores=resolved.scores,
+        output=captured.output.rebuild([o.detach() for o in run.outputs]),
+        labels={name: token_labels(m, bound, tokenizer) for name, m in modalities.items()},
+        special={name: m.special for name, m in modalities.items()},
+        grids={name: m.grid for name, m in modalities.items()},
+        matrix_of=lambda a, b: reading.matrix(program, views, modalities[a], modalities[b]),
+    )
+
+
+def attention_weights(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+    """The attention weights A of every detected node, as the model computes them.
+
+    Returns
+    -------
+    dict
+        Node name to tensor (..., queries, keys), with the leading axes that the model uses (batch
+        and heads, windows folded into the batch).
+    """
+    bound = bind_inputs(model, inputs)
+    captured, program = _program(model, bound)
+    run = forward(captured, model, bound, list(program.nodes.values()))
+    return {seen.node.info.name: seen.weights() for seen in run.nodes}
+
+
+def _program(model: nn.Module, inputs: ModelInputs) -> tuple[Capture, Program]:
+    captured = capture(model, inputs)
+    return captured, build_program(follow_tokens(captured, model, inputs))
+
+
+def _views(
+    program: Program,
+    run: Run,
+    resolved: ResolvedTarget,
+    method: Method,
+    options: Mapping[str, Any],
+) -> list[reading.View]:
+    """One view per sample; one backward for all, unless targets are read from the same tokens."""
+
+    def relevancies(gradients: Sequence[Tensor], keep_graph: bool) -> Relevancies:
+        run.backward(resolved.leaves, gradients, keep_graph=keep_graph)
+        return method.relevancies(program, run.nodes, options)
+
+    count = len(resolved.readouts)
+    if not _share_tokens(program, resolved):
+        shared = relevancies(resolved.gradients, False)
+        return [
+            reading.View.of(program, shared, readout, i)
+            for i, readout in enumerate(resolved.readouts)
+        ]
+    return [
+        reading.View.of(program, relevancies(gradients, i + 1 < count), readout, i)
+        for i, (gradients, readout) in enumerate(
+            zip(resolved.per_sample, resolved.readouts, strict=True)
+        )
+    ]
+
+
+def _share_tokens(program: Program, resolved: ResolvedTarget) -> bool:
+    """Whether two samples' targets are read from one sequence (two images against one text)."""
+    seen: set[tuple[int, int]] = set()
+    for readout in resolved.readouts:
+        own = {
+            (
+                program.streams[int(program.token_stream[ref.token])].root,
+                int(program.token_sample[ref.token]),
+            )
+            for group in readout.groups
+            for ref in group
+        }
+        if seen & own:
+            return True
+        seen |= own
+    return False
+
+
+def _graph(model: nn.Module, captured: Capture, program: Program) -> AttentionGraph:
+    try:
+        readout = _usual_readout(captured, program)
+    except TargetError:
+        readout = "none"
+    return AttentionGraph.of(type(model).__name__, captured, program, readout)
+
+
+def _usual_readout(captured: Capture, program: Program) -> str:
+    """Where the main output of the first sample is read."""
+    chosen = choose_output(captured, program, None)
+    shape = program.flow.shapes[chosen]
+    if not shape:
+        return "none"
+    of_sample = torch.zeros(shape, dtype=torch.bool)
+    of_sample[0] = True
+    groups = positions_at(program, chosen, of_sample)
+    if len(shape) > 2 and any(len(group) > 1 for group in groups):
+        return "each of " + describe(program, groups).replace("mean of ", "")
+    return describe(program, groups)
+
+
+def _no_attention(model: nn.Module, program: Program) -> str:
+    rejected = "; ".join(f"{r.name} in {r.module}: {r.reason}" for r in program.flow.rejected)
+    found = f" Softmaxes that are not attention: {rejected}." if rejected else ""
+    mixing = [w for w in program.flow.warnings if "without attention" in w]
+    mixed = f" {mixing[0]}." if mixing else ""
+    return (
+        f"{type(model).__name__} has no attention over tokens, so there is nothing that relevancy "
+        f"rules could follow.{found}{mixed}"
+    )

@@ -1,0 +1,183 @@
+"""Explanation: relevance of every token to every sample's target, and the matrices behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fxplain.errors import LoadError, ModalityError
+from fxplain.presentation import Presentable
+from fxplain.program import AttentionGraph
+
+__all__ = ["Explanation", "load"]
+
+FORMAT = "fxplain-explanation-1"
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation(Presentable):
+    """What one call of `fxplain.explain` found.
+
+    Attributes
+    ----------
+    relevance
+        By modality name: relevance of each token to each sample's target, (batch, tokens), 0 where
+        a sample has no such token.
+    graph
+        The detected attention structure.
+    method
+        The method's name.
+    target
+        Per sample: the explained class index, index tuple, or the target function's name.
+    readout
+        Per sample: the token(s) that the target is computed from, such as ``"input_ids[0]"``.
+    scores
+        The explained number per sample, (batch,).
+    output
+        The model's output (None in a loaded explanation).
+    """
+
+    relevance: Mapping[str, Tensor]
+    graph: AttentionGraph
+    method: str
+    target: tuple[Any, ...]
+    readout: tuple[str, ...]
+    scores: Tensor
+    output: Any = field(repr=False)
+    labels: Mapping[str, list[list[str]]] = field(repr=False)
+    special: Mapping[str, Mapping[int, str]] = field(repr=False)
+    grids: Mapping[str, tuple[int, ...]] = field(repr=False)
+    matrix_of: Callable[[str, str], Tensor] = field(repr=False)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The names of all modalities."""
+        return tuple(self.relevance)
+
+    @property
+    def batch_size(self) -> int:
+        return len(self.scores)
+
+    def matrix(self, a: str, b: str) -> Tensor:
+        """The relevancy matrix R[a, b] after the last update of `a`.
+
+        Parameters
+        ----------
+        a, b
+            Modality names: of the rows (context) and of the columns (what they drew on).
+
+        Returns
+        -------
+        torch.Tensor
+            (batch, tokens of a, tokens of b).
+
+        Raises
+        ------
+        ModalityError
+            When there is no such modality.
+        """
+        for name in (a, b):
+            self._check(name)
+        return self.matrix_of(a, b)
+
+    def matrices(self) -> dict[tuple[str, str], Tensor]:
+        """All relevancy matrices by (row modality, column modality)."""
+        return {(a, b): self.matrix(a, b) for a in self.modalities for b in self.modalities}
+
+    def tokens(self, modality: str) -> list[list[str]]:
+        """A label for every token, by sample: word pieces, grid positions, special tokens' names."""
+        self._check(modality)
+        return self.labels[modality]
+
+    def _check(self, name: str) -> None:
+        if name not in self.relevance:
+            raise ModalityError(
+                f"there is no modality {name!r}; there are: {', '.join(map(repr, self.modalities))}."
+            )
+
+    # -- files --------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write everything but the model's output to one safetensors file with a JSON header.
+
+        Load it again with `fxplain.load`.
+        """
+        tensors = {f"relevance/{i}": self.relevance[m] for i, m in enumerate(self.modalities)}
+        for (a, b), matrix in self.matrices().items():
+            tensors[f"matrix/{self.modalities.index(a)}/{self.modalities.index(b)}"] = matrix
+        tensors["scores"] = self.scores
+        header = {
+            "format": FORMAT,
+            "modalities": list(self.modalities),
+            "method": self.method,
+            "target": list(self.target),
+            "readout": list(self.readout),
+            "labels": self.labels,
+            "special": {k: {str(i): s for i, s in v.items()} for k, v in self.special.items()},
+            "grids": {k: list(v) for k, v in self.grids.items()},
+            "graph": self.graph.to_dict(),
+        }
+        contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        save_file(contiguous, str(path), metadata={"fxplain": json.dumps(header)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Relevance, labels and graph as plain data (for JSON)."""
+        return {
+            "format": FORMAT,
+            "method": self.method,
+            "target": [list(t) if isinstance(t, tuple) else t for t in self.target],
+            "readout": list(self.readout),
+            "scores": self.scores.tolist(),
+            "relevance": {
+                name: [
+                    [{"token": label, "relevance": value} for label, value in zip(*pair, strict=False)]
+                    for pair in zip(self.labels[name], values.tolist(), strict=True)
+                ]
+                for name, values in self.relevance.items()
+            },
+            "graph": self.graph.to_dict(),
+        }
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name}: {tuple(r.shape)}" for name, r in self.relevance.items())
+        return f"<Explanation of {self.graph.model} by {self.method!r}: {sizes}>"
+
+
+def load(path: str | Path) -> Explanation:
+    """Load an explanation that `Explanation.save` wrote.
+
+    Raises
+    ------
+    LoadError
+        When the file is missing or is no saved explanation.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("fxplain", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise LoadError(f"{path} cannot be read as a saved explanation: {error}") from error
+    if header.get("format") != FORMAT:
+        raise LoadError(f"{path} is no saved explanation (its header has no {FORMAT!r}).")
+    names = header["modalities"]
+    index = {name: i for i, name in enumerate(names)}
+    return Explanation(
+        relevance={name: tensors[f"relevance/{i}"] for name, i in index.items()},
+        graph=AttentionGraph.from_dict(header["graph"]),
+        method=header["method"],
+        target=tuple(tuple(t) if isinstance(t, list) else t for t in header["target"]),
+        readout=tuple(header["readout"]),
+        scores=tensors["scores"],
+        output=None,
+        labels=header["labels"],
+        special={k: {int(i): s for i, s in v.items()} for k, v in header["special"].items()},
+        grids={k: tuple(v) for k, v in header["grids"].items()},
+        matrix_of=lambda a, b: tensors[f"matrix/{index[a]}/{index[b]}"],
+    )

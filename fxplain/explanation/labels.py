@@ -1,0 +1,47 @@
+"""Labels: a short text for every token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from fxplain.capture import ModelInputs
+from fxplain.program import Modality
+
+__all__ = ["token_labels"]
+
+
+def token_labels(modality: Modality, inputs: ModelInputs, tokenizer: Any = None) -> list[list[str]]:
+    """Labels by sample: word pieces with a tokenizer, else the input's ids or grid positions."""
+    ids = dict(zip(inputs.names, inputs.leaves, strict=True)).get(modality.name)
+    plain = len(modality) - len(modality.special)
+    words: list[list[str]] | None = None
+    if ids is not None and not ids.is_floating_point() and ids.dim() == 2 and ids.shape[1] == plain:
+        words = [_pieces(row, tokenizer) for row in ids]
+    result = []
+    for sample in range(len(modality.tokens)):
+        own = words[sample] if words and sample < len(words) else _places(modality, plain)
+        result.append(_with_special(own, modality))
+    return result
+
+
+def _pieces(ids: Tensor, tokenizer: Any) -> list[str]:
+    if tokenizer is None:
+        return [str(i) for i in ids.tolist()]
+    return [str(piece) for piece in tokenizer.convert_ids_to_tokens(ids.tolist())]
+
+
+def _places(modality: Modality, count: int) -> list[str]:
+    if len(modality.grid) == 2 and modality.grid[0] * modality.grid[1] == count:
+        return [f"{i // modality.grid[1]},{i % modality.grid[1]}" for i in range(count)]
+    return [str(i) for i in range(count)]
+
+
+def _with_special(labels: list[str], modality: Modality) -> list[str]:
+    """Special tokens are labelled by their parameter's last name: "cls_token"."""
+    rest = iter(labels)
+    return [
+        modality.special[i].rsplit(".", 1)[-1] if i in modality.special else next(rest, "")
+        for i in range(len(modality))
+    ]

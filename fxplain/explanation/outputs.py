@@ -1,0 +1,173 @@
+"""The explained output: which tensor of the model's output it is, and which tokens it is read from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fxplain.capture import Capture
+from fxplain.errors import TargetError
+from fxplain.program import Program
+from fxplain.tokens import Tags, tokens_in, versions_in
+
+__all__ = ["Position", "TokenRef", "choose_output", "describe", "positions_at"]
+
+
+@dataclass(frozen=True)
+class TokenRef:
+    """One token that a number is computed from: its id and what it has absorbed by then."""
+
+    token: int
+    version: int
+
+
+@dataclass(frozen=True)
+class Position:
+    """A token as users see it: modality, sample and place in the modality."""
+
+    modality: str
+    sample: int
+    place: int
+
+
+def choose_output(capture: Capture, program: Program, name: str | None) -> int:
+    """The index of the explained tensor among the model's outputs.
+
+    Without a name: the one called "logits", else the first that depends on attention, else the first
+    of floating type that belongs to tokens.
+
+    Raises
+    ------
+    TargetError
+        When the name is not among the outputs, or no output belongs to tokens.
+    """
+    names = capture.output.names
+    if name is not None:
+        matches = [i for i, n in enumerate(names) if n == name]
+        if not matches:
+            raise TargetError(f"the model has no output {name!r}; its outputs: {_listed(names)}.")
+        return matches[0]
+    tagged = [i for i, tags in enumerate(program.flow.outputs) if tags]
+    attended = [i for i in tagged if _absorbed(program, program.flow.outputs[i])]
+    for candidates in (attended, tagged):
+        for i in candidates:
+            if names[i] == "logits":
+                return i
+        if candidates:
+            return candidates[0]
+    raise TargetError(
+        f"none of the model's outputs ({_listed(names)}) is computed from tokens that attention "
+        f"reaches; there is nothing to explain."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(n) for n in names) or "a single tensor"
+
+
+def _absorbed(program: Program, tags: Tags) -> bool:
+    versions = program.versions
+    return any(
+        any(update in program.nodes or update in program.routes for update in versions.of(int(v)))
+        for tag in tags
+        for v in versions_in(tag.ids).unique().tolist()
+        if v >= 0
+    )
+
+
+def positions_at(
+    program: Program, output: int, index: tuple[int, ...] | Tensor
+) -> list[list[TokenRef]]:
+    """The tokens that elements of an output are computed from, one list per tag.
+
+    A value has several tags where it is the product of several readouts (CLIP's similarity).
+
+    Parameters
+    ----------
+    output
+        Index of the output tensor.
+    index
+        A full index of one element, or a boolean mask of the output's shape.
+    """
+    groups = []
+    shape = program.flow.shapes[output]
+    for tag in program.flow.outputs[output]:
+        if isinstance(index, Tensor):
+            entries = tag.ids.expand(shape)[index].unique()
+        else:
+            compact = tuple(
+                i if size > 1 else 0 for i, size in zip(index, tag.ids.shape, strict=True)
+            )
+            entries = tag.ids[compact].reshape(1)
+        entries = entries[entries >= 0]
+        tokens = program.flow.book.find(tokens_in(entries)).tolist()
+        versions = versions_in(entries).tolist()
+        groups.append([TokenRef(t, v) for t, v in zip(tokens, versions, strict=True)])
+    return [group for group in groups if group]
+
+
+def describe(program: Program, groups: Sequence[Sequence[TokenRef]]) -> str:
+    """Such as ``input_ids[0]``, ``mean of pixel_values[0..48]``."""
+    return " and ".join(_described(program, group) for group in groups) or "no token"
+
+
+def _described(program: Program, group: Sequence[TokenRef]) -> str:
+    where = {}
+    for modality in program.modalities:
+        for sample, row in enumerate(modality.tokens.tolist()):
+            where.update({t: Position(modality.name, sample, i) for i, t in enumerate(row) if t >= 0})
+    found = [where[ref.token] for ref in group if ref.token in where]
+    if not found:
+        return _routed(program, group, where)
+    by_name: dict[str, list[int]] = {}
+    for position in found:
+        by_name.setdefault(position.modality, []).append(position.place)
+    parts = [f"{name}[{_ranges(places)}]" for name, places in by_name.items()]
+    text = ", ".join(parts)
+    return text if len(found) == 1 else f"mean of {text}"
+
+
+def _routed(program: Program, group: Sequence[TokenRef], where: dict[int, Position]) -> str:
+    """A token that a route made (a mean over all) is described by what it is made of."""
+    tokens = {ref.token for ref in group}
+    for route in program.routes.values():
+        stream = program.streams[route.stream]
+        for entry in route.entries:
+            made = stream.tokens[entry.samples, entry.new].tolist()
+            old = program.streams[entry.stream].tokens[entry.samples, entry.old].tolist()
+            parts = [TokenRef(o, 0) for m, o in zip(made, old, strict=True) if m in tokens]
+            if parts:
+                name = "mean" if route.info.operation in _AVERAGES else route.info.operation
+                known = [ref for ref in parts if ref.token in where]
+                if known:
+                    inner = _described(program, known).removeprefix("mean of ")
+                    return f"{name} of {inner}"
+                return f"{name} of {len(parts)} routed tokens"
+    return program.streams[int(program.token_stream[next(iter(tokens))])].name
+
+
+_AVERAGES = {"mean", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"}
+
+
+def _ranges(places: Sequence[int]) -> str:
+    """0, 1, 2, 5 as "0..2, 5"."""
+    runs: list[list[int]] = []
+    for place in sorted(set(places)):
+        if runs and place == runs[-1][-1] + 1:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}..{r[-1]}" for r in runs)
+
+
+def mask_of(gradient: Tensor, sample: int, batch: int) -> Tensor:
+    """Where a target's gradient reaches, restricted to one sample's part of the output."""
+    mask = gradient != 0
+    if batch > 1 and gradient.shape[:1] == (batch,):
+        only = torch.zeros(batch, dtype=torch.bool, device=mask.device)
+        only[sample] = True
+        mask = mask & only.reshape(-1, *[1] * (mask.dim() - 1))
+    return mask.cpu()

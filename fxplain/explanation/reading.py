@@ -1,0 +1,118 @@
+"""Reading: from relevancy matrices over streams to relevance and matrices over modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fxplain.explanation.target import Readout
+from fxplain.methods import Relevancies
+from fxplain.program import Modality, Program
+
+__all__ = ["View", "matrix", "relevance"]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One sample's target with the relevancies that belong to it.
+
+    `samples` names, for each stream that the readout touches, the sample whose tokens it reads; it
+    is the target's own sample unless the model compares across samples (CLIP).
+    """
+
+    relevancies: Relevancies
+    readout: Readout
+    sample: int
+    samples: dict[int, int]
+
+    @classmethod
+    def of(cls, program: Program, relevancies: Relevancies, readout: Readout, sample: int) -> View:
+        """The view of one target."""
+        samples = {}
+        for group in readout.groups:
+            for ref in group:
+                root = program.streams[int(program.token_stream[ref.token])].root
+                samples[root] = int(program.token_sample[ref.token])
+        return cls(relevancies, readout, sample, samples)
+
+    def sample_of(self, program: Program, stream: int) -> int:
+        """The sample of a stream's tokens that this target concerns."""
+        chosen = program.streams[stream]
+        sample = self.samples.get(chosen.root, self.sample)
+        return min(sample, chosen.batch - 1)
+
+
+def relevance(program: Program, views: Sequence[View]) -> dict[str, Tensor]:
+    """The readout's row of R by modality: (batch, tokens)."""
+    rows = [_readout_row(program, view) for view in views]
+    return {
+        modality.name: torch.stack(
+            [_gathered(program, modality, view, row) for view, row in zip(views, rows, strict=True)]
+        )
+        for modality in program.modalities
+    }
+
+
+def _readout_row(program: Program, view: View) -> dict[int, Tensor]:
+    """By column stream, the readout tokens' rows: averaged within a readout, summed over several."""
+    total: dict[int, Tensor] = {}
+    for group in view.readout.groups:
+        for ref in group:
+            stream = int(program.token_stream[ref.token])
+            position = int(program.token_index[ref.token])
+            sample = int(program.token_sample[ref.token])
+            blocks = view.relevancies.at(stream, ref.version).full
+            for column, R in blocks.items():
+                row = R[sample, position] / len(group)
+                total[column] = total[column] + row if column in total else row
+    return total
+
+
+def _gathered(
+    program: Program, modality: Modality, view: View, row: dict[int, Tensor]
+) -> Tensor:
+    """Values by stream position, in the order of a modality's tokens."""
+    tokens = _tokens(program, modality, view)
+    some = next(iter(row.values()), torch.zeros(1))
+    values = some.new_zeros(len(tokens))
+    streams = torch.as_tensor(program.token_stream[tokens.clamp(min=0).numpy()])
+    positions = torch.as_tensor(program.token_index[tokens.clamp(min=0).numpy()])
+    for stream, of_stream in row.items():
+        here = (streams == stream) & (tokens >= 0)
+        if here.any():
+            values[here.to(values.device)] = of_stream[positions[here].to(values.device)]
+    return values
+
+
+def _tokens(program: Program, modality: Modality, view: View) -> Tensor:
+    """The modality's tokens in the sample that the view concerns."""
+    first = modality.tokens[modality.tokens >= 0][0]
+    stream = int(program.token_stream[int(first)])
+    sample = view.sample_of(program, stream)
+    return modality.tokens[min(sample, len(modality.tokens) - 1)]
+
+
+def matrix(program: Program, views: Sequence[View], a: Modality, b: Modality) -> Tensor:
+    """R[a, b] after the last update of a's tokens: (batch, tokens of a, tokens of b)."""
+    return torch.stack([_matrix(program, view, a, b) for view in views])
+
+
+def _matrix(program: Program, view: View, a: Modality, b: Modality) -> Tensor:
+    rows = _tokens(program, a, view)
+    result: Tensor | None = None
+    streams = torch.as_tensor(program.token_stream[rows.clamp(min=0).numpy()])
+    positions = torch.as_tensor(program.token_index[rows.clamp(min=0).numpy()])
+    for stream in streams[rows >= 0].unique().tolist():
+        blocks = view.relevancies.final(stream).full
+        sample = view.sample_of(program, stream)
+        here = ((streams == stream) & (rows >= 0)).nonzero().flatten()
+        for row, position in zip(here.tolist(), positions[here].tolist(), strict=True):
+            values = _gathered(program, b, view, {c: R[sample, position] for c, R in blocks.items()})
+            if result is None:
+                result = values.new_zeros(len(rows), len(values))
+            result[row] = values
+    assert result is not None
+    return result

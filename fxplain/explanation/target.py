@@ -1,0 +1,320 @@
+"""Targets: the one number per sample that is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fxplain.capture import Capture, ModelInputs
+from fxplain.errors import NonFiniteError, TargetError
+from fxplain.explanation.outputs import TokenRef, choose_output, describe, mask_of, positions_at
+from fxplain.program import Program
+
+__all__ = ["Readout", "ResolvedTarget", "resolve_target"]
+
+Target = Any
+"""None, an int, a label, a sequence or tensor with one entry per sample, an index tuple, a callable."""
+
+Index = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Readout:
+    """The tokens that one sample's target is read from: one group per readout (CLIP has two)."""
+
+    groups: tuple[tuple[TokenRef, ...], ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class ResolvedTarget:
+    """What is explained.
+
+    Attributes
+    ----------
+    description
+        Per sample: the class index, the index tuple, or the callable's name.
+    scores
+        The explained number per sample, (batch,).
+    leaves, gradients
+        Output tensors and d(sum of scores)/d(tensor) for one backward over the whole batch.
+    per_sample
+        The same gradients for each sample alone (indexes into `leaves`), for targets that share
+        tokens.
+    readouts
+        Per sample, where it is read.
+    """
+
+    description: tuple[Any, ...]
+    scores: Tensor
+    leaves: list[Tensor]
+    per_sample: list[list[Tensor]]
+    readouts: tuple[Readout, ...]
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        return [torch.stack(parts).sum(0) for parts in zip(*self.per_sample, strict=True)]
+
+
+def resolve_target(
+    target: Target,
+    output: str | None,
+    model: nn.Module,
+    inputs: ModelInputs,
+    capture: Capture,
+    program: Program,
+    outputs: Sequence[Tensor],
+) -> ResolvedTarget:
+    """Turn what the user asked for into numbers, gradients and readouts.
+
+    Raises
+    ------
+    TargetError
+        When the target does not name one number per sample.
+    NonFiniteError
+        When an explained number is NaN or infinite.
+    """
+    resolver = _Resolver(output, model, inputs, capture, program, outputs)
+    resolved = resolver.of_callable(target) if callable(target) else resolver.of_indices(target)
+    if not bool(torch.isfinite(resolved.scores).all()):
+        raise NonFiniteError(
+            f"the explained output is {resolved.scores.tolist()}; only finite numbers can be explained."
+        )
+    return resolved
+
+
+class _Resolver:
+    def __init__(
+        self,
+        output: str | None,
+        model: nn.Module,
+        inputs: ModelInputs,
+        capture: Capture,
+        program: Program,
+        outputs: Sequence[Tensor],
+    ) -> None:
+        self.output_name = output
+        self.model = model
+        self.inputs = inputs
+        self.capture = capture
+        self.program = program
+        self.outputs = outputs
+
+    # -- a function from the output to one number per sample ---------------------------------------
+
+    def of_callable(self, target: Callable[[Any], Any]) -> ResolvedTarget:
+        leaves = [o.detach().requires_grad_() if o.is_floating_point() else o for o in self.outputs]
+        with torch.enable_grad():
+            scores = target(self.capture.output.rebuild(leaves))
+            if not isinstance(scores, Tensor):
+                scores = torch.stack([torch.as_tensor(s) for s in scores])
+            scores = scores.reshape(1) if scores.dim() == 0 else scores
+        name = getattr(target, "__name__", type(target).__name__)
+        if scores.dim() != 1:
+            raise TargetError(
+                f"the target function {name!r} returned a tensor of shape {tuple(scores.shape)}; it "
+                f"must return one number per sample, shape ({self.inputs.batch_size},)."
+            )
+        if not scores.requires_grad:
+            raise TargetError(
+                f"the target function {name!r} returned a number that does not depend on the model's "
+                f"output through differentiable operations."
+            )
+        floats = [i for i, leaf in enumerate(leaves) if leaf.requires_grad]
+        per_sample, readouts = [], []
+        for sample, score in enumerate(scores):
+            found = torch.autograd.grad(
+                score, [leaves[i] for i in floats], retain_graph=True, allow_unused=True
+            )
+            gradients = [
+                torch.zeros_like(leaves[i]) if g is None else g
+                for i, g in zip(floats, found, strict=True)
+            ]
+            per_sample.append(gradients)
+            groups: list[tuple[TokenRef, ...]] = []
+            for i, gradient in zip(floats, gradients, strict=True):
+                mask = mask_of(gradient, sample, 1)
+                if mask.any():
+                    groups += [tuple(g) for g in positions_at(self.program, i, mask)]
+            readouts.append(self._readout(groups))
+        return ResolvedTarget(
+            (name,) * len(scores),
+            scores.detach(),
+            [self.outputs[i] for i in floats],
+            per_sample,
+            tuple(readouts),
+        )
+
+    def _readout(self, groups: Sequence[Sequence[TokenRef]]) -> Readout:
+        distinct = tuple(dict.fromkeys(tuple(group) for group in groups))
+        if not distinct:
+            raise TargetError(
+                "the target is read from a part of the output that belongs to no token, so there is "
+                "nothing to attribute it to."
+            )
+        return Readout(distinct, describe(self.program, distinct))
+
+    # -- an element of an output tensor -------------------------------------------------------------
+
+    def of_indices(self, target: Target) -> ResolvedTarget:
+        chosen = choose_output(self.capture, self.program, self.output_name)
+        leaf = self.outputs[chosen]
+        self.name = self.capture.output.names[chosen] or "output"
+        if leaf.dim() == 0:
+            raise TargetError(f"output {self.name!r} is a single number without a batch axis.")
+        entries = self._entries(target, leaf)
+        indices = [
+            self._index(entry, sample, chosen, leaf) for sample, entry in enumerate(entries)
+        ]
+        per_sample = []
+        for sample, index in enumerate(indices):
+            gradient = torch.zeros_like(leaf)
+            gradient[(sample, *index)] = 1
+            per_sample.append([gradient])
+        scores = torch.stack([leaf[(b, *index)] for b, index in enumerate(indices)]).detach()
+        readouts = tuple(
+            self._readout(positions_at(self.program, chosen, (b, *index)))
+            for b, index in enumerate(indices)
+        )
+        description = tuple(self._described(index, leaf) for index in indices)
+        return ResolvedTarget(description, scores, [leaf], per_sample, readouts)
+
+    def _described(self, index: Index, leaf: Tensor) -> int | Index:
+        return index[0] if len(index) == 1 and leaf.dim() == 2 else index
+
+    def _entries(self, target: Target, leaf: Tensor) -> list[Any]:
+        """One entry per sample."""
+        batch = leaf.shape[0]
+        if isinstance(target, Tensor):
+            target = target.tolist()
+            if isinstance(target, list) and target and isinstance(target[0], list):
+                target = [tuple(entry) for entry in target]
+        if hasattr(target, "tolist") and not isinstance(target, (str, bytes)):
+            target = target.tolist()
+        if isinstance(target, list):
+            if len(target) != batch:
+                raise TargetError(
+                    f"{len(target)} targets for a batch of {batch}: give one per sample "
+                    f"(output {self.name!r} has shape {tuple(leaf.shape)})."
+                )
+            return target
+        return [target] * batch
+
+    def _index(self, entry: Any, sample: int, chosen: int, leaf: Tensor) -> Index:
+        """The index of one sample's target, without the batch axis."""
+        row = leaf[sample].detach()
+        if entry is None:
+            return self._default(sample, chosen, row)
+        if isinstance(entry, (tuple, list)):
+            return self._checked(tuple(self._number(e) for e in entry), row, sample)
+        number = self._number(entry)
+        if row.dim() == 0:
+            raise TargetError(
+                f"output {self.name!r} is one number per sample: leave the target out (None)."
+            )
+        if row.dim() == 1:
+            return self._checked((number,), row, sample)
+        return self._checked((*self._position(sample, chosen, row), number), row, sample)
+
+    def _number(self, entry: Any) -> int:
+        if isinstance(entry, str):
+            labels = getattr(getattr(self.model, "config", None), "label2id", None) or {}
+            if entry not in labels:
+                known = ", ".join(map(repr, list(labels)[:10])) or "none"
+                raise TargetError(f"the model has no label {entry!r}; its labels: {known}.")
+            return int(labels[entry])
+        try:
+            number = int(entry)
+        except (TypeError, ValueError) as error:
+            raise TargetError(
+                f"{entry!r} is no target: give None, an int, a label, an index tuple, one of these per "
+                f"sample, or a function of the model's output."
+            ) from error
+        if number != entry:
+            raise TargetError(f"{entry!r} is no target: a class index must be a whole number.")
+        return number
+
+    def _checked(self, index: Index, row: Tensor, sample: int) -> Index:
+        if len(index) != row.dim():
+            raise TargetError(
+                f"target {index} has {len(index)} indices, but output {self.name!r} has "
+                f"{row.dim()} axes per sample (shape {tuple(row.shape)})."
+            )
+        for position, size in zip(index, row.shape, strict=True):
+            if not -size <= position < size:
+                raise TargetError(
+                    f"target {index if len(index) > 1 else index[0]} of sample {sample} is out of "
+                    f"range: output {self.name!r} has shape {tuple(row.shape)} per sample."
+                )
+        return tuple(p % size for p, size in zip(index, row.shape, strict=True))
+
+    def _default(self, sample: int, chosen: int, row: Tensor) -> Index:
+        """The predicted class, at the last real position of a sequence."""
+        if row.dim() == 0:
+            return ()
+        if row.dim() == 1:
+            return (int(row.argmax()),)
+        kind = self._kind(sample, chosen)
+        if kind == "sequence":
+            position = self._position(sample, chosen, row)
+            best = int(row[position].argmax())
+            return self._unravel(position, row, best)
+        classes = row[..., : self._real_classes(row)]
+        flat = int(classes.argmax())
+        return tuple(int(i) for i in torch.unravel_index(torch.tensor(flat), classes.shape))
+
+    def _unravel(self, position: Index, row: Tensor, flat: int) -> Index:
+        rest = row[position].shape
+        return (*position, *(int(i) for i in torch.unravel_index(torch.tensor(flat), rest)))
+
+    def _real_classes(self, row: Tensor) -> int:
+        """Detection heads have one class more than there are labels: "no object"."""
+        labels = getattr(getattr(self.model, "config", None), "num_labels", None)
+        return labels if labels is not None and row.shape[-1] == labels + 1 else row.shape[-1]
+
+    # -- positions of a sequence ----------------------------------------------------------------------
+
+    def _origin(self, sample: int, chosen: int) -> tuple[str, str]:
+        """(kind of birth, root) of the tokens along the output's first axis."""
+        shape = self.program.flow.shapes[chosen]
+        groups = positions_at(self.program, chosen, (sample, *(0 for _ in shape[1:])))
+        if not groups:
+            return "none", ""
+        book = self.program.flow.book
+        token = torch.tensor([groups[0][0].token])
+        birth = book.births[int(book.births_of(token))]
+        return birth.kind, birth.root
+
+    def _kind(self, sample: int, chosen: int) -> str:
+        kind, root = self._origin(sample, chosen)
+        slots = {slot.name: slot for slot in self.capture.inputs.values()}
+        if kind == "input" and root in slots and not slots[root].dtype.is_floating_point:
+            return "sequence"
+        return "set"
+
+    def _position(self, sample: int, chosen: int, row: Tensor) -> Index:
+        """The last real position of a text sequence."""
+        if self._kind(sample, chosen) != "sequence" or row.dim() != 2:
+            raise TargetError(
+                f"output {self.name!r} has shape {tuple(row.shape)} per sample, so a single number "
+                f"does not say where it is read: give an index tuple such as (position, class)."
+            )
+        _, root = self._origin(sample, chosen)
+        mask = self._mask(root, row.shape[0])
+        if mask is None:
+            return (row.shape[0] - 1,)
+        real = mask[min(sample, len(mask) - 1)].nonzero().flatten()
+        return (int(real[-1]) if len(real) else row.shape[0] - 1,)
+
+    def _mask(self, root: str, length: int) -> Tensor | None:
+        """The padding mask that goes with a sequence input: "decoder_attention_mask" with
+        "decoder_input_ids"."""
+        prefix = root.removesuffix("input_ids") if root.endswith("input_ids") else ""
+        for name, leaf in zip(self.inputs.names, self.inputs.leaves, strict=True):
+            if name == f"{prefix}attention_mask" and leaf.dim() == 2 and leaf.shape[1] == length:
+                return leaf > 0
+        return None

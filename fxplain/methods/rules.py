@@ -1,0 +1,58 @@
+"""The relevancy rules of Chefer, Gur & Wolf (ICCV 2021, arXiv 2103.15679), one function each.
+
+All matrices carry a batch axis first. ``R`` is a relevancy block (batch, row tokens, column tokens),
+``identity`` the part of it that is no attention's doing (I, or a route's product), ``A`` a node's map
+(batch, queries, keys).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "attention_map",
+    "bimodal_cross_update",
+    "bimodal_own_update",
+    "normalized",
+    "route_update",
+    "self_attention_update",
+]
+
+
+def attention_map(attention: Tensor, gradient: Tensor) -> Tensor:
+    """Equation 5 before the mean over heads: ``max(0, dy/dA * A)``."""
+    return (gradient * attention).clamp(min=0)
+
+
+def self_attention_update(A: Tensor, R: Tensor) -> Tensor:
+    """Equations 6 and 7: what self-attention adds to any column block, ``A R``."""
+    return A @ R
+
+
+def normalized(R: Tensor, identity: Tensor) -> Tensor:
+    """Equations 8 and 9: ``(R - I) / rowsum(R - I) + I``; a row whose sum is 0 stays the identity."""
+    residual = R - identity
+    sums = residual.sum(-1, keepdim=True)
+    share = torch.where(sums == 0, torch.zeros_like(residual), residual / _nonzero(sums))
+    return share + identity
+
+
+def _nonzero(sums: Tensor) -> Tensor:
+    return torch.where(sums == 0, torch.ones_like(sums), sums)
+
+
+def bimodal_cross_update(R_ss: Tensor | None, A: Tensor, R_qq: Tensor) -> Tensor:
+    """Equation 10: ``norm(R_ss)^T A norm(R_qq)``, both already normalised (None for the identity)."""
+    mixed = A @ R_qq
+    return mixed if R_ss is None else R_ss.transpose(-1, -2) @ mixed
+
+
+def bimodal_own_update(A: Tensor, R_qs: Tensor) -> Tensor:
+    """Equation 11, ``A R_qs``; the same form carries any third modality: ``R[s,m] += A R[q,m]``."""
+    return A @ R_qs
+
+
+def route_update(P: Tensor, R_old: Tensor) -> Tensor:
+    """A route with weights P (rows sum to 1): ``R[new,*] = P R[old,*]``."""
+    return P @ R_old

@@ -1,0 +1,31 @@
+"""Program: attention nodes and routes with their token maps and versions."""
+
+from fxplain.program.attention_graph import AttentionGraph, CaptureInfo, StreamInfo
+from fxplain.program.nodes import (
+    AttentionNode,
+    KeyBlock,
+    MapLayout,
+    ProgramNode,
+    ProgramRoute,
+    RouteEntries,
+    RouteNode,
+)
+from fxplain.program.program import Program, build_program
+from fxplain.program.streams import Modality, Stream
+
+__all__ = [
+    "AttentionGraph",
+    "AttentionNode",
+    "CaptureInfo",
+    "KeyBlock",
+    "MapLayout",
+    "Modality",
+    "Program",
+    "ProgramNode",
+    "ProgramRoute",
+    "RouteEntries",
+    "RouteNode",
+    "Stream",
+    "StreamInfo",
+    "build_program",
+]

@@ -1,0 +1,158 @@
+"""AttentionGraph: what was detected, as plain data for people and for networkx."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import networkx as nx
+
+from fxplain.capture import Capture
+from fxplain.presentation import Presentable
+from fxplain.program.nodes import AttentionNode, RouteNode
+from fxplain.program.program import Program
+from fxplain.tokens import RejectedSoftmax
+
+__all__ = ["AttentionGraph", "CaptureInfo", "StreamInfo"]
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """A sequence of tokens that attend together: its name, size, and the modalities in it."""
+
+    name: str
+    tokens: int
+    modalities: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CaptureInfo:
+    """How the model was captured: the route taken, and why the routes before it failed."""
+
+    route: str
+    failures: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionGraph(Presentable):
+    """The attention structure that was detected in a model.
+
+    Attributes
+    ----------
+    model
+        The model's class name.
+    nodes
+        Attention nodes in program order.
+    routes
+        Places where tokens are mixed by fixed weights.
+    streams
+        Sequences of tokens that attend together.
+    modalities
+        Name to number of tokens, as `Explanation.relevance` has them.
+    readout
+        The token(s) that the model's main output is computed from, such as ``"input_ids[0]"``.
+    rejected
+        Softmaxes that are not attention, each with the reason.
+    warnings
+        Where the analysis was unsure, and where capture and model differ.
+    capture
+        How the model was captured.
+    """
+
+    model: str
+    nodes: tuple[AttentionNode, ...]
+    routes: tuple[RouteNode, ...]
+    streams: tuple[StreamInfo, ...]
+    modalities: dict[str, int]
+    readout: str
+    rejected: tuple[RejectedSoftmax, ...]
+    warnings: tuple[str, ...]
+    capture: CaptureInfo
+
+    @classmethod
+    def of(cls, model: str, capture: Capture, program: Program, readout: str) -> AttentionGraph:
+        """The graph of a program."""
+        names = {
+            token: m.name for m in program.modalities for token in m.tokens.flatten().tolist()
+        }
+        streams = tuple(
+            StreamInfo(
+                stream.name,
+                len(stream),
+                tuple(dict.fromkeys(names[t] for t in stream.tokens.flatten().tolist() if t in names)),
+            )
+            for stream in program.streams
+        )
+        return cls(
+            model=model,
+            nodes=tuple(node.info for node in program.nodes.values()),
+            routes=tuple(route.info for route in program.routes.values()),
+            streams=streams,
+            modalities={m.name: len(m) for m in program.modalities},
+            readout=readout,
+            rejected=tuple(program.flow.rejected),
+            warnings=(*capture.warnings, *program.flow.warnings),
+            capture=CaptureInfo(capture.route, capture.failures),
+        )
+
+    def to_networkx(self) -> nx.DiGraph:
+        """Streams, attention nodes and routes as a directed graph.
+
+        Returns
+        -------
+        networkx.DiGraph
+            Node attributes: ``type`` ("stream", "attention" or "route"), and for streams ``tokens``
+            and ``modalities``; for attention ``kind``, ``module``, ``query``, ``key``, ``heads``,
+            ``q_len``, ``k_len``, ``form``; for routes ``operation`` and ``module``. Edges run from
+            what is read to an attention node (``role`` "query" or "key") and on to the stream that
+            it updates (``role`` "update"). ``order`` numbers attention nodes in program order.
+        """
+        graph: nx.DiGraph = nx.DiGraph(model=self.model)
+        for stream in self.streams:
+            graph.add_node(
+                stream.name, type="stream", tokens=stream.tokens, modalities=list(stream.modalities)
+            )
+        for order, node in enumerate(self.nodes):
+            facts = asdict(node)
+            facts = {k: list(v) if isinstance(v, tuple) else v for k, v in facts.items()}
+            del facts["name"]
+            graph.add_node(node.name, type="attention", order=order, **facts)
+            for name in node.key_streams:
+                graph.add_edge(name, node.name, role="key")
+            if node.query_stream not in node.key_streams:
+                graph.add_edge(node.query_stream, node.name, role="query")
+            graph.add_edge(node.name, node.query_stream, role="update")
+        for route in self.routes:
+            label = f"{route.operation}:{route.name}"
+            graph.add_node(label, type="route", operation=route.operation, module=route.module)
+            for name in route.source:
+                graph.add_edge(name, label, role="key")
+            graph.add_edge(label, route.target, role="update")
+        return graph
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain data (for JSON)."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> AttentionGraph:
+        """The graph that `to_dict` described."""
+
+        def record(kind: type[Any], facts: Mapping[str, Any]) -> Any:
+            return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
+
+        return cls(
+            model=data["model"],
+            nodes=tuple(record(AttentionNode, x) for x in data["nodes"]),
+            routes=tuple(record(RouteNode, x) for x in data["routes"]),
+            streams=tuple(record(StreamInfo, x) for x in data["streams"]),
+            modalities=dict(data["modalities"]),
+            readout=data["readout"],
+            rejected=tuple(record(RejectedSoftmax, x) for x in data["rejected"]),
+            warnings=tuple(data["warnings"]),
+            capture=record(CaptureInfo, data["capture"]),
+        )
+
+    def __repr__(self) -> str:
+        return f"<AttentionGraph of {self.model}: {len(self.nodes)} attention nodes>"

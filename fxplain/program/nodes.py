@@ -1,0 +1,238 @@
+"""The nodes of a program: attention nodes and routes, with their token maps and versions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fxplain.tokens import AttentionSite
+
+__all__ = [
+    "AttentionNode", "KeyBlock", "MapLayout", "ProgramNode", "ProgramRoute", "RouteEntries",
+    "RouteNode",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AttentionNode:
+    """One attention: a place where normalised weights are contracted against tokens.
+
+    Attributes
+    ----------
+    name
+        Unique name in the graph.
+    module
+        Path of the module that it belongs to.
+    kind
+        "self", "co", "encoder-decoder" or "pooling".
+    query, key
+        Names of the modalities of queries and of keys.
+    heads, q_len, k_len
+        As the attention tensor has them (a window's size for windowed attention).
+    form
+        "fused", "product" or "weighted_sum": how the model computes it.
+    query_stream, key_streams
+        Names of the streams that it updates and reads.
+    """
+
+    name: str
+    module: str
+    kind: str
+    query: tuple[str, ...]
+    key: tuple[str, ...]
+    heads: int
+    q_len: int
+    k_len: int
+    form: str
+    query_stream: str
+    key_streams: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RouteNode:
+    """A place where tokens are mixed by fixed weights: pooling, patch merging, a convolution.
+
+    Attributes
+    ----------
+    name, module
+        The graph node's name and its module path.
+    operation
+        The operation's name.
+    source, target
+        Names of the streams that it reads and makes.
+    """
+
+    name: str
+    module: str
+    operation: str
+    source: tuple[str, ...]
+    target: str
+
+
+@dataclass(frozen=True, eq=False)
+class MapLayout:
+    """How a weights tensor (..., queries, keys) splits into token groups and heads.
+
+    Attributes
+    ----------
+    permutation
+        Axes of the weights in the order (groups..., heads..., queries, keys).
+    groups, heads
+        The sizes: the permuted weights reshape to (groups, heads, queries, keys).
+    fold
+        For heads folded into the batch axis: the token group that each of `groups` belongs to.
+    """
+
+    permutation: tuple[int, ...]
+    groups: int
+    heads: int
+    fold: Tensor | None = None
+
+    def mean_over_heads(self, weights: Tensor) -> Tensor:
+        """(..., queries, keys) to (token groups, queries, keys)."""
+        q, k = weights.shape[-2:]
+        blocks = weights.permute(self.permutation).reshape(self.groups, self.heads, q, k).mean(1)
+        if self.fold is None:
+            return blocks
+        fold = self.fold.to(blocks.device)
+        shares = fold.bincount()
+        summed = blocks.new_zeros(len(shares), q, k).index_add_(0, fold, blocks)
+        return summed / shares.reshape(-1, 1, 1)
+
+    @property
+    def head_count(self) -> int:
+        if self.fold is None:
+            return self.heads
+        return self.heads * len(self.fold) // (int(self.fold.max()) + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class KeyBlock:
+    """The keys of a node that belong to one stream.
+
+    Attributes
+    ----------
+    stream
+        Index of the stream.
+    columns
+        Position of each key in the stream, (groups, keys); -1 for keys of other streams.
+    versions
+        What the stream's tokens have absorbed when they are attended: one version, or (batch, n).
+    same
+        Whether queries and keys are one joint sequence (after routes): self-attention.
+    """
+
+    stream: int
+    columns: Tensor
+    versions: int | Tensor
+    same: bool
+
+
+@dataclass(frozen=True, eq=False)
+class ProgramNode:
+    """An attention node as the scheduler runs it.
+
+    Attributes
+    ----------
+    info
+        What users see of it.
+    index
+        Position among the updates; versions speak of it.
+    site
+        Where it is in the captured graph.
+    layout
+        How its weights tensor splits into token groups and heads.
+    stream
+        The stream whose rows it updates.
+    samples, rows
+        The sample of each token group; the position of each query in the stream, (groups, queries).
+    row_versions
+        What the stream's tokens have absorbed when they query: one version, or (batch, n).
+    blocks
+        The keys, by stream.
+    """
+
+    info: AttentionNode
+    index: int
+    site: AttentionSite
+    layout: MapLayout
+    stream: int
+    samples: Tensor
+    rows: Tensor
+    row_versions: int | Tensor
+    blocks: tuple[KeyBlock, ...]
+
+    def dense(self, groups: Tensor, block: KeyBlock, sizes: tuple[int, int, int]) -> Tensor:
+        """Token groups (groups, queries, keys) embedded in the full token matrix.
+
+        Parameters
+        ----------
+        groups
+            The node's map by token group.
+        block
+            The block of keys.
+        sizes
+            (batch, query tokens, key tokens) of the result.
+        """
+        batch, n_rows, n_columns = sizes
+        rows, columns, samples = (
+            x.to(groups.device) for x in (self.rows, block.columns, self.samples)
+        )
+        if _plain(rows, n_rows) and _plain(columns, n_columns) and len(samples) == batch:
+            return groups
+        flat_rows = samples.unsqueeze(1) * n_rows + rows
+        index = flat_rows.unsqueeze(2) * n_columns + columns.unsqueeze(1)
+        real = (rows >= 0).unsqueeze(2) & (columns >= 0).unsqueeze(1)
+        result = groups.new_zeros(batch * n_rows * n_columns)
+        result.index_add_(0, index[real], groups[real])
+        return result.reshape(batch, n_rows, n_columns)
+
+
+def _plain(positions: Tensor, size: int) -> bool:
+    """Whether every group holds the positions 0, 1, ..., size - 1 in order."""
+    expected = torch.arange(size, device=positions.device)
+    return positions.shape[1] == size and bool((positions == expected).all())
+
+
+@dataclass(frozen=True, eq=False)
+class ProgramRoute:
+    """A route as the scheduler runs it.
+
+    Attributes
+    ----------
+    info
+        What users see of it.
+    index
+        Position among the updates.
+    stream
+        The stream whose rows it makes.
+    entries
+        Its weights, by source stream and version.
+    """
+
+    info: RouteNode
+    index: int
+    stream: int
+    entries: tuple[RouteEntries, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class RouteEntries:
+    """One entry per pair of a made token and one that it is made of.
+
+    Attributes
+    ----------
+    stream, version
+        Where the old tokens are and what they have absorbed.
+    samples, new, old, shares
+        Sample, position of the made token, position of the old one, and its share.
+    """
+
+    stream: int
+    version: int
+    samples: Tensor
+    new: Tensor
+    old: Tensor
+    shares: Tensor

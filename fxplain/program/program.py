@@ -1,0 +1,332 @@
+"""The program: attention nodes and routes over streams, as a small DAG ordered by versions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fxplain.capture import module_path
+from fxplain.program.nodes import (
+    AttentionNode,
+    KeyBlock,
+    MapLayout,
+    ProgramNode,
+    ProgramRoute,
+    RouteEntries,
+    RouteNode,
+)
+from fxplain.program.streams import Modality, Stream, StreamTable
+from fxplain.tokens import (
+    AttentionSite,
+    RouteSite,
+    TokenFlow,
+    Versions,
+    tokens_in,
+    versions_in,
+)
+
+__all__ = ["Program", "build_program"]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What a captured model does with tokens.
+
+    Attributes
+    ----------
+    flow
+        The token analysis that it was built from.
+    streams, modalities
+        Row sets of the relevancy matrices; named token groups that users see.
+    nodes, routes
+        Attention nodes and routes by their position among the updates.
+    token_stream, token_index
+        For each canonical token its stream and its position there.
+    """
+
+    flow: TokenFlow
+    streams: tuple[Stream, ...]
+    modalities: tuple[Modality, ...]
+    nodes: dict[int, ProgramNode]
+    routes: dict[int, ProgramRoute]
+    token_stream: np.ndarray
+    token_index: np.ndarray
+    token_sample: np.ndarray
+
+    @property
+    def versions(self) -> Versions:
+        return self.flow.versions
+
+    def rows_of(self, update: int) -> int:
+        """The stream whose rows an update changes."""
+        return (self.nodes.get(update) or self.routes[update]).stream
+
+    def lineage(self, stream: int) -> set[int]:
+        """The stream and those that routes made it of."""
+        found, todo = {stream}, [stream]
+        while todo:
+            current = todo.pop()
+            for route in self.routes.values():
+                if route.stream == current:
+                    for entry in route.entries:
+                        if entry.stream not in found:
+                            found.add(entry.stream)
+                            todo.append(entry.stream)
+        return found
+
+    def final_version(self, stream: int) -> int:
+        """What the stream's tokens have absorbed after its last update."""
+        own = [u for u in (*self.nodes, *self.routes) if self.rows_of(u) == stream]
+        if not own:
+            return 0
+        last, best = max(own), None
+        for index in range(len(self.versions)):
+            updates = self.versions.of(index)
+            if last in updates and all(u < 0 or self.rows_of(u) == stream for u in updates):
+                if best is None or len(updates) > len(self.versions.of(best)):
+                    best = index
+        return 0 if best is None else best
+
+
+def build_program(flow: TokenFlow) -> Program:
+    """Turn the token analysis into a program.
+
+    Requires the result of `fxplain.tokens.follow_tokens`. Ensures that every row and every key of a
+    node has its stream, and that nodes come in program order.
+    """
+    table = StreamTable(flow)
+    builder = _Builder(flow, table)
+    nodes = {u.index: builder.attention(u) for u in flow.updates if isinstance(u, AttentionSite)}
+    routes = {u.index: builder.route(u) for u in flow.updates if isinstance(u, RouteSite)}
+    program = Program(
+        flow,
+        tuple(table.streams),
+        tuple(table.modalities),
+        nodes,
+        routes,
+        table.token_stream,
+        table.token_index,
+        table.sample,
+    )
+    names: dict[str, int] = {}
+    for index, node in nodes.items():
+        name = node.info.module or node.info.name
+        names[name] = names.get(name, 0) + 1
+        unique = name if names[name] == 1 else f"{name}#{names[name]}"
+        info = replace(node.info, name=unique, kind=_kind(program, node))
+        nodes[index] = replace(node, info=info)
+    return program
+
+
+class _Builder:
+    def __init__(self, flow: TokenFlow, table: StreamTable) -> None:
+        self.flow = flow
+        self.table = table
+        self.names = _modality_names(table)
+
+    def attention(self, site: AttentionSite) -> ProgramNode:
+        rows, columns, layout = _groups(self.flow, site)
+        row_tokens = self.flow.book.find(tokens_in(rows))
+        column_tokens = self.flow.book.find(tokens_in(columns))
+        stream = self._one_stream(row_tokens)
+        samples = self._samples(site, row_tokens, column_tokens)
+        blocks = tuple(
+            self._block(site, stream, key, columns, column_tokens)
+            for key in self._streams(column_tokens)
+        )
+        names = [s.name for s in self.table.streams]
+        info = AttentionNode(
+            name=site.node.name,
+            module=module_path(site.softmax) or module_path(site.node),
+            kind="self",
+            query=self._modalities(row_tokens) or ("pooled",),
+            key=self._modalities(column_tokens),
+            heads=layout.head_count,
+            q_len=site.shape[-2],
+            k_len=site.shape[-1],
+            form=site.form,
+            query_stream=names[stream],
+            key_streams=tuple(names[block.stream] for block in blocks),
+        )
+        return ProgramNode(
+            info=info,
+            index=site.index,
+            site=site,
+            layout=layout,
+            stream=stream,
+            samples=samples,
+            rows=self._positions(row_tokens, stream),
+            row_versions=self._versions(rows, row_tokens, stream),
+            blocks=blocks,
+        )
+
+    def _streams(self, tokens: Tensor) -> list[int]:
+        real = tokens[tokens >= 0].numpy()
+        return [int(s) for s in np.unique(self.table.token_stream[real]) if s >= 0]
+
+    def _one_stream(self, tokens: Tensor) -> int:
+        streams = self._streams(tokens)
+        assert len(streams) == 1, "the queries of a node are one stream by construction"
+        return streams[0]
+
+    def _samples(self, site: AttentionSite, rows: Tensor, columns: Tensor) -> Tensor:
+        """The sample of each token group; attention across samples is reported."""
+        first = torch.where(rows >= 0, rows, -1).amax(1)
+        samples = torch.as_tensor(self.table.sample[first.clamp(min=0).numpy()])
+        of_keys = torch.as_tensor(self.table.sample[columns.clamp(min=0).numpy()])
+        if bool(((of_keys != samples.unsqueeze(1)) & (columns >= 0)).any()):
+            message = (
+                f"attention in {module_path(site.node) or 'the model'} reaches across the samples of "
+                f"the batch: explain one sample at a time to be sure of its relevance"
+            )
+            if message not in self.flow.warnings:
+                self.flow.warnings.append(message)
+        return samples
+
+    def _positions(self, tokens: Tensor, stream: int) -> Tensor:
+        """The position of each token in `stream`, -1 for tokens of other streams."""
+        clamped = tokens.clamp(min=0).numpy()
+        here = (self.table.token_stream[clamped] == stream) & (tokens.numpy() >= 0)
+        return torch.as_tensor(np.where(here, self.table.token_index[clamped], -1))
+
+    def _block(
+        self, site: AttentionSite, rows: int, stream: int, columns: Tensor, tokens: Tensor
+    ) -> KeyBlock:
+        streams = self.table.streams
+        return KeyBlock(
+            stream=stream,
+            columns=self._positions(tokens, stream),
+            versions=self._versions(columns, tokens, stream),
+            same=streams[rows].root == streams[stream].root,
+        )
+
+    def _versions(self, entries: Tensor, tokens: Tensor, stream: int) -> int | Tensor:
+        positions = self._positions(tokens, stream)
+        real = positions >= 0
+        versions = versions_in(entries)[real]
+        found = versions.unique()
+        if len(found) == 1:
+            return int(found)
+        table = torch.zeros_like(self.table.streams[stream].tokens)
+        samples = torch.as_tensor(self.table.sample[tokens.clamp(min=0).numpy()])[real]
+        table[samples, positions[real]] = versions
+        return table
+
+    def _modalities(self, tokens: Tensor) -> tuple[str, ...]:
+        real = tokens[tokens >= 0].unique().tolist()
+        names = dict.fromkeys(name for token in real for name in self.names.get(token, ()))
+        order = [m.name for m in self.table.modalities]
+        return tuple(sorted(names, key=order.index))
+
+    def route(self, site: RouteSite) -> ProgramRoute:
+        book = self.flow.book
+        new, old = book.find(site.new), book.find(tokens_in(site.old))
+        stream = self._streams(new)
+        assert stream, "a route makes tokens"
+        versions = versions_in(site.old)
+        entries = []
+        for old_stream in self._streams(old):
+            for version in versions.unique().tolist():
+                of_stream = torch.as_tensor(self.table.token_stream[old.numpy()] == old_stream)
+                here = of_stream & (versions == version)
+                if here.any():
+                    entries.append(
+                        RouteEntries(
+                            stream=old_stream,
+                            version=int(version),
+                            samples=torch.as_tensor(self.table.sample[new[here].numpy()]),
+                            new=torch.as_tensor(self.table.token_index[new[here].numpy()]),
+                            old=torch.as_tensor(self.table.token_index[old[here].numpy()]),
+                            shares=site.weights[here],
+                        )
+                    )
+        names = [s.name for s in self.table.streams]
+        info = RouteNode(
+            name=site.node.name,
+            module=module_path(site.node),
+            operation=site.operation,
+            source=tuple(dict.fromkeys(names[entry.stream] for entry in entries)),
+            target=names[stream[0]],
+        )
+        return ProgramRoute(info, site.index, stream[0], tuple(entries))
+
+
+def _modality_names(table: StreamTable) -> dict[int, tuple[str, ...]]:
+    """Modality names of every token; a routed token has those of what it is made of."""
+    names = {
+        int(t): (m.name,) for m in table.modalities for t in m.tokens.flatten().tolist() if t >= 0
+    }
+    for update in table.flow.updates:
+        if isinstance(update, RouteSite):
+            new = table.book.find(update.new).tolist()
+            old = table.book.find(tokens_in(update.old)).tolist()
+            made: dict[int, dict[str, None]] = {}
+            for n, o in zip(new, old, strict=True):
+                made.setdefault(n, {}).update(dict.fromkeys(names.get(o, ())))
+            for n, of in made.items():
+                names.setdefault(n, tuple(of))
+    return names
+
+
+def _groups(flow: TokenFlow, site: AttentionSite) -> tuple[Tensor, Tensor, MapLayout]:
+    """Rows (groups, queries) and columns (groups, keys) as packed entries, and the layout."""
+    shape = site.shape
+    lead = range(len(shape) - 2)
+    rows, columns = site.rows, site.columns
+    heads = [x for x in lead if rows.shape[x] == 1 and columns.shape[x] == 1 and shape[x] > 1]
+    groups = [x for x in lead if x not in heads]
+    permutation = (*groups, *heads, len(shape) - 2, len(shape) - 1)
+    full = [1 if x in heads else n for x, n in enumerate(shape[:-2])]
+    rows = rows.expand(*full, shape[-2], 1).squeeze(-1)
+    columns = columns.expand(*full, 1, shape[-1]).squeeze(-2)
+    rows = rows.reshape(-1, shape[-2])
+    columns = columns.reshape(-1, shape[-1])
+    count = rows.shape[0]
+    head_count = 1
+    for axis in heads:
+        head_count *= shape[axis]
+    both = torch.cat([flow.book.find(tokens_in(rows)), flow.book.find(tokens_in(columns))], 1)
+    distinct, fold = both.unique(dim=0, return_inverse=True)
+    if len(distinct) == count:
+        return rows, columns, MapLayout(permutation, count, head_count)
+    first = torch.full((len(distinct),), count).scatter_reduce(0, fold, torch.arange(count), "amin")
+    order = first.argsort()
+    fold = order.argsort()[fold]
+    first = first[order]
+    return rows[first], columns[first], MapLayout(permutation, count, head_count, fold)
+
+
+def _kind(program: Program, node: ProgramNode) -> str:
+    """The kind as reported; the rules look at each block of keys instead."""
+    roots = [stream.root for stream in program.streams]
+    if all(block.same for block in node.blocks):
+        return "self"
+    if _is_pooling(program, node):
+        return "pooling"
+    others = {roots[block.stream] for block in node.blocks if not block.same}
+    for other in program.nodes.values():
+        if roots[other.stream] in others and any(
+            roots[block.stream] == roots[node.stream] for block in other.blocks
+        ):
+            return "co"
+    return "encoder-decoder"
+
+
+def _is_pooling(program: Program, node: ProgramNode) -> bool:
+    """A learned or missing query that attends once and is read out at once."""
+    births = program.flow.book.births
+    tokens = program.streams[node.stream].tokens
+    kinds = {births[i].kind for i in program.flow.book.births_of(tokens[tokens >= 0]).tolist()}
+    if not kinds <= {"parameter", "route"}:
+        return False
+    if kinds == {"route"} and any(r.stream == node.stream for r in program.routes.values()):
+        return False
+    uses = [
+        other
+        for other in program.nodes.values()
+        if other.stream == node.stream or any(b.stream == node.stream for b in other.blocks)
+    ]
+    return len(uses) == 1

@@ -1,0 +1,347 @@
+"""Streams: which tokens share a row set, in which order; and the modalities that users see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fxplain.tokens import AttentionSite, Birth, RouteSite, TokenBook, TokenFlow, tokens_in
+
+__all__ = ["Modality", "Stream", "StreamTable"]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Tokens that are queries together: one row set of the relevancy matrices.
+
+    Attributes
+    ----------
+    index
+        Position in the program's streams.
+    name
+        The modalities in it, joined by "+".
+    tokens
+        Canonical token ids, (batch, n); -1 where a sample has fewer.
+    root
+        Streams that routes connect have the same root; queries and keys of one root are
+        self-attention.
+    """
+
+    index: int
+    name: str
+    tokens: Tensor
+    root: int
+
+    def __len__(self) -> int:
+        return int(self.tokens.shape[1])
+
+    @property
+    def batch(self) -> int:
+        return int(self.tokens.shape[0])
+
+
+@dataclass(frozen=True)
+class Modality:
+    """Tokens of one origin, in sequence order, with the special tokens that live among them.
+
+    Attributes
+    ----------
+    name
+        The forward argument's name, or the path of the parameter whose tokens they are.
+    tokens
+        Canonical token ids, (batch, n); -1 where a sample has fewer.
+    special
+        Labels of the special tokens by position.
+    grid
+        The shape of the token grid before flattening, for drawing; () if it is a sequence.
+    """
+
+    name: str
+    tokens: Tensor
+    special: dict[int, str]
+    grid: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return int(self.tokens.shape[1])
+
+
+class StreamTable:
+    """Partition of all live tokens into streams and modalities.
+
+    Tokens correspond across samples by (birth, place): the same place of the same birth is the same
+    position of another sample's sequence.
+    """
+
+    def __init__(self, flow: TokenFlow) -> None:
+        self.flow = flow
+        self.book: TokenBook = flow.book
+        self._resolve_samples()
+        count = len(self.book)
+        every = torch.arange(count)
+        self.sample = self.book.samples(every).clamp(min=0).numpy()
+        self.birth = self.book.births_of(every).numpy()
+        self.place = _places(self.birth, self.sample)
+        self.live = self._live_tokens()
+        self._label_streams()
+        self._collect()
+
+    # -- samples ----------------------------------------------------------------------------------
+
+    def _resolve_samples(self) -> None:
+        """Tokens of a parameter get their sample from where they stand in an attention's batch axis."""
+        batch = self.book.batch_size
+        for site in self.flow.updates:
+            if not isinstance(site, AttentionSite) or batch == 1 or len(site.shape) < 3:
+                continue
+            size = site.shape[0]
+            if size % batch:
+                continue
+            samples = (torch.arange(size) // (size // batch)).reshape(-1, *[1] * (len(site.shape) - 1))
+            for ids in (site.rows, site.columns):
+                if ids.shape[0] != size:
+                    continue
+                tokens = self.book.find(tokens_in(ids))
+                real = tokens >= 0
+                self.book.set_samples(tokens[real], samples.expand(tokens.shape)[real])
+
+    # -- streams ----------------------------------------------------------------------------------
+
+    def _live_tokens(self) -> np.ndarray:
+        """Canonical tokens that attention or a route touches, and all others of the same births."""
+        touched: list[Tensor] = []
+        for update in self.flow.updates:
+            parts = (
+                (update.rows, update.columns)
+                if isinstance(update, AttentionSite)
+                else (update.new, update.old)
+            )
+            touched += [self.book.find(tokens_in(ids)).flatten() for ids in parts]
+        for tags in self.flow.outputs:
+            touched += [self.book.find(tag.tokens).flatten() for tag in tags]
+        tokens = torch.cat(touched).unique() if touched else torch.empty(0, dtype=torch.int64)
+        tokens = tokens[tokens >= 0]
+        live_births = {
+            i
+            for i in np.unique(self.birth[tokens.numpy()]).tolist()
+            if self.book.births[i].kind == "input"
+        }
+        every = np.arange(len(self.book))
+        canonical = self.book.find(torch.arange(len(self.book))).numpy() == every
+        whole = np.isin(self.birth, list(live_births)) & canonical
+        whole[tokens.numpy()] = True
+        return every[whole]
+
+    def _label_streams(self) -> None:
+        """Union over (birth, place): all queries of a node are one stream; so are attended tokens
+        of one birth that never are queries."""
+        width = int(self.place.max(initial=0)) + 1
+        self._key = self.birth.astype(np.int64) * width + self.place
+        label = {}
+        queried: set[int] = set()
+        keys_of = [self._keys(site) for site in self.flow.updates]
+        parent: dict[int, int] = {}
+
+        def find(key: int) -> int:
+            while parent.setdefault(key, key) != key:
+                parent[key] = parent[parent[key]]
+                key = parent[key]
+            return key
+
+        def unify(keys: Iterable[int]) -> None:
+            keys = list(keys)
+            for key in keys[1:]:
+                parent[find(key)] = find(keys[0])
+
+        for rows, _ in keys_of:
+            unify(rows)
+            queried.update(rows)
+        by_birth: dict[int, list[int]] = {}
+        for token in self.live.tolist():
+            key = int(self._key[token])
+            if key not in queried:
+                by_birth.setdefault(int(self.birth[token]), []).append(key)
+        for keys in by_birth.values():
+            unify(dict.fromkeys(keys))
+        for token in self.live.tolist():
+            label[token] = find(int(self._key[token]))
+        self._label = label
+        self._unify_roots(find)
+
+    def _keys(self, update: AttentionSite | RouteSite) -> tuple[list[int], list[int]]:
+        if isinstance(update, RouteSite):
+            return [], []
+        result = []
+        for ids in (update.rows, update.columns):
+            tokens = self.book.find(tokens_in(ids)).unique()
+            result.append(np.unique(self._key[tokens[tokens >= 0].numpy()]).tolist())
+        return result[0], result[1]
+
+    def _unify_roots(self, find: object) -> None:
+        """Streams joined by routes share a root."""
+        root: dict[int, int] = {}
+
+        def top(label: int) -> int:
+            while root.setdefault(label, label) != label:
+                label = root[label]
+            return label
+
+        for update in self.flow.updates:
+            if isinstance(update, RouteSite):
+                new = self.book.find(update.new).unique().tolist()
+                old = self.book.find(tokens_in(update.old)).unique().tolist()
+                labels = list(dict.fromkeys(self._label[t] for t in (*old, *new)))
+                for label in labels[1:]:
+                    root[top(label)] = top(labels[0])
+        self._root = {label: top(label) for label in set(self._label.values())}
+
+    def _collect(self) -> None:
+        labels = list(dict.fromkeys(self._label[t] for t in self.live.tolist()))
+        position = {label: i for i, label in enumerate(labels)}
+        members: list[list[int]] = [[] for _ in labels]
+        for token in self.live.tolist():
+            members[position[self._label[token]]].append(token)
+        self.token_stream = np.full(len(self.book), -1, dtype=np.int64)
+        self.token_index = np.full(len(self.book), -1, dtype=np.int64)
+        self.modalities = self._modalities()
+        names = {int(t): m.name for m in self.modalities for t in m.tokens.flatten() if t >= 0}
+        self.streams: list[Stream] = []
+        roots = {label: i for i, label in enumerate(dict.fromkeys(self._root[x] for x in labels))}
+        for index, (label, tokens) in enumerate(zip(labels, members, strict=True)):
+            table = self._table(tokens)
+            for column in range(table.shape[1]):
+                real = table[:, column][table[:, column] >= 0].numpy()
+                self.token_stream[real], self.token_index[real] = index, column
+            own = list(dict.fromkeys(names[t] for t in tokens if t in names))
+            name = "+".join(own) if own else f"stream_{index}"
+            self.streams.append(Stream(index, name, table, roots[self._root[label]]))
+
+    def _table(self, tokens: Sequence[int]) -> Tensor:
+        """Token ids as (samples, positions), ordered by (birth, place)."""
+        array = np.asarray(tokens)
+        keys = np.unique(self._key[array])
+        column = np.searchsorted(keys, self._key[array])
+        samples = int(self.sample[array].max()) + 1
+        table = torch.full((samples, len(keys)), -1, dtype=torch.int64)
+        table[self.sample[array], column] = torch.as_tensor(array)
+        return table
+
+    # -- modalities -------------------------------------------------------------------------------
+
+    def _modalities(self) -> list[Modality]:
+        groups = self._tokens_by_modality()
+        return [self._modality(name, tokens) for name, tokens in groups.items()]
+
+    def _tokens_by_modality(self) -> dict[str, list[int]]:
+        births = self.book.births
+        owner: dict[tuple[str, int], str] = {}  # (root, root stream) -> modality name
+        named: dict[str, list[int]] = {}
+        self._special: dict[int, str] = {}
+        inputs = [t for t in self.live.tolist() if births[self.birth[t]].kind == "input"]
+        inputs.sort(key=lambda t: (births[self.birth[t]].rank, t))
+        for token in inputs:
+            birth = births[self.birth[token]]
+            component = self._root[self._label[token]]
+            key = (birth.root, component)
+            if key not in owner:
+                taken = birth.root in named
+                name = f"{birth.root}@{birth.module}" if taken else birth.root
+                owner[key] = name
+            named.setdefault(owner[key], []).append(token)
+        for token in self.live.tolist():
+            birth = births[self.birth[token]]
+            if birth.kind == "parameter":
+                host = self._host(token, owner)
+                label = birth.root.removesuffix(".weight")
+                if host is None:
+                    named.setdefault(label, []).append(token)
+                else:
+                    named[host].append(token)
+                    self._special[token] = label
+        self._owner = owner
+        return named
+
+    def _host(self, token: int, owner: dict[tuple[str, int], str]) -> str | None:
+        """The modality in whose sequence a parameter's token lives, judged where it first attends."""
+        births = self.book.births
+        for sequence in self._sequences_with(token):
+            position = sequence.index(token)
+            neighbours = sequence[position + 1 :] + sequence[:position][::-1]
+            for other in neighbours:
+                birth: Birth = births[self.birth[other]]
+                if birth.kind == "input":
+                    return owner[(birth.root, self._root[self._label[other]])]
+            return None
+        return None
+
+    def _sequences_with(self, token: int) -> Iterable[list[int]]:
+        """The query sequences (then the key sequences) that hold `token`, in program order."""
+        if not hasattr(self, "_sequences"):
+            self._sequences: dict[int, list[int]] = {}
+            for axis in (0, 1):
+                for site in self.flow.updates:
+                    if isinstance(site, AttentionSite):
+                        self._note_sequences((site.rows.squeeze(-1), site.columns.squeeze(-2))[axis])
+        if token in self._sequences:
+            yield self._sequences[token]
+
+    def _note_sequences(self, ids: Tensor) -> None:
+        rows = self.book.find(tokens_in(ids)).reshape(-1, ids.shape[-1])
+        for row in rows.tolist():
+            for t in row:
+                if t >= 0 and t not in self._sequences and (
+                    self.book.births[self.birth[t]].kind == "parameter"
+                ):
+                    self._sequences[t] = row
+
+    def _modality(self, name: str, tokens: list[int]) -> Modality:
+        births = self.book.births
+        kept = [t for t in tokens if t not in self._special]
+        ordered = self._in_sequence_order(kept, [t for t in tokens if t in self._special])
+        samples = int(self.sample[np.asarray(tokens)].max()) + 1
+        rows: list[list[int]] = [[] for _ in range(samples)]
+        for token in ordered:
+            rows[self.sample[token]].append(token)
+        longest = max(len(row) for row in rows)
+        table = torch.full((samples, longest), -1, dtype=torch.int64)
+        for i, row in enumerate(rows):
+            table[i, : len(row)] = torch.tensor(row, dtype=torch.int64)
+        special = {i: self._special[t] for i, t in enumerate(rows[0]) if t in self._special}
+        grids = {births[self.birth[t]].shape for t in kept}
+        grid = next(iter(grids)) if len(grids) == 1 else ()
+        grid = tuple(n for n in grid[1:] if n > 1) if len(grid) > 2 else ()
+        return Modality(name, table, special, grid if len(grid) > 1 else ())
+
+    def _in_sequence_order(self, tokens: list[int], special: list[int]) -> list[int]:
+        """Birth order, with each special token where the attended sequence has it."""
+        tokens = sorted(tokens)
+        rank = {t: (float(i), 0.0) for i, t in enumerate(tokens)}
+        for token in special:
+            sequence = next(iter(self._sequences_with(token)), [token])
+            position = sequence.index(token)
+            after = next((t for t in sequence[position + 1 :] if t in rank and t not in special), None)
+            before = next((t for t in sequence[:position][::-1] if t in rank and t not in special), None)
+            if after is not None:
+                rank[token] = (rank[after][0] - 0.5, float(position))
+            elif before is not None:
+                rank[token] = (rank[before][0] + 0.5, float(position))
+            else:
+                rank[token] = (-1.0, float(position))
+        return sorted([*tokens, *special], key=rank.__getitem__)
+
+
+def _places(birth: np.ndarray, sample: np.ndarray) -> np.ndarray:
+    """The rank of each token among those of its birth and sample."""
+    if not len(birth):
+        return birth
+    group = birth * (int(sample.max()) + 1) + sample
+    order = np.argsort(group, kind="stable")
+    ordered = group[order]
+    start = np.r_[0, np.flatnonzero(np.diff(ordered)) + 1]
+    first = np.repeat(start, np.diff(np.r_[start, len(ordered)]))
+    places = np.empty_like(group)
+    places[order] = np.arange(len(group)) - first
+    return places

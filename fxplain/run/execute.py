@@ -1,0 +1,195 @@
+"""Run: one forward and one backward for a whole batch, and what each attention node saw in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from fxplain.capture import Capture, ModelInputs
+from fxplain.errors import NoGradientError
+from fxplain.program import ProgramNode
+from fxplain.run.instrument import fused_flags, instrumented
+
+__all__ = ["NodeRun", "Run", "forward"]
+
+
+@dataclass(eq=False)
+class NodeRun:
+    """What one attention node saw.
+
+    Attributes
+    ----------
+    node
+        The attention node.
+    operands
+        (query, key, value, mask) of a fused node, (weights, values) of the others.
+    output
+        The contraction's output.
+    gradient
+        dy/d(output) after `Run.backward`; None where the target does not depend on the node.
+    """
+
+    node: ProgramNode
+    operands: tuple[Any, ...]
+    output: Tensor
+    gradient: Tensor | None = None
+
+    def weights(self) -> Tensor:
+        """A, the attention weights as they were contracted, (..., queries, keys)."""
+        site = self.node.site
+        if site.form == "fused":
+            return _fused_weights(self)
+        weights: Tensor = self.operands[0].detach()
+        if site.form == "product":
+            weights = weights if site.weights_on_left else weights.transpose(-1, -2)
+            return weights.expand(site.shape) if weights.shape != site.shape else weights
+        return _summed_over_features(weights, self.output, site.axis, site.shape)
+
+    def weights_gradient(self) -> Tensor:
+        """dy/dA = dO V^T, (..., queries, keys)."""
+        assert self.gradient is not None
+        site, gradient = self.node.site, self.gradient
+        if site.form == "fused":
+            values = _grouped(self.operands[2].detach(), gradient.shape)
+            return gradient @ values.transpose(-1, -2)
+        values = self.operands[1].detach()
+        if site.form == "product":
+            return _product_gradient(self, gradient, values)
+        if gradient.dim() < values.dim():
+            gradient = gradient.unsqueeze(site.axis)
+        product = gradient * values
+        return _summed_over_features(product, self.output, site.axis, site.shape, total=True)
+
+
+def _product_gradient(run: NodeRun, gradient: Tensor, values: Tensor) -> Tensor:
+    site = run.node.site
+    weights = run.operands[0]
+    if site.weights_on_left:
+        if values.dim() == 1:
+            return gradient.unsqueeze(-1) * values
+        if weights.dim() == 1:
+            return (gradient.unsqueeze(-2) @ values.transpose(-1, -2)).reshape(site.shape)
+        made = gradient @ values.transpose(-1, -2)
+    else:
+        if values.dim() == 1:
+            return (values.unsqueeze(-1) * gradient).transpose(-1, -2).reshape(site.shape)
+        made = gradient.transpose(-1, -2) @ values
+    return made.reshape(site.shape)
+
+
+def _summed_over_features(
+    x: Tensor, output: Tensor, axis: int, shape: Sequence[int], total: bool = False
+) -> Tensor:
+    """A weighted sum's tensor as (..., 1, keys): the summed axis last, features left out."""
+    wanted = tuple(shape)
+    moved = x.movedim(axis, -1) if x.dim() >= output.dim() else x
+    if total:
+        while moved.dim() > len(wanted) - 1:
+            moved = moved.sum(-2)
+        if moved.shape[:-1] != wanted[:-2]:
+            moved = moved.sum(-2, keepdim=True)
+    if moved.numel() == torch.Size(wanted).numel():
+        return moved.reshape(wanted)
+    return moved.unsqueeze(-2).expand(wanted)
+
+
+def _grouped(x: Tensor, like: Sequence[int]) -> Tensor:
+    """Keys or values repeated for the query heads that share them."""
+    if x.dim() >= 3 and x.shape[-3] not in (1, like[-3]):
+        return x.repeat_interleave(like[-3] // x.shape[-3], -3)
+    return x
+
+
+def _fused_weights(run: NodeRun) -> Tensor:
+    query, key, _, mask = (x.detach() if isinstance(x, Tensor) else x for x in run.operands)
+    causal, scale = fused_flags(run.node)
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    key = _grouped(key, query.shape)
+    scores = (query.to(wide) * scale) @ key.to(wide).transpose(-1, -2)
+    if causal:
+        allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        scores = scores.masked_fill(~allowed, float("-inf"))
+    if mask is not None:
+        if mask.dtype is torch.bool:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        else:
+            scores = scores + mask.to(wide)
+    # a query that may attend to nothing has no weights (and no NaN)
+    return scores.softmax(-1).nan_to_num(0.0)
+
+
+@dataclass(eq=False)
+class Run:
+    """One forward of an instrumented model.
+
+    Attributes
+    ----------
+    outputs
+        The tensor leaves of the model's output, in the autograd graph of the attention nodes.
+    nodes
+        What each attention node saw.
+    """
+
+    outputs: tuple[Tensor, ...]
+    nodes: list[NodeRun]
+
+    def backward(
+        self,
+        leaves: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+        *,
+        keep_graph: bool = False,
+    ) -> None:
+        """Fill in every node's gradient for dy/d(leaves) = `gradients`.
+
+        Raises
+        ------
+        NoGradientError
+            When no leaf depends on an attention node.
+        """
+        if not any(leaf.requires_grad for leaf in leaves):
+            raise NoGradientError(
+                "the explained output does not depend on any attention node through differentiable "
+                "operations. Explain an output that comes after attention (see `output=`), and check "
+                "that no argmax, round or detach stands between them."
+            )
+        pairs = [(leaf, g) for leaf, g in zip(leaves, gradients, strict=True) if leaf.requires_grad]
+        found = torch.autograd.grad(
+            [leaf for leaf, _ in pairs],
+            [run.output for run in self.nodes],
+            [g for _, g in pairs],
+            allow_unused=True,
+            retain_graph=keep_graph,
+        )
+        if all(g is None for g in found):
+            raise NoGradientError(
+                "the target does not depend on any attention node: it is computed before attention, "
+                "or from a part of the output that attention does not reach."
+            )
+        for run, gradient in zip(self.nodes, found, strict=True):
+            run.gradient = gradient
+
+
+def forward(
+    capture: Capture,
+    model: nn.Module,
+    inputs: ModelInputs,
+    nodes: Sequence[ProgramNode],
+    *,
+    module: fx.GraphModule | None = None,
+) -> Run:
+    """Run the captured model once, keeping what each attention node sees."""
+    module = instrumented(capture, nodes) if module is None else module
+    run: Callable[..., Any] = module
+    with torch.enable_grad():
+        outputs, reports = run(*capture.bind(model, inputs))
+    runs = [
+        NodeRun(node, tuple(report[:-1]), report[-1])
+        for node, report in zip(nodes, reports, strict=True)
+    ]
+    return Run(tuple(outputs), runs)
