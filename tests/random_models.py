@@ -61,6 +61,16 @@ class Wiring:
     separate: tuple[Step, ...] = ()
     joined: tuple[str, ...] = ()
 
+    @property
+    def live(self) -> set[str]:
+        """The streams that what is read depends on."""
+        live = {self.reads}
+        for step in reversed(self.separate + self.steps):
+            live |= {name for attend in step if attend.query in live for name in attend.keys}
+            if "joint" in live:
+                live |= set(self.joined)
+        return live
+
 
 def attends_to_itself(*streams: str) -> Step:
     return tuple(Attend(stream, (stream,)) for stream in streams)

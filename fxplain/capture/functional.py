@@ -18,6 +18,9 @@ _HARMLESS_IN_PLACE = {
     torch.ops.aten.detach_.default: torch.ops.aten.detach.default,
 }
 
+# Composites whose parts say more about tokens than they do: an einsum is permutes and a product.
+_TAKEN_APART = (torch.ops.aten.einsum.default,)
+
 _ASSERTIONS = {
     "aten._assert_tensor_metadata",
     "aten._assert_scalar",
@@ -32,14 +35,17 @@ _ASSERTIONS = {
 def functional_program(program: ExportedProgram) -> ExportedProgram:
     """A program without in-place writes.
 
-    Composite operations (linear, layer_norm, scaled_dot_product_attention...) stay whole. A program
-    that writes nowhere is returned as it is, since functionalisation costs as much as the export.
+    Composite operations (linear, layer_norm, scaled_dot_product_attention...) stay whole, except
+    einsum. A program that writes nowhere is returned as it is, since functionalisation costs as much
+    as the export.
     """
     for node in program.graph.nodes:
         if node.target in _HARMLESS_IN_PLACE:
             node.target = _HARMLESS_IN_PLACE[node.target]
-    if any(_writes(node) for module in _graphs(program.graph_module) for node in module.graph.nodes):
-        return program.run_decompositions({})
+    nodes = [node for module in _graphs(program.graph_module) for node in module.graph.nodes]
+    if any(_writes(node) or node.target in _TAKEN_APART for node in nodes):
+        table = torch.export.default_decompositions()
+        return program.run_decompositions({op: table[op] for op in _TAKEN_APART if op in table})
     return program
 
 

@@ -146,7 +146,11 @@ def _routed(program: Program, group: Sequence[TokenRef], where: dict[int, Positi
                     inner = _described(program, known).removeprefix("mean of ")
                     return f"{name} of {inner}"
                 return f"{name} of {len(parts)} routed tokens"
-    return program.streams[int(program.token_stream[next(iter(tokens))])].name
+    stream = int(program.token_stream[next(iter(tokens))])
+    for node in program.nodes.values():
+        if node.stream == stream:
+            return f"attention pooling of {', '.join(node.info.key)}"
+    return program.streams[stream].name
 
 
 _AVERAGES = {"mean", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"}

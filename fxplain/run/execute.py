@@ -47,7 +47,7 @@ class NodeRun:
         if site.form == "product":
             weights = weights if site.weights_on_left else weights.transpose(-1, -2)
             return weights.expand(site.shape) if weights.shape != site.shape else weights
-        return _summed_over_features(weights, self.output, site.axis, site.shape)
+        return _axis_last(weights, site.axis, site.shape)
 
     def weights_gradient(self) -> Tensor:
         """dy/dA = dO V^T, (..., queries, keys)."""
@@ -59,10 +59,12 @@ class NodeRun:
         values = self.operands[1].detach()
         if site.form == "product":
             return _product_gradient(self, gradient, values)
-        if gradient.dim() < values.dim():
+        rank = max(values.dim(), self.operands[0].dim())
+        if gradient.dim() < rank:
             gradient = gradient.unsqueeze(site.axis)
-        product = gradient * values
-        return _summed_over_features(product, self.output, site.axis, site.shape, total=True)
+        weights_shape = list(site.shape[:-2])
+        weights_shape.insert(site.axis, site.shape[-1])
+        return _axis_last((gradient * values).sum_to_size(weights_shape), site.axis, site.shape)
 
 
 def _product_gradient(run: NodeRun, gradient: Tensor, values: Tensor) -> Tensor:
@@ -81,20 +83,11 @@ def _product_gradient(run: NodeRun, gradient: Tensor, values: Tensor) -> Tensor:
     return made.reshape(site.shape)
 
 
-def _summed_over_features(
-    x: Tensor, output: Tensor, axis: int, shape: Sequence[int], total: bool = False
-) -> Tensor:
-    """A weighted sum's tensor as (..., 1, keys): the summed axis last, features left out."""
-    wanted = tuple(shape)
-    moved = x.movedim(axis, -1) if x.dim() >= output.dim() else x
-    if total:
-        while moved.dim() > len(wanted) - 1:
-            moved = moved.sum(-2)
-        if moved.shape[:-1] != wanted[:-2]:
-            moved = moved.sum(-2, keepdim=True)
-    if moved.numel() == torch.Size(wanted).numel():
-        return moved.reshape(wanted)
-    return moved.unsqueeze(-2).expand(wanted)
+def _axis_last(weights: Tensor, axis: int, shape: Sequence[int]) -> Tensor:
+    """The weights of a weighted sum as (..., 1, keys)."""
+    rank = len(shape) - 1
+    weights = weights.reshape((1,) * (rank - weights.dim()) + tuple(weights.shape))
+    return weights.movedim(axis, -1).unsqueeze(-2)
 
 
 def _grouped(x: Tensor, like: Sequence[int]) -> Tensor:

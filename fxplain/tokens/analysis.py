@@ -165,7 +165,7 @@ class Analysis:
         if node.op == "placeholder":
             slot = self.capture.inputs.get(node.name)
             self._origins[node] = frozenset({slot.name}) if slot else frozenset()
-        else:
+        elif not isinstance(node.meta.get("val", 0), (int, torch.SymInt)):  # a size is no content
             self._origins[node] = frozenset().union(
                 *(self._origins.get(n, frozenset()) for n in node.all_input_nodes)
             )

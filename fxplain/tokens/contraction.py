@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from fxplain.capture import module_path
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
-from fxplain.tokens.mixing import absorbed, mix, slide
+from fxplain.tokens.mixing import absorbed, mix, newer, slide
 from fxplain.tokens.tag import Level, Tag, Tags, broadcast_shape, tokens_in
 from fxplain.tokens.updates import AttentionSite
 
@@ -91,6 +91,9 @@ def convolution(a: Analysis, node: fx.Node) -> Tagged:
     for tag in a.joiner.promoted(a.tags(source)):
         if not tag.newborn and any(tag.varies(axis) for axis in axes):
             shares = _kernel_shares(a, weight)
+        if _frames(tag, a.tags(source), channel, axes):
+            result.append(_grid_births(a, node, tag, channel))
+            continue
         if tag.varies(channel):
             mixed = mix(a, node, tag, tag.ids.movedim(channel, -1))
             tag = Tag(mixed.ids.unsqueeze(channel), mixed.level)
@@ -99,6 +102,19 @@ def convolution(a: Analysis, node: fx.Node) -> Tagged:
                   per_axis("dilation", 1), shares)
         )  # fmt: skip
     return tuple(result)
+
+
+def _frames(tag: Tag, raw: Tags, channel: int, axes: Sequence[int]) -> bool:
+    """Whether a raw input's convolution runs along what was taken for features: (B, mel, time)."""
+    return _is_raw(tag, raw) and (tag.varies(channel) or not any(tag.varies(x) for x in axes))
+
+
+def _grid_births(a: Analysis, node: fx.Node, tag: Tag, channel: int) -> Tag:
+    """One new token for every position of a convolution's output grid."""
+    out = a.shape(node)
+    sample = tag.ids.amax(tuple(range(1, len(out))), keepdim=True)
+    sizes = [1 if axis == channel else n for axis, n in enumerate(out)]
+    return newer(a, node, tag, sample.expand(sizes))
 
 
 def _padding(value: object, kernel: Sequence[int], per_axis: object) -> list[int]:
@@ -341,7 +357,7 @@ def _rows(
     if tags:
         return tags[0].ids[..., :1]
     tokens = a.book.find(tokens_in(columns)).amax(-2, keepdim=True)
-    lead = [1 if i == len(shape) - 3 else n for i, n in enumerate(shape[:-1])]
+    lead = [*columns.shape[:-2], shape[-2]]  # one pooled token per sequence, whatever its heads
     samples = a.book.samples(tokens.clamp(min=0)).squeeze(-1).expand(lead)
     made = a.book.add("route", node.name, lead, module=module_path(node), node=node, samples=samples)
     return made.unsqueeze(-1)

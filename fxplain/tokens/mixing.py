@@ -12,7 +12,7 @@ from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.tag import Level, Tag, pack, tokens_in
 from fxplain.tokens.updates import RouteSite
 
-__all__ = ["absorbed", "mix", "slide", "windows"]
+__all__ = ["absorbed", "mix", "newer", "slide", "windows"]
 
 
 def mix(
@@ -50,11 +50,11 @@ def mix(
         return Tag(first.squeeze(-1), tag.level, tag.softmax)
     if tag.newborn:
         old = groups.amax(-1)
-        return _newer(a, node, tag, old if lead is None else old.expand(tuple(lead)))
+        return newer(a, node, tag, old if lead is None else old.expand(tuple(lead)))
     return _route(a, node, tag, groups, weights, keep)
 
 
-def _newer(a: Analysis, node: fx.Node, tag: Tag, old: Tensor) -> Tag:
+def newer(a: Analysis, node: fx.Node, tag: Tag, old: Tensor) -> Tag:
     """Newer tokens in the place of `old` ones: same root, same sample."""
     tokens = a.book.find(tokens_in(old))
     known = tokens[tokens >= 0]

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import mix
-from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, broadcast_shape, compact
+from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, broadcast_shape, compact, narrowed
 
 __all__ = [
     "along_axes", "concatenate", "expand", "gather", "index", "pad", "put", "repeat", "reshape",
@@ -245,7 +245,7 @@ def put(a: Analysis, node: fx.Node) -> Tagged:
     new = _single(new_tags, len(written_shape))
     ids = _put(a, node, old.expand(shape).clone(), new.expand(written_shape), source_name)
     level = max(t.level for t in (*base_tags, *new_tags))
-    return (Tag(_recompact(ids), level),)
+    return (Tag(narrowed(ids), level),)
 
 
 def _single(tags: Tags, rank: int) -> Tensor:
@@ -273,14 +273,6 @@ def _on_cpu(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_on_cpu(v) for v in value]
     return value
-
-
-def _recompact(ids: Tensor) -> Tensor:
-    """Narrow every axis along which a written tag turns out constant."""
-    for axis in range(ids.dim()):
-        if ids.shape[axis] > 1 and bool((ids == ids.narrow(axis, 0, 1)).all()):
-            ids = ids.narrow(axis, 0, 1)
-    return ids
 
 
 def upsample(a: Analysis, node: fx.Node) -> Tagged:

@@ -146,7 +146,8 @@ def _weighted_sum(
     columns = marked[0].ids.movedim(axis, -1).unsqueeze(-2)
     lead = [n for n in tags if n is not marked[0]]
     rows = lead[0].ids.movedim(axis, -1).unsqueeze(-2)[..., :1] if lead else None
-    shape = list(a.shape(source))
+    rank = len(a.shape(source))
+    shape = list((1,) * (rank - len(a.shape(weights[0]))) + a.shape(weights[0]))
     size = shape.pop(axis)
     if rows is None:
         samples = a.book.samples(a.book.find(marked[0].tokens).amax(axis).clamp(min=0))

@@ -7,6 +7,9 @@ and a version index (high bits, see `fxplain.tokens.versions`); -1 means "no tok
 
 from __future__ import annotations
 
+import itertools
+import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -15,7 +18,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, fx
 
-__all__ = ["NO_TOKEN", "Level", "Tag", "Tags", "broadcast_shape", "pack", "tokens_in", "versions_in"]
+__all__ = ["NO_TOKEN", "Level", "Tag", "Tags", "broadcast_shape", "compact", "narrowed", "pack", "tokens_in", "versions_in"]
 
 NO_TOKEN = -1
 _BITS = 32
@@ -122,7 +125,7 @@ Tags = tuple[Tag, ...]
 
 
 def compact(ids: Tensor) -> Tensor:
-    """Narrow every axis of stride 0 to size 1."""
+    """Narrow every axis of stride 0 to size 1 (no value is looked at)."""
     for axis in range(ids.dim()):
         if ids.stride(axis) == 0 and ids.shape[axis] > 1:
             ids = ids.narrow(axis, 0, 1)
@@ -134,43 +137,58 @@ def broadcast_shape(shapes: Iterable[Sequence[int]]) -> tuple[int, ...]:
 
 
 def _reshape(ids: Tensor, old: tuple[int, ...], new: tuple[int, ...]) -> Tensor:
-    """Reshape group by group: within a group of axes that does not vary, nothing is expanded."""
-    shape: list[int] = []
+    """Split the old axes into the parts that both shapes are made of, then merge the new axes.
+
+    Only what varies is expanded: (batch, heads x width) to (batch x heads, width) costs the batch and
+    the heads, not the width.
+    """
+    parts = _common_parts(old, new)
+    if parts is None:
+        return narrowed(ids.expand(old).reshape(new))
+    split: list[int] = []
+    for axis, sizes in enumerate(parts[0]):
+        split += [1] * len(sizes) if ids.shape[axis] == 1 else sizes
+    ids = ids.reshape(split)
     expand: list[int] = []
-    for old_group, new_group in _groups(old, new):
-        if all(ids.shape[axis] == 1 for axis in old_group):
-            expand += [1] * len(old_group)
-            shape += [1] * len(new_group)
-            continue
-        # a split leaves the inner constant axes constant: (tokens, 1) of (tokens, 12, 64)
-        expand += [old[axis] for axis in old_group]
-        shape += [new[axis] for axis in new_group]
-    return compact(ids.expand(expand).reshape(shape))
+    merged: list[int] = []
+    position = 0
+    for sizes in parts[1]:
+        here = ids.shape[position : position + len(sizes)]
+        varies = any(n > 1 for n in here)
+        expand += sizes if varies else [1] * len(sizes)
+        merged.append(math.prod(sizes) if varies else 1)
+        position += len(sizes)
+    return ids.expand(expand).reshape(merged)
 
 
-def _groups(
+def _common_parts(
     old: tuple[int, ...], new: tuple[int, ...]
-) -> list[tuple[list[int], list[int]]]:
-    """Pair the axes of two shapes into the smallest groups of equal size, in order."""
-    groups: list[tuple[list[int], list[int]]] = []
-    i = j = 0
-    while i < len(old) or j < len(new):
-        left, right = [], []
-        size_left = size_right = 1
-        while True:
-            if size_left == size_right and (left or right):
-                break
-            if size_left <= size_right and i < len(old):
-                left.append(i)
-                size_left *= old[i]
-                i += 1
-            elif j < len(new):
-                right.append(j)
-                size_right *= new[j]
-                j += 1
-            else:
-                left.append(i)
-                size_left *= old[i]
-                i += 1
-        groups.append((left, right))
-    return groups
+) -> tuple[list[list[int]], list[list[int]]] | None:
+    """For each axis of both shapes, the sizes of the common parts it consists of (None: no such parts)."""
+    cuts = sorted({*_cuts(old), *_cuts(new)})
+    if 0 in cuts or any(b % a for a, b in itertools.pairwise(cuts)):
+        return None
+    return _parts(old, cuts), _parts(new, cuts)
+
+
+def _cuts(shape: tuple[int, ...]) -> list[int]:
+    """Products of the trailing sizes: where the axes begin in the flattened order."""
+    return list(itertools.accumulate(reversed(shape), operator.mul, initial=1))
+
+
+def _parts(shape: tuple[int, ...], cuts: list[int]) -> list[list[int]]:
+    result: list[list[int]] = []
+    low = 1
+    for size in reversed(shape):
+        within = [c for c in cuts if low <= c <= low * size]
+        result.append([b // a for a, b in itertools.pairwise(within)][::-1])
+        low *= size
+    return result[::-1]
+
+
+def narrowed(ids: Tensor) -> Tensor:
+    """Narrow every axis along which the entries turn out constant."""
+    for axis in range(ids.dim()):
+        if ids.shape[axis] > 1 and bool((ids == ids.narrow(axis, 0, 1)).all()):
+            ids = ids.narrow(axis, 0, 1)
+    return ids

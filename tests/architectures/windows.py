@@ -104,10 +104,10 @@ def swin(seed: int = 21) -> Case:
         start = np.full((BATCH, side * side), 1 / side**2)
         return Expected({modality: np.stack(relevance)}, {}, {modality: start})
 
-    patches, merged = side**2, (side // 2) ** 2
+    window = WINDOW**2
     nodes = [
-        *[Node("self", (modality,), (modality,), 2, patches, patches)] * 2,
-        *[Node("self", (modality,), (modality,), 4, merged, merged)] * 2,
+        *[Node("self", (modality,), (modality,), 2, window, window)] * 2,
+        *[Node("self", (modality,), (modality,), 4, window, window)] * 2,
     ]
     return Case("swin", make, oracle, target, nodes)
 

@@ -61,8 +61,9 @@ SAMPLED = "reads sampled points, which is no attention to tokens"
 
 CASES = [
     detection("detr", "DetrForObjectDetection"),
-    detection("detr-segmentation", "DetrForSegmentation", d_model=64, hidden_size=64, encoder_attention_heads=8,
-              decoder_attention_heads=8, note="and a map of queries over pixels"),
+    detection("detr-segmentation", "DetrForSegmentation", square, d_model=64, hidden_size=64, encoder_attention_heads=8,
+              decoder_attention_heads=8, backbone_config={**LEVELS, "out_features": [
+                  "stage1", "stage2", "stage3", "stage4"]}, note="and a map of queries over pixels"),
     detection("conditional-detr", "ConditionalDetrForObjectDetection"),
     detection("dab-detr", "DabDetrForObjectDetection"),
     detection("table-transformer", "TableTransformerForObjectDetection"),
@@ -102,7 +103,7 @@ CASES = [
         "encoder_feedforward_dim": 20, "encoder_layers": 1, "decoder_layers": 4,
         "num_attention_heads": 2, "dim_feedforward": 20, "num_queries": 5, "num_labels": 4},
         kinds={"self": 7, "encoder-decoder": 3}, returned=False,
-        recorded="(backbone.*attention|decoder.layers.*attn)",
+        recorded="(swin.*attention|decoder.layers.*attn)",
         note="cross-attention is masked by the predicted mask; the pixel decoder samples"),
     detection("oneformer", "OneFormerForUniversalSegmentation", lambda d: {
         **d.pixels(64), "task_inputs": d.ids(2, 7)}, base={
@@ -113,7 +114,7 @@ CASES = [
         "text_encoder_vocab_size": 99, "text_encoder_n_ctx": 2, "task_seq_len": 7,
         "query_dec_layers": 1, "strides": [4, 8, 16, 32]},
         kinds={"self": 8, "encoder-decoder": 4}, returned=False,
-        recorded="(backbone.*attention|decoder.*attn)"),
+        recorded="(swin.*attention|transformer_module.*attn)"),
     detection("grounding-dino", "GroundingDinoForObjectDetection", lambda d: {
         **d.pixels(64), **d.text(9, 7)}, base={
         "backbone_config": {**SWIN, "out_features": ["stage2", "stage3", "stage4"]},
@@ -150,10 +151,10 @@ CASES = [
         "backbone_config": {**SWIN, "out_features": ["stage2", "stage3", "stage4"]},
         "text_config": {**TOWER, "model_type": "clip_text_model"},
         "apply_layernorm_after_vision_backbone": False,
-        "encoder_in_channels": [16, 32, 64], "vision_features_channels": [32, 32, 32],
+        "encoder_in_channels": [16, 32, 64], "vision_features_channels": [16, 16, 16],
         "text_projection_in_dim": 32, "text_projection_out_dim": 32, "class_embed_dim": 32,
-        "task_encoder_hidden_dim": 32, "encoder_hidden_dim": 32, "encoder_attention_heads": 4,
-        "encoder_dim_feedforward": 40, "decoder_hidden_dim": 32, "decoder_num_heads": 4,
+        "task_encoder_hidden_dim": 24, "encoder_hidden_dim": 16, "encoder_attention_heads": 4,
+        "encoder_dim_feedforward": 40, "decoder_hidden_dim": 16, "decoder_num_heads": 4,
         "decoder_num_layers": 2, "decoder_dim_feedforward": 40, "decoder_num_points": 2,
         "num_queries": 5}, kinds={"self": 11}, returned=False,
         recorded="(attention|self_attn)"),
