@@ -102,7 +102,7 @@ class ImageClassifier(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         x = self.patches(pixel_values).flatten(2).transpose(1, 2)
-        cls, registers = (p.expand(len(x), -1, -1) for p in (self.cls_token, self.registers))
+        cls, registers = (p.expand(x.shape[0], -1, -1) for p in (self.cls_token, self.registers))
         x = torch.cat([cls, x, registers], 1)
         for block in self.blocks:
             x = block(x)

@@ -75,7 +75,9 @@ def _fingerprint(model: nn.Module) -> int:
         flags = [(k, v) for k, v in vars(module).items() if isinstance(v, plain)]
         facts.append((name, type(module), tuple(flags)))
     config = getattr(model, "config", None)
-    facts.append(tuple((k, v) for k, v in getattr(config, "__dict__", {}).items() if isinstance(v, plain)))
+    facts.append(
+        tuple((k, v) for k, v in getattr(config, "__dict__", {}).items() if isinstance(v, plain))
+    )
     return hash(tuple(facts))
 
 
@@ -91,7 +93,7 @@ def _make(model: nn.Module, inputs: ModelInputs) -> Capture:
     for name, route in routes:
         try:
             made = route()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (whatever export trips over, the next route is tried)
             failures.append(f"{name}: {_first_line(error)}")
             last = error
             continue
@@ -139,9 +141,11 @@ def _dtype_hint(model: nn.Module, inputs: ModelInputs) -> str:
         f"{name}: {str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}"
         for name, leaf in zip(inputs.names, inputs.leaves, strict=True)
     )
-    of_model = f"; its parameters are {str(parameter.dtype).removeprefix('torch.')}" if (
-        parameter is not None
-    ) else ""
+    of_model = (
+        f"; its parameters are {str(parameter.dtype).removeprefix('torch.')}"
+        if (parameter is not None)
+        else ""
+    )
     return f" It was given {shown}{of_model}."
 
 

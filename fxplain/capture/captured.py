@@ -69,7 +69,9 @@ class OutputLayout:
             for path, x in paths
             if isinstance(x, Tensor)
         )
-        return cls(spec, constants, is_tensor, names), [x for _, x in paths if isinstance(x, Tensor)]
+        return cls(spec, constants, is_tensor, names), [
+            x for _, x in paths if isinstance(x, Tensor)
+        ]
 
     def rebuild(self, tensors: Sequence[Tensor]) -> Any:
         """The model's output with `tensors` as its tensor leaves."""
@@ -106,6 +108,8 @@ class Capture:
         The smallest value of each free size.
     only_for
         The input values that the capture holds for; None when it holds for any.
+    memo
+        What later stages derived from the graph and may use again.
     warnings
         What a user must know, for example outputs that differ from the model's own.
     """
@@ -119,14 +123,17 @@ class Capture:
     guards: tuple[sympy.Basic, ...] = ()
     lower_bounds: dict[sympy.Symbol, int] = field(default_factory=dict)
     only_for: tuple[Tensor, ...] | None = None
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False)
     warnings: list[str] = field(default_factory=list)
 
     @property
     def placeholders(self) -> list[fx.Node]:
+        """The graph's inputs: the model's state, then the user's tensors."""
         return [node for node in self.graph.nodes if node.op == "placeholder"]
 
     @property
     def graph(self) -> fx.Graph:
+        """The graph of `graph_module`."""
         return self.graph_module.graph
 
     def sizes(self, leaves: Sequence[Tensor]) -> dict[sympy.Symbol, int] | None:

@@ -45,7 +45,9 @@ def functional_program(program: ExportedProgram) -> ExportedProgram:
     nodes = [node for module in _graphs(program.graph_module) for node in module.graph.nodes]
     if any(_writes(node) or node.target in _TAKEN_APART for node in nodes):
         table = torch.export.default_decompositions()
-        return program.run_decompositions({op: table[op] for op in _TAKEN_APART if op in table})
+        taken_apart = {op: table[op] for op in _TAKEN_APART if op in table}
+        made: ExportedProgram = program.run_decompositions(taken_apart)
+        return made
     return program
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -51,7 +50,7 @@ class ModelInputs:
         return args, kwargs
 
 
-def bind_inputs(model: nn.Module, inputs: Mapping[str, Any] | Sequence[Any]) -> ModelInputs:
+def bind_inputs(model: nn.Module, inputs: Any) -> ModelInputs:
     """Bind `inputs` to ``model.forward``.
 
     Parameters
@@ -105,7 +104,9 @@ def _signature(model: nn.Module) -> str:
 
 def _in_signature_order(model: nn.Module, kwargs: dict[str, Any]) -> dict[str, Any]:
     order = list(inspect.signature(model.forward).parameters)
-    return dict(sorted(kwargs.items(), key=lambda kv: order.index(kv[0]) if kv[0] in order else len(order)))
+    return dict(
+        sorted(kwargs.items(), key=lambda kv: order.index(kv[0]) if kv[0] in order else len(order))
+    )
 
 
 def _named(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,13 +30,14 @@ def capture_by_transformers(model: nn.Module, inputs: ModelInputs) -> Capture:
     The exporter may compute further inputs from the given ones (image grids, chunk lengths); these
     become constants, and the capture then holds for the same input values only.
     """
-    from transformers.exporters.exporter_dynamo import DynamoConfig, DynamoExporter
-
+    exporters: Any = importlib.import_module("transformers.exporters.exporter_dynamo")
     if inputs.args:
         raise CaptureError("the transformers exporter takes keyword arguments only")
     sample = dict(inputs.kwargs)
     with quiet_export(), torch.no_grad():
-        program, _ = DynamoExporter().export_program(model, sample, DynamoConfig(dynamic=False))
+        config = exporters.DynamoConfig(dynamic=False)
+        exported = exporters.DynamoExporter().export(model, sample, config)
+        program = getattr(exported, "program", exported)  # older releases return it bare
         given = {id(leaf): name for leaf, name in zip(inputs.leaves, inputs.names, strict=True)}
         prepared = [leaf for leaf in pytree.tree_leaves(sample) if isinstance(leaf, Tensor)]
         names = tuple(given.get(id(leaf), f"prepared_{i}") for i, leaf in enumerate(prepared))

@@ -141,8 +141,17 @@ def attention_weights(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
 
 
 def _program(model: nn.Module, inputs: ModelInputs) -> tuple[Capture, Program]:
+    """The capture and the program; a program that depends on sizes only is used again."""
     captured = capture(model, inputs)
-    return captured, build_program(follow_tokens(captured, model, inputs))
+    sizes = captured.sizes(inputs.leaves)
+    assert sizes is not None
+    key = ("program", tuple(sizes.items()))
+    program: Program | None = captured.memo.get(key)
+    if program is None:
+        program = build_program(follow_tokens(captured, model, inputs))
+        if not program.flow.data_dependent:
+            captured.memo[key] = program
+    return captured, program
 
 
 def _views(

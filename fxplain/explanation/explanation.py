@@ -63,6 +63,7 @@ class Explanation(Presentable):
 
     @property
     def batch_size(self) -> int:
+        """The number of explained samples."""
         return len(self.scores)
 
     def matrix(self, a: str, b: str) -> Tensor:
@@ -137,7 +138,10 @@ class Explanation(Presentable):
             "scores": self.scores.tolist(),
             "relevance": {
                 name: [
-                    [{"token": label, "relevance": value} for label, value in zip(*pair, strict=False)]
+                    [
+                        {"token": label, "relevance": value}
+                        for label, value in zip(*pair, strict=False)
+                    ]
                     for pair in zip(self.labels[name], values.tolist(), strict=True)
                 ]
                 for name, values in self.relevance.items()

@@ -118,7 +118,9 @@ def _described(program: Program, group: Sequence[TokenRef]) -> str:
     where = {}
     for modality in program.modalities:
         for sample, row in enumerate(modality.tokens.tolist()):
-            where.update({t: Position(modality.name, sample, i) for i, t in enumerate(row) if t >= 0})
+            where.update(
+                {t: Position(modality.name, sample, i) for i, t in enumerate(row) if t >= 0}
+            )
     found = [where[ref.token] for ref in group if ref.token in where]
     if not found:
         return _routed(program, group, where)
@@ -146,11 +148,11 @@ def _routed(program: Program, group: Sequence[TokenRef], where: dict[int, Positi
                     inner = _described(program, known).removeprefix("mean of ")
                     return f"{name} of {inner}"
                 return f"{name} of {len(parts)} routed tokens"
-    stream = int(program.token_stream[next(iter(tokens))])
+    own = int(program.token_stream[next(iter(tokens))])
     for node in program.nodes.values():
-        if node.stream == stream:
+        if node.stream == own:
             return f"attention pooling of {', '.join(node.info.key)}"
-    return program.streams[stream].name
+    return program.streams[own].name
 
 
 _AVERAGES = {"mean", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"}

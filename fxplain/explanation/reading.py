@@ -71,9 +71,7 @@ def _readout_row(program: Program, view: View) -> dict[int, Tensor]:
     return total
 
 
-def _gathered(
-    program: Program, modality: Modality, view: View, row: dict[int, Tensor]
-) -> Tensor:
+def _gathered(program: Program, modality: Modality, view: View, row: dict[int, Tensor]) -> Tensor:
     """Values by stream position, in the order of a modality's tokens."""
     tokens = _tokens(program, modality, view)
     some = next(iter(row.values()), torch.zeros(1))
@@ -110,7 +108,9 @@ def _matrix(program: Program, view: View, a: Modality, b: Modality) -> Tensor:
         sample = view.sample_of(program, stream)
         here = ((streams == stream) & (rows >= 0)).nonzero().flatten()
         for row, position in zip(here.tolist(), positions[here].tolist(), strict=True):
-            values = _gathered(program, b, view, {c: R[sample, position] for c, R in blocks.items()})
+            values = _gathered(
+                program, b, view, {c: R[sample, position] for c, R in blocks.items()}
+            )
             if result is None:
                 result = values.new_zeros(len(rows), len(values))
             result[row] = values

@@ -57,6 +57,7 @@ class ResolvedTarget:
 
     @property
     def gradients(self) -> list[Tensor]:
+        """The gradients of the sum of all scores."""
         return [torch.stack(parts).sum(0) for parts in zip(*self.per_sample, strict=True)]
 
 
@@ -109,11 +110,16 @@ class _Resolver:
     def of_callable(self, target: Callable[[Any], Any]) -> ResolvedTarget:
         leaves = [o.detach().requires_grad_() if o.is_floating_point() else o for o in self.outputs]
         with torch.enable_grad():
-            scores = target(self.capture.output.rebuild(leaves))
-            if not isinstance(scores, Tensor):
+            scores: Any = target(self.capture.output.rebuild(leaves))
+            if isinstance(scores, (list, tuple)):
                 scores = torch.stack([torch.as_tensor(s) for s in scores])
-            scores = scores.reshape(1) if scores.dim() == 0 else scores
         name = getattr(target, "__name__", type(target).__name__)
+        if not isinstance(scores, Tensor):
+            raise TargetError(
+                f"the target function {name!r} returned a {type(scores).__name__}; it must return a "
+                f"tensor with one number per sample, shape ({self.inputs.batch_size},)."
+            )
+        scores = scores if scores.dim() else scores.reshape(1)
         if scores.dim() != 1:
             raise TargetError(
                 f"the target function {name!r} returned a tensor of shape {tuple(scores.shape)}; it "
@@ -167,9 +173,7 @@ class _Resolver:
         if leaf.dim() == 0:
             raise TargetError(f"output {self.name!r} is a single number without a batch axis.")
         entries = self._entries(target, leaf)
-        indices = [
-            self._index(entry, sample, chosen, leaf) for sample, entry in enumerate(entries)
-        ]
+        indices = [self._index(entry, sample, chosen, leaf) for sample, entry in enumerate(entries)]
         per_sample = []
         for sample, index in enumerate(indices):
             gradient = torch.zeros_like(leaf)
@@ -311,8 +315,7 @@ class _Resolver:
         return (int(real[-1]) if len(real) else row.shape[0] - 1,)
 
     def _mask(self, root: str, length: int) -> Tensor | None:
-        """The padding mask that goes with a sequence input: "decoder_attention_mask" with
-        "decoder_input_ids"."""
+        """The padding mask of a sequence input: "decoder_attention_mask" of "decoder_input_ids"."""
         prefix = root.removesuffix("input_ids") if root.endswith("input_ids") else ""
         for name, leaf in zip(self.inputs.names, self.inputs.leaves, strict=True):
             if name == f"{prefix}attention_mask" and leaf.dim() == 2 and leaf.shape[1] == length:

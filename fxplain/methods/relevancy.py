@@ -29,6 +29,7 @@ class RowSet:
     identity: dict[int, Tensor]
 
     def plus(self, other: RowSet) -> RowSet:
+        """The sum, block by block."""
         return RowSet(_sum(self.full, other.full), _sum(self.identity, other.identity))
 
 
@@ -121,7 +122,9 @@ class Relevancies:
         """What one attention node or route adds to its stream's rows."""
         if update not in self._delta:
             node = self.program.nodes.get(update)
-            made = self._route(self.program.routes[update]) if node is None else self._attention(node)
+            made = (
+                self._route(self.program.routes[update]) if node is None else self._attention(node)
+            )
             self._delta[update] = made
         return self._delta[update]
 

@@ -73,14 +73,14 @@ class AttentionGraph(Presentable):
     @classmethod
     def of(cls, model: str, capture: Capture, program: Program, readout: str) -> AttentionGraph:
         """The graph of a program."""
-        names = {
-            token: m.name for m in program.modalities for token in m.tokens.flatten().tolist()
-        }
+        names = {token: m.name for m in program.modalities for token in m.tokens.flatten().tolist()}
         streams = tuple(
             StreamInfo(
                 stream.name,
                 len(stream),
-                tuple(dict.fromkeys(names[t] for t in stream.tokens.flatten().tolist() if t in names)),
+                tuple(
+                    dict.fromkeys(names[t] for t in stream.tokens.flatten().tolist() if t in names)
+                ),
             )
             for stream in program.streams
         )

@@ -103,6 +103,7 @@ class MapLayout:
 
     @property
     def head_count(self) -> int:
+        """The number of heads, folded ones included."""
         if self.fold is None:
             return self.heads
         return self.heads * len(self.fold) // (int(self.fold.max()) + 1)

@@ -58,6 +58,7 @@ class Program:
 
     @property
     def versions(self) -> Versions:
+        """The versions that nodes and readouts speak of."""
         return self.flow.versions
 
     def rows_of(self, update: int) -> int:
@@ -82,12 +83,14 @@ class Program:
         own = [u for u in (*self.nodes, *self.routes) if self.rows_of(u) == stream]
         if not own:
             return 0
-        last, best = max(own), None
+        last = max(own)
+        best: int | None = None
         for index in range(len(self.versions)):
             updates = self.versions.of(index)
-            if last in updates and all(u < 0 or self.rows_of(u) == stream for u in updates):
-                if best is None or len(updates) > len(self.versions.of(best)):
-                    best = index
+            own_only = all(u < 0 or self.rows_of(u) == stream for u in updates)
+            larger = best is None or len(updates) > len(self.versions.of(best))
+            if last in updates and own_only and larger:
+                best = index
         return 0 if best is None else best
 
 
@@ -134,8 +137,7 @@ class _Builder:
         stream = self._one_stream(row_tokens)
         samples = self._samples(site, row_tokens, column_tokens)
         blocks = tuple(
-            self._block(site, stream, key, columns, column_tokens)
-            for key in self._streams(column_tokens)
+            self._block(stream, key, columns, column_tokens) for key in self._streams(column_tokens)
         )
         names = [s.name for s in self.table.streams]
         info = AttentionNode(
@@ -192,9 +194,7 @@ class _Builder:
         here = (self.table.token_stream[clamped] == stream) & (tokens.numpy() >= 0)
         return torch.as_tensor(np.where(here, self.table.token_index[clamped], -1))
 
-    def _block(
-        self, site: AttentionSite, rows: int, stream: int, columns: Tensor, tokens: Tensor
-    ) -> KeyBlock:
+    def _block(self, rows: int, stream: int, columns: Tensor, tokens: Tensor) -> KeyBlock:
         streams = self.table.streams
         return KeyBlock(
             stream=stream,
@@ -256,7 +256,7 @@ class _Builder:
 
 def _modality_names(table: StreamTable) -> dict[int, tuple[str, ...]]:
     """Modality names of every token; a routed token has those of what it is made of."""
-    names = {
+    names: dict[int, tuple[str, ...]] = {
         int(t): (m.name,) for m in table.modalities for t in m.tokens.flatten().tolist() if t >= 0
     }
     for update in table.flow.updates:

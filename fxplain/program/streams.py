@@ -41,6 +41,7 @@ class Stream:
 
     @property
     def batch(self) -> int:
+        """The number of samples."""
         return int(self.tokens.shape[0])
 
 
@@ -100,7 +101,9 @@ class StreamTable:
             size = site.shape[0]
             if size % batch:
                 continue
-            samples = (torch.arange(size) // (size // batch)).reshape(-1, *[1] * (len(site.shape) - 1))
+            samples = (torch.arange(size) // (size // batch)).reshape(
+                -1, *[1] * (len(site.shape) - 1)
+            )
             for ids in (site.rows, site.columns):
                 if ids.shape[0] != size:
                     continue
@@ -133,11 +136,14 @@ class StreamTable:
         canonical = self.book.find(torch.arange(len(self.book))).numpy() == every
         whole = np.isin(self.birth, list(live_births)) & canonical
         whole[tokens.numpy()] = True
-        return every[whole]
+        live: np.ndarray = every[whole]
+        return live
 
     def _label_streams(self) -> None:
-        """Union over (birth, place): all queries of a node are one stream; so are attended tokens
-        of one birth that never are queries."""
+        """Union over (birth, place) of all queries of a node.
+
+        Attended tokens of one birth that never are queries are one stream as well.
+        """
         width = int(self.place.max(initial=0)) + 1
         self._key = self.birth.astype(np.int64) * width + self.place
         label = {}
@@ -169,7 +175,7 @@ class StreamTable:
         for token in self.live.tolist():
             label[token] = find(int(self._key[token]))
         self._label = label
-        self._unify_roots(find)
+        self._unify_roots()
 
     def _keys(self, update: AttentionSite | RouteSite) -> tuple[list[int], list[int]]:
         if isinstance(update, RouteSite):
@@ -180,7 +186,7 @@ class StreamTable:
             result.append(np.unique(self._key[tokens[tokens >= 0].numpy()]).tolist())
         return result[0], result[1]
 
-    def _unify_roots(self, find: object) -> None:
+    def _unify_roots(self) -> None:
         """Streams joined by routes share a root."""
         root: dict[int, int] = {}
 
@@ -284,7 +290,9 @@ class StreamTable:
             for axis in (0, 1):
                 for site in self.flow.updates:
                     if isinstance(site, AttentionSite):
-                        self._note_sequences((site.rows.squeeze(-1), site.columns.squeeze(-2))[axis])
+                        self._note_sequences(
+                            (site.rows.squeeze(-1), site.columns.squeeze(-2))[axis]
+                        )
         if token in self._sequences:
             yield self._sequences[token]
 
@@ -292,8 +300,10 @@ class StreamTable:
         rows = self.book.find(tokens_in(ids)).reshape(-1, ids.shape[-1])
         for row in rows.tolist():
             for t in row:
-                if t >= 0 and t not in self._sequences and (
-                    self.book.births[self.birth[t]].kind == "parameter"
+                if (
+                    t >= 0
+                    and t not in self._sequences
+                    and (self.book.births[self.birth[t]].kind == "parameter")
                 ):
                     self._sequences[t] = row
 
@@ -322,8 +332,12 @@ class StreamTable:
         for token in special:
             sequence = next(iter(self._sequences_with(token)), [token])
             position = sequence.index(token)
-            after = next((t for t in sequence[position + 1 :] if t in rank and t not in special), None)
-            before = next((t for t in sequence[:position][::-1] if t in rank and t not in special), None)
+            after = next(
+                (t for t in sequence[position + 1 :] if t in rank and t not in special), None
+            )
+            before = next(
+                (t for t in sequence[:position][::-1] if t in rank and t not in special), None
+            )
             if after is not None:
                 rank[token] = (rank[after][0] - 0.5, float(position))
             elif before is not None:
@@ -342,6 +356,6 @@ def _places(birth: np.ndarray, sample: np.ndarray) -> np.ndarray:
     ordered = group[order]
     start = np.r_[0, np.flatnonzero(np.diff(ordered)) + 1]
     first = np.repeat(start, np.diff(np.r_[start, len(ordered)]))
-    places = np.empty_like(group)
+    places: np.ndarray = np.empty_like(group)
     places[order] = np.arange(len(group)) - first
     return places

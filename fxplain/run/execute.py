@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from fxplain.capture import Capture, ModelInputs
 from fxplain.errors import NoGradientError
@@ -173,12 +173,12 @@ def forward(
     model: nn.Module,
     inputs: ModelInputs,
     nodes: Sequence[ProgramNode],
-    *,
-    module: fx.GraphModule | None = None,
 ) -> Run:
     """Run the captured model once, keeping what each attention node sees."""
-    module = instrumented(capture, nodes) if module is None else module
-    run: Callable[..., Any] = module
+    key = ("instrumented", tuple(node.site.node for node in nodes))
+    if key not in capture.memo:
+        capture.memo[key] = instrumented(capture, nodes)
+    run: Callable[..., Any] = capture.memo[key]
     with torch.enable_grad():
         outputs, reports = run(*capture.bind(model, inputs))
     runs = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +40,8 @@ class TokenFlow:
         The shapes of these tensors.
     warnings
         Where the analysis was unsure, naming operation and module.
+    data_dependent
+        Whether tokens moved by values that another input of the same shape may change.
     """
 
     book: TokenBook
@@ -50,6 +51,7 @@ class TokenFlow:
     outputs: list[Tags]
     shapes: list[tuple[int, ...]]
     warnings: list[str] = field(default_factory=list)
+    data_dependent: bool = False
 
 
 def follow_tokens(capture: Capture, model: nn.Module, inputs: ModelInputs) -> TokenFlow:
@@ -78,6 +80,7 @@ class Analysis:
         self._origins: dict[fx.Node, frozenset[str]] = {}
 
     def run(self) -> TokenFlow:
+        """Walk over the graph once."""
         from fxplain.tokens.op_table import rule_for
 
         output: fx.Node | None = None
@@ -92,7 +95,8 @@ class Analysis:
             elif node.op == "output":
                 output = node
         assert output is not None
-        results = [n for n in output.args[0] if isinstance(n, fx.Node)]
+        returned: Any = output.args[0]
+        results = [n for n in returned if isinstance(n, fx.Node)]
         return TokenFlow(
             self.book,
             self.versions,
@@ -101,6 +105,7 @@ class Analysis:
             [self.tags(node) for node in results],
             [self.values.shape(node) for node in results],
             list(self.warnings),
+            self.values.read_data,
         )
 
     def _carries_tokens(self, node: fx.Node) -> bool:
@@ -127,6 +132,7 @@ class Analysis:
         return tags[index] if isinstance(tags, list) and index < len(tags) else ()
 
     def shape(self, node: fx.Node) -> tuple[int, ...]:
+        """The concrete shape of a node."""
         return self.values.shape(node)
 
     def value(self, argument: Any) -> Any:
@@ -157,6 +163,7 @@ class Analysis:
         return name, self._ranks[name]
 
     def warn(self, message: str) -> None:
+        """Tell the user where the analysis is unsure (once)."""
         self.warnings[message] = None
 
     # -- sources ----------------------------------------------------------------------------------
@@ -180,8 +187,14 @@ class Analysis:
         shape = self.shape(node)
         if not shape:
             return ()
-        ids = self.book.add("parameter", state.path, shape[:-1], module=state.path, node=node,
-                            samples=None if self.book.batch_size == 1 else torch.tensor(-1))
+        ids = self.book.add(
+            "parameter",
+            state.path,
+            shape[:-1],
+            module=state.path,
+            node=node,
+            samples=None if self.book.batch_size == 1 else torch.tensor(-1),
+        )
         return (Tag(ids.unsqueeze(-1), Level.PARAMETER),)
 
     def _raw_input(self, node: fx.Node, name: str) -> Tags:
@@ -208,8 +221,23 @@ class Analysis:
 
 
 _STILL_A_WEIGHT = frozenset(
-    "t transpose permute view reshape to _to_copy detach clone contiguous squeeze unsqueeze slice "
-    "select alias".split()
+    [
+        "t",
+        "transpose",
+        "permute",
+        "view",
+        "reshape",
+        "to",
+        "_to_copy",
+        "detach",
+        "clone",
+        "contiguous",
+        "squeeze",
+        "unsqueeze",
+        "slice",
+        "select",
+        "alias",
+    ]
 )
 
 
@@ -220,5 +248,3 @@ def _channel_axis(shape: tuple[int, ...]) -> int | None:
     if len(shape) == 5:
         return 2 if shape[2] <= 4 < shape[1] or shape[2] <= shape[1] else 1
     return 1 if len(shape) == 4 else None
-
-

@@ -44,6 +44,7 @@ class Birth:
 
     @property
     def count(self) -> int:
+        """The number of tokens born."""
         count = 1
         for size in self.shape:
             count *= size

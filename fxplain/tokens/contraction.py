@@ -27,20 +27,23 @@ __all__ = [
 def embedding(a: Analysis, node: fx.Node) -> Tagged:
     """A lookup: integers from a graph input give birth to tokens, constant ones pick parameters."""
     weight, index = node.args[0], node.args[1]
-    assert isinstance(weight, fx.Node) and isinstance(index, fx.Node)
+    assert isinstance(weight, fx.Node)
+    assert isinstance(index, fx.Node)
     shape = a.shape(node)[:-1]
     origin = a.first_origin(index)
     if origin is not None:
-        ids = a.book.add("input", origin[0], shape, rank=origin[1], module=module_path(node), node=node)
+        ids = a.book.add(
+            "input", origin[0], shape, rank=origin[1], module=module_path(node), node=node
+        )
         return (Tag(ids.unsqueeze(-1)),)
     table = a.tags(weight)
     if not table:
         return ()
     rows = table[0].ids.squeeze(-1)[a.value(index).cpu()]
     tag = Tag(rows.unsqueeze(-1), Level.PARAMETER)
-    if a.book.batch_size > 1 and shape and shape[0] == a.book.batch_size:
-        if bool((rows == rows[:1]).all()):  # the same row for every sample: one token for each
-            tag = a.joiner.copied(tag.with_ids(tag.ids[:1]), 0, shape[0])
+    per_sample = a.book.batch_size > 1 and shape[:1] == (a.book.batch_size,)
+    if per_sample and bool((rows == rows[:1]).all()):  # the same rows for every sample
+        tag = a.joiner.copied(tag.with_ids(tag.ids[:1]), 0, shape[0])
     return (tag,)
 
 
@@ -48,14 +51,13 @@ def embedding(a: Analysis, node: fx.Node) -> Tagged:
 
 
 def linear(a: Analysis, node: fx.Node) -> Tagged:
+    """A linear layer over the last axis."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
     return _mapped(a, node, a.tags(source), a.shape(source), len(a.shape(source)) - 1)
 
 
-def _mapped(
-    a: Analysis, node: fx.Node, tags: Tags, shape: Sequence[int], axis: int
-) -> Tags:
+def _mapped(a: Analysis, node: fx.Node, tags: Tags, shape: Sequence[int], axis: int) -> Tags:
     """A linear map along `axis` by fixed weights."""
     result = []
     for tag in a.joiner.promoted(tags):
@@ -73,6 +75,7 @@ def _is_raw(promoted: Tag, tags: Tags) -> bool:
 
 
 def convolution(a: Analysis, node: fx.Node) -> Tagged:
+    """A convolution: over channels a linear map, over the grid a sliding window."""
     named = arguments(node)
     source, weight = named["input"], named["weight"]
     shape, kernel = a.shape(source), a.shape(weight)[2:]
@@ -153,15 +156,18 @@ def transposed_convolution(a: Analysis, node: fx.Node) -> Tagged:
 
 
 def product(a: Analysis, node: fx.Node) -> Tagged:
+    """A matrix product of two values."""
     left, right = node.args[0], node.args[1]
-    assert isinstance(left, fx.Node) and isinstance(right, fx.Node)
+    assert isinstance(left, fx.Node)
+    assert isinstance(right, fx.Node)
     return contract(a, node, left, right)
 
 
 def added_product(a: Analysis, node: fx.Node) -> Tagged:
     """``addmm`` and ``baddbmm``: a bias or a mask, plus a product."""
     bias, left, right = node.args[:3]
-    assert isinstance(left, fx.Node) and isinstance(right, fx.Node)
+    assert isinstance(left, fx.Node)
+    assert isinstance(right, fx.Node)
     made = contract(a, node, left, right)
     shape = a.shape(node)
     if not isinstance(bias, fx.Node) or not a.tags(bias):
@@ -227,7 +233,7 @@ def _contracted(
         return tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in made)
     if not left_k and not right_k:
         return _without_duplicates(a, (*left_tags, *right_tags))
-    return _mixed(a, node, left, right, left_tags, right_tags, rank)
+    return _mixed(a, node, left_tags, right_tags, rank)
 
 
 def _weights_of(tags: Tags) -> fx.Node | None:
@@ -241,7 +247,9 @@ def _without_duplicates(a: Analysis, tags: Tags) -> Tags:
     for tag in tags:
         tokens = a.book.find(tag.tokens)
         for i, other in enumerate(result):
-            same = other.ids.shape == tag.ids.shape and torch.equal(a.book.find(other.tokens), tokens)
+            same = other.ids.shape == tag.ids.shape and torch.equal(
+                a.book.find(other.tokens), tokens
+            )
             if same:
                 result[i] = a.joiner.join([((other,), other.ids.shape), ((tag,), tag.ids.shape)],
                                           other.ids.shape)[0]  # fmt: skip
@@ -254,8 +262,6 @@ def _without_duplicates(a: Analysis, tags: Tags) -> Tags:
 def _mixed(
     a: Analysis,
     node: fx.Node,
-    left: fx.Node,
-    right: fx.Node,
     left_tags: Tags,
     right_tags: Tags,
     rank: int,
@@ -280,9 +286,12 @@ def _mixed(
 def einsum(a: Analysis, node: fx.Node) -> Tagged:
     """Two-operand einsum, seen as a batched matrix product."""
     equation, operands = node.args[0], node.args[1]
-    assert isinstance(equation, str) and isinstance(operands, (list, tuple))
+    assert isinstance(equation, str)
+    assert isinstance(operands, (list, tuple))
     nodes = [n for n in operands if isinstance(n, fx.Node)]
-    a.warn(f"einsum {equation!r} in {module_path(node) or 'the model'} was left whole by the capture")
+    a.warn(
+        f"einsum {equation!r} in {module_path(node) or 'the model'} was left whole by the capture"
+    )
     return a.tags(nodes[0])
 
 
@@ -300,7 +309,9 @@ def softmax(a: Analysis, node: fx.Node) -> Tagged:
         return ()
     if not any(tag.varies(axis) for tag in tags):
         size = a.shape(node)[axis]
-        a.softmaxes[node] = f"it normalises over {size} features, classes or experts, not over tokens"
+        a.softmaxes[node] = (
+            f"it normalises over {size} features, classes or experts, not over tokens"
+        )
         if size == 1:
             a.softmaxes[node] = "it normalises over a single element"
         return tags
@@ -359,7 +370,9 @@ def _rows(
     tokens = a.book.find(tokens_in(columns)).amax(-2, keepdim=True)
     lead = [*columns.shape[:-2], shape[-2]]  # one pooled token per sequence, whatever its heads
     samples = a.book.samples(tokens.clamp(min=0)).squeeze(-1).expand(lead)
-    made = a.book.add("route", node.name, lead, module=module_path(node), node=node, samples=samples)
+    made = a.book.add(
+        "route", node.name, lead, module=module_path(node), node=node, samples=samples
+    )
     return made.unsqueeze(-1)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fxplain.tokens.book import TokenBook
-from fxplain.tokens.tag import Level, Tag, Tags, pack, tokens_in, versions_in
+from fxplain.tokens.tag import Level, Tag, Tags, pack, versions_in
 from fxplain.tokens.versions import Versions
 
 __all__ = ["Joiner"]
@@ -94,7 +94,7 @@ class Joiner:
         level, softmax = max(a.level, b.level), a.softmax or b.softmax
         if a.version is not None and b.version is not None and a.version >= 0 and b.version >= 0:
             only_a, only_b = (tokens_a < 0).any(), (tokens_b < 0).any()
-            if not only_a and not only_b or a.version == b.version:
+            if (not only_a and not only_b) or a.version == b.version:
                 ids = pack(tokens, self.versions.union(a.version, b.version))
                 return Tag(ids, level, softmax)
         versions = self._union_entries(versions_in(a.ids), versions_in(b.ids), tokens.shape)
@@ -102,7 +102,7 @@ class Joiner:
 
     def _union_entries(self, a: Tensor, b: Tensor, shape: Sequence[int]) -> Tensor:
         a, b = a.expand(shape), b.expand(shape)
-        result = torch.where(a < 0, b, a).clone()
+        result: Tensor = torch.where(a < 0, b, a).clone()
         for va in a.unique().tolist():
             for vb in b.unique().tolist():
                 if va >= 0 and vb >= 0 and va != vb:
@@ -134,9 +134,3 @@ class Joiner:
         """The tags of a value that weights have touched: what waited to be a token is one now."""
         levels = {Level.PARAMETER: Level.PARAMETER_TOKEN, Level.RAW_INPUT: Level.TOKEN}
         return tuple(replace(tag, level=levels.get(tag.level, tag.level)) for tag in tags)
-
-
-def distinct_tokens(ids: Tensor) -> Tensor:
-    """The sorted token ids that occur in tag entries."""
-    tokens = tokens_in(ids).unique()
-    return tokens[tokens >= 0]

@@ -62,7 +62,12 @@ def newer(a: Analysis, node: fx.Node, tag: Tag, old: Tensor) -> Tag:
     root = min(births, key=lambda birth: (birth.rank, birth.index))
     samples = torch.where(tokens >= 0, a.book.samples(tokens.clamp(min=0)), -1)
     made = a.book.add(
-        root.kind, root.root, tokens.shape, rank=root.rank, module=module_path(node), node=node,
+        root.kind,
+        root.root,
+        tokens.shape,
+        rank=root.rank,
+        module=module_path(node),
+        node=node,
         samples=samples,
     )
     level = Level.TOKEN if tag.level is Level.RAW_INPUT else tag.level
@@ -70,14 +75,21 @@ def newer(a: Analysis, node: fx.Node, tag: Tag, old: Tensor) -> Tag:
 
 
 def _route(
-    a: Analysis, node: fx.Node, tag: Tag, groups: Tensor, weights: Tensor | None, keep: Tensor | None
+    a: Analysis,
+    node: fx.Node,
+    tag: Tag,
+    groups: Tensor,
+    weights: Tensor | None,
+    keep: Tensor | None,
 ) -> Tag:
     index = len(a.updates)
     shape = groups.shape[:-1]
     if keep is None:
         tokens = a.book.find(tokens_in(groups))
         samples = torch.where(tokens >= 0, a.book.samples(tokens.clamp(min=0)), -1).amax(-1)
-        made = a.book.add("route", node.name, shape, module=module_path(node), node=node, samples=samples)
+        made = a.book.add(
+            "route", node.name, shape, module=module_path(node), node=node, samples=samples
+        )
     else:
         made = a.book.find(tokens_in(keep)).expand(shape)
     share = torch.ones(()) if weights is None else weights
@@ -85,9 +97,7 @@ def _route(
     share = share / share.sum(-1, keepdim=True).clamp(min=1e-300)
     new = made.unsqueeze(-1).expand(groups.shape)
     real = (groups >= 0) & (new >= 0) & (share > 0)
-    a.updates.append(
-        RouteSite(index, node, _operation(node), new[real], groups[real], share[real])
-    )
+    a.updates.append(RouteSite(index, node, _operation(node), new[real], groups[real], share[real]))
     return Tag(pack(made, a.versions.intern(frozenset({index}))), tag.level)
 
 
@@ -96,10 +106,14 @@ def _operation(node: fx.Node) -> str:
 
 
 def windows(
-    ids: Tensor, axes: Sequence[int], kernel: Sequence[int], stride: Sequence[int],
-    padding: Sequence[int], dilation: Sequence[int],
+    ids: Tensor,
+    axes: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
 ) -> Tensor:
-    """The tag entries under each position of a sliding window, on a new last axis (-1 in the padding)."""
+    """The tag entries under each position of a sliding window, on a new last axis (padding: -1)."""
     for axis, pad in zip(axes, padding, strict=True):
         if pad:
             shape = list(ids.shape)

@@ -53,6 +53,7 @@ def view_like(a: Analysis, node: fx.Node) -> Tagged:
 
 
 def reshape(a: Analysis, node: fx.Node) -> Tagged:
+    """Splitting and merging axes."""
     source = _input(node)
     old, new = a.shape(source), a.shape(node)
     return tuple(tag.reshaped(old, new) for tag in a.tags(source))
@@ -66,6 +67,7 @@ def expand(a: Analysis, node: fx.Node) -> Tagged:
 
 
 def repeat(a: Analysis, node: fx.Node) -> Tagged:
+    """Repeated copies: the same token again, but a parameter makes separate ones."""
     source = _input(node)
     tags = a.tags(source)
     if not tags:
@@ -164,13 +166,15 @@ def concatenate(a: Analysis, node: fx.Node) -> Tagged:
     )
 
 
-def _concatenated(
-    a: Analysis, parts: list[tuple[Tag | None, tuple[int, ...]]], axis: int
-) -> Tag:
+def _concatenated(a: Analysis, parts: list[tuple[Tag | None, tuple[int, ...]]], axis: int) -> Tag:
     tags = [tag for tag, _ in parts if tag is not None]
     level = max(tag.level for tag in tags)
     softmax = next((tag.softmax for tag in tags if tag.softmax), None)
-    if len({id(tag.ids) for tag in tags}) == 1 and len(tags) == len(parts) and not tags[0].varies(axis):
+    if (
+        len({id(tag.ids) for tag in tags}) == 1
+        and len(tags) == len(parts)
+        and not tags[0].varies(axis)
+    ):
         return Tag(tags[0].ids, level, softmax)
     rank = len(parts[0][1])
     others = broadcast_shape(
@@ -179,7 +183,7 @@ def _concatenated(
     if axis == rank - 1 and all(not tag.varies(axis) for tag in tags):
         # features side by side: one token per row if all parts agree or the others are bare
         same = a.joiner.join([((tag,), tag.ids.shape) for tag in tags], others)
-        if len(same) == 1 and len(tags) > 1 or len(tags) == 1:
+        if len(same) == 1 or len(tags) == 1:
             return same[0]
     pieces = []
     for tag, shape in parts:
@@ -190,6 +194,7 @@ def _concatenated(
 
 
 def gather(a: Analysis, node: fx.Node) -> Tagged:
+    """Picking along one axis by an index tensor."""
     source = _input(node)
     tags = a.tags(source)
     if not tags:
@@ -261,10 +266,11 @@ def _put(a: Analysis, node: fx.Node, old: Tensor, new: Tensor, source: str) -> T
     if operation == "index_add":
         return torch.index_copy(old, concrete["dim"], concrete["index"], new)
     if operation == "index_put":
-        return torch.index_put(old, [i for i in concrete["indices"]], new, accumulate=False)
+        return torch.index_put(old, list(concrete["indices"]), new, accumulate=False)
     target: Any = node.target
     concrete.pop("unsafe", None)
-    return target(old, **{source: new}, **concrete)
+    made: Tensor = target(old, **{source: new}, **concrete)
+    return made
 
 
 def _on_cpu(value: Any) -> Any:

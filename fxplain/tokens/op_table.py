@@ -44,12 +44,21 @@ def _rows(rule: Rule, names: str) -> dict[str, Rule]:
 
 TABLE: dict[str, Rule] = {
     # -- movement: the very same operation runs on the tag ---------------------------------------
-    **_rows(movement.view_like, "transpose permute t slice select unsqueeze squeeze narrow diagonal "
-            "unfold movedim swapaxes swapdims alias mT mH adjoint numpy_T"),
-    **_rows(movement.view_like, "split split_with_sizes chunk unbind tensor_split unsafe_split "
-            "unsafe_chunk unsafe_split_with_sizes hsplit vsplit split_copy unbind_copy"),
-    **_rows(movement.reshape, "view reshape _unsafe_view flatten unflatten view_as reshape_as "
-            "_reshape_alias ravel pixel_shuffle_as_view"),
+    **_rows(
+        movement.view_like,
+        "transpose permute t slice select unsqueeze squeeze narrow diagonal "
+        "unfold movedim swapaxes swapdims alias mT mH adjoint numpy_T",
+    ),
+    **_rows(
+        movement.view_like,
+        "split split_with_sizes chunk unbind tensor_split unsafe_split "
+        "unsafe_chunk unsafe_split_with_sizes hsplit vsplit split_copy unbind_copy",
+    ),
+    **_rows(
+        movement.reshape,
+        "view reshape _unsafe_view flatten unflatten view_as reshape_as "
+        "_reshape_alias ravel pixel_shuffle_as_view",
+    ),
     **_rows(movement.expand, "expand expand_as broadcast_to expand_copy"),
     **_rows(movement.repeat, "repeat tile"),
     **_rows(movement.along_axes, "roll flip index_select repeat_interleave rot90 take_along_dim"),
@@ -57,29 +66,50 @@ TABLE: dict[str, Rule] = {
     **_rows(movement.concatenate, "cat concat concatenate stack hstack vstack"),
     **_rows(movement.gather, "gather"),
     **_rows(movement.index, "index _unsafe_index"),
-    **_rows(movement.put, "index_put index_add index_copy scatter scatter_add slice_scatter "
-            "select_scatter masked_scatter scatter_reduce"),
-    **_rows(movement.upsample, "upsample_nearest1d upsample_nearest2d upsample_nearest3d "
-            "_upsample_nearest_exact1d _upsample_nearest_exact2d upsample_bilinear2d "
-            "upsample_bicubic2d upsample_linear1d upsample_trilinear3d _upsample_bilinear2d_aa "
-            "_upsample_bicubic2d_aa"),
+    **_rows(
+        movement.put,
+        "index_put index_add index_copy scatter scatter_add slice_scatter "
+        "select_scatter masked_scatter scatter_reduce",
+    ),
+    **_rows(
+        movement.upsample,
+        "upsample_nearest1d upsample_nearest2d upsample_nearest3d "
+        "_upsample_nearest_exact1d _upsample_nearest_exact2d upsample_bilinear2d "
+        "upsample_bicubic2d upsample_linear1d upsample_trilinear3d _upsample_bilinear2d_aa "
+        "_upsample_bicubic2d_aa",
+    ),
     "getitem": rules.item,
     # -- the value keeps its tokens --------------------------------------------------------------
-    **_rows(rules.keep, "dropout alpha_dropout feature_dropout native_dropout contiguous clone to "
-            "detach _to_copy lift_fresh_copy lift_fresh lift type_as positive resolve_conj "
-            "resolve_neg _conj cumsum cumprod logcumsumexp dropout_ fill view_as_real "
-            "view_as_complex real imag"),
-    **_rows(rules.keep, "layer_norm rms_norm _fused_rms_norm batch_norm group_norm instance_norm "
-            "local_response_norm"),
-    **_rows(rules.keep_first, "native_layer_norm native_group_norm native_batch_norm "
-            "_native_batch_norm_legit_no_training"),
+    **_rows(
+        rules.keep,
+        "dropout alpha_dropout feature_dropout native_dropout contiguous clone to "
+        "detach _to_copy lift_fresh_copy lift_fresh lift type_as positive resolve_conj "
+        "resolve_neg _conj cumsum cumprod logcumsumexp dropout_ fill view_as_real "
+        "view_as_complex real imag",
+    ),
+    **_rows(
+        rules.keep,
+        "layer_norm rms_norm _fused_rms_norm batch_norm group_norm instance_norm "
+        "local_response_norm",
+    ),
+    **_rows(
+        rules.keep_first,
+        "native_layer_norm native_group_norm native_batch_norm "
+        "_native_batch_norm_legit_no_training",
+    ),
     **_rows(rules.glu, "glu"),
-    **_rows(rules.no_tokens, "zeros_like ones_like full_like empty_like rand_like randn_like "
-            "new_zeros new_ones new_full new_empty zeros ones full empty arange scalar_tensor "
-            "bernoulli"),
+    **_rows(
+        rules.no_tokens,
+        "zeros_like ones_like full_like empty_like rand_like randn_like "
+        "new_zeros new_ones new_full new_empty zeros ones full empty arange scalar_tensor "
+        "bernoulli",
+    ),
     # -- joins -----------------------------------------------------------------------------------
-    **_rows(rules.pointwise, "where masked_fill lerp addcmul addcdiv add sub mul div rsub pow "
-            "maximum minimum clamp softplus prelu nan_to_num fmod remainder copy atan2"),
+    **_rows(
+        rules.pointwise,
+        "where masked_fill lerp addcmul addcdiv add sub mul div rsub pow "
+        "maximum minimum clamp softplus prelu nan_to_num fmod remainder copy atan2",
+    ),
     **_rows(contraction.softmax, "softmax _softmax _safe_softmax"),
     **_rows(rules.keep, "log_softmax _log_softmax"),
     # -- contractions ----------------------------------------------------------------------------
@@ -87,16 +117,26 @@ TABLE: dict[str, Rule] = {
     **_rows(contraction.product, "matmul mm bmm mv dot"),
     **_rows(contraction.added_product, "addmm baddbmm addbmm"),
     **_rows(contraction.einsum, "einsum"),
-    **_rows(contraction.fused_attention, "scaled_dot_product_attention "
-            "_scaled_dot_product_flash_attention_for_cpu"),
+    **_rows(
+        contraction.fused_attention,
+        "scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu",
+    ),
     **_rows(contraction.convolution, "conv1d conv2d conv3d convolution"),
-    **_rows(contraction.transposed_convolution, "conv_transpose1d conv_transpose2d conv_transpose3d"),
+    **_rows(
+        contraction.transposed_convolution, "conv_transpose1d conv_transpose2d conv_transpose3d"
+    ),
     **_rows(contraction.embedding, "embedding"),
     # -- pooling and reductions ------------------------------------------------------------------
     **_rows(rules.pool, "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d"),
-    **_rows(rules.adaptive_pool, "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d "
-            "adaptive_avg_pool3d _adaptive_avg_pool2d"),
-    **_rows(rules.reduce, "sum mean amax amin max min prod norm linalg_vector_norm logsumexp "
-            "var std var_mean std_mean nansum median"),
+    **_rows(
+        rules.adaptive_pool,
+        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d "
+        "adaptive_avg_pool3d _adaptive_avg_pool2d",
+    ),
+    **_rows(
+        rules.reduce,
+        "sum mean amax amin max min prod norm linalg_vector_norm logsumexp "
+        "var std var_mean std_mean nansum median",
+    ),
     **_rows(rules.top, "topk sort"),
 }

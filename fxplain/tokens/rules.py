@@ -41,18 +41,23 @@ def keep_first(a: Analysis, node: fx.Node) -> Tagged:
 
 
 def item(a: Analysis, node: fx.Node) -> Tagged:
+    """One of several outputs."""
     source, index = node.args[0], node.args[1]
-    assert isinstance(source, fx.Node) and isinstance(index, int)
+    assert isinstance(source, fx.Node)
+    assert isinstance(index, int)
     return a.tags_of_item(source, index)
 
 
 def glu(a: Analysis, node: fx.Node) -> Tagged:
+    """A gated half keeps the row's token."""
     return a.tags(node.args[0])
 
 
 def pointwise(a: Analysis, node: fx.Node) -> Tagged:
     """Join the operands' tags."""
-    operands = [(a.tags(n), a.shape(n)) for n in node.all_input_nodes if _is_tensor(n) and a.tags(n)]
+    operands = [
+        (a.tags(n), a.shape(n)) for n in node.all_input_nodes if _is_tensor(n) and a.tags(n)
+    ]
     if not operands:
         return ()
     joined = a.joiner.join(operands, a.shape(node))
@@ -108,7 +113,7 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
     attention = _weighted_sum(a, node, source, tags, axes)
     if attention is not None:
         return (attention if keepdim else _dropped(attention, axes),)
-    result = tuple(_reduced(a, node, tag, shape, axes, keepdim) for tag in tags)
+    result = tuple(_reduced(a, node, tag, axes, keepdim) for tag in tags)
     value = node.meta.get("val")
     return [result, result] if isinstance(value, (tuple, list)) else result
 
@@ -118,9 +123,7 @@ def _dropped(tag: Tag, axes: Sequence[int]) -> Tag:
     return tag.with_ids(tag.ids.reshape(kept))
 
 
-def _reduced(
-    a: Analysis, node: fx.Node, tag: Tag, shape: Sequence[int], axes: Sequence[int], keepdim: bool
-) -> Tag:
+def _reduced(a: Analysis, node: fx.Node, tag: Tag, axes: Sequence[int], keepdim: bool) -> Tag:
     if any(tag.varies(axis) for axis in axes):
         over = [axis for axis in axes if tag.varies(axis)]
         ids = tag.ids.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
@@ -151,8 +154,9 @@ def _weighted_sum(
     size = shape.pop(axis)
     if rows is None:
         samples = a.book.samples(a.book.find(marked[0].tokens).amax(axis).clamp(min=0))
-        made = a.book.add("route", node.name, samples.shape, module=module_path(node), node=node,
-                          samples=samples)
+        made = a.book.add(
+            "route", node.name, samples.shape, module=module_path(node), node=node, samples=samples
+        )
         rows = made.unsqueeze(-1).unsqueeze(-1)
     softmax = marked[0].softmax
     assert softmax is not None
@@ -201,7 +205,8 @@ def pool(a: Analysis, node: fx.Node) -> Tagged:
     shape = a.shape(source)
     axes = list(range(len(shape) - count, len(shape)))
     return tuple(
-        slide(a, node, tag, shape, axes, kernel, stride, padding, dilation) for tag in a.tags(source)
+        slide(a, node, tag, shape, axes, kernel, stride, padding, dilation)
+        for tag in a.tags(source)
     )
 
 
@@ -235,10 +240,12 @@ def _adaptive_windows(ids: Tensor, axis: int, size: int, out: int) -> Tensor:
     starts = [i * size // out for i in range(out)]
     ends = [-(-(i + 1) * size // out) for i in range(out)]
     widest = max(e - s for s, e in zip(starts, ends, strict=True))
-    index = torch.tensor([
-        [s + k if s + k < e else -1 for k in range(widest)]
-        for s, e in zip(starts, ends, strict=True)
-    ])
+    index = torch.tensor(
+        [
+            [s + k if s + k < e else -1 for k in range(widest)]
+            for s, e in zip(starts, ends, strict=True)
+        ]
+    )
     picked = ids.movedim(axis, -1)[..., index.clamp(min=0)]
     picked = torch.where(index >= 0, picked, -1)
     return picked.movedim(-2, axis)
@@ -263,7 +270,9 @@ def unknown(a: Analysis, node: fx.Node) -> Tagged:
             return a.joiner.join([(a.tags(n), a.shape(n)) for n in same], a.shape(node))
         lead = [n for n in tagged if a.shape(n)[:-1] == a.shape(node)[:-1]]
         if lead and all(not t.varies(len(a.shape(lead[0])) - 1) for t in a.tags(lead[0])):
-            a.warn(f"{where} has no row in the operation table: each token is taken to keep its row")
+            a.warn(
+                f"{where} has no row in the operation table: each token is taken to keep its row"
+            )
             return a.tags(lead[0])
     a.warn(f"{where} has no row in the operation table: its result is taken to carry no token")
     return ()

@@ -18,7 +18,18 @@ from functools import cached_property
 import torch
 from torch import Tensor, fx
 
-__all__ = ["NO_TOKEN", "Level", "Tag", "Tags", "broadcast_shape", "compact", "narrowed", "pack", "tokens_in", "versions_in"]
+__all__ = [
+    "NO_TOKEN",
+    "Level",
+    "Tag",
+    "Tags",
+    "broadcast_shape",
+    "compact",
+    "narrowed",
+    "pack",
+    "tokens_in",
+    "versions_in",
+]
 
 NO_TOKEN = -1
 _BITS = 32
@@ -75,6 +86,7 @@ class Tag:
 
     @cached_property
     def tokens(self) -> Tensor:
+        """The token ids, -1 where there is none."""
         return tokens_in(self.ids)
 
     @cached_property
@@ -98,9 +110,11 @@ class Tag:
         return frozenset(axis for axis, size in enumerate(self.ids.shape) if size > 1)
 
     def varies(self, axis: int) -> bool:
+        """Whether the tag varies along `axis`."""
         return self.ids.shape[axis] > 1
 
     def with_ids(self, ids: Tensor) -> Tag:
+        """The same claim on other entries."""
         return replace(self, ids=ids)
 
     # -- movement ---------------------------------------------------------------------------------
@@ -133,6 +147,7 @@ def compact(ids: Tensor) -> Tensor:
 
 
 def broadcast_shape(shapes: Iterable[Sequence[int]]) -> tuple[int, ...]:
+    """The shape that all of `shapes` broadcast to."""
     return tuple(torch.broadcast_shapes(*(tuple(s) for s in shapes)))
 
 
@@ -164,7 +179,7 @@ def _reshape(ids: Tensor, old: tuple[int, ...], new: tuple[int, ...]) -> Tensor:
 def _common_parts(
     old: tuple[int, ...], new: tuple[int, ...]
 ) -> tuple[list[list[int]], list[list[int]]] | None:
-    """For each axis of both shapes, the sizes of the common parts it consists of (None: no such parts)."""
+    """For each axis of both shapes, the sizes of the common parts that it consists of, if any."""
     cuts = sorted({*_cuts(old), *_cuts(new)})
     if 0 in cuts or any(b % a for a, b in itertools.pairwise(cuts)):
         return None

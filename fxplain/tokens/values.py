@@ -29,6 +29,10 @@ class Values:
         self._known: dict[fx.Node, Any] = dict(zip(capture.placeholders, bound, strict=True))
         self._order = {node: i for i, node in enumerate(capture.graph.nodes)}
         self._ints: dict[sympy.Expr, int | None] = {}
+        names = {*capture.inputs, *(k for k, s in capture.state.items() if s.kind == "parameter")}
+        self._changing = {node for node in capture.placeholders if node.name in names}
+        self.read_data = False
+        """Whether a value was read that another call may change (an input's, a weight's)."""
 
     def shape(self, node: fx.Node) -> tuple[int, ...]:
         """The concrete shape of a tensor node."""
@@ -41,10 +45,6 @@ class Values:
         if any(s is None for s in sizes):
             return tuple(self.value(node).shape)
         return tuple(s for s in sizes if s is not None)
-
-    def dtype(self, node: fx.Node) -> torch.dtype | None:
-        value = self._known.get(node, node.meta.get("val"))
-        return value.dtype if isinstance(value, Tensor) else None
 
     def _int(self, size: int | torch.SymInt) -> int | None:
         """The concrete value of a size; None when it depends on data."""
@@ -59,6 +59,7 @@ class Values:
     def value(self, node: fx.Node) -> Any:
         """The concrete value of a node, computing what it needs first."""
         if node in self._known:
+            self.read_data |= node in self._changing
             return self._known[node]
         with torch.no_grad():
             for needed in self._missing(node):
@@ -95,6 +96,7 @@ class Values:
             for part in str(node.target).split("."):
                 found = getattr(found, part)
             return found
+        self.read_data |= not self._changing.isdisjoint(node.all_input_nodes)
         args = fx.map_arg(node.args, self._known.__getitem__)
         kwargs = fx.map_arg(node.kwargs, self._known.__getitem__)
         assert callable(node.target)

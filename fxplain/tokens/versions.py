@@ -32,6 +32,7 @@ class Versions:
         return index
 
     def of(self, index: int) -> frozenset[int]:
+        """The set of a version index."""
         return self._sets[index]
 
     def _union(self, a: int, b: int) -> int:

@@ -248,13 +248,20 @@ def _attentions_in(output: Any, where: str = "") -> Iterator[tuple[str, Tensor]]
 
 def same_values(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
     """Whether two tensors hold the same weights, in the same order or, folded otherwise, in any."""
-    a, b = a.detach().float(), b.detach().float()
+    a, b = _without_masked_rows(a), _without_masked_rows(b)
     if a.numel() == b.numel():
         if a.shape[-2:] == b.shape[-2:] and _close(a.flatten(), b.flatten(), tolerance):
             return True
         return _close(a.flatten().sort().values, b.flatten().sort().values, tolerance)
     a, b = a[a > tolerance].sort().values, b[b > tolerance].sort().values
     return a.numel() == b.numel() and _close(a, b, tolerance)
+
+
+def _without_masked_rows(weights: Tensor) -> Tensor:
+    """A query that may attend to nothing: eager attention spreads it evenly, the fused one says 0."""
+    weights = weights.detach().float()
+    even = weights.amax(-1, keepdim=True) - weights.amin(-1, keepdim=True) < 1e-7
+    return weights.masked_fill(even, 0.0)
 
 
 def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:

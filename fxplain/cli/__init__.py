@@ -1,0 +1,5 @@
+"""The command line: ``fxplain demo``, ``inspect``, ``explain`` and ``methods``."""
+
+from fxplain.cli.app import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,269 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+import fxplain
+from fxplain.cli.demo import run_demo
+from fxplain.cli.inputs import make_inputs, name_targets, open_images, parse_targets, stand_ins
+from fxplain.cli.loading import Loaded, is_factory, load_factory, load_pretrained
+from fxplain.cli.terminal import errors_reported, progress, quiet, results
+from fxplain.reports import to_rich
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="fxplain",
+    help="Explain any PyTorch transformer: which tokens of each input its output draws on.",
+    epilog="Exit codes: 0 done, 1 the model or its input could not be explained, 2 wrong usage.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _known_method(name: str) -> str:
+    if name not in fxplain.methods():
+        raise typer.BadParameter(f"unknown method {name!r}; there are: {', '.join(fxplain.methods())}.")
+    return name
+
+
+def _writable(path: Path | None) -> Path | None:
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        raise typer.BadParameter(f"{str(path)!r} is no file in an existing folder.")
+    return path
+
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A save_pretrained folder, a hub id, or package.module:factory: a function without "
+        "arguments that returns a model and its inputs (the current folder is importable).",
+        show_default=False,
+    ),
+]
+Texts = Annotated[
+    list[str] | None,
+    typer.Option("--text", "-t", help="A text; several make a batch.", show_default=False),
+]
+Pairs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pair",
+        help="The second text that goes with each --text (a premise's hypothesis).",
+        show_default=False,
+    ),
+]
+Images = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--image",
+        "-i",
+        help="An image file; several make a batch.",
+        exists=True,
+        dir_okay=False,
+        show_default=False,
+    ),
+]
+MethodName = Annotated[
+    str,
+    typer.Option(
+        "--method", "-m", help="One of those that `fxplain methods` lists.", callback=_known_method
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Let a hub repository run code of its own.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show an error's traceback.")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fxplain {fxplain.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def fxplain_command(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Explain any PyTorch transformer: which tokens of each input its output draws on."""
+
+
+@app.command()
+def demo(
+    questions: Annotated[
+        int, typer.Option("--questions", "-n", min=1, help="How many questions to show.")
+    ] = 4,
+    method: MethodName = "generic",
+    debug: Debug = False,
+) -> None:
+    """Explain a small trained model that answers questions about handwritten digits.
+
+    It comes with fxplain: an LXMERT that reads a question and a mosaic of four digits. The demo
+    shows its attention graph, explains held-out questions, and counts how much of the relevance
+    lies in the corners that a question asks about.
+    """
+    quiet(debug)
+    with errors_reported(debug):
+        run_demo(results(), questions, method)
+
+
+@app.command()
+def inspect(
+    model: Model,
+    text: Texts = None,
+    pair: Pairs = None,
+    image: Images = None,
+    json_: AsJson = False,
+    trust_remote_code: TrustRemoteCode = False,
+    debug: Debug = False,
+) -> None:
+    """Detect every attention of a model: what attends to what, where, in which order.
+
+    Where no input is given, a sentence and a grey image stand in.
+
+    JSON keys: model, nodes (name, module, kind, query, key, heads, q_len, k_len, ...), routes,
+    streams, modalities (name to number of tokens), readout, rejected, warnings, capture.
+    """
+    quiet(debug)
+    with errors_reported(debug):
+        module, inputs, _ = _load(
+            model, text, pair, image, trust_remote_code=trust_remote_code, any_input=True
+        )
+        with progress("detecting attention"):
+            graph = fxplain.inspect(module, inputs)
+        _show(graph.to_dict() if json_ else to_rich(graph), json_)
+
+
+@app.command()
+def explain(
+    model: Model,
+    text: Texts = None,
+    pair: Pairs = None,
+    image: Images = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target",
+            help="What to explain: a class index, a label, or an index into the output such as "
+            "3,7 (object query, class; or position, word). Several: one per sample. By default "
+            "what the model predicts.",
+            show_default=False,
+        ),
+    ] = None,
+    method: MethodName = "generic",
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", help="The output field, where it is not obvious.", show_default=False
+        ),
+    ] = None,
+    json_: AsJson = False,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save",
+            help="Write the explanation to a file that fxplain.load reads.",
+            callback=_writable,
+            show_default=False,
+        ),
+    ] = None,
+    trust_remote_code: TrustRemoteCode = False,
+    debug: Debug = False,
+) -> None:
+    """Explain a model's output: how much it draws on each word, patch or other token.
+
+    JSON keys: format, method, target, readout and scores (one per sample), relevance (modality to
+    samples to {token, relevance}), graph (as `fxplain inspect --json` prints it).
+    """
+    quiet(debug)
+    with errors_reported(debug):
+        module, inputs, tokenizer = _load(
+            model, text, pair, image, trust_remote_code=trust_remote_code
+        )
+        with progress("explaining"):
+            explanation = fxplain.explain(
+                module,
+                inputs,
+                parse_targets(target or ()),
+                method,
+                output=output,
+                tokenizer=tokenizer,
+            )
+        if save:
+            explanation.save(save)
+        names = name_targets(explanation, module, tokenizer, output)
+        _show(explanation.to_dict() if json_ else to_rich(explanation, names), json_)
+        if save and not json_:
+            results().print(Text(f"\nsaved to {save}"))
+
+
+@app.command()
+def methods() -> None:
+    """List the explanation methods."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in ("method", "cost", "source"):
+        table.add_column(heading, overflow="fold")
+    for name, method in fxplain.methods().items():
+        table.add_row(Text(name, "bold"), Text(method.cost), Text(method.source))
+    results().print(table)
+
+
+def _load(
+    name: str,
+    texts: list[str] | None,
+    pairs: list[str] | None,
+    images: list[Path] | None,
+    *,
+    trust_remote_code: bool,
+    any_input: bool = False,
+) -> tuple[Any, Any, Any]:
+    """A model, its inputs and its tokenizer (or None)."""
+    if is_factory(name):
+        if texts or pairs or images:
+            raise typer.BadParameter(
+                f"{name} brings its own inputs: leave --text, --pair and --image out."
+            )
+        with progress(f"calling {name}"):
+            model, inputs = load_factory(name)
+        return model, inputs, None
+    pictures = open_images(images or ())
+    with progress(f"loading {name}"):
+        loaded: Loaded = load_pretrained(name, trust_remote_code)
+    given: Any = (texts or [], pictures)
+    if any_input:
+        given = stand_ins(loaded, *given)
+    inputs = make_inputs(loaded, given[0], pairs or [], given[1])
+    return loaded.model, inputs, loaded.tokenizer
+
+
+def _show(result: Any, as_json: bool) -> None:
+    if as_json:
+        json.dump(result, sys.stdout, ensure_ascii=False, indent=1)
+        sys.stdout.write("\n")
+    else:
+        results().print(result)
+
+
+def main() -> None:
+    """The entry point of the command ``fxplain``."""
+    app()

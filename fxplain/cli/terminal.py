@@ -1,0 +1,75 @@
+"""The terminal: where results, progress and errors go, and what is kept from it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from fxplain.errors import FxplainError
+
+__all__ = ["errors_reported", "note", "progress", "quiet", "results"]
+
+
+def results() -> Console:
+    """Standard output: results, and nothing else."""
+    return Console()
+
+
+def _messages() -> Console:
+    """Standard error: progress, notes and errors."""
+    return Console(stderr=True)
+
+
+def note(text: str) -> None:
+    """Say something beside the results."""
+    _messages().print(Text(f"note: {text}", "dim"), soft_wrap=True)
+
+
+@contextmanager
+def progress(doing: str) -> Iterator[None]:
+    """Show that something goes on, where somebody watches."""
+    with _messages().status(Text(f"{doing} ...")):
+        yield
+
+
+@contextmanager
+def errors_reported(debug: bool) -> Iterator[None]:
+    """Turn an error into one clear message and exit code 1; with `debug` show its traceback too."""
+    try:
+        yield
+    except (FxplainError, OSError) as error:
+        _fail(str(error), debug)
+    except Exception as error:  # noqa: BLE001 - a bug in fxplain or in the model
+        hint = "" if debug else " (--debug shows where)"
+        _fail(f"unexpected {type(error).__name__}: {error}{hint}", debug)
+
+
+def _fail(message: str, debug: bool) -> None:
+    console = _messages()
+    if debug:
+        console.print_exception()
+    console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def quiet(debug: bool) -> None:
+    """Keep the log lines, progress bars and warnings of the libraries beneath from the terminal."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a token that the terminal cannot show is no error
+            stream.reconfigure(errors="replace")
+    if debug:
+        return
+    # transformers reads this when it is first imported, and speaks of missing torchvision then.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for name in ("huggingface_hub", "torch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")

@@ -1,0 +1,16 @@
+"""Reports: how an `AttentionGraph` and an `Explanation` look in a terminal, a pipe or a string."""
+
+from fxplain.reports.drawing import Bars, GreyImage, ShadedGrid, ShadedWords
+from fxplain.reports.report import to_rich, to_text
+from fxplain.reports.shading import has_colour, percent
+
+__all__ = [
+    "Bars",
+    "GreyImage",
+    "ShadedGrid",
+    "ShadedWords",
+    "has_colour",
+    "percent",
+    "to_rich",
+    "to_text",
+]

@@ -1,0 +1,168 @@
+"""How an explanation looks: for each sample, what was explained and what it draws on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.text import Text
+from torch import Tensor
+
+from fxplain.explanation import Explanation
+from fxplain.reports.drawing import Bars, ShadedGrid, ShadedWords
+from fxplain.reports.graph_report import count_nodes, facts_table, warning_lines
+
+__all__ = ["explanation_report", "readout_place", "relevance_view"]
+
+MOST_SAMPLES = 8
+MOST_WORDS = 256
+"""Longer texts and batches are cut short, and the report says so."""
+
+
+def explanation_report(
+    explanation: Explanation, target_names: Sequence[str] | None = None
+) -> RenderableType:
+    """Model, method and warnings, then each sample's target and the relevance in each modality."""
+    shown = min(explanation.batch_size, MOST_SAMPLES)
+    parts: list[RenderableType] = [
+        Text.assemble(("Explanation of ", "bold"), (explanation.graph.model, "bold cyan")),
+        facts_table([("method", explanation.method), ("found", count_nodes(explanation.graph))]),
+        *warning_lines(explanation.graph.warnings),
+    ]
+    for sample in range(shown):
+        name = target_names[sample] if target_names else ""
+        parts += _sample(explanation, sample, name)
+    left = explanation.batch_size - shown
+    if left:
+        parts.append(Text(f"\n({left} more samples are not shown; see .relevance)", "dim"))
+    return Group(*parts)
+
+
+def _sample(explanation: Explanation, sample: int, target_name: str) -> Iterator[RenderableType]:
+    target, named = explanation.target[sample], f" ({target_name})" if target_name else ""
+    title = f"sample {sample}: target {_target(target)}{named}"
+    yield Text()
+    yield Rule(Text(title, "bold"), align="left", characters="-", style="dim")
+    yield Text(
+        f"score {float(explanation.scores[sample]):.4g}, read from {explanation.readout[sample]}"
+    )
+    for modality in explanation.modalities:
+        yield Text()
+        yield from _modality(explanation, modality, sample)
+
+
+def _target(target: Any) -> str:
+    return ", ".join(map(str, target)) if isinstance(target, tuple) else str(target)
+
+
+def _modality(explanation: Explanation, name: str, sample: int) -> Iterator[RenderableType]:
+    values = explanation.relevance[name][sample]
+    read = readout_place(explanation.readout[sample], name)
+    others = torch.ones(len(values), dtype=torch.bool)
+    count = f"{len(values)} token{'' if len(values) == 1 else 's'}"
+    own = ""
+    if read is not None:
+        others[read] = False
+        own = f", besides {float(values[read]):.4g} of the readout token itself"
+    total = float(values[others].abs().sum())
+    yield Text.assemble((name, "bold"), f"  {count}, relevance {total:.4g} in all{own}")
+    if total:
+        view = relevance_view(
+            values,
+            explanation.tokens(name)[sample],
+            explanation.grids.get(name, ()),
+            explanation.special.get(name, {}),
+            read,
+        )
+        yield Padding(view, (0, 0, 0, 2))
+
+
+def readout_place(readout: str, modality: str) -> int | None:
+    """The place of the one token of a modality that the target is read from, if it is one.
+
+    Such a token's relevance to itself starts from 1, the identity, which would drown all others in
+    shades and shares. A mean over many tokens spreads it evenly and does no harm.
+
+    Examples
+    --------
+    >>> readout_place("input_ids[0] and pixel_values[0]", "pixel_values")
+    0
+    >>> readout_place("mean of pixel_values[0..48]", "pixel_values")
+    """
+    for part in readout.split(" and "):
+        found = re.fullmatch(r"(.+)\[(\d+)\]", part)
+        if found and found[1] == modality:
+            return int(found[2])
+    return None
+
+
+def relevance_view(
+    values: Tensor,
+    labels: Sequence[str],
+    grid: tuple[int, ...] = (),
+    special: Mapping[int, str] | None = None,
+    read: int | None = None,
+) -> RenderableType:
+    """One sample's relevance in one modality.
+
+    Words in reading order where the labels are words, a grid of cells where the tokens lie on one,
+    and in any case the tokens with the most relevance, ranked.
+
+    Parameters
+    ----------
+    values
+        (tokens,) relevance.
+    labels
+        One label per token.
+    grid
+        (rows, columns) of the tokens that are not special, or ().
+    special
+        Place and full name of each special token (a CLS, registers).
+    read
+        The place of the token that the target is read from: left out of shades and ranks.
+    """
+    special = special or {}
+    plain = [i for i in range(len(values)) if i not in special]
+    drawn: list[RenderableType] = []
+    if len(grid) == 2 and grid[0] * grid[1] == len(plain):
+        shown = values.clone()
+        shown[[] if read is None else [read]] = 0
+        drawn.append(ShadedGrid(shown[plain].reshape(grid[0], grid[1])))
+    elif any(not _is_number(labels[i]) for i in plain):
+        drawn.append(_words(values, labels, read))
+    if special:
+        names = ", ".join(f"{i} is {name}" for i, name in _some(special))
+        drawn.append(Text(f"special tokens: {names}", "dim"))
+    ranked = [i for i in range(len(values)) if i != read]
+    bars = Bars([labels[i] or str(i) for i in ranked], values[ranked].tolist(), 5 if drawn else 10)
+    return Group(*drawn, bars)
+
+
+def _words(values: Tensor, labels: Sequence[str], read: int | None) -> RenderableType:
+    if len(values) > MOST_WORDS:
+        return Text(f"(a text of {len(values)} tokens is not shown, only its top tokens)", "dim")
+    words = list(labels)
+    numbers = [None if i == read else value for i, value in enumerate(values.tolist())]
+    end = len(words)
+    while end and numbers[end - 1] == 0 and words[end - 1] == words[-1]:
+        end -= 1
+    padding = len(words) - end
+    if padding < 2:
+        return ShadedWords(words, numbers, "(read)")
+    left = Text(f"(then {padding} times {words[-1]} without relevance)", "dim")
+    return Group(ShadedWords(words[:end], numbers[:end], "(read)"), left)
+
+
+def _is_number(label: str) -> bool:
+    """Whether a label is an id or a place rather than a word."""
+    return not label or label.replace(",", "").isdigit()
+
+
+def _some(special: Mapping[int, str], most: int = 6) -> list[tuple[int | str, str]]:
+    items: list[tuple[int | str, str]] = list(special.items())
+    return items if len(items) <= most else [*items[:most], ("...", f"{len(items)} in all")]

@@ -1,0 +1,70 @@
+"""The two doors: a result as a rich renderable, and as text."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console, RenderableType
+
+from fxplain.explanation import Explanation
+from fxplain.program import AttentionGraph
+from fxplain.reports.explanation_report import explanation_report
+from fxplain.reports.graph_report import graph_report
+
+__all__ = ["to_rich", "to_text"]
+
+
+def to_rich(
+    result: AttentionGraph | Explanation, target_names: Sequence[str] | None = None
+) -> RenderableType:
+    """A result as something that a `rich.console.Console` prints.
+
+    Parameters
+    ----------
+    result
+        What `fxplain.inspect` or `fxplain.explain` returned.
+    target_names
+        For an explanation: a name for each sample's target, shown beside it.
+
+    Raises
+    ------
+    TypeError
+        When there is no report for such a result.
+    """
+    if isinstance(result, AttentionGraph):
+        return graph_report(result)
+    if isinstance(result, Explanation):
+        return explanation_report(result, target_names)
+    raise TypeError(
+        f"there is no report for a {type(result).__name__}, only for an AttentionGraph and an "
+        f"Explanation."
+    )
+
+
+def to_text(result: AttentionGraph | Explanation, width: int | None = None) -> str:
+    """A result as plain text, without colour.
+
+    Parameters
+    ----------
+    result
+        What `fxplain.inspect` or `fxplain.explain` returned.
+    width
+        Characters per line; the terminal's width (or 80) by default.
+    """
+    # The text will most likely be printed: where standard output cannot show block characters, it
+    # has none.
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    page = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="replace", newline="\n")
+    console = Console(
+        file=page,
+        width=width,
+        color_system=None,
+        force_terminal=False,
+        force_jupyter=False,
+        legacy_windows=False,
+    )
+    console.print(to_rich(result))
+    page.seek(0)
+    return "\n".join(line.rstrip() for line in page.read().splitlines()).strip("\n")
