@@ -940,7 +940,8 @@ def recipes(draw: st.DrawFn) -> Recipe:
         tied_embedding=draw(st.booleans()),
         query_form=draw(some("parameter", "embedding", "zeros")),
         special=draw(some(0, 0, 1, 1, 2)),
-        special_last=draw(st.booleans()),
+        # a last special token belongs to its own sequence only if that once attended alone
+        special_last=draw(st.booleans()) and not (wiring.joined and not wiring.separate),
         readout=draw(some("first", "last", "mean", "each")),
         pooler=draw(st.booleans()),
     )

@@ -27,7 +27,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 the model or its input could not be explained, 2 wrong usage.",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -35,7 +35,9 @@ app = typer.Typer(
 
 def _known_method(name: str) -> str:
     if name not in fxplain.methods():
-        raise typer.BadParameter(f"unknown method {name!r}; there are: {', '.join(fxplain.methods())}.")
+        raise typer.BadParameter(
+            f"unknown method {name!r}; there are: {', '.join(fxplain.methods())}."
+        )
     return name
 
 
@@ -49,7 +51,7 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A save_pretrained folder, a hub id, or package.module:factory: a function without "
+        help="A save_pretrained folder, a hub id, or package.module:factory, a function without "
         "arguments that returns a model and its inputs (the current folder is importable).",
         show_default=False,
     ),
@@ -266,4 +268,4 @@ def _show(result: Any, as_json: bool) -> None:
 
 def main() -> None:
     """The entry point of the command ``fxplain``."""
-    app()
+    app(prog_name="fxplain")

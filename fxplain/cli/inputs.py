@@ -51,13 +51,15 @@ def name_targets(
     """What the explained classes or word pieces are called, where that is known."""
     config = getattr(model, "config", None)
     labels = getattr(config, "id2label", None) or {}
+    if all(str(label).startswith("LABEL_") for label in labels.values()):  # nobody named them
+        labels = {}
     names = []
     for target in explanation.target:
         index = target if isinstance(target, tuple) else (target,)
         if not index or not all(isinstance(i, int) for i in index):
             return None
         size = _classes(explanation.output, output, len(index) + 1)
-        if size is not None and size in (len(labels), len(labels) + 1):
+        if labels and size in (len(labels), len(labels) + 1):
             names.append(str(labels.get(index[-1], "")))
         elif size == getattr(config, "vocab_size", None) and tokenizer is not None:
             names.append(repr(tokenizer.decode([index[-1]])))
@@ -132,7 +134,9 @@ def make_inputs(
     try:
         made = _processed(loaded, list(texts), list(pairs), list(images))
     except Exception as error:  # whatever a processor raises
-        raise InputError(f"the processor of {loaded.name!r} fails on these inputs: {error}") from error
+        raise InputError(
+            f"the processor of {loaded.name!r} fails on these inputs: {error}"
+        ) from error
     parameters = inspect.signature(loaded.model.forward).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     inputs = {k: _placed(v, loaded.model) for k, v in made.items() if k in parameters or open_ended}
@@ -161,13 +165,12 @@ def _check_given(
     if not texts and not images:
         wanted = [
             option
-            for option, part in (
-                ("--text", loaded.tokenizer),
-                ("--image", loaded.image_processor),
-            )
+            for option, part in (("--text", loaded.tokenizer), ("--image", loaded.image_processor))
             if part
         ]
-        raise typer.BadParameter(f"{loaded.name!r} needs an input.", param_hint=" and ".join(wanted))
+        raise typer.BadParameter(
+            f"no input is given: {loaded.name!r} takes {' and '.join(wanted)}."
+        )
 
 
 def _processed(loaded: Loaded, texts: list[str], pairs: list[str], images: list[Any]) -> Any:

@@ -144,7 +144,7 @@ def _processor(where: str, options: dict[str, bool]) -> tuple[Any, tuple[str, ..
     """The first that loads: the model's processor, tokenizer or image processor."""
     import transformers
 
-    failures = []
+    failures: list[str] = []
     for name in ("AutoProcessor", "AutoTokenizer", "AutoImageProcessor"):
         try:
             return getattr(transformers, name).from_pretrained(where, **options), tuple(failures)
@@ -219,4 +219,4 @@ def _factory(module_name: str, function: str) -> Callable[[], Any]:
 def _described(made: Any) -> str:
     if isinstance(made, tuple):
         return f"a tuple of ({', '.join(type(item).__name__ for item in made)})"
-    return f"a {type(made).__name__}"
+    return f"something of type {type(made).__name__}"

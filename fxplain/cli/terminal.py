@@ -45,6 +45,8 @@ def errors_reported(debug: bool) -> Iterator[None]:
     """Turn an error into one clear message and exit code 1; with `debug` show its traceback too."""
     try:
         yield
+    except (typer.BadParameter, typer.Exit, typer.Abort, BrokenPipeError):  # typer's to end
+        raise
     except (FxplainError, OSError) as error:
         _fail(str(error), debug)
     except Exception as error:  # noqa: BLE001 - a bug in fxplain or in the model

@@ -96,6 +96,8 @@ class Relevancies:
         return self.at(stream, self.program.final_version(stream))
 
     def _at_updates(self, stream: int, updates: frozenset[int]) -> RowSet:
+        births = self.program.births
+        updates = frozenset(IDENTITY if u in births else u for u in updates)
         own = frozenset(u for u in updates if u == IDENTITY or self.program.rows_of(u) == stream)
         key = (stream, own)
         if key not in self._at:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fxplain.capture import module_path
+from fxplain.program.mixings import settle_mixings
 from fxplain.program.nodes import (
     AttentionNode,
     KeyBlock,
@@ -45,6 +46,8 @@ class Program:
         Attention nodes and routes by their position among the updates.
     token_stream, token_index
         For each canonical token its stream and its position there.
+    births
+        Updates that gave birth to tokens: in a version they mean identity.
     """
 
     flow: TokenFlow
@@ -55,6 +58,7 @@ class Program:
     token_stream: np.ndarray
     token_index: np.ndarray
     token_sample: np.ndarray
+    births: frozenset[int] = frozenset()
 
     @property
     def versions(self) -> Versions:
@@ -87,7 +91,7 @@ class Program:
         best: int | None = None
         for index in range(len(self.versions)):
             updates = self.versions.of(index)
-            own_only = all(u < 0 or self.rows_of(u) == stream for u in updates)
+            own_only = all(u < 0 or u in self.births or self.rows_of(u) == stream for u in updates)
             larger = best is None or len(updates) > len(self.versions.of(best))
             if last in updates and own_only and larger:
                 best = index
@@ -100,6 +104,7 @@ def build_program(flow: TokenFlow) -> Program:
     Requires the result of `fxplain.tokens.follow_tokens`. Ensures that every row and every key of a
     node has its stream, and that nodes come in program order.
     """
+    births = settle_mixings(flow)
     table = StreamTable(flow)
     builder = _Builder(flow, table)
     nodes = {u.index: builder.attention(u) for u in flow.updates if isinstance(u, AttentionSite)}
@@ -113,6 +118,7 @@ def build_program(flow: TokenFlow) -> Program:
         table.token_stream,
         table.token_index,
         table.sample,
+        births,
     )
     names: dict[str, int] = {}
     for index, node in nodes.items():

@@ -9,7 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fxplain.tokens import AttentionSite, Birth, RouteSite, TokenBook, TokenFlow, tokens_in
+from fxplain.tokens import (
+    AttentionSite,
+    Birth,
+    Mixing,
+    RouteSite,
+    TokenBook,
+    TokenFlow,
+    Update,
+    tokens_in,
+)
 
 __all__ = ["Modality", "Stream", "StreamTable"]
 
@@ -117,6 +126,8 @@ class StreamTable:
         """Canonical tokens that attention or a route touches, and all others of the same births."""
         touched: list[Tensor] = []
         for update in self.flow.updates:
+            if isinstance(update, Mixing):
+                continue
             parts = (
                 (update.rows, update.columns)
                 if isinstance(update, AttentionSite)
@@ -130,7 +141,7 @@ class StreamTable:
         live_births = {
             i
             for i in np.unique(self.birth[tokens.numpy()]).tolist()
-            if self.book.births[i].kind == "input"
+            if _aligned_with_input(self.book.births[i])
         }
         every = np.arange(len(self.book))
         canonical = self.book.find(torch.arange(len(self.book))).numpy() == every
@@ -177,8 +188,8 @@ class StreamTable:
         self._label = label
         self._unify_roots()
 
-    def _keys(self, update: AttentionSite | RouteSite) -> tuple[list[int], list[int]]:
-        if isinstance(update, RouteSite):
+    def _keys(self, update: Update) -> tuple[list[int], list[int]]:
+        if not isinstance(update, AttentionSite):
             return [], []
         result = []
         for ids in (update.rows, update.columns):
@@ -278,8 +289,11 @@ class StreamTable:
             neighbours = sequence[position + 1 :] + sequence[:position][::-1]
             for other in neighbours:
                 birth: Birth = births[self.birth[other]]
+                component = self._root[self._label[other]]
                 if birth.kind == "input":
-                    return owner[(birth.root, self._root[self._label[other]])]
+                    return owner[(birth.root, component)]
+                if birth.kind == "route":  # patches that were merged before this token joined them
+                    return next((name for (_, c), name in owner.items() if c == component), None)
             return None
         return None
 
@@ -345,6 +359,13 @@ class StreamTable:
             else:
                 rank[token] = (-1.0, float(position))
         return sorted([*tokens, *special], key=rank.__getitem__)
+
+
+def _aligned_with_input(birth: Birth) -> bool:
+    """Whether tokens correspond to positions of the input one to one, so that all should be shown."""
+    node = birth.node
+    looked_up = node is not None and "embedding" in str(node.target)
+    return birth.kind == "input" and (looked_up or (node is not None and node.op == "placeholder"))
 
 
 def _places(birth: np.ndarray, sample: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.measure import Measurement
 from rich.style import Style
 from rich.table import Table
@@ -103,8 +103,8 @@ class Bars:
         levels = _levels(self.values)
         length = max(8, min(30, options.max_width - 52))
         table = Table.grid(padding=(0, 2, 0, 0))
-        for justify in ("right", "left", "left", "right", "right"):
-            table.add_column(justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        for justify in _BAR_COLUMNS:
+            table.add_column(justify=justify, no_wrap=True)
         for rank, i in enumerate(shown, 1):
             table.add_row(
                 str(rank),
@@ -120,6 +120,9 @@ class Bars:
             tokens = "token" if len(rest) == 1 else "tokens"
             share = f"{percent(left / total)} of the relevance" if left else "no relevance"
             yield Text(f"{_dots(options)} {len(rest)} more {tokens}: {share}", "dim")
+
+
+_BAR_COLUMNS: tuple[JustifyMethod, ...] = ("right", "left", "left", "right", "right")
 
 
 @dataclass(frozen=True)
@@ -243,7 +246,7 @@ def _bar(level: float, length: int, options: ConsoleOptions) -> str:
     if options.ascii_only:
         return "#" * max(1, round(level * length))
     eighths = max(1, round(level * length * 8))
-    return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
 def _cut(text: str, width: int, options: ConsoleOptions) -> str:

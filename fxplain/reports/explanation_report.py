@@ -139,7 +139,7 @@ def relevance_view(
         names = ", ".join(f"{i} is {name}" for i, name in _some(special))
         drawn.append(Text(f"special tokens: {names}", "dim"))
     ranked = [i for i in range(len(values)) if i != read]
-    bars = Bars([labels[i] or str(i) for i in ranked], values[ranked].tolist(), 5 if drawn else 10)
+    bars = Bars([_distinct(labels, i) for i in ranked], values[ranked].tolist(), 5 if drawn else 10)
     return Group(*drawn, bars)
 
 
@@ -156,6 +156,13 @@ def _words(values: Tensor, labels: Sequence[str], read: int | None) -> Renderabl
         return ShadedWords(words, numbers, "(read)")
     left = Text(f"(then {padding} times {words[-1]} without relevance)", "dim")
     return Group(ShadedWords(words[:end], numbers[:end], "(read)"), left)
+
+
+def _distinct(labels: Sequence[str], i: int) -> str:
+    """A token's label, its place before it where the label alone does not say which it is."""
+    label = labels[i] or str(i)
+    own = not _is_number(label) or "," in label or label == str(i)
+    return label if own and labels.count(label) <= 1 else f"{i}: {label}"
 
 
 def _is_number(label: str) -> bool:

@@ -141,7 +141,8 @@ class TokenBook:
     def unite(self, a: Tensor, b: Tensor) -> None:
         """Declare the tokens `a` and `b` (same shape, canonical, one to one) the same.
 
-        The one whose root comes first in the forward signature lends its name.
+        The one whose root comes first in the forward signature lends its name; of two with the same
+        root, the one that was born later (a backbone's newer grid).
         """
         different = (a != b) & (a >= 0) & (b >= 0)
         a, b = a[different], b[different]
@@ -149,7 +150,7 @@ class TokenBook:
             return
         ranks = torch.tensor([birth.rank for birth in self.births])
         rank_a, rank_b = ranks[self._birth[a]], ranks[self._birth[b]]
-        a_leads = (rank_a < rank_b) | ((rank_a == rank_b) & (a < b))
+        a_leads = (rank_a < rank_b) | ((rank_a == rank_b) & (a > b))
         leader, follower = torch.where(a_leads, a, b), torch.where(a_leads, b, a)
         self._parent[follower] = leader
         self._parent = self._parent[self._parent]

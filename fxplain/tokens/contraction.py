@@ -89,11 +89,8 @@ def convolution(a: Analysis, node: fx.Node) -> Tagged:
         return sizes * count if len(sizes) == 1 else sizes
 
     padding = _padding(named.get("padding", 0), kernel, per_axis)
-    shares = None
     result = []
     for tag in a.joiner.promoted(a.tags(source)):
-        if not tag.newborn and any(tag.varies(axis) for axis in axes):
-            shares = _kernel_shares(a, weight)
         if _frames(tag, a.tags(source), channel, axes):
             result.append(_grid_births(a, node, tag, channel))
             continue
@@ -102,7 +99,7 @@ def convolution(a: Analysis, node: fx.Node) -> Tagged:
             tag = Tag(mixed.ids.unsqueeze(channel), mixed.level)
         result.append(
             slide(a, node, tag, shape, axes, list(kernel), per_axis("stride", 1), padding,
-                  per_axis("dilation", 1), shares)
+                  per_axis("dilation", 1), lambda: _kernel_shares(a, weight))
         )  # fmt: skip
     return tuple(result)
 

@@ -122,13 +122,17 @@ class Joiner:
         distinct_a, distinct_b = tokens_a[both].unique(), tokens_b[both].unique()
         pairs = torch.stack([tokens_a[both], tokens_b[both]]).unique(dim=1)
         if pairs.shape[1] == len(distinct_a) == len(distinct_b):
-            if a.newborn or b.newborn:
+            if self.newborn(a) or self.newborn(b):
                 self.book.unite(pairs[0], pairs[1])
                 return self._union(a, b, self.book.find(tokens_a), self.book.find(tokens_b))
             return None
         if len(distinct_a) != len(distinct_b):
             return a if len(distinct_a) > len(distinct_b) else b
         return None
+
+    def newborn(self, tag: Tag) -> bool:
+        """Whether the tag's tokens have absorbed neither attention nor a route."""
+        return tag.version is not None and tag.version >= 0 and self.versions.newborn(tag.version)
 
     def promoted(self, tags: Tags) -> Tags:
         """The tags of a value that weights have touched: what waited to be a token is one now."""

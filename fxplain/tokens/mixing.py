@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, fx
@@ -10,9 +10,11 @@ from torch import Tensor, fx
 from fxplain.capture import module_path
 from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.tag import Level, Tag, pack, tokens_in
-from fxplain.tokens.updates import RouteSite
+from fxplain.tokens.updates import Mixing, RouteSite
 
 __all__ = ["absorbed", "mix", "newer", "slide", "windows"]
+
+Weights = Callable[[], Tensor] | None
 
 
 def mix(
@@ -21,7 +23,7 @@ def mix(
     tag: Tag,
     groups: Tensor,
     *,
-    weights: Tensor | None = None,
+    weights: Weights = None,
     lead: Sequence[int] | None = None,
     keep: Tensor | None = None,
 ) -> Tag:
@@ -38,7 +40,8 @@ def mix(
         Packed entries, (..., n): what each new element is made of, with the axes of the result
         before the last (size 1 where constant).
     weights
-        The parts' weights (broadcastable to `groups`); equal ones if None. They are made to sum to 1.
+        Computes the parts' weights (broadcastable to `groups`), read from the model where the mixing
+        is a route; equal ones if None. They are made to sum to 1.
     lead
         For a birth, the shape of the new tokens, where it is larger than the groups' own.
     keep
@@ -48,10 +51,30 @@ def mix(
     first = groups[..., :1]
     if bool((a.book.find(tokens_in(groups)) == a.book.find(tokens_in(first))).all()):
         return Tag(first.squeeze(-1), tag.level, tag.softmax)
-    if tag.newborn:
+    if a.joiner.newborn(tag):
+        if keep is not None and tag.level is not Level.RAW_INPUT:
+            return Tag(keep, tag.level)
         old = groups.amax(-1)
-        return newer(a, node, tag, old if lead is None else old.expand(tuple(lead)))
+        made = newer(a, node, tag, old if lead is None else old.expand(tuple(lead)))
+        return _noted(a, node, tag, made, groups, weights) if tag.level is Level.TOKEN else made
     return _route(a, node, tag, groups, weights, keep)
+
+
+def _noted(
+    a: Analysis, node: fx.Node, tag: Tag, made: Tag, groups: Tensor, weights: Weights
+) -> Tag:
+    """Remember how newborn tokens were mixed: it matters where both old and new ones attend."""
+    index = len(a.updates)
+    a.versions.before_attention.add(index)
+    tokens = made.tokens
+
+    def weighed() -> RouteSite:
+        return _site(index, node, tokens, groups.expand(*tokens.shape, -1), weights)
+
+    old = a.book.find(tag.tokens).unique()
+    reads = weights is not None
+    a.updates.append(Mixing(index, node, _operation(node), tokens, old[old >= 0], weighed, reads))
+    return made.with_ids(pack(tokens, a.versions.intern(frozenset({index}))))
 
 
 def newer(a: Analysis, node: fx.Node, tag: Tag, old: Tensor) -> Tag:
@@ -92,13 +115,19 @@ def _route(
         )
     else:
         made = a.book.find(tokens_in(keep)).expand(shape)
-    share = torch.ones(()) if weights is None else weights
+    a.updates.append(_site(index, node, made, groups, weights))
+    return Tag(pack(made, a.versions.intern(frozenset({index}))), tag.level)
+
+
+def _site(
+    index: int, node: fx.Node, made: Tensor, groups: Tensor, weights: Weights
+) -> RouteSite:
+    share = weights() if callable(weights) else torch.ones(())
     share = share.to(torch.float64).expand(groups.shape) * (groups >= 0)
     share = share / share.sum(-1, keepdim=True).clamp(min=1e-300)
     new = made.unsqueeze(-1).expand(groups.shape)
     real = (groups >= 0) & (new >= 0) & (share > 0)
-    a.updates.append(RouteSite(index, node, _operation(node), new[real], groups[real], share[real]))
-    return Tag(pack(made, a.versions.intern(frozenset({index}))), tag.level)
+    return RouteSite(index, node, _operation(node), new[real], groups[real], share[real])
 
 
 def _operation(node: fx.Node) -> str:
@@ -137,7 +166,7 @@ def slide(
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
-    weights: Tensor | None = None,
+    weights: Weights = None,
 ) -> Tag:
     """A window that slides along `axes` of a grid: births before attention, a route after it."""
     if not any(tag.varies(axis) for axis in axes):

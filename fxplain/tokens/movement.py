@@ -297,7 +297,7 @@ def upsample(a: Analysis, node: fx.Node) -> Tagged:
             if tag.varies(axis):
                 nearest = torch.arange(new[axis]) * old[axis] // new[axis]
                 ids = ids.index_select(axis, nearest)
-        if tag.newborn and ids.numel() > tag.ids.numel():
+        if a.joiner.newborn(tag) and ids.numel() > tag.ids.numel():
             groups = torch.stack([ids, ids.roll(1, -1)], -1)
             result.append(mix(a, node, tag, groups))
         else:

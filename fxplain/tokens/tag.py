@@ -100,11 +100,6 @@ class Tag:
         return high if int(known.min()) == high else None
 
     @property
-    def newborn(self) -> bool:
-        """Whether no attention and no route has been absorbed yet (version 0 is {identity})."""
-        return self.version == 0
-
-    @property
     def axes(self) -> frozenset[int]:
         """The axes along which the tag varies."""
         return frozenset(axis for axis, size in enumerate(self.ids.shape) if size > 1)

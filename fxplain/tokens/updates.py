@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, fx
 
-__all__ = ["AttentionSite", "RejectedSoftmax", "RouteSite", "Update"]
+__all__ = ["AttentionSite", "Mixing", "RejectedSoftmax", "RouteSite", "Update"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,37 @@ class RouteSite:
     weights: Tensor
 
 
-Update = AttentionSite | RouteSite
+@dataclass(frozen=True)
+class Mixing:
+    """Newborn tokens mixed into newer ones before any attention.
+
+    A backbone's convolutions just make newer tokens. Where the older tokens attend to the newer ones
+    (spatial reduction of keys), the mixing is a route: only then its weights are computed.
+
+    Attributes
+    ----------
+    index, node, operation
+        As for a route.
+    new
+        The made tokens' ids.
+    old
+        The tokens that they are made of.
+    weighed
+        Computes the route.
+    reads_weights
+        Whether that reads the model's weights.
+    """
+
+    index: int
+    node: fx.Node
+    operation: str
+    new: Tensor
+    old: Tensor
+    weighed: Callable[[], RouteSite]
+    reads_weights: bool
+
+
+Update = AttentionSite | RouteSite | Mixing
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ class Versions:
     """
 
     def __init__(self) -> None:
+        self.before_attention: set[int] = {IDENTITY}
+        """Updates that happen before any attention: births and the mixing of newborn tokens."""
         self._sets: list[frozenset[int]] = []
         self._index: dict[frozenset[int], int] = {}
         self.union = lru_cache(maxsize=None)(self._union)
@@ -34,6 +36,10 @@ class Versions:
     def of(self, index: int) -> frozenset[int]:
         """The set of a version index."""
         return self._sets[index]
+
+    def newborn(self, index: int) -> bool:
+        """Whether a version has absorbed neither attention nor a route."""
+        return self._sets[index] <= self.before_attention
 
     def _union(self, a: int, b: int) -> int:
         return a if a == b else self.intern(self._sets[a] | self._sets[b])

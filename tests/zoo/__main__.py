@@ -34,10 +34,8 @@ def main() -> int:
     ]
     quiet()
     progress = Console(stderr=True)
-    rows = [
-        check(case, options.limit)
-        for case in track(chosen, console=progress, transient=True, disable=not progress.is_terminal)
-    ]
+    bar = track(chosen, console=progress, transient=True, disable=not progress.is_terminal)
+    rows = [check(case, options.limit) for case in bar]
     console = Console(width=None if progress.is_terminal else 180)
     console.print(table(rows))
     if options.problems:

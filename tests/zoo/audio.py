@@ -106,13 +106,15 @@ CASES = [
         "feature_projection_input_dim": 8, "adaptor_kernel_size": 2, "adaptor_stride": 2,
         "position_embeddings_type": "relative", "max_source_positions": 32,
         "conv_depthwise_kernel_size": 3}, kinds={"self": 5, "encoder-decoder": 2},
-        returned=False, recorded="(attn|cross_attention)$", note="a strided convolution before the adapter"),
+        returned=False, recorded="(attn|cross_attention)$",
+        note="a strided convolution before the adapter"),
     audio("clap", "ClapModel", lambda d: {
         **d.text(7, 5), "input_features": d.floats(2, 1, 32, 16),
         "is_longer": d.ids(2, 1, low=0, high=1).bool()}, base={
         "text_config": COMMON, "projection_dim": 16,
-        "audio_config": {"spec_size": 32, "num_mel_bins": 16, "patch_size": 2, "patch_stride": [2, 2],
-                         "window_size": 4, "patch_embeds_hidden_size": 8, "hidden_size": 16,
+        "audio_config": {"spec_size": 32, "num_mel_bins": 16, "patch_size": 2,
+                         "patch_stride": [2, 2], "window_size": 4,
+                         "patch_embeds_hidden_size": 8, "hidden_size": 16,
                          "depths": [1, 1], "num_attention_heads": [2, 2],
                          "num_hidden_layers": 2, "enable_fusion": False,
                          "projection_dim": 16}}, nodes=4, returned=False, recorded="self$"),
@@ -165,7 +167,8 @@ CASES = [
         "input_features": d.floats(2, 9, 32), "decoder_input_ids": d.ids(2, 6)}, base={
         "vocab_size": 99, "composer_vocab_size": 4, "d_model": 32, "d_kv": 8, "d_ff": 40,
         "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0}, kinds=SPEECH_KINDS),
-    audio("parakeet-ctc", "ParakeetForCTC", lambda d: {"input_features": d.floats(2, 64, 16)}, base={
+    audio("parakeet-ctc", "ParakeetForCTC", lambda d: {
+        "input_features": d.floats(2, 64, 16)}, base={
         "vocab_size": 20, "pad_token_id": 19,
         "encoder_config": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
                            "intermediate_size": 40, "conv_kernel_size": 3, "num_mel_bins": 16,

@@ -48,21 +48,20 @@ class ZooCase:
     build
         Makes the model and its inputs: the same ones at each call.
     expected
-        Attention nodes per kind, read in the model's code. A kind may be two, as ``self|co``, where
-        the definition leaves the choice.
+        Attention nodes per kind, read in the model's code; empty for a model without attention. A
+        kind may be two, as ``self|co``, where the definition leaves the choice.
     returned
         Whether the attentions in the model's output are (part of) the truth. False where the model
         rearranges them, or leaves some out.
     recorded
-        A pattern of module paths whose softmaxes are attention, though the model does not return them.
+        A pattern of module paths whose softmaxes are attention, though the model does not return
+        them.
     dead
         How many of the nodes nothing reads, so that a graph may have lost them.
     modalities
         Names that the modalities must have; empty where the case does not say.
     note
         What a reader of the table should know.
-    error
-        For a model without attention: what the message must say.
     """
 
     name: str
@@ -74,7 +73,6 @@ class ZooCase:
     dead: int = 0
     modalities: frozenset[str] = frozenset()
     note: str = ""
-    error: str = ""
 
     @property
     def count(self) -> int:
@@ -258,7 +256,7 @@ def same_values(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
 
 
 def _without_masked_rows(weights: Tensor) -> Tensor:
-    """A query that may attend to nothing: eager attention spreads it evenly, the fused one says 0."""
+    """A query that may attend to nothing: eager attention is even there, the fused one is 0."""
     weights = weights.detach().float()
     even = weights.amax(-1, keepdim=True) - weights.amin(-1, keepdim=True) < 1e-7
     return weights.masked_fill(even, 0.0)

@@ -1,4 +1,4 @@
-"""Causal language models: learned, rotary and ALiBi positions, grouped queries, windows, soft caps."""
+"""Causal language models: learned, rotary and ALiBi positions, grouped queries, windows, caps."""
 
 from tests.zoo.case import COMMON, Draw, Inputs, ZooCase, tiny
 
@@ -12,18 +12,8 @@ def padded(d: Draw) -> Inputs:
     return d.text(11, 7)
 
 
-def decoder(
-    name, model, inputs=padded, *, nodes=2, returned=True, recorded="", note="", base=COMMON, **config
-):
-    return ZooCase(
-        name,
-        "decoder",
-        tiny(model, {**base, **config}, inputs),
-        {"self": nodes},
-        returned=returned,
-        recorded=recorded,
-        note=note,
-    )
+def decoder(name, model, inputs=padded, *, base=COMMON, note="", **config):
+    return ZooCase(name, "decoder", tiny(model, {**base, **config}, inputs), {"self": 2}, note=note)
 
 
 CASES = [
@@ -84,8 +74,9 @@ CASES = [
     decoder("apertus", "ApertusForCausalLM", base=GROUPED),
     decoder("smollm3", "SmolLM3ForCausalLM", base=GROUPED),
     decoder("exaone4", "Exaone4ForCausalLM", base={**GROUPED, **SLIDING}),
-    decoder("minicpm3", "MiniCPM3ForCausalLM", num_key_value_heads=4, q_lora_rank=16, kv_lora_rank=8, qk_nope_head_dim=8,
-            qk_rope_head_dim=4, v_head_dim=8, head_dim=4, note="latent attention"),
+    decoder("minicpm3", "MiniCPM3ForCausalLM", num_key_value_heads=4, q_lora_rank=16,
+            kv_lora_rank=8, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=8, head_dim=4,
+            note="latent attention"),
     decoder("diffllama", "DiffLlamaForCausalLM", base=GROUPED,
             note="two maps with the same values, subtracted"),
     decoder("doge", "DogeForCausalLM", base=GROUPED, keep_window_size=64),
@@ -93,6 +84,6 @@ CASES = [
     decoder("modernbert-decoder", "ModernBertDecoderForCausalLM", cls_token_id=1, sep_token_id=2,
             local_attention=4, global_attn_every_n_layers=2),
     decoder("nanochat", "NanoChatForCausalLM", base=GROUPED),
-    decoder("youtu", "YoutuForCausalLM", num_key_value_heads=4, q_lora_rank=16, kv_lora_rank=8, qk_nope_head_dim=8,
-            qk_rope_head_dim=4, v_head_dim=8, head_dim=4),
+    decoder("youtu", "YoutuForCausalLM", num_key_value_heads=4, q_lora_rank=16,
+            kv_lora_rank=8, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=8, head_dim=4),
 ]  # fmt: skip

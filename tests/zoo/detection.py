@@ -61,9 +61,10 @@ SAMPLED = "reads sampled points, which is no attention to tokens"
 
 CASES = [
     detection("detr", "DetrForObjectDetection"),
-    detection("detr-segmentation", "DetrForSegmentation", square, d_model=64, hidden_size=64, encoder_attention_heads=8,
-              decoder_attention_heads=8, backbone_config={**LEVELS, "out_features": [
-                  "stage1", "stage2", "stage3", "stage4"]}, note="and a map of queries over pixels"),
+    detection("detr-segmentation", "DetrForSegmentation", square, d_model=64, hidden_size=64,
+              encoder_attention_heads=8, decoder_attention_heads=8, backbone_config={
+                  **LEVELS, "out_features": ["stage1", "stage2", "stage3", "stage4"]},
+              note="and a map of queries over pixels"),
     detection("conditional-detr", "ConditionalDetrForObjectDetection"),
     detection("dab-detr", "DabDetrForObjectDetection"),
     detection("table-transformer", "TableTransformerForObjectDetection"),

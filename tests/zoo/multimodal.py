@@ -1,4 +1,4 @@
-"""Vision and language: two towers, one sequence, cross-attention both ways, gates and resamplers."""
+"""Vision and language: two towers, one sequence, cross-attention both ways, gates, resamplers."""
 
 from tests.zoo.case import COMMON, Draw, Inputs, ZooCase, tiny
 
@@ -111,7 +111,8 @@ CASES = [
         **CLIP, "vision_config": {**TOWER, "depths": [1, 1], "num_group_tokens": [4, 0],
                                   "num_output_groups": [4, 0], "assign_mlp_ratio": [0.5, 2]},
         "projection_intermediate_dim": 32}, kinds={"self": 5, "encoder-decoder": 1},
-        recorded="(self_attn|assign)", note="group tokens assigned through a straight-through argmax"),
+        recorded="(self_attn|assign)",
+        note="patches assigned to groups through a straight-through argmax"),
     multimodal("flava", "FlavaModel", base={
         "text_config": TOWER, "image_config": TOWER, "multimodal_config": TOWER,
         "hidden_size": 32, "projection_dim": 16}, kinds={"self": 6}),

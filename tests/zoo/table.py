@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field
 
 import torch
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 import fxplain
-from tests.zoo.case import Attention, ZooCase, same_values, truth
+from tests.zoo.case import Attention, Inputs, ZooCase, same_values, truth
 
 __all__ = ["Row", "check", "summary", "table"]
 
@@ -69,14 +69,14 @@ class Row:
 
 
 def check(case: ZooCase, limit: int = 60) -> Row:
-    """Compare what the library finds with the truth; whatever goes wrong becomes a part of the row."""
+    """Compare what the library finds with the truth; what goes wrong becomes a part of the row."""
     row = Row(case.name, case.family, expected=dict(case.expected))
     start = time.perf_counter()
     try:
         with warnings.catch_warnings(), _time_limit(limit):
             warnings.simplefilter("ignore")
             _compare(case, row)
-    except Exception as error:  # noqa: BLE001 - one failure must not stop the table
+    except (Exception, TooSlow) as error:  # noqa: BLE001 - one failure must not stop the table
         frames = traceback.extract_tb(error.__traceback__)[-4:]
         where = " < ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno}" for f in reversed(frames))
         row.error = f"{type(error).__name__}: {error} [{where}]"
@@ -99,10 +99,12 @@ def _compare(case: ZooCase, row: Row) -> None:
     missing = sorted(case.modalities - set(graph.modalities))
     if missing:
         row.problems.append(f"no modality {', '.join(missing)}")
-    if expected:
+    if not case.expected:
+        row.problems += _no_error(model, inputs)
+    else:
         found = fxplain.attention_weights(model, inputs)
         row.unmatched = _unmatched(expected, list(found.values()), case.dead)
-        row.problems += _wrong_sizes(graph.nodes, found, case)
+        row.problems += _wrong_sizes(graph.nodes, found)
 
 
 def _wrong_kinds(case: ZooCase, found: dict[str, int]) -> list[str]:
@@ -122,9 +124,16 @@ def _wrong_kinds(case: ZooCase, found: dict[str, int]) -> list[str]:
     return wrong
 
 
-def _wrong_sizes(
-    nodes: Sequence[fxplain.AttentionNode], weights: dict[str, Tensor], case: ZooCase
-) -> list[str]:
+def _no_error(model: nn.Module, inputs: Inputs) -> list[str]:
+    """A model without attention has nothing to explain, and must say so."""
+    try:
+        fxplain.explain(model, inputs)
+    except fxplain.NoAttentionError:
+        return []
+    return ["explain() raised no NoAttentionError"]
+
+
+def _wrong_sizes(nodes: Sequence[fxplain.AttentionNode], weights: dict[str, Tensor]) -> list[str]:
     """A node's heads and lengths must multiply to whole samples of its weights."""
     wrong = []
     for node in nodes:
@@ -150,10 +159,14 @@ def _unmatched(expected: Sequence[Attention], found: list[Tensor], dead: int) ->
     return missing if len(missing) > dead else []
 
 
+class TooSlow(BaseException):
+    """Raised when the time is up; no `except Exception` on the way keeps it."""
+
+
 @contextmanager
 def _time_limit(seconds: int) -> Iterator[None]:
     def stop(*_: object) -> None:
-        raise TimeoutError(f"took more than {seconds} s")
+        raise TooSlow(f"took more than {seconds} s")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)

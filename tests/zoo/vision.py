@@ -1,4 +1,4 @@
-"""Vision: class tokens and registers, windows, spatial reduction, pooling of queries and of tokens."""
+"""Vision: class tokens and registers, windows, spatial reduction, pooled queries and tokens."""
 
 from tests.zoo.case import Draw, Inputs, ZooCase, tiny
 
@@ -22,11 +22,10 @@ def wide(d: Draw) -> Inputs:
 
 
 def vision(name, model, inputs=image, *, nodes=2, kinds=None, base=VIT, returned=True, recorded="",
-           note="", error="", dead=0, configure=None, **config):  # fmt: skip
+           note="", **config):  # fmt: skip
     kinds = kinds if kinds is not None else {"self": nodes}
-    return ZooCase(name, "vision", tiny(model, {**base, **config}, inputs, configure=configure),
-                   kinds, returned=returned, recorded=recorded, note=note, error=error,
-                   dead=dead)  # fmt: skip
+    return ZooCase(name, "vision", tiny(model, {**base, **config}, inputs), kinds,
+                   returned=returned, recorded=recorded, note=note)  # fmt: skip
 
 
 def probed(own: int) -> dict[str, int]:
@@ -35,7 +34,8 @@ def probed(own: int) -> dict[str, int]:
 
 CASES = [
     vision("vit", "ViTForImageClassification"),
-    vision("vit-wide", "ViTModel", lambda d: {**d.pixels(32, 48), "interpolate_pos_encoding": True}),
+    vision("vit-wide", "ViTModel", lambda d: {
+        **d.pixels(32, 48), "interpolate_pos_encoding": True}),
     vision("deit", "DeiTForImageClassificationWithTeacher", note="two class tokens"),
     vision("beit", "BeitForImageClassification", use_relative_position_bias=True, vocab_size=20),
     vision("data2vec-vision", "Data2VecVisionForImageClassification",
@@ -70,7 +70,6 @@ CASES = [
     vision("aimv2", "Aimv2VisionModel", kinds=probed(2), recorded="head"),
     vision("swin", "SwinForImageClassification", nodes=4, base=SWIN, **WINDOWS),
     vision("swin-odd", "SwinModel", lambda d: d.pixels(26, 36), nodes=4, base=SWIN, **WINDOWS,
-           
            note="padded to whole windows"),
     vision("swinv2", "Swinv2ForImageClassification", nodes=4, base=SWIN, **WINDOWS),
     vision("swin2sr", "Swin2SRForImageSuperResolution", nodes=4, **WINDOWS, base={
@@ -111,19 +110,20 @@ CASES = [
     vision("focalnet", "FocalNetForImageClassification", base={
         "image_size": 32, "embed_dim": 16, "hidden_sizes": [16, 32], "depths": [1, 1],
         "focal_levels": [2, 2], "focal_windows": [3, 3], "num_labels": 5}, kinds={},
-        returned=False, error="attention", note="modulation, no attention"),
+        returned=False, note="modulation, no attention"),
     vision("poolformer", "PoolFormerForImageClassification", base={
         "depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 16, 16], "num_labels": 5}, kinds={},
-        returned=False, error="attention", note="pooling, no attention"),
+        returned=False, note="pooling, no attention"),
     vision("convnext", "ConvNextForImageClassification", base={
         "depths": [1, 1], "hidden_sizes": [8, 16], "num_stages": 2, "num_labels": 5}, kinds={},
-        returned=False, error="attention", note="no attention"),
+        returned=False, note="no attention"),
     vision("imagegpt", "ImageGPTForImageClassification", lambda d: {"input_ids": d.ids(2, 12)},
            base={"vocab_size": 99, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 32}),
     vision("zoedepth", "ZoeDepthForDepthEstimation", base={
         "backbone_config": {**VIT, "model_type": "dinov2", "mlp_ratio": 2, "num_hidden_layers": 4,
-                            "out_indices": [1, 2, 3, 4], "reshape_hidden_states": False}, "patch_size": 8,
-        "backbone_hidden_size": 32, "neck_hidden_sizes": [8, 8, 8, 8], "fusion_hidden_size": 8,
+                            "out_indices": [1, 2, 3, 4], "reshape_hidden_states": False},
+        "patch_size": 8, "backbone_hidden_size": 32, "neck_hidden_sizes": [8, 8, 8, 8],
+        "fusion_hidden_size": 8,
         "bottleneck_features": 8, "num_relative_features": 8}, nodes=4),
     vision("depth-anything", "DepthAnythingForDepthEstimation", base={
         "backbone_config": {**VIT, "model_type": "dinov2", "mlp_ratio": 2, "num_hidden_layers": 4,

@@ -1,0 +1,82 @@
+"""Which mixings of newborn tokens are routes: those whose old tokens attend to the new ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fxplain.tokens import AttentionSite, Mixing, RouteSite, TokenFlow, tokens_in
+
+__all__ = ["settle_mixings"]
+
+
+def settle_mixings(flow: TokenFlow) -> frozenset[int]:
+    """Turn mixings into routes where it matters.
+
+    Spatial reduction lets tokens attend to a smaller grid that was made of them: queries and keys
+    are then one sequence, and the reduction is a route. Everything else that happens to newborn
+    tokens, such as a backbone's convolutions, gives birth to the tokens that count.
+
+    Returns
+    -------
+    frozenset of int
+        Indices of the mixings that stay births. The others are replaced in ``flow.updates``.
+    """
+    mixings = {u.index: u for u in flow.updates if isinstance(u, Mixing)}
+    made_by = {_birth(flow, u.new): u.index for u in mixings.values()}
+    routes: set[int] = set()
+    for site in flow.updates:
+        if isinstance(site, AttentionSite) and made_by:
+            rows, columns = _births(flow, site.rows), _births(flow, site.columns)
+            for birth in columns - rows:
+                routes |= _path(flow, mixings, made_by, birth, rows)
+    for index in routes:
+        mixing = mixings[index]
+        flow.updates[index] = mixing.weighed()
+        birth = _birth(flow, mixing.new)
+        flow.book.births[birth] = replace(
+            flow.book.births[birth], kind="route", root=mixing.node.name
+        )
+        flow.data_dependent |= mixing.reads_weights
+    births = frozenset(mixings.keys() - routes)
+    for index in births:  # forget the analysis that they could be weighed with
+        flow.updates[index] = replace(mixings[index], weighed=_settled)
+    return births
+
+
+def _settled() -> RouteSite:
+    raise AssertionError("a birth has no weights")
+
+
+def _path(
+    flow: TokenFlow,
+    mixings: dict[int, Mixing],
+    made_by: dict[int, int],
+    birth: int,
+    targets: set[int],
+) -> set[int]:
+    """The mixings on the way back from `birth` to one of `targets` (none if there is no way)."""
+    if birth not in made_by:
+        return set()
+    index = made_by[birth]
+    made_by = {b: i for b, i in made_by.items() if i < index}  # back in time only
+    old = set(flow.book.births_of(mixings[index].old).tolist())
+    if old & targets:
+        return {index}
+    for older in old:
+        further = _path(flow, mixings, made_by, older, targets)
+        if further:
+            return {index} | further
+    return set()
+
+
+def _birth(flow: TokenFlow, tokens: Tensor) -> int:
+    """The birth at which a mixing's tokens came to be (before they were united with others)."""
+    return int(flow.book.births_of(tokens.flatten()[:1]))
+
+
+def _births(flow: TokenFlow, entries: Tensor) -> set[int]:
+    tokens = flow.book.find(tokens_in(entries)).unique()
+    return set(torch.unique(flow.book.births_of(tokens[tokens >= 0])).tolist())
