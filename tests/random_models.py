@@ -860,9 +860,8 @@ def some(*choices: object) -> st.SearchStrategy:
 
 
 @st.composite
-def wirings(draw: st.DrawFn) -> Wiring:
+def wirings(draw: st.DrawFn, kind: str) -> Wiring:
     depth, separate = draw(st.integers(1, 2)), draw(st.integers(0, 1))
-    kind = draw(some(*KINDS))
     source = draw(some("words", "regions"))
     if kind == "single":
         return single(depth, source)
@@ -908,8 +907,9 @@ def token_counts(draw: st.DrawFn) -> dict[str, int]:
 
 
 @st.composite
-def recipes(draw: st.DrawFn) -> Recipe:
-    wiring = draw(wirings())
+def recipes(draw: st.DrawFn, *kinds: str) -> Recipe:
+    """Recipes whose wiring is of one of the `KINDS` (any, if none is named)."""
+    wiring = draw(wirings(draw(some(*(kinds or KINDS)))))
     heads = draw(some(1, 2, 2, 4))
     return Recipe(
         wiring,

@@ -278,5 +278,5 @@ class Scaled(TextClassifier):
 def test_nan_with_a_known_capture() -> None:
     model = seeded(Scaled)
     fxplain.explain(model, (IDS, torch.tensor([1.0, 2.0])))
-    with pytest.raises(fxplain.NonFiniteError, match="NaN|finite"):
+    with pytest.raises(fxplain.NonFiniteError, match=r"NaN|finite"):
         fxplain.explain(model, (IDS, torch.tensor([1.0, float("nan")])))

@@ -23,7 +23,7 @@ from tests.small_models import (
     words,
 )
 
-IDS = words(2, 6)
+IDS = words(2, 6, seed=8)
 TEXT = seeded(TextClassifier)
 """Shared by the tests: captured once."""
 
@@ -433,8 +433,6 @@ def test_a_file_holds_no_pickle(saved: tuple[fxplain.Explanation, Path]) -> None
     assert content[8:9] == b"{"
     with pytest.raises(pickle.UnpicklingError):
         pickle.loads(content)
-    with pytest.raises(Exception, match=r".+"):
-        torch.load(path, weights_only=True)
 
 
 def test_files_that_are_no_explanation(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
 
 import fxplain
 from tests.random_models import (
     ATTENTIONS,
     FEATURES,
+    KINDS,
     Inputs,
     RandomModel,
     Recipe,
@@ -30,13 +32,14 @@ from tests.random_models import (
 TOLERANCE = 1e-8
 
 
-def some_examples(count: int) -> settings:
+def some_examples(count: int, shrink: bool = False) -> settings:
+    """The same examples in every run; ``shrink``: take minutes to find the simplest that fails."""
     return settings(
         max_examples=count,
         deadline=None,
         derandomize=True,
         database=None,
-        print_blob=False,
+        phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )
 
@@ -75,17 +78,22 @@ def check_oracle(recipe: Recipe) -> None:
         check(explanation.matrix(s, q), matrix, start, (s, q))
 
 
-@some_examples(50)
-@given(recipes())
-def test_relevance_and_matrices_are_the_oracles(recipe: Recipe) -> None:
-    check_oracle(recipe)
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@each_kind
+@some_examples(5)
+@given(data=st.data())
+def test_relevance_and_matrices_are_the_oracles(kind: str, data: st.DataObject) -> None:
+    check_oracle(data.draw(recipes(kind)))
 
 
 @pytest.mark.slow
-@some_examples(600)
-@given(recipes())
-def test_relevance_and_matrices_are_the_oracles_at_length(recipe: Recipe) -> None:
-    check_oracle(recipe)
+@each_kind
+@some_examples(80, shrink=True)
+@given(data=st.data())
+def test_relevance_and_matrices_are_the_oracles_at_length(kind: str, data: st.DataObject) -> None:
+    check_oracle(data.draw(recipes(kind)))
 
 
 def check_same(got: dict[str, torch.Tensor], want: dict[str, torch.Tensor], what: object) -> None:
@@ -97,7 +105,7 @@ def check_same(got: dict[str, torch.Tensor], want: dict[str, torch.Tensor], what
         )
 
 
-@some_examples(12)
+@some_examples(6)
 @given(recipes())
 def test_a_batch_is_its_samples(recipe: Recipe) -> None:
     model, inputs, target = made(recipe)
@@ -108,7 +116,7 @@ def test_a_batch_is_its_samples(recipe: Recipe) -> None:
         check_same(one.relevance, {k: v[b : b + 1] for k, v in both.relevance.items()}, b)
 
 
-@some_examples(12)
+@some_examples(6)
 @given(recipes())
 def test_relevance_follows_the_keys_when_they_are_permuted(recipe: Recipe) -> None:
     moved = [name for name in FEATURES if name in recipe.wiring.streams]
@@ -125,7 +133,7 @@ def test_relevance_follows_the_keys_when_they_are_permuted(recipe: Recipe) -> No
     check_same(after, {**before, modality: before[modality][:, order]}, order)
 
 
-@some_examples(12)
+@some_examples(6)
 @given(recipes())
 def test_every_way_to_write_attention_gives_the_same(recipe: Recipe) -> None:
     names = list(ATTENTIONS)
@@ -135,7 +143,7 @@ def test_every_way_to_write_attention_gives_the_same(recipe: Recipe) -> None:
     )
 
 
-@some_examples(8)
+@some_examples(5)
 @given(recipes())
 def test_padding_changes_nothing(recipe: Recipe) -> None:
     """More padding at the end of the words gives the same relevance, and none to the padding."""

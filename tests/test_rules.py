@@ -144,7 +144,11 @@ def test_a_route_carries_relevancies_by_its_shares() -> None:
 
 
 def test_rules_change_nothing() -> None:
-    A, R, identity = random(2, 3, 3).abs(), relevancy(3, batch=2), torch.eye(3).double().expand(2, 3, 3)
+    A, R, identity = (
+        random(2, 3, 3).abs(),
+        relevancy(3, batch=2),
+        torch.eye(3).double().expand(2, 3, 3),
+    )
     before = [x.clone() for x in (A, R, identity)]
     rules.attention_map(A, R)
     rules.self_attention_update(A, R)

@@ -93,7 +93,9 @@ COMMON = ("counts", "writes_a_buffer", "replaces_a_buffer", "keeps_a_tensor", "d
 
 def state_of(model: nn.Module) -> dict[str, Any]:
     """Everything about a model that a user could see."""
-    facts: dict[str, Any] = {"config": deepcopy(getattr(getattr(model, "config", None), "__dict__", None))}
+    facts: dict[str, Any] = {
+        "config": deepcopy(getattr(getattr(model, "config", None), "__dict__", None))
+    }
     for path, module in model.named_modules():
         for name, value in vars(module).items():
             if name in ("_parameters", "_buffers", "_modules", "config"):
@@ -179,8 +181,8 @@ ACTS: dict[str, Callable[[nn.Module], Callable[[], object]]] = {
     "explain twice": lambda model: lambda: [fxplain.explain(model, (IDS,)) for _ in "ab"],
     "inspect": lambda model: lambda: fxplain.inspect(model, (IDS,)),
     "attention weights": lambda model: lambda: fxplain.attention_weights(model, (IDS,)),
-    "target function": lambda model: lambda: fxplain.explain(
-        model, (IDS,), target=lambda output: output[:, 0] * 2
+    "target function": lambda model: (
+        lambda: fxplain.explain(model, (IDS,), target=lambda output: output[:, 0] * 2)
     ),
     "wrong target": lambda model: fails(lambda: fxplain.explain(model, (IDS,), target=99)),
     "wrong input": lambda model: fails(lambda: fxplain.explain(model, (IDS.float(),))),

@@ -13,6 +13,7 @@ from fxplain.capture.captured import Capture, OutputLayout
 from fxplain.capture.export import capture_by_export
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.preserve import preserved
+from fxplain.capture.record import capture_by_recording
 from fxplain.capture.transformers_export import capture_by_transformers, is_transformers_model
 from fxplain.errors import CaptureError, FxplainError, InputError, NonFiniteError, TrainingModeError
 
@@ -89,6 +90,7 @@ def _make(model: nn.Module, inputs: ModelInputs) -> Capture:
     ]
     if is_transformers_model(model):
         routes.append(("transformers exporter", lambda: capture_by_transformers(model, inputs)))
+    routes.append(("recorder", lambda: capture_by_recording(model, inputs)))
     failures: list[str] = []
     for name, route in routes:
         try:

@@ -19,7 +19,6 @@ from fxplain.capture.functional import (
     attach_module_paths,
     drop_assertions,
     functional_program,
-    inline_regions,
 )
 from fxplain.capture.inputs import ModelInputs
 
@@ -93,12 +92,10 @@ def capture_from_program(
         node.name: InputSlot(name, leaf.dtype, leaf.device, _shape(node))
         for node, name, leaf in zip(user_inputs, inputs.names, inputs.leaves, strict=True)
     }
-    program = functional_program(program)
-    module = program.graph_module
+    program, module = functional_program(program)
     state = _state(program, prefix)
-    _drop_constant_placeholders(program)
-    _drop_mutation_outputs(program)
-    inline_regions(module)
+    _drop_constant_placeholders(program, module)
+    _drop_mutation_outputs(program, module)
     drop_assertions(module)
     attach_module_paths(module.graph, prefix)
     return Capture(module, route, (), state, slots, layout, guards, bounds)
@@ -139,22 +136,22 @@ def _state(program: ExportedProgram, prefix: str) -> dict[str, StateSlot]:
     return slots
 
 
-def _drop_constant_placeholders(program: ExportedProgram) -> None:
+def _drop_constant_placeholders(program: ExportedProgram, module: fx.GraphModule) -> None:
     """Flags that export kept as unused placeholders."""
     constant = {
         spec.arg.name
         for spec in program.graph_signature.input_specs
         if isinstance(spec.arg, ConstantArgument)
     }
-    for node in list(program.graph.nodes):
+    for node in list(module.graph.nodes):
         if node.op == "placeholder" and node.name in constant and not node.users:
-            program.graph_module.graph.erase_node(node)
+            module.graph.erase_node(node)
 
 
-def _drop_mutation_outputs(program: ExportedProgram) -> None:
+def _drop_mutation_outputs(program: ExportedProgram, module: fx.GraphModule) -> None:
     """Keep the user's outputs only: written-back buffers are not part of the explanation."""
     specs = program.graph_signature.output_specs
-    output = next(n for n in program.graph_module.graph.nodes if n.op == "output")
+    output = next(n for n in module.graph.nodes if n.op == "output")
     values = output.args[0]
     output.args = (
         tuple(
@@ -168,14 +165,11 @@ def _drop_mutation_outputs(program: ExportedProgram) -> None:
 @contextmanager
 def quiet_export() -> Iterator[None]:
     """Silence export's advice about shapes; what matters is reported by the capture itself."""
-    loggers = [logging.getLogger(name) for name in ("torch.export", "torch._export", "torch.fx")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(disabled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -10,16 +11,12 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from fxplain.capture.captured import MODULE_PATH
+from fxplain.capture.writes import UnknownWriteError, has_writes, without_writes
 
-__all__ = ["attach_module_paths", "drop_assertions", "functional_program", "inline_regions"]
-
-# In-place variants that export leaves behind and that change nothing but autograd metadata.
-_HARMLESS_IN_PLACE = {
-    torch.ops.aten.detach_.default: torch.ops.aten.detach.default,
-}
+__all__ = ["TAKEN_APART", "attach_module_paths", "drop_assertions", "functional_program", "inline_regions"]
 
 # Composites whose parts say more about tokens than they do: an einsum is permutes and a product.
-_TAKEN_APART = (torch.ops.aten.einsum.default,)
+TAKEN_APART = (torch.ops.aten.einsum.default,)
 
 _ASSERTIONS = {
     "aten._assert_tensor_metadata",
@@ -32,32 +29,23 @@ _ASSERTIONS = {
 }
 
 
-def functional_program(program: ExportedProgram) -> ExportedProgram:
-    """A program without in-place writes.
+def functional_program(program: ExportedProgram) -> tuple[ExportedProgram, fx.GraphModule]:
+    """The program and its graph without in-place writes, flat, composites whole (but einsum).
 
-    Composite operations (linear, layer_norm, scaled_dot_product_attention...) stay whole, except
-    einsum. A program that writes nowhere is returned as it is, since functionalisation costs as much
-    as the export.
+    Writes are followed here; functionalisation by export itself costs as much as the export, and is
+    left for what this does not know. The program that is returned is the one whose signature
+    describes the graph.
     """
-    for node in program.graph.nodes:
-        if node.target in _HARMLESS_IN_PLACE:
-            node.target = _HARMLESS_IN_PLACE[node.target]
-    nodes = [node for module in _graphs(program.graph_module) for node in module.graph.nodes]
-    if any(_writes(node) or node.target in _TAKEN_APART for node in nodes):
-        table = torch.export.default_decompositions()
-        taken_apart = {op: table[op] for op in _TAKEN_APART if op in table}
-        made: ExportedProgram = program.run_decompositions(taken_apart)
-        return made
-    return program
-
-
-def _graphs(module: fx.GraphModule) -> list[fx.GraphModule]:
-    return [m for m in module.modules() if isinstance(m, fx.GraphModule)]
-
-
-def _writes(node: fx.Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return node.op == "call_function" and schema is not None and schema.is_mutable
+    if not any(node.target in TAKEN_APART for node in program.graph.nodes):
+        inline_regions(program.graph_module)
+        if not has_writes(program.graph_module.graph):
+            return program, program.graph_module
+        with suppress(UnknownWriteError):  # then export itself knows
+            return program, without_writes(program.graph_module)
+    table = torch.export.default_decompositions()
+    made = program.run_decompositions({op: table[op] for op in TAKEN_APART if op in table})
+    inline_regions(made.graph_module)
+    return made, made.graph_module
 
 
 def inline_regions(module: fx.GraphModule) -> None:

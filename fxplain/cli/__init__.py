@@ -1,5 +1,5 @@
 """The command line: ``fxplain demo``, ``inspect``, ``explain`` and ``methods``."""
 
-from fxplain.cli.app import app, main
+from fxplain.cli.commands import app, main
 
 __all__ = ["app", "main"]

@@ -33,7 +33,7 @@ from fxplain.reports import (
     to_rich,
 )
 
-__all__ = ["Answer", "answer_questions", "run_demo"]
+__all__ = ["Answer", "answer_questions", "run_demo", "show_demo"]
 
 CHANCE = 1 / len(digits.CORNERS)
 """The share of the image's patches that one corner covers."""
@@ -122,7 +122,7 @@ def answer_questions(
 
 
 def run_demo(console: Console, questions: int, method: str) -> None:
-    """Print the demo.
+    """Explain all questions and print the demo.
 
     Parameters
     ----------
@@ -135,6 +135,17 @@ def run_demo(console: Console, questions: int, method: str) -> None:
     """
     with progress("loading the model and explaining its answers"):
         answers, graph = answer_questions(digits.load_samples(), method)
+    show_demo(console, answers, graph, questions, method)
+
+
+def show_demo(
+    console: Console,
+    answers: Sequence[Answer],
+    graph: fxplain.AttentionGraph,
+    questions: int,
+    method: str,
+) -> None:
+    """Print the graph, the first `questions` answers, and a summary of them all."""
     console.print(
         "A small LXMERT reads a question and a mosaic of four handwritten digits, and answers. "
         "fxplain knows nothing of LXMERT: it traced the model and found this.\n"

@@ -65,7 +65,11 @@ def load_pretrained(name: str, trust_remote_code: bool = False) -> Loaded:
     where = str(source) if source.is_dir() else name
     model = _model(where, options)
     processor, failures = _processor(where, options)
-    return Loaded(name, model, *_parts(processor), failures)
+    both, tokenizer, image_processor = _parts(processor)
+    if tokenizer is not None and not _has_words(tokenizer):
+        failures += (f"{type(tokenizer).__name__}: its files are missing, it has no vocabulary",)
+        both, tokenizer = None, None
+    return Loaded(name, model, both, tokenizer, image_processor, failures)
 
 
 def _source(name: str) -> Path:
@@ -165,6 +169,14 @@ def _parts(processor: Any) -> tuple[Any, Any, Any]:
         return processor, tokenizer, image_processor
     is_for_images = "pixel_values" in getattr(processor, "model_input_names", ())
     return None, None, processor if is_for_images else None
+
+
+def _has_words(tokenizer: Any) -> bool:
+    """Whether there is more than special tokens.
+
+    Without its files transformers makes up an empty tokenizer, to which every word is unknown.
+    """
+    return len(tokenizer) > len(tokenizer.all_special_tokens)
 
 
 # ---- factories ----------------------------------------------------------------------------------

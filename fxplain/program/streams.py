@@ -138,6 +138,7 @@ class StreamTable:
             touched += [self.book.find(tag.tokens).flatten() for tag in tags]
         tokens = torch.cat(touched).unique() if touched else torch.empty(0, dtype=torch.int64)
         tokens = tokens[tokens >= 0]
+        self._touched = set(tokens.tolist())
         live_births = {
             i
             for i in np.unique(self.birth[tokens.numpy()]).tolist()
@@ -176,17 +177,33 @@ class StreamTable:
         for rows, _ in keys_of:
             unify(rows)
             queried.update(rows)
-        by_birth: dict[int, list[int]] = {}
-        for token in self.live.tolist():
-            key = int(self._key[token])
-            if key not in queried:
-                by_birth.setdefault(int(self.birth[token]), []).append(key)
-        for keys in by_birth.values():
-            unify(dict.fromkeys(keys))
+        for keys in self._keys_by_birth(queried).values():
+            unify(keys)
         for token in self.live.tolist():
             label[token] = find(int(self._key[token]))
         self._label = label
         self._unify_roots()
+
+    def _keys_by_birth(self, queried: set[int]) -> dict[int, list[int]]:
+        """What belongs together without a common query: keys that never query, by birth.
+
+        A token that nothing reads (an image's placeholder in a text) goes with its birth's others.
+        """
+        groups: dict[int, list[int]] = {}
+        querying: dict[int, int] = {}
+        for token in self.live.tolist():
+            birth, key = int(self.birth[token]), int(self._key[token])
+            if key in queried:
+                querying.setdefault(birth, key)
+            else:
+                groups.setdefault(birth, []).append(key)
+        untouched = [t for t in self.live.tolist() if t not in self._touched]
+        for token in untouched:
+            birth = int(self.birth[token])
+            if birth in querying:
+                groups.setdefault(~birth, [querying[birth]]).append(int(self._key[token]))
+                groups[birth] = [k for k in groups[birth] if k != int(self._key[token])]
+        return {birth: list(dict.fromkeys(keys)) for birth, keys in groups.items()}
 
     def _keys(self, update: Update) -> tuple[list[int], list[int]]:
         if not isinstance(update, AttentionSite):

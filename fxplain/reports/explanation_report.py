@@ -31,8 +31,8 @@ def explanation_report(
     shown = min(explanation.batch_size, MOST_SAMPLES)
     parts: list[RenderableType] = [
         Text.assemble(("Explanation of ", "bold"), (explanation.graph.model, "bold cyan")),
-        facts_table([("method", explanation.method), ("found", count_nodes(explanation.graph))]),
         *warning_lines(explanation.graph.warnings),
+        facts_table([("method", explanation.method), ("found", count_nodes(explanation.graph))]),
     ]
     for sample in range(shown):
         name = target_names[sample] if target_names else ""

@@ -29,8 +29,8 @@ def graph_report(graph: AttentionGraph) -> RenderableType:
     """Everything in an attention graph: facts, warnings, nodes, routes and rejected softmaxes."""
     parts: list[RenderableType] = [
         Text.assemble(("AttentionGraph of ", "bold"), (graph.model, "bold cyan")),
-        facts_table(_facts(graph)),
         *warning_lines(graph.warnings),
+        facts_table(_facts(graph)),
         Text(),
         _node_table(graph.nodes) if graph.nodes else Text("No attention was found."),
     ]

@@ -56,7 +56,7 @@ def _pick(characters: str, level: float) -> str:
     if level <= 0:
         return characters[0]
     steps = len(characters) - 1
-    return characters[min(int(level * steps) + 1, steps)]
+    return characters[min(max(round(level * steps), 1), steps)]
 
 
 def percent(share: float) -> str:

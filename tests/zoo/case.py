@@ -58,6 +58,9 @@ class ZooCase:
         them.
     dead
         How many of the nodes nothing reads, so that a graph may have lost them.
+    unseen
+        How many nodes there are beyond the eager model's attention tensors: weights that no softmax
+        makes, or one attention that the default implementation computes in two calls.
     modalities
         Names that the modalities must have; empty where the case does not say.
     note
@@ -71,12 +74,14 @@ class ZooCase:
     returned: bool = True
     recorded: str = ""
     dead: int = 0
+    unseen: int = 0
     modalities: frozenset[str] = frozenset()
     note: str = ""
 
     @property
-    def count(self) -> int:
-        return sum(self.expected.values())
+    def tensors(self) -> int:
+        """How many attention tensors the eager model computes."""
+        return sum(self.expected.values()) - self.unseen
 
 
 class Draw:

@@ -12,8 +12,9 @@ def padded(d: Draw) -> Inputs:
     return d.text(11, 7)
 
 
-def decoder(name, model, inputs=padded, *, base=COMMON, note="", **config):
-    return ZooCase(name, "decoder", tiny(model, {**base, **config}, inputs), {"self": 2}, note=note)
+def decoder(name, model, inputs=padded, *, nodes=2, base=COMMON, unseen=0, note="", **config):
+    build = tiny(model, {**base, **config}, inputs)
+    return ZooCase(name, "decoder", build, {"self": nodes}, unseen=unseen, note=note)
 
 
 CASES = [
@@ -77,8 +78,8 @@ CASES = [
     decoder("minicpm3", "MiniCPM3ForCausalLM", num_key_value_heads=4, q_lora_rank=16,
             kv_lora_rank=8, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=8, head_dim=4,
             note="latent attention"),
-    decoder("diffllama", "DiffLlamaForCausalLM", base=GROUPED,
-            note="two maps with the same values, subtracted"),
+    decoder("diffllama", "DiffLlamaForCausalLM", base=GROUPED, nodes=4, unseen=2,
+            note="two maps subtracted; the fused calls take half of the values each"),
     decoder("doge", "DogeForCausalLM", base=GROUPED, keep_window_size=64),
     decoder("arcee", "ArceeForCausalLM", base=GROUPED),
     decoder("modernbert-decoder", "ModernBertDecoderForCausalLM", cls_token_id=1, sep_token_id=2,

@@ -65,10 +65,10 @@ def qwen(d: Draw) -> Inputs:
 
 
 def multimodal(name, model, inputs=captioned, *, base=CLIP, kinds, returned=False, dead=0,
-               recorded="(attn|attention)", note="", modalities=("input_ids", "pixel_values"),
-               **config):  # fmt: skip
+               unseen=0, recorded="(attn|attention)", note="",
+               modalities=("input_ids", "pixel_values"), **config):  # fmt: skip
     return ZooCase(name, "vision-language", tiny(model, {**base, **config}, inputs), kinds,
-                   returned=returned, recorded=recorded, note=note, dead=dead,
+                   returned=returned, recorded=recorded, note=note, dead=dead, unseen=unseen,
                    modalities=frozenset(modalities))  # fmt: skip
 
 
@@ -110,8 +110,8 @@ CASES = [
     multimodal("groupvit", "GroupViTModel", base={
         **CLIP, "vision_config": {**TOWER, "depths": [1, 1], "num_group_tokens": [4, 0],
                                   "num_output_groups": [4, 0], "assign_mlp_ratio": [0.5, 2]},
-        "projection_intermediate_dim": 32}, kinds={"self": 5, "encoder-decoder": 1},
-        recorded="(self_attn|assign)",
+        "projection_intermediate_dim": 32}, kinds={"self": 4, "self|co|encoder-decoder": 2},
+        recorded="(self_attn|assign_attn)", unseen=1,
         note="patches assigned to groups through a straight-through argmax"),
     multimodal("flava", "FlavaModel", base={
         "text_config": TOWER, "image_config": TOWER, "multimodal_config": TOWER,

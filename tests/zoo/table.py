@@ -86,8 +86,8 @@ def check(case: ZooCase, limit: int = 60) -> Row:
 
 def _compare(case: ZooCase, row: Row) -> None:
     expected = truth(case)
-    if len(expected) != case.count:
-        raise ValueError(f"the model computed {len(expected)} attentions, not {case.count}")
+    if len(expected) != case.tensors:
+        raise ValueError(f"the model computed {len(expected)} attentions, not {case.tensors}")
     model, inputs = case.build(None)
     graph = fxplain.inspect(model, inputs)
     row.route = graph.capture.route

@@ -84,8 +84,8 @@ CASES = [
     encoder("funnel", "FunnelModel", nodes=4, base=FUNNEL,
             block_sizes=[1, 2], num_decoder_layers=1, note="the second block pools its queries"),
     encoder("nystromformer", "NystromformerForSequenceClassification", lambda d: {
-            "input_ids": d.ids(2, 16)}, nodes=6, returned=False, recorded="self$", num_landmarks=4, segment_means_seq_len=16,
-            conv_kernel_size=3, note="three softmaxes a layer, the middle one pseudo-inverted"),
+            "input_ids": d.ids(2, 16)}, nodes=6, returned=False, recorded="self$",
+            num_landmarks=4, segment_means_seq_len=16, conv_kernel_size=3, note="three softmaxes a layer, the middle one pseudo-inverted"),
     encoder("canine", "CanineModel", sixteen, nodes=5, returned=False,
             recorded="self$", downsampling_rate=4, num_hash_buckets=64, local_transformer_stride=8),
     encoder("bigbird", "BigBirdForSequenceClassification", lambda d: d.text(48, 40), nodes=10,

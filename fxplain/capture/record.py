@@ -1,0 +1,107 @@
+"""Capture by recording one run on the concrete inputs, for what `torch.export` refuses."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from fxplain.capture.captured import Capture, InputSlot, OutputLayout, StateSlot
+from fxplain.capture.export import quiet_export
+from fxplain.capture.functional import TAKEN_APART, attach_module_paths, drop_assertions
+from fxplain.capture.inputs import ModelInputs
+from fxplain.capture.writes import has_writes, without_writes
+
+__all__ = ["capture_by_recording"]
+
+
+def capture_by_recording(model: nn.Module, inputs: ModelInputs) -> Capture:
+    """Record the operations of one run into the same kind of graph.
+
+    Branches, loops and sizes that depend on data are frozen as they went for these inputs, so the
+    capture holds for these input values only.
+    """
+    parameters = dict(model.named_parameters())
+    buffers = dict(model.named_buffers())
+    state = {**parameters, **buffers}
+    layouts: list[OutputLayout] = []
+
+    def call(*tensors: Tensor) -> tuple[Tensor, ...]:
+        own = dict(zip(state, tensors, strict=False))
+        args, kwargs = inputs.rebuild(tensors[len(state) :])
+        output = functional_call(model, own, args, kwargs)
+        layout, results = OutputLayout.of(output)
+        layouts.append(layout)
+        return tuple(results)
+
+    values = [*(v.detach() for v in state.values()), *(x.detach().clone() for x in inputs.leaves)]
+    with quiet_export(), torch.no_grad(), _noted_modules(model):
+        module = make_fx(
+            call,
+            decomposition_table={op: op.decompose for op in TAKEN_APART},
+            tracing_mode="real",
+            pre_dispatch=True,
+            _error_on_data_dependent_ops=False,
+        )(*values)
+    _drop_modes(module)
+    drop_assertions(module)
+    if has_writes(module.graph):
+        module = without_writes(module)
+    attach_module_paths(module.graph, "")
+    nodes = [node for node in module.graph.nodes if node.op == "placeholder"]
+    slots = {
+        node.name: StateSlot("parameter" if path in parameters else "buffer", path)
+        for node, path in zip(nodes, state, strict=False)
+    }
+    leaves = zip(nodes[len(state) :], inputs.names, inputs.leaves, strict=True)
+    return Capture(
+        module,
+        "recorded",
+        (),
+        slots,
+        {n.name: InputSlot(name, x.dtype, x.device, tuple(x.shape)) for n, name, x in leaves},
+        layouts[-1],
+        only_for=tuple(x.detach().clone() for x in inputs.leaves),
+    )
+
+
+@contextmanager
+def _noted_modules(model: nn.Module) -> Iterator[None]:
+    """Write the path of the running module into the meta of every node that is recorded."""
+    paths = {id(module): path for path, module in model.named_modules()}
+    original = nn.Module._call_impl  # fx replaces __call__ while it traces
+
+    @functools.wraps(original)
+    def noting(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        meta: dict[str, Any] = torch.fx.traceback.current_meta
+        before = meta.get("nn_module_stack", {})
+        path = paths.get(id(self))
+        if path is not None:
+            meta["nn_module_stack"] = {**before, path: (path, type(self))}
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            meta["nn_module_stack"] = before
+
+    nn.Module._call_impl = noting  # type: ignore[method-assign]
+    try:
+        with torch.fx.traceback.preserve_node_meta():
+            yield
+    finally:
+        nn.Module._call_impl = original  # type: ignore[method-assign]
+
+
+def _drop_modes(module: fx.GraphModule) -> None:
+    """Remove switches of grad mode and autocast: the recorded casts are explicit."""
+    modes = {"_set_grad_enabled", "_enter_autocast", "_exit_autocast"}
+    for node in reversed(list(module.graph.nodes)):
+        name = getattr(node.target, "__name__", "")
+        if node.op == "call_function" and name in modes:
+            module.graph.erase_node(node)
+    module.recompile()

@@ -1,0 +1,415 @@
+"""The command line, as a user meets it: results, wrong input, exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import fxplain
+from fxplain.cli import app
+from fxplain.cli.inputs import parse_targets
+
+transformers = pytest.importorskip("transformers")
+
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "the",
+    "movie",
+    "was",
+    "great",
+    "bad",
+    "not",
+    "[red]",
+    "a",
+]
+LABELS = {"negative": 0, "positive": 1, "neither, nor": 2}
+
+FACTORIES = """
+import torch
+
+class Attention(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = torch.nn.Embedding(10, 8)
+        self.attention = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = torch.nn.Linear(8, 4)
+
+    def forward(self, ids):
+        x = self.words(ids)
+        return self.head((x + self.attention(x, x, x)[0])[:, 0])
+
+def model():
+    return Attention().eval(), {"ids": torch.arange(10).reshape(2, 5)}
+
+def training():
+    return Attention().train(), {"ids": torch.arange(10).reshape(2, 5)}
+
+def plain():
+    return torch.nn.Linear(3, 2).eval(), (torch.ones(1, 3),)
+
+def no_inputs():
+    return Attention()
+
+def failing():
+    raise RuntimeError("no weights here")
+"""
+
+
+def tokenizer():
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **names,
+    )
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Folders with a text classifier, an image classifier, a T5, and things that are none."""
+    root = tmp_path_factory.mktemp("models")
+    labels = {"label2id": LABELS, "id2label": {i: label for label, i in LABELS.items()}}
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    size |= {"intermediate_size": 16}
+    torch.manual_seed(0)
+    bert = transformers.BertConfig(vocab_size=len(WORDS), **size, **labels)
+    transformers.BertForSequenceClassification(bert).save_pretrained(root / "bert")
+    tokenizer().save_pretrained(root / "bert")
+
+    vit = transformers.ViTConfig(image_size=16, patch_size=4, **size, **labels)
+    transformers.ViTForImageClassification(vit).save_pretrained(root / "vit")
+    (root / "vit" / "preprocessor_config.json").write_text(
+        json.dumps(
+            {"image_processor_type": "ViTImageProcessor", "size": {"height": 16, "width": 16}}
+        )
+    )
+
+    t5 = transformers.T5Config(
+        vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    transformers.T5ForConditionalGeneration(t5).save_pretrained(root / "t5")
+    tokenizer().save_pretrained(root / "t5")
+
+    transformers.BertModel(bert).save_pretrained(root / "no_tokenizer")
+    (root / "empty").mkdir()
+    (root / "broken").mkdir()
+    (root / "broken" / "config.json").write_text('{"model_type": "no_such_model"}')
+    return root
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    image = pytest.importorskip("PIL.Image")
+    path = tmp_path_factory.mktemp("pictures") / "picture.png"
+    image.linear_gradient("L").save(path)
+    return path
+
+
+@pytest.fixture
+def factories(tmp_path, monkeypatch):
+    (tmp_path / "fxplain_test_factories.py").write_text(FACTORIES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield "fxplain_test_factories"
+    sys.modules.pop("fxplain_test_factories", None)
+
+
+@pytest.fixture(autouse=True)
+def no_connection(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def succeeds(*arguments):
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def fails(*arguments, code=1):
+    """What is said on standard error, on one line; nothing is printed on standard output."""
+    result = run(*arguments)
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    return " ".join(result.stderr.replace("│", " ").split())
+
+
+# ---- what works -----------------------------------------------------------------------------------
+
+
+def test_explain_a_text(folders):
+    out = succeeds("explain", folders / "bert", "--text", "the movie was [red] great")
+    assert "Explanation of BertForSequenceClassification" in out
+    assert "[red]" in out
+    assert "read from input_ids[0]" in out
+
+
+def test_explain_agrees_with_the_library(folders):
+    out = succeeds(
+        "explain", folders / "bert", "--text", "the movie was great", "--text", "bad",
+        "--target", "positive", "--target", "2", "--json",
+    )  # fmt: skip
+    told = json.loads(out)
+    assert told["target"] == [1, 2]
+    model = transformers.BertForSequenceClassification.from_pretrained(folders / "bert").eval()
+    inputs = tokenizer()(["the movie was great", "bad"], padding=True, return_tensors="pt")
+    explanation = fxplain.explain(model, inputs, [1, 2])
+    values = [[t["relevance"] for t in sample] for sample in told["relevance"]["input_ids"]]
+    torch.testing.assert_close(torch.tensor(values), explanation.relevance["input_ids"])
+    assert [t["token"] for t in told["relevance"]["input_ids"][1]][:3] == ["[CLS]", "bad", "[SEP]"]
+
+
+def test_explain_names_the_target(folders):
+    out = succeeds("explain", folders / "bert", "--text", "bad", "--target", "neither, nor")
+    assert "target 2 (neither, nor)" in out
+
+
+def test_explain_a_pair_of_texts(folders):
+    out = succeeds("explain", folders / "bert", "--text", "the movie", "--pair", "bad", "--json")
+    tokens = [t["token"] for t in json.loads(out)["relevance"]["input_ids"][0]]
+    assert tokens == ["[CLS]", "the", "movie", "[SEP]", "bad", "[SEP]"]
+
+
+def test_explain_an_image(folders, picture):
+    out = succeeds("explain", folders / "vit", "--image", picture)
+    assert "special tokens: 0 is vit.embeddings.cls_token" in out
+
+
+def test_a_decoder_is_started(folders):
+    result = run("explain", folders / "t5", "--text", "the movie", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["target"][0][0] == 0
+    assert "start token (0)" in result.stderr
+
+
+def test_explain_a_factory(factories):
+    told = json.loads(succeeds("explain", f"{factories}:model", "--target", "3", "--json"))
+    assert told["target"] == [3, 3]
+
+
+def test_save_and_load(folders, tmp_path):
+    path = tmp_path / "explanation.safetensors"
+    out = succeeds("explain", folders / "bert", "--text", "bad", "--save", path)
+    assert f"saved to {path}" in out.replace("\n", "")
+    loaded = fxplain.load(path)
+    assert loaded.relevance["input_ids"].shape == (1, 3)
+    assert str(loaded).splitlines()[0] == "Explanation of BertForSequenceClassification"
+
+
+@pytest.mark.parametrize("name", ["bert", "vit"])
+def test_inspect_needs_no_input(folders, name):
+    pytest.importorskip("PIL")
+    out = succeeds("inspect", folders / name)
+    assert "2 attention nodes: 2 self" in out
+
+
+def test_inspect_as_json(folders):
+    told = json.loads(succeeds("inspect", folders / "bert", "--text", "a movie", "--json"))
+    assert told["modalities"] == {"input_ids": 4}
+    assert [node["kind"] for node in told["nodes"]] == ["self", "self"]
+    assert set(told) == {
+        "model", "nodes", "routes", "streams", "modalities", "readout", "rejected", "warnings",
+        "capture",
+    }  # fmt: skip
+
+
+def test_methods_are_listed():
+    out = succeeds("methods")
+    assert all(name in out for name in fxplain.methods())
+
+
+def test_version():
+    assert succeeds("--version").strip() == f"fxplain {fxplain.__version__}"
+
+
+@pytest.mark.parametrize("command", [[], ["explain"], ["inspect"], ["demo"], ["methods"]])
+def test_help(command):
+    out = succeeds(*command, "--help")
+    assert "Usage:" in out
+    assert "🏭" not in out  # a colon and a word can be an emoji to rich
+
+
+def test_weights_that_the_checkpoint_lacks_are_noted(folders, tmp_path):
+    config = transformers.AutoConfig.from_pretrained(folders / "no_tokenizer")
+    config.architectures = ["BertForSequenceClassification"]
+    for file in (folders / "no_tokenizer").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config.save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    result = run("explain", tmp_path, "--text", "bad")
+    assert result.exit_code == 0
+    assert "no weights for classifier.bias, classifier.weight" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("texts", "target"),
+    [
+        ([], None),
+        (["-1"], -1),
+        (["3, 7"], (3, 7)),
+        (["tabby, tabby cat"], "tabby, tabby cat"),
+        (["0", "cat", "1,2"], [0, "cat", (1, 2)]),
+    ],
+)
+def test_targets(texts, target):
+    assert parse_targets(texts) == target
+
+
+# ---- what cannot be explained: exit code 1 --------------------------------------------------------
+
+
+def test_missing_folder():
+    assert fails("explain", "./no/such", "--text", "a") == "error: there is no folder './no/such'."
+
+
+def test_hub_id_without_connection():
+    said = fails("explain", "no-such-model", "--text", "a")
+    assert "no folder 'no-such-model'" in said
+    assert "nor can the hub be reached" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("empty", "has no config.json"),
+        ("broken", "cannot be loaded"),
+        ("bert/config.json", "is a file; give the save_pretrained folder"),
+        ("no_tokenizer", "package.module:factory"),
+    ],
+)
+def test_folders_without_a_model(folders, name, message):
+    assert message in fails("explain", folders / name, "--text", "a")
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("modle", "Did you mean 'model'?"),
+        ("no_inputs", "returned something of type Attention; it must return"),
+        ("failing", "raised RuntimeError: no weights here"),
+        ("training", "training mode"),
+        ("plain", "no attention"),
+    ],
+)
+def test_bad_factories(factories, factory, message):
+    assert message in fails("explain", f"{factories}:{factory}")
+
+
+def test_missing_module():
+    assert "No module named 'no_such_module'" in fails("inspect", "no_such_module:make")
+
+
+def test_target_out_of_range(folders):
+    said = fails("explain", folders / "bert", "--text", "a", "--target", "9")
+    assert said.startswith("error: target 9 of sample 0 is out of range")
+
+
+def test_unknown_label(folders):
+    assert "no label 'great'" in fails(
+        "explain", folders / "bert", "--text", "a", "--target", "great"
+    )
+
+
+def test_no_image(folders, tmp_path):
+    path = tmp_path / "words.png"
+    path.write_text("words")
+    assert "cannot identify image file" in fails("explain", folders / "vit", "--image", path)
+
+
+def test_pillow_is_missing(folders, picture, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    said = fails("explain", folders / "vit", "--image", picture)
+    assert "pip install 'fxplain[image]'" in said
+
+
+def test_debug_shows_the_traceback(folders):
+    result = run("explain", folders / "bert", "--text", "a", "--target", "9", "--debug")
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+
+
+# ---- wrong usage: exit code 2 ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bert"], "takes --text"),
+        (["vit"], "takes --image"),
+        (["vit", "--text", "a"], "has no tokenizer"),
+        (
+            ["bert", "--text", "a", "--method", "magic"],
+            "unknown method 'magic'; there are: generic",
+        ),
+        (["bert", "--text", "a", "--pair", "b", "--pair", "c"], "one per --text"),
+        (
+            ["bert", "--text", "a", "--save", "/no/such/folder/file"],
+            "no file in an existing folder",
+        ),
+        (["bert", "--image", "/no/such/image.png"], "does not exist"),
+    ],
+)
+def test_wrong_usage(folders, arguments, message):
+    assert message in fails("explain", folders / arguments[0], *arguments[1:], code=2)
+
+
+def test_a_factory_brings_its_inputs(factories):
+    assert "brings its own inputs" in fails("explain", f"{factories}:model", "--text", "a", code=2)
+
+
+def test_unknown_command():
+    assert "No such command 'explian'" in fails("explian", code=2)
+
+
+# ---- as a process ---------------------------------------------------------------------------------
+
+
+def process(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "fxplain.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=Path(__file__).parents[1],
+        check=False,
+        **options,
+    )
+
+
+def test_only_json_on_standard_output(folders):
+    run = process("explain", folders / "bert", "--json", "--text", "a great movie")
+    assert run.stderr == ""
+    assert json.loads(run.stdout)["method"] == "generic"
+
+
+def test_the_demo_is_a_command(monkeypatch):
+    asked = []
+    monkeypatch.setattr("fxplain.cli.commands.run_demo", lambda *given: asked.append(given[1:]))
+    succeeds("demo", "--questions", "2")
+    assert asked == [(2, "generic")]
+    assert "Invalid value" in fails("demo", "--questions", "0", code=2)
