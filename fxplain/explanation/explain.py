@@ -118,7 +118,10 @@ def explain(
         readout=tuple(readout.text for readout in resolved.readouts),
         scores=resolved.scores,
         output=captured.output.rebuild([o.detach() for o in run.outputs]),
-        labels={name: token_labels(m, bound, tokenizer) for name, m in modalities.items()},
+        labels={
+            name: reading.by_view(program, views, m, token_labels(m, bound, tokenizer))
+            for name, m in modalities.items()
+        },
         special={name: m.special for name, m in modalities.items()},
         grids={name: m.grid for name, m in modalities.items()},
         matrix_of=lambda a, b: reading.matrix(program, views, modalities[a], modalities[b]),

@@ -12,7 +12,7 @@ from fxplain.explanation.target import Readout
 from fxplain.methods import Relevancies
 from fxplain.program import Modality, Program
 
-__all__ = ["View", "matrix", "relevance"]
+__all__ = ["View", "by_view", "matrix", "relevance"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +87,20 @@ def _gathered(program: Program, modality: Modality, view: View, row: dict[int, T
 
 def _tokens(program: Program, modality: Modality, view: View) -> Tensor:
     """The modality's tokens in the sample that the view concerns."""
+    return modality.tokens[_sample(program, modality, view)]
+
+
+def _sample(program: Program, modality: Modality, view: View) -> int:
     first = modality.tokens[modality.tokens >= 0][0]
     stream = int(program.token_stream[int(first)])
-    sample = view.sample_of(program, stream)
-    return modality.tokens[min(sample, len(modality.tokens) - 1)]
+    return min(view.sample_of(program, stream), len(modality.tokens) - 1)
+
+
+def by_view(
+    program: Program, views: Sequence[View], modality: Modality, rows: Sequence[list[str]]
+) -> list[list[str]]:
+    """For each target, the row of its sample (the text that an image is compared with)."""
+    return [rows[_sample(program, modality, view)] for view in views]
 
 
 def matrix(program: Program, views: Sequence[View], a: Modality, b: Modality) -> Tensor:

@@ -37,9 +37,9 @@ class Joiner:
         strong = [(t, s) for t, s in tagged if max(tag.level for tag in t) == top]
         joined: list[Tag] = []
         for tags, own_shape in strong:
+            others = len(joined)  # a value's own tags (a score's query and key) do not compete
             for tag in tags:
-                aligned = self._aligned(tag, own_shape, tuple(shape))
-                self._merge_into(joined, aligned)
+                self._merge_into(joined, self._aligned(tag, own_shape, tuple(shape)), others)
         return tuple(joined)
 
     def _aligned(self, tag: Tag, own: tuple[int, ...], shape: tuple[int, ...]) -> Tag:
@@ -64,13 +64,13 @@ class Joiner:
         made = made.movedim(-1, axis)
         return tag.with_ids(pack(made, versions_in(tag.ids).clamp(min=0)))
 
-    def _merge_into(self, joined: list[Tag], tag: Tag) -> None:
-        for i, other in enumerate(joined):
+    def _merge_into(self, joined: list[Tag], tag: Tag, others: int) -> None:
+        for i, other in enumerate(joined[:others]):
             merged = self._same_tokens(other, tag)
             if merged is not None:
                 joined[i] = merged
                 return
-        for i, other in enumerate(joined):
+        for i, other in enumerate(joined[:others]):
             winner = self._winner(other, tag)
             if winner is not None:
                 joined[i] = winner
