@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import sympy
@@ -164,11 +165,11 @@ def _drop_mutation_outputs(program: ExportedProgram, module: fx.GraphModule) -> 
 
 @contextmanager
 def quiet_export() -> Iterator[None]:
-    """Silence export's advice about shapes; what matters is reported by the capture itself."""
+    """Silence export's advice and its prints on failure; what matters the capture reports itself."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
