@@ -60,7 +60,7 @@ class TextEncoder(nn.Module):
     """Words plus positions, then blocks."""
 
     def __init__(
-        self, width: int = 16, heads: int = 2, depth: int = 2, *, fused: bool = True
+        self, width: int = 16, heads: int = 2, depth: int = 1, *, fused: bool = True
     ) -> None:
         super().__init__()
         self.words = nn.Embedding(VOCABULARY, width)
@@ -79,7 +79,7 @@ class TextClassifier(nn.Module):
     """Five classes, read from the first token."""
 
     def __init__(
-        self, width: int = 16, heads: int = 2, depth: int = 2, *, fused: bool = True
+        self, width: int = 16, heads: int = 2, depth: int = 1, *, fused: bool = True
     ) -> None:
         super().__init__()
         self.encoder = TextEncoder(width, heads, depth, fused=fused)
@@ -92,7 +92,7 @@ class TextClassifier(nn.Module):
 class ImageClassifier(nn.Module):
     """Patches of 4 by 4 pixels, a CLS before them and registers behind; read from the CLS."""
 
-    def __init__(self, width: int = 16, depth: int = 2, registers: int = 0) -> None:
+    def __init__(self, width: int = 16, depth: int = 1, registers: int = 0) -> None:
         super().__init__()
         self.patches = nn.Conv2d(3, width, 4, 4)
         self.cls_token = nn.Parameter(torch.randn(1, 1, width))

@@ -115,7 +115,7 @@ def in_training() -> object:
 
 def partly_in_training() -> object:
     model = seeded(TextClassifier)
-    model.encoder.blocks[1].feed_forward.train()
+    model.encoder.blocks[0].feed_forward.train()
     return fxplain.explain(model, {"input_ids": words(2, 6)})
 
 
@@ -210,7 +210,7 @@ BAD = [
     Bad("training", in_training, fxplain.TrainingModeError,
         ("TextClassifier is in training mode", "model.eval()")),
     Bad("part in training", partly_in_training, fxplain.TrainingModeError,
-        ("encoder.blocks.1.feed_forward", "training mode", "eval()")),
+        ("encoder.blocks.0.feed_forward", "training mode", "eval()")),
     Bad("argmax", lambda: of(Predictions, IDS), G, ("differentiable", "argmax")),
     Bad("before attention", lambda: of(EarlyAndLate, IDS, output="early"), G,
         ("before attention|comes after attention", "output")),

@@ -19,7 +19,7 @@ class Restless(TextClassifier):
     """Does in its forward what models do, and should not; `habits` says which."""
 
     def __init__(self, *habits: str) -> None:
-        super().__init__(depth=1)
+        super().__init__()
         self.habits = [getattr(self, habit) for habit in habits]
         self.register_buffer("calls", torch.zeros(3))
         self.register_buffer("replaced", torch.zeros(3), persistent=False)
@@ -209,16 +209,27 @@ def test_untouched_after_each_door(act: str) -> None:
     assert_untouched(model, ACTS[act](model))
 
 
-def test_untouched_although_a_capture_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("recorder", [True, False], ids=["export fails", "every route fails"])
+def test_untouched_although_a_capture_fails(
+    recorder: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = seeded(Restless, *COMMON)
-    export = cache.capture_by_export
 
-    def broken(*args: Any, **kwargs: Any) -> Any:
-        export(*args, **kwargs)
-        raise RuntimeError("after the trace")
+    def broken(route: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            route(*args, **kwargs)
+            raise RuntimeError("after the trace")
 
-    monkeypatch.setattr(cache, "capture_by_export", broken)
-    assert_untouched(model, fails(lambda: fxplain.explain(model, (IDS,))))
+        return run
+
+    monkeypatch.setattr(cache, "capture_by_export", broken(cache.capture_by_export))
+    if not recorder:
+        monkeypatch.setattr(cache, "capture_by_recording", broken(cache.capture_by_recording))
+
+    def act() -> object:
+        return fxplain.explain(model, (IDS,))
+
+    assert_untouched(model, act if recorder else fails(act))
 
 
 def test_untouched_although_the_model_fails() -> None:

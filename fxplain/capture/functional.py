@@ -13,7 +13,9 @@ from torch.export import ExportedProgram
 from fxplain.capture.captured import MODULE_PATH
 from fxplain.capture.writes import UnknownWriteError, has_writes, without_writes
 
-__all__ = ["TAKEN_APART", "attach_module_paths", "drop_assertions", "functional_program", "inline_regions"]
+__all__ = [
+    "TAKEN_APART", "attach_module_paths", "drop_assertions", "functional_program", "inline_regions",
+]  # fmt: skip
 
 # Composites whose parts say more about tokens than they do: an einsum is permutes and a product.
 TAKEN_APART = (torch.ops.aten.einsum.default,)

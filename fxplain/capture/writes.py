@@ -61,14 +61,16 @@ def _is_view(node: fx.Node) -> bool:
     if aliased and not returns[0].alias_info.is_write:
         return True
     # reshape, flatten, contiguous and `to` return a view where they can
-    return _name(node) in {"reshape", "flatten", "contiguous", "reshape_as"} and _shares_memory(node)
+    return _name(node) in {"reshape", "flatten", "contiguous", "reshape_as"} and _shares_memory(
+        node
+    )
 
 
 def _shares_memory(node: fx.Node) -> bool:
     ours, theirs = node.meta.get("val"), node.args[0].meta.get("val")  # type: ignore[union-attr]
     if not isinstance(ours, torch.Tensor) or not isinstance(theirs, torch.Tensor):
         return False
-    return ours.untyped_storage()._cdata == theirs.untyped_storage()._cdata
+    return bool(ours.untyped_storage()._cdata == theirs.untyped_storage()._cdata)
 
 
 def _name(node: fx.Node) -> str:
@@ -168,7 +170,8 @@ class _Rewriter:
         old = self._current(parent)
         if _written_argument(view) is not None:
             return value
-        name, rest = _name(view), fx.map_arg(view.args[1:], self._current)
+        rest: Any = fx.map_arg(view.args[1:], self._current)
+        name = _name(view)
         kwargs = fx.map_arg(view.kwargs, self._current)
         if name in _UNCHANGED:
             return value

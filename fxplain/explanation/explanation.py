@@ -126,7 +126,9 @@ class Explanation(Presentable):
             "graph": self.graph.to_dict(),
         }
         if not Path(path).resolve().parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {Path(path).resolve().parent} to save into")
+            raise FileNotFoundError(
+                f"there is no folder {Path(path).resolve().parent} to save into"
+            )
         contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
         save_file(contiguous, str(path), metadata={"fxplain": json.dumps(header)})
 

@@ -133,7 +133,7 @@ class _Resolver:
         floats = [i for i, leaf in enumerate(leaves) if leaf.requires_grad]
         per_sample, readouts = [], []
         for sample, score in enumerate(scores):
-            found = torch.autograd.grad(
+            found: tuple[Tensor | None, ...] = torch.autograd.grad(
                 score, [leaves[i] for i in floats], retain_graph=True, allow_unused=True
             )
             gradients = [

@@ -102,7 +102,7 @@ def _route(
     node: fx.Node,
     tag: Tag,
     groups: Tensor,
-    weights: Tensor | None,
+    weights: Weights,
     keep: Tensor | None,
 ) -> Tag:
     index = len(a.updates)
@@ -119,9 +119,7 @@ def _route(
     return Tag(pack(made, a.versions.intern(frozenset({index}))), tag.level)
 
 
-def _site(
-    index: int, node: fx.Node, made: Tensor, groups: Tensor, weights: Weights
-) -> RouteSite:
+def _site(index: int, node: fx.Node, made: Tensor, groups: Tensor, weights: Weights) -> RouteSite:
     share = weights() if callable(weights) else torch.ones(())
     share = share.to(torch.float64).expand(groups.shape) * (groups >= 0)
     share = share / share.sum(-1, keepdim=True).clamp(min=1e-300)
