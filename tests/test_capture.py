@@ -194,7 +194,7 @@ def test_a_replaced_module_makes_a_new_capture() -> None:
     assert fxplain.explain(model, (ids,)).output.shape == (2, 5)
     model.head = nn.Linear(16, 7).eval()
     torch.testing.assert_close(fxplain.explain(model, (ids,)).output, model(ids).detach())
-    model.encoder.blocks[0].feed_forward = nn.Identity()
+    model.encoder.blocks[0].feed_forward = nn.Identity().eval()
     torch.testing.assert_close(fxplain.explain(model, (ids,)).output, model(ids).detach())
 
 

@@ -160,6 +160,13 @@ def write_row(x: Tensor) -> Tensor:
     return made
 
 
+def erase_rows(x: Tensor) -> Tensor:
+    made = x.clone()
+    made[:, 2:4] = -1.0 if x.dtype == torch.float64 else 0.0
+    made[:, 7].fill_(-1.0 if x.dtype == torch.float64 else 0.0)
+    return made
+
+
 def write_index(x: Tensor, index: Tensor) -> Tensor:
     made = absent(x, BATCH, LENGTH, WIDTH)
     made[:, index] = x[:, : len(index)]
@@ -233,6 +240,7 @@ MOVES: dict[str, Move] = {
     # writing
     "write a slice": lambda x, _: write_slice(x),
     "write a row": lambda x, _: write_row(x),
+    "erase rows": lambda x, _: erase_rows(x),
     "write by an index": lambda x, i: write_index(x, i["order"][0, :5]),
     "scatter": lambda x, i: absent(x, BATCH, LENGTH, WIDTH).scatter(
         1, i["order"].unsqueeze(-1).expand(-1, -1, WIDTH), x),

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxplain.capture.captured import Capture, OutputLayout
+from fxplain.capture.captured import Capture, OutputLayout, StateSlot
 from fxplain.capture.export import capture_by_export
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.preserve import preserved
@@ -41,18 +41,22 @@ def capture(model: nn.Module, inputs: ModelInputs) -> Capture:
     CaptureError
         When every route to a graph failed.
     """
-    if model.training:
+    training = [name for name, module in model.named_modules() if module.training]
+    if training:
+        part = f" (its part {training[0]!r})" if training[0] else ""
         raise TrainingModeError(
-            f"{type(model).__name__} is in training mode, where dropout makes every explanation a "
-            f"random one. Call model.eval() first."
+            f"{type(model).__name__}{part} is in training mode, where dropout makes every explanation "
+            f"a random one. Call model.eval() first."
         )
     known = _captures.setdefault(model, {})
     key = (inputs.constants, inputs.names, _fingerprint(model))
     for candidate in known.get(key, []):
         if candidate.sizes(inputs.leaves) is not None:
             return candidate
+    buffers = {name for name, buffer in model.named_buffers() if buffer is not None}
     with preserved(model):
         made = _make(model, inputs)
+        _keep_passing_buffers(made, model, buffers)
     stale = [k for k in known if k[2] != key[2]]
     for k in stale:
         del known[k]
@@ -68,18 +72,32 @@ def clear_captures(model: nn.Module | None = None) -> None:
         _captures.pop(model, None)
 
 
+def _keep_passing_buffers(made: Capture, model: nn.Module, present: set[str]) -> None:
+    """Buffers that the model made while it ran are gone afterwards: keep them in the capture."""
+    current = dict(model.named_buffers(remove_duplicate=False))
+    for name, slot in made.state.items():
+        if slot.kind == "buffer" and slot.path not in present and slot.path in current:
+            made.state[name] = StateSlot("constant", slot.path, current[slot.path].detach())
+
+
 def _fingerprint(model: nn.Module) -> int:
-    """Changes when a flag of the model changes (its attention implementation, a head's mask...)."""
-    plain = (bool, int, float, str, type(None))
+    """Changes when a flag of the model changes: an attention implementation, a precision, a head."""
     facts: list[Any] = []
+    configs: dict[int, Any] = {}
     for name, module in model.named_modules():
-        flags = [(k, v) for k, v in vars(module).items() if isinstance(v, plain)]
-        facts.append((name, type(module), tuple(flags)))
-    config = getattr(model, "config", None)
-    facts.append(
-        tuple((k, v) for k, v in getattr(config, "__dict__", {}).items() if isinstance(v, plain))
-    )
+        facts.append((name, type(module), _flags(module)))
+        config = getattr(module, "config", None)
+        if hasattr(config, "__dict__"):
+            configs[id(config)] = config
+    facts += [_flags(config) for config in configs.values()]
+    state = (*model.parameters(), *model.buffers())
+    facts.append(tuple((tensor.dtype, tensor.device) for tensor in state))
     return hash(tuple(facts))
+
+
+def _flags(thing: Any) -> tuple[Any, ...]:
+    plain = (bool, int, float, str, type(None))
+    return tuple((k, v) for k, v in vars(thing).items() if isinstance(v, plain))
 
 
 def _make(model: nn.Module, inputs: ModelInputs) -> Capture:
@@ -167,7 +185,7 @@ def _compare(
             implementation = getattr(getattr(model, "config", None), "_attn_implementation", None)
             which = f" with its {implementation!r} attention" if implementation else ""
             made.warnings.append(
-                f"output {name!r} of the captured graph differs from the model's own{which} by "
+                f"output {repr(name) + ' ' if name else ''}of the captured graph differs from the model's own{which} by "
                 f"{difference:.1e} of its largest value: the explanation is faithful to the "
                 f"captured computation ({_attention_forms(made)}), not to the model's own run"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,6 +109,8 @@ class Capture:
         The smallest value of each free size.
     only_for
         The input values that the capture holds for; None when it holds for any.
+    held_weights
+        The weights, with their version counters, that a recording depends on.
     memo
         What later stages derived from the graph and may use again.
     warnings
@@ -123,6 +126,7 @@ class Capture:
     guards: tuple[sympy.Basic, ...] = ()
     lower_bounds: dict[sympy.Symbol, int] = field(default_factory=dict)
     only_for: tuple[Tensor, ...] | None = None
+    held_weights: tuple[tuple[weakref.ref[Tensor], int], ...] = ()
     memo: dict[Any, Any] = field(default_factory=dict, repr=False)
     warnings: list[str] = field(default_factory=list)
 
@@ -139,6 +143,8 @@ class Capture:
     def sizes(self, leaves: Sequence[Tensor]) -> dict[sympy.Symbol, int] | None:
         """The value of each free size for these tensors; None if the capture does not hold for them."""
         if len(leaves) != len(self.inputs):
+            return None
+        if not all(_unchanged(*held) for held in self.held_weights):
             return None
         if self.only_for is not None and not all(map(_identical, leaves, self.only_for)):
             return None
@@ -173,14 +179,24 @@ class Capture:
         parameters = dict(model.named_parameters(remove_duplicate=False))
         buffers = dict(model.named_buffers(remove_duplicate=False))
         read: dict[str, Callable[[StateSlot], Any]] = {
-            "parameter": lambda slot: parameters[slot.path].detach(),
-            "buffer": lambda slot: buffers[slot.path].detach(),
+            "parameter": lambda slot: _ordinary(parameters[slot.path]),
+            "buffer": lambda slot: _ordinary(buffers[slot.path]),
             "constant": lambda slot: slot.tensor,
         }
         values = {name: read[slot.kind](slot) for name, slot in self.state.items()}
         leaves = zip(self.inputs, inputs.leaves, strict=True)
-        values.update((name, leaf.detach()) for name, leaf in leaves)
+        values.update((name, _ordinary(leaf)) for name, leaf in leaves)
         return [values[node.name] for node in self.placeholders]
+
+
+def _ordinary(leaf: Tensor) -> Tensor:
+    """A tensor that autograd may save, also where it was made in inference mode."""
+    return leaf.clone() if leaf.is_inference() else leaf.detach()
+
+
+def _unchanged(weight: weakref.ref[Tensor], version: int) -> bool:
+    tensor = weight()
+    return tensor is not None and tensor._version == version
 
 
 def _identical(a: Tensor, b: Tensor) -> bool:

@@ -117,8 +117,10 @@ def _named(
     parameters = signature.parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in kwargs:
-        if name not in parameters and not takes_any:
-            close = difflib.get_close_matches(name, parameters, n=1)
+        if name not in parameters:
+            close = difflib.get_close_matches(name, [p for p in parameters if p not in kwargs], n=1)
+            if takes_any and not close:
+                continue  # forward passes it on
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise InputError(
                 f"{type(model).__name__}.forward takes no argument {name!r}.{hint} "

@@ -111,6 +111,8 @@ class _Rewriter:
 
     def _current(self, node: fx.Node) -> fx.Node:
         """The value that reading `node` gives now."""
+        if _written_argument(node) is not None:  # it returns what it wrote into
+            return self._current(self.parent[node])
         base = self._base(node)
         if node in self.parent and self.seen[node] != self.written.get(base, 0):
             self.value[node] = self.new.node_copy(node, self._current)
@@ -127,12 +129,14 @@ class _Rewriter:
             self.parent[node] = argument
             self.seen[node] = self.written.get(self._base(argument), 0)
             return
-        functional = self._functional(node, name)
-        result = self.new.call_function(
-            functional,
-            fx.map_arg(node.args, self._current),
-            fx.map_arg(node.kwargs, self._current),
-        )
+        if name == "copy_":
+            result = self._copied(node, argument)
+        else:
+            result = self.new.call_function(
+                self._functional(node, name),
+                fx.map_arg(node.args, self._current),
+                fx.map_arg(node.kwargs, self._current),
+            )
         result.meta = dict(node.meta)
         if "val" in argument.meta:
             result.meta["val"] = argument.meta["val"]
@@ -142,13 +146,26 @@ class _Rewriter:
         self.value[node] = result
         self.seen[node] = self.written.get(self._base(argument), 0)
 
+    def _copied(self, node: fx.Node, destination: fx.Node) -> fx.Node:
+        """The source in the destination's type and shape (``aten.copy`` has no derivative)."""
+        source = node.args[1]
+        ours, theirs = destination.meta.get("val"), getattr(source, "meta", {}).get("val")
+        if not isinstance(source, fx.Node) or not isinstance(theirs, torch.Tensor):
+            raise UnknownWriteError(f"{node.target} copies something that is no tensor")
+        assert isinstance(ours, torch.Tensor)
+        value = self._current(source)
+        if theirs.dtype != ours.dtype or theirs.device != ours.device:
+            kwargs = {"dtype": ours.dtype, "device": ours.device}
+            cast = self.new.call_function(aten._to_copy.default, (value,), kwargs)
+            cast.meta = {**source.meta, "val": theirs.to(ours.dtype)}
+            value = cast
+        return self.new.call_function(aten.expand_as.default, (value, self._current(destination)))
+
     def _functional(self, node: fx.Node, name: str) -> Any:
         overload = str(node.target).split(".")[-1]
         packet = getattr(aten, name.removesuffix("_"), None)
         if not name.endswith("_") or packet is None:
             raise UnknownWriteError(f"{node.target} has no functional form")
-        if name == "copy_":
-            return aten.copy.default
         functional = getattr(packet, overload, None)
         if functional is None:
             raise UnknownWriteError(f"{node.target} has no functional form")

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from fxplain.capture import Capture, ModelInputs, bind_inputs, capture
-from fxplain.errors import NoAttentionError, TargetError
+from fxplain.errors import NoAttentionError, NoGradientError
 from fxplain.explanation import reading
-from fxplain.explanation.explanation import Explanation
+from fxplain.explanation.explanation import ByModality, Explanation
 from fxplain.explanation.labels import token_labels
-from fxplain.explanation.outputs import choose_output, describe, positions_at
+from fxplain.explanation.outputs import TokenRef, choose_output, describe, positions_at
 from fxplain.explanation.target import ResolvedTarget, resolve_target
 from fxplain.methods import Method, Relevancies, resolve_method
 from fxplain.program import AttentionGraph, Program, build_program
@@ -102,18 +102,31 @@ def explain(
     Encoder-Decoder Transformers", ICCV 2021, arXiv 2103.15679.
     """
     chosen = resolve_method(method, options)
+    with torch.inference_mode(False):  # gradients are needed whatever mode the caller is in
+        return _explained(model, inputs, target, chosen, output, tokenizer, options)
+
+
+def _explained(
+    model: nn.Module,
+    inputs: Inputs,
+    target: Any,
+    method: Method,
+    output: str | None,
+    tokenizer: Any,
+    options: Mapping[str, Any],
+) -> Explanation:
     bound = bind_inputs(model, inputs)
     captured, program = _program(model, bound)
     if not program.nodes:
         raise NoAttentionError(_no_attention(model, program))
     run = forward(captured, model, bound, list(program.nodes.values()))
     resolved = resolve_target(target, output, model, bound, captured, program, run.outputs)
-    views = _views(program, run, resolved, chosen, options)
+    views = _views(program, run, resolved, method, options)
     modalities = {m.name: m for m in program.modalities}
     return Explanation(
-        relevance=reading.relevance(program, views),
+        relevance=ByModality(reading.relevance(program, views)),
         graph=_graph(model, captured, program),
-        method=method,
+        method=method.name,
         target=resolved.description,
         readout=tuple(readout.text for readout in resolved.readouts),
         scores=resolved.scores,
@@ -206,7 +219,7 @@ def _share_tokens(program: Program, resolved: ResolvedTarget) -> bool:
 def _graph(model: nn.Module, captured: Capture, program: Program) -> AttentionGraph:
     try:
         readout = _usual_readout(captured, program)
-    except TargetError:
+    except NoGradientError:
         readout = "none"
     return AttentionGraph.of(type(model).__name__, captured, program, readout)
 
@@ -220,13 +233,22 @@ def _usual_readout(captured: Capture, program: Program) -> str:
     of_sample = torch.zeros(shape, dtype=torch.bool)
     of_sample[0] = True
     groups = positions_at(program, chosen, of_sample)
-    if len(shape) > 2 and any(len(group) > 1 for group in groups):
+    if any(_apart(program, chosen, group) for group in groups):
         return "each of " + describe(program, groups).replace("mean of ", "")
     return describe(program, groups)
 
 
+def _apart(program: Program, output: int, group: Sequence[TokenRef]) -> bool:
+    """Whether the tokens are read by different numbers of the output, and not by one together."""
+    shape = program.flow.shapes[output]
+    first = positions_at(program, output, (0,) * len(shape))
+    return len(group) > 1 and all(len(own) < len(group) or set(own) != set(group) for own in first)
+
+
 def _no_attention(model: nn.Module, program: Program) -> str:
-    rejected = "; ".join(f"{r.name} in {r.module}: {r.reason}" for r in program.flow.rejected)
+    rejected = "; ".join(
+        f"{r.name} in {r.module or 'the model'}: {r.reason}" for r in program.flow.rejected
+    )
     found = f" Softmaxes that are not attention: {rejected}." if rejected else ""
     mixing = [w for w in program.flow.warnings if "without attention" in w]
     mixed = f" {mixing[0]}." if mixing else ""

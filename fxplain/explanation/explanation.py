@@ -16,9 +16,18 @@ from fxplain.errors import LoadError, ModalityError
 from fxplain.presentation import Presentable
 from fxplain.program import AttentionGraph
 
-__all__ = ["Explanation", "load"]
+__all__ = ["ByModality", "Explanation", "load"]
 
 FORMAT = "fxplain-explanation-1"
+
+
+class ByModality(dict[str, Tensor]):
+    """Tensors by modality name; an unknown name is answered with the known ones."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise ModalityError(
+            f"there is no modality {name!r}; there are: {', '.join(map(repr, self))}."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +53,7 @@ class Explanation(Presentable):
         The model's output (None in a loaded explanation).
     """
 
-    relevance: Mapping[str, Tensor]
+    relevance: ByModality
     graph: AttentionGraph
     method: str
     target: tuple[Any, ...]
@@ -98,10 +107,7 @@ class Explanation(Presentable):
         return self.labels[modality]
 
     def _check(self, name: str) -> None:
-        if name not in self.relevance:
-            raise ModalityError(
-                f"there is no modality {name!r}; there are: {', '.join(map(repr, self.modalities))}."
-            )
+        self.relevance[name]
 
     # -- files --------------------------------------------------------------------------------------
 
@@ -177,7 +183,7 @@ def load(path: str | Path) -> Explanation:
     names = header["modalities"]
     index = {name: i for i, name in enumerate(names)}
     return Explanation(
-        relevance={name: tensors[f"relevance/{i}"] for name, i in index.items()},
+        relevance=ByModality({name: tensors[f"relevance/{i}"] for name, i in index.items()}),
         graph=AttentionGraph.from_dict(header["graph"]),
         method=header["method"],
         target=tuple(tuple(t) if isinstance(t, list) else t for t in header["target"]),

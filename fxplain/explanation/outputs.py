@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fxplain.capture import Capture
-from fxplain.errors import TargetError
+from fxplain.errors import NoGradientError, TargetError
 from fxplain.program import Program
 from fxplain.tokens import Tags, tokens_in, versions_in
 
@@ -58,14 +58,15 @@ def choose_output(capture: Capture, program: Program, name: str | None) -> int:
                 return i
         if candidates:
             return candidates[0]
-    raise TargetError(
-        f"none of the model's outputs ({_listed(names)}) is computed from tokens that attention "
-        f"reaches; there is nothing to explain."
+    raise NoGradientError(
+        f"none of the model's outputs ({_listed(names)}) carries tokens to explain: each is an index "
+        f"(argmax), a mask or a constant, or does not depend on attention through differentiable "
+        f"operations. Explain what it is computed from, such as the logits before an argmax."
     )
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(repr(n) for n in names) or "a single tensor"
+    return ", ".join(repr(n) if n else "a single tensor" for n in names)
 
 
 def _absorbed(program: Program, tags: Tags) -> bool:

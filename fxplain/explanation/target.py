@@ -119,10 +119,11 @@ class _Resolver:
                 f"the target function {name!r} returned a {type(scores).__name__}; it must return a "
                 f"tensor with one number per sample, shape ({self.inputs.batch_size},)."
             )
+        returned = tuple(scores.shape)
         scores = scores if scores.dim() else scores.reshape(1)
-        if scores.dim() != 1:
+        if scores.dim() != 1 or len(scores) != self.inputs.batch_size:
             raise TargetError(
-                f"the target function {name!r} returned a tensor of shape {tuple(scores.shape)}; it "
+                f"the target function {name!r} returned a tensor of shape {returned}; it "
                 f"must return one number per sample, shape ({self.inputs.batch_size},)."
             )
         if not scores.requires_grad:
@@ -233,7 +234,7 @@ class _Resolver:
             return int(labels[entry])
         try:
             number = int(entry)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise TargetError(
                 f"{entry!r} is no target: give None, an int, a label, an index tuple, one of these per "
                 f"sample, or a function of the model's output."

@@ -21,6 +21,7 @@ from fxplain.program.nodes import (
 )
 from fxplain.program.streams import Modality, Stream, StreamTable
 from fxplain.tokens import (
+    IDENTITY,
     AttentionSite,
     RouteSite,
     TokenFlow,
@@ -87,15 +88,15 @@ class Program:
         own = [u for u in (*self.nodes, *self.routes) if self.rows_of(u) == stream]
         if not own:
             return 0
-        last = max(own)
-        best: int | None = None
+        last = max(own)  # it may be dead: then no version but its own has it
+        best: tuple[tuple[bool, int], int] | None = None
         for index in range(len(self.versions)):
             updates = self.versions.of(index)
             own_only = all(u < 0 or u in self.births or self.rows_of(u) == stream for u in updates)
-            larger = best is None or len(updates) > len(self.versions.of(best))
-            if last in updates and own_only and larger:
-                best = index
-        return 0 if best is None else best
+            rank = (not self.births.isdisjoint(updates) or IDENTITY in updates, len(updates))
+            if own_only and (last in updates or rank[0]) and (best is None or rank > best[0]):
+                best = (rank, index)
+        return 0 if best is None else best[1]
 
 
 def build_program(flow: TokenFlow) -> Program:

@@ -179,7 +179,8 @@ def forward(
     if key not in capture.memo:
         capture.memo[key] = instrumented(capture, nodes)
     run: Callable[..., Any] = capture.memo[key]
-    with torch.enable_grad():
+    devices = sorted({x.device.index for x in inputs.leaves if x.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices), torch.enable_grad():
         outputs, reports = run(*capture.bind(model, inputs))
     runs = [
         NodeRun(node, tuple(report[:-1]), report[-1])

@@ -153,10 +153,23 @@ class TokenBook:
         a_leads = (rank_a < rank_b) | ((rank_a == rank_b) & (a > b))
         leader, follower = torch.where(a_leads, a, b), torch.where(a_leads, b, a)
         self._parent[follower] = leader
-        self._parent = self._parent[self._parent]
+        while not torch.equal(self._parent, grandparent := self._parent[self._parent]):
+            self._parent = grandparent
         unknown = self._sample[leader] < 0
         self._sample[leader[unknown]] = self._sample[follower[unknown]]
         self._merged = True
+
+    def share_births(self, a: Tensor, b: Tensor) -> bool:
+        """Whether some of the tokens united with `a` and with `b` come from one birth.
+
+        Two tokens of one birth (neighbours in a sequence) are never the same token.
+        """
+        if not self._merged:
+            return bool(torch.isin(self._birth[a], self._birth[b]).any())
+        return bool(torch.isin(self._births_united(a), self._births_united(b)).any())
+
+    def _births_united(self, tokens: Tensor) -> Tensor:
+        return self._birth[torch.isin(self._parent, tokens)].unique()
 
     # -- lookup -----------------------------------------------------------------------------------
 

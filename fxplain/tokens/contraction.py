@@ -221,9 +221,10 @@ def _contracted(
     right_k = [t for t in right_tags if t.varies(rank - 2)]
     left_weights = _weights_of(left_tags)
     right_weights = _weights_of(right_tags)
-    if left_weights and not right_weights and (left_k or right_k):
+    single = a.shape(left)[-1] == 1  # one key token: nothing varies, but it is attended
+    if left_weights and not right_weights and right_tags and (left_k or right_k or single):
         return _attend(a, node, left, right, left_tags, right_tags, left_weights, True)
-    if right_weights and not left_weights and (left_k or right_k):
+    if right_weights and not left_weights and left_tags and (left_k or right_k or single):
         turned_left = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in left_tags)
         turned_right = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in right_tags)
         made = _attend(a, node, right, left, turned_right, turned_left, right_weights, False)
@@ -373,6 +374,12 @@ def _rows(
     return made.unsqueeze(-1)
 
 
+def _same(a: Analysis, one: Tag, other: Tag) -> bool:
+    """Whether two tags name the same tokens everywhere."""
+    tokens = (a.book.find(one.tokens), a.book.find(other.tokens))
+    return one.ids.shape == other.ids.shape and torch.equal(*tokens)
+
+
 def _attend(
     a: Analysis,
     node: fx.Node,
@@ -385,13 +392,17 @@ def _attend(
 ) -> Tags:
     """``weights @ values`` in the frame (..., queries, keys) @ (..., keys, features)."""
     rank = weight_tags[0].ids.dim()
-    own = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in weight_tags if t.varies(rank - 1))
-    rows = [t for t in weight_tags if not t.varies(rank - 1)]
-    over_tokens = [t for t in value_tags if t.varies(rank - 2)]
     shape = list(a.shape(weights))
     shape = [1] * (rank - len(shape)) + shape
     if not weights_on_left:
         shape[-1], shape[-2] = shape[-2], shape[-1]
+    own = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in weight_tags if t.varies(rank - 1))
+    rows = [t for t in weight_tags if not t.varies(rank - 1)]
+    over_tokens = [t for t in value_tags if t.varies(rank - 2)]
+    if shape[-1] == 1:
+        over_tokens = list(value_tags)
+        others = [t for t in rows if not any(_same(a, t, v) for v in value_tags)]
+        rows = others or rows
     sides = [(t,) for t in (*over_tokens, *own)]
     joined = a.joiner.join(
         [(side, side[0].ids.shape) for side in sides],

@@ -34,13 +34,40 @@ class Joiner:
         if not tagged:
             return ()
         top = max(tag.level for tags, _ in tagged for tag in tags)
-        strong = [(t, s) for t, s in tagged if max(tag.level for tag in t) == top]
+        speaks = [self._speaks(tags, tagged, top, len(shape)) for tags, _ in tagged]
         joined: list[Tag] = []
-        for tags, own_shape in strong:
+        for (tags, own_shape), strong in zip(tagged, speaks, strict=True):
             others = len(joined)  # a value's own tags (a score's query and key) do not compete
-            for tag in tags:
+            for tag in tags if strong else ():
                 self._merge_into(joined, self._aligned(tag, own_shape, tuple(shape)), others)
+        for (tags, _), strong in zip(tagged, speaks, strict=True):
+            if not strong:
+                self._recognise(joined, tags, len(shape))
         return tuple(joined)
+
+    def _speaks(
+        self, tags: Tags, tagged: Sequence[tuple[Tags, tuple[int, ...]]], top: Level, rank: int
+    ) -> bool:
+        """Whether an operand has a say in the result's tokens."""
+        scores = [other for other, _ in tagged if other is not tags and _is_score(other)]
+        axes = {axis + rank for axis in _from_end(tags[0])}
+        if len(tags) == 1 and any(_spans(axes, other, rank) for other in scores):
+            return False  # a bias for every pair of tokens is no token
+        level = max(tag.level for tag in tags)
+        if level == top:
+            return True
+        strong = [t for other, _ in tagged for t in other if t.level == top]
+        return level is Level.PARAMETER_TOKEN and not any(
+            _comparable(_from_end(tag), _from_end(other)) for tag in tags for other in strong
+        )
+
+    def _recognise(self, joined: list[Tag], tags: Tags, rank: int) -> None:
+        """A weaker operand that names the same tokens (a learned query's residual) adds its version."""
+        for tag in tags:
+            ids = tag.ids.reshape((1,) * (rank - tag.ids.dim()) + tuple(tag.ids.shape))
+            for i, other in enumerate(joined):
+                if ids.shape == other.ids.shape:
+                    joined[i] = self._same_tokens(other, tag.with_ids(ids)) or other
 
     def _aligned(self, tag: Tag, own: tuple[int, ...], shape: tuple[int, ...]) -> Tag:
         """The tag with the result's number of axes; parameter tokens are copied where broadcast."""
@@ -49,6 +76,7 @@ class Joiner:
         own = (1,) * missing + own
         tag = tag.with_ids(ids)
         if tag.level in (Level.PARAMETER, Level.PARAMETER_TOKEN):
+            # projected queries are told apart by sample only; a bare parameter by every copy of it
             for axis in reversed(range(len(shape) - 1)):
                 if own[axis] == 1 and shape[axis] > 1:
                     tag = self.copied(tag, axis, shape[axis])
@@ -60,6 +88,11 @@ class Joiner:
             return tag
         over_samples = axis == 0 and copies == self.book.batch_size
         tokens = self.book.find(tag.tokens)
+        known = bool((self.book.samples(tokens.clamp(min=0)) >= 0).all())
+        if (known and self.book.batch_size > 1) or (
+            tag.level is Level.PARAMETER_TOKEN and (known or not over_samples)
+        ):
+            return tag
         made = self.book.copy(tokens.squeeze(axis), copies, over_samples=over_samples)
         made = made.movedim(-1, axis)
         return tag.with_ids(pack(made, versions_in(tag.ids).clamp(min=0)))
@@ -122,10 +155,12 @@ class Joiner:
         distinct_a, distinct_b = tokens_a[both].unique(), tokens_b[both].unique()
         pairs = torch.stack([tokens_a[both], tokens_b[both]]).unique(dim=1)
         if pairs.shape[1] == len(distinct_a) == len(distinct_b):
-            if self.newborn(a) or self.newborn(b):
-                self.book.unite(pairs[0], pairs[1])
-                return self._union(a, b, self.book.find(tokens_a), self.book.find(tokens_b))
-            return None
+            if not (self.newborn(a) or self.newborn(b)):
+                return None
+            if self.book.share_births(distinct_a, distinct_b):
+                return a  # neighbours mixed before any attention
+            self.book.unite(pairs[0], pairs[1])
+            return self._union(a, b, self.book.find(tokens_a), self.book.find(tokens_b))
         if len(distinct_a) != len(distinct_b):
             return a if len(distinct_a) > len(distinct_b) else b
         return None
@@ -138,3 +173,24 @@ class Joiner:
         """The tags of a value that weights have touched: what waited to be a token is one now."""
         levels = {Level.PARAMETER: Level.PARAMETER_TOKEN, Level.RAW_INPUT: Level.TOKEN}
         return tuple(replace(tag, level=levels.get(tag.level, tag.level)) for tag in tags)
+
+
+def _from_end(tag: Tag) -> frozenset[int]:
+    """The axes along which a tag varies, counted from the last (-1)."""
+    return frozenset(axis - tag.ids.dim() for axis in tag.axes)
+
+
+def _comparable(a: frozenset[int], b: frozenset[int]) -> bool:
+    return a <= b or b <= a
+
+
+def _is_score(tags: Tags) -> bool:
+    """Whether a value has a query and a key tag, which vary along different axes."""
+    return any(
+        not _comparable(_from_end(a), _from_end(b)) for i, a in enumerate(tags) for b in tags[:i]
+    )
+
+
+def _spans(axes: set[int], scores: Tags, rank: int) -> bool:
+    """Whether `axes` hold all axes of two tags that vary along different ones."""
+    return all({axis + rank for axis in _from_end(tag)} <= axes for tag in scores)

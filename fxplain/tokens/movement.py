@@ -14,8 +14,8 @@ from fxplain.tokens.mixing import mix
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, broadcast_shape, compact, narrowed
 
 __all__ = [
-    "along_axes", "concatenate", "expand", "gather", "index", "pad", "put", "repeat", "reshape",
-    "upsample", "view_like",
+    "along_axes", "concatenate", "copy", "expand", "gather", "index", "pad", "put", "repeat",
+    "reshape", "shuffle", "upsample", "view_like",
 ]  # fmt: skip
 
 
@@ -181,9 +181,15 @@ def _concatenated(a: Analysis, parts: list[tuple[Tag | None, tuple[int, ...]]], 
         [1 if i == axis else size for i, size in enumerate(tag.ids.shape)] for tag in tags
     )
     if axis == rank - 1 and all(not tag.varies(axis) for tag in tags):
-        # features side by side: one token per row if all parts agree or the others are bare
-        same = a.joiner.join([((tag,), tag.ids.shape) for tag in tags], others)
-        if len(same) == 1 or len(tags) == 1:
+        # features side by side: one token per row, unless they are neighbours' (patch merging)
+        tokens = [a.book.find(tag.tokens) for tag in tags]
+        neighbours = any(
+            not torch.equal(*torch.broadcast_tensors(tokens[0], other))
+            and a.book.share_births(_real(tokens[0]), _real(other))
+            for other in tokens[1:]
+        )
+        same = () if neighbours else a.joiner.join([((t,), t.ids.shape) for t in tags], others)
+        if len(same) == 1:
             return same[0]
     pieces = []
     for tag, shape in parts:
@@ -191,6 +197,10 @@ def _concatenated(a: Analysis, parts: list[tuple[Tag | None, tuple[int, ...]]], 
         ids = tag.ids if tag is not None else torch.full((), NO_TOKEN)
         pieces.append(ids.expand(size))
     return Tag(compact(torch.cat(pieces, axis)), level, softmax)
+
+
+def _real(tokens: Tensor) -> Tensor:
+    return tokens[tokens >= 0].unique()
 
 
 def gather(a: Analysis, node: fx.Node) -> Tagged:
@@ -266,7 +276,8 @@ def _put(a: Analysis, node: fx.Node, old: Tensor, new: Tensor, source: str) -> T
     if operation == "index_add":
         return torch.index_copy(old, concrete["dim"], concrete["index"], new)
     if operation == "index_put":
-        return torch.index_put(old, list(concrete["indices"]), new, accumulate=False)
+        write: Any = torch.ops.aten.index_put.default
+        return write(old, list(concrete["indices"]), new)
     target: Any = node.target
     concrete.pop("unsafe", None)
     made: Tensor = target(old, **{source: new}, **concrete)
@@ -279,6 +290,29 @@ def _on_cpu(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_on_cpu(v) for v in value]
     return value
+
+
+def shuffle(a: Analysis, node: fx.Node) -> Tagged:
+    """Space to features and back: run on a float64 copy of the entries, which has a kernel."""
+    source = _input(node)
+    shape, op = a.shape(source), _rerun(a, node)
+    return tuple(
+        tag.with_ids(narrowed(_filled(op, tag.ids.expand(shape)))) for tag in a.tags(source)
+    )
+
+
+def _filled(op: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
+    """Entries moved as numbers, with "no token" where the operation pads with zeros."""
+    return op((ids + 1).double()).long() - 1
+
+
+def copy(a: Analysis, node: fx.Node) -> Tagged:
+    """What is copied brings its tokens; nothing of the destination stays but its shape."""
+    written = node.args[1]
+    tags = a.tags(written)
+    if not tags or not isinstance(written, fx.Node):
+        return ()
+    return a.joiner.join([(tags, a.shape(written))], a.shape(node))
 
 
 def upsample(a: Analysis, node: fx.Node) -> Tagged:

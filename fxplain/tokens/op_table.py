@@ -78,13 +78,15 @@ TABLE: dict[str, Rule] = {
         "upsample_bicubic2d upsample_linear1d upsample_trilinear3d _upsample_bilinear2d_aa "
         "_upsample_bicubic2d_aa",
     ),
+    **_rows(movement.shuffle, "pixel_shuffle pixel_unshuffle im2col col2im channel_shuffle"),
+    **_rows(movement.copy, "copy"),
     "getitem": rules.item,
     # -- the value keeps its tokens --------------------------------------------------------------
     **_rows(
         rules.keep,
         "dropout alpha_dropout feature_dropout native_dropout contiguous clone to "
         "detach _to_copy lift_fresh_copy lift_fresh lift type_as positive resolve_conj "
-        "resolve_neg _conj cumsum cumprod logcumsumexp dropout_ fill view_as_real "
+        "resolve_neg _conj cumsum cumprod logcumsumexp view_as_real "
         "view_as_complex real imag",
     ),
     **_rows(
@@ -102,13 +104,13 @@ TABLE: dict[str, Rule] = {
         rules.no_tokens,
         "zeros_like ones_like full_like empty_like rand_like randn_like "
         "new_zeros new_ones new_full new_empty zeros ones full empty arange scalar_tensor "
-        "bernoulli",
+        "bernoulli fill zero",
     ),
     # -- joins -----------------------------------------------------------------------------------
     **_rows(
         rules.pointwise,
         "where masked_fill lerp addcmul addcdiv add sub mul div rsub pow "
-        "maximum minimum clamp softplus prelu nan_to_num fmod remainder copy atan2",
+        "maximum minimum clamp softplus prelu nan_to_num fmod remainder atan2",
     ),
     **_rows(contraction.softmax, "softmax _softmax _safe_softmax"),
     **_rows(rules.keep, "log_softmax _log_softmax"),

@@ -61,7 +61,7 @@ class Values:
         if node in self._known:
             self.read_data |= node in self._changing
             return self._known[node]
-        with torch.no_grad():
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
             for needed in self._missing(node):
                 self._known[needed] = self._compute(needed)
         return self._known[node]

@@ -54,13 +54,16 @@ class ZooCase:
         Whether the attentions in the model's output are (part of) the truth. False where the model
         rearranges them, or leaves some out.
     recorded
-        A pattern of module paths whose softmaxes are attention, though the model does not return
-        them.
+        A pattern of module paths, or of paths and shapes as in ``self (2, 4, 4, 16)``, whose
+        softmaxes are attention, though the model does not return them.
     dead
         How many of the nodes nothing reads, so that a graph may have lost them.
     unseen
         How many nodes there are beyond the eager model's attention tensors: weights that no softmax
         makes, or one attention that the default implementation computes in two calls.
+    eager
+        Whether the truth is the eager implementation's; False where the model computes something
+        else with it (a mask that is added as it is) than with its default one.
     modalities
         Names that the modalities must have; empty where the case does not say.
     note
@@ -75,6 +78,7 @@ class ZooCase:
     recorded: str = ""
     dead: int = 0
     unseen: int = 0
+    eager: bool = True
     modalities: frozenset[str] = frozenset()
     note: str = ""
 
@@ -172,6 +176,9 @@ class Attention:
     weights: Tensor
     where: str
 
+    def __str__(self) -> str:
+        return f"{self.where} {tuple(self.weights.shape)}"
+
 
 class Recorder(TorchDispatchMode):
     """Records every softmax of a run, those of fused attention too, with the module it ran in."""
@@ -209,16 +216,18 @@ class Recorder(TorchDispatchMode):
 
 def truth(case: ZooCase) -> list[Attention]:
     """The attention weights of the model's own eager run, in no particular order."""
-    model, inputs = case.build("eager")
+    model, inputs = case.build("eager" if case.eager else None)
     recorder = Recorder()
     with recorder.on(model):
         output = _run(model, inputs, case.returned)
     found = [Attention(t, where) for where, t in _attentions_in(output)] if case.returned else []
+    if not case.recorded:
+        return found
+    wanted = re.compile(case.recorded)
     unreturned = [
         seen
         for seen in recorder.seen
-        if case.recorded
-        and re.search(case.recorded, seen.where)
+        if (wanted.search(seen.where) or wanted.search(str(seen)))
         and not any(same_values(seen.weights, known.weights) for known in found)
     ]
     return found + unreturned

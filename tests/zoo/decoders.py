@@ -9,12 +9,14 @@ SLIDING = {"layer_types": ["sliding_attention", "full_attention"], "sliding_wind
 
 
 def padded(d: Draw) -> Inputs:
-    return d.text(11, 7)
+    return d.text(11, 9)
 
 
-def decoder(name, model, inputs=padded, *, nodes=2, base=COMMON, unseen=0, note="", **config):
+def decoder(name, model, inputs=padded, *, nodes=2, base=COMMON, note="", unseen=0,
+            returned=True, recorded="", eager=True, **config):  # fmt: skip
     build = tiny(model, {**base, **config}, inputs)
-    return ZooCase(name, "decoder", build, {"self": nodes}, unseen=unseen, note=note)
+    return ZooCase(name, "decoder", build, {"self": nodes}, unseen=unseen, note=note,
+                   returned=returned, recorded=recorded, eager=eager)  # fmt: skip
 
 
 CASES = [
@@ -34,7 +36,8 @@ CASES = [
     decoder("bloom", "BloomForCausalLM", n_layer=2, n_head=4, note="ALiBi, heads in the batch"),
     decoder("falcon", "FalconForCausalLM", note="one key head"),
     decoder("falcon-alibi", "FalconForCausalLM", alibi=True, new_decoder_architecture=True,
-            num_kv_heads=2),
+            num_kv_heads=2, returned=False, recorded="self_attention$", eager=False,
+            note="its eager path adds the bias twice"),
     decoder("mpt", "MptForCausalLM", base={"vocab_size": 99, "d_model": 32, "n_heads": 4,
             "n_layers": 2, "max_seq_len": 32, "expansion_ratio": 2}),
     decoder("biogpt", "BioGptForCausalLM"),

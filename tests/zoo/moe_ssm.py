@@ -19,7 +19,7 @@ LINEAR = {"layer_types": ["linear_attention", "full_attention"], "linear_num_key
 
 
 def padded(d: Draw) -> Inputs:
-    return d.text(11, 7)
+    return d.text(11, 9)
 
 
 def case(name, model, inputs=padded, *, nodes=2, family="moe", base=EXPERTS, note="",

@@ -153,7 +153,7 @@ def _unmatched(expected: Sequence[Attention], found: list[Tensor], dead: int) ->
     for attention in expected:
         match = next((i for i, w in enumerate(left) if same_values(attention.weights, w)), None)
         if match is None:
-            missing.append(f"{attention.where} {tuple(attention.weights.shape)}")
+            missing.append(str(attention))
         else:
             del left[match]
     return missing if len(missing) > dead else []

@@ -2,7 +2,7 @@
 
 from tests.zoo.case import COMMON, Draw, Inputs, ZooCase, tiny
 
-LENGTHS = (11, 7)
+LENGTHS = (11, 9)
 
 
 def padded(d: Draw) -> Inputs:
@@ -18,10 +18,10 @@ FUNNEL = {"d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 40, "vocab_size": 
 
 
 def encoder(name, model, inputs=padded, *, nodes=2, base=COMMON, returned=True, recorded="",
-            note="", **config):  # fmt: skip
+            unseen=0, note="", **config):  # fmt: skip
     build = tiny(model, {**base, **config}, inputs)
     return ZooCase(name, "text", build, {"self": nodes} if nodes else {}, returned=returned,
-                   recorded=recorded, note=note)  # fmt: skip
+                   recorded=recorded, unseen=unseen, note=note)  # fmt: skip
 
 
 def sixteen(d: Draw) -> Inputs:
@@ -84,8 +84,9 @@ CASES = [
     encoder("funnel", "FunnelModel", nodes=4, base=FUNNEL,
             block_sizes=[1, 2], num_decoder_layers=1, note="the second block pools its queries"),
     encoder("nystromformer", "NystromformerForSequenceClassification", lambda d: {
-            "input_ids": d.ids(2, 16)}, nodes=6, returned=False, recorded="self$",
-            num_landmarks=4, segment_means_seq_len=16, conv_kernel_size=3, note="three softmaxes a layer, the middle one pseudo-inverted"),
+            "input_ids": d.ids(2, 16)}, nodes=4, unseen=2, returned=False,
+            recorded=r"self \(2, 4, 4, 16\)", num_landmarks=4, segment_means_seq_len=16,
+            conv_kernel_size=3, note="to landmarks, and back by a product with a pseudo-inverse"),
     encoder("canine", "CanineModel", sixteen, nodes=5, returned=False,
             recorded="self$", downsampling_rate=4, num_hash_buckets=64, local_transformer_stride=8),
     encoder("bigbird", "BigBirdForSequenceClassification", lambda d: d.text(48, 40), nodes=10,
