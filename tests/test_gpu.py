@@ -50,5 +50,5 @@ def test_half_precision_is_finite_and_close(name: str, dtype: torch.dtype) -> No
 def test_inputs_on_another_device_are_named() -> None:
     case = BY_NAME["bert"]
     model, inputs = case.make(case.implementations[-1], torch.float32)
-    with pytest.raises(fxplain.InputError, match="input_ids.*cpu"):
+    with pytest.raises(fxplain.InputError, match=r"input_ids.*cpu"):
         fxplain.explain(model.cuda(), inputs)

@@ -53,10 +53,13 @@ def capture(model: nn.Module, inputs: ModelInputs) -> Capture:
     for candidate in known.get(key, []):
         if candidate.sizes(inputs.leaves) is not None:
             return candidate
-    buffers = {name for name, buffer in model.named_buffers() if buffer is not None}
+    buffers = {name for name, _ in model.named_buffers()}
     with preserved(model):
         made = _make(model, inputs)
         _keep_passing_buffers(made, model, buffers)
+    if made.only_for is not None:  # branches on data depend on the weights too
+        state = (*model.parameters(), *model.buffers())
+        made.held_weights = tuple((weakref.ref(tensor), tensor._version) for tensor in state)
     stale = [k for k in known if k[2] != key[2]]
     for k in stale:
         del known[k]
@@ -184,8 +187,9 @@ def _compare(
         if difference > _TOLERANCE.get(want.dtype, 1e-4):
             implementation = getattr(getattr(model, "config", None), "_attn_implementation", None)
             which = f" with its {implementation!r} attention" if implementation else ""
+            named = f"{name!r} " if name else ""
             made.warnings.append(
-                f"output {repr(name) + ' ' if name else ''}of the captured graph differs from the model's own{which} by "
+                f"output {named}of the captured graph differs from the model's own{which} by "
                 f"{difference:.1e} of its largest value: the explanation is faithful to the "
                 f"captured computation ({_attention_forms(made)}), not to the model's own run"
             )

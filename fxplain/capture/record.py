@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -69,7 +68,6 @@ def capture_by_recording(model: nn.Module, inputs: ModelInputs) -> Capture:
         {n.name: InputSlot(name, x.dtype, x.device, tuple(x.shape)) for n, name, x in leaves},
         layouts[-1],
         only_for=tuple(x.detach().clone() for x in inputs.leaves),
-        held_weights=tuple((weakref.ref(v), v._version) for v in state.values()),
     )
 
 

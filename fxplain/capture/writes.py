@@ -155,7 +155,7 @@ class _Rewriter:
         assert isinstance(ours, torch.Tensor)
         value = self._current(source)
         if theirs.dtype != ours.dtype or theirs.device != ours.device:
-            kwargs = {"dtype": ours.dtype, "device": ours.device}
+            kwargs: dict[str, Any] = {"dtype": ours.dtype, "device": ours.device}
             cast = self.new.call_function(aten._to_copy.default, (value,), kwargs)
             cast.meta = {**source.meta, "val": theirs.to(ours.dtype)}
             value = cast

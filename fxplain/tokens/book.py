@@ -169,7 +169,8 @@ class TokenBook:
         return bool(torch.isin(self._births_united(a), self._births_united(b)).any())
 
     def _births_united(self, tokens: Tensor) -> Tensor:
-        return self._birth[torch.isin(self._parent, tokens)].unique()
+        births: Tensor = self._birth[torch.isin(self._parent, tokens)].unique()
+        return births
 
     # -- lookup -----------------------------------------------------------------------------------
 

@@ -200,7 +200,8 @@ def _concatenated(a: Analysis, parts: list[tuple[Tag | None, tuple[int, ...]]], 
 
 
 def _real(tokens: Tensor) -> Tensor:
-    return tokens[tokens >= 0].unique()
+    real: Tensor = tokens[tokens >= 0].unique()
+    return real
 
 
 def gather(a: Analysis, node: fx.Node) -> Tagged:
@@ -277,7 +278,8 @@ def _put(a: Analysis, node: fx.Node, old: Tensor, new: Tensor, source: str) -> T
         return torch.index_copy(old, concrete["dim"], concrete["index"], new)
     if operation == "index_put":
         write: Any = torch.ops.aten.index_put.default
-        return write(old, list(concrete["indices"]), new)
+        put_in: Tensor = write(old, list(concrete["indices"]), new)
+        return put_in
     target: Any = node.target
     concrete.pop("unsafe", None)
     made: Tensor = target(old, **{source: new}, **concrete)
