@@ -148,12 +148,24 @@ def _routed(program: Program, group: Sequence[TokenRef], where: dict[int, Positi
                 if known:
                     inner = _described(program, known).removeprefix("mean of ")
                     return f"{name} of {inner}"
-                return f"{name} of {len(parts)} routed tokens"
+                return f"{name} of {len(parts)} tokens made of {_origin(program, route.stream)}"
     own = int(program.token_stream[next(iter(tokens))])
     for node in program.nodes.values():
         if node.stream == own:
             return f"attention pooling of {', '.join(node.info.key)}"
     return program.streams[own].name
+
+
+def _origin(program: Program, stream: int) -> str:
+    """The modalities that a stream's tokens were made of."""
+    root = program.streams[stream].root
+    firsts = {m.name: int(m.tokens[m.tokens >= 0][0]) for m in program.modalities}
+    of_root = [
+        name
+        for name, token in firsts.items()
+        if program.streams[int(program.token_stream[token])].root == root
+    ]
+    return ", ".join(of_root) or program.streams[stream].name
 
 
 _AVERAGES = {"mean", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"}
