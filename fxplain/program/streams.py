@@ -328,8 +328,15 @@ class StreamTable:
             yield self._sequences[token]
 
     def _note_sequences(self, ids: Tensor) -> None:
-        rows = self.book.find(tokens_in(ids)).reshape(-1, ids.shape[-1])
-        for row in rows.tolist():
+        tokens = self.book.find(tokens_in(ids))
+        if tokens.shape[-1] > 1:
+            rows = tokens.reshape(-1, ids.shape[-1]).tolist()
+        else:  # queries one by one: those of a sample are its sequence
+            by_sample: dict[int, dict[int, None]] = {}
+            for token in tokens.flatten().tolist():
+                by_sample.setdefault(int(self.sample[token]), {})[token] = None
+            rows = [list(row) for row in by_sample.values() if len(row) > 1]
+        for row in rows:
             for t in row:
                 if (
                     t >= 0

@@ -222,9 +222,9 @@ def _contracted(
     left_weights = _weights_of(left_tags)
     right_weights = _weights_of(right_tags)
     single = a.shape(left)[-1] == 1  # one key token: nothing varies, but it is attended
-    if left_weights and not right_weights and right_tags and (left_k or right_k or single):
+    if left_weights and not right_weights and (left_k or right_k or (single and right_tags)):
         return _attend(a, node, left, right, left_tags, right_tags, left_weights, True)
-    if right_weights and not left_weights and left_tags and (left_k or right_k or single):
+    if right_weights and not left_weights and (left_k or right_k or (single and left_tags)):
         turned_left = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in left_tags)
         turned_right = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in right_tags)
         made = _attend(a, node, right, left, turned_right, turned_left, right_weights, False)

@@ -149,8 +149,8 @@ CASES = [
         "num_latents": 5, "d_latents": 32, "d_model": 24, "num_blocks": 1, "vocab_size": 99,
         "num_self_attends_per_block": 2, "num_self_attention_heads": 4,
         "num_cross_attention_heads": 4, "max_position_embeddings": 12, "qk_channels": 16,
-        "v_channels": 32}, kinds={"self": 2, "encoder-decoder": 2}, returned=False,
-        recorded="attention"),
+        "v_channels": 32}, kinds={"self": 2, "encoder-decoder": 1, "pooling": 1},
+        returned=False, recorded="attention", note="read by one learned query per position"),
     case("perceiver-image", "any modality", "PerceiverForImageClassificationLearned", lambda d: {
         "inputs": d.floats(2, 3, 8, 8)}, {
         "num_latents": 5, "d_latents": 32, "num_blocks": 1, "num_self_attends_per_block": 2,
