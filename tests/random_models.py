@@ -911,11 +911,15 @@ def recipes(draw: st.DrawFn, *kinds: str) -> Recipe:
     """Recipes whose wiring is of one of the `KINDS` (any, if none is named)."""
     wiring = draw(wirings(draw(some(*(kinds or KINDS)))))
     heads = draw(some(1, 2, 2, 4))
+    attention = draw(some(*ATTENTIONS))
+    counts = draw(token_counts())
+    if attention == "weighted_sum":  # element by element, one token leaves no trace of its axis
+        counts = {name: max(count, 2) for name, count in counts.items()}
     return Recipe(
         wiring,
         seed=draw(st.integers(0, 10_000)),
         batch=draw(some(2, 3)),
-        **draw(token_counts()),
+        **counts,
         width=draw(some(4, 6, 8)),
         heads=heads,
         groups=draw(some(heads, heads, 1, max(heads // 2, 1))),
@@ -926,7 +930,7 @@ def recipes(draw: st.DrawFn, *kinds: str) -> Recipe:
         norm_kind=draw(some("layer", "rms")),
         parallel=draw(st.booleans()),
         biases=draw(st.booleans()),
-        attention=draw(some(*ATTENTIONS)),
+        attention=attention,
         packed=draw(st.booleans()),
         shared_cross=draw(st.booleans()),
         scale_first=draw(st.booleans()),
