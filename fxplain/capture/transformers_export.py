@@ -44,6 +44,9 @@ def capture_by_transformers(model: nn.Module, inputs: ModelInputs) -> Capture:
         every = ModelInputs((), sample, names, tuple(prepared), "", inputs.batch_size)
         layout = _layout(program)
         capture = capture_from_program(program, every, layout, route="transformers", prefix="")
+    found = {slot.name for slot in capture.inputs.values()}
+    if found < set(inputs.names):
+        raise CaptureError(f"the exporter replaced {sorted(set(inputs.names) - found)}")
     extra = {k: s for k, s in capture.inputs.items() if s.name not in inputs.names}
     if extra:
         tensors = dict(zip(names, prepared, strict=True))

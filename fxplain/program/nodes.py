@@ -83,15 +83,20 @@ class MapLayout:
         The sizes: the permuted weights reshape to (groups, heads, queries, keys).
     fold
         For heads folded into the batch axis: the token group that each of `groups` belongs to.
+    per_query
+        Whether each query is a group, since it has keys of its own (local attention).
     """
 
     permutation: tuple[int, ...]
     groups: int
     heads: int
     fold: Tensor | None = None
+    per_query: bool = False
 
     def mean_over_heads(self, weights: Tensor) -> Tensor:
         """(..., queries, keys) to (token groups, queries, keys)."""
+        if self.per_query:
+            weights = weights.unsqueeze(-2)
         q, k = weights.shape[-2:]
         blocks = weights.permute(self.permutation).reshape(self.groups, self.heads, q, k).mean(1)
         if self.fold is None:

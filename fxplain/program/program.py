@@ -280,9 +280,12 @@ def _modality_names(table: StreamTable) -> dict[int, tuple[str, ...]]:
 
 def _groups(flow: TokenFlow, site: AttentionSite) -> tuple[Tensor, Tensor, MapLayout]:
     """Rows (groups, queries) and columns (groups, keys) as packed entries, and the layout."""
-    shape = site.shape
+    shape, rows, columns = site.shape, site.rows, site.columns
+    per_query = columns.shape[-2] > 1  # each query has keys of its own (local attention)
+    if per_query:
+        shape = (*shape[:-1], 1, shape[-1])
+        rows, columns = rows.unsqueeze(-2), columns.unsqueeze(-2)
     lead = range(len(shape) - 2)
-    rows, columns = site.rows, site.columns
     heads = [x for x in lead if rows.shape[x] == 1 and columns.shape[x] == 1 and shape[x] > 1]
     groups = [x for x in lead if x not in heads]
     permutation = (*groups, *heads, len(shape) - 2, len(shape) - 1)
@@ -298,12 +301,12 @@ def _groups(flow: TokenFlow, site: AttentionSite) -> tuple[Tensor, Tensor, MapLa
     both = torch.cat([flow.book.find(tokens_in(rows)), flow.book.find(tokens_in(columns))], 1)
     distinct, fold = both.unique(dim=0, return_inverse=True)
     if len(distinct) == count:
-        return rows, columns, MapLayout(permutation, count, head_count)
+        return rows, columns, MapLayout(permutation, count, head_count, None, per_query)
     first = torch.full((len(distinct),), count).scatter_reduce(0, fold, torch.arange(count), "amin")
     order = first.argsort()
     fold = order.argsort()[fold]
     first = first[order]
-    return rows[first], columns[first], MapLayout(permutation, count, head_count, fold)
+    return rows[first], columns[first], MapLayout(permutation, count, head_count, fold, per_query)
 
 
 def _kind(program: Program, node: ProgramNode) -> str:

@@ -174,9 +174,17 @@ class StreamTable:
             for key in keys[1:]:
                 parent[find(key)] = find(keys[0])
 
-        for rows, _ in keys_of:
+        width = int(self.place.max(initial=0)) + 1
+        for rows, columns in keys_of:
             unify(rows)
             queried.update(rows)
+            if rows and set(rows) <= set(columns):  # one part of a sequence, attending to all of it
+                births = {key // width for key in rows}
+                unify([rows[0], *(key for key in columns if key // width in births)])
+        for update in self.flow.updates:
+            if isinstance(update, RouteSite):  # what one route makes is one row set
+                made = self.book.find(update.new).unique().numpy()
+                unify(np.unique(self._key[made]).tolist())
         for keys in self._keys_by_birth(queried).values():
             unify(keys)
         for token in self.live.tolist():

@@ -374,6 +374,13 @@ def _rows(
     return made.unsqueeze(-1)
 
 
+def _rows_settled(tag: Tag) -> Tag:
+    """A query tag that skewing made vary along the keys, where it names one query for each row."""
+    row = tag.ids.amax(-1, keepdim=True)
+    same = (tag.ids == row) | (tag.ids < 0)
+    return tag.with_ids(row) if tag.ids.shape[-1] > 1 and bool(same.all()) else tag
+
+
 def _same(a: Analysis, one: Tag, other: Tag) -> bool:
     """Whether two tags name the same tokens everywhere."""
     tokens = (a.book.find(one.tokens), a.book.find(other.tokens))
@@ -396,6 +403,7 @@ def _attend(
     shape = [1] * (rank - len(shape)) + shape
     if not weights_on_left:
         shape[-1], shape[-2] = shape[-2], shape[-1]
+    weight_tags = tuple(_rows_settled(t) for t in weight_tags)
     own = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in weight_tags if t.varies(rank - 1))
     rows = [t for t in weight_tags if not t.varies(rank - 1)]
     over_tokens = [t for t in value_tags if t.varies(rank - 2)]

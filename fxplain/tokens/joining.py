@@ -34,11 +34,13 @@ class Joiner:
         if not tagged:
             return ()
         top = max(tag.level for tags, _ in tagged for tag in tags)
-        speaks = [self._speaks(tags, tagged, top, len(shape)) for tags, _ in tagged]
+        speaks = [self._speaks(tags, tagged, top) for tags, _ in tagged]
         joined: list[Tag] = []
         for (tags, own_shape), strong in zip(tagged, speaks, strict=True):
             others = len(joined)  # a value's own tags (a score's query and key) do not compete
             for tag in tags if strong else ():
+                if self.newborn(tag) and _names_pairs(tag, tagged):
+                    continue  # something for every pair of tokens (a distance) is no token
                 self._merge_into(joined, self._aligned(tag, own_shape, tuple(shape)), others)
         for (tags, _), strong in zip(tagged, speaks, strict=True):
             if not strong:
@@ -46,13 +48,9 @@ class Joiner:
         return tuple(joined)
 
     def _speaks(
-        self, tags: Tags, tagged: Sequence[tuple[Tags, tuple[int, ...]]], top: Level, rank: int
+        self, tags: Tags, tagged: Sequence[tuple[Tags, tuple[int, ...]]], top: Level
     ) -> bool:
         """Whether an operand has a say in the result's tokens."""
-        scores = [other for other, _ in tagged if other is not tags and _is_score(other)]
-        axes = {axis + rank for axis in _from_end(tags[0])}
-        if len(tags) == 1 and any(_spans(axes, other, rank) for other in scores):
-            return False  # a bias for every pair of tokens is no token
         level = max(tag.level for tag in tags)
         if level == top:
             return True
@@ -120,6 +118,17 @@ class Joiner:
             return None
         if not torch.equal(tokens_a[both], tokens_b[both]):
             return None
+        for small, large in ((a, b), (b, a)):
+            whole = small.ids.numel() < large.ids.numel() and bool((small.ids >= 0).all())
+            if (
+                whole
+                and small.version is not None
+                and large.version is not None
+                and large.version >= 0
+            ):
+                version = self.versions.union(small.version, large.version)
+                level = max(a.level, b.level)
+                return Tag(pack(small.tokens, version), level, a.softmax or b.softmax)
         return self._union(a, b, tokens_a, tokens_b)
 
     def _union(self, a: Tag, b: Tag, tokens_a: Tensor, tokens_b: Tensor) -> Tag:
@@ -184,13 +193,8 @@ def _comparable(a: frozenset[int], b: frozenset[int]) -> bool:
     return a <= b or b <= a
 
 
-def _is_score(tags: Tags) -> bool:
-    """Whether a value has a query and a key tag, which vary along different axes."""
-    return any(
-        not _comparable(_from_end(a), _from_end(b)) for i, a in enumerate(tags) for b in tags[:i]
-    )
-
-
-def _spans(axes: set[int], scores: Tags, rank: int) -> bool:
-    """Whether `axes` hold all axes of two tags that vary along different ones."""
-    return all({axis + rank for axis in _from_end(tag)} <= axes for tag in scores)
+def _names_pairs(tag: Tag, tagged: Sequence[tuple[Tags, tuple[int, ...]]]) -> bool:
+    """Whether a tag varies along all axes of two others, which vary along different ones."""
+    axes = _from_end(tag)
+    within = [other for others, _ in tagged for other in map(_from_end, others) if other < axes]
+    return any(not _comparable(a, b) for i, a in enumerate(within) for b in within[:i])

@@ -15,7 +15,7 @@ from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, broadcast_shape, comp
 
 __all__ = [
     "along_axes", "concatenate", "copy", "expand", "gather", "index", "pad", "put", "repeat",
-    "reshape", "shuffle", "upsample", "view_like",
+    "reshape", "shuffle", "strided", "upsample", "view_like",
 ]  # fmt: skip
 
 
@@ -147,7 +147,7 @@ def concatenate(a: Analysis, node: fx.Node) -> Tagged:
     parts = [p for p in named["tensors"] if isinstance(p, fx.Node)]
     stacked = "stack" in str(node.target) and "hstack" not in str(node.target)
     shapes = [a.shape(p) for p in parts]
-    kept = [(p, s) for p, s in zip(parts, shapes, strict=True) if not (len(s) == 1 and s[0] == 0)]
+    kept = [(p, s) for p, s in zip(parts, shapes, strict=True) if 0 not in s]
     rank = len(a.shape(node))
     axis = int(a.value(named.get("dim", 0))) % rank
     operands = []
@@ -249,23 +249,31 @@ def index(a: Analysis, node: fx.Node) -> Tagged:
 def put(a: Analysis, node: fx.Node) -> Tagged:
     """Writing values into a tensor: run on the tags of both, moved as the values are."""
     named = arguments(node)
-    source_name = next(k for k in ("src", "source", "values") if k in named)
-    base, written = named["input"], named[source_name]
+    source_name = next((k for k in ("src", "source", "values") if k in named), None)
+    base = named["input"]
     base_tags = a.tags(base)
+    if source_name is None:  # a number is written: it belongs to no token
+        return base_tags
+    written = named[source_name]
     new_tags = a.tags(written)
     if not base_tags and not new_tags:
         return ()
     shape = a.shape(base)
-    old = _single(base_tags, len(shape))
     written_shape = a.shape(written) if isinstance(written, fx.Node) else ()
-    new = _single(new_tags, len(written_shape))
-    ids = _put(a, node, old.expand(shape).clone(), new.expand(written_shape), source_name)
     level = max(t.level for t in (*base_tags, *new_tags))
-    return (Tag(narrowed(ids), level),)
+    softmax = next((t.softmax for t in (*new_tags, *base_tags) if t.softmax), None)
+    result = []
+    for i in range(max(len(base_tags), len(new_tags))):  # a score's query tags, then its key tags
+        old = _nth(base_tags, i, shape).clone()
+        ids = _put(a, node, old, _nth(new_tags, i, written_shape), source_name)
+        result.append(Tag(narrowed(ids), level, softmax))
+    return tuple(result)
 
 
-def _single(tags: Tags, rank: int) -> Tensor:
-    return tags[0].ids if tags else torch.full((1,) * rank, NO_TOKEN)
+def _nth(tags: Tags, i: int, shape: Sequence[int]) -> Tensor:
+    """The entries of one of a value's tags, expanded; no tokens where it has none."""
+    ids = tags[i].ids if i < len(tags) else torch.full((1,) * len(shape), NO_TOKEN)
+    return ids.expand(tuple(shape))
 
 
 def _put(a: Analysis, node: fx.Node, old: Tensor, new: Tensor, source: str) -> Tensor:
@@ -306,6 +314,19 @@ def shuffle(a: Analysis, node: fx.Node) -> Tagged:
 def _filled(op: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
     """Entries moved as numbers, with "no token" where the operation pads with zeros."""
     return op((ids + 1).double()).long() - 1
+
+
+def strided(a: Analysis, node: fx.Node) -> Tagged:
+    """Overlapping windows by strides: run on the whole tag, laid out as the value is."""
+    source = _input(node)
+    value = source.meta.get("val")
+    if not isinstance(value, Tensor) or not value.is_contiguous():
+        a.warn(f"{node.target} of a tensor that is not contiguous: its result carries no token")
+        return ()
+    shape, op = a.shape(source), _rerun(a, node)
+    return tuple(
+        tag.with_ids(narrowed(op(tag.ids.expand(shape).contiguous()))) for tag in a.tags(source)
+    )
 
 
 def copy(a: Analysis, node: fx.Node) -> Tagged:

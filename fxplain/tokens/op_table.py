@@ -79,6 +79,7 @@ TABLE: dict[str, Rule] = {
         "_upsample_bicubic2d_aa",
     ),
     **_rows(movement.shuffle, "pixel_shuffle pixel_unshuffle im2col col2im channel_shuffle"),
+    **_rows(movement.strided, "as_strided"),
     **_rows(movement.copy, "copy"),
     "getitem": rules.item,
     # -- the value keeps its tokens --------------------------------------------------------------

@@ -106,6 +106,8 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
     if not tags:
         return ()
     named, shape = arguments(node), a.shape(source)
+    if "other" in named:
+        return pointwise(a, node)  # the larger of two values, element by element
     dims = named.get("dim")
     dims = list(range(len(shape))) if dims is None or dims == [] else dims
     axes = sorted({d % len(shape) for d in ([dims] if isinstance(dims, int) else dims)})

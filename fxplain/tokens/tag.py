@@ -92,6 +92,8 @@ class Tag:
     @cached_property
     def version(self) -> int | None:
         """The version of all entries, or None where they differ."""
+        if not self.ids.numel():
+            return NO_TOKEN
         versions = versions_in(self.ids)
         low, high = int(versions.min()), int(versions.max())
         if low == high:

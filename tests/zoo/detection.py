@@ -157,6 +157,6 @@ CASES = [
         "task_encoder_hidden_dim": 24, "encoder_hidden_dim": 16, "encoder_attention_heads": 4,
         "encoder_dim_feedforward": 40, "decoder_hidden_dim": 16, "decoder_num_heads": 4,
         "decoder_num_layers": 2, "decoder_dim_feedforward": 40, "decoder_num_points": 2,
-        "num_queries": 5, "cache_size": 0}, kinds={"self": 11}, returned=False,
+        "num_queries": 5}, kinds={"self": 11}, returned=False,
         recorded="(attention|self_attn)", note="it caches its text features between calls"),
 ]  # fmt: skip

@@ -30,11 +30,11 @@ def derived(d: Draw) -> Inputs:
 
 
 def seq2seq(name, model, inputs=pair, *, base, nodes=(4, 2), returned=True, recorded="", note="",
-            dead=0, **config):  # fmt: skip
+            unseen=0, **config):  # fmt: skip
     own, cross = nodes
     return ZooCase(name, "encoder-decoder", tiny(model, {**base, **config}, inputs),
                    {"self": own, "encoder-decoder": cross}, returned=returned, recorded=recorded,
-                   note=note, dead=dead)  # fmt: skip
+                   note=note, unseen=unseen)  # fmt: skip
 
 
 def encoder_decoder(d: Draw) -> Inputs:
@@ -72,10 +72,12 @@ CASES = [
     seq2seq("mbart", "MBartForConditionalGeneration", base=BART),
     seq2seq("plbart", "PLBartForConditionalGeneration", base=BART),
     seq2seq("pegasus", "PegasusForConditionalGeneration", base=BART),
-    seq2seq("pegasus-x", "PegasusXForConditionalGeneration", lambda d: {
-        **d.text(16, 16), "decoder_input_ids": d.ids(2, 6)}, base=BART, nodes=(6, 2),
-        num_global_tokens=4, block_size=4, stagger_local_blocks=True, returned=False,
-        recorded="attn$", note="local and global attention in each encoder layer"),
+    ZooCase("pegasus-x", "encoder-decoder", tiny("PegasusXForConditionalGeneration", {
+        **BART, "num_global_tokens": 4, "block_size": 4, "stagger_local_blocks": True},
+        lambda d: {**d.text(16, 16), "decoder_input_ids": d.ids(2, 6)}),
+        {"self": 4, "co": 4, "encoder-decoder": 2}, returned=False, unseen=4, dead=1,
+        recorded=r"(self_attn \(2, 4, 4, 2[04]\)|decoder.*attn$)",
+        note="words read a block and the global tokens by one softmax; global tokens read all"),
     seq2seq("blenderbot", "BlenderbotForConditionalGeneration", base=BART),
     seq2seq("blenderbot-small", "BlenderbotSmallForConditionalGeneration", base=BART),
     seq2seq("marian", "MarianMTModel", base=BART),
@@ -96,9 +98,9 @@ CASES = [
         "num_buckets": 8, "relative_max_distance": 16}, nodes=(6, 2), returned=False,
         recorded="attn$", note="a main and an n-gram stream in each decoder layer"),
     seq2seq("bigbird-pegasus", "BigBirdPegasusForConditionalGeneration", lambda d: {
-        **d.text(48, 48), "decoder_input_ids": d.ids(2, 6)}, base=BART, nodes=(12, 2),
-        block_size=4, num_random_blocks=1, returned=False, recorded="(self|attn)$",
-        note="five softmaxes in each encoder layer"),
+        **d.text(48, 48), "decoder_input_ids": d.ids(2, 6)}, base=BART, nodes=(18, 2), unseen=8,
+        block_size=4, num_random_blocks=1, returned=False,
+        recorded=r"(self \(2, 4, 4, (48|20)\)|decoder.*attn$)"),
     seq2seq("bert2bert", EncoderDecoderModel, encoder_decoder, base=PARTS),
     seq2seq("t5gemma", "T5GemmaForConditionalGeneration", base={
         "encoder": {**COMMON, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 4,
