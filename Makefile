@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips must not write to one environment
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help demo test test-all lint format zoo bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,10 +16,10 @@ demo: $(VENV)/.installed ## Explain the demo's model
 	$(VENV)/bin/fxplain demo
 
 test: $(VENV)/.installed-test ## Run the quick tests (PYTEST_ARGS="-k rollout" adds arguments)
-	$(PY) -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(PY) -m pytest -n auto --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
 test-all: $(VENV)/.installed-test ## Run every test
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-lint ## Check style, types and the direction of imports
 	$(VENV)/bin/ruff check .
@@ -31,7 +31,10 @@ format: $(VENV)/.installed-lint ## Format the code and mend what ruff can
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-bench: $(VENV)/.installed ## Run the benchmarks
+zoo: $(VENV)/.installed-test ## Print what is detected in every architecture of the zoo
+	$(PY) -m tests.zoo
+
+bench: $(VENV)/.installed ## Time an explanation against one forward and backward
 	$(PY) -m benchmarks
 
 clean: ## Remove the environment, caches and build outputs

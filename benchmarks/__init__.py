@@ -1,0 +1,1 @@
+"""Timing of explanations, in ratios measured in one run."""
