@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification, CLIPConfig, CLIPModel
 
 import fxplain
-from fxplain.capture import bind_inputs, cache, capture, module_path
+from fxplain.capture import bind_inputs, cache, capture, module_path, routes
 from tests.small_models import (
     ImageClassifier,
     TextClassifier,
@@ -476,7 +476,7 @@ def test_transformers_exporter_where_the_plain_call_fails(
     want = fxplain.explain(model, dict(inputs))
     assert want.graph.capture.route == "export"
     fxplain.clear_captures(model)
-    monkeypatch.setattr(cache, "capture_by_export", refuse)
+    monkeypatch.setattr(routes, "capture_by_export", refuse)
     e = fxplain.explain(model, dict(inputs))
     assert e.graph.capture.route == "transformers"
     assert len(e.graph.capture.failures) >= 1
@@ -487,9 +487,9 @@ def test_transformers_exporter_where_the_plain_call_fails(
 
 
 def test_no_route_at_all_lists_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "capture_by_export", refuse)
-    monkeypatch.setattr(cache, "capture_by_transformers", refuse)
-    monkeypatch.setattr(cache, "capture_by_recording", refuse)
+    monkeypatch.setattr(routes, "capture_by_export", refuse)
+    monkeypatch.setattr(routes, "capture_by_transformers", refuse)
+    monkeypatch.setattr(routes, "capture_by_recording", refuse)
     model, inputs = bert()
     with pytest.raises(fxplain.CaptureError) as raised:
         fxplain.explain(model, dict(inputs))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import fxplain
-from fxplain.capture import cache
+from fxplain.capture import routes
 from tests.small_models import Block, TextClassifier, architecture, seeded, words
 
 
@@ -222,9 +222,9 @@ def test_untouched_although_a_capture_fails(
 
         return run
 
-    monkeypatch.setattr(cache, "capture_by_export", broken(cache.capture_by_export))
+    monkeypatch.setattr(routes, "capture_by_export", broken(routes.capture_by_export))
     if not recorder:
-        monkeypatch.setattr(cache, "capture_by_recording", broken(cache.capture_by_recording))
+        monkeypatch.setattr(routes, "capture_by_recording", broken(routes.capture_by_recording))
 
     def act() -> object:
         return fxplain.explain(model, (IDS,))

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fxplain.capture.captured import Capture, OutputLayout, StateSlot
-from fxplain.capture.export import capture_by_export
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.preserve import preserved
-from fxplain.capture.record import capture_by_recording
-from fxplain.capture.transformers_export import capture_by_transformers, is_transformers_model
 from fxplain.errors import CaptureError, FxplainError, InputError, NonFiniteError, TrainingModeError
 
 __all__ = ["capture", "clear_captures"]
@@ -104,16 +100,13 @@ def _flags(thing: Any) -> tuple[Any, ...]:
 
 
 def _make(model: nn.Module, inputs: ModelInputs) -> Capture:
+    from fxplain.capture.routes import (
+        routes_for,
+    )  # here, since torch.export takes a while to import
+
     expected = _run_eagerly(model, inputs)
-    routes: list[tuple[str, Callable[[], Capture]]] = [
-        ("export", lambda: capture_by_export(model, inputs, dynamic=True)),
-        ("export with fixed shapes", lambda: capture_by_export(model, inputs, dynamic=False)),
-    ]
-    if is_transformers_model(model):
-        routes.append(("transformers exporter", lambda: capture_by_transformers(model, inputs)))
-    routes.append(("recorder", lambda: capture_by_recording(model, inputs)))
     failures: list[str] = []
-    for name, route in routes:
+    for name, route in routes_for(model, inputs):
         try:
             made = route()
         except Exception as error:  # noqa: BLE001 (whatever export trips over, the next route is tried)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import sympy
 import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from fxplain.capture.inputs import ModelInputs
+
+if TYPE_CHECKING:
+    import sympy
 
 __all__ = ["Capture", "InputSlot", "OutputLayout", "StateSlot", "module_path"]
 
@@ -142,6 +144,8 @@ class Capture:
 
     def sizes(self, leaves: Sequence[Tensor]) -> dict[sympy.Symbol, int] | None:
         """The value of each free size for these tensors; None if the capture does not hold for them."""
+        import sympy  # here, since it takes a while to import
+
         if len(leaves) != len(self.inputs):
             return None
         if not all(_unchanged(*held) for held in self.held_weights):

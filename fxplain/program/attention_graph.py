@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from fxplain.capture import Capture
 from fxplain.presentation import Presentable
 from fxplain.program.nodes import AttentionNode, RouteNode
 from fxplain.program.program import Program
 from fxplain.tokens import RejectedSoftmax
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["AttentionGraph", "CaptureInfo", "StreamInfo"]
 
@@ -108,6 +109,8 @@ class AttentionGraph(Presentable):
             what is read to an attention node (``role`` "query" or "key") and on to the stream that
             it updates (``role`` "update"). ``order`` numbers attention nodes in program order.
         """
+        import networkx as nx  # here, since it takes a while to import
+
         graph: nx.DiGraph = nx.DiGraph(model=self.model)
         for stream in self.streams:
             graph.add_node(

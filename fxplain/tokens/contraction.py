@@ -16,7 +16,7 @@ from fxplain.tokens.tag import Level, Tag, Tags, broadcast_shape, tokens_in
 from fxplain.tokens.updates import AttentionSite
 
 __all__ = [
-    "added_product", "convolution", "einsum", "embedding", "fused_attention", "linear",
+    "added_product", "convolution", "embedding", "fused_attention", "linear",
     "product", "softmax", "transposed_convolution",
 ]  # fmt: skip
 
@@ -279,18 +279,6 @@ def _mixed(
     rest = [t for t in left_tags if not t.varies(rank - 1)]
     rest += [t for t in right_tags if not t.varies(rank - 2)]
     return _without_duplicates(a, tuple(rest))
-
-
-def einsum(a: Analysis, node: fx.Node) -> Tagged:
-    """Two-operand einsum, seen as a batched matrix product."""
-    equation, operands = node.args[0], node.args[1]
-    assert isinstance(equation, str)
-    assert isinstance(operands, (list, tuple))
-    nodes = [n for n in operands if isinstance(n, fx.Node)]
-    a.warn(
-        f"einsum {equation!r} in {module_path(node) or 'the model'} was left whole by the capture"
-    )
-    return a.tags(nodes[0])
 
 
 # -- attention ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
-from fxplain.tokens.mixing import mix
+from fxplain.tokens.mixing import newer
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, broadcast_shape, compact, narrowed
 
 __all__ = [
@@ -355,8 +355,7 @@ def upsample(a: Analysis, node: fx.Node) -> Tagged:
                 nearest = torch.arange(new[axis]) * old[axis] // new[axis]
                 ids = ids.index_select(axis, nearest)
         if a.joiner.newborn(tag) and ids.numel() > tag.ids.numel():
-            groups = torch.stack([ids, ids.roll(1, -1)], -1)
-            result.append(mix(a, node, tag, groups))
+            result.append(newer(a, node, tag, ids))
         else:
             result.append(tag.with_ids(ids))
     return tuple(result)

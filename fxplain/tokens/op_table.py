@@ -119,7 +119,6 @@ TABLE: dict[str, Rule] = {
     **_rows(contraction.linear, "linear"),
     **_rows(contraction.product, "matmul mm bmm mv dot"),
     **_rows(contraction.added_product, "addmm baddbmm addbmm"),
-    **_rows(contraction.einsum, "einsum"),
     **_rows(
         contraction.fused_attention,
         "scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu",

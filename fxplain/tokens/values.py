@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import sympy
 import torch
 from torch import Tensor, fx
 
 from fxplain.capture import Capture
+
+if TYPE_CHECKING:
+    import sympy
 
 __all__ = ["Values"]
 
@@ -52,6 +54,8 @@ class Values:
             return size
         expr = size.node.expr
         if expr not in self._ints:
+            import sympy
+
             concrete = sympy.sympify(sympy.sympify(expr).xreplace(self._sizes))
             self._ints[expr] = int(concrete) if concrete.is_number else None
         return self._ints[expr]

@@ -78,9 +78,9 @@ CASES = [
             pos_att_type=["c2p", "p2c"], position_buckets=8, max_relative_positions=16,
             share_att_key=True, norm_rel_ebd="layer_norm", position_biased_input=False),
     encoder("xlnet", "XLNetForSequenceClassification", base=XLNET),
-    encoder("xlnet-two-streams", "XLNetLMHeadModel", permuted, nodes=4, returned=False,
-            recorded="rel_attn$", base=XLNET,
-            note="the content and the query stream, each in every layer"),
+    ZooCase("xlnet-two-streams", "text", tiny("XLNetLMHeadModel", XLNET, permuted),
+            {"self": 2, "self|pooling|encoder-decoder": 2}, returned=False, recorded="rel_attn$",
+            dead=1, note="content and query stream in each layer; the last content is not read"),
     encoder("funnel", "FunnelModel", nodes=4, base=FUNNEL,
             block_sizes=[1, 2], num_decoder_layers=1, note="the second block pools its queries"),
     encoder("nystromformer", "NystromformerForSequenceClassification", lambda d: {
