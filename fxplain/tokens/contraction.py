@@ -298,9 +298,10 @@ def softmax(a: Analysis, node: fx.Node) -> Tagged:
         a.softmaxes[node] = (
             f"it normalises over {size} features, classes or experts, not over tokens"
         )
-        if size == 1:
-            a.softmaxes[node] = "it normalises over a single element"
-        return tags
+        if size > 1:
+            return tags
+        a.softmaxes[node] = "it normalises over a single element that belongs to no key token"
+        return tuple(replace(tag, softmax=node) for tag in tags)
     a.softmaxes[node] = None
     return tuple(replace(tag, softmax=node) for tag in tags)
 
