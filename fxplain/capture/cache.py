@@ -109,12 +109,12 @@ def _make(model: nn.Module, inputs: ModelInputs) -> Capture:
     for name, route in routes_for(model, inputs):
         try:
             made = route()
+            _compare(model, made, inputs, expected)
         except Exception as error:  # noqa: BLE001 (whatever export trips over, the next route is tried)
             failures.append(f"{name}: {_first_line(error)}")
             last = error
             continue
         made.failures = tuple(failures)
-        _compare(model, made, inputs, expected)
         return made
     raise CaptureError(
         f"{type(model).__name__} could not be captured as a graph for these inputs:\n"

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
 from fxplain.capture import Capture
 from fxplain.program import ProgramNode
 
 __all__ = ["fused_flags", "instrumented", "tap"]
+
+
+_VIEW = torch.ops.aten.view.default
 
 
 def tap(output: Tensor) -> Tensor:
@@ -39,6 +43,8 @@ def instrumented(capture: Capture, nodes: Sequence[ProgramNode]) -> fx.GraphModu
             graph.output((outputs, tuple(reports[node.info.name] for node in nodes)))
             continue
         copy = graph.node_copy(original, copies.__getitem__)
+        if copy.target is _VIEW:  # with gradients a kernel may lay its output out in another way
+            copy.target = torch.ops.aten.reshape.default
         if original in sites:
             node = sites[original]
             copy = graph.call_function(tap, (copy,))

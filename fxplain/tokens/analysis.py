@@ -237,6 +237,10 @@ _STILL_A_WEIGHT = frozenset(
         "slice",
         "select",
         "alias",
+        "numpy_T",
+        "mT",
+        "pad",
+        "constant_pad_nd",
     ]
 )
 

@@ -177,6 +177,11 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
     left_shape, right_shape = a.shape(left), a.shape(right)
     left_tags, right_tags = a.tags(left), a.tags(right)
     if a.is_parameter(right):
+        if _weights_of(
+            left_tags
+        ):  # weights over a learned table (relative positions): the query's own
+            rank = len(left_shape)
+            return tuple(t for t in map(_rows_settled, left_tags) if not t.varies(rank - 1))
         return _mapped(a, node, left_tags, left_shape, len(left_shape) - 1)
     if a.is_parameter(left):
         return _mapped(a, node, right_tags, right_shape, max(len(right_shape) - 2, 0))
@@ -316,6 +321,9 @@ def fused_attention(a: Analysis, node: fx.Node) -> Tagged:
     columns = _keys(a, key, value)
     shape = (*lead, q_shape[-2], k_shape[-2])
     a.softmaxes[node] = None
+    if _over_features(a, key):
+        a.softmaxes[node] = "it normalises over features, not over tokens"
+        return a.joiner.promoted(a.tags(value))
     if columns is None:
         a.softmaxes[node] = "neither its keys nor its values belong to tokens"
         return ()
@@ -329,6 +337,12 @@ def fused_attention(a: Analysis, node: fx.Node) -> Tagged:
         columns.transpose(-1, -2),
     ))  # fmt: skip
     return (Tag(absorbed(a, index, rows)),)
+
+
+def _over_features(a: Analysis, key: fx.Node) -> bool:
+    """Whether the rows of the keys are channels, with the tokens side by side in each."""
+    tags = a.tags(key)
+    return any(tag.varies(tag.ids.dim() - 1) and not tag.varies(tag.ids.dim() - 2) for tag in tags)
 
 
 def _keys(a: Analysis, key: fx.Node, value: fx.Node) -> Tensor | None:
@@ -354,9 +368,9 @@ def _rows(
     """Packed entries (..., queries, 1); a query that belongs to no token is one that pools."""
     if tags:
         return tags[0].ids[..., :1]
-    tokens = a.book.find(tokens_in(columns)).amax(-2, keepdim=True)
+    tokens = a.book.find(tokens_in(columns)).amax(-2)
     lead = [*columns.shape[:-2], shape[-2]]  # one pooled token per sequence, whatever its heads
-    samples = a.book.samples(tokens.clamp(min=0)).squeeze(-1).expand(lead)
+    samples = a.book.samples(tokens.clamp(min=0)).expand(lead)
     made = a.book.add(
         "route", node.name, lead, module=module_path(node), node=node, samples=samples
     )

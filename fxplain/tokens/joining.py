@@ -14,6 +14,7 @@ from fxplain.tokens.versions import Versions
 
 __all__ = ["Joiner"]
 
+_MOST_TAGS = 4  # a recurrence adds one a step; the last ones stay
 _LARGEST_COPY = 4_000_000  # entries; a parameter this large is a bias table, not a sequence
 
 
@@ -45,7 +46,7 @@ class Joiner:
         for (tags, _), strong in zip(tagged, speaks, strict=True):
             if not strong:
                 self._recognise(joined, tags, len(shape))
-        return tuple(joined)
+        return tuple(joined[-_MOST_TAGS:])
 
     def _speaks(
         self, tags: Tags, tagged: Sequence[tuple[Tags, tuple[int, ...]]], top: Level

@@ -14,9 +14,22 @@ from fxplain.tokens.mixing import newer
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, broadcast_shape, compact, narrowed
 
 __all__ = [
-    "along_axes", "concatenate", "copy", "expand", "gather", "index", "pad", "put", "repeat",
-    "reshape", "shuffle", "strided", "upsample", "view_like",
-]  # fmt: skip
+    "along_axes",
+    "broadcast",
+    "concatenate",
+    "copy",
+    "expand",
+    "gather",
+    "index",
+    "pad",
+    "put",
+    "repeat",
+    "reshape",
+    "shuffle",
+    "strided",
+    "upsample",
+    "view_like",
+]
 
 
 def _input(node: fx.Node) -> fx.Node:
@@ -64,6 +77,13 @@ def expand(a: Analysis, node: fx.Node) -> Tagged:
     source = _input(node)
     tags = a.tags(source)
     return a.joiner.join([(tags, a.shape(source))], a.shape(node)) if tags else ()
+
+
+def broadcast(a: Analysis, node: fx.Node) -> Tagged:
+    """Several tensors expanded to one shape."""
+    tensors = [n for n in arguments(node)["tensors"] if isinstance(n, fx.Node)]
+    shape = broadcast_shape(a.shape(n) for n in tensors)
+    return [a.joiner.join([(a.tags(n), a.shape(n))], shape) for n in tensors]
 
 
 def repeat(a: Analysis, node: fx.Node) -> Tagged:
@@ -320,13 +340,13 @@ def strided(a: Analysis, node: fx.Node) -> Tagged:
     """Overlapping windows by strides: run on the whole tag, laid out as the value is."""
     source = _input(node)
     value = source.meta.get("val")
-    if not isinstance(value, Tensor) or not value.is_contiguous():
-        a.warn(f"{node.target} of a tensor that is not contiguous: its result carries no token")
-        return ()
-    shape, op = a.shape(source), _rerun(a, node)
-    return tuple(
-        tag.with_ids(narrowed(op(tag.ids.expand(shape).contiguous()))) for tag in a.tags(source)
-    )
+    assert isinstance(value, Tensor)
+    shape, strides, op = a.shape(source), a.value(list(value.stride())), _rerun(a, node)
+    result = []
+    for tag in a.tags(source):
+        laid_out = torch.empty_strided(shape, strides, dtype=torch.int64)
+        result.append(tag.with_ids(narrowed(op(laid_out.copy_(tag.ids.expand(shape))))))
+    return tuple(result)
 
 
 def copy(a: Analysis, node: fx.Node) -> Tagged:

@@ -82,6 +82,7 @@ TABLE: dict[str, Rule] = {
     **_rows(movement.strided, "as_strided"),
     **_rows(movement.copy, "copy"),
     "getitem": rules.item,
+    **_rows(movement.broadcast, "broadcast_tensors"),
     # -- the value keeps its tokens --------------------------------------------------------------
     **_rows(
         rules.keep,
@@ -111,12 +112,14 @@ TABLE: dict[str, Rule] = {
     **_rows(
         rules.pointwise,
         "where masked_fill lerp addcmul addcdiv add sub mul div rsub pow "
-        "maximum minimum clamp softplus prelu nan_to_num fmod remainder atan2",
+        "maximum minimum clamp softplus prelu nan_to_num fmod remainder atan2 "
+        "hardswish hardsigmoid hardtanh multiply divide subtract special_logit tril triu",
     ),
     **_rows(contraction.softmax, "softmax _softmax _safe_softmax"),
     **_rows(rules.keep, "log_softmax _log_softmax"),
     # -- contractions ----------------------------------------------------------------------------
-    **_rows(contraction.linear, "linear"),
+    **_rows(contraction.linear, "linear _grouped_mm"),
+    "transformers.grouped_mm_fallback": contraction.linear,
     **_rows(contraction.product, "matmul mm bmm mv dot"),
     **_rows(contraction.added_product, "addmm baddbmm addbmm"),
     **_rows(

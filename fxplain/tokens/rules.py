@@ -12,7 +12,7 @@ from fxplain.capture import module_path
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import absorbed, mix, slide
-from fxplain.tokens.tag import Tag, Tags, pack
+from fxplain.tokens.tag import Level, Tag, Tags, pack
 from fxplain.tokens.updates import AttentionSite
 
 __all__ = [
@@ -129,7 +129,9 @@ def _reduced(a: Analysis, node: fx.Node, tag: Tag, axes: Sequence[int], keepdim:
     if any(tag.varies(axis) for axis in axes):
         over = [axis for axis in axes if tag.varies(axis)]
         ids = tag.ids.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
-        mixed = mix(a, node, tag, ids)
+        # a statistic of an input that no weight has touched is still waiting to be a token
+        raw = tag.level is Level.RAW_INPUT
+        mixed = tag.with_ids(ids.amax(-1)) if raw else mix(a, node, tag, ids)
         kept = [1 if axis in axes else size for axis, size in enumerate(tag.ids.shape)]
         tag = Tag(mixed.ids.reshape(kept), mixed.level)
     return tag if keepdim else _dropped(tag, axes)
