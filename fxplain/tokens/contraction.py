@@ -368,6 +368,11 @@ def _rows(
     """Packed entries (..., queries, 1); a query that belongs to no token is one that pools."""
     if tags:
         return tags[0].ids[..., :1]
+    if columns.shape[-1] > 1:
+        a.warn(
+            f"queries of {node.target} in {module_path(node) or 'the model'} could not be followed, "
+            f"though each has keys of its own: its relevance is not to be trusted"
+        )
     tokens = a.book.find(tokens_in(columns)).amax(-2)
     lead = [*columns.shape[:-2], shape[-2]]  # one pooled token per sequence, whatever its heads
     samples = a.book.samples(tokens.clamp(min=0)).expand(lead)
