@@ -1,7 +1,14 @@
 """Capture: from a module and its inputs to a functional ATen graph."""
 
 from fxplain.capture.cache import capture, clear_captures
-from fxplain.capture.captured import Capture, InputSlot, OutputLayout, StateSlot, module_path
+from fxplain.capture.captured import (
+    Capture,
+    InputSlot,
+    OutputLayout,
+    StateSlot,
+    module_path,
+    operation_name,
+)
 from fxplain.capture.inputs import ModelInputs, bind_inputs
 
 __all__ = [
@@ -14,4 +21,5 @@ __all__ = [
     "capture",
     "clear_captures",
     "module_path",
+    "operation_name",
 ]

@@ -16,7 +16,7 @@ from fxplain.capture.inputs import ModelInputs
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["Capture", "InputSlot", "OutputLayout", "StateSlot", "module_path"]
+__all__ = ["Capture", "InputSlot", "OutputLayout", "StateSlot", "module_path", "operation_name"]
 
 MODULE_PATH = "fxplain_module"  # key in fx.Node.meta
 
@@ -24,6 +24,11 @@ MODULE_PATH = "fxplain_module"  # key in fx.Node.meta
 def module_path(node: fx.Node) -> str:
     """The dotted path of the module in which `node` was captured ('' for the model itself)."""
     return str(node.meta.get(MODULE_PATH, ""))
+
+
+def operation_name(node: fx.Node) -> str:
+    """The name of a node's ATen operation, without namespace and overload: "view"."""
+    return str(node.target).removeprefix("aten.").split(".")[0]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import fx
 
+from fxplain.capture.captured import operation_name
+
 __all__ = ["UnknownWriteError", "has_writes", "without_writes"]
 
 aten: Any = torch.ops.aten
@@ -61,9 +63,12 @@ def _is_view(node: fx.Node) -> bool:
     if aliased and not returns[0].alias_info.is_write:
         return True
     # reshape, flatten, contiguous and `to` return a view where they can
-    return _name(node) in {"reshape", "flatten", "contiguous", "reshape_as"} and _shares_memory(
-        node
-    )
+    return operation_name(node) in {
+        "reshape",
+        "flatten",
+        "contiguous",
+        "reshape_as",
+    } and _shares_memory(node)
 
 
 def _shares_memory(node: fx.Node) -> bool:
@@ -71,10 +76,6 @@ def _shares_memory(node: fx.Node) -> bool:
     if not isinstance(ours, torch.Tensor) or not isinstance(theirs, torch.Tensor):
         return False
     return bool(ours.untyped_storage()._cdata == theirs.untyped_storage()._cdata)
-
-
-def _name(node: fx.Node) -> str:
-    return str(node.target).removeprefix("aten.").split(".")[0]
 
 
 class _Rewriter:
@@ -120,7 +121,7 @@ class _Rewriter:
         return self.value[node]
 
     def _write(self, node: fx.Node, index: int) -> None:
-        name = _name(node)
+        name = operation_name(node)
         argument = node.args[index] if index < len(node.args) else None
         if not isinstance(argument, fx.Node):
             raise UnknownWriteError(f"{node.target} writes into something that is no value")
@@ -188,7 +189,7 @@ class _Rewriter:
         if _written_argument(view) is not None:
             return value
         rest: Any = fx.map_arg(view.args[1:], self._current)
-        name = _name(view)
+        name = operation_name(view)
         kwargs = fx.map_arg(view.kwargs, self._current)
         if name in _UNCHANGED:
             return value

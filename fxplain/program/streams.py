@@ -79,6 +79,24 @@ class Modality:
         return int(self.tokens.shape[1])
 
 
+class _Groups:
+    """Disjoint sets of integers (union-find)."""
+
+    def __init__(self) -> None:
+        self._parent: dict[int, int] = {}
+
+    def find(self, member: int) -> int:
+        parent = self._parent
+        while parent.setdefault(member, member) != member:
+            parent[member] = parent[parent[member]]
+            member = parent[member]
+        return member
+
+    def unify(self, members: Sequence[int]) -> None:
+        for member in members[1:]:
+            self._parent[self.find(member)] = self.find(members[0])
+
+
 class StreamTable:
     """Partition of all live tokens into streams and modalities.
 
@@ -158,38 +176,21 @@ class StreamTable:
         """
         width = int(self.place.max(initial=0)) + 1
         self._key = self.birth.astype(np.int64) * width + self.place
-        label = {}
         queried: set[int] = set()
-        keys_of = [self._keys(site) for site in self.flow.updates]
-        parent: dict[int, int] = {}
-
-        def find(key: int) -> int:
-            while parent.setdefault(key, key) != key:
-                parent[key] = parent[parent[key]]
-                key = parent[key]
-            return key
-
-        def unify(keys: Iterable[int]) -> None:
-            keys = list(keys)
-            for key in keys[1:]:
-                parent[find(key)] = find(keys[0])
-
-        width = int(self.place.max(initial=0)) + 1
-        for rows, columns in keys_of:
-            unify(rows)
+        groups = _Groups()
+        for rows, columns in map(self._keys, self.flow.updates):
+            groups.unify(rows)
             queried.update(rows)
             if rows and set(rows) <= set(columns):  # one part of a sequence, attending to all of it
                 births = {key // width for key in rows}
-                unify([rows[0], *(key for key in columns if key // width in births)])
+                groups.unify([rows[0], *(key for key in columns if key // width in births)])
         for update in self.flow.updates:
             if isinstance(update, RouteSite):  # what one route makes is one row set
                 made = self.book.find(update.new).unique().numpy()
-                unify(np.unique(self._key[made]).tolist())
+                groups.unify(np.unique(self._key[made]).tolist())
         for keys in self._keys_by_birth(queried).values():
-            unify(keys)
-        for token in self.live.tolist():
-            label[token] = find(int(self._key[token]))
-        self._label = label
+            groups.unify(keys)
+        self._label = {token: groups.find(int(self._key[token])) for token in self.live.tolist()}
         self._unify_roots()
 
     def _keys_by_birth(self, queried: set[int]) -> dict[int, list[int]]:
@@ -224,21 +225,13 @@ class StreamTable:
 
     def _unify_roots(self) -> None:
         """Streams joined by routes share a root."""
-        root: dict[int, int] = {}
-
-        def top(label: int) -> int:
-            while root.setdefault(label, label) != label:
-                label = root[label]
-            return label
-
+        roots = _Groups()
         for update in self.flow.updates:
             if isinstance(update, RouteSite):
                 new = self.book.find(update.new).unique().tolist()
                 old = self.book.find(tokens_in(update.old)).unique().tolist()
-                labels = list(dict.fromkeys(self._label[t] for t in (*old, *new)))
-                for label in labels[1:]:
-                    root[top(label)] = top(labels[0])
-        self._root = {label: top(label) for label in set(self._label.values())}
+                roots.unify(list(dict.fromkeys(self._label[t] for t in (*old, *new))))
+        self._root = {label: roots.find(label) for label in set(self._label.values())}
 
     def _collect(self) -> None:
         labels = list(dict.fromkeys(self._label[t] for t in self.live.tolist()))

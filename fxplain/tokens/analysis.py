@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fxplain.capture import Capture, ModelInputs, module_path
+from fxplain.capture import Capture, ModelInputs, module_path, operation_name
 from fxplain.tokens.book import TokenBook
 from fxplain.tokens.joining import Joiner
 from fxplain.tokens.tag import Level, Tag, Tags
@@ -145,7 +145,7 @@ class Analysis:
             if node.op == "placeholder":
                 slot = self.capture.state.get(node.name)
                 return slot is not None
-            if str(node.target).split(".")[0:2][-1] not in _STILL_A_WEIGHT:
+            if operation_name(node) not in _STILL_A_WEIGHT:
                 return False
             node = node.all_input_nodes[0]
         return False

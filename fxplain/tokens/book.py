@@ -175,8 +175,8 @@ class TokenBook:
     # -- lookup -----------------------------------------------------------------------------------
 
     def samples(self, tokens: Tensor) -> Tensor:
-        """The sample of each token (-1 where unknown)."""
-        return self._sample[tokens]
+        """The sample of each token (-1 where unknown, and of no token)."""
+        return torch.where(tokens >= 0, self._sample[tokens.clamp(min=0)], -1)
 
     def set_samples(self, tokens: Tensor, samples: Tensor) -> None:
         """Fill in samples that were not known at birth."""

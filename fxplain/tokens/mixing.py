@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import module_path
+from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.tag import Level, Tag, pack, tokens_in
 from fxplain.tokens.updates import Mixing, RouteSite
@@ -73,7 +73,9 @@ def _noted(
 
     old = a.book.find(tag.tokens).unique()
     reads = weights is not None
-    a.updates.append(Mixing(index, node, _operation(node), tokens, old[old >= 0], weighed, reads))
+    a.updates.append(
+        Mixing(index, node, operation_name(node), tokens, old[old >= 0], weighed, reads)
+    )
     return made.with_ids(pack(tokens, a.versions.intern(frozenset({index}))))
 
 
@@ -83,7 +85,7 @@ def newer(a: Analysis, node: fx.Node, tag: Tag, old: Tensor) -> Tag:
     known = tokens[tokens >= 0]
     births = [a.book.births[i] for i in a.book.births_of(known).unique().tolist()]
     root = min(births, key=lambda birth: (birth.rank, birth.index))
-    samples = torch.where(tokens >= 0, a.book.samples(tokens.clamp(min=0)), -1)
+    samples = a.book.samples(tokens)
     made = a.book.add(
         root.kind,
         root.root,
@@ -109,7 +111,7 @@ def _route(
     shape = groups.shape[:-1]
     if keep is None:
         tokens = a.book.find(tokens_in(groups))
-        samples = torch.where(tokens >= 0, a.book.samples(tokens.clamp(min=0)), -1).amax(-1)
+        samples = a.book.samples(tokens).amax(-1)
         made = a.book.add(
             "route", node.name, shape, module=module_path(node), node=node, samples=samples
         )
@@ -125,11 +127,7 @@ def _site(index: int, node: fx.Node, made: Tensor, groups: Tensor, weights: Weig
     share = share / share.sum(-1, keepdim=True).clamp(min=1e-300)
     new = made.unsqueeze(-1).expand(groups.shape)
     real = (groups >= 0) & (new >= 0) & (share > 0)
-    return RouteSite(index, node, _operation(node), new[real], groups[real], share[real])
-
-
-def _operation(node: fx.Node) -> str:
-    return str(node.target).removeprefix("aten.").split(".")[0]
+    return RouteSite(index, node, operation_name(node), new[real], groups[real], share[real])
 
 
 def windows(
@@ -147,11 +145,9 @@ def windows(
             shape[axis] = pad
             edge = torch.full(shape, -1, dtype=ids.dtype)
             ids = torch.cat([edge, ids, edge], axis)
-    count = 0
     for axis, k, s, d in zip(axes, kernel, stride, dilation, strict=True):
         ids = ids.unfold(axis, (k - 1) * d + 1, s)[..., ::d]
-        count += 1
-    return ids.flatten(-count) if count else ids.unsqueeze(-1)
+    return ids.flatten(-len(axes))
 
 
 def slide(

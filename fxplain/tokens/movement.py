@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import newer
@@ -299,7 +300,7 @@ def _nth(tags: Tags, i: int, shape: Sequence[int]) -> Tensor:
 def _put(a: Analysis, node: fx.Node, old: Tensor, new: Tensor, source: str) -> Tensor:
     named = {k: v for k, v in arguments(node).items() if k not in ("input", source)}
     concrete = {k: _on_cpu(a.value(v)) for k, v in named.items()}
-    operation = str(node.target).removeprefix("aten.").split(".")[0]
+    operation = operation_name(node)
     if operation in ("scatter_add", "scatter_reduce"):
         return torch.scatter(old, concrete["dim"], concrete["index"], new)
     if operation == "index_add":

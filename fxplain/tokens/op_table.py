@@ -94,14 +94,13 @@ TABLE: dict[str, Rule] = {
     **_rows(
         rules.keep,
         "layer_norm rms_norm _fused_rms_norm batch_norm group_norm instance_norm "
-        "local_response_norm",
+        "local_response_norm glu",
     ),
     **_rows(
         rules.keep_first,
         "native_layer_norm native_group_norm native_batch_norm "
         "_native_batch_norm_legit_no_training",
     ),
-    **_rows(rules.glu, "glu"),
     **_rows(
         rules.no_tokens,
         "zeros_like ones_like full_like empty_like rand_like randn_like "

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import module_path
+from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import absorbed, mix, slide
@@ -16,7 +16,7 @@ from fxplain.tokens.tag import Level, Tag, Tags, pack
 from fxplain.tokens.updates import AttentionSite
 
 __all__ = [
-    "adaptive_pool", "glu", "item", "keep", "keep_first", "no_tokens", "pointwise", "pool",
+    "adaptive_pool", "item", "keep", "keep_first", "no_tokens", "pointwise", "pool",
     "reduce", "top", "unknown",
 ]  # fmt: skip
 
@@ -27,12 +27,8 @@ def no_tokens(_a: Analysis, _node: fx.Node) -> Tagged:
 
 
 def keep(a: Analysis, node: fx.Node) -> Tagged:
-    """The value keeps its tokens: casts, dropout, normalisation over features."""
-    source = node.all_input_nodes[0]
-    tags = a.tags(source)
-    if tags and a.shape(source) != a.shape(node):  # view_as_real and the like
-        return tuple(tag.reshaped(tag.ids.shape, tag.ids.shape) for tag in tags)
-    return tags
+    """The value keeps its tokens: casts, dropout, gates, normalisation over features."""
+    return a.tags(node.all_input_nodes[0])
 
 
 def keep_first(a: Analysis, node: fx.Node) -> Tagged:
@@ -48,11 +44,6 @@ def item(a: Analysis, node: fx.Node) -> Tagged:
     return a.tags_of_item(source, index)
 
 
-def glu(a: Analysis, node: fx.Node) -> Tagged:
-    """A gated half keeps the row's token."""
-    return a.tags(node.args[0])
-
-
 def pointwise(a: Analysis, node: fx.Node) -> Tagged:
     """Join the operands' tags."""
     operands = [
@@ -61,11 +52,7 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
     if not operands:
         return ()
     joined = a.joiner.join(operands, a.shape(node))
-    return _started_bare(a, node, joined) if operation_is(node, "add") else joined
-
-
-def operation_is(node: fx.Node, name: str) -> bool:
-    return str(node.target).startswith(f"aten.{name}.")
+    return _started_bare(a, node, joined) if operation_name(node) == "add" else joined
 
 
 def _started_bare(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
