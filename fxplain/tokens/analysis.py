@@ -13,7 +13,7 @@ from fxplain.tokens.book import TokenBook
 from fxplain.tokens.joining import Joiner
 from fxplain.tokens.tag import Level, Tag, Tags
 from fxplain.tokens.updates import AttentionSite, RejectedSoftmax, Update
-from fxplain.tokens.values import Values
+from fxplain.tokens.values import Values, content_inputs
 from fxplain.tokens.versions import Versions
 
 __all__ = ["Analysis", "TokenFlow", "follow_tokens"]
@@ -174,7 +174,7 @@ class Analysis:
             self._origins[node] = frozenset({slot.name}) if slot else frozenset()
         elif not isinstance(node.meta.get("val", 0), (int, torch.SymInt)):  # a size is no content
             self._origins[node] = frozenset().union(
-                *(self._origins.get(n, frozenset()) for n in node.all_input_nodes)
+                *(self._origins.get(n, frozenset()) for n in content_inputs(node))
             )
 
     def _source(self, node: fx.Node) -> Tags:

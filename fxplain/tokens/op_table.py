@@ -110,10 +110,11 @@ TABLE: dict[str, Rule] = {
     # -- joins -----------------------------------------------------------------------------------
     **_rows(
         rules.pointwise,
-        "where masked_fill lerp addcmul addcdiv add sub mul div rsub pow "
+        "lerp addcmul addcdiv add sub mul div rsub pow "
         "maximum minimum clamp softplus prelu nan_to_num fmod remainder atan2 "
         "hardswish hardsigmoid hardtanh multiply divide subtract special_logit tril triu",
     ),
+    **_rows(rules.masked, "where masked_fill"),
     **_rows(contraction.softmax, "softmax _softmax _safe_softmax"),
     **_rows(rules.keep, "log_softmax _log_softmax"),
     # -- contractions ----------------------------------------------------------------------------

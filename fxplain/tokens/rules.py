@@ -12,11 +12,11 @@ from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import absorbed, mix, slide
-from fxplain.tokens.tag import Level, Tag, Tags, pack
+from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, compact, pack
 from fxplain.tokens.updates import AttentionSite
 
 __all__ = [
-    "adaptive_pool", "item", "keep", "keep_first", "no_tokens", "pointwise", "pool",
+    "adaptive_pool", "item", "keep", "keep_first", "masked", "no_tokens", "pointwise", "pool",
     "reduce", "top", "unknown",
 ]  # fmt: skip
 
@@ -73,6 +73,37 @@ def _started_bare(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
         else tag
         for tag in tags
     )
+
+
+def masked(a: Analysis, node: fx.Node) -> Tagged:
+    """``where`` and ``masked_fill``: as pointwise, but for what a constant mask hides.
+
+    In skewed scores (banded attention) corners hold a neighbour's leftovers: they are no token's.
+    """
+    joined = pointwise(a, node)
+    named = arguments(node)
+    mask = named.get("mask", named.get("condition"))
+    if not _skewed(joined) or not isinstance(mask, fx.Node) or a.origins(mask):
+        return joined
+    hidden: Tensor = a.value(mask).cpu()
+    if "condition" in named:
+        kept, other = named["input"], named["other"]
+        if bool(a.tags(kept)) == bool(a.tags(other)):
+            return joined
+        hidden = ~hidden if a.tags(kept) else hidden
+    return tuple(_hidden(tag, hidden, a.shape(node)) for tag in joined)
+
+
+def _skewed(tags: Tags) -> bool:
+    """Whether a query and a key tag vary along the same axes, since scores were laid out anew."""
+    return len(tags) > 1 and len({tag.axes for tag in tags}) == 1 and len(tags[0].axes) > 1
+
+
+def _hidden(tag: Tag, hidden: Tensor, shape: Sequence[int]) -> Tag:
+    hidden = compact(hidden.expand(tuple(shape)))
+    if any(n > tag.ids.shape[axis] for axis, n in enumerate(hidden.shape)):
+        return tag
+    return tag.with_ids(torch.where(hidden, NO_TOKEN, tag.ids))
 
 
 def _is_tensor(node: fx.Node) -> bool:

@@ -8,12 +8,26 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import Capture
+from fxplain.capture import Capture, operation_name
 
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["Values"]
+__all__ = ["Values", "content_inputs"]
+
+_OF_ITS_SHAPE = ("new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like",
+                 "full_like", "empty_like", "rand_like", "randn_like")  # fmt: skip
+_AS_ANOTHER = ("expand_as", "reshape_as", "view_as", "type_as")
+
+
+def content_inputs(node: fx.Node) -> list[fx.Node]:
+    """The nodes whose content a node depends on: of ``zeros_like(x)`` only x's shape is read."""
+    operation = operation_name(node)
+    if operation in _OF_ITS_SHAPE:
+        return [n for n in node.all_input_nodes if n is not node.args[0]]
+    if operation in _AS_ANOTHER:
+        return [n for n in node.all_input_nodes if n is node.args[0]]
+    return node.all_input_nodes
 
 
 class Values:
@@ -81,7 +95,7 @@ class Values:
             current = stack.pop()
             if self._symbolic(current) is not None:
                 continue
-            for needed in current.all_input_nodes:
+            for needed in content_inputs(current):
                 if needed not in self._known and needed not in missing:
                     missing.add(needed)
                     stack.append(needed)
@@ -100,8 +114,20 @@ class Values:
             for part in str(node.target).split("."):
                 found = getattr(found, part)
             return found
-        self.read_data |= not self._changing.isdisjoint(node.all_input_nodes)
-        args = fx.map_arg(node.args, self._known.__getitem__)
-        kwargs = fx.map_arg(node.kwargs, self._known.__getitem__)
+        needed = content_inputs(node)
+        self.read_data |= not self._changing.isdisjoint(needed)
+
+        def known(n: fx.Node) -> Any:
+            return self._known[n] if n in needed else self._hollow(n)
+
         assert callable(node.target)
-        return node.target(*args, **kwargs)
+        return node.target(*fx.map_arg(node.args, known), **fx.map_arg(node.kwargs, known))
+
+    def _hollow(self, node: fx.Node) -> Any:
+        """A tensor of a node's shape, type and device, and of no content (a size as it is)."""
+        if node in self._known:
+            return self._known[node]
+        value = node.meta.get("val")
+        if not isinstance(value, Tensor):
+            return self.value(node)
+        return torch.empty((), dtype=value.dtype, device=value.device).expand(self.shape(node))

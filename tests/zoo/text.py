@@ -99,7 +99,7 @@ CASES = [
             note="one softmax over global keys and band, in two parts, and the global queries"),
     encoder("longformer-band", "LongformerModel", lambda d: {
         **d.text(16, 12), "global_attention_mask": d.ids(2, 16, low=0, high=1)},
-        returned=False, recorded="self$", attention_window=[4, 4]),
+        attention_window=[4, 4]),
     encoder("modernbert", "ModernBertForSequenceClassification", num_hidden_layers=3,
             nodes=3, cls_token_id=1, sep_token_id=2, local_attention=4,
             global_attn_every_n_layers=3),
