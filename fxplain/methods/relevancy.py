@@ -188,9 +188,10 @@ class Relevancies:
             before = self.at(entry.stream, entry.version)
             full = _sum(full, {c: route_update(P, R) for c, R in before.full.items()})
             identity = _sum(identity, {c: route_update(P, R) for c, R in before.identity.items()})
-            if entry.stream != route.stream:
-                made = torch.zeros(target.batch, len(target), dtype=torch.bool)
-                made[entry.samples, entry.new] = True
+            made = torch.zeros(target.batch, len(target), dtype=torch.bool)
+            made[entry.samples, entry.new] = True
+            made &= self.program.routed(route.stream)
+            if entry.stream != route.stream and made.any():
                 own = torch.diag_embed(made).to(**self._options)  # type: ignore[call-overload]
                 full[route.stream] = identity[route.stream] = own
         return RowSet(full, identity)

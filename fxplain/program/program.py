@@ -83,6 +83,12 @@ class Program:
                             todo.append(entry.stream)
         return found
 
+    def routed(self, stream: int) -> Tensor:
+        """Which of a stream's tokens, (batch, n), a route made: they have no identity of their own."""
+        tokens, book = self.streams[stream].tokens, self.flow.book
+        made = torch.tensor([birth.kind == "route" for birth in book.births])
+        return made[book.births_of(tokens.clamp(min=0))] & (tokens >= 0)
+
     def final_version(self, stream: int) -> int:
         """What the stream's tokens have absorbed after its last update."""
         own = [u for u in (*self.nodes, *self.routes) if self.rows_of(u) == stream]

@@ -165,7 +165,7 @@ class Joiner:
         distinct_a, distinct_b = tokens_a[both].unique(), tokens_b[both].unique()
         pairs = torch.stack([tokens_a[both], tokens_b[both]]).unique(dim=1)
         if pairs.shape[1] == len(distinct_a) == len(distinct_b):
-            if not (self.newborn(a) or self.newborn(b)):
+            if not (self.newborn(a) or self.newborn(b) or self._routed(a) or self._routed(b)):
                 return None
             if self.book.share_births(distinct_a, distinct_b):
                 return a  # neighbours mixed before any attention
@@ -178,6 +178,12 @@ class Joiner:
     def newborn(self, tag: Tag) -> bool:
         """Whether the tag's tokens have absorbed neither attention nor a route."""
         return tag.version is not None and tag.version >= 0 and self.versions.newborn(tag.version)
+
+    def _routed(self, tag: Tag) -> bool:
+        """Whether the tag's tokens were made of others: added to tokens, they are these."""
+        tokens = self.book.find(tag.tokens)
+        births = self.book.births_of(tokens[tokens >= 0]).unique().tolist()
+        return all(self.book.births[index].kind == "route" for index in births)
 
     def promoted(self, tags: Tags) -> Tags:
         """The tags of a value that weights have touched: what waited to be a token is one now."""

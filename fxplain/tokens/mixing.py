@@ -12,7 +12,7 @@ from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.tag import Level, Tag, pack, tokens_in
 from fxplain.tokens.updates import Mixing, RouteSite
 
-__all__ = ["absorbed", "mix", "newer", "slide", "windows"]
+__all__ = ["absorbed", "mix", "mix_along", "newer", "slide", "windows"]
 
 Weights = Callable[[], Tensor] | None
 
@@ -58,6 +58,28 @@ def mix(
         made = newer(a, node, tag, old if lead is None else old.expand(tuple(lead)))
         return _noted(a, node, tag, made, groups, weights) if tag.level is Level.TOKEN else made
     return _route(a, node, tag, groups, weights, keep)
+
+
+def mix_along(
+    a: Analysis, node: fx.Node, tag: Tag, axis: int, size: int, weights: Callable[[], Tensor]
+) -> Tag:
+    """Tokens mixed along their own axis by a matrix (new x old): a token-mixing layer, a resampling.
+
+    As many new tokens as old ones are the same tokens, mixed.
+    """
+    groups = tag.ids.movedim(axis, -1).unsqueeze(axis)
+    sizes = [-1] * groups.dim()
+    sizes[axis] = size
+    groups = groups.expand(sizes)
+
+    def shares() -> Tensor:
+        matrix = weights().expand(size, groups.shape[-1])
+        lead = [1] * (groups.dim() - 1)
+        lead[axis] = size
+        return matrix.reshape(*lead, -1)
+
+    keep = tag.ids if tag.ids.shape[axis] == size else None
+    return mix(a, node, tag, groups, weights=shares, keep=keep)
 
 
 def _noted(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import fx
 
-from fxplain.tokens import contraction, movement, rules
+from fxplain.tokens import contraction, mapping, movement, rules
 from fxplain.tokens.analysis import Analysis, Tagged
 
 __all__ = ["TABLE", "operation", "rule_for"]
@@ -118,19 +118,17 @@ TABLE: dict[str, Rule] = {
     **_rows(contraction.softmax, "softmax _softmax _safe_softmax"),
     **_rows(rules.keep, "log_softmax _log_softmax"),
     # -- contractions ----------------------------------------------------------------------------
-    **_rows(contraction.linear, "linear _grouped_mm"),
-    "transformers.grouped_mm_fallback": contraction.linear,
+    **_rows(mapping.linear, "linear _grouped_mm"),
+    "transformers.grouped_mm_fallback": mapping.linear,
     **_rows(contraction.product, "matmul mm bmm mv dot"),
     **_rows(contraction.added_product, "addmm baddbmm addbmm"),
     **_rows(
         contraction.fused_attention,
         "scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu",
     ),
-    **_rows(contraction.convolution, "conv1d conv2d conv3d convolution"),
-    **_rows(
-        contraction.transposed_convolution, "conv_transpose1d conv_transpose2d conv_transpose3d"
-    ),
-    **_rows(contraction.embedding, "embedding"),
+    **_rows(mapping.convolution, "conv1d conv2d conv3d convolution"),
+    **_rows(mapping.transposed_convolution, "conv_transpose1d conv_transpose2d conv_transpose3d"),
+    **_rows(mapping.embedding, "embedding"),
     # -- pooling and reductions ------------------------------------------------------------------
     **_rows(rules.pool, "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d"),
     **_rows(

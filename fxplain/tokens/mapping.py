@@ -1,0 +1,190 @@
+"""Maps by fixed weights: embeddings, linear layers and convolutions, where tokens are born or mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fxplain.capture import module_path
+from fxplain.tokens.analysis import Analysis, Tagged
+from fxplain.tokens.arguments import arguments
+from fxplain.tokens.mixing import mix, mix_along, newer, slide
+from fxplain.tokens.tag import Level, Tag, Tags
+
+__all__ = [
+    "convolution", "embedding", "linear", "mapped", "matrix_of", "transposed_convolution",
+]  # fmt: skip
+
+
+# -- births ---------------------------------------------------------------------------------------
+
+
+def embedding(a: Analysis, node: fx.Node) -> Tagged:
+    """A lookup: integers from a graph input give birth to tokens, constant ones pick parameters."""
+    weight, index = node.args[0], node.args[1]
+    assert isinstance(weight, fx.Node)
+    assert isinstance(index, fx.Node)
+    shape = a.shape(node)[:-1]
+    origin = a.first_origin(index)
+    if origin is not None:
+        ids = a.book.add(
+            "input", origin[0], shape, rank=origin[1], module=module_path(node), node=node
+        )
+        return (Tag(ids.unsqueeze(-1)),)
+    table = a.tags(weight)
+    if not table:
+        return ()
+    rows = table[0].ids.squeeze(-1)[a.value(index).cpu()]
+    tag = Tag(rows.unsqueeze(-1), Level.PARAMETER)
+    per_sample = a.book.batch_size > 1 and shape[:1] == (a.book.batch_size,)
+    if per_sample and bool((rows == rows[:1]).all()):  # the same rows for every sample
+        tag = a.joiner.copied(tag.with_ids(tag.ids[:1]), 0, shape[0])
+    return (tag,)
+
+
+# -- linear maps ----------------------------------------------------------------------------------
+
+
+def linear(a: Analysis, node: fx.Node) -> Tagged:
+    """A linear layer over the last axis."""
+    source, weight = node.args[0], node.args[1]
+    assert isinstance(source, fx.Node)
+    axis = len(a.shape(source)) - 1
+    return mapped(
+        a,
+        node,
+        a.tags(source),
+        a.shape(source),
+        axis,
+        lambda: matrix_of(a, weight, transposed=False),
+    )
+
+
+def mapped(
+    a: Analysis,
+    node: fx.Node,
+    tags: Tags,
+    shape: Sequence[int],
+    axis: int,
+    weights: Callable[[], Tensor],
+) -> Tags:
+    """A linear map along `axis` by fixed weights (outputs x inputs)."""
+    result = []
+    for tag in a.joiner.promoted(tags):
+        if tag.varies(axis):
+            raw = _is_raw(tag, tags)
+            if not raw and _holds_sequence(a, tag, shape, axis):
+                result.append(mix_along(a, node, tag, axis, a.shape(node)[axis], weights))
+                continue
+            groups = tag.ids.movedim(axis, -1)
+            lead = [n for i, n in enumerate(shape) if i != axis] if raw else None
+            mixed = mix(a, node, tag, groups, lead=lead)
+            tag = Tag(mixed.ids.unsqueeze(axis), mixed.level)
+        result.append(tag)
+    return tuple(result)
+
+
+def _holds_sequence(a: Analysis, tag: Tag, shape: Sequence[int], axis: int) -> bool:
+    """Whether `axis` is a sequence whose features are on another axis, not tokens side by side."""
+    if not any(size > 1 and not tag.varies(i) for i, size in enumerate(shape) if i != axis):
+        return False
+    tokens = a.book.find(tag.tokens).movedim(axis, -1).flatten(0, -2).sort(-1).values
+    return bool((tokens[:, 1:] != tokens[:, :-1]).all())
+
+
+def matrix_of(a: Analysis, weight: Any, *, transposed: bool) -> Tensor:
+    """The absolute weights of a linear map (outputs x inputs), summed over whatever else they have."""
+    matrix: Tensor = a.value(weight).detach().cpu().double().abs()
+    matrix = matrix.transpose(-1, -2) if transposed else matrix
+    return matrix.sum(tuple(range(matrix.dim() - 2))) if matrix.dim() > 2 else matrix
+
+
+def _is_raw(promoted: Tag, tags: Tags) -> bool:
+    return any(tag.level is Level.RAW_INPUT and tag.ids is promoted.ids for tag in tags)
+
+
+def convolution(a: Analysis, node: fx.Node) -> Tagged:
+    """A convolution: over channels a linear map, over the grid a sliding window."""
+    named = arguments(node)
+    source, weight = named["input"], named["weight"]
+    shape, kernel = a.shape(source), a.shape(weight)[2:]
+    count = len(kernel)
+    axes = list(range(len(shape) - count, len(shape)))
+    channel = len(shape) - count - 1
+
+    def per_axis(name: str, default: int) -> list[int]:
+        value = named.get(name, default)
+        sizes = [value] if isinstance(value, int) else list(value)
+        return sizes * count if len(sizes) == 1 else sizes
+
+    padding = _padding(named.get("padding", 0), kernel, per_axis)
+    result = []
+    for tag in a.joiner.promoted(a.tags(source)):
+        if _frames(tag, a.tags(source), channel, axes):
+            result.append(_grid_births(a, node, tag, channel))
+            continue
+        if tag.varies(channel):  # tokens as channels, as in a spatial gating unit
+            grouped = named.get("groups", 1) != 1
+            (tag,) = (
+                (tag,)
+                if grouped
+                else mapped(a, node, (tag,), shape, channel, lambda: _kernel(a, weight).sum(-1))
+            )
+        result.append(
+            slide(a, node, tag, shape, axes, list(kernel), per_axis("stride", 1), padding,
+                  per_axis("dilation", 1), lambda: _kernel_shares(a, weight))
+        )  # fmt: skip
+    return tuple(result)
+
+
+def _frames(tag: Tag, raw: Tags, channel: int, axes: Sequence[int]) -> bool:
+    """Whether a raw input's convolution runs along what was taken for features: (B, mel, time)."""
+    return _is_raw(tag, raw) and (tag.varies(channel) or not any(tag.varies(x) for x in axes))
+
+
+def _grid_births(a: Analysis, node: fx.Node, tag: Tag, channel: int) -> Tag:
+    """One new token for every position of a convolution's output grid."""
+    out = a.shape(node)
+    sample = tag.ids.amax(tuple(range(1, len(out))), keepdim=True)
+    sizes = [1 if axis == channel else n for axis, n in enumerate(out)]
+    return newer(a, node, tag, sample.expand(sizes))
+
+
+def _padding(value: object, kernel: Sequence[int], per_axis: object) -> list[int]:
+    if value == "same":
+        return [k // 2 for k in kernel]
+    if value == "valid":
+        return [0] * len(kernel)
+    assert callable(per_axis)
+    return list(per_axis("padding", 0))
+
+
+def _kernel_shares(a: Analysis, weight: fx.Node) -> Tensor:
+    """How much each tap of a kernel weighs: the sum of its absolute weights over all channels."""
+    return _kernel(a, weight).sum((0, 1))
+
+
+def _kernel(a: Analysis, weight: fx.Node) -> Tensor:
+    """A kernel's absolute weights: (outputs, inputs, taps)."""
+    kernel: Tensor = a.value(weight).detach().cpu().double()
+    return kernel.abs().flatten(2)
+
+
+def transposed_convolution(a: Analysis, node: fx.Node) -> Tagged:
+    """Upsampling: each new position is made of the old position above it."""
+    named = arguments(node)
+    source = named["input"]
+    shape, out = a.shape(source), a.shape(node)
+    count = len(a.shape(named["weight"])) - 2
+    result = []
+    for tag in a.joiner.promoted(a.tags(source)):
+        ids = tag.ids
+        for axis in range(len(shape) - count, len(shape)):
+            if tag.varies(axis):
+                nearest = torch.arange(out[axis]) * shape[axis] // out[axis]
+                ids = ids.index_select(axis, nearest)
+        result.append(tag.with_ids(ids))
+    return tuple(result)
