@@ -166,6 +166,13 @@ class Analysis:
         """Tell the user where the analysis is unsure (once)."""
         self.warnings[message] = None
 
+    def warn_of_mixing(self, node: fx.Node) -> None:
+        """Tell the user that tokens heard of each other by no attention and no fixed weights."""
+        self.warn(
+            f"{node.target} in {module_path(node) or 'the model'} mixes tokens without attention: "
+            f"what it carries from token to token is not in the explanation"
+        )
+
     # -- sources ----------------------------------------------------------------------------------
 
     def _note_origins(self, node: fx.Node) -> None:
@@ -241,6 +248,7 @@ _STILL_A_WEIGHT = frozenset(
         "mT",
         "pad",
         "constant_pad_nd",
+        "_weight_norm",
     ]
 )
 

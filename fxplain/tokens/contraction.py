@@ -16,7 +16,7 @@ from fxplain.tokens.mixing import absorbed, mix
 from fxplain.tokens.tag import Level, Tag, Tags, broadcast_shape, tokens_in
 from fxplain.tokens.updates import AttentionSite
 
-__all__ = ["added_product", "fused_attention", "product", "softmax"]
+__all__ = ["added_product", "distances", "fused_attention", "product", "softmax"]
 
 
 # -- products of two values -----------------------------------------------------------------------
@@ -40,6 +40,19 @@ def added_product(a: Analysis, node: fx.Node) -> Tagged:
     if not isinstance(bias, fx.Node) or not a.tags(bias):
         return made
     return a.joiner.join([(a.tags(bias), a.shape(bias)), (made, shape)], shape)
+
+
+def distances(a: Analysis, node: fx.Node) -> Tagged:
+    """``cdist``: a number for every pair of rows, as scores have."""
+    left, right = (n for n in node.args[:2] if isinstance(n, fx.Node))
+    rank = len(a.shape(node))
+    left_tags = _to_rank(a.joiner.promoted(a.tags(left)), a.shape(left), rank, as_column=False)
+    right_tags = _to_rank(a.joiner.promoted(a.tags(right)), a.shape(right), rank, as_column=False)
+    if any(tag.varies(rank - 1) for tag in (*left_tags, *right_tags)):
+        a.warn_of_mixing(node)
+    rows = [tag.with_ids(tag.ids[..., :1]) for tag in left_tags]
+    columns = [tag.with_ids(tag.ids[..., :1].transpose(-1, -2)) for tag in right_tags]
+    return _without_duplicates(a, (*rows, *columns))
 
 
 def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
@@ -151,10 +164,7 @@ def _mixed(
                 mixed = mix(a, node, tag, tag.ids.movedim(axis, -1))
                 result.append(Tag(mixed.ids.unsqueeze(axis), mixed.level))
             return tuple(result)
-    a.warn(
-        f"{node.target} in {module_path(node) or 'the model'} mixes tokens without attention: "
-        f"what it carries from token to token is not in the explanation"
-    )
+    a.warn_of_mixing(node)
     rest = [t for t in left_tags if not t.varies(rank - 1)]
     rest += [t for t in right_tags if not t.varies(rank - 2)]
     return _without_duplicates(a, tuple(rest))

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from fxplain.capture import module_path
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import mix, mix_along, newer, slide
+from fxplain.tokens.resampling import transposed_convolution
 from fxplain.tokens.tag import Level, Tag, Tags
 
 __all__ = [
-    "convolution", "embedding", "linear", "mapped", "matrix_of", "transposed_convolution",
+    "bag", "convolution", "embedding", "linear", "mapped", "matrix_of",
 ]  # fmt: skip
 
 
@@ -43,6 +43,20 @@ def embedding(a: Analysis, node: fx.Node) -> Tagged:
     if per_sample and bool((rows == rows[:1]).all()):  # the same rows for every sample
         tag = a.joiner.copied(tag.with_ids(tag.ids[:1]), 0, shape[0])
     return (tag,)
+
+
+def bag(a: Analysis, node: fx.Node) -> Tagged:
+    """``embedding_bag``: one token for every bag of integers."""
+    named = arguments(node)
+    index, offsets = named["indices"], named["offsets"]
+    origin = a.first_origin(index)
+    if origin is None:
+        return []
+    count = a.shape(offsets)[0] - bool(named["include_last_offset"])
+    ids = a.book.add(
+        "input", origin[0], (count,), rank=origin[1], module=module_path(node), node=node
+    )
+    return [(Tag(ids.unsqueeze(-1)),)]
 
 
 # -- linear maps ----------------------------------------------------------------------------------
@@ -109,6 +123,8 @@ def _is_raw(promoted: Tag, tags: Tags) -> bool:
 def convolution(a: Analysis, node: fx.Node) -> Tagged:
     """A convolution: over channels a linear map, over the grid a sliding window."""
     named = arguments(node)
+    if named.get("transposed"):
+        return transposed_convolution(a, node)
     source, weight = named["input"], named["weight"]
     shape, kernel = a.shape(source), a.shape(weight)[2:]
     count = len(kernel)
@@ -171,20 +187,3 @@ def _kernel(a: Analysis, weight: fx.Node) -> Tensor:
     """A kernel's absolute weights: (outputs, inputs, taps)."""
     kernel: Tensor = a.value(weight).detach().cpu().double()
     return kernel.abs().flatten(2)
-
-
-def transposed_convolution(a: Analysis, node: fx.Node) -> Tagged:
-    """Upsampling: each new position is made of the old position above it."""
-    named = arguments(node)
-    source = named["input"]
-    shape, out = a.shape(source), a.shape(node)
-    count = len(a.shape(named["weight"])) - 2
-    result = []
-    for tag in a.joiner.promoted(a.tags(source)):
-        ids = tag.ids
-        for axis in range(len(shape) - count, len(shape)):
-            if tag.varies(axis):
-                nearest = torch.arange(out[axis]) * shape[axis] // out[axis]
-                ids = ids.index_select(axis, nearest)
-        result.append(tag.with_ids(ids))
-    return tuple(result)

@@ -11,7 +11,6 @@ from torch import Tensor, fx
 from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
-from fxplain.tokens.mixing import newer
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, broadcast_shape, compact, narrowed
 
 __all__ = [
@@ -28,7 +27,6 @@ __all__ = [
     "reshape",
     "shuffle",
     "strided",
-    "upsample",
     "view_like",
 ]
 
@@ -156,8 +154,8 @@ def pad(a: Analysis, node: fx.Node) -> Tagged:
                 continue
             ids = torch.nn.functional.pad(tag.full(shape, axes), amounts, value=NO_TOKEN)
         else:
-            wide = torch.nn.functional.pad(tag.ids.expand(shape).double(), amounts, mode=mode)
-            ids = wide.long()
+            wide = torch.nn.functional.pad(tag.full(shape, axes).double(), amounts, mode=mode)
+            ids = wide.long() if any(tag.varies(axis) for axis in axes) else tag.ids
         result.append(tag.with_ids(compact(ids)))
     return tuple(result)
 
@@ -357,26 +355,3 @@ def copy(a: Analysis, node: fx.Node) -> Tagged:
     if not tags or not isinstance(written, fx.Node):
         return ()
     return a.joiner.join([(tags, a.shape(written))], a.shape(node))
-
-
-def upsample(a: Analysis, node: fx.Node) -> Tagged:
-    """Resampling a grid: each new position is made of the nearest old one.
-
-    Positions of tokens that have absorbed nothing (resized position embeddings, feature maps of a
-    backbone) become newer tokens.
-    """
-    source = _input(node)
-    tags = a.tags(source)
-    old, new = a.shape(source), a.shape(node)
-    result = []
-    for tag in tags:
-        ids = tag.ids
-        for axis in range(2, len(old)):
-            if tag.varies(axis):
-                nearest = torch.arange(new[axis]) * old[axis] // new[axis]
-                ids = ids.index_select(axis, nearest)
-        if a.joiner.newborn(tag) and ids.numel() > tag.ids.numel():
-            result.append(newer(a, node, tag, ids))
-        else:
-            result.append(tag.with_ids(ids))
-    return tuple(result)

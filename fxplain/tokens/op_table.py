@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import fx
 
-from fxplain.tokens import contraction, mapping, movement, rules
+from fxplain.tokens import contraction, mapping, movement, resampling, rules
 from fxplain.tokens.analysis import Analysis, Tagged
 
 __all__ = ["TABLE", "operation", "rule_for"]
@@ -30,7 +30,8 @@ def operation(node: fx.Node) -> str:
 
 def rule_for(node: fx.Node) -> Rule:
     """The rule for a node's operation."""
-    rule = TABLE.get(operation(node))
+    name = operation(node)
+    rule = TABLE.get(name) or TABLE.get(name.removesuffix("_copy"))
     if rule is not None:
         return rule
     if torch.Tag.pointwise in getattr(node.target, "tags", ()):
@@ -47,21 +48,25 @@ TABLE: dict[str, Rule] = {
     **_rows(
         movement.view_like,
         "transpose permute t slice select unsqueeze squeeze narrow diagonal "
-        "unfold movedim swapaxes swapdims alias mT mH adjoint numpy_T",
+        "unfold movedim moveaxis swapaxes swapdims alias mT mH adjoint numpy_T",
     ),
     **_rows(
         movement.view_like,
         "split split_with_sizes chunk unbind tensor_split unsafe_split "
-        "unsafe_chunk unsafe_split_with_sizes hsplit vsplit split_copy unbind_copy",
+        "unsafe_chunk unsafe_split_with_sizes hsplit vsplit dsplit",
     ),
     **_rows(
         movement.reshape,
         "view reshape _unsafe_view flatten unflatten view_as reshape_as "
         "_reshape_alias ravel pixel_shuffle_as_view",
     ),
-    **_rows(movement.expand, "expand expand_as broadcast_to expand_copy"),
+    **_rows(movement.expand, "expand expand_as broadcast_to"),
     **_rows(movement.repeat, "repeat tile"),
-    **_rows(movement.along_axes, "roll flip index_select repeat_interleave rot90 take_along_dim"),
+    **_rows(
+        movement.along_axes,
+        "roll flip fliplr flipud index_select repeat_interleave rot90 take_along_dim fft_fftshift "
+        "fft_ifftshift",
+    ),
     **_rows(movement.pad, "pad constant_pad_nd"),
     **_rows(movement.concatenate, "cat concat concatenate stack hstack vstack"),
     **_rows(movement.gather, "gather"),
@@ -72,13 +77,11 @@ TABLE: dict[str, Rule] = {
         "select_scatter masked_scatter scatter_reduce",
     ),
     **_rows(
-        movement.upsample,
-        "upsample_nearest1d upsample_nearest2d upsample_nearest3d "
-        "_upsample_nearest_exact1d _upsample_nearest_exact2d upsample_bilinear2d "
-        "upsample_bicubic2d upsample_linear1d upsample_trilinear3d _upsample_bilinear2d_aa "
-        "_upsample_bicubic2d_aa",
+        movement.shuffle,
+        "pixel_shuffle pixel_unshuffle im2col col2im channel_shuffle "
+        "native_channel_shuffle diag diag_embed reflection_pad1d reflection_pad2d reflection_pad3d "
+        "replication_pad1d replication_pad2d replication_pad3d _pad_circular",
     ),
-    **_rows(movement.shuffle, "pixel_shuffle pixel_unshuffle im2col col2im channel_shuffle"),
     **_rows(movement.strided, "as_strided"),
     **_rows(movement.copy, "copy"),
     "getitem": rules.item,
@@ -86,33 +89,41 @@ TABLE: dict[str, Rule] = {
     # -- the value keeps its tokens --------------------------------------------------------------
     **_rows(
         rules.keep,
-        "dropout alpha_dropout feature_dropout native_dropout contiguous clone to "
+        "dropout alpha_dropout feature_dropout contiguous clone to "
         "detach _to_copy lift_fresh_copy lift_fresh lift type_as positive resolve_conj "
-        "resolve_neg _conj cumsum cumprod logcumsumexp view_as_real "
-        "view_as_complex real imag",
+        "resolve_neg _conj conj conj_physical real imag fake_quantize_per_tensor_affine "
+        "feature_alpha_dropout renorm",
     ),
     **_rows(
         rules.keep,
         "layer_norm rms_norm _fused_rms_norm batch_norm group_norm instance_norm "
-        "local_response_norm glu",
+        "local_response_norm",
     ),
+    **_rows(rules.gated, "glu"),
+    **_rows(rules.as_real, "view_as_real"),
+    **_rows(rules.as_complex, "view_as_complex"),
     **_rows(
         rules.keep_first,
-        "native_layer_norm native_group_norm native_batch_norm "
-        "_native_batch_norm_legit_no_training",
+        "native_layer_norm native_group_norm native_batch_norm cudnn_batch_norm "
+        "_native_batch_norm_legit _native_batch_norm_legit_no_training "
+        "_native_batch_norm_legit_functional native_dropout log_sigmoid_forward",
     ),
     **_rows(
         rules.no_tokens,
         "zeros_like ones_like full_like empty_like rand_like randn_like "
         "new_zeros new_ones new_full new_empty zeros ones full empty arange scalar_tensor "
-        "bernoulli fill zero",
+        "bernoulli fill zero eye linspace logspace randn rand randint_like normal hann_window "
+        "hamming_window new_empty_strided empty_strided empty_permuted _weight_norm "
+        "_weight_norm_interface",
     ),
     # -- joins -----------------------------------------------------------------------------------
     **_rows(
         rules.pointwise,
         "lerp addcmul addcdiv add sub mul div rsub pow "
         "maximum minimum clamp softplus prelu nan_to_num fmod remainder atan2 "
-        "hardswish hardsigmoid hardtanh multiply divide subtract special_logit tril triu",
+        "hardswish hardsigmoid hardtanh multiply divide subtract special_logit tril triu "
+        "log_sigmoid complex polar cross linalg_cross floor_divide special_expit special_erf "
+        "special_i0 special_log1p",
     ),
     **_rows(rules.masked, "where masked_fill"),
     **_rows(contraction.softmax, "softmax _softmax _safe_softmax"),
@@ -120,26 +131,54 @@ TABLE: dict[str, Rule] = {
     # -- contractions ----------------------------------------------------------------------------
     **_rows(mapping.linear, "linear _grouped_mm"),
     "transformers.grouped_mm_fallback": mapping.linear,
-    **_rows(contraction.product, "matmul mm bmm mv dot"),
-    **_rows(contraction.added_product, "addmm baddbmm addbmm"),
+    **_rows(contraction.product, "matmul linalg_matmul mm bmm mv dot"),
+    **_rows(contraction.added_product, "addmm baddbmm"),
+    **_rows(contraction.distances, "cdist _cdist_forward _euclidean_dist"),
     **_rows(
         contraction.fused_attention,
         "scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu",
     ),
-    **_rows(mapping.convolution, "conv1d conv2d conv3d convolution"),
-    **_rows(mapping.transposed_convolution, "conv_transpose1d conv_transpose2d conv_transpose3d"),
+    **_rows(mapping.convolution, "conv1d conv2d conv3d convolution _convolution"),
     **_rows(mapping.embedding, "embedding"),
-    # -- pooling and reductions ------------------------------------------------------------------
-    **_rows(rules.pool, "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d"),
+    **_rows(mapping.bag, "embedding_bag _embedding_bag"),
+    # -- pooling, resampling and reductions ------------------------------------------------------
     **_rows(
-        rules.adaptive_pool,
-        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d "
-        "adaptive_avg_pool3d _adaptive_avg_pool2d",
+        resampling.pool,
+        "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d "
+        "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices",
     ),
     **_rows(
+        resampling.adaptive_pool,
+        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d "
+        "_adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d",
+    ),
+    **_rows(
+        resampling.interpolate,
+        "upsample_nearest1d upsample_nearest2d upsample_nearest3d "
+        "_upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d "
+        "upsample_bilinear2d upsample_bicubic2d upsample_linear1d upsample_trilinear3d "
+        "_upsample_bilinear2d_aa _upsample_bicubic2d_aa",
+    ),
+    **_rows(
+        resampling.transposed_convolution,
+        "conv_transpose1d conv_transpose2d conv_transpose3d",
+    ),
+    **_rows(resampling.grid_sample, "grid_sampler grid_sampler_2d grid_sampler_3d"),
+    **_rows(resampling.accumulate, "cumsum cumprod logcumsumexp cummax cummin"),
+    **_rows(
+        resampling.fourier,
+        "fft_fft fft_ifft fft_rfft fft_irfft fft_hfft fft_ihfft fft_fft2 fft_ifft2 fft_rfft2 "
+        "fft_irfft2 fft_fftn fft_ifftn fft_rfftn fft_irfftn _fft_r2c _fft_c2r _fft_c2c",
+    ),
+    **_rows(resampling.spectrogram, "stft"),
+    **_rows(resampling.recurrent, "lstm gru rnn_tanh rnn_relu"),
+    **_rows(resampling.cell, "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell"),
+    **_rows(rules.similarity, "cosine_similarity pairwise_distance linalg_vecdot"),
+    **_rows(
         rules.reduce,
-        "sum mean amax amin max min prod norm linalg_vector_norm logsumexp "
-        "var std var_mean std_mean nansum median",
+        "sum mean amax amin max min prod norm linalg_norm linalg_vector_norm logsumexp "
+        "special_logsumexp var std var_mean std_mean nansum nanmean median nanmedian aminmax mode "
+        "kthvalue",
     ),
     **_rows(rules.top, "topk sort"),
 }

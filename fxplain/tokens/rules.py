@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -11,13 +10,13 @@ from torch import Tensor, fx
 from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
-from fxplain.tokens.mixing import absorbed, mix, slide
-from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, compact, pack
+from fxplain.tokens.mixing import absorbed, mix
+from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, broadcast_shape, compact, pack
 from fxplain.tokens.updates import AttentionSite
 
 __all__ = [
-    "adaptive_pool", "item", "keep", "keep_first", "masked", "no_tokens", "pointwise", "pool",
-    "reduce", "top", "unknown",
+    "as_complex", "as_real", "gated", "item", "keep", "keep_first", "masked", "no_tokens",
+    "pointwise", "reduce", "similarity", "top", "unknown",
 ]  # fmt: skip
 
 
@@ -33,7 +32,39 @@ def keep(a: Analysis, node: fx.Node) -> Tagged:
 
 def keep_first(a: Analysis, node: fx.Node) -> Tagged:
     """As `keep`, for operations that return statistics beside the value."""
-    return [a.tags(node.args[0]), (), ()]
+    return [a.tags(node.args[0])]
+
+
+def as_real(a: Analysis, node: fx.Node) -> Tagged:
+    """A complex number as two real ones, on a new last axis."""
+    return tuple(tag.with_ids(tag.ids.unsqueeze(-1)) for tag in keep(a, node))
+
+
+def as_complex(a: Analysis, node: fx.Node) -> Tagged:
+    """Pairs of real numbers, the last axis, as complex ones."""
+    return tuple(
+        mix(a, node, tag, tag.ids)
+        if tag.varies(tag.ids.dim() - 1)
+        else _dropped(tag, [tag.ids.dim() - 1])
+        for tag in keep(a, node)
+    )
+
+
+def gated(a: Analysis, node: fx.Node) -> Tagged:
+    """``glu``: one half of an axis opens and closes the other."""
+    source = node.all_input_nodes[0]
+    shape, half = a.shape(source), a.shape(node)
+    axis = int(arguments(node)["dim"]) % len(shape)
+    if not any(tag.varies(axis) for tag in a.tags(source)):
+        return a.tags(source)
+    halves = [
+        tuple(
+            tag.with_ids(tag.ids.narrow(axis, start, half[axis])) if tag.varies(axis) else tag
+            for tag in a.tags(source)
+        )
+        for start in (0, half[axis])
+    ]
+    return a.joiner.join([(tags, half) for tags in halves], half)
 
 
 def item(a: Analysis, node: fx.Node) -> Tagged:
@@ -138,6 +169,16 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
     return [result, result] if isinstance(value, (tuple, list)) else result
 
 
+def similarity(a: Analysis, node: fx.Node) -> Tagged:
+    """Two values compared along an axis, element by element: joined, then summed."""
+    named = arguments(node)
+    operands = [(a.tags(n), a.shape(n)) for n in node.all_input_nodes[:2]]
+    shape = broadcast_shape(shape for _, shape in operands)
+    axis = int(named.get("dim", -1)) % len(shape)
+    keepdim = bool(named.get("keepdim"))
+    return tuple(_reduced(a, node, tag, [axis], keepdim) for tag in a.joiner.join(operands, shape))
+
+
 def _dropped(tag: Tag, axes: Sequence[int]) -> Tag:
     kept = [size for axis, size in enumerate(tag.ids.shape) if axis not in axes]
     return tag.with_ids(tag.ids.reshape(kept))
@@ -210,67 +251,6 @@ def top(a: Analysis, node: fx.Node) -> Tagged:
         for tag in tags
     )
     return [result, ()]
-
-
-# -- pooling over a grid --------------------------------------------------------------------------
-
-
-def pool(a: Analysis, node: fx.Node) -> Tagged:
-    """Max and average pooling with a sliding window."""
-    named = arguments(node)
-    source = named["input"]
-    count = int(str(node.target).split("pool")[1][0])
-    kernel = _per_axis(named["kernel_size"], count)
-    stride = _per_axis(named.get("stride") or kernel, count)
-    padding = _per_axis(named.get("padding", 0), count)
-    dilation = _per_axis(named.get("dilation", 1), count)
-    shape = a.shape(source)
-    axes = list(range(len(shape) - count, len(shape)))
-    return tuple(
-        slide(a, node, tag, shape, axes, kernel, stride, padding, dilation)
-        for tag in a.tags(source)
-    )
-
-
-def _per_axis(value: Any, count: int) -> list[int]:
-    sizes = [value] if isinstance(value, int) else list(value)
-    return sizes * count if len(sizes) == 1 else sizes
-
-
-def adaptive_pool(a: Analysis, node: fx.Node) -> Tagged:
-    """Adaptive pooling: window i covers floor(i n/m) to ceil((i+1) n/m)."""
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
-    shape, out = a.shape(source), a.shape(node)
-    count = int(str(node.target).split("pool")[1][0])
-    axes = range(len(shape) - count, len(shape))
-    results = []
-    for tag in a.tags(source):
-        ids = tag.full(shape, axes) if any(tag.varies(x) for x in axes) else tag.ids
-        if any(tag.varies(axis) for axis in axes):
-            for axis in axes:
-                ids = _adaptive_windows(ids, axis, shape[axis], out[axis])
-            groups = ids.flatten(len(shape))
-            tag = mix(a, node, tag, groups)
-        results.append(tag)
-    result = tuple(results)
-    return [result, ()] if isinstance(node.meta.get("val"), (tuple, list)) else result
-
-
-def _adaptive_windows(ids: Tensor, axis: int, size: int, out: int) -> Tensor:
-    """Put the members of each window of `axis` on a new last axis (-1 fills the shorter ones)."""
-    starts = [i * size // out for i in range(out)]
-    ends = [-(-(i + 1) * size // out) for i in range(out)]
-    widest = max(e - s for s, e in zip(starts, ends, strict=True))
-    index = torch.tensor(
-        [
-            [s + k if s + k < e else -1 for k in range(widest)]
-            for s, e in zip(starts, ends, strict=True)
-        ]
-    )
-    picked = ids.movedim(axis, -1)[..., index.clamp(min=0)]
-    picked = torch.where(index >= 0, picked, -1)
-    return picked.movedim(-2, axis)
 
 
 # -- the rest -------------------------------------------------------------------------------------

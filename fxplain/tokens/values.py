@@ -30,6 +30,10 @@ def content_inputs(node: fx.Node) -> list[fx.Node]:
     return node.all_input_nodes
 
 
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, (tuple, list)) and value else value
+
+
 class Values:
     """Lazy evaluation of a captured graph on concrete inputs.
 
@@ -51,15 +55,15 @@ class Values:
         """Whether a value was read that another call may change (an input's, a weight's)."""
 
     def shape(self, node: fx.Node) -> tuple[int, ...]:
-        """The concrete shape of a tensor node."""
-        if isinstance(known := self._known.get(node), Tensor):
-            return tuple(known.shape)
-        value = node.meta.get("val")
+        """The concrete shape of a tensor node; of several outputs, the first one's."""
+        if node in self._known:
+            return tuple(_first(self._known[node]).shape)
+        value = _first(node.meta.get("val"))
         if not isinstance(value, Tensor):
-            return tuple(self.value(node).shape)
+            return tuple(_first(self.value(node)).shape)
         sizes = [self._int(s) for s in value.shape]
         if any(s is None for s in sizes):
-            return tuple(self.value(node).shape)
+            return tuple(_first(self.value(node)).shape)
         return tuple(s for s in sizes if s is not None)
 
     def _int(self, size: int | torch.SymInt) -> int | None:

@@ -1,0 +1,281 @@
+"""Resampling: grids of tokens pooled, interpolated or sampled, and mixing along a whole axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fxplain.capture import module_path
+from fxplain.tokens.analysis import Analysis, Tagged
+from fxplain.tokens.arguments import arguments
+from fxplain.tokens.mixing import mix, mix_along, newer, slide
+from fxplain.tokens.tag import Tag
+
+__all__ = [
+    "accumulate", "adaptive_pool", "cell", "fourier", "grid_sample", "interpolate", "pool", "recurrent",
+    "spectrogram", "transposed_convolution",
+]  # fmt: skip
+
+
+# -- pooling over a grid --------------------------------------------------------------------------
+
+
+def pool(a: Analysis, node: fx.Node) -> Tagged:
+    """Max and average pooling with a sliding window."""
+    named = arguments(node)
+    source = named["input"]
+    count = int(str(node.target).split("pool")[1][0])
+    kernel = _per_axis(named["kernel_size"], count)
+    stride = _per_axis(named.get("stride") or kernel, count)
+    padding = _per_axis(named.get("padding", 0), count)
+    dilation = _per_axis(named.get("dilation", 1), count)
+    shape = a.shape(source)
+    axes = list(range(len(shape) - count, len(shape)))
+    result = tuple(
+        slide(a, node, tag, shape, axes, kernel, stride, padding, dilation)
+        for tag in a.tags(source)
+    )
+    return [result, ()] if _has_indices(node) else result
+
+
+def _has_indices(node: fx.Node) -> bool:
+    """Whether an operation returns the positions of its maxima beside the values."""
+    return isinstance(node.meta.get("val"), (tuple, list))
+
+
+def _per_axis(value: Any, count: int) -> list[int]:
+    sizes = [value] if isinstance(value, int) else list(value)
+    return sizes * count if len(sizes) == 1 else sizes
+
+
+def adaptive_pool(a: Analysis, node: fx.Node) -> Tagged:
+    """Adaptive pooling: window i covers floor(i n/m) to ceil((i+1) n/m)."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    shape, out = a.shape(source), a.shape(node)
+    count = int(str(node.target).split("pool")[1][0])
+    axes = range(len(shape) - count, len(shape))
+    results = []
+    for tag in a.tags(source):
+        ids = tag.full(shape, axes) if any(tag.varies(x) for x in axes) else tag.ids
+        if any(tag.varies(axis) for axis in axes):
+            for axis in axes:
+                ids = _adaptive_windows(ids, axis, shape[axis], out[axis])
+            groups = ids.flatten(len(shape))
+            tag = mix(a, node, tag, groups)
+        results.append(tag)
+    result = tuple(results)
+    return [result, ()] if _has_indices(node) else result
+
+
+def _adaptive_windows(ids: Tensor, axis: int, size: int, out: int) -> Tensor:
+    """Put the members of each window of `axis` on a new last axis (-1 fills the shorter ones)."""
+    starts = [i * size // out for i in range(out)]
+    ends = [-(-(i + 1) * size // out) for i in range(out)]
+    widest = max(e - s for s, e in zip(starts, ends, strict=True))
+    index = torch.tensor(
+        [
+            [s + k if s + k < e else -1 for k in range(widest)]
+            for s, e in zip(starts, ends, strict=True)
+        ]
+    )
+    picked = ids.movedim(axis, -1)[..., index.clamp(min=0)]
+    picked = torch.where(index >= 0, picked, -1)
+    return picked.movedim(-2, axis)
+
+
+# -- interpolation --------------------------------------------------------------------------------
+
+
+def interpolate(a: Analysis, node: fx.Node) -> Tagged:
+    """Resizing a grid: each new position is made of the old ones around it, by the true weights."""
+    source = _source(node)
+    old = a.shape(source)
+    axes = range(2, len(old))
+    weights: list[Tensor] | None = None
+    result = []
+    for tag in a.tags(source):
+        if any(tag.varies(axis) for axis in axes):
+            weights = weights or [_interpolation(a, node, old, axis) for axis in axes]
+            tag = _resampled(a, node, tag, weights)
+        result.append(tag)
+    return tuple(result)
+
+
+def _interpolation(a: Analysis, node: fx.Node, old: Sequence[int], axis: int) -> Tensor:
+    """The weights along one axis (new x old): the operation itself, run on every unit vector."""
+    size, new = old[axis], a.shape(node)
+    units = torch.eye(size).reshape(
+        size, 1, *(size if i == axis else 1 for i in range(2, len(old)))
+    )
+    units = units.expand(
+        -1, -1, *(n if i != axis and new[i] < n else -1 for i, n in enumerate(old) if i > 1)
+    )
+    target: Any = node.target
+    made: Tensor = target(units, *a.value(node.args[1:]), **a.value(node.kwargs))
+    for other in reversed(range(2, len(old))):
+        made = made if other == axis else made.select(other, 0)
+    return made.squeeze(1).t().abs()
+
+
+def _resampled(a: Analysis, node: fx.Node, tag: Tag, weights: Sequence[Tensor]) -> Tag:
+    """Tokens of a new grid, from each axis's weights (new x old)."""
+    groups, shares = tag.ids, torch.ones((), dtype=torch.float64)
+    rank, count = tag.ids.dim(), len(weights)
+    for i, matrix in enumerate(weights):
+        axis = rank - count + i
+        if not tag.varies(axis):
+            groups, shares = groups.unsqueeze(-1), shares.unsqueeze(-1)
+            continue
+        most = int((matrix > 0).sum(1).max())
+        share, near = matrix.double().topk(most, 1)
+        groups = groups.index_select(axis, near.flatten()).unflatten(axis, near.shape)
+        groups = groups.movedim(axis + 1, -1)
+        here = [1] * (rank + i + 1)
+        here[axis], here[-1] = near.shape
+        shares = shares.unsqueeze(-1) * share.reshape(here)
+    groups = groups.flatten(rank)
+    missing = rank + count - shares.dim()
+    shares = shares.reshape(*[1] * missing, *shares.shape).flatten(-count)
+    nearest = groups[..., 0]  # the largest share comes first
+    groups = torch.where(shares > 0, groups, groups[..., :1])
+    if a.joiner.newborn(tag):  # a backbone's features, resized position embeddings
+        same = bool((groups == groups[..., :1]).all()) and nearest.numel() <= tag.ids.numel()
+        return tag.with_ids(nearest) if same else newer(a, node, tag, nearest)
+    return mix(a, node, tag, groups, weights=lambda: shares)
+
+
+def transposed_convolution(a: Analysis, node: fx.Node) -> Tagged:
+    """Upsampling: each new position is made of the old position above it."""
+    source = _source(node)
+    shape, out = a.shape(source), a.shape(node)
+    count = len(a.shape(arguments(node)["weight"])) - 2
+    result = []
+    for tag in a.joiner.promoted(a.tags(source)):
+        ids = tag.ids
+        for axis in range(len(shape) - count, len(shape)):
+            if tag.varies(axis):
+                nearest = torch.arange(out[axis]) * shape[axis] // out[axis]
+                ids = ids.index_select(axis, nearest)
+        result.append(tag.with_ids(ids))
+    return tuple(result)
+
+
+def _source(node: fx.Node) -> fx.Node:
+    source = node.args[0] if node.args else node.kwargs["self"]
+    assert isinstance(source, fx.Node)
+    return source
+
+
+def grid_sample(a: Analysis, node: fx.Node) -> Tagged:
+    """Values sampled at points of a grid: tokens that are made of many, by weights that are not read.
+
+    What says where to sample are the tokens that asked (deformable attention), if any did.
+    """
+    named = arguments(node)
+    source, grid = named["input"], named["grid"]
+    tags, shape, out = a.tags(source), a.shape(source), a.shape(node)
+    points = tuple(tag.with_ids(tag.ids[..., 0].unsqueeze(1)) for tag in a.tags(grid))
+    moved = any(tag.varies(axis) for tag in tags for axis in range(2, len(shape)))
+    if not moved:
+        return a.joiner.join([(tags, (*shape[:2], *[1] * (len(out) - 2))), (points, out)], out)
+    a.warn(
+        f"{node.target} in {module_path(node) or 'the model'} samples tokens at points that the model "
+        f"chooses: what it carries from token to token is not in the explanation"
+    )
+    if points:
+        return points
+    return tuple(newer(a, node, tag, _one_of_grid(tag, out)) for tag in tags)
+
+
+def _one_of_grid(tag: Tag, out: Sequence[int]) -> Tensor:
+    """Some token of each sample, over the axes of another grid."""
+    lead = tag.ids.shape[:2]
+    some = tag.ids.flatten(2).amax(-1)
+    return some.reshape(*lead, *[1] * (len(out) - 2)).expand(*lead, *out[2:])
+
+
+# -- along a whole axis ---------------------------------------------------------------------------
+
+
+def accumulate(a: Analysis, node: fx.Node) -> Tagged:
+    """Running sums and extremes: each token is made of itself and of those before it."""
+    source = _source(node)
+    shape = a.shape(source)
+    axis = int(arguments(node)["dim"]) % max(len(shape), 1)
+    result = tuple(
+        mix_along(a, node, tag, axis, shape[axis], lambda: torch.ones(shape[axis], shape[axis]).tril())
+        if tag.varies(axis)
+        else tag
+        for tag in a.tags(source)
+    )  # fmt: skip
+    return [result, ()] if _has_indices(node) else result
+
+
+def fourier(a: Analysis, node: fx.Node) -> Tagged:
+    """A Fourier transform along tokens: each frequency is made of all of them, equally."""
+    source = _source(node)
+    shape, out = a.shape(source), a.shape(node)
+    named = arguments(node)
+    dims = next((named[k] for k in ("dim", "dims") if named.get(k) is not None), None)
+    if dims is None:
+        name = str(node.target)
+        dims = -1 if "fftn" not in name and "fft2" not in name else list(range(len(shape)))
+    axes = [int(d) % len(shape) for d in ([dims] if isinstance(dims, int) else a.value(dims))]
+    tags = a.tags(source)
+    for axis in axes:
+        tags = tuple(
+            mix_along(a, node, tag, axis, out[axis], lambda: torch.ones(()))
+            if tag.varies(axis)
+            else tag
+            for tag in tags
+        )
+    return tags
+
+
+def spectrogram(a: Analysis, node: fx.Node) -> Tagged:
+    """A short-time Fourier transform: the signal's frames are new tokens."""
+    source = _source(node)
+    out = a.shape(node)
+    frames = len(out) - 1 - (not node.meta["val"].dtype.is_complex)
+    result = []
+    for tag in a.joiner.promoted(a.tags(source)):
+        sample = tag.ids.amax(-1).reshape(
+            *tag.ids.shape[:-1], *[1] * (len(out) - tag.ids.dim() + 1)
+        )
+        sizes = [-1] * len(out)
+        sizes[frames] = out[frames]
+        result.append(newer(a, node, tag, sample.expand(sizes)))
+    return tuple(result)
+
+
+def recurrent(a: Analysis, node: fx.Node) -> Tagged:
+    """LSTM, GRU and plain recurrence: each step keeps its token, what it carries on is not followed."""
+    source = _source(node)
+    outputs = node.meta["val"]
+    tags = tuple(a.joiner.promoted(a.tags(source)))
+    time = int(bool(arguments(node).get("batch_first"))) if len(a.shape(source)) == 3 else 0
+    if not tags:
+        return ()
+    if any(tag.varies(time) for tag in tags):
+        a.warn_of_mixing(node)
+    last = []
+    for tag in tags:
+        groups = tag.ids.select(-1, 0).movedim(time, -1)
+        state = mix(a, node, tag, groups)
+        shape = (1, *state.ids.shape, 1)
+        last.append(Tag(state.ids.reshape(shape), state.level))
+    return [tags] + [tuple(last) for _ in outputs[1:]]
+
+
+def cell(a: Analysis, node: fx.Node) -> Tagged:
+    """One step of a recurrence: it keeps its token, what it heard of others is not followed."""
+    named = arguments(node)
+    state = named["hx"] if isinstance(named["hx"], (list, tuple)) else [named["hx"]]
+    tags = a.joiner.promoted(a.tags(named["input"]))
+    if tags and any(a.tags(part) for part in state):
+        a.warn_of_mixing(node)
+    return [tags] * len(state) if len(state) > 1 else tags
