@@ -76,6 +76,7 @@ class Analysis:
         self.warnings: dict[str, None] = {}
         self.softmaxes: dict[fx.Node, str | None] = {}
         self._tags: dict[fx.Node, Tagged] = {}
+        self._mixing: set[str] = set()
         self._ranks = {slot.name: i for i, slot in enumerate(capture.inputs.values())}
         self._origins: dict[fx.Node, frozenset[str]] = {}
 
@@ -167,11 +168,14 @@ class Analysis:
         self.warnings[message] = None
 
     def warn_of_mixing(self, node: fx.Node) -> None:
-        """Tell the user that tokens heard of each other by no attention and no fixed weights."""
-        self.warn(
-            f"{node.target} in {module_path(node) or 'the model'} mixes tokens without attention: "
-            f"what it carries from token to token is not in the explanation"
-        )
+        """Tell the user, once for a module, that tokens are mixed by no attention or fixed weights."""
+        module = module_path(node)
+        if module not in self._mixing:
+            self._mixing.add(module)
+            self.warn(
+                f"{node.target} in {module or 'the model'} mixes tokens without attention: "
+                f"what it carries from token to token is not in the explanation"
+            )
 
     # -- sources ----------------------------------------------------------------------------------
 

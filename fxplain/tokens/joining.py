@@ -14,7 +14,7 @@ from fxplain.tokens.versions import Versions
 
 __all__ = ["Joiner"]
 
-_MOST_TAGS = 4  # a recurrence adds one a step; the last ones stay
+_MOST_TAGS = 4  # more sequences than that are never combined in one value
 _LARGEST_COPY = 4_000_000  # entries; a parameter this large is a bias table, not a sequence
 
 
@@ -24,6 +24,8 @@ class Joiner:
     def __init__(self, book: TokenBook, versions: Versions) -> None:
         self.book = book
         self.versions = versions
+        self.lost = False
+        """Whether the last join left out tokens that the result is made of, too."""
 
     def join(self, operands: Sequence[tuple[Tags, Sequence[int]]], shape: Sequence[int]) -> Tags:
         """The tags of a pointwise result of `shape`, from each operand's tags and shape.
@@ -31,6 +33,7 @@ class Joiner:
         Only the operands of the highest level speak: a bias, a position embedding or a float mask
         says nothing about a value that already has tokens.
         """
+        self.lost = False
         tagged = [(tags, tuple(s)) for tags, s in operands if tags]
         if not tagged:
             return ()
@@ -46,6 +49,7 @@ class Joiner:
         for (tags, _), strong in zip(tagged, speaks, strict=True):
             if not strong:
                 self._recognise(joined, tags, len(shape))
+        self.lost |= len(joined) > _MOST_TAGS
         return tuple(joined[-_MOST_TAGS:])
 
     def _speaks(
@@ -165,15 +169,25 @@ class Joiner:
         distinct_a, distinct_b = tokens_a[both].unique(), tokens_b[both].unique()
         pairs = torch.stack([tokens_a[both], tokens_b[both]]).unique(dim=1)
         if pairs.shape[1] == len(distinct_a) == len(distinct_b):
+            if a.axes == b.axes and self.book.share_births(distinct_a, distinct_b):
+                return self._later(a, b)
             if not (self.newborn(a) or self.newborn(b) or self._routed(a) or self._routed(b)):
                 return None
-            if self.book.share_births(distinct_a, distinct_b):
-                return a  # neighbours mixed before any attention
             self.book.unite(pairs[0], pairs[1])
             return self._union(a, b, self.book.find(tokens_a), self.book.find(tokens_b))
         if len(distinct_a) != len(distinct_b):
             return a if len(distinct_a) > len(distinct_b) else b
         return None
+
+    def _later(self, a: Tag, b: Tag) -> Tag:
+        """Of neighbours that are combined (a recurrence, a token shift), the one whose value it is."""
+        self.lost = True
+        if a.carried == b.carried:
+            tokens_a, tokens_b = torch.broadcast_tensors(a.tokens, b.tokens)
+            a_leads = int((tokens_a > tokens_b).sum()) > int((tokens_b > tokens_a).sum())
+        else:
+            a_leads = b.carried
+        return replace(a if a_leads else b, carried=True)
 
     def newborn(self, tag: Tag) -> bool:
         """Whether the tag's tokens have absorbed neither attention nor a route."""

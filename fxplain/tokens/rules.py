@@ -83,6 +83,8 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
     if not operands:
         return ()
     joined = a.joiner.join(operands, a.shape(node))
+    if a.joiner.lost:
+        a.warn_of_mixing(node)
     return _started_bare(a, node, joined) if operation_name(node) == "add" else joined
 
 
@@ -161,12 +163,23 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
     dims = list(range(len(shape))) if dims is None or dims == [] else dims
     axes = sorted({d % len(shape) for d in ([dims] if isinstance(dims, int) else dims)})
     keepdim = bool(named.get("keepdim"))
+    if _unlike_products(a, source, tags, axes):
+        a.warn_of_mixing(node)
     attention = _weighted_sum(a, node, source, tags, axes)
     if attention is not None:
         return (attention if keepdim else _dropped(attention, axes),)
     result = tuple(_reduced(a, node, tag, axes, keepdim) for tag in tags)
     value = node.meta.get("val")
     return [result, result] if isinstance(value, (tuple, list)) else result
+
+
+def _unlike_products(a: Analysis, source: fx.Node, tags: Tags, axes: Sequence[int]) -> bool:
+    """Whether products of one token's value with those of others are summed (linear attention)."""
+    if operation_name(source) != "mul" or any(tag.softmax for tag in tags):
+        return False
+    factors = [n for n in source.all_input_nodes if a.tags(n)]
+    summed = [tag for tag in tags if any(tag.varies(axis) for axis in axes)]
+    return len(factors) > 1 and len(tags) > len(summed) > 0
 
 
 def similarity(a: Analysis, node: fx.Node) -> Tagged:

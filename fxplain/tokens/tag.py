@@ -78,11 +78,14 @@ class Tag:
         How strongly the tag claims the value.
     softmax
         The softmax that normalised the value, as long as the value may be attention weights.
+    carried
+        Whether the value also holds something of the tokens' neighbours (a recurrence's state).
     """
 
     ids: Tensor
     level: Level = Level.TOKEN
     softmax: fx.Node | None = None
+    carried: bool = False
 
     @cached_property
     def tokens(self) -> Tensor:
