@@ -122,3 +122,88 @@ def test_newborn_tokens_are_mixed_into_as_many_as_the_weights_make() -> None:
     graph = fxplain.inspect(seeded(Mixed), (words(2, 6),))
     assert graph.modalities == {"input_ids": 3}
     assert graph.readout == "input_ids[0]"
+
+
+# Mixing that cannot be followed
+
+
+class Scan(nn.Module):
+    """Attention, then a gated recurrence over the words, one after the other."""
+
+    def __init__(self, *, backwards: bool = False) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(VOCABULARY, 8), nn.Linear(8, 3)
+        self.decay, self.backwards = nn.Linear(8, 8), backwards
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.words(input_ids)
+        x = x + F.scaled_dot_product_attention(x, x, x)
+        decay, state = self.decay(x).sigmoid(), torch.zeros_like(x[:, 0])
+        states = [state] * x.shape[1]
+        for i in reversed(range(x.shape[1])) if self.backwards else range(x.shape[1]):
+            states[i] = state = decay[:, i] * state + x[:, i]
+        return self.head(x + torch.stack(states, 1))
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_recurrence_keeps_each_steps_token_and_says_that_it_mixes(backwards: bool) -> None:
+    graph = fxplain.inspect(seeded(Scan, backwards=backwards), (words(2, 7),))
+    assert [node.kind for node in graph.nodes] == ["self"]
+    assert graph.readout == "each of input_ids[0..6]"
+    (warning,) = graph.warnings
+    assert "mixes tokens without attention" in warning
+    assert "aten.mul.Tensor in the model" in warning
+
+
+class Linear(nn.Module):
+    """Attention, then attention without a softmax: running sums of keys times values."""
+
+    def __init__(self, *, summed: bool) -> None:
+        super().__init__()
+        self.words, self.head, self.summed = nn.Embedding(VOCABULARY, 8), nn.Linear(8, 3), summed
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.words(input_ids)
+        x = x + F.scaled_dot_product_attention(x, x, x)
+        if self.summed:
+            scores = (x.unsqueeze(2) * x.unsqueeze(1)).sum(-1).sigmoid()
+            y = (scores.unsqueeze(-1) * x.unsqueeze(1)).sum(2)
+        else:
+            y = (x.sigmoid().transpose(1, 2) @ x).transpose(1, 2)
+            y = x.sigmoid() @ y
+        return self.head((x + y)[:, 0])
+
+
+@pytest.mark.parametrize("summed", [False, True])
+def test_attention_without_a_softmax_says_that_it_mixes(summed: bool) -> None:
+    graph = fxplain.inspect(seeded(Linear, summed=summed), (words(2, 5),))
+    (warning,) = graph.warnings
+    assert "mixes tokens without attention" in warning
+    assert graph.readout == "input_ids[0]"
+
+
+class Sums(nn.Module):
+    """Words attend to themselves and to sums of blocks of them: a one-hot product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(VOCABULARY, 8), nn.Linear(8, 3)
+        self.last = nn.Parameter(torch.randn(6))
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.words(input_ids)
+        blocks = F.one_hot(torch.arange(x.shape[1]) // 2).to(x.dtype)
+        keys = torch.cat([x, blocks.t().expand(x.shape[0], -1, -1) @ x], 1)
+        x = x + F.scaled_dot_product_attention(x, keys, keys)
+        return self.head(x.transpose(1, 2) @ self.last)
+
+
+def test_block_sums_are_attended_as_what_they_are_made_of() -> None:
+    graph = fxplain.inspect(seeded(Sums), (words(2, 6),))
+    (node,) = graph.nodes
+    assert (node.kind, node.q_len, node.k_len) == ("self", 6, 9)
+    assert graph.modalities == {"input_ids": 6}
+    assert "1 token" not in graph.readout
+    first = next(route for route in graph.routes)
+    assert first.operation in ("matmul", "bmm")
+    assert next(s.tokens for s in graph.streams if s.name == first.target) == 3

@@ -12,7 +12,7 @@ from fxplain.capture import module_path
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mapping import mapped, matrix_of
-from fxplain.tokens.mixing import absorbed, mix
+from fxplain.tokens.mixing import absorbed
 from fxplain.tokens.tag import Level, Tag, Tags, broadcast_shape, tokens_in
 from fxplain.tokens.updates import AttentionSite
 
@@ -66,12 +66,28 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
             rank = len(left_shape)
             return tuple(t for t in map(_rows_settled, left_tags) if not t.varies(rank - 1))
         axis = len(left_shape) - 1
-        return mapped(a, node, left_tags, left_shape, axis,
-                       lambda: matrix_of(a, right, transposed=True))  # fmt: skip
+        made = mapped(
+            a,
+            node,
+            left_tags,
+            left_shape,
+            axis,
+            lambda: matrix_of(a, right, transposed=True),
+            _outputs(right_shape, -1),
+        )
+        return _without_axis(made, axis) if len(right_shape) == 1 else made  # fmt: skip
     if a.is_parameter(left):
         axis = max(len(right_shape) - 2, 0)
-        return mapped(a, node, right_tags, right_shape, axis,
-                       lambda: matrix_of(a, left, transposed=False))  # fmt: skip
+        made = mapped(
+            a,
+            node,
+            right_tags,
+            right_shape,
+            axis,
+            lambda: matrix_of(a, left, transposed=False),
+            _outputs(left_shape, -2),
+        )
+        return _without_axis(made, axis) if len(left_shape) == 1 else made  # fmt: skip
     rank = max(len(left_shape), len(right_shape), 2)
     left_tags = _to_rank(a.joiner.promoted(left_tags), left_shape, rank, as_column=False)
     right_tags = _to_rank(a.joiner.promoted(right_tags), right_shape, rank, as_column=True)
@@ -82,6 +98,15 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
         axes += [rank - 2] if len(left_shape) == 1 else []
         made = tuple(tag.with_ids(_squeezed(tag.ids, axes)) for tag in made)
     return made
+
+
+def _outputs(shape: Sequence[int], axis: int) -> int:
+    """How many outputs a weight of this shape has; a vector has one."""
+    return shape[axis] if len(shape) > 1 else 1
+
+
+def _without_axis(tags: Tags, axis: int) -> Tags:
+    return tuple(tag.with_ids(_squeezed(tag.ids, [axis])) for tag in tags)
 
 
 def _squeezed(ids: Tensor, axes: Sequence[int]) -> Tensor:
@@ -123,7 +148,7 @@ def _contracted(
         return tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in made)
     if not left_k and not right_k:
         return _without_duplicates(a, (*left_tags, *right_tags))
-    return _mixed(a, node, left_tags, right_tags, rank)
+    return _mixed(a, node, left, right, left_tags, right_tags, rank)
 
 
 def _weights_of(tags: Tags) -> fx.Node | None:
@@ -152,22 +177,33 @@ def _without_duplicates(a: Analysis, tags: Tags) -> Tags:
 def _mixed(
     a: Analysis,
     node: fx.Node,
+    left: fx.Node,
+    right: fx.Node,
     left_tags: Tags,
     right_tags: Tags,
     rank: int,
 ) -> Tags:
     """Tokens contracted without attention weights: a route if the other side is known, else said so."""
-    for tags, axis, other in ((left_tags, rank - 1, right_tags), (right_tags, rank - 2, left_tags)):
-        if any(t.varies(axis) for t in tags) and not other:
-            result = []
-            for tag in tags:
-                mixed = mix(a, node, tag, tag.ids.movedim(axis, -1))
-                result.append(Tag(mixed.ids.unsqueeze(axis), mixed.level))
-            return tuple(result)
+    if any(t.varies(rank - 1) for t in left_tags) and not right_tags:
+        return mapped(a, node, left_tags, _shape_of(a, left, rank, as_column=False), rank - 1,
+                      lambda: matrix_of(a, right, transposed=True),
+                      _outputs(a.shape(right), -1))  # fmt: skip
+    if any(t.varies(rank - 2) for t in right_tags) and not left_tags:
+        return mapped(a, node, right_tags, _shape_of(a, right, rank, as_column=True), rank - 2,
+                      lambda: matrix_of(a, left, transposed=False),
+                      _outputs(a.shape(left), -2))  # fmt: skip
     a.warn_of_mixing(node)
     rest = [t for t in left_tags if not t.varies(rank - 1)]
     rest += [t for t in right_tags if not t.varies(rank - 2)]
     return _without_duplicates(a, tuple(rest))
+
+
+def _shape_of(a: Analysis, node: fx.Node, rank: int, *, as_column: bool) -> list[int]:
+    """An operand's shape with the axes that `_to_rank` adds."""
+    shape = list(a.shape(node))
+    if len(shape) == 1:
+        shape = [*shape, 1] if as_column else [1, *shape]
+    return [1] * (rank - len(shape)) + shape
 
 
 # -- attention ------------------------------------------------------------------------------------

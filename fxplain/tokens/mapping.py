@@ -84,14 +84,16 @@ def mapped(
     shape: Sequence[int],
     axis: int,
     weights: Callable[[], Tensor],
+    size: int | None = None,
 ) -> Tags:
-    """A linear map along `axis` by fixed weights (outputs x inputs)."""
+    """A linear map along `axis` by fixed weights (outputs x inputs); `size` counts the outputs."""
+    size = a.shape(node)[axis] if size is None else size
     result = []
     for tag in a.joiner.promoted(tags):
         if tag.varies(axis):
             raw = _is_raw(tag, tags)
             if not raw and _holds_sequence(a, tag, shape, axis):
-                result.append(mix_along(a, node, tag, axis, a.shape(node)[axis], weights))
+                result.append(mix_along(a, node, tag, axis, size, weights))
                 continue
             groups = tag.ids.movedim(axis, -1)
             lead = [n for i, n in enumerate(shape) if i != axis] if raw else None
@@ -110,10 +112,11 @@ def _holds_sequence(a: Analysis, tag: Tag, shape: Sequence[int], axis: int) -> b
 
 
 def matrix_of(a: Analysis, weight: Any, *, transposed: bool) -> Tensor:
-    """The absolute weights of a linear map (outputs x inputs), summed over whatever else they have."""
+    """The absolute weights of a linear map, (..., outputs, inputs)."""
     matrix: Tensor = a.value(weight).detach().cpu().double().abs()
-    matrix = matrix.transpose(-1, -2) if transposed else matrix
-    return matrix.sum(tuple(range(matrix.dim() - 2))) if matrix.dim() > 2 else matrix
+    if matrix.dim() == 1:
+        return matrix.unsqueeze(0)  # one output
+    return matrix.transpose(-1, -2) if transposed else matrix
 
 
 def _is_raw(promoted: Tag, tags: Tags) -> bool:

@@ -63,7 +63,7 @@ def mix(
 def mix_along(
     a: Analysis, node: fx.Node, tag: Tag, axis: int, size: int, weights: Callable[[], Tensor]
 ) -> Tag:
-    """Tokens mixed along their own axis by a matrix (new x old): a token-mixing layer, a resampling.
+    """Tokens mixed along their own axis by a matrix (new x old): a token-mixing layer, block sums.
 
     As many new tokens as old ones are the same tokens, mixed.
     """
@@ -73,10 +73,15 @@ def mix_along(
     groups = groups.expand(sizes)
 
     def shares() -> Tensor:
-        matrix = weights().expand(size, groups.shape[-1])
+        matrix = weights()
+        if matrix.dim() > 2:  # one for each sequence: (..., new, old), as the groups have it
+            matrix = matrix.unsqueeze(-2 if axis == groups.dim() - 3 else -3)
+            matrix = matrix.reshape(*[1] * (groups.dim() - matrix.dim()), *matrix.shape)
+            heads = [i for i, n in enumerate(groups.shape[:axis]) if n == 1]
+            return matrix.sum(heads, keepdim=True) if heads else matrix
         lead = [1] * (groups.dim() - 1)
         lead[axis] = size
-        return matrix.reshape(*lead, -1)
+        return matrix.expand(size, groups.shape[-1]).reshape(*lead, -1)
 
     keep = tag.ids if tag.ids.shape[axis] == size else None
     return mix(a, node, tag, groups, weights=shares, keep=keep)
