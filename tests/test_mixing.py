@@ -207,3 +207,29 @@ def test_block_sums_are_attended_as_what_they_are_made_of() -> None:
     first = next(route for route in graph.routes)
     assert first.operation in ("matmul", "bmm")
     assert next(s.tokens for s in graph.streams if s.name == first.target) == 3
+
+
+class Distances(nn.Module):
+    """Scores of heads folded into the batch, plus something for every pair of words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(VOCABULARY, 8), nn.Linear(8, 3)
+        self.between = nn.Embedding(10, 2)
+
+    def forward(self, input_ids: Tensor, places: Tensor) -> Tensor:
+        batch, length = input_ids.shape
+        x = self.words(input_ids)
+        q = x.unflatten(-1, (2, 4)).transpose(1, 2).reshape(-1, length, 4)
+        scores = (q @ q.transpose(1, 2)).view(batch, 2, length, length)
+        apart = (places[:, :, None] - places[:, None, :]).abs()
+        weights = (scores + self.between(apart).permute(0, 3, 1, 2)).softmax(-1)
+        y = (weights.flatten(0, 1) @ q).unflatten(0, (batch, 2)).transpose(1, 2).flatten(2)
+        return self.head((x + y)[:, 0])
+
+
+def test_what_belongs_to_pairs_is_no_token_in_folded_scores() -> None:
+    places = torch.arange(5).expand(2, -1)
+    graph = fxplain.inspect(seeded(Distances), (words(2, 5), places))
+    assert [node.kind for node in graph.nodes] == ["self"]
+    assert graph.modalities == {"input_ids": 5}

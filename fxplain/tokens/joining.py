@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fxplain.tokens.book import TokenBook
-from fxplain.tokens.tag import Level, Tag, Tags, pack, versions_in
+from fxplain.tokens.tag import Level, Tag, Tags, narrowed, pack, versions_in
 from fxplain.tokens.versions import Versions
 
 __all__ = ["Joiner"]
@@ -216,6 +216,10 @@ def _comparable(a: frozenset[int], b: frozenset[int]) -> bool:
 
 def _names_pairs(tag: Tag, tagged: Sequence[tuple[Tags, tuple[int, ...]]]) -> bool:
     """Whether a tag varies along all axes of two others, which vary along different ones."""
-    axes = _from_end(tag)
-    within = [other for others, _ in tagged for other in map(_from_end, others) if other < axes]
+    others = [other for tags, _ in tagged for other in tags if other is not tag]
+    if len(others) < 2:
+        return False
+    axes = _from_end(tag)  # heads that were folded into the batch do not count for the others
+    truly = (_from_end(other.with_ids(narrowed(other.ids))) for other in others)
+    within = [other for other in truly if other < axes]
     return any(not _comparable(a, b) for i, a in enumerate(within) for b in within[:i])
