@@ -30,9 +30,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     make = cache._make
 
-    def counted(model: nn.Module, inputs: Any) -> Any:
+    def counted(model: nn.Module, *args: Any) -> Any:
         names.append(type(model).__name__)
-        return make(model, inputs)
+        return make(model, *args)
 
     monkeypatch.setattr(cache, "_make", counted)
     return names

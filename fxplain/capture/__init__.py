@@ -9,6 +9,7 @@ from fxplain.capture.captured import (
     module_path,
     operation_name,
 )
+from fxplain.capture.chance import chance_kept, draws
 from fxplain.capture.inputs import ModelInputs, bind_inputs
 
 __all__ = [
@@ -19,7 +20,9 @@ __all__ = [
     "StateSlot",
     "bind_inputs",
     "capture",
+    "chance_kept",
     "clear_captures",
+    "draws",
     "module_path",
     "operation_name",
 ]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from fxplain.capture.inputs import ModelInputs
+from fxplain.capture.structure import leaves_of, with_leaves
 
 if TYPE_CHECKING:
     import sympy
@@ -58,37 +58,41 @@ class InputSlot:
 
 @dataclass(frozen=True)
 class OutputLayout:
-    """How the graph's flat outputs make up the model's output."""
+    """How the graph's flat outputs make up the model's output.
 
-    spec: pytree.TreeSpec
-    constants: tuple[Any, ...]
-    is_tensor: tuple[bool, ...]
+    Attributes
+    ----------
+    skeleton
+        The output with a mark in the place of each tensor.
+    names
+        The path of each tensor: ``logits``, ``hidden_states[0]``.
+    """
+
+    skeleton: Any
     names: tuple[str, ...]
 
     @classmethod
     def of(cls, output: Any) -> tuple[OutputLayout, list[Tensor]]:
         """Flatten `output` into its layout and its tensors; caches and other objects are dropped."""
-        paths, spec = pytree.tree_flatten_with_path(output)
-        is_tensor = tuple(isinstance(x, Tensor) for _, x in paths)
-        plain = (int, float, str, bool, type(None))
-        constants = tuple(x if isinstance(x, plain) else None for _, x in paths)
-        names = tuple(
-            pytree.keystr(path).replace("['", ".").replace("']", "").lstrip(".")
-            for path, x in paths
-            if isinstance(x, Tensor)
-        )
-        return cls(spec, constants, is_tensor, names), [
-            x for _, x in paths if isinstance(x, Tensor)
-        ]
+        found = [(path, leaf) for path, leaf in leaves_of(output) if isinstance(leaf, Tensor)]
+        names = tuple(path.lstrip(".") for path, _ in found)
+        return cls(with_leaves(output, _emptied), names), [leaf for _, leaf in found]
 
     def rebuild(self, tensors: Sequence[Tensor]) -> Any:
         """The model's output with `tensors` as its tensor leaves."""
         flat = iter(tensors)
-        leaves = [
-            next(flat) if tensor else constant
-            for tensor, constant in zip(self.is_tensor, self.constants, strict=True)
-        ]
-        return pytree.tree_unflatten(leaves, self.spec)
+        return with_leaves(self.skeleton, lambda x: next(flat) if x is _TENSOR else x)
+
+
+_TENSOR = object()
+"""What stands for a tensor in an output's skeleton."""
+
+
+def _emptied(leaf: Any) -> Any:
+    """A leaf without data: flags stay, tensors leave their place, other objects are dropped."""
+    if isinstance(leaf, Tensor):
+        return _TENSOR
+    return leaf if isinstance(leaf, (int, float, str, bool)) else None
 
 
 @dataclass

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections import UserDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
+from fxplain.capture.structure import leaves_of, opens_objects, outline, with_leaves
 from fxplain.errors import InputError
 
 __all__ = ["ModelInputs", "bind_inputs"]
@@ -43,10 +46,11 @@ class ModelInputs:
 
     def rebuild(self, leaves: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The same call with other tensors in the place of `leaves`."""
-        flat, spec = pytree.tree_flatten((self.args, self.kwargs))
         replacements = iter(leaves)
-        flat = [next(replacements) if isinstance(x, Tensor) else x for x in flat]
-        args, kwargs = pytree.tree_unflatten(flat, spec)
+        call = (self.args, self.kwargs)
+        args, kwargs = with_leaves(
+            call, lambda x: next(replacements) if isinstance(x, Tensor) else x, opens_objects
+        )
         return args, kwargs
 
 
@@ -59,14 +63,15 @@ def bind_inputs(model: nn.Module, inputs: Any) -> ModelInputs:
         The module to be called.
     inputs
         A mapping from argument name to value (a processor's output as it is), or a sequence of
-        positional arguments, or a single tensor.
+        positional arguments, or a single tensor or object (a batch with tensors as attributes).
+        Values may be nested, NumPy arrays are converted, and other values are passed as they are.
 
     Raises
     ------
     InputError
         When an argument is unknown or missing, no tensor is given, or a tensor is empty.
     """
-    if isinstance(inputs, Tensor):
+    if isinstance(inputs, (Tensor, np.ndarray)) or _is_batch(inputs):
         inputs = (inputs,)
     if isinstance(inputs, Mapping):
         args: tuple[Any, ...] = ()
@@ -85,15 +90,22 @@ def bind_inputs(model: nn.Module, inputs: Any) -> ModelInputs:
             f"inputs hold no tensor. {type(model).__name__}.forward takes: {_signature(model)}."
         )
     _check(model, names, leaves)
-    _, spec = pytree.tree_flatten((args, kwargs))
-    flat = pytree.tree_leaves((args, kwargs))
-    constants = repr((str(spec), [x for x in flat if not isinstance(x, Tensor)]))
+    constants = outline((args, kwargs), opens_objects)
     return ModelInputs(args, kwargs, names, leaves, constants, _batch_size(leaves))
 
 
+def _is_batch(value: Any) -> bool:
+    """Whether a value is one object that holds tensors, and no collection of arguments."""
+    return not isinstance(value, (Mapping, Sequence)) and opens_objects(value)
+
+
 def _plain(value: Any) -> Any:
-    """Turn mapping types that pytree does not know (a processor's output) into dicts."""
-    if isinstance(value, Mapping) and not isinstance(value, dict):
+    """Mapping types that pytree does not know (a processor's output) as dicts, arrays as tensors."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return torch.from_numpy(np.ascontiguousarray(value))
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
+    if isinstance(value, UserDict) or type(value) is dict:
         return {k: _plain(v) for k, v in value.items()}
     return value
 
@@ -137,13 +149,13 @@ def _named(
 
 
 def _tensor_leaves(named: list[tuple[str, Any]]) -> tuple[tuple[str, ...], tuple[Tensor, ...]]:
-    """Names and tensors in pytree order of the call, which is the order that `rebuild` uses."""
+    """Names and tensors in the order of the call, which is the order that `rebuild` uses."""
     names: list[str] = []
     leaves: list[Tensor] = []
     for name, value in named:
-        for path, leaf in pytree.tree_flatten_with_path(value)[0]:
+        for path, leaf in leaves_of(value, opens_objects, name):
             if isinstance(leaf, Tensor):
-                names.append(name + pytree.keystr(path).replace("['", ".").replace("']", ""))
+                names.append(path)
                 leaves.append(leaf)
     return tuple(names), tuple(leaves)
 

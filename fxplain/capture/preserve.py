@@ -2,86 +2,134 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
+import types
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["preserved"]
+from fxplain.capture.chance import RandomState
+
+__all__ = ["ModelState", "preserved"]
+
+
+class ModelState:
+    """All that a run of a model may change, and the way back.
+
+    A forward may count, fill caches (in attributes, in containers, in objects of its own), write
+    into buffers and draw random numbers; while it is traced, it may also keep traced tensors.
+    A run that finds what an earlier one left behind is another computation than the first.
+
+    Parameters
+    ----------
+    *roots
+        A module, or anything else whose state matters: arguments that a model writes into.
+    """
+
+    def __init__(self, *roots: Any) -> None:
+        self._seen: dict[int, Any] = {}
+        self._restorers: list[Callable[[], None]] = []
+        self._tensors: list[Tensor] = []
+        pending = list(roots)
+        while pending:  # no recursion: a chain of objects may be long
+            thing = pending.pop()
+            if id(thing) not in self._seen:
+                self._seen[id(thing)] = thing
+                pending += self._remember(thing)
+        self.chance = RandomState(self._tensors)
+
+    def restore(self) -> None:
+        """Put everything back; may be called more than once."""
+        for restorer in self._restorers:
+            restorer()
+        self.chance.restore()
+
+    def _remember(self, thing: Any) -> list[Any]:
+        """Note how to restore one thing; its parts."""
+        if isinstance(thing, Tensor):
+            self._tensors.append(thing)
+            self._restorers.append(_tensor_restorer(thing))
+            return []
+        if isinstance(thing, tuple):
+            return list(thing)
+        if isinstance(thing, dict):
+            self._restorers.append(_dict_restorer(thing))
+            parts = list(dict.values(thing))
+        elif isinstance(thing, (list, set, deque)):
+            self._restorers.append(_container_restorer(thing))
+            parts = list(thing)
+        elif isinstance(thing, torch.Generator):
+            state = thing.get_state()
+            self._restorers.append(lambda: thing.set_state(state) and None)
+            return []
+        else:
+            parts = []
+        return parts + ([vars(thing)] if _has_state(thing) else [])
+
+
+def _has_state(thing: Any) -> bool:
+    """Whether a thing's attributes are a model's to change: no code, nothing of torch's own."""
+    if isinstance(thing, nn.Module):
+        return True
+    code = (type, types.ModuleType, types.FunctionType, types.MethodType)
+    if isinstance(thing, code) or not hasattr(thing, "__dict__"):
+        return False
+    return type(thing).__module__.split(".")[0] != "torch"
+
+
+def _dict_restorer(thing: dict[Any, Any]) -> Callable[[], None]:
+    kind = OrderedDict if isinstance(thing, OrderedDict) else dict  # under any override
+    items = list(kind.items(thing))
+
+    def restore() -> None:
+        now = list(kind.items(thing))
+        if len(now) != len(items) or any(
+            a is not c or b is not d for (a, b), (c, d) in zip(now, items, strict=True)
+        ):
+            kind.clear(thing)
+            kind.update(thing, items)
+
+    return restore
+
+
+def _container_restorer(thing: list[Any] | set[Any] | deque[Any]) -> Callable[[], None]:
+    items = list(thing)
+
+    def restore() -> None:
+        if len(thing) != len(items) or any(a is not b for a, b in zip(thing, items, strict=True)):
+            thing.clear()
+            thing.update(items) if isinstance(thing, set) else thing.extend(items)
+
+    return restore
+
+
+def _tensor_restorer(tensor: Tensor) -> Callable[[], None]:
+    """A tensor's gradient and flag, and (but for parameters, which a forward reads) its content."""
+    grad, requires_grad = tensor.grad if tensor.is_leaf else None, tensor.requires_grad
+    counted = not isinstance(tensor, nn.Parameter) and not tensor.is_inference()
+    version = tensor._version if counted else 0
+    content = tensor.detach().clone() if counted else None
+
+    def restore() -> None:
+        if tensor.is_leaf:
+            tensor.grad = grad
+            if tensor.requires_grad != requires_grad:
+                tensor.requires_grad_(requires_grad)
+        if content is not None and tensor._version != version:
+            with torch.no_grad():
+                tensor.copy_(content)
+
+    return restore
 
 
 @contextmanager
-def preserved(model: nn.Module) -> Iterator[None]:
-    """Restore `model` and the random state on exit, also after an error.
-
-    Tracing runs the model's Python code, which may keep intermediate (traced) tensors in
-    attributes or buffers, and may draw random numbers.
-    """
-    before = [(module, _snapshot(module)) for module in model.modules()]
-    buffers = [(b, b._version, b.detach().clone()) for b in model.buffers()]
-    gradients = [(p, p.grad, p.requires_grad) for p in model.parameters()]
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
+def preserved(*roots: Any) -> Iterator[ModelState]:
+    """Restore a model (and what else is given) and the random state on exit, also after an error."""
+    state = ModelState(*roots)
     try:
-        with torch.random.fork_rng(devices=devices):
-            yield
+        yield state
     finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-        for module, snapshot in before:
-            _restore(module, snapshot)
-        for parameter, grad, requires_grad in gradients:
-            parameter.grad = grad
-            parameter.requires_grad_(requires_grad)
-        for buffer, version, content in buffers:
-            if buffer._version != version:
-                with torch.no_grad():
-                    buffer.copy_(content)
-
-
-def _snapshot(module: nn.Module) -> dict[str, tuple[Any, Any]]:
-    """Each attribute with a copy of its content (None for what is no container)."""
-    return {name: (value, _content(value)) for name, value in vars(module).items()}
-
-
-def _content(value: Any) -> Any:
-    """A copy of a container, containers in it included."""
-    if isinstance(value, dict):
-        return {k: (v, _content(v)) for k, v in value.items()}
-    if isinstance(value, list):
-        return [(v, _content(v)) for v in value]
-    return set(value) if isinstance(value, set) else None
-
-
-def _restore(module: nn.Module, snapshot: dict[str, tuple[Any, Any]]) -> None:
-    current = vars(module)
-    for name in current.keys() - snapshot.keys():
-        del current[name]
-    for name, (value, content) in snapshot.items():
-        _refill(value, content)
-        if current.get(name) is not value:
-            current[name] = value
-
-
-def _refill(value: Any, content: Any) -> None:
-    """Give a container the content that it had, where it has changed."""
-    if isinstance(content, dict):
-        for old, inner in content.values():
-            _refill(old, inner)
-        if [*value] != [*content] or any(value[k] is not v for k, (v, _) in content.items()):
-            value.clear()
-            value.update({k: v for k, (v, _) in content.items()})
-    elif isinstance(content, list):
-        for old, inner in content:
-            _refill(old, inner)
-        if len(value) != len(content) or any(
-            a is not b for a, (b, _) in zip(value, content, strict=True)
-        ):
-            value[:] = [old for old, _ in content]
-    elif isinstance(content, set) and value != content:
-        value.clear()
-        value.update(content)
+        state.restore()

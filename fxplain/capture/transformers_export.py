@@ -42,11 +42,12 @@ def capture_by_transformers(model: nn.Module, inputs: ModelInputs) -> Capture:
         prepared = [leaf for leaf in pytree.tree_leaves(sample) if isinstance(leaf, Tensor)]
         names = tuple(given.get(id(leaf), f"prepared_{i}") for i, leaf in enumerate(prepared))
         every = ModelInputs((), sample, names, tuple(prepared), "", inputs.batch_size)
-        layout = _layout(program)
-        capture = capture_from_program(program, every, layout, route="transformers", prefix="")
-    found = {slot.name for slot in capture.inputs.values()}
-    if found < set(inputs.names):
-        raise CaptureError(f"the exporter replaced {sorted(set(inputs.names) - found)}")
+        bare = OutputLayout(None, ())
+        capture = capture_from_program(program, every, bare, route="transformers", prefix="")
+        capture.output = _without_caches(program, capture.graph_module)
+    found = [slot.name for slot in capture.inputs.values() if slot.name in inputs.names]
+    if found != list(inputs.names):
+        raise CaptureError(f"the exporter replaced some of {sorted(inputs.names)}")
     extra = {k: s for k, s in capture.inputs.items() if s.name not in inputs.names}
     if extra:
         tensors = dict(zip(names, prepared, strict=True))
@@ -57,15 +58,28 @@ def capture_by_transformers(model: nn.Module, inputs: ModelInputs) -> Capture:
     return capture
 
 
-def _layout(program: torch.export.ExportedProgram) -> OutputLayout:
-    output = next(n for n in program.graph.nodes if n.op == "output")
+def _without_caches(program: torch.export.ExportedProgram, module: torch.fx.GraphModule) -> OutputLayout:
+    """The layout of the output; what the exporter flattened of caches leaves the graph."""
+    before = next(n for n in program.graph.nodes if n.op == "output")
     specs = program.graph_signature.output_specs
     values = [
         node.meta["val"] if isinstance(node, torch.fx.Node) else node
-        for node, spec in zip(output.args[0], specs, strict=True)
+        for node, spec in zip(before.args[0], specs, strict=True)
         if spec.kind.name == "USER_OUTPUT"
     ]
     out_spec = program.call_spec.out_spec
     assert out_spec is not None
-    layout, _ = OutputLayout.of(pytree.tree_unflatten(values, out_spec))
+    layout, kept = OutputLayout.of(pytree.tree_unflatten(values, out_spec))
+    identities = set(map(id, kept))
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    output = next(n for n in module.graph.nodes if n.op == "output")
+    output.args = (
+        tuple(
+            node
+            for node, value in zip(output.args[0], tensors, strict=True)
+            if id(value) in identities
+        ),
+    )
+    module.graph.eliminate_dead_code()
+    module.recompile()
     return layout

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxplain.capture import Capture, ModelInputs
+from fxplain.capture import Capture, ModelInputs, chance_kept
 from fxplain.errors import NoGradientError
 from fxplain.program import ProgramNode
 from fxplain.run.instrument import fused_flags, instrumented
@@ -179,8 +179,7 @@ def forward(
     if key not in capture.memo:
         capture.memo[key] = instrumented(capture, nodes)
     run: Callable[..., Any] = capture.memo[key]
-    devices = sorted({x.device.index for x in inputs.leaves if x.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices), torch.enable_grad():
+    with chance_kept(inputs.leaves), torch.enable_grad():
         outputs, reports = run(*capture.bind(model, inputs))
     runs = [
         NodeRun(node, tuple(report[:-1]), report[-1])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import Capture, operation_name
+from fxplain.capture import Capture, chance_kept, draws, operation_name
 
 if TYPE_CHECKING:
     import sympy
@@ -50,7 +50,9 @@ class Values:
         self._order = {node: i for i, node in enumerate(capture.graph.nodes)}
         self._ints: dict[sympy.Expr, int | None] = {}
         names = {*capture.inputs, *(k for k, s in capture.state.items() if s.kind == "parameter")}
-        self._changing = {node for node in capture.placeholders if node.name in names}
+        self._drawn = {node for node in capture.graph.nodes if draws(node)}
+        self._changing = {node for node in capture.placeholders if node.name in names} | self._drawn
+        self._leaves = leaves
         self.read_data = False
         """Whether a value was read that another call may change (an input's, a weight's)."""
 
@@ -83,18 +85,22 @@ class Values:
         if node in self._known:
             self.read_data |= node in self._changing
             return self._known[node]
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            for needed in self._missing(node):
-                self._known[needed] = self._compute(needed)
+        needed = self._missing([node])
+        if not self._drawn.isdisjoint(needed):  # the same numbers in the same order as in a run
+            needed = self._missing([node, *self._drawn])
+            self.read_data = True
+        with chance_kept(self._leaves), torch.no_grad():
+            for each in needed:
+                self._known[each] = self._compute(each)
         return self._known[node]
 
     def concrete(self, argument: Any) -> Any:
         """An argument structure with every node in it replaced by its value."""
         return fx.map_arg(argument, self.value)
 
-    def _missing(self, node: fx.Node) -> list[fx.Node]:
-        missing = {node}
-        stack = [node]
+    def _missing(self, nodes: Sequence[fx.Node]) -> list[fx.Node]:
+        missing = {node for node in nodes if node not in self._known}
+        stack = list(missing)
         while stack:
             current = stack.pop()
             if self._symbolic(current) is not None:

@@ -1,0 +1,60 @@
+"""Random state: every run of a model draws the same numbers, and the user's state stays."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+__all__ = ["RandomState", "chance_kept", "draws"]
+
+
+class RandomState:
+    """The state of the random generators of torch (CPU and the given devices), Python and NumPy."""
+
+    def __init__(self, tensors: Iterable[Tensor] = ()) -> None:
+        self._devices = sorted({t.device.index or 0 for t in tensors if t.device.type == "cuda"})
+        self._torch, self._cuda, self._python, self._numpy = self._now()
+
+    def _now(self) -> tuple[Tensor, list[Tensor], Any, Any]:
+        cuda = [torch.cuda.get_rng_state(device) for device in self._devices]
+        return torch.get_rng_state(), cuda, random.getstate(), np.random.get_state(legacy=False)
+
+    def restore(self) -> None:
+        """Put every generator back."""
+        torch.set_rng_state(self._torch)
+        for device, state in zip(self._devices, self._cuda, strict=True):
+            torch.cuda.set_rng_state(state, device)
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)
+
+    def drawn(self) -> str:
+        """Which generators were used since: "torch", "Python", "NumPy", or several of them."""
+        now, cuda, python, numpy = self._now()
+        used = {
+            "torch": not torch.equal(now, self._torch)
+            or not all(map(torch.equal, cuda, self._cuda)),
+            "Python": python != self._python,
+            "NumPy": str(numpy) != str(self._numpy),
+        }
+        return " and ".join(name for name, is_used in used.items() if is_used)
+
+
+def draws(node: fx.Node) -> bool:
+    """Whether a graph node draws random numbers."""
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+@contextmanager
+def chance_kept(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Run with the random numbers that come next for the user, and leave these to the user."""
+    state = RandomState(tensors)
+    try:
+        yield
+    finally:
+        state.restore()

@@ -1,0 +1,101 @@
+"""Is the captured graph the model's own computation? Both run on the same inputs and draws."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fxplain.capture.captured import Capture, OutputLayout
+from fxplain.capture.inputs import ModelInputs
+from fxplain.errors import FxplainError, InputError, NonFiniteError
+
+__all__ = ["compare", "first_line", "run_eagerly"]
+
+# Captured and original outputs may differ by rounding: fused and unfused kernels, other orders.
+_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
+
+
+def run_eagerly(model: nn.Module, inputs: ModelInputs) -> dict[str, Tensor]:
+    """The tensors of the model's own output, by name.
+
+    Raises
+    ------
+    InputError
+        When the model fails on the inputs, or returns no tensor.
+    NonFiniteError
+        When an output holds NaN.
+    """
+    try:
+        with torch.no_grad():
+            output = model(*inputs.args, **inputs.kwargs)
+    except FxplainError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{type(model).__name__} itself fails on these inputs with {first_line(error)}."
+            f"{_dtype_hint(model, inputs)}"
+        ) from error
+    layout, tensors = OutputLayout.of(output)
+    if not tensors:
+        raise InputError(f"{type(model).__name__} returned no tensor to explain: {type(output)}.")
+    named = dict(zip(layout.names, tensors, strict=True))
+    for name, tensor in named.items():
+        if tensor.is_floating_point() and tensor.isnan().any():
+            raise NonFiniteError(
+                f"the model's output{f' {name!r}' if name else ''} holds NaN for these inputs; "
+                f"there is nothing to explain. Check the inputs, the weights and the masks."
+            )
+    return named
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, on one line."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"
+
+
+def _dtype_hint(model: nn.Module, inputs: ModelInputs) -> str:
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    shown = ", ".join(
+        f"{name}: {str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}"
+        for name, leaf in zip(inputs.names, inputs.leaves, strict=True)
+    )
+    of_model = (
+        f"; its parameters are {str(parameter.dtype).removeprefix('torch.')}"
+        if (parameter is not None)
+        else ""
+    )
+    return f" It was given {shown}{of_model}."
+
+
+def compare(
+    model: nn.Module, made: Capture, inputs: ModelInputs, expected: dict[str, Tensor]
+) -> None:
+    """Warn when the captured graph computes something else than the model does."""
+    with torch.no_grad():
+        outputs = made.graph_module(*made.bind(model, inputs))
+    for name, got in zip(made.output.names, outputs, strict=True):
+        want = expected.get(name)
+        if want is None or not want.is_floating_point() or want.shape != got.shape:
+            continue
+        scale = max(1.0, float(want.abs().max()))
+        difference = float((got.double() - want.double()).abs().max()) / scale
+        if difference > _TOLERANCE.get(want.dtype, 1e-4):
+            implementation = getattr(getattr(model, "config", None), "_attn_implementation", None)
+            which = f" with its {implementation!r} attention" if implementation else ""
+            named = f"{name!r} " if name else ""
+            made.warnings.append(
+                f"output {named}of the captured graph differs from the model's own{which} by "
+                f"{difference:.1e} of its largest value: the explanation is faithful to the "
+                f"captured computation ({_attention_forms(made)}), not to the model's own run"
+            )
+
+
+def _attention_forms(made: Capture) -> str:
+    targets = {str(node.target) for node in made.graph.nodes if node.op == "call_function"}
+    forms = []
+    if any("scaled_dot_product_attention" in target for target in targets):
+        forms.append("scaled_dot_product_attention")
+    if any("softmax" in target for target in targets):
+        forms.append("explicit softmax")
+    return " and ".join(forms) or "no softmax attention"
