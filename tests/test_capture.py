@@ -424,17 +424,37 @@ def test_no_gradient_regions_do_not_hide_a_tower() -> None:
 
 
 class Pretender(TextClassifier):
-    """Computes something else while it is traced."""
+    """Computes something else while it is exported."""
 
     def forward(self, input_ids: Tensor) -> Tensor:
         logits = super().forward(input_ids)
-        return logits + 1.0 if torch.compiler.is_exporting() else logits
+        return 2 * logits if torch.compiler.is_exporting() else logits
+
+
+def test_a_model_that_is_another_while_exported_is_recorded() -> None:
+    model, ids = seeded(Pretender), words(2, 6)
+    e = fxplain.explain(model, (ids,))
+    assert e.graph.capture.route == "recorded"
+    assert "differs from the model's own" in e.graph.capture.failures[0]
+    assert e.graph.warnings == ()
+    torch.testing.assert_close(e.output, model(ids).detach())
+
+
+CALLS: list[int] = []
+
+
+class Forgetful(TextClassifier):
+    """Computes something else at each call, and keeps no memory of its own."""
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        CALLS.append(1)
+        return super().forward(input_ids) + len(CALLS)
 
 
 def test_a_capture_that_differs_from_the_model_is_said_so() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        graph = fxplain.inspect(seeded(Pretender), (words(2, 6),))
+        graph = fxplain.inspect(seeded(Forgetful), (words(2, 6),))
     (message,) = graph.warnings
     assert "differs from the model's own" in message
     assert "scaled_dot_product_attention" in message
@@ -448,7 +468,8 @@ def test_the_warning_names_the_models_attention(monkeypatch: pytest.MonkeyPatch)
 
     def pretend(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         output = forward(self, *args, **kwargs)
-        output.logits = output.logits * (1.5 if torch.compiler.is_exporting() else 1.0)
+        CALLS.append(1)
+        output.logits = output.logits + len(CALLS)
         return output
 
     monkeypatch.setattr(type(model), "forward", pretend)

@@ -1,6 +1,7 @@
 """The user's model is as it was: after an explanation, after an inspection, and after an error."""
 
 import random
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -15,6 +16,15 @@ from fxplain.capture import routes
 from tests.small_models import Block, TextClassifier, architecture, seeded, words
 
 
+class Memory:
+    """A cache that is no module, as some models have one."""
+
+    def __init__(self) -> None:
+        self.known: OrderedDict[str, Tensor] = OrderedDict()
+        self.recent: deque[int] = deque(maxlen=2)
+        self.size = 0
+
+
 class Restless(TextClassifier):
     """Does in its forward what models do, and should not; `habits` says which."""
 
@@ -27,6 +37,8 @@ class Restless(TextClassifier):
         self.hidden: Tensor | None = None
         self.history: list[int] = []
         self.settings = {"seen": 0, "nested": {"lengths": [1]}}
+        self.memory = Memory()
+        self.table = torch.zeros(4)
         self.count = 0
         self.encoder.blocks[0].norm_1.weight.requires_grad_(False)
 
@@ -63,6 +75,21 @@ class Restless(TextClassifier):
             self.register_buffer("lazy", torch.ones(hidden.shape[-1]), persistent=False)
         return hidden * self.lazy
 
+    def fills_an_object(self, hidden: Tensor) -> Tensor:
+        key = str(tuple(hidden.shape))
+        if key not in self.memory.known:
+            self.memory.known[key] = self.encoder.blocks[0](hidden)
+        self.memory.size += 1
+        self.memory.recent.append(self.memory.size)
+        return self.memory.known[key]
+
+    def writes_an_attribute(self, _hidden: Tensor) -> None:
+        self.table += 1
+
+    def seeds(self, hidden: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return hidden
+
     def draws_with_torch(self, hidden: Tensor) -> Tensor:
         return hidden + 0 * torch.randn_like(hidden)
 
@@ -86,6 +113,7 @@ class Restless(TextClassifier):
 HABITS = [
     "counts", "fills_a_list", "fills_a_mapping", "writes_a_buffer", "replaces_a_buffer",
     "fills_an_absent_buffer", "keeps_a_tensor", "keeps_a_constant", "registers_a_buffer",
+    "fills_an_object", "writes_an_attribute", "seeds",
     "draws_with_torch", "draws_with_python", "draws_with_numpy",
 ]  # fmt: skip
 COMMON = ("counts", "writes_a_buffer", "replaces_a_buffer", "keeps_a_tensor", "draws_with_python")
@@ -230,6 +258,34 @@ def test_untouched_although_a_capture_fails(
         return fxplain.explain(model, (IDS,))
 
     assert_untouched(model, act if recorder else fails(act))
+
+
+def test_what_a_run_left_behind_is_no_part_of_the_next() -> None:
+    """The first run fills a cache, which must not be what is captured."""
+    model, want = seeded(Restless, "fills_an_object"), seeded(Restless)
+    want.encoder.blocks.append(want.encoder.blocks[0])
+    for ids in (IDS, words(2, 6, seed=1)):
+        got = fxplain.explain(model, (ids,))
+        assert len(got.graph.nodes) == 2
+        torch.testing.assert_close(
+            got.relevance["input_ids"], fxplain.explain(want, (ids,)).relevance["input_ids"]
+        )
+
+
+class Writer(TextClassifier):
+    """Writes into what it was given."""
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        input_ids.clamp_(min=3)
+        return super().forward(input_ids)
+
+
+def test_inputs_that_a_model_writes_into_stay() -> None:
+    model, ids = seeded(Writer), words(2, 6)
+    copy = ids.clone()
+    e = fxplain.explain(model, (ids,))
+    assert torch.equal(ids, copy)
+    torch.testing.assert_close(e.output, model(ids.clone()).detach())
 
 
 def test_untouched_although_the_model_fails() -> None:

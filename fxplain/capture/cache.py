@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from fxplain.capture.captured import Capture, StateSlot
-from fxplain.capture.comparison import compare, first_line, run_eagerly
+from fxplain.capture.comparison import differences, first_line, run_eagerly
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.preserve import ModelState, preserved
 from fxplain.errors import CaptureError, TrainingModeError
@@ -104,13 +104,16 @@ def _make(model: nn.Module, inputs: ModelInputs, state: ModelState) -> Capture:
     state.restore()
     buffers = {name for name, _ in model.named_buffers()}
     failures: list[str] = []
+    second_best: Capture | None = None
     for name, route in routes_for(model, inputs):
+        if second_best is not None and name != "recorder":
+            continue  # a model that knows when it is exported; the recorder runs it as it is
         state.restore()  # a route must not find what an earlier run left in the model
         try:
             made = route()
             _keep_passing_buffers(made, model, buffers)
             state.restore()
-            compare(model, made, inputs, expected)
+            different = differences(model, made, inputs, expected)
         except Exception as error:  # noqa: BLE001 (whatever export trips over, the next route is tried)
             failures.append(f"{name}: {first_line(error)}")
             last = error
@@ -118,7 +121,13 @@ def _make(model: nn.Module, inputs: ModelInputs, state: ModelState) -> Capture:
         made.failures = tuple(failures)
         if drawn:
             made.warnings.append(_one_draw(drawn))
-        return made
+        if not different:
+            return made
+        made.warnings += different
+        second_best = second_best or made
+        failures.append(f"{name}: {different[0].split(':')[0]}")
+    if second_best is not None:
+        return second_best
     raise CaptureError(
         f"{type(model).__name__} could not be captured as a graph for these inputs:\n"
         + "\n".join(f"  - {failure}" for failure in failures)

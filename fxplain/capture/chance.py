@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-__all__ = ["RandomState", "chance_kept", "draws"]
+__all__ = ["RandomState", "chance_kept", "draws", "reseed"]
 
 
 class RandomState:
@@ -45,9 +45,23 @@ class RandomState:
         return " and ".join(name for name, is_used in used.items() if is_used)
 
 
+@fx.node.has_side_effect  # so that no pass drops the call
+def reseed(seed: int) -> None:
+    """The graph operation for a model that seeds the generators in its forward."""
+    torch.manual_seed(seed)
+
+
 def draws(node: fx.Node) -> bool:
-    """Whether a graph node draws random numbers."""
-    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    """Whether a graph node draws random numbers, or says which come next."""
+    if node.target is reseed:
+        return True
+    if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return False
+    arguments = node.target._schema.arguments  # type: ignore[union-attr]
+    given = {a.name: a.default_value for a in arguments if a.has_default_value()}
+    given.update(zip((a.name for a in arguments), node.args, strict=False), **node.kwargs)
+    off = (("train", False), ("training", False), ("dropout_p", 0.0))  # dropout in eval mode
+    return not any(name in given and given[name] == value for name, value in off)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,7 @@ from fxplain.capture.captured import Capture, OutputLayout
 from fxplain.capture.inputs import ModelInputs
 from fxplain.errors import FxplainError, InputError, NonFiniteError
 
-__all__ = ["compare", "first_line", "run_eagerly"]
+__all__ = ["differences", "first_line", "run_eagerly"]
 
 # Captured and original outputs may differ by rounding: fused and unfused kernels, other orders.
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
@@ -68,27 +70,41 @@ def _dtype_hint(model: nn.Module, inputs: ModelInputs) -> str:
     return f" It was given {shown}{of_model}."
 
 
-def compare(
+def differences(
     model: nn.Module, made: Capture, inputs: ModelInputs, expected: dict[str, Tensor]
-) -> None:
-    """Warn when the captured graph computes something else than the model does."""
+) -> list[str]:
+    """What the captured graph computes otherwise than the model does, one sentence per output."""
     with torch.no_grad():
         outputs = made.graph_module(*made.bind(model, inputs))
+    found = []
     for name, got in zip(made.output.names, outputs, strict=True):
         want = expected.get(name)
-        if want is None or not want.is_floating_point() or want.shape != got.shape:
+        if want is None or not want.is_floating_point():
             continue
-        scale = max(1.0, float(want.abs().max()))
-        difference = float((got.double() - want.double()).abs().max()) / scale
+        difference = _difference(got, want)
         if difference > _TOLERANCE.get(want.dtype, 1e-4):
             implementation = getattr(getattr(model, "config", None), "_attn_implementation", None)
             which = f" with its {implementation!r} attention" if implementation else ""
             named = f"{name!r} " if name else ""
-            made.warnings.append(
+            found.append(
                 f"output {named}of the captured graph differs from the model's own{which} by "
                 f"{difference:.1e} of its largest value: the explanation is faithful to the "
                 f"captured computation ({_attention_forms(made)}), not to the model's own run"
             )
+    return found
+
+
+def _difference(got: Tensor, want: Tensor) -> float:
+    """The largest difference, as a part of the largest finite value; infinite for other shapes."""
+    if got.shape != want.shape:
+        return math.inf
+    got, want = got.double(), want.double()
+    wrong = (got != want) & ~(got.isnan() & want.isnan())
+    if not wrong.any():
+        return 0.0
+    finite = want[want.isfinite()].abs()
+    scale = max(1.0, float(finite.max())) if finite.numel() else 1.0
+    return float((got[wrong] - want[wrong]).abs().nan_to_num(math.inf).max()) / scale
 
 
 def _attention_forms(made: Capture) -> str:

@@ -38,7 +38,7 @@ def functional_program(program: ExportedProgram) -> tuple[ExportedProgram, fx.Gr
     left for what this does not know. The program that is returned is the one whose signature
     describes the graph.
     """
-    if not any(node.target in TAKEN_APART for node in program.graph.nodes):
+    if not any(_to_be_taken_apart(node) for node in program.graph.nodes):
         inline_regions(program.graph_module)
         if not has_writes(program.graph_module.graph):
             return program, program.graph_module
@@ -48,6 +48,12 @@ def functional_program(program: ExportedProgram) -> tuple[ExportedProgram, fx.Gr
     made = program.run_decompositions({op: table[op] for op in TAKEN_APART if op in table})
     inline_regions(made.graph_module)
     return made, made.graph_module
+
+
+def _to_be_taken_apart(node: fx.Node) -> bool:
+    """A composite that hides what happens to tokens, or a step of a region under ``torch.vmap``."""
+    module = getattr(node.target, "__module__", "") or ""
+    return node.target in TAKEN_APART or module.startswith("torch._functorch")
 
 
 def inline_regions(module: fx.GraphModule) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 
 from fxplain.capture.captured import Capture, InputSlot, OutputLayout, StateSlot
+from fxplain.capture.chance import reseed
 from fxplain.capture.export import quiet_export
 from fxplain.capture.functional import TAKEN_APART, attach_module_paths, drop_assertions
 from fxplain.capture.inputs import ModelInputs
@@ -41,14 +42,8 @@ def capture_by_recording(model: nn.Module, inputs: ModelInputs) -> Capture:
         return tuple(results)
 
     values = [*(v.detach() for v in state.values()), *(x.detach().clone() for x in inputs.leaves)]
-    with quiet_export(), torch.no_grad(), _noted_modules(model):
-        module = make_fx(
-            call,
-            decomposition_table={op: op.decompose for op in TAKEN_APART},
-            tracing_mode="real",
-            pre_dispatch=True,
-            _error_on_data_dependent_ops=False,
-        )(*values)
+    with quiet_export(), torch.no_grad(), _noted_modules(model), _noted_seeds():
+        module = _recorded(call, values)
     _drop_modes(module)
     drop_assertions(module)
     if has_writes(module.graph):
@@ -69,6 +64,41 @@ def capture_by_recording(model: nn.Module, inputs: ModelInputs) -> Capture:
         layouts[-1],
         only_for=tuple(x.detach().clone() for x in inputs.leaves),
     )
+
+
+def _recorded(call: Callable[..., Any], values: Sequence[Tensor]) -> fx.GraphModule:
+    """The graph of one run, composites whole; taken apart where they run under ``torch.vmap``.
+
+    Before dispatch a batched tensor looks like a constant, so that what is computed from it would
+    be frozen and no longer follow from the inputs.
+    """
+    try:
+        module = _made(call, values, pre_dispatch=True)
+    except Exception:  # noqa: BLE001 (a custom function under vmap, for one)
+        return _made(call, values, pre_dispatch=False)
+    is_batched = torch._C._functorch.is_functorch_wrapped_tensor
+    batched = any(map(is_batched, _constants(module)))
+    module.graph.eliminate_dead_code()
+    if batched and any(constant.is_floating_point() for constant in _constants(module)):
+        return _made(call, values, pre_dispatch=False)
+    return module
+
+
+def _made(
+    call: Callable[..., Any], values: Sequence[Tensor], *, pre_dispatch: bool
+) -> fx.GraphModule:
+    return make_fx(
+        call,
+        decomposition_table={op: op.decompose for op in TAKEN_APART},
+        tracing_mode="real",
+        pre_dispatch=pre_dispatch,
+        _error_on_data_dependent_ops=False,
+    )(*values)
+
+
+def _constants(module: fx.GraphModule) -> list[Tensor]:
+    found = [getattr(module, str(n.target), None) for n in module.graph.find_nodes(op="get_attr")]
+    return [constant for constant in found if isinstance(constant, Tensor)]
 
 
 @contextmanager
@@ -95,6 +125,24 @@ def _noted_modules(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         nn.Module._call_impl = original  # type: ignore[method-assign]
+
+
+@contextmanager
+def _noted_seeds() -> Iterator[None]:
+    """Record calls of ``torch.manual_seed``, or a run of the graph would draw other numbers."""
+    original = torch.manual_seed
+
+    def noting(seed: int) -> torch.Generator:
+        mode = get_proxy_mode()
+        if mode is not None:
+            mode.tracer.create_proxy("call_function", reseed, (int(seed),), {})
+        return original(seed)
+
+    torch.manual_seed = noting
+    try:
+        yield
+    finally:
+        torch.manual_seed = original
 
 
 def _drop_modes(module: fx.GraphModule) -> None:
