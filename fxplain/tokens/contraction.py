@@ -12,7 +12,7 @@ from fxplain.capture import module_path
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mapping import mapped, matrix_of
-from fxplain.tokens.mixing import absorbed
+from fxplain.tokens.mixing import absorbed, settled
 from fxplain.tokens.tag import Level, Tag, Tags, broadcast_shape, tokens_in
 from fxplain.tokens.updates import AttentionSite
 
@@ -88,6 +88,7 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
             _outputs(left_shape, -2),
         )
         return _without_axis(made, axis) if len(left_shape) == 1 else made  # fmt: skip
+    left_tags, right_tags = _met(a, node, left_tags, right_tags, len(left_shape), len(right_shape))
     rank = max(len(left_shape), len(right_shape), 2)
     left_tags = _to_rank(a.joiner.promoted(left_tags), left_shape, rank, as_column=False)
     right_tags = _to_rank(a.joiner.promoted(right_tags), right_shape, rank, as_column=True)
@@ -107,6 +108,24 @@ def _outputs(shape: Sequence[int], axis: int) -> int:
 
 def _without_axis(tags: Tags, axis: int) -> Tags:
     return tuple(tag.with_ids(_squeezed(tag.ids, [axis])) for tag in tags)
+
+
+def _met(
+    a: Analysis, node: fx.Node, left: Tags, right: Tags, left_rank: int, right_rank: int
+) -> tuple[Tags, Tags]:
+    """Raw inputs that meet tokens: what is contracted with features are features, and so are the
+    elements of values that weights are applied to."""
+    if min(left_rank, right_rank) < 2 or not left or not right:
+        return left, right
+    if _weights_of(left):
+        return left, settled(a, node, right, right_rank - 1)
+    if _weights_of(right):
+        return settled(a, node, left, left_rank - 2), right
+    if not any(tag.varies(left_rank - 1) for tag in left):
+        right = settled(a, node, right, right_rank - 2)
+    if not any(tag.varies(right_rank - 2) for tag in right):
+        left = settled(a, node, left, left_rank - 1)
+    return left, right
 
 
 def _squeezed(ids: Tensor, axes: Sequence[int]) -> Tensor:
@@ -261,7 +280,7 @@ def fused_attention(a: Analysis, node: fx.Node) -> Tagged:
 
 def _over_features(a: Analysis, key: fx.Node) -> bool:
     """Whether the rows of the keys are channels, with the tokens side by side in each."""
-    tags = a.tags(key)
+    tags = [tag for tag in a.tags(key) if tag.level is not Level.RAW_INPUT]
     return any(tag.varies(tag.ids.dim() - 1) and not tag.varies(tag.ids.dim() - 2) for tag in tags)
 
 
@@ -269,7 +288,8 @@ def _keys(a: Analysis, key: fx.Node, value: fx.Node) -> Tensor | None:
     """Packed entries (..., keys, 1) of the attended tokens: keys and values together name them."""
     sides = []
     for node in (value, key):
-        tags = a.joiner.promoted(a.tags(node))
+        tags = settled(a, node, a.tags(node), len(a.shape(node)) - 1)
+        tags = a.joiner.promoted(tags)
         if tags:
             sides.append((tuple(_one_per_row(tag) for tag in tags), (*a.shape(node)[:-1], 1)))
     if not sides:

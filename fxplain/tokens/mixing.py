@@ -9,10 +9,10 @@ from torch import Tensor, fx
 
 from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis
-from fxplain.tokens.tag import Level, Tag, pack, tokens_in
+from fxplain.tokens.tag import Level, Tag, Tags, pack, tokens_in
 from fxplain.tokens.updates import Mixing, RouteSite
 
-__all__ = ["absorbed", "mix", "mix_along", "newer", "slide", "windows"]
+__all__ = ["absorbed", "mix", "mix_along", "newer", "settled", "slide", "windows"]
 
 Weights = Callable[[], Tensor] | None
 
@@ -124,6 +124,19 @@ def newer(a: Analysis, node: fx.Node, tag: Tag, old: Tensor) -> Tag:
     )
     level = Level.TOKEN if tag.level is Level.RAW_INPUT else tag.level
     return Tag(made, level)
+
+
+def settled(a: Analysis, node: fx.Node, tags: Tags, axis: int) -> Tags:
+    """Raw inputs whose elements along `axis` turn out to be one token's features: they are tokens.
+
+    A float input is first met where tokens attend to it, or are put beside it (a cache of keys).
+    """
+    return tuple(
+        newer(a, node, tag, tag.ids.amax(axis, keepdim=True))
+        if tag.level is Level.RAW_INPUT and tag.varies(axis)
+        else tag
+        for tag in tags
+    )
 
 
 def _route(

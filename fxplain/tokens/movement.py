@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
+from fxplain.tokens.mixing import settled
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, broadcast_shape, compact, narrowed
 
 __all__ = [
@@ -178,11 +179,27 @@ def concatenate(a: Analysis, node: fx.Node) -> Tagged:
         operands.append((tags, shape))
     if not any(tags for tags, _ in operands):
         return ()
+    operands = _beside_tokens(a, node, operands, axis)
     count = max(len(tags) for tags, _ in operands)
     return tuple(
         _concatenated(a, [(t[i] if i < len(t) else None, s) for t, s in operands], axis)
         for i in range(count)
     )
+
+
+def _beside_tokens(
+    a: Analysis, node: fx.Node, operands: list[tuple[Tags, tuple[int, ...]]], axis: int
+) -> list[tuple[Tags, tuple[int, ...]]]:
+    """Raw inputs put beside tokens are tokens along the same axes as these: a cache of keys."""
+    beside = [tag for tags, _ in operands for tag in tags if tag.level is Level.TOKEN]
+    if not beside:
+        return operands
+    features = [
+        i for i in range(1, len(operands[0][1])) if i != axis and not any(t.varies(i) for t in beside)
+    ]
+    for i in features:
+        operands = [(settled(a, node, tags, i), shape) for tags, shape in operands]
+    return operands
 
 
 def _concatenated(a: Analysis, parts: list[tuple[Tag | None, tuple[int, ...]]], axis: int) -> Tag:
