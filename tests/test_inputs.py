@@ -145,7 +145,8 @@ def test_lists_of_images_of_different_sizes(lists: bool) -> None:
     e = fxplain.explain(model, {"images": images}, target=0)
     names = {"images[0][0]", "images[1][0]"} if lists else {"images[0]", "images[1]"}
     assert set(e.relevance) == names
-    assert sorted(r.shape[1] for r in e.relevance.values()) == [5, 9]
+    assert [(r.shape[0], r.shape[1]) for r in e.relevance.values()] == [(1, 5), (1, 8)]  # one CLS
+    assert e.graph.warnings == ()
     torch.testing.assert_close(e.output, model(images).detach())
 
 

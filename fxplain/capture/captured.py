@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -186,6 +186,25 @@ class Capture:
             if guard.free_symbols <= known.keys() and guard.xreplace(known) == sympy.false:
                 return None
         return values
+
+    def sized(self, inputs: ModelInputs) -> ModelInputs:
+        """`inputs` with a batch size that the model's outputs confirm.
+
+        The first axis of an input need not be the batch (one image of a list, a bare sequence): where
+        no output has that size, but one has another input's, or 1, that is the batch.
+        """
+        values = self.sizes(inputs.leaves) or {}
+        output = next(n for n in self.graph.nodes if n.op == "output")
+        found = set()
+        for node in output.all_input_nodes:
+            value = node.meta.get("val")
+            if isinstance(value, Tensor) and value.dim():
+                size = value.shape[0]
+                found.add(size if isinstance(size, int) else size.node.expr.xreplace(values))
+        if not found or inputs.batch_size in found:
+            return inputs
+        candidates = {1, *(leaf.shape[0] for leaf in inputs.leaves if leaf.dim())} & found
+        return replace(inputs, batch_size=max(candidates)) if candidates else inputs
 
     def bind(self, model: nn.Module, inputs: ModelInputs) -> list[Tensor]:
         """The values of all placeholders: the model's live state (detached), then the inputs."""

@@ -46,8 +46,7 @@ def inspect(model: nn.Module, inputs: Inputs) -> AttentionGraph:
     FxplainError
         When inputs do not fit the model, or the model cannot be captured.
     """
-    bound = bind_inputs(model, inputs)
-    captured, program = _program(model, bound)
+    bound, captured, program = _program(model, inputs)
     return _graph(model, captured, program)
 
 
@@ -115,8 +114,7 @@ def _explained(
     tokenizer: Any,
     options: Mapping[str, Any],
 ) -> Explanation:
-    bound = bind_inputs(model, inputs)
-    captured, program = _program(model, bound)
+    bound, captured, program = _program(model, inputs)
     if not program.nodes:
         raise NoAttentionError(_no_attention(model, program))
     run = forward(captured, model, bound, list(program.nodes.values()))
@@ -150,24 +148,25 @@ def attention_weights(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
         Node name to tensor (..., queries, keys), with the leading axes that the model uses (batch
         and heads, windows folded into the batch).
     """
-    bound = bind_inputs(model, inputs)
-    captured, program = _program(model, bound)
+    bound, captured, program = _program(model, inputs)
     run = forward(captured, model, bound, list(program.nodes.values()))
     return {seen.node.info.name: seen.weights() for seen in run.nodes}
 
 
-def _program(model: nn.Module, inputs: ModelInputs) -> tuple[Capture, Program]:
-    """The capture and the program; a program that depends on sizes only is used again."""
-    captured = capture(model, inputs)
-    sizes = captured.sizes(inputs.leaves)
+def _program(model: nn.Module, inputs: Inputs) -> tuple[ModelInputs, Capture, Program]:
+    """The call, its capture and its program; one that depends on sizes only is used again."""
+    bound = bind_inputs(model, inputs)
+    captured = capture(model, bound)
+    bound = captured.sized(bound)
+    sizes = captured.sizes(bound.leaves)
     assert sizes is not None
     key = ("program", tuple(sizes.items()))
     program: Program | None = captured.memo.get(key)
     if program is None:
-        program = build_program(follow_tokens(captured, model, inputs))
+        program = build_program(follow_tokens(captured, model, bound))
         if not program.flow.data_dependent:
             captured.memo[key] = program
-    return captured, program
+    return bound, captured, program
 
 
 def _views(
