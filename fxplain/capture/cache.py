@@ -5,9 +5,10 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+import torch
 from torch import nn
 
-from fxplain.capture.captured import Capture, StateSlot
+from fxplain.capture.captured import Capture, StateSlot, version_of
 from fxplain.capture.comparison import differences, first_line, run_eagerly
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.preserve import ModelState, preserved
@@ -46,11 +47,12 @@ def capture(model: nn.Module, inputs: ModelInputs) -> Capture:
     for candidate in known.get(key, []):
         if candidate.sizes(inputs.leaves) is not None:
             return candidate
-    with preserved(model, inputs.args, inputs.kwargs) as state:
+    compiled = torch.compiler.set_stance("force_eager")  # compiling takes long, and is not traced
+    with preserved(model, inputs.args, inputs.kwargs) as state, compiled:
         made = _make(model, inputs, state)
     if made.only_for is not None:  # branches on data depend on the weights too
         weights = (*model.parameters(), *model.buffers())
-        made.held_weights = tuple((weakref.ref(tensor), tensor._version) for tensor in weights)
+        made.held_weights = tuple((weakref.ref(tensor), version_of(tensor)) for tensor in weights)
     stale = [k for k in known if k[2] != key[2]]
     for k in stale:
         del known[k]

@@ -16,7 +16,10 @@ from fxplain.capture.structure import leaves_of, with_leaves
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["Capture", "InputSlot", "OutputLayout", "StateSlot", "module_path", "operation_name"]
+__all__ = [
+    "Capture", "InputSlot", "OutputLayout", "StateSlot", "module_path", "operation_name",
+    "version_of",
+]  # fmt: skip
 
 MODULE_PATH = "fxplain_module"  # key in fx.Node.meta
 
@@ -228,7 +231,12 @@ def _ordinary(leaf: Tensor) -> Tensor:
 
 def _unchanged(weight: weakref.ref[Tensor], version: int) -> bool:
     tensor = weight()
-    return tensor is not None and tensor._version == version
+    return tensor is not None and version_of(tensor) == version
+
+
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor was written; tensors of inference mode do not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _identical(a: Tensor, b: Tensor) -> bool:

@@ -95,8 +95,8 @@ def differences(
 
 
 def _difference(got: Tensor, want: Tensor) -> float:
-    """The largest difference, as a part of the largest finite value; infinite for other shapes."""
-    if got.shape != want.shape:
+    """The largest difference, as a part of the largest finite value; infinite for another type."""
+    if got.shape != want.shape or got.dtype != want.dtype:
         return math.inf
     got, want = got.double(), want.double()
     wrong = (got != want) & ~(got.isnan() & want.isnan())

@@ -38,7 +38,8 @@ def functional_program(program: ExportedProgram) -> tuple[ExportedProgram, fx.Gr
     left for what this does not know. The program that is returned is the one whose signature
     describes the graph.
     """
-    if not any(_to_be_taken_apart(node) for node in program.graph.nodes):
+    program = _dispatched(program)
+    if not any(node.target in TAKEN_APART for node in program.graph.nodes):
         inline_regions(program.graph_module)
         if not has_writes(program.graph_module.graph):
             return program, program.graph_module
@@ -50,17 +51,31 @@ def functional_program(program: ExportedProgram) -> tuple[ExportedProgram, fx.Gr
     return made, made.graph_module
 
 
-def _to_be_taken_apart(node: fx.Node) -> bool:
-    """A composite that hides what happens to tokens, or a step of a region under ``torch.vmap``."""
-    module = getattr(node.target, "__module__", "") or ""
-    return node.target in TAKEN_APART or module.startswith("torch._functorch")
+def _dispatched(program: ExportedProgram) -> ExportedProgram:
+    """The program with the casts of autocast, and what ``torch.vmap`` does, as plain operations.
+
+    Both act while operations are dispatched, which is after what export records: a pass through
+    dispatch makes them explicit.
+    """
+    graphs = [m.graph for m in program.graph_module.modules() if isinstance(m, fx.GraphModule)]
+    nodes = [n for graph in graphs for n in graph.nodes if n.op == "call_function"]
+    acts = any(map(_casts, nodes)) or any(
+        (getattr(node.target, "__module__", "") or "").startswith("torch._functorch")
+        for node in nodes
+    )
+    return program.run_decompositions({}) if acts else program
+
+
+def _casts(node: fx.Node) -> bool:
+    """Whether a node opens a region of autocast that is switched on."""
+    return node.target is torch.ops.higher_order.wrap_with_autocast and bool(node.args[2])
 
 
 def inline_regions(module: fx.GraphModule) -> None:
     """Inline the sub-graphs of grad-mode and autocast regions, in place.
 
-    A region that switches gradients off would hide a frozen tower from the explanation, and an
-    autocast region is exported with its casts made explicit, so both are plain code here.
+    A region that switches gradients off would hide a frozen tower from the explanation, and the
+    casts of an autocast region are explicit by now, so both are plain code here.
     """
     higher_order = torch.ops.higher_order
     bodies = {higher_order.wrap_with_set_grad_enabled: 1, higher_order.wrap_with_autocast: 4}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections import UserDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,11 +112,54 @@ def _plain(value: Any) -> Any:
 
 
 def _signature(model: nn.Module) -> str:
-    return ", ".join(inspect.signature(model.forward).parameters)
+    return ", ".join(_forward_signature(model).parameters)
+
+
+def _forward_signature(model: nn.Module) -> inspect.Signature:
+    """The signature of forward; of what it passes everything on to, where it says nothing itself.
+
+    A wrapper's forward takes ``*args, **kwargs`` and hands them to the one module in it, and a
+    forward that was replaced on the object to the class's own.
+    """
+    own = _signature_of(model.forward)
+    if any(_is_named(parameter) for parameter in own.parameters.values()):
+        return own
+    if isinstance(model, torch.jit.ScriptModule):
+        return own
+    unpatched = _signature_of(functools.partial(type(model).forward, model))
+    if any(_is_named(parameter) for parameter in unpatched.parameters.values()):
+        return unpatched
+    children = list(model.children())
+    if len(children) == 1 and not next(model.parameters(recurse=False), None):
+        return _forward_signature(children[0])
+    return own
+
+
+def _signature_of(forward: Callable[..., Any]) -> inspect.Signature:
+    schema = getattr(forward, "schema", None)  # compiled code has this instead
+    if schema is None:
+        return inspect.signature(forward)
+    return inspect.Signature(
+        [
+            inspect.Parameter(
+                argument.name,
+                inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                default=argument.default_value if argument.has_default_value() else _REQUIRED,
+            )
+            for argument in schema.arguments[1:]
+        ]
+    )
+
+
+_REQUIRED = inspect.Parameter.empty
+
+
+def _is_named(parameter: inspect.Parameter) -> bool:
+    return parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
 
 
 def _in_signature_order(model: nn.Module, kwargs: dict[str, Any]) -> dict[str, Any]:
-    order = list(inspect.signature(model.forward).parameters)
+    order = list(_forward_signature(model).parameters)
     return dict(
         sorted(kwargs.items(), key=lambda kv: order.index(kv[0]) if kv[0] in order else len(order))
     )
@@ -125,7 +169,7 @@ def _named(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[tuple[str, Any]]:
     """Pairs of argument name and value: the positional ones first, then `kwargs` in their order."""
-    signature = inspect.signature(model.forward)
+    signature = _forward_signature(model)
     parameters = signature.parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in kwargs:
@@ -166,6 +210,7 @@ def _batch_size(leaves: Sequence[Tensor]) -> int:
 
 
 def _check(model: nn.Module, names: Sequence[str], leaves: Sequence[Tensor]) -> None:
+    _check_weights(model)
     parameter = next(model.parameters(), None)
     for name, leaf in zip(names, leaves, strict=True):
         if leaf.numel() == 0:
@@ -177,4 +222,19 @@ def _check(model: nn.Module, names: Sequence[str], leaves: Sequence[Tensor]) -> 
             raise InputError(
                 f"input {name!r} is on {leaf.device}, the model on {parameter.device}. "
                 f"Move it: inputs[{name!r}].to({str(parameter.device)!r})."
+            )
+
+
+def _check_weights(model: nn.Module) -> None:
+    """Weights that do not exist (yet) cannot be explained."""
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise InputError(
+                f"parameter {name!r} is not made yet: it is lazy. Call the model once on such inputs, "
+                f"then explain it."
+            )
+        if parameter.is_meta:
+            raise InputError(
+                f"parameter {name!r} is on the meta device, so it has a shape but no values. Load the "
+                f"model's weights, then explain it."
             )

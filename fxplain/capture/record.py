@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fxplain.capture.captured import Capture, InputSlot, OutputLayout, StateSlot
 from fxplain.capture.chance import reseed
@@ -67,10 +68,10 @@ def capture_by_recording(model: nn.Module, inputs: ModelInputs) -> Capture:
 
 
 def _recorded(call: Callable[..., Any], values: Sequence[Tensor]) -> fx.GraphModule:
-    """The graph of one run, composites whole; taken apart where they run under ``torch.vmap``.
+    """The graph of one run, composites whole; taken apart where dispatch does more than compute.
 
-    Before dispatch a batched tensor looks like a constant, so that what is computed from it would
-    be frozen and no longer follow from the inputs.
+    Before dispatch a batched tensor of ``torch.vmap`` looks like a constant, so that what is
+    computed from it would be frozen, and the casts of autocast do not show.
     """
     try:
         module = _made(call, values, pre_dispatch=True)
@@ -78,7 +79,10 @@ def _recorded(call: Callable[..., Any], values: Sequence[Tensor]) -> fx.GraphMod
         return _made(call, values, pre_dispatch=False)
     is_batched = torch._C._functorch.is_functorch_wrapped_tensor
     batched = any(map(is_batched, _constants(module)))
+    casts = any(_opens_autocast(node) for node in module.graph.nodes)
     module.graph.eliminate_dead_code()
+    if casts:
+        return _made(call, values, pre_dispatch=False)
     if batched and any(constant.is_floating_point() for constant in _constants(module)):
         return _made(call, values, pre_dispatch=False)
     return module
@@ -87,13 +91,21 @@ def _recorded(call: Callable[..., Any], values: Sequence[Tensor]) -> fx.GraphMod
 def _made(
     call: Callable[..., Any], values: Sequence[Tensor], *, pre_dispatch: bool
 ) -> fx.GraphModule:
-    return make_fx(
-        call,
-        decomposition_table={op: op.decompose for op in TAKEN_APART},
-        tracing_mode="real",
-        pre_dispatch=pre_dispatch,
-        _error_on_data_dependent_ops=False,
-    )(*values)
+    # after dispatch, fused attention would be a kernel with several results
+    kernels = nullcontext() if pre_dispatch else sdpa_kernel(SDPBackend.MATH)
+    with kernels:
+        return make_fx(
+            call,
+            decomposition_table={op: op.decompose for op in TAKEN_APART},
+            tracing_mode="real",
+            pre_dispatch=pre_dispatch,
+            _error_on_data_dependent_ops=False,
+        )(*values)
+
+
+def _opens_autocast(node: fx.Node) -> bool:
+    """Whether a node switches autocast on: its arguments are (device, dtype, enabled, cache)."""
+    return getattr(node.target, "__name__", "") == "_enter_autocast" and bool(node.args[2])
 
 
 def _constants(module: fx.GraphModule) -> list[Tensor]:

@@ -131,7 +131,7 @@ TABLE: dict[str, Rule] = {
     # -- contractions ----------------------------------------------------------------------------
     **_rows(mapping.linear, "linear _grouped_mm"),
     "transformers.grouped_mm_fallback": mapping.linear,
-    **_rows(contraction.product, "matmul linalg_matmul mm bmm mv dot"),
+    **_rows(contraction.product, "matmul linalg_matmul mm bmm mv dot vdot"),
     **_rows(contraction.added_product, "addmm baddbmm"),
     **_rows(contraction.distances, "cdist _cdist_forward _euclidean_dist"),
     **_rows(

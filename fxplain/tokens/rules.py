@@ -275,6 +275,9 @@ def unknown(a: Analysis, node: fx.Node) -> Tagged:
     if not tagged:
         return ()
     value = node.meta.get("val")
+    if all(tag.level is Level.PARAMETER for n in tagged for tag in a.tags(n)):
+        same = [n for n in tagged if a.shape(n) == a.shape(node)]
+        return a.tags(same[0]) if same else ()  # a weight made of weights (a norm, a product)
     where = f"{node.target} in {module_path(node) or 'the model'}"
     if isinstance(value, Tensor):
         same = [n for n in tagged if a.shape(n) == a.shape(node)]
