@@ -1,0 +1,232 @@
+"""Models as people write them: each is captured, computes what the model computes, and says so."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+import fxplain
+from fxplain.capture.captured import OutputLayout
+from tests.small_models import TextClassifier, seeded, words
+
+IDS = words(2, 6)
+
+
+class Item(TextClassifier):
+    """A number that is read from the data."""
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return super().forward(input_ids) * int(input_ids.max().item())
+
+
+class Experts(TextClassifier):
+    """A loop over the experts that were hit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Linear(16, 16) for _ in range(4))
+        self.gate = nn.Linear(16, 4)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        hidden = self.encoder(input_ids)
+        chosen, out = self.gate(hidden).argmax(-1), torch.zeros_like(hidden)
+        for i, expert in enumerate(self.experts):
+            hit = torch.where(chosen == i)
+            if len(hit[0]):
+                out[hit] = expert(hidden[hit])
+        return self.head(self.encoder.blocks[0](hidden + out)[:, 0])
+
+
+class Lengths(TextClassifier):
+    """Sizes that depend on data, through Python."""
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        hidden = self.encoder(input_ids)
+        lengths = (input_ids > 0).sum(1).tolist()
+        return torch.stack([self.head(hidden[i, :n].mean(0)) for i, n in enumerate(lengths)])
+
+
+class Checkpointed(TextClassifier):
+    def forward(self, input_ids: Tensor) -> Tensor:
+        hidden = self.encoder.words(input_ids)
+        for block in self.encoder.blocks:
+            hidden = checkpoint(block, hidden, use_reentrant=False)
+        return self.head(hidden[:, 0])
+
+
+class Cast(TextClassifier):
+    """Autocast, which dispatch acts out, after what a capture sees first."""
+
+    def __init__(self, *, enabled: bool = True, branch: bool = False) -> None:
+        super().__init__()
+        self.enabled, self.branch = enabled, branch
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.enabled):
+            logits = super().forward(input_ids)
+        return -logits if self.branch and logits.sum() > 1e9 else logits
+
+
+class Mapped(TextClassifier):
+    """``torch.vmap`` over a mask's positions, and over the samples of the head."""
+
+    def __init__(self, *, branch: bool = False) -> None:
+        super().__init__(fused=False)
+        self.branch = branch
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        places = torch.arange(input_ids.shape[1])
+        visible = torch.vmap(torch.vmap(lambda q, k: k >= q, (None, 0)), (0, None))(places, places)
+        hidden = self.encoder.words(input_ids)
+        scores = (hidden @ hidden.transpose(1, 2)).masked_fill(~visible, -1e9)
+        mixed = torch.vmap(lambda x: 2 * x + 1)(scores.softmax(-1) @ hidden)
+        logits = self.head(mixed[:, 0])
+        return -logits if self.branch and logits.sum() > 1e9 else logits
+
+
+class Differentiates(TextClassifier):
+    """A gradient step inside the forward."""
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        hidden = self.encoder(input_ids)
+        with torch.enable_grad():
+            x = hidden.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.head(x).pow(2).sum(), x)
+        return self.head((hidden - 0.1 * gradient)[:, 0])
+
+
+@dataclass
+class Answer:
+    logits: Tensor
+    hidden: list[Tensor]
+    note: str = "a text"
+    nothing: None = None
+
+
+class Answers(TextClassifier):
+    def forward(self, input_ids: Tensor) -> Answer:
+        hidden = self.encoder(input_ids)
+        return Answer(self.head(hidden[:, 0]), [hidden])
+
+
+def plain() -> TextClassifier:
+    return seeded(TextClassifier)
+
+
+def scripted_part() -> nn.Module:
+    model = plain()
+    model.encoder.blocks[0].feed_forward = torch.jit.script(model.encoder.blocks[0].feed_forward)
+    return model
+
+
+def compiled_part() -> nn.Module:
+    model = plain()
+    model.encoder = torch.compile(model.encoder, backend="eager")
+    return model
+
+
+def parametrized() -> nn.Module:
+    model = plain()
+    nn.utils.parametrizations.weight_norm(model.head)
+    nn.utils.parametrizations.spectral_norm(model.encoder.blocks[0].attention.query)
+    return model.eval()
+
+
+def hooked() -> nn.Module:
+    model = plain()
+    model.head.register_forward_hook(lambda _module, _inputs, output: -2 * output)
+    model.encoder.blocks[0].register_forward_pre_hook(lambda _, given: (given[0] / 2, *given[1:]))
+    return model
+
+
+def patched() -> nn.Module:
+    model = plain()
+    forward = model.forward
+    model.forward = lambda *args, **kwargs: 2 * forward(*args, **kwargs)
+    return model
+
+
+def partial() -> nn.Module:
+    model = plain()
+    model.forward = functools.partial(model.forward, attention_mask=torch.ones(2, 6))
+    return model
+
+
+def without_gradients() -> nn.Module:
+    with torch.inference_mode():
+        return plain()
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "a number from the data": lambda: seeded(Item),
+    "a loop over experts": lambda: seeded(Experts),
+    "sizes from the data": lambda: seeded(Lengths),
+    "checkpoints": lambda: seeded(Checkpointed),
+    "autocast": lambda: seeded(Cast),
+    "autocast, recorded": lambda: seeded(Cast, branch=True),
+    "autocast switched off": lambda: seeded(Cast, enabled=False, branch=True),
+    "vmap": lambda: seeded(Mapped),
+    "vmap, recorded": lambda: seeded(Mapped, branch=True),
+    "a gradient inside": lambda: seeded(Differentiates),
+    "a dataclass": lambda: seeded(Answers),
+    "a script inside": scripted_part,
+    "a trace": lambda: torch.jit.trace(plain(), IDS).eval(),
+    "compiled inside": compiled_part,
+    "data parallel": lambda: nn.DataParallel(plain()).eval(),
+    "parametrizations": parametrized,
+    "hooks": hooked,
+    "a patched forward": patched,
+    "a partial forward": partial,
+    "inference mode": without_gradients,
+    "no gradients": lambda: plain().requires_grad_(False),
+    "half precision": lambda: plain().bfloat16(),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch: what is deprecated, and what a trace takes for fixed
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_explained_as_it_runs(name: str) -> None:
+    model = MODELS[name]()
+    e = fxplain.explain(model, (IDS,), target=0)
+    assert list(e.relevance) == ["input_ids"]
+    assert e.relevance["input_ids"].abs().sum() > 2.0, "more than the tokens that are read"
+    assert e.graph.warnings == ()
+    with torch.no_grad():
+        want = OutputLayout.of(model(IDS))[1]
+    for got, expected in zip(OutputLayout.of(e.output)[1], want, strict=True):
+        assert got.dtype == expected.dtype
+        tolerance = 2e-2 if got.dtype is torch.bfloat16 else 1e-5
+        torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dynamic", [True, False], ids=["exported", "recorded"])
+def test_what_vmap_does_holds_for_other_inputs(dynamic: bool) -> None:
+    model = seeded(Mapped, branch=not dynamic)
+    for ids in (IDS, words(2, 6, seed=2)):
+        torch.testing.assert_close(fxplain.explain(model, (ids,)).output, model(ids).detach())
+
+
+def test_weights_that_are_not_made_yet() -> None:
+    class Lazy(TextClassifier):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.LazyLinear(5)
+
+    model = Lazy().eval()
+    with pytest.raises(fxplain.InputError, match=r"'head.weight' is not made yet"):
+        fxplain.explain(model, (IDS,))
+    model(IDS)
+    assert fxplain.explain(model, (IDS,)).relevance["input_ids"].shape == (2, 6)
+
+
+@pytest.mark.parametrize("part", [False, True], ids=["all", "a part"])
+def test_weights_without_values(part: bool) -> None:
+    model: Any = plain()
+    (model.head if part else model).to("meta")
+    with pytest.raises(fxplain.InputError, match="on the meta device"):
+        fxplain.explain(model, (IDS,))
