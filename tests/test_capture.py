@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification, CLIPConfig, CLIPModel
 
 import fxplain
-from fxplain.capture import bind_inputs, cache, capture, module_path, routes
+from fxplain.capture import bind_inputs, cache, capture, module_path, pace, routes
 from tests.small_models import (
     ImageClassifier,
     TextClassifier,
@@ -567,3 +567,13 @@ def test_static_shapes_where_free_ones_fail(made: list[str]) -> None:
     for ids in (words(2, 6), words(2, 9), words(2, 6, seed=1)):
         torch.testing.assert_close(fxplain.explain(model, (ids,)).output, model(ids).detach())
     assert 1 <= len(made) <= 2
+
+
+def test_free_sizes_that_cost_too_much_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "_PATIENCE", 0.0)
+    monkeypatch.setattr(pace, "_PER_OPERATION", 0.0)
+    model, ids = seeded(TextClassifier), words(2, 6)
+    e = fxplain.explain(model, (ids,))
+    assert e.graph.capture.route == "export-static"
+    assert "free sizes are too costly" in e.graph.capture.failures[0]
+    torch.testing.assert_close(e.output, model(ids).detach())

@@ -188,7 +188,9 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore")  # of torch: what is deprecated, and what a trace takes for fixed
+@pytest.mark.filterwarnings(
+    "ignore"
+)  # of torch: what is deprecated, and what a trace takes for fixed
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_is_explained_as_it_runs(name: str) -> None:
     model = MODELS[name]()

@@ -1,4 +1,4 @@
-"""What goes in: every form of call that models take, the names it gets, and caches of keys and values."""
+"""What goes in: every form of call that models take, its names, and caches of keys and values."""
 
 from collections import UserDict
 from dataclasses import dataclass

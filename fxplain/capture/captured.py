@@ -198,16 +198,16 @@ class Capture:
         """
         values = self.sizes(inputs.leaves) or {}
         output = next(n for n in self.graph.nodes if n.op == "output")
-        found = set()
+        found: set[Any] = set()
         for node in output.all_input_nodes:
             value = node.meta.get("val")
             if isinstance(value, Tensor) and value.dim():
-                size = value.shape[0]
+                size: Any = value.shape[0]
                 found.add(size if isinstance(size, int) else size.node.expr.xreplace(values))
         if not found or inputs.batch_size in found:
             return inputs
         candidates = {1, *(leaf.shape[0] for leaf in inputs.leaves if leaf.dim())} & found
-        return replace(inputs, batch_size=max(candidates)) if candidates else inputs
+        return replace(inputs, batch_size=int(max(candidates))) if candidates else inputs
 
     def bind(self, model: nn.Module, inputs: ModelInputs) -> list[Tensor]:
         """The values of all placeholders: the model's live state (detached), then the inputs."""

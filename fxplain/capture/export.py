@@ -6,7 +6,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from typing import Any
 
 import sympy
@@ -22,6 +22,7 @@ from fxplain.capture.functional import (
     functional_program,
 )
 from fxplain.capture.inputs import ModelInputs
+from fxplain.capture.pace import Pace
 
 __all__ = ["capture_by_export", "capture_from_program"]
 
@@ -34,16 +35,23 @@ class _Call(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, inputs: ModelInputs, note: Callable[[OutputLayout], None]
+        self,
+        model: nn.Module,
+        inputs: ModelInputs,
+        note: Callable[[OutputLayout], None],
+        pace: AbstractContextManager[Any],
     ) -> None:
         super().__init__()
+        self.pace = pace
         self.model = model
         self.inputs = inputs
         self.note = note  # a callback, since export undoes what forward assigns to attributes
 
     def forward(self, *leaves: Tensor) -> tuple[Tensor, ...]:
         args, kwargs = self.inputs.rebuild(leaves)
-        layout, tensors = OutputLayout.of(self.model(*args, **kwargs))
+        with self.pace:
+            output = self.model(*args, **kwargs)
+        layout, tensors = OutputLayout.of(output)
         self.note(layout)
         return tuple(tensors)
 
@@ -51,7 +59,8 @@ class _Call(nn.Module):
 def capture_by_export(model: nn.Module, inputs: ModelInputs, *, dynamic: bool) -> Capture:
     """Export `model` for `inputs`; with `dynamic`, batch and sequence axes stay free where they can."""
     layouts: list[OutputLayout] = []
-    call = _Call(model, inputs, layouts.append).train(model.training)
+    pace = Pace() if dynamic else nullcontext()
+    call = _Call(model, inputs, layouts.append, pace).train(model.training)
     shapes = {"leaves": tuple(_free_axes(leaf, dynamic) for leaf in inputs.leaves)}
     with quiet_export(), torch.no_grad():
         program = torch.export.export(call, inputs.leaves, strict=False, dynamic_shapes=shapes)

@@ -62,8 +62,7 @@ class ModelState:
             self._restorers.append(_container_restorer(thing))
             parts = list(thing)
         elif isinstance(thing, torch.Generator):
-            state = thing.get_state()
-            self._restorers.append(lambda: thing.set_state(state) and None)
+            self._restorers.append(_generator_restorer(thing))
             return []
         else:
             parts = []
@@ -78,6 +77,15 @@ def _has_state(thing: Any) -> bool:
     if isinstance(thing, code) or not hasattr(thing, "__dict__"):
         return False
     return type(thing).__module__.split(".")[0] != "torch"
+
+
+def _generator_restorer(generator: torch.Generator) -> Callable[[], None]:
+    state = generator.get_state()
+
+    def restore() -> None:
+        generator.set_state(state)
+
+    return restore
 
 
 def _dict_restorer(thing: dict[Any, Any]) -> Callable[[], None]:

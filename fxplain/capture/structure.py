@@ -63,10 +63,12 @@ def with_leaves(
 
 
 def outline(value: Any, opened: Callable[[Any], bool] = is_container, depth: int = 0) -> str:
-    """The structure and what is no tensor in it, as text: equal for calls that differ in tensors only."""
+    """The structure and what is no tensor in it, as text: equal where only tensors differ."""
     if not opened(value) or depth > 20:
         return "*" if isinstance(value, Tensor) else repr(value)
-    parts = ", ".join(f"{name}={outline(part, opened, depth + 1)}" for name, part in _parts(value)[0])
+    parts = ", ".join(
+        f"{name}={outline(part, opened, depth + 1)}" for name, part in _parts(value)[0]
+    )
     return f"{type(value).__qualname__}({parts})"
 
 

@@ -58,7 +58,9 @@ def capture_by_transformers(model: nn.Module, inputs: ModelInputs) -> Capture:
     return capture
 
 
-def _without_caches(program: torch.export.ExportedProgram, module: torch.fx.GraphModule) -> OutputLayout:
+def _without_caches(
+    program: torch.export.ExportedProgram, module: torch.fx.GraphModule
+) -> OutputLayout:
     """The layout of the output; what the exporter flattened of caches leaves the graph."""
     before = next(n for n in program.graph.nodes if n.op == "output")
     specs = program.graph_signature.output_specs

@@ -46,7 +46,7 @@ def inspect(model: nn.Module, inputs: Inputs) -> AttentionGraph:
     FxplainError
         When inputs do not fit the model, or the model cannot be captured.
     """
-    bound, captured, program = _program(model, inputs)
+    _, captured, program = _program(model, inputs)
     return _graph(model, captured, program)
 
 

@@ -113,8 +113,7 @@ def _without_axis(tags: Tags, axis: int) -> Tags:
 def _met(
     a: Analysis, node: fx.Node, left: Tags, right: Tags, left_rank: int, right_rank: int
 ) -> tuple[Tags, Tags]:
-    """Raw inputs that meet tokens: what is contracted with features are features, and so are the
-    elements of values that weights are applied to."""
+    """Raw inputs that meet tokens: what is contracted with features, or weighted, are features."""
     if min(left_rank, right_rank) < 2 or not left or not right:
         return left, right
     if _weights_of(left):

@@ -195,7 +195,9 @@ def _beside_tokens(
     if not beside:
         return operands
     features = [
-        i for i in range(1, len(operands[0][1])) if i != axis and not any(t.varies(i) for t in beside)
+        i
+        for i in range(1, len(operands[0][1]))
+        if i != axis and not any(t.varies(i) for t in beside)
     ]
     for i in features:
         operands = [(settled(a, node, tags, i), shape) for tags, shape in operands]
