@@ -232,3 +232,30 @@ def test_weights_without_values(part: bool) -> None:
     (model.head if part else model).to("meta")
     with pytest.raises(fxplain.InputError, match="on the meta device"):
         fxplain.explain(model, (IDS,))
+
+
+class Reversed(torch.autograd.Function):
+    """The identity, with a gradient that points the other way."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return -gradient
+
+
+reverse = Reversed.apply
+
+
+class Adversarial(TextClassifier):
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.head(reverse(self.encoder(input_ids))[:, 0])
+
+
+def test_a_backward_of_its_own_is_said_so() -> None:
+    before = vars(Reversed)["forward"]
+    (warning,) = fxplain.inspect(seeded(Adversarial), (IDS,)).warnings
+    assert warning.startswith("Reversed has a backward of its own")
+    assert vars(Reversed)["forward"] is before

@@ -10,6 +10,7 @@ from torch import nn
 
 from fxplain.capture.captured import Capture, StateSlot, version_of
 from fxplain.capture.comparison import differences, first_line, run_eagerly
+from fxplain.capture.custom import custom_functions
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.preserve import ModelState, preserved
 from fxplain.errors import CaptureError, TrainingModeError
@@ -101,8 +102,11 @@ def _make(model: nn.Module, inputs: ModelInputs, state: ModelState) -> Capture:
         routes_for,
     )  # here, since torch.export takes a while to import
 
-    expected = run_eagerly(model, inputs)
-    drawn = state.chance.drawn()
+    with custom_functions() as custom:
+        expected = run_eagerly(model, inputs)
+    facts = [_own_backward(name) for name in custom]
+    if drawn := state.chance.drawn():
+        facts.append(_one_draw(drawn))
     state.restore()
     buffers = {name for name, _ in model.named_buffers()}
     failures: list[str] = []
@@ -121,8 +125,7 @@ def _make(model: nn.Module, inputs: ModelInputs, state: ModelState) -> Capture:
             last = error
             continue
         made.failures = tuple(failures)
-        if drawn:
-            made.warnings.append(_one_draw(drawn))
+        made.warnings += facts
         if not different:
             return made
         made.warnings += different
@@ -134,6 +137,13 @@ def _make(model: nn.Module, inputs: ModelInputs, state: ModelState) -> Capture:
         f"{type(model).__name__} could not be captured as a graph for these inputs:\n"
         + "\n".join(f"  - {failure}" for failure in failures)
     ) from last
+
+
+def _own_backward(name: str) -> str:
+    return (
+        f"{name} has a backward of its own, which a captured graph does not know: the explanation's "
+        f"gradients through it are the derivative of its forward"
+    )
 
 
 def _one_draw(generators: str) -> str:
