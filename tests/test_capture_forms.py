@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import fxplain
+from fxplain.capture import pace
 from fxplain.capture.captured import OutputLayout
 from tests.small_models import TextClassifier, seeded, words
 
@@ -211,6 +212,15 @@ def test_what_vmap_does_holds_for_other_inputs(dynamic: bool) -> None:
     model = seeded(Mapped, branch=not dynamic)
     for ids in (IDS, words(2, 6, seed=2)):
         torch.testing.assert_close(fxplain.explain(model, (ids,)).output, model(ids).detach())
+
+
+def test_giving_up_on_free_sizes_leaves_no_vmap_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "_PATIENCE", 0.0)
+    monkeypatch.setattr(pace, "_recorded", lambda: -torch._C._functorch.maybe_current_level() - 1
+                        if torch._C._functorch.maybe_current_level() else 1 << 30)  # fmt: skip
+    e = fxplain.explain(seeded(Mapped), (IDS,))
+    assert "free sizes are too costly" in e.graph.capture.failures[0]
+    assert torch._C._functorch.maybe_current_level() is None
 
 
 def test_weights_that_are_not_made_yet() -> None:

@@ -33,13 +33,16 @@ class Pace(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._start = time.monotonic()
+        self._start = time.thread_time()  # a busy machine is no reason to give up
+        self._stopped = False
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        elapsed = time.monotonic() - self._start
-        if elapsed > _PATIENCE and elapsed > _PER_OPERATION * _recorded():
+        elapsed = time.thread_time() - self._start
+        too_slow = elapsed > _PATIENCE and elapsed > _PER_OPERATION * _recorded()
+        if too_slow and not self._stopped:  # once: what cleans up after the error must run
+            self._stopped = True
             raise CaptureError(
                 f"free sizes are too costly here: {elapsed:.0f} seconds for {_recorded()} operations"
             )
