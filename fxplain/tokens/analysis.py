@@ -238,6 +238,7 @@ _STILL_A_WEIGHT = frozenset(
         "permute",
         "view",
         "reshape",
+        "_unsafe_view",
         "to",
         "_to_copy",
         "detach",
