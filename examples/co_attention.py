@@ -42,7 +42,9 @@ class Update(nn.Module):
         super().__init__()
         self.attention = Attention(width, heads)
         self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         mixed, weights = self.attention(x, y)

@@ -46,7 +46,9 @@ class Layer(nn.Module):
         self.attention = Attention(width, heads)
         self.cross = Attention(width, heads) if cross else None
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
+        )
 
     def forward(
         self, x: Tensor, own: Tensor, memory: Tensor | None = None, real: Tensor | None = None

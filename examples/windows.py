@@ -66,7 +66,9 @@ class WindowLayer(nn.Module):
         self.shift, self.attention = shift, Attention(width, heads)
         self.bias = nn.Parameter(torch.randn(heads, WINDOW**2, WINDOW**2) / 4)
         self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
         if shift:
             self.register_buffer("mask", shift_mask(shift))
 

@@ -14,11 +14,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from fxplain.capture.captured import Capture, InputSlot, OutputLayout, StateSlot
 from fxplain.capture.export import quiet_export
-from fxplain.capture.functional import TAKEN_APART, attach_module_paths, drop_assertions
+from fxplain.capture.functional import attach_module_paths, drop_assertions
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.writes import has_writes, without_writes
 
 __all__ = ["capture_by_recording"]
+
+_EINSUM = torch.ops.aten.einsum.default  # its parts say more about tokens
 
 
 def capture_by_recording(model: nn.Module, inputs: ModelInputs) -> Capture:
@@ -44,7 +46,7 @@ def capture_by_recording(model: nn.Module, inputs: ModelInputs) -> Capture:
     with quiet_export(), torch.no_grad(), _noted_modules(model):
         module = make_fx(
             call,
-            decomposition_table={op: op.decompose for op in TAKEN_APART},
+            decomposition_table={_EINSUM: _EINSUM.decompose},
             tracing_mode="real",
             pre_dispatch=True,
             _error_on_data_dependent_ops=False,

@@ -239,6 +239,8 @@ _STILL_A_WEIGHT = frozenset(
         "view",
         "reshape",
         "_unsafe_view",
+        "flatten",
+        "unflatten",
         "to",
         "_to_copy",
         "detach",
