@@ -39,6 +39,11 @@ def noted(weights: Tensor, place: Place = _as_it_is, *, newborn_keys: bool = Fal
     return weights
 
 
+def now_by_hand() -> bool:
+    """Whether this run is one by hand."""
+    return _notes is not None
+
+
 def _plain_attention(
     query: Tensor,
     key: Tensor,
@@ -104,6 +109,14 @@ def classifier(*make: Callable[[], nn.Module]) -> nn.Module:
         return Classifier(*(each() for each in make)).double().eval()
 
 
+def _squared(a_bar: Tensor, tokens: int) -> np.ndarray:
+    """(batch, tokens, tokens): keys of no token left out, learned keys given rows of zero."""
+    full = a_bar.new_zeros(len(a_bar), tokens, tokens)
+    kept = min(a_bar.shape[-1], tokens)
+    full[:, : a_bar.shape[-2], :kept] = a_bar[..., :kept]
+    return full.numpy()
+
+
 def relevance_by_hand(
     model: nn.Module, inputs: tuple[Tensor, ...], target: int, tokens: int = TOKENS
 ) -> np.ndarray:
@@ -112,7 +125,7 @@ def relevance_by_hand(
         model(*inputs)[:, target].sum().backward()
     model.zero_grad()
     positive = [(place((w.grad * w).detach().clamp(min=0)), born) for w, place, born in notes]
-    maps = [(heads.mean(1).double().numpy(), born) for heads, born in positive]
+    maps = [(_squared(heads.mean(1).double(), tokens), born) for heads, born in positive]
     rows = []
     for sample in range(len(maps[0][0])):
         oracle = Oracle({"ids": tokens})
