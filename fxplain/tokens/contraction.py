@@ -146,9 +146,20 @@ def _contracted(
         turned_right = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in right_tags)
         made = _attend(a, node, right, left, turned_right, turned_left, right_weights, False)
         return tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in made)
-    if not left_k and not right_k:
-        return _without_duplicates(a, (*left_tags, *right_tags))
-    return _mixed(a, node, left, right, left_tags, right_tags, rank)
+    left_tags = tuple(_settled_along(a, t, rank - 1) for t in left_tags)
+    right_tags = tuple(_settled_along(a, t, rank - 2) for t in right_tags)
+    if any(t.varies(rank - 1) for t in left_tags) or any(t.varies(rank - 2) for t in right_tags):
+        return _mixed(a, node, left, right, left_tags, right_tags, rank)
+    return _without_duplicates(a, (*left_tags, *right_tags))
+
+
+def _settled_along(a: Analysis, tag: Tag, axis: int) -> Tag:
+    """The tag with one entry along `axis`, if all there are the same token (experts, heads)."""
+    if not tag.varies(axis):
+        return tag
+    first = tag.ids.narrow(axis, 0, 1)
+    known = a.book.find(tag.tokens)
+    return tag.with_ids(first) if bool((known == known.narrow(axis, 0, 1)).all()) else tag
 
 
 def _weights_of(tags: Tags) -> fx.Node | None:
