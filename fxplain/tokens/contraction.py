@@ -12,7 +12,7 @@ from fxplain.capture import module_path
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mapping import mapped, matrix_of
-from fxplain.tokens.mixing import absorbed
+from fxplain.tokens.mixing import absorbed, settled
 from fxplain.tokens.tag import Level, Tag, Tags, broadcast_shape, tokens_in
 from fxplain.tokens.updates import AttentionSite
 
@@ -146,20 +146,11 @@ def _contracted(
         turned_right = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in right_tags)
         made = _attend(a, node, right, left, turned_right, turned_left, right_weights, False)
         return tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in made)
-    left_tags = tuple(_settled_along(a, t, rank - 1) for t in left_tags)
-    right_tags = tuple(_settled_along(a, t, rank - 2) for t in right_tags)
+    left_tags = tuple(settled(a, t, rank - 1) for t in left_tags)
+    right_tags = tuple(settled(a, t, rank - 2) for t in right_tags)
     if any(t.varies(rank - 1) for t in left_tags) or any(t.varies(rank - 2) for t in right_tags):
         return _mixed(a, node, left, right, left_tags, right_tags, rank)
     return _without_duplicates(a, (*left_tags, *right_tags))
-
-
-def _settled_along(a: Analysis, tag: Tag, axis: int) -> Tag:
-    """The tag with one entry along `axis`, if all there are the same token (experts, heads)."""
-    if not tag.varies(axis):
-        return tag
-    first = tag.ids.narrow(axis, 0, 1)
-    known = a.book.find(tag.tokens)
-    return tag.with_ids(first) if bool((known == known.narrow(axis, 0, 1)).all()) else tag
 
 
 def _weights_of(tags: Tags) -> fx.Node | None:
@@ -229,6 +220,14 @@ def softmax(a: Analysis, node: fx.Node) -> Tagged:
     if not tags:
         a.softmaxes[node] = "it normalises values that belong to no token"
         return ()
+    if all(tag.level is Level.PARAMETER and not tag.axes for tag in tags):
+        a.softmaxes[node] = "it normalises learned weights, not over tokens"
+        return ()
+    if any(tag.varies(axis) for tag in tags):
+        tags = tuple(settled(a, tag, axis) for tag in tags)
+        if not any(tag.varies(axis) for tag in tags):
+            a.softmaxes[node] = "it normalises over layers or states of one token, not over tokens"
+            return tags
     if not any(tag.varies(axis) for tag in tags):
         size = a.shape(node)[axis]
         a.softmaxes[node] = (
