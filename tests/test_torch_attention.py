@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 import fxplain
 from tests.attention_by_hand import (
@@ -18,6 +19,8 @@ from tests.attention_by_hand import (
     by_hand,
     check_classifier,
     classifier,
+    noted,
+    now_by_hand,
     relevance_by_hand,
 )
 from tests.small_models import VOCABULARY, words
@@ -253,3 +256,49 @@ FUSED: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("name", FUSED)
 def test_fused(name: str) -> None:
     check_classifier(classifier(FUSED[name]))
+
+
+def flexible(**flags: Any) -> Callable[..., Tensor]:
+    """`flex_attention`; by hand, what its functions say of all scores at once."""
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if not now_by_hand():
+            return flex_attention(query, key, value, **flags)
+        if flags.get("enable_gqa"):
+            key, value = (x.repeat_interleave(HEADS, 1) for x in (key, value))
+        scores = query @ key.mT * flags.get("scale", query.shape[-1] ** -0.5)
+        places = torch.meshgrid(*map(torch.arange, scores.shape), indexing="ij")
+        if "score_mod" in flags:
+            scores = flags["score_mod"](scores, *places)
+        if "block_mask" in flags:
+            scores = scores.masked_fill(~flags["block_mask"].mask_mod(*places), float("-inf"))
+        return noted(scores.softmax(-1)) @ value
+
+    return attend
+
+
+def by_distance(score: Tensor, batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+    return score - 0.3 * (head + 1) * (q - k).abs()
+
+
+def causal(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+    return q >= k
+
+
+FLEXIBLE: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "scale": {"scale": 0.3},
+    "score_mod": {"score_mod": by_distance},
+    "block_mask": {
+        "block_mask": create_block_mask(causal, None, None, TOKENS, TOKENS, device="cpu")
+    },
+    "grouped": {"enable_gqa": True, "score_mod": by_distance},
+}
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("name", FLEXIBLE)
+def test_flex_attention(name: str) -> None:
+    flags = FLEXIBLE[name]
+    groups = 1 if flags.get("enable_gqa") else HEADS
+    check_classifier(classifier(lambda: Fused(flexible(**flags), groups)))

@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from fxplain.capture.captured import Capture, InputSlot, OutputLayout, StateSlot
 from fxplain.capture.export import quiet_export
+from fxplain.capture.flexible import flex_attention_written_out
 from fxplain.capture.functional import attach_module_paths, drop_assertions
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.writes import has_writes, without_writes
@@ -43,7 +44,7 @@ def capture_by_recording(model: nn.Module, inputs: ModelInputs) -> Capture:
         return tuple(results)
 
     values = [*(v.detach() for v in state.values()), *(x.detach().clone() for x in inputs.leaves)]
-    with quiet_export(), torch.no_grad(), _noted_modules(model):
+    with quiet_export(), torch.no_grad(), flex_attention_written_out(), _noted_modules(model):
         module = make_fx(
             call,
             decomposition_table={_EINSUM: _EINSUM.decompose},
