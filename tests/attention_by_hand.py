@@ -4,6 +4,7 @@ An attention calls `noted` with its weights. Run by hand, the model keeps these 
 and the paper's equations follow; explained, it runs as if the call were not there.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ from tests.oracle import Oracle
 from tests.small_models import VOCABULARY, words
 
 TOKENS, WIDTH, HEADS, CLASSES = 6, 8, 2, 3
+SIZE = WIDTH // HEADS
 
 Place = Callable[[Tensor], Tensor]
 """From numbers laid out as the weights to (batch, heads, tokens, tokens)."""
@@ -155,3 +157,45 @@ def check_classifier(
     assert [node.kind for node in explanation.graph.nodes] == ["self"] * len(notes)
     assert explanation.graph.warnings == ()
     return explanation
+
+
+# Attention to begin with
+
+
+def split(x: Tensor) -> Tensor:
+    """(batch, tokens, width) to (batch, heads, tokens, size)."""
+    return x.unflatten(-1, (HEADS, SIZE)).transpose(1, 2)
+
+
+def merged(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(2)
+
+
+class Form(nn.Module):
+    """Multi-head attention; what differs from form to form is a method of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.out = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+        self.build()
+
+    def build(self) -> None:
+        pass
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key = self.turned(split(self.query(x)), split(self.key(x)))
+        return self.out(merged(self.mixed(self.scores(query, key), split(self.value(x)))))
+
+    def turned(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        return query, key
+
+    def scores(self, query: Tensor, key: Tensor) -> Tensor:
+        return query @ key.mT / math.sqrt(SIZE)
+
+    def mixed(self, scores: Tensor, value: Tensor) -> Tensor:
+        return noted(scores.softmax(-1)) @ value
+
+
+def distances() -> Tensor:
+    place = torch.arange(TOKENS)
+    return place[None] - place[:, None]
