@@ -84,7 +84,7 @@ def test_mixing_is_warned_of_by_name(name: str) -> None:
     assert warning.startswith(start)
 
 
-@pytest.mark.parametrize("name", MIXING)
+@pytest.mark.parametrize("name", ["linear", "LSTM"])
 def test_an_error_where_nothing_is_left(name: str) -> None:
     model = seeded(Between, MIXING[name][0], attention=False)
     with pytest.raises(fxplain.NoAttentionError, match="Between has no attention over tokens"):
