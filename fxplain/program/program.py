@@ -308,7 +308,7 @@ def _groups(flow: TokenFlow, site: AttentionSite) -> tuple[Tensor, Tensor, MapLa
         head_count *= shape[axis]
     both = torch.cat([flow.book.find(tokens_in(rows)), flow.book.find(tokens_in(columns))], 1)
     distinct, fold = both.unique(dim=0, return_inverse=True)
-    if len(distinct) == count:
+    if len(distinct) == count or apart > 1:
         return rows, columns, MapLayout(permutation, count, head_count, None, per_query, apart)
     first = torch.full((len(distinct),), count).scatter_reduce(0, fold, torch.arange(count), "amin")
     order = first.argsort()

@@ -223,12 +223,12 @@ def softmax(a: Analysis, node: fx.Node) -> Tagged:
     if all(tag.level is Level.PARAMETER and not tag.axes for tag in tags):
         a.softmaxes[node] = "it normalises learned weights, not over tokens"
         return ()
-    if any(tag.varies(axis) for tag in tags):
-        tags = tuple(settled(a, tag, axis) for tag in tags)
-        if not any(tag.varies(axis) for tag in tags):
+    varied = any(tag.varies(axis) for tag in tags)
+    tags = tuple(settled(a, tag, axis) for tag in tags)
+    if not any(tag.varies(axis) for tag in tags):
+        if varied:
             a.softmaxes[node] = "it normalises over layers or states of one token, not over tokens"
             return tags
-    if not any(tag.varies(axis) for tag in tags):
         size = a.shape(node)[axis]
         a.softmaxes[node] = (
             f"it normalises over {size} features, classes or experts, not over tokens"
