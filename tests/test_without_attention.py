@@ -62,18 +62,12 @@ class Lstm(nn.Module):
         return self.lstm(x)[0]
 
 
-class Fourier(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.fft.fft2(x).real
-
-
 MIXING = {
     "linear": (Linear, "aten.matmul.default in middle mixes tokens without attention"),
     "random features": (Performer, "aten.matmul.default in middle mixes tokens without attention"),
     "channels": (OverChannels, "aten.matmul.default in middle mixes tokens without attention"),
     "sigmoid": (Sigmoid, "aten.matmul.default in middle mixes tokens without attention"),
     "LSTM": (Lstm, "aten.lstm.input in middle.lstm"),
-    "Fourier": (Fourier, "aten.fft_fft2.default in middle"),
 }
 
 
