@@ -372,6 +372,7 @@ class InPlace(TextClassifier):
         joined[:, : hidden.shape[1]] = hidden
         joined[:, hidden.shape[1] :].copy_(hidden)
         joined.mul_(0.5).add_(joined)
+        joined = torch.cat([joined.mean(1).unsqueeze_(1), joined[:, 1:]], 1)
         view = joined[:, 0]
         view += 1.0
         return self.head(self.encoder.blocks[0](joined)[:, 0])

@@ -16,6 +16,7 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 
 from fxplain.capture.captured import Capture, InputSlot, OutputLayout, StateSlot
+from fxplain.capture.flexible import flex_attention_written_out
 from fxplain.capture.functional import (
     attach_module_paths,
     drop_assertions,
@@ -62,7 +63,7 @@ def capture_by_export(model: nn.Module, inputs: ModelInputs, *, dynamic: bool) -
     pace = Pace() if dynamic else nullcontext()
     call = _Call(model, inputs, layouts.append, pace).train(model.training)
     shapes = {"leaves": tuple(_free_axes(leaf, dynamic) for leaf in inputs.leaves)}
-    with quiet_export(), torch.no_grad():
+    with quiet_export(), torch.no_grad(), flex_attention_written_out():
         program = torch.export.export(call, inputs.leaves, strict=False, dynamic_shapes=shapes)
         route = "export" if dynamic else "export-static"
         return capture_from_program(program, inputs, layouts[-1], route=route, prefix="model")

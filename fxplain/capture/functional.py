@@ -11,14 +11,10 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from fxplain.capture.captured import MODULE_PATH
+from fxplain.capture.einsum import take_einsums_apart
 from fxplain.capture.writes import UnknownWriteError, has_writes, without_writes
 
-__all__ = [
-    "TAKEN_APART", "attach_module_paths", "drop_assertions", "functional_program", "inline_regions",
-]  # fmt: skip
-
-# Composites whose parts say more about tokens than they do: an einsum is permutes and a product.
-TAKEN_APART = (torch.ops.aten.einsum.default,)
+__all__ = ["attach_module_paths", "drop_assertions", "functional_program", "inline_regions"]
 
 _ASSERTIONS = {
     "aten._assert_tensor_metadata",
@@ -34,19 +30,18 @@ _ASSERTIONS = {
 def functional_program(program: ExportedProgram) -> tuple[ExportedProgram, fx.GraphModule]:
     """The program and its graph without in-place writes, flat, composites whole (but einsum).
 
-    Writes are followed here; functionalisation by export itself costs as much as the export, and is
-    left for what this does not know. The program that is returned is the one whose signature
-    describes the graph.
+    Writes and einsums are followed here; functionalisation by export itself costs as much as the
+    export or more, and is left for what this does not know. The program that is returned is the one
+    whose signature describes the graph.
     """
     program = _dispatched(program)
-    if not any(node.target in TAKEN_APART for node in program.graph.nodes):
-        inline_regions(program.graph_module)
-        if not has_writes(program.graph_module.graph):
-            return program, program.graph_module
-        with suppress(UnknownWriteError):  # then export itself knows
-            return program, without_writes(program.graph_module)
-    table = torch.export.default_decompositions()
-    made = program.run_decompositions({op: table[op] for op in TAKEN_APART if op in table})
+    inline_regions(program.graph_module)
+    take_einsums_apart(program.graph_module.graph)
+    if not has_writes(program.graph_module.graph):
+        return program, program.graph_module
+    with suppress(UnknownWriteError):  # then export itself knows
+        return program, without_writes(program.graph_module)
+    made = program.run_decompositions({})
     inline_regions(made.graph_module)
     return made, made.graph_module
 

@@ -16,11 +16,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fxplain.capture.captured import Capture, InputSlot, OutputLayout, StateSlot
 from fxplain.capture.chance import reseed
 from fxplain.capture.export import quiet_export
-from fxplain.capture.functional import TAKEN_APART, attach_module_paths, drop_assertions
+from fxplain.capture.flexible import flex_attention_written_out
+from fxplain.capture.functional import attach_module_paths, drop_assertions
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.writes import has_writes, without_writes
 
 __all__ = ["capture_by_recording"]
+
+_EINSUM = torch.ops.aten.einsum.default  # its parts say more about tokens
 
 
 def capture_by_recording(model: nn.Module, inputs: ModelInputs) -> Capture:
@@ -43,7 +46,13 @@ def capture_by_recording(model: nn.Module, inputs: ModelInputs) -> Capture:
         return tuple(results)
 
     values = [*(v.detach() for v in state.values()), *(x.detach().clone() for x in inputs.leaves)]
-    with quiet_export(), torch.no_grad(), _noted_modules(model), _noted_seeds():
+    with (
+        quiet_export(),
+        torch.no_grad(),
+        flex_attention_written_out(),
+        _noted_modules(model),
+        _noted_seeds(),
+    ):
         module = _recorded(call, values)
     _drop_modes(module)
     drop_assertions(module)
@@ -96,7 +105,7 @@ def _made(
     with kernels:
         return make_fx(
             call,
-            decomposition_table={op: op.decompose for op in TAKEN_APART},
+            decomposition_table={_EINSUM: _EINSUM.decompose},
             tracing_mode="real",
             pre_dispatch=pre_dispatch,
             _error_on_data_dependent_ops=False,

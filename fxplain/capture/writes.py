@@ -138,9 +138,7 @@ class _Rewriter:
                 fx.map_arg(node.args, self._current),
                 fx.map_arg(node.kwargs, self._current),
             )
-        result.meta = dict(node.meta)
-        if "val" in argument.meta:
-            result.meta["val"] = argument.meta["val"]
+        result.meta = {**argument.meta, **node.meta}  # `unsqueeze_` has another shape than before
         self._assign(argument, result)
         # the operation returns the tensor it wrote into
         self.parent[node] = argument

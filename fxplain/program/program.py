@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -295,6 +296,7 @@ def _groups(flow: TokenFlow, site: AttentionSite) -> tuple[Tensor, Tensor, MapLa
     heads = [x for x in lead if rows.shape[x] == 1 and columns.shape[x] == 1 and shape[x] > 1]
     groups = [x for x in lead if x not in heads]
     permutation = (*groups, *heads, len(shape) - 2, len(shape) - 1)
+    apart = math.prod(shape[x] for x in groups if _heads_with_own_keys(flow, rows, columns, x))
     full = [1 if x in heads else n for x, n in enumerate(shape[:-2])]
     rows = rows.expand(*full, shape[-2], 1).squeeze(-1)
     columns = columns.expand(*full, 1, shape[-1]).squeeze(-2)
@@ -306,13 +308,24 @@ def _groups(flow: TokenFlow, site: AttentionSite) -> tuple[Tensor, Tensor, MapLa
         head_count *= shape[axis]
     both = torch.cat([flow.book.find(tokens_in(rows)), flow.book.find(tokens_in(columns))], 1)
     distinct, fold = both.unique(dim=0, return_inverse=True)
-    if len(distinct) == count:
-        return rows, columns, MapLayout(permutation, count, head_count, None, per_query)
+    if len(distinct) == count or apart > 1:
+        return rows, columns, MapLayout(permutation, count, head_count, None, per_query, apart)
     first = torch.full((len(distinct),), count).scatter_reduce(0, fold, torch.arange(count), "amin")
     order = first.argsort()
     fold = order.argsort()[fold]
     first = first[order]
-    return rows[first], columns[first], MapLayout(permutation, count, head_count, fold, per_query)
+    layout = MapLayout(permutation, count, head_count, fold, per_query, apart)
+    return rows[first], columns[first], layout
+
+
+def _heads_with_own_keys(flow: TokenFlow, rows: Tensor, columns: Tensor, axis: int) -> bool:
+    """Whether the same queries have other keys along `axis`, and of the same sample."""
+    if rows.shape[axis] > 1 or columns.shape[axis] == 1:
+        return False
+    tokens = flow.book.find(tokens_in(columns))
+    samples = torch.where(tokens >= 0, flow.book.samples(tokens.clamp(min=0)), -1)
+    of_each = samples.movedim(axis, 0).flatten(1).amax(1)
+    return bool((of_each == of_each[0]).all())
 
 
 def _kind(program: Program, node: ProgramNode) -> str:
@@ -322,6 +335,8 @@ def _kind(program: Program, node: ProgramNode) -> str:
         return "self"
     if _is_pooling(program, node):
         return "pooling"
+    if node.info.query == node.info.key:  # the other keys are learned tokens of the same sequence
+        return "self"
     others = {roots[block.stream] for block in node.blocks if not block.same}
     for other in program.nodes.values():
         if roots[other.stream] in others and any(

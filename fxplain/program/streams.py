@@ -305,7 +305,7 @@ class StreamTable:
         for sequence in self._sequences_with(token):
             position = sequence.index(token)
             neighbours = sequence[position + 1 :] + sequence[:position][::-1]
-            for other in neighbours:
+            for other in (token for token in neighbours if token >= 0):
                 birth: Birth = births[self.birth[other]]
                 component = self._root[self._label[other]]
                 if birth.kind == "input":

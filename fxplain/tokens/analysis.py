@@ -219,16 +219,18 @@ class Analysis:
     # -- softmaxes --------------------------------------------------------------------------------
 
     def _rejected(self) -> list[RejectedSoftmax]:
+        from fxplain.tokens.sampling import weighs_samples
+
         used = {u.softmax for u in self.updates if isinstance(u, AttentionSite)}
-        return [
-            RejectedSoftmax(
-                node.name,
-                module_path(node),
-                reason or "its weights are never contracted against tokens",
-            )
-            for node, reason in self.softmaxes.items()
-            if node not in used
-        ]
+        rejected = []
+        for node, reason in self.softmaxes.items():
+            if node in used:
+                continue
+            if weighs_samples(node):
+                reason = "weights over sampled points, not over tokens"
+            reason = reason or "its weights are never contracted against tokens"
+            rejected.append(RejectedSoftmax(node.name, module_path(node), reason))
+        return rejected
 
 
 _STILL_A_WEIGHT = frozenset(
@@ -238,6 +240,9 @@ _STILL_A_WEIGHT = frozenset(
         "permute",
         "view",
         "reshape",
+        "_unsafe_view",
+        "flatten",
+        "unflatten",
         "to",
         "_to_copy",
         "detach",

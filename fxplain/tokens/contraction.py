@@ -164,9 +164,11 @@ def _contracted(
         turned_right = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in right_tags)
         made = _attend(a, node, right, left, turned_right, turned_left, right_weights, False)
         return tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in made)
-    if not left_k and not right_k:
-        return _without_duplicates(a, (*left_tags, *right_tags))
-    return _mixed(a, node, left, right, left_tags, right_tags, rank)
+    left_tags = tuple(settled(a, t, rank - 1) for t in left_tags)
+    right_tags = tuple(settled(a, t, rank - 2) for t in right_tags)
+    if any(t.varies(rank - 1) for t in left_tags) or any(t.varies(rank - 2) for t in right_tags):
+        return _mixed(a, node, left, right, left_tags, right_tags, rank)
+    return _without_duplicates(a, (*left_tags, *right_tags))
 
 
 def _weights_of(tags: Tags) -> fx.Node | None:
@@ -236,7 +238,15 @@ def softmax(a: Analysis, node: fx.Node) -> Tagged:
     if not tags:
         a.softmaxes[node] = "it normalises values that belong to no token"
         return ()
+    if all(tag.level is Level.PARAMETER and not tag.axes for tag in tags):
+        a.softmaxes[node] = "it normalises learned weights, not over tokens"
+        return ()
+    varied = any(tag.varies(axis) for tag in tags)
+    tags = tuple(settled(a, tag, axis) for tag in tags)
     if not any(tag.varies(axis) for tag in tags):
+        if varied:
+            a.softmaxes[node] = "it normalises over layers or states of one token, not over tokens"
+            return tags
         size = a.shape(node)[axis]
         a.softmaxes[node] = (
             f"it normalises over {size} features, classes or experts, not over tokens"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, fx
 
 from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis
-from fxplain.tokens.tag import Level, Tag, Tags, pack, tokens_in
+from fxplain.tokens.tag import Level, Tag, Tags, pack, tokens_in, versions_in
 from fxplain.tokens.updates import Mixing, RouteSite
 
-__all__ = ["absorbed", "mix", "mix_along", "newer", "settled", "slide", "windows"]
+__all__ = [
+    "absorbed", "mix", "mix_along", "newer", "one_token", "settled", "slide", "windows",
+]  # fmt: skip
 
 Weights = Callable[[], Tensor] | None
 
@@ -48,9 +51,9 @@ def mix(
         Packed entries of the result's tokens where the mixing keeps their identity (a convolution
         that keeps the grid).
     """
-    first = groups[..., :1]
-    if bool((a.book.find(tokens_in(groups)) == a.book.find(tokens_in(first))).all()):
-        return Tag(first.squeeze(-1), tag.level, tag.softmax)
+    same = one_token(a, groups)
+    if same is not None:
+        return Tag(same, tag.level, tag.softmax)
     if a.joiner.newborn(tag):
         if keep is not None and tag.level is not Level.RAW_INPUT:
             return Tag(keep, tag.level)
@@ -85,6 +88,29 @@ def mix_along(
 
     keep = tag.ids if tag.ids.shape[axis] == size else None
     return mix(a, node, tag, groups, weights=shares, keep=keep)
+
+
+def one_token(a: Analysis, groups: Tensor) -> Tensor | None:
+    """The entries of groups of one token each, as a sum of layers has; None if tokens differ.
+
+    The token has absorbed what any member of its group has.
+    """
+    tokens, versions = a.book.find(tokens_in(groups)), versions_in(groups)
+    if not bool((tokens == tokens[..., :1]).all()):
+        return None
+    if bool((versions == versions[..., :1]).all()):
+        return groups[..., 0]
+    rows, of = versions.reshape(-1, versions.shape[-1]).unique(dim=0, return_inverse=True)
+    unions = torch.tensor([reduce(a.versions.union, sorted(set(row))) for row in rows.tolist()])
+    return pack(tokens[..., 0], unions[of].reshape(tokens.shape[:-1]))
+
+
+def settled(a: Analysis, tag: Tag, axis: int) -> Tag:
+    """The tag with one entry along `axis`, if all there are the same token (layers, experts)."""
+    if not tag.varies(axis):
+        return tag
+    ids = one_token(a, tag.ids.movedim(axis, -1))
+    return tag if ids is None else tag.with_ids(ids.unsqueeze(axis))
 
 
 def _noted(
