@@ -12,7 +12,7 @@ from fxplain.capture import module_path
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mapping import mapped, matrix_of
-from fxplain.tokens.mixing import absorbed, settled
+from fxplain.tokens.mixing import absorbed, settled, united_along
 from fxplain.tokens.tag import Level, Tag, Tags, broadcast_shape, tokens_in
 from fxplain.tokens.updates import AttentionSite
 
@@ -164,8 +164,8 @@ def _contracted(
         turned_right = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in right_tags)
         made = _attend(a, node, right, left, turned_right, turned_left, right_weights, False)
         return tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in made)
-    left_tags = tuple(settled(a, t, rank - 1) for t in left_tags)
-    right_tags = tuple(settled(a, t, rank - 2) for t in right_tags)
+    left_tags = tuple(united_along(a, t, rank - 1) for t in left_tags)
+    right_tags = tuple(united_along(a, t, rank - 2) for t in right_tags)
     if any(t.varies(rank - 1) for t in left_tags) or any(t.varies(rank - 2) for t in right_tags):
         return _mixed(a, node, left, right, left_tags, right_tags, rank)
     return _without_duplicates(a, (*left_tags, *right_tags))
@@ -242,7 +242,7 @@ def softmax(a: Analysis, node: fx.Node) -> Tagged:
         a.softmaxes[node] = "it normalises learned weights, not over tokens"
         return ()
     varied = any(tag.varies(axis) for tag in tags)
-    tags = tuple(settled(a, tag, axis) for tag in tags)
+    tags = tuple(united_along(a, tag, axis) for tag in tags)
     if not any(tag.varies(axis) for tag in tags):
         if varied:
             a.softmaxes[node] = "it normalises over layers or states of one token, not over tokens"

@@ -14,7 +14,8 @@ from fxplain.tokens.tag import Level, Tag, Tags, pack, tokens_in, versions_in
 from fxplain.tokens.updates import Mixing, RouteSite
 
 __all__ = [
-    "absorbed", "mix", "mix_along", "newer", "one_token", "settled", "slide", "windows",
+    "absorbed", "mix", "mix_along", "newer", "one_token", "settled", "slide",
+    "united_along", "windows",
 ]  # fmt: skip
 
 Weights = Callable[[], Tensor] | None
@@ -105,7 +106,7 @@ def one_token(a: Analysis, groups: Tensor) -> Tensor | None:
     return pack(tokens[..., 0], unions[of].reshape(tokens.shape[:-1]))
 
 
-def settled(a: Analysis, tag: Tag, axis: int) -> Tag:
+def united_along(a: Analysis, tag: Tag, axis: int) -> Tag:
     """The tag with one entry along `axis`, if all there are the same token (layers, experts)."""
     if not tag.varies(axis):
         return tag
