@@ -233,3 +233,25 @@ def test_what_belongs_to_pairs_is_no_token_in_folded_scores() -> None:
     graph = fxplain.inspect(seeded(Distances), (words(2, 5), places))
     assert [node.kind for node in graph.nodes] == ["self"]
     assert graph.modalities == {"input_ids": 5}
+
+
+class Gated(nn.Module):
+    """Words gated by a softmax over them, element by element; then they attend."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.project = nn.Embedding(VOCABULARY, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.words(input_ids)
+        x = self.project(x * x.softmax(1))
+        weights = (x @ x.transpose(1, 2)).softmax(-1)
+        return self.head((x + weights @ x)[:, 0])
+
+
+def test_a_gated_value_that_is_projected_is_no_attention_weight() -> None:
+    graph = fxplain.inspect(seeded(Gated), (words(2, 5),))
+    assert [(node.kind, node.q_len, node.k_len) for node in graph.nodes] == [("self", 5, 5)]
+    assert len(graph.rejected) == 1
+    assert graph.warnings == ()

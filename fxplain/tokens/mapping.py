@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, fx
@@ -90,6 +91,8 @@ def mapped(
     size = a.shape(node)[axis] if size is None else size
     result = []
     for tag in a.joiner.promoted(tags):
+        if len(tags) == 1:  # of a query and its key nothing is left: a gated value, no weights
+            tag = replace(tag, softmax=None)
         if tag.varies(axis):
             raw = _is_raw(tag, tags)
             if not raw and _holds_sequence(a, tag, shape, axis):
