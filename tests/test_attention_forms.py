@@ -325,7 +325,7 @@ class MemoryOfHeads(Memory):
 
 
 FORMS = [
-    BucketBias, TableBias, Alibi, Rotary, ComplexRotary, SoftCap, Sink, Latent, 
+    BucketBias, TableBias, Alibi, Rotary, ComplexRotary, SoftCap, Sink, Latent,
     TalkingHeads, TalkingConvolution, Differential, ConvolutionalProjection, Cosine,
     NormedQueries, Gated, ParallelBlock, SharedKeys, OneKeyHead, TokensFirst, Tempered,
 ]  # fmt: skip
