@@ -10,12 +10,14 @@ from fxplain.program.nodes import (
     RouteEntries,
     RouteNode,
 )
+from fxplain.program.births import BirthSite, birth_sites, sample_axes
 from fxplain.program.program import Program, build_program
 from fxplain.program.streams import Modality, Stream
 
 __all__ = [
     "AttentionGraph",
     "AttentionNode",
+    "BirthSite",
     "CaptureInfo",
     "KeyBlock",
     "MapLayout",
@@ -27,5 +29,7 @@ __all__ = [
     "RouteNode",
     "Stream",
     "StreamInfo",
+    "birth_sites",
     "build_program",
+    "sample_axes",
 ]

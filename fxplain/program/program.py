@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +50,8 @@ class Program:
         For each canonical token its stream and its position there.
     births
         Updates that gave birth to tokens: in a version they mean identity.
+    memo
+        What later stages derived from the program and may use again.
     """
 
     flow: TokenFlow
@@ -60,6 +63,7 @@ class Program:
     token_index: np.ndarray
     token_sample: np.ndarray
     births: frozenset[int] = frozenset()
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
     def versions(self) -> Versions:

@@ -15,7 +15,7 @@ from torch import fx
 from fxplain.tokens import contraction, movement, rules
 from fxplain.tokens.analysis import Analysis, Tagged
 
-__all__ = ["TABLE", "operation", "rule_for"]
+__all__ = ["TABLE", "moves", "operation", "rule_for"]
 
 Rule = Callable[[Analysis, fx.Node], Tagged]
 
@@ -36,6 +36,14 @@ def rule_for(node: fx.Node) -> Rule:
     if torch.Tag.pointwise in getattr(node.target, "tags", ()):
         return rules.pointwise
     return rules.unknown
+
+
+def moves(node: fx.Node) -> bool:
+    """Whether a node's operation only moves elements: views, permutations, picking, joining."""
+    rule = TABLE.get(operation(node))
+    return rule is rules.item or (
+        getattr(rule, "__module__", "") == movement.__name__ and rule is not movement.upsample
+    )
 
 
 def _rows(rule: Rule, names: str) -> dict[str, Rule]:
