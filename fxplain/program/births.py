@@ -85,6 +85,8 @@ def sample_axes(flow: TokenFlow) -> dict[fx.Node, Tensor]:
     for node, tags in flow.tags.items():
         for tag in tags:
             samples = flow.book.samples(flow.book.find(tag.tokens)).clamp(min=0)
+            if not samples.numel():
+                continue
             for axis in range(samples.dim()):
                 first = samples.narrow(axis, 0, 1)
                 if samples.shape[axis] > 1 and bool((samples == first).all()):

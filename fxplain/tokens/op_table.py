@@ -39,9 +39,12 @@ def rule_for(node: fx.Node) -> Rule:
 
 
 def moves(node: fx.Node) -> bool:
-    """Whether a node's operation only moves elements: views, permutations, picking, joining."""
+    """Whether a node's operation only moves elements: views, permutations, picking, joining.
+
+    Or makes a fresh tensor of no one's elements.
+    """
     rule = TABLE.get(operation(node))
-    return rule is rules.item or (
+    return rule in (rules.item, rules.no_tokens) or (
         getattr(rule, "__module__", "") == movement.__name__ and rule is not movement.upsample
     )
 
