@@ -16,14 +16,16 @@ __all__ = ["LastMaps", "Rollout", "SelfAttentionSum", "SummedMaps"]
 class _Direct(Accumulation):
     """Maps that are read as they are: R[s, q] from the keys q that s attends to.
 
-    Keys that a route made (merged patches) hand a map on to what they are made of. A modality that s
-    never attends to itself is reached through the modality that does.
+    Keys that a route made (merged patches) hand a map on to what they are made of, and so do keys
+    that attention without a residual made. A modality that s never attends to itself is reached
+    through the modality that does.
     """
 
     def direct(self, node: ProgramNode, block: KeyBlock, A: Tensor, keys: RowSet) -> Blocks:
         """The map of one block, by column."""
         lineage = self.program.lineage(block.stream)
-        update = {c: A @ I for c, I in keys.identity.items() if c in lineage}
+        own = keys.identity or keys.full  # tokens that attention made anew are what they drew on
+        update = {c: A @ I for c, I in own.items() if c in lineage}
         if not block.same:
             attended = self._attended_by(node.stream)
             for column, R in keys.full.items():

@@ -49,8 +49,9 @@ RULES: dict[str, Any] = {
     **_rows(
         passed,
         "softmax _softmax _safe_softmax log_softmax layer_norm rms_norm _fused_rms_norm batch_norm "
-        "group_norm instance_norm dropout to _to_copy type_as clone contiguous clamp clamp_min "
-        "clamp_max hardtanh softplus prelu leaky_relu relu pow",
+        "group_norm instance_norm dropout to _to_copy clone contiguous clamp clamp_min "
+        "clamp_max hardtanh softplus prelu leaky_relu relu pow hardswish "
+        "hardsigmoid gelu silu elu",
     ),
     # -- contractions -----------------------------------------------------------------------------
     **_rows(
@@ -58,6 +59,8 @@ RULES: dict[str, Any] = {
         "linear matmul mm bmm mv dot conv1d conv2d conv3d convolution conv_transpose1d "
         "conv_transpose2d conv_transpose3d _grouped_mm einsum",
     ),
+    **_rows("cast", "type_as"),
+    "transformers.grouped_mm_fallback": "contraction",
     **_rows("biased", "addmm baddbmm"),
     # -- sums and products of elements ------------------------------------------------------------
     **_rows(added, "add sub rsub"),
@@ -157,6 +160,14 @@ class _Table:
             return inner(*held, **kwargs)
 
         return gated
+
+    def cast(self, node: fx.Node) -> Replacement:
+        """x.type_as(other): only x has relevance."""
+
+        def replaced(x: Tensor, other: Tensor) -> Any:
+            return propagated(passed, torch.Tensor.to, (x, other.dtype), {}, None, node.name)
+
+        return replaced
 
     def statistic(self, node: fx.Node) -> Replacement:
         """Normalisation statistics are constants."""

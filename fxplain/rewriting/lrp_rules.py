@@ -90,13 +90,9 @@ def _pulled_back(function: Callable[..., Tensor], inputs: Sequence[Tensor], S: T
 
 def passed(call: Call, R: Tensor) -> Sequence[Tensor]:
     """Softmax, norms, activations, scaling, masking: the relevance is passed on unchanged."""
-    (x,) = call.active
-    return [R if R.shape == x.shape else _fitted(R, x)]
-
-
-def _fitted(R: Tensor, x: Tensor) -> Tensor:
-    """Relevance of a broadcast operand: all that its copies got."""
-    return R.sum_to_size(x.shape)
+    x, *others = call.active  # others lend a dtype (type_as) or a bound (clamp)
+    of_copies = R if R.shape == x.shape else R.sum_to_size(x.shape)
+    return [of_copies, *map(torch.zeros_like, others)]
 
 
 def by_share(call: Call, R: Tensor) -> Sequence[Tensor]:
@@ -134,8 +130,9 @@ def _contracted(call: Call, R: Tensor, *, together: bool) -> Sequence[Tensor]:
     (x,), weight = call.active, call.constants[0]
     parts = [x.clamp(min=0), x.clamp(max=0)]
     signed = [weight.clamp(min=0), weight.clamp(max=0)]
+    without_bias = [None if c.is_floating_point() else c for c in call.constants[1:]]
     functions = [
-        lambda part, w=w: call.with_constants([part], [w, *[None] * (len(call.constants) - 1)])
+        lambda part, w=w: call.with_constants([part], [w, *without_bias])
         for w in signed
     ]
     with torch.no_grad():
@@ -244,7 +241,7 @@ def propagated(
     rest: tuple[Any, ...] | None = None
     if isinstance(output, (tuple, list)):  # statistics beside the value
         output, rest = output[0], tuple(output[1:])
-    if not output.is_floating_point():
+    if not isinstance(output, Tensor) or not output.is_floating_point():
         return output
     call = Call(lambda *ys: with_constants(ys, others), xs, others, with_constants, samples)
     made = _Propagated.apply(output, rule, call, name, *(flat[i] for i in active))
