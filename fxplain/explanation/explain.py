@@ -139,6 +139,8 @@ def _explained(
         },
         special={name: m.special for name, m in modalities.items()},
         grids={name: m.grid for name, m in modalities.items()},
+        options=options,
+        conservation=passes.conservation,
         matrix_of=lambda a, b: reading.matrix(program, views, modalities[a], modalities[b]),
     )
 

@@ -37,6 +37,8 @@ class Passes:
     ----------
     run
         The first forward, whose outputs the target is chosen from.
+    conservation
+        For layer-wise relevance, per graph node what came in and what went out.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class Passes:
         self.captured, self.model, self.inputs = captured, model, inputs
         self.program, self.needs = program, needs
         self._lrp: Run | None = None
-        self._ledger: dict[str, tuple[float, float]] = {}
+        self.conservation: dict[str, tuple[float, float]] = {}
         self.run = self._forward(self._rewriting(), births=needs.gradient and needs.births)
 
     def evidence(self, target: ResolvedTarget, sample: int | None, keep_graph: bool) -> Evidence:
@@ -63,7 +65,7 @@ class Passes:
             births = self._born(self.run, gradients)
         if self.needs.relevance:
             if self._lrp is None:
-                with noting(self._ledger):
+                with noting(self.conservation):
                     self._lrp = self._forward(self._lrp_rewriting(), births=True)
             relevance = self._backward(self._lrp, target, sample, keep_graph)
             if self.needs.births:
@@ -76,7 +78,7 @@ class Passes:
                 strict=True,
             )
         }
-        return Evidence(self.program, nodes, births, dict(self._ledger))
+        return Evidence(self.program, nodes, births)
 
     # -- the pieces -------------------------------------------------------------------------------
 
@@ -121,7 +123,9 @@ class Passes:
         if self.needs.rewriting == "plain":
             return PLAIN
         attention = self.needs.rewriting.removeprefix("corrected:")
-        weights = frozenset(n.site.weights for n in self.program.nodes.values() if n.site.weights is not None)
+        weights = frozenset(
+            n.site.weights for n in self.program.nodes.values() if n.site.weights is not None
+        )
         return self._kept(self.needs.rewriting, lambda: corrected_rewriting(attention, weights))
 
     def _lrp_rewriting(self) -> Rewriting:

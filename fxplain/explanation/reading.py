@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fxplain.explanation.target import Readout
 from fxplain.errors import MethodError
+from fxplain.explanation.target import Readout
 from fxplain.methods import Accumulation, TokenScores
 from fxplain.program import Modality, Program
 
@@ -30,7 +30,9 @@ class View:
     samples: dict[int, int]
 
     @classmethod
-    def of(cls, program: Program, scores: Accumulation | TokenScores, readout: Readout, sample: int) -> View:
+    def of(
+        cls, program: Program, scores: Accumulation | TokenScores, readout: Readout, sample: int
+    ) -> View:
         """The view of one target."""
         samples = {}
         for group in readout.groups:

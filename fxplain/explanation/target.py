@@ -14,7 +14,14 @@ from fxplain.errors import NonFiniteError, TargetError
 from fxplain.explanation.outputs import TokenRef, choose_output, describe, mask_of, positions_at
 from fxplain.program import Program
 
-__all__ = ["Contrast", "Readout", "ResolvedTarget", "resolve_target"]
+__all__ = [
+    "Contrast",
+    "Readout",
+    "ResolvedTarget",
+    "plain_target",
+    "resolve_target",
+    "target_of",
+]
 
 Target = Any
 """None, an int, a label, a sequence or tensor with one entry per sample, an index tuple, a callable."""
@@ -40,6 +47,20 @@ class Contrast:
 
     def __repr__(self) -> str:
         return f"{self.a} rather than {self.b}"
+
+
+def plain_target(target: Any) -> Any:
+    """A described target as plain data, for JSON."""
+    if isinstance(target, Contrast):
+        return {"contrast": [plain_target(target.a), plain_target(target.b)]}
+    return list(target) if isinstance(target, tuple) else target
+
+
+def target_of(plain: Any) -> Any:
+    """The target that `plain_target` wrote."""
+    if isinstance(plain, dict):
+        return Contrast(*map(target_of, plain["contrast"]))
+    return tuple(plain) if isinstance(plain, list) else plain
 
 
 @dataclass(frozen=True)
@@ -71,7 +92,6 @@ class ResolvedTarget:
     scores: Tensor
     readouts: tuple[Readout, ...]
     seeds: Callable[[Sequence[Tensor], int | None], Seeds]
-
 
 
 def resolve_target(

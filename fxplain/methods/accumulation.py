@@ -55,7 +55,14 @@ class Accumulation(ABC):
     start_layer
         How many of a stream's first attention nodes to leave out, as `start_layer` of the published
         code does; negative counts from the last.
+
+    Attributes
+    ----------
+    with_identity
+        Whether a token is relevant to itself from its birth: R starts as the identity.
     """
+
+    with_identity = True
 
     def __init__(
         self, program: Program, maps: Mapping[int, Tensor | None], *, start_layer: int = 0
@@ -98,8 +105,8 @@ class Accumulation(ABC):
             if not own:
                 self._at[key] = RowSet({}, {})
             elif own == {IDENTITY}:
-                eye = self._eye(stream)
-                self._at[key] = RowSet({stream: eye}, {stream: eye})
+                own_part = {stream: self._eye(stream)}
+                self._at[key] = RowSet(own_part if self.with_identity else {}, own_part)
             else:
                 last = max(own)
                 self._at[key] = self._updated(self._at_updates(stream, own - {last}), last)
@@ -168,7 +175,9 @@ class Accumulation(ABC):
                 made = torch.zeros(target.batch, len(target), dtype=torch.bool)
                 made[entry.samples, entry.new] = True
                 own = torch.diag_embed(made).to(**self._options)  # type: ignore[call-overload]
-                full[route.stream] = identity[route.stream] = own
+                identity[route.stream] = own
+                if self.with_identity:
+                    full[route.stream] = own
         return RowSet(full, identity)
 
 

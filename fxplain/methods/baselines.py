@@ -25,7 +25,7 @@ class _Direct(Accumulation):
         """The map of one block, by column."""
         lineage = self.program.lineage(block.stream)
         own = keys.identity or keys.full  # tokens that attention made anew are what they drew on
-        update = {c: A @ I for c, I in own.items() if c in lineage}
+        update = {c: A @ R for c, R in own.items() if c in lineage}
         if not block.same:
             attended = self._attended_by(node.stream)
             for column, R in keys.full.items():
@@ -61,6 +61,8 @@ class LastMaps(_Direct):
         Which node of each pair instead of the last (-1).
     """
 
+    with_identity = False
+
     def __init__(
         self,
         program: Program,
@@ -94,6 +96,8 @@ class LastMaps(_Direct):
 
 class SummedMaps(_Direct):
     """The sum of all maps."""
+
+    with_identity = False
 
 
 class SelfAttentionSum(_Direct):
@@ -187,5 +191,3 @@ class Rollout(_Direct):
                     update[column] = A @ R
             total = added(total, update)
         return total
-
-

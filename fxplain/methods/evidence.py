@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -122,14 +122,11 @@ class Evidence:
         By index.
     births
         Where tokens were born, if the method asked.
-    conservation
-        For layer-wise relevance, per graph node the relevance that came in and that went out.
     """
 
     program: Program
     nodes: dict[int, NodeEvidence]
     births: Sequence[BornTokens] = ()
-    conservation: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def maps(
         self,

@@ -229,9 +229,7 @@ def _input_x_gradient_needs(options: Options) -> Needs:
 def _integrated_needs(options: Options) -> Needs:
     if options["steps"] < 1:
         raise MethodError(f"option steps={options['steps']} must be at least 1.")
-    return Needs(
-        gradient=True, births=True, rewriting=_rewriting(options), steps=options["steps"]
-    )
+    return Needs(gradient=True, births=True, rewriting=_rewriting(options), steps=options["steps"])
 
 
 _SIGNED_TOKENS = Option(True, "keep the negative part", _YES_NO)

@@ -57,7 +57,7 @@ class Relevancies(Accumulation):
         delta = self.delta(node.index)
         if self.aggregate or not delta.full:
             return before.plus(delta)
-        identity = {c: I for c, I in before.identity.items() if c not in delta.full}
+        identity = {c: R for c, R in before.identity.items() if c not in delta.full}
         return RowSet({**before.full, **delta.full}, identity)
 
     def attended(self, node: ProgramNode) -> Blocks:

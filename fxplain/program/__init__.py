@@ -1,6 +1,7 @@
 """Program: attention nodes and routes with their token maps and versions."""
 
 from fxplain.program.attention_graph import AttentionGraph, CaptureInfo, StreamInfo
+from fxplain.program.births import BirthSite, birth_sites, sample_axes
 from fxplain.program.nodes import (
     AttentionNode,
     KeyBlock,
@@ -10,7 +11,6 @@ from fxplain.program.nodes import (
     RouteEntries,
     RouteNode,
 )
-from fxplain.program.births import BirthSite, birth_sites, sample_axes
 from fxplain.program.program import Program, build_program
 from fxplain.program.streams import Modality, Stream
 

@@ -93,7 +93,7 @@ def _layer_norm(_node: fx.Node) -> Replacement:
 
 
 def _rms_norm(node: fx.Node) -> Replacement:
-    """x / rms, with a constant rms."""
+    """X / rms, with a constant rms."""
     target: Any = node.target
 
     def replaced(
@@ -240,7 +240,8 @@ def corrected_rewriting(attention: str, weights: frozenset[fx.Node]) -> Rewritin
         rule = RULES.get(name)
         return None if rule is None else rule(node)
 
-    return Rewriting(f"corrected:{attention}", replacement)
+    share = 0.5 if attention == "half" else 1.0
+    return Rewriting(f"corrected:{attention}", replacement, share)
 
 
 _CONTRACTS = frozenset(("aten.matmul", "aten.bmm", "aten.mm", "aten.mul", "aten.baddbmm"))
@@ -253,5 +254,3 @@ def _with_constant(node: fx.Node, index: int) -> Replacement:
         return target(*(_held(x) if i == index else x for i, x in enumerate(args)), **kwargs)
 
     return replaced
-
-

@@ -26,11 +26,12 @@ def grouped(x: Tensor, like: Sequence[int]) -> Tensor:
 
 
 def scaled_scores(query: Tensor, key: Tensor, scale: Any = None) -> Tensor:
-    """q k^T, scaled, in float32 at least."""
+    """Queries times keys, scaled, in float32 at least."""
     scale = query.shape[-1] ** -0.5 if not isinstance(scale, (int, float)) else scale
     wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
     key = grouped(key, query.shape)
-    return (query.to(wide) * scale) @ key.to(wide).transpose(-1, -2)
+    scores: Tensor = (query.to(wide) * scale) @ key.to(wide).transpose(-1, -2)
+    return scores
 
 
 def allowed_scores(scores: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:

@@ -14,21 +14,71 @@ from fxplain.tokens import operation
 
 __all__ = ["gate_operand"]
 
-BOUNDED = frozenset(f"aten.{name}" for name in "sigmoid softmax _softmax hardsigmoid".split())
+BOUNDED = frozenset(f"aten.{name}" for name in ["sigmoid", "softmax", "_softmax", "hardsigmoid"])
 _ELEMENTWISE = frozenset(
     f"aten.{name}"
-    for name in (
-        "mean sum var std var_mean linalg_vector_norm norm amax max min amin clamp_min clamp expand "
-        "expand_as unsqueeze squeeze view reshape to _to_copy clone contiguous softplus hardsigmoid "
-        "getitem where masked_fill detach alias"
-    ).split()
+    for name in [
+        "mean",
+        "sum",
+        "var",
+        "std",
+        "var_mean",
+        "linalg_vector_norm",
+        "norm",
+        "amax",
+        "max",
+        "min",
+        "amin",
+        "clamp_min",
+        "clamp",
+        "expand",
+        "expand_as",
+        "unsqueeze",
+        "squeeze",
+        "view",
+        "reshape",
+        "to",
+        "_to_copy",
+        "clone",
+        "contiguous",
+        "softplus",
+        "hardsigmoid",
+        "getitem",
+        "where",
+        "masked_fill",
+        "detach",
+        "alias",
+    ]
 ) | {"getitem"}
+_SCALES = frozenset(
+    f"aten.{name}" for name in ("to", "_to_copy", "clone", "alias", "mul", "div", "neg")
+)
 _CARRIED = frozenset(
     f"aten.{name}"
-    for name in (
-        "view reshape unsqueeze squeeze expand expand_as to _to_copy clone contiguous transpose "
-        "permute slice select chunk split index type_as alias gather unbind dropout"
-    ).split()
+    for name in [
+        "view",
+        "reshape",
+        "unsqueeze",
+        "squeeze",
+        "expand",
+        "expand_as",
+        "to",
+        "_to_copy",
+        "clone",
+        "contiguous",
+        "transpose",
+        "permute",
+        "slice",
+        "select",
+        "chunk",
+        "split",
+        "index",
+        "type_as",
+        "alias",
+        "gather",
+        "unbind",
+        "dropout",
+    ]
 ) | {"getitem"}
 
 
@@ -52,7 +102,7 @@ def _bounded(node: fx.Node) -> bool:
 
 def _made_of(gate: fx.Node, value: fx.Node, limit: int = 40) -> bool:
     """Whether `gate` is computed from `value` alone, element by element or by its statistics."""
-    origin = _uncast(value)
+    origin = _unscaled(value)
     todo, seen = [gate], set[fx.Node]()
     reached = False
     while todo:
@@ -60,7 +110,7 @@ def _made_of(gate: fx.Node, value: fx.Node, limit: int = 40) -> bool:
         if node in seen:
             continue
         seen.add(node)
-        if _uncast(node) is origin and node is not gate:
+        if _unscaled(node) is origin and node is not gate:
             reached = True
             continue
         if len(seen) > limit or not _elementwise(node):
@@ -69,9 +119,13 @@ def _made_of(gate: fx.Node, value: fx.Node, limit: int = 40) -> bool:
     return reached
 
 
-def _uncast(node: fx.Node) -> fx.Node:
-    while operation(node) in ("aten.to", "aten._to_copy", "aten.clone", "aten.alias"):
-        node = node.all_input_nodes[0]
+def _unscaled(node: fx.Node) -> fx.Node:
+    """The value that `node` is a cast or a multiple of."""
+    while operation(node) in _SCALES:
+        inputs = [n for n in node.all_input_nodes if _varies(n)]
+        if len(inputs) != 1 or inputs[0] is not node.args[0]:
+            break
+        node = inputs[0]
     return node
 
 
@@ -84,4 +138,6 @@ def _varies(node: fx.Node) -> bool:
 def _elementwise(node: fx.Node) -> bool:
     if node.op != "call_function":
         return False
-    return torch.Tag.pointwise in getattr(node.target, "tags", ()) or operation(node) in _ELEMENTWISE
+    return (
+        torch.Tag.pointwise in getattr(node.target, "tags", ()) or operation(node) in _ELEMENTWISE
+    )

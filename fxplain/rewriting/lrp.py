@@ -93,7 +93,7 @@ def lrp_rewriting(samples: Mapping[fx.Node, Tensor], rules: str = "cvpr2021") ->
         One of `RULE_SETS`.
     """
     table = _Table(samples, RULE_SETS[rules])
-    return Rewriting(f"lrp:{rules}", table.replacement, table.taken_apart)
+    return Rewriting(f"lrp:{rules}", table.replacement, taken_apart=table.taken_apart)
 
 
 class _Table:
@@ -133,14 +133,15 @@ class _Table:
         return self.by(contracted if _has_weight(node.all_input_nodes) else product, node)
 
     def biased(self, node: fx.Node) -> Replacement:
-        """bias + a b: the bias gets nothing."""
-        rule = contracted if _has_weight(node.all_input_nodes[1:]) else product
-        rule = self.stand_ins.get(rule, rule)
+        """A product with a bias added: the bias gets nothing."""
+        plain: Rule = contracted if _has_weight(node.all_input_nodes[1:]) else product
+        rule = self.stand_ins.get(plain, plain)
         product_of = torch.matmul if operation(node) == "aten.addmm" else torch.bmm
 
         def replaced(bias: Tensor, a: Tensor, b: Tensor, **kwargs: Any) -> Tensor:
             made: Tensor = propagated(rule, product_of, (a, b), {}, None, node.name)
-            return kwargs.get("beta", 1) * bias.detach() + kwargs.get("alpha", 1) * made
+            scaled: Tensor = kwargs.get("beta", 1) * bias.detach() + kwargs.get("alpha", 1) * made
+            return scaled
 
         return replaced
 

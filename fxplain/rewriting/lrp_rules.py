@@ -131,10 +131,7 @@ def _contracted(call: Call, R: Tensor, *, together: bool) -> Sequence[Tensor]:
     parts = [x.clamp(min=0), x.clamp(max=0)]
     signed = [weight.clamp(min=0), weight.clamp(max=0)]
     without_bias = [None if c.is_floating_point() else c for c in call.constants[1:]]
-    functions = [
-        lambda part, w=w: call.with_constants([part], [w, *without_bias])
-        for w in signed
-    ]
+    functions = [lambda part, w=w: call.with_constants([part], [w, *without_bias]) for w in signed]
     with torch.no_grad():
         Z = [function(part) for function, part in zip(functions, parts, strict=True)]
         S = [ratio(R, Z[0] + Z[1])] * 2 if together else [ratio(R, z) for z in Z]

@@ -24,6 +24,8 @@ class Rewriting:
     replacement
         From a call node of the captured graph to a function of the same arguments; None leaves the
         operation as it is.
+    weights_share
+        The part of an attention output's gradient that its weights get.
     taken_apart
         From a fused attention call to a function of its arguments that makes the weights and one of
         (weights, values) that contracts them, so that the weights are a value of the graph; None
@@ -32,6 +34,7 @@ class Rewriting:
 
     name: str
     replacement: Callable[[fx.Node], Replacement | None]
+    weights_share: float = 1.0
     taken_apart: Callable[[fx.Node], tuple[Replacement, Replacement]] | None = None
 
 

@@ -33,12 +33,15 @@ class NodeRun:
         The contraction's output.
     gradient
         dy/d(output) after `Run.backward`; None where the target does not depend on the node.
+    share
+        The part of it that the weights get.
     """
 
     node: ProgramNode
     operands: tuple[Any, ...]
     output: Tensor
     gradient: Tensor | None = None
+    share: float = 1.0
 
     def weights(self) -> Tensor:
         """A, the attention weights as they were contracted, (..., queries, keys)."""
@@ -64,7 +67,8 @@ class NodeRun:
     def weights_gradient(self) -> Tensor:
         """dy/dA = dO V^T, (..., queries, keys)."""
         assert self.gradient is not None
-        site, gradient = self.node.site, self.gradient
+        site = self.node.site
+        gradient = self.gradient if self.share == 1 else self.gradient * self.share
         if site.form == "fused":
             values = grouped(self.operands[2].detach(), gradient.shape)
             return gradient @ values.transpose(-1, -2)
@@ -83,17 +87,13 @@ class NodeRun:
         site = self.node.site
         if site.form == "fused":
             query, _, values = (x.detach() for x in self.operands[:3])
-            norms = grouped(values, query.shape).norm(dim=-1).unsqueeze(-2)
+            norms: Tensor = grouped(values, query.shape).norm(dim=-1).unsqueeze(-2)
             return norms.expand(*norms.shape[:-2], query.shape[-2], norms.shape[-1])
         values = self.operands[1].detach()
         if site.form == "product":
-            if values.dim() == 1:
-                norms = values.abs()
-            elif site.weights_on_left:
-                norms = values.norm(dim=-1).unsqueeze(-2)
-            else:
-                norms = values.norm(dim=-2).unsqueeze(-2)
-            return norms.expand(site.shape)
+            if values.dim() > 1:
+                values = values.norm(dim=-1 if site.weights_on_left else -2).unsqueeze(-2)
+            return values.abs().expand(site.shape)
         weights_shape = list(site.shape[:-2])
         weights_shape.insert(site.axis, site.shape[-1])
         norms = values.square().sum_to_size(weights_shape).sqrt()
@@ -223,7 +223,7 @@ def forward(
     with torch.random.fork_rng(devices=devices), torch.enable_grad(), born_with(share):
         outputs, reports, born = run(*capture.bind(model, inputs))
     runs = [
-        NodeRun(node, tuple(report[:-1]), report[-1])
+        NodeRun(node, tuple(report[:-1]), report[-1], share=rewriting.weights_share)
         for node, report in zip(nodes, reports, strict=True)
     ]
     return Run(tuple(outputs), runs, tuple(born), rewriting.taken_apart is not None)

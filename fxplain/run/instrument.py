@@ -154,6 +154,7 @@ class _Instrumenting:
 
     def _taken_apart(self, original: fx.Node, node: ProgramNode) -> fx.Node:
         named = fx.map_arg(fused_arguments(original), self.copies.__getitem__)
+        assert self.rewriting.taken_apart is not None
         weigh, contract = self.rewriting.taken_apart(original)
         wanted = {k: v for k, v in named.items() if k not in ("value", "dropout_p", "enable_gqa")}
         weights = self.graph.call_function(_named(weigh, f"{original.name}_weights"), (), wanted)
