@@ -93,7 +93,8 @@ class NodeRun:
         if site.form == "product":
             if values.dim() > 1:
                 values = values.norm(dim=-1 if site.weights_on_left else -2).unsqueeze(-2)
-            return values.abs().expand(site.shape)
+            of_keys: Tensor = values.abs()
+            return of_keys.expand(site.shape)
         weights_shape = list(site.shape[:-2])
         weights_shape.insert(site.axis, site.shape[-1])
         norms = values.square().sum_to_size(weights_shape).sqrt()
