@@ -2,7 +2,14 @@
 
 from fxplain.methods.accumulation import Accumulation, RowSet
 from fxplain.methods.evidence import BornTokens, Evidence, Needs, NodeEvidence
-from fxplain.methods.registry import PRESETS, Method, methods, resolve_method
+from fxplain.methods.registry import (
+    PRESETS,
+    Method,
+    Option,
+    methods,
+    register_method,
+    resolve_method,
+)
 from fxplain.methods.relevancy import Relevancies
 from fxplain.methods.tokens import TokenScores
 
@@ -14,9 +21,11 @@ __all__ = [
     "Method",
     "Needs",
     "NodeEvidence",
+    "Option",
     "Relevancies",
     "RowSet",
     "TokenScores",
     "methods",
+    "register_method",
     "resolve_method",
 ]

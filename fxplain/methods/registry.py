@@ -16,7 +16,7 @@ from fxplain.methods.relevancy import Relevancies
 from fxplain.methods.tokens import TokenScores, relevance_of_births, value_times_gradient
 from fxplain.rewriting import RULE_SETS
 
-__all__ = ["PRESETS", "Method", "Option", "methods", "resolve_method"]
+__all__ = ["PRESETS", "Method", "Option", "methods", "register_method", "resolve_method"]
 
 Options = Mapping[str, Any]
 Scores = Accumulation | TokenScores
@@ -401,6 +401,19 @@ def methods() -> dict[str, Method]:
     'one forward, one backward'
     """
     return dict(_METHODS)
+
+
+def register_method(method: Method) -> None:
+    """Make a method known by its name, to `explain` and to the command line of this process.
+
+    Raises
+    ------
+    MethodError
+        When there is a method of that name.
+    """
+    if method.name in _METHODS:
+        raise MethodError(f"there is a method {method.name!r} already.")
+    _METHODS[method.name] = method
 
 
 def resolve_method(name: str, given: Options) -> tuple[Method, dict[str, Any]]:
