@@ -18,7 +18,7 @@ from fxplain.errors import (
     TargetError,
     TrainingModeError,
 )
-from fxplain.explanation import Explanation, attention_weights, explain, inspect, load
+from fxplain.explanation import Contrast, Explanation, attention_weights, explain, inspect, load
 from fxplain.methods import methods
 from fxplain.program import AttentionGraph, AttentionNode
 
@@ -31,6 +31,7 @@ __all__ = [
     "AttentionGraph",
     "AttentionNode",
     "CaptureError",
+    "Contrast",
     "Explanation",
     "FxplainError",
     "InputError",

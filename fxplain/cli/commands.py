@@ -14,7 +14,14 @@ from rich.text import Text
 
 import fxplain
 from fxplain.cli.demo import run_demo
-from fxplain.cli.inputs import make_inputs, name_targets, open_images, parse_targets, stand_ins
+from fxplain.cli.inputs import (
+    make_inputs,
+    name_targets,
+    open_images,
+    parse_options,
+    parse_targets,
+    stand_ins,
+)
 from fxplain.cli.loading import Loaded, is_factory, load_factory, load_pretrained
 from fxplain.cli.terminal import errors_reported, progress, quiet, results
 from fxplain.reports import to_rich
@@ -31,6 +38,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _known_or_no_method(name: str | None) -> str | None:
+    return None if name is None else _known_method(name)
 
 
 def _known_method(name: str) -> str:
@@ -173,6 +184,17 @@ def explain(
         ),
     ] = None,
     method: MethodName = "generic",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            "-o",
+            metavar="NAME=VALUE",
+            help="An option of the method, for example normalize=false; `fxplain methods NAME` "
+            "lists them. Several: repeat it.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -210,6 +232,7 @@ def explain(
                 method,
                 output=output,
                 tokenizer=tokenizer,
+                **parse_options(method, option or ()),
             )
         if save:
             explanation.save(save)
@@ -220,13 +243,33 @@ def explain(
 
 
 @app.command()
-def methods() -> None:
-    """List the explanation methods."""
+def methods(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="One method, to list its options.",
+            callback=_known_or_no_method,
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """List the explanation methods, or the options of one."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in ("method", "cost", "source"):
+    if name is None:
+        for heading in ("method", "cost", "source"):
+            table.add_column(heading, overflow="fold")
+        for method in fxplain.methods().values():
+            table.add_row(Text(method.name, "bold"), Text(method.cost), Text(method.source))
+        results().print(table)
+        return
+    method = fxplain.methods()[name]
+    results().print(Text(f"{name}: {method.about}", "bold"))
+    results().print(Text(f"cost: {method.cost}\nsource: {method.source}\n"))
+    for heading in ("option", "default", "may be", "about"):
         table.add_column(heading, overflow="fold")
-    for name, method in fxplain.methods().items():
-        table.add_row(Text(name, "bold"), Text(method.cost), Text(method.source))
+    for key, option in method.options.items():
+        values = ", ".join(map(str, option.choices)) if option.choices else "a whole number"
+        table.add_row(Text(key, "bold"), str(option.default), values, Text(option.about))
     results().print(table)
 
 

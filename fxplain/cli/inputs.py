@@ -17,8 +17,16 @@ from fxplain.cli.loading import Loaded
 from fxplain.cli.terminal import note
 from fxplain.errors import InputError, LoadError
 from fxplain.explanation import Explanation
+from fxplain.methods import methods
 
-__all__ = ["make_inputs", "name_targets", "open_images", "parse_targets", "stand_ins"]
+__all__ = [
+    "make_inputs",
+    "name_targets",
+    "open_images",
+    "parse_options",
+    "parse_targets",
+    "stand_ins",
+]
 
 
 # ---- targets ------------------------------------------------------------------------------------
@@ -43,6 +51,31 @@ def _target(text: str) -> int | str | tuple[int, ...]:
         return text
     numbers = tuple(int(number) for number in text.split(","))
     return numbers if len(numbers) > 1 else numbers[0]
+
+
+def parse_options(method: str, given: Sequence[str]) -> dict[str, Any]:
+    """Options of a method from ``NAME=VALUE``; a value has the type of the option's default."""
+    options: dict[str, Any] = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise typer.BadParameter(f"--option {text!r} is not of the form NAME=VALUE.")
+        known = methods()[method].options.get(name)
+        options[name] = value if known is None else _typed(name, value, known.default)
+    return options
+
+
+def _typed(name: str, value: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if value.lower() not in ("true", "false"):
+            raise typer.BadParameter(f"--option {name}={value}: it is either true or false.")
+        return value.lower() == "true"
+    if isinstance(default, int):
+        try:
+            return int(value)
+        except ValueError:
+            raise typer.BadParameter(f"--option {name}={value}: it is a whole number.") from None
+    return value
 
 
 def name_targets(

@@ -2,5 +2,6 @@
 
 from fxplain.explanation.explain import attention_weights, explain, inspect
 from fxplain.explanation.explanation import Explanation, load
+from fxplain.explanation.target import Contrast
 
-__all__ = ["Explanation", "attention_weights", "explain", "inspect", "load"]
+__all__ = ["Contrast", "Explanation", "attention_weights", "explain", "inspect", "load"]

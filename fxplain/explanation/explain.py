@@ -14,10 +14,11 @@ from fxplain.explanation import reading
 from fxplain.explanation.explanation import ByModality, Explanation
 from fxplain.explanation.labels import token_labels
 from fxplain.explanation.outputs import TokenRef, choose_output, describe, positions_at
+from fxplain.explanation.passes import Passes
 from fxplain.explanation.target import ResolvedTarget, resolve_target
-from fxplain.methods import Method, Relevancies, resolve_method
+from fxplain.methods import Method, resolve_method
 from fxplain.program import AttentionGraph, Program, build_program
-from fxplain.run import Run, forward
+from fxplain.run import forward
 from fxplain.tokens import follow_tokens
 
 __all__ = ["attention_weights", "explain", "inspect"]
@@ -100,9 +101,9 @@ def explain(
     Chefer, Gur & Wolf, "Generic Attention-model Explainability for Interpreting Bi-Modal and
     Encoder-Decoder Transformers", ICCV 2021, arXiv 2103.15679.
     """
-    chosen = resolve_method(method, options)
+    chosen, all_options = resolve_method(method, options)
     with torch.inference_mode(False):  # gradients are needed whatever mode the caller is in
-        return _explained(model, inputs, target, chosen, output, tokenizer, options)
+        return _explained(model, inputs, target, chosen, output, tokenizer, all_options)
 
 
 def _explained(
@@ -117,9 +118,10 @@ def _explained(
     bound, captured, program = _program(model, inputs)
     if not program.nodes:
         raise NoAttentionError(_no_attention(model, program))
-    run = forward(captured, model, bound, list(program.nodes.values()))
-    resolved = resolve_target(target, output, model, bound, captured, program, run.outputs)
-    views = _views(program, run, resolved, method, options)
+    passes = Passes(captured, model, bound, program, method.needs(options))
+    outputs = passes.run.outputs
+    resolved = resolve_target(target, output, model, bound, captured, program, outputs)
+    views = _views(program, passes, resolved, method, options)
     modalities = {m.name: m for m in program.modalities}
     return Explanation(
         relevance=ByModality(reading.relevance(program, views)),
@@ -128,13 +130,15 @@ def _explained(
         target=resolved.description,
         readout=tuple(readout.text for readout in resolved.readouts),
         scores=resolved.scores,
-        output=captured.output.rebuild([o.detach() for o in run.outputs]),
+        output=captured.output.rebuild([o.detach() for o in outputs]),
         labels={
             name: reading.by_view(program, views, m, token_labels(m, bound, tokenizer))
             for name, m in modalities.items()
         },
         special={name: m.special for name, m in modalities.items()},
         grids={name: m.grid for name, m in modalities.items()},
+        options=options,
+        conservation=passes.conservation,
         matrix_of=lambda a, b: reading.matrix(program, views, modalities[a], modalities[b]),
     )
 
@@ -149,7 +153,7 @@ def attention_weights(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
         and heads, windows folded into the batch).
     """
     bound, captured, program = _program(model, inputs)
-    run = forward(captured, model, bound, list(program.nodes.values()))
+    run = forward(captured, model, bound, program)
     return {seen.node.info.name: seen.weights() for seen in run.nodes}
 
 
@@ -171,30 +175,21 @@ def _program(model: nn.Module, inputs: Inputs) -> tuple[ModelInputs, Capture, Pr
 
 def _views(
     program: Program,
-    run: Run,
+    passes: Passes,
     resolved: ResolvedTarget,
     method: Method,
     options: Mapping[str, Any],
 ) -> list[reading.View]:
     """One view per sample; one backward for all, unless targets are read from the same tokens."""
-
-    def relevancies(gradients: Sequence[Tensor], keep_graph: bool) -> Relevancies:
-        run.backward(resolved.leaves, gradients, keep_graph=keep_graph)
-        return method.relevancies(program, run.nodes, options)
-
-    count = len(resolved.readouts)
+    readouts = resolved.readouts
     if not _share_tokens(program, resolved):
-        shared = relevancies(resolved.gradients, False)
-        return [
-            reading.View.of(program, shared, readout, i)
-            for i, readout in enumerate(resolved.readouts)
-        ]
-    return [
-        reading.View.of(program, relevancies(gradients, i + 1 < count), readout, i)
-        for i, (gradients, readout) in enumerate(
-            zip(resolved.per_sample, resolved.readouts, strict=True)
-        )
-    ]
+        scores = method.score(passes.evidence(resolved, None, False), options)
+        return [reading.View.of(program, scores, readout, i) for i, readout in enumerate(readouts)]
+    views = []
+    for i, readout in enumerate(readouts):
+        evidence = passes.evidence(resolved, i, i + 1 < len(readouts))
+        views.append(reading.View.of(program, method.score(evidence, options), readout, i))
+    return views
 
 
 def _share_tokens(program: Program, resolved: ResolvedTarget) -> bool:

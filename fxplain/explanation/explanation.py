@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fxplain.errors import LoadError, ModalityError
+from fxplain.errors import LoadError, MethodError, ModalityError
+from fxplain.explanation.target import plain_target, target_of
 from fxplain.presentation import Presentable
 from fxplain.program import AttentionGraph
 
@@ -51,6 +53,11 @@ class Explanation(Presentable):
         The explained number per sample, (batch,).
     output
         The model's output (None in a loaded explanation).
+    options
+        The method's options, those that were left out included.
+    conservation
+        Of a method with layer-wise relevance propagation: per graph node the relevance that came in
+        and that went out to its operands. Empty for other methods and in a loaded explanation.
     """
 
     relevance: ByModality
@@ -64,6 +71,8 @@ class Explanation(Presentable):
     special: Mapping[str, Mapping[int, str]] = field(repr=False)
     grids: Mapping[str, tuple[int, ...]] = field(repr=False)
     matrix_of: Callable[[str, str], Tensor] = field(repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    conservation: Mapping[str, tuple[float, float]] = field(default_factory=dict, repr=False)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -98,7 +107,13 @@ class Explanation(Presentable):
         return self.matrix_of(a, b)
 
     def matrices(self) -> dict[tuple[str, str], Tensor]:
-        """All relevancy matrices by (row modality, column modality)."""
+        """All relevancy matrices by (row modality, column modality).
+
+        Raises
+        ------
+        MethodError
+            When the method scores tokens and has no matrices.
+        """
         return {(a, b): self.matrix(a, b) for a in self.modalities for b in self.modalities}
 
     def tokens(self, modality: str) -> list[list[str]]:
@@ -117,14 +132,16 @@ class Explanation(Presentable):
         Load it again with `fxplain.load`.
         """
         tensors = {f"relevance/{i}": self.relevance[m] for i, m in enumerate(self.modalities)}
-        for (a, b), matrix in self.matrices().items():
-            tensors[f"matrix/{self.modalities.index(a)}/{self.modalities.index(b)}"] = matrix
+        with suppress(MethodError):  # a method that scores tokens has no matrices
+            for (a, b), matrix in self.matrices().items():
+                tensors[f"matrix/{self.modalities.index(a)}/{self.modalities.index(b)}"] = matrix
         tensors["scores"] = self.scores
         header = {
             "format": FORMAT,
             "modalities": list(self.modalities),
             "method": self.method,
-            "target": list(self.target),
+            "options": dict(self.options),
+            "target": [plain_target(t) for t in self.target],
             "readout": list(self.readout),
             "labels": self.labels,
             "special": {k: {str(i): s for i, s in v.items()} for k, v in self.special.items()},
@@ -143,7 +160,8 @@ class Explanation(Presentable):
         return {
             "format": FORMAT,
             "method": self.method,
-            "target": [list(t) if isinstance(t, tuple) else t for t in self.target],
+            "options": dict(self.options),
+            "target": [plain_target(t) for t in self.target],
             "readout": list(self.readout),
             "scores": self.scores.tolist(),
             "relevance": {
@@ -186,7 +204,8 @@ def load(path: str | Path) -> Explanation:
         relevance=ByModality({name: tensors[f"relevance/{i}"] for name, i in index.items()}),
         graph=AttentionGraph.from_dict(header["graph"]),
         method=header["method"],
-        target=tuple(tuple(t) if isinstance(t, list) else t for t in header["target"]),
+        options=header.get("options", {}),
+        target=tuple(map(target_of, header["target"])),
         readout=tuple(header["readout"]),
         scores=tensors["scores"],
         output=None,

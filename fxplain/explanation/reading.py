@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fxplain.errors import MethodError
 from fxplain.explanation.target import Readout
-from fxplain.methods import Relevancies
+from fxplain.methods import Accumulation, TokenScores
 from fxplain.program import Modality, Program
 
 __all__ = ["View", "by_view", "matrix", "relevance"]
@@ -17,26 +18,28 @@ __all__ = ["View", "by_view", "matrix", "relevance"]
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One sample's target with the relevancies that belong to it.
+    """One sample's target with the scores that belong to it.
 
     `samples` names, for each stream that the readout touches, the sample whose tokens it reads; it
     is the target's own sample unless the model compares across samples (CLIP).
     """
 
-    relevancies: Relevancies
+    scores: Accumulation | TokenScores
     readout: Readout
     sample: int
     samples: dict[int, int]
 
     @classmethod
-    def of(cls, program: Program, relevancies: Relevancies, readout: Readout, sample: int) -> View:
+    def of(
+        cls, program: Program, scores: Accumulation | TokenScores, readout: Readout, sample: int
+    ) -> View:
         """The view of one target."""
         samples = {}
         for group in readout.groups:
             for ref in group:
                 root = program.streams[int(program.token_stream[ref.token])].root
                 samples[root] = int(program.token_sample[ref.token])
-        return cls(relevancies, readout, sample, samples)
+        return cls(scores, readout, sample, samples)
 
     def sample_of(self, program: Program, stream: int) -> int:
         """The sample of a stream's tokens that this target concerns."""
@@ -50,21 +53,37 @@ def relevance(program: Program, views: Sequence[View]) -> dict[str, Tensor]:
     rows = [_readout_row(program, view) for view in views]
     return {
         modality.name: torch.stack(
-            [_gathered(program, modality, view, row) for view, row in zip(views, rows, strict=True)]
+            [
+                _gathered(program, modality, view, row)
+                if isinstance(row, dict)
+                else _of_tokens(program, modality, view, row)
+                for view, row in zip(views, rows, strict=True)
+            ]
         )
         for modality in program.modalities
     }
 
 
-def _readout_row(program: Program, view: View) -> dict[int, Tensor]:
-    """By column stream, the readout tokens' rows: averaged within a readout, summed over several."""
+def _of_tokens(program: Program, modality: Modality, view: View, scores: Tensor) -> Tensor:
+    """Scores by token, in the order of a modality's tokens."""
+    tokens = _tokens(program, modality, view).to(scores.device)
+    return torch.where(tokens >= 0, scores[tokens.clamp(min=0)], 0)
+
+
+def _readout_row(program: Program, view: View) -> dict[int, Tensor] | Tensor:
+    """By column stream, the readout tokens' rows: averaged within a readout, summed over several.
+
+    Of a method without matrices the scores of all tokens.
+    """
+    if isinstance(view.scores, TokenScores):
+        return view.scores.scores
     total: dict[int, Tensor] = {}
     for group in view.readout.groups:
         for ref in group:
             stream = int(program.token_stream[ref.token])
             position = int(program.token_index[ref.token])
             sample = int(program.token_sample[ref.token])
-            blocks = view.relevancies.at(stream, ref.version).full
+            blocks = view.scores.at(stream, ref.version).full
             for column, R in blocks.items():
                 row = R[sample, position] / len(group)
                 total[column] = total[column] + row if column in total else row
@@ -105,6 +124,8 @@ def by_view(
 
 def matrix(program: Program, views: Sequence[View], a: Modality, b: Modality) -> Tensor:
     """R[a, b] after the last update of a's tokens: (batch, tokens of a, tokens of b)."""
+    if any(isinstance(view.scores, TokenScores) for view in views):
+        raise MethodError("this method scores tokens and has no relevancy matrices.")
     return torch.stack([_matrix(program, view, a, b) for view in views])
 
 
@@ -114,7 +135,8 @@ def _matrix(program: Program, view: View, a: Modality, b: Modality) -> Tensor:
     streams = torch.as_tensor(program.token_stream[rows.clamp(min=0).numpy()])
     positions = torch.as_tensor(program.token_index[rows.clamp(min=0).numpy()])
     for stream in streams[rows >= 0].unique().tolist():
-        blocks = view.relevancies.final(stream).full
+        assert isinstance(view.scores, Accumulation)
+        blocks = view.scores.final(stream).full
         sample = view.sample_of(program, stream)
         here = ((streams == stream) & (rows >= 0)).nonzero().flatten()
         for row, position in zip(here.tolist(), positions[here].tolist(), strict=True):

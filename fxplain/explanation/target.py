@@ -14,12 +14,53 @@ from fxplain.errors import NonFiniteError, TargetError
 from fxplain.explanation.outputs import TokenRef, choose_output, describe, mask_of, positions_at
 from fxplain.program import Program
 
-__all__ = ["Readout", "ResolvedTarget", "resolve_target"]
+__all__ = [
+    "Contrast",
+    "Readout",
+    "ResolvedTarget",
+    "plain_target",
+    "resolve_target",
+    "target_of",
+]
 
 Target = Any
 """None, an int, a label, a sequence or tensor with one entry per sample, an index tuple, a callable."""
 
 Index = tuple[int, ...]
+
+Seeds = tuple[list[Tensor], list[Tensor]]
+"""Output tensors and the gradients that a backward pass starts with."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A contrastive target: why `a` rather than `b`. Explains y_a - y_b.
+
+    Attributes
+    ----------
+    a, b
+        Class indices, labels or index tuples; None for `a` means the prediction.
+    """
+
+    a: Any
+    b: Any
+
+    def __repr__(self) -> str:
+        return f"{self.a} rather than {self.b}"
+
+
+def plain_target(target: Any) -> Any:
+    """A described target as plain data, for JSON."""
+    if isinstance(target, Contrast):
+        return {"contrast": [plain_target(target.a), plain_target(target.b)]}
+    return list(target) if isinstance(target, tuple) else target
+
+
+def target_of(plain: Any) -> Any:
+    """The target that `plain_target` wrote."""
+    if isinstance(plain, dict):
+        return Contrast(*map(target_of, plain["contrast"]))
+    return tuple(plain) if isinstance(plain, list) else plain
 
 
 @dataclass(frozen=True)
@@ -40,25 +81,17 @@ class ResolvedTarget:
         Per sample: the class index, the index tuple, or the callable's name.
     scores
         The explained number per sample, (batch,).
-    leaves, gradients
-        Output tensors and d(sum of scores)/d(tensor) for one backward over the whole batch.
-    per_sample
-        The same gradients for each sample alone (indexes into `leaves`), for targets that share
-        tokens.
+    seeds
+        From the outputs of any run and a sample (None: the sum over all) to the output tensors that
+        the score depends on and d(score)/d(tensor).
     readouts
         Per sample, where it is read.
     """
 
     description: tuple[Any, ...]
     scores: Tensor
-    leaves: list[Tensor]
-    per_sample: list[list[Tensor]]
     readouts: tuple[Readout, ...]
-
-    @property
-    def gradients(self) -> list[Tensor]:
-        """The gradients of the sum of all scores."""
-        return [torch.stack(parts).sum(0) for parts in zip(*self.per_sample, strict=True)]
+    seeds: Callable[[Sequence[Tensor], int | None], Seeds]
 
 
 def resolve_target(
@@ -108,7 +141,36 @@ class _Resolver:
     # -- a function from the output to one number per sample ---------------------------------------
 
     def of_callable(self, target: Callable[[Any], Any]) -> ResolvedTarget:
-        leaves = [o.detach().requires_grad_() if o.is_floating_point() else o for o in self.outputs]
+        leaves, scores = self._scores_of(target, self.outputs)
+        floats = [i for i, leaf in enumerate(leaves) if leaf.requires_grad]
+
+        def seeds(outputs: Sequence[Tensor], sample: int | None) -> Seeds:
+            held, again = self._scores_of(target, outputs)
+            score = again.sum() if sample is None else again[sample]
+            wanted = [held[i] for i in floats]
+            found: tuple[Tensor | None, ...] = torch.autograd.grad(score, wanted, allow_unused=True)
+            gradients = [
+                torch.zeros_like(leaf) if g is None else g
+                for leaf, g in zip(wanted, found, strict=True)
+            ]
+            return [outputs[i] for i in floats], gradients
+
+        readouts = []
+        for sample in range(len(scores)):
+            groups: list[tuple[TokenRef, ...]] = []
+            for i, gradient in zip(floats, seeds(self.outputs, sample)[1], strict=True):
+                mask = mask_of(gradient, sample, 1)
+                if mask.any():
+                    groups += [tuple(g) for g in positions_at(self.program, i, mask)]
+            readouts.append(self._readout(groups))
+        name = getattr(target, "__name__", type(target).__name__)
+        return ResolvedTarget((name,) * len(scores), scores.detach(), tuple(readouts), seeds)
+
+    def _scores_of(
+        self, target: Callable[[Any], Any], outputs: Sequence[Tensor]
+    ) -> tuple[list[Tensor], Tensor]:
+        """The outputs as leaves, and one number per sample computed from them."""
+        leaves = [o.detach().requires_grad_() if o.is_floating_point() else o for o in outputs]
         with torch.enable_grad():
             scores: Any = target(self.capture.output.rebuild(leaves))
             if isinstance(scores, (list, tuple)):
@@ -131,30 +193,7 @@ class _Resolver:
                 f"the target function {name!r} returned a number that does not depend on the model's "
                 f"output through differentiable operations."
             )
-        floats = [i for i, leaf in enumerate(leaves) if leaf.requires_grad]
-        per_sample, readouts = [], []
-        for sample, score in enumerate(scores):
-            found: tuple[Tensor | None, ...] = torch.autograd.grad(
-                score, [leaves[i] for i in floats], retain_graph=True, allow_unused=True
-            )
-            gradients = [
-                torch.zeros_like(leaves[i]) if g is None else g
-                for i, g in zip(floats, found, strict=True)
-            ]
-            per_sample.append(gradients)
-            groups: list[tuple[TokenRef, ...]] = []
-            for i, gradient in zip(floats, gradients, strict=True):
-                mask = mask_of(gradient, sample, 1)
-                if mask.any():
-                    groups += [tuple(g) for g in positions_at(self.program, i, mask)]
-            readouts.append(self._readout(groups))
-        return ResolvedTarget(
-            (name,) * len(scores),
-            scores.detach(),
-            [self.outputs[i] for i in floats],
-            per_sample,
-            tuple(readouts),
-        )
+        return leaves, scores
 
     def _readout(self, groups: Sequence[Sequence[TokenRef]]) -> Readout:
         distinct = tuple(dict.fromkeys(tuple(group) for group in groups))
@@ -174,22 +213,40 @@ class _Resolver:
         if leaf.dim() == 0:
             raise TargetError(f"output {self.name!r} is a single number without a batch axis.")
         entries = self._entries(target, leaf)
-        indices = [self._index(entry, sample, chosen, leaf) for sample, entry in enumerate(entries)]
-        per_sample = []
-        for sample, index in enumerate(indices):
-            gradient = torch.zeros_like(leaf)
-            gradient[(sample, *index)] = 1
-            per_sample.append([gradient])
-        scores = torch.stack([leaf[(b, *index)] for b, index in enumerate(indices)]).detach()
-        readouts = tuple(
-            self._readout(positions_at(self.program, chosen, (b, *index)))
-            for b, index in enumerate(indices)
-        )
-        description = tuple(self._described(index, leaf) for index in indices)
-        return ResolvedTarget(description, scores, [leaf], per_sample, readouts)
+        wanted = [self._signed(entry, b, chosen, leaf) for b, entry in enumerate(entries)]
 
-    def _described(self, index: Index, leaf: Tensor) -> int | Index:
-        return index[0] if len(index) == 1 and leaf.dim() == 2 else index
+        def seeds(outputs: Sequence[Tensor], sample: int | None) -> Seeds:
+            gradient = torch.zeros_like(outputs[chosen])
+            for b, parts in enumerate(wanted):
+                if sample is None or sample == b:
+                    for index, sign in parts:
+                        gradient[(b, *index)] += sign
+            return [outputs[chosen]], [gradient]
+
+        scores = [sum(sign * leaf[(b, *i)] for i, sign in parts) for b, parts in enumerate(wanted)]
+        readouts = tuple(
+            self._readout(
+                [g for i, _ in parts for g in positions_at(self.program, chosen, (b, *i))]
+            )
+            for b, parts in enumerate(wanted)
+        )
+        description = tuple(self._described(parts, leaf) for parts in wanted)
+        return ResolvedTarget(description, torch.stack(scores).detach(), readouts, seeds)  # type: ignore[arg-type]
+
+    def _signed(
+        self, entry: Any, sample: int, chosen: int, leaf: Tensor
+    ) -> list[tuple[Index, int]]:
+        """What is added and taken away for one sample's target."""
+        if not isinstance(entry, Contrast):
+            return [(self._index(entry, sample, chosen, leaf), 1)]
+        a, b = (self._index(e, sample, chosen, leaf) for e in (entry.a, entry.b))
+        if a == b:
+            raise TargetError(f"{entry!r} is no target: both sides are the same.")
+        return [(a, 1), (b, -1)]
+
+    def _described(self, parts: Sequence[tuple[Index, int]], leaf: Tensor) -> Any:
+        names = [i[0] if len(i) == 1 and leaf.dim() == 2 else i for i, _ in parts]
+        return names[0] if len(names) == 1 else Contrast(*names)
 
     def _entries(self, target: Target, leaf: Tensor) -> list[Any]:
         """One entry per sample."""

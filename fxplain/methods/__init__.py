@@ -1,6 +1,31 @@
 """Methods: how a node's map is weighed and how maps are accumulated."""
 
-from fxplain.methods.registry import Method, methods, resolve_method
-from fxplain.methods.relevancy import Relevancies, RowSet
+from fxplain.methods.accumulation import Accumulation, RowSet
+from fxplain.methods.evidence import BornTokens, Evidence, Needs, NodeEvidence
+from fxplain.methods.registry import (
+    PRESETS,
+    Method,
+    Option,
+    methods,
+    register_method,
+    resolve_method,
+)
+from fxplain.methods.relevancy import Relevancies
+from fxplain.methods.tokens import TokenScores
 
-__all__ = ["Method", "Relevancies", "RowSet", "methods", "resolve_method"]
+__all__ = [
+    "PRESETS",
+    "Accumulation",
+    "BornTokens",
+    "Evidence",
+    "Method",
+    "Needs",
+    "NodeEvidence",
+    "Option",
+    "Relevancies",
+    "RowSet",
+    "TokenScores",
+    "methods",
+    "register_method",
+    "resolve_method",
+]

@@ -1,6 +1,7 @@
 """Program: attention nodes and routes with their token maps and versions."""
 
 from fxplain.program.attention_graph import AttentionGraph, CaptureInfo, StreamInfo
+from fxplain.program.births import BirthSite, birth_sites, sample_axes
 from fxplain.program.nodes import (
     AttentionNode,
     KeyBlock,
@@ -16,6 +17,7 @@ from fxplain.program.streams import Modality, Stream
 __all__ = [
     "AttentionGraph",
     "AttentionNode",
+    "BirthSite",
     "CaptureInfo",
     "KeyBlock",
     "MapLayout",
@@ -27,5 +29,7 @@ __all__ = [
     "RouteNode",
     "Stream",
     "StreamInfo",
+    "birth_sites",
     "build_program",
+    "sample_axes",
 ]

@@ -96,19 +96,23 @@ class MapLayout:
     per_query: bool = False
     apart: int = 1
 
-    def mean_over_heads(self, weights: Tensor) -> Tensor:
-        """(..., queries, keys) to (token groups, queries, keys)."""
+    def split(self, weights: Tensor) -> Tensor:
+        """(..., queries, keys) to (groups, heads, queries, keys)."""
         if self.per_query:
             weights = weights.unsqueeze(-2)
         q, k = weights.shape[-2:]
-        blocks = weights.permute(self.permutation).reshape(self.groups, self.heads, q, k).mean(1)
+        return weights.permute(self.permutation).reshape(self.groups, self.heads, q, k)
+
+    def mean_over_heads(self, weights: Tensor) -> Tensor:
+        """(groups, heads, queries, keys) to (token groups, queries, keys)."""
+        blocks = weights.mean(1)
         if self.apart > 1:
             blocks = blocks / self.apart
         if self.fold is None:
             return blocks
         fold = self.fold.to(blocks.device)
         shares = fold.bincount()
-        summed = blocks.new_zeros(len(shares), q, k).index_add_(0, fold, blocks)
+        summed = blocks.new_zeros(len(shares), *blocks.shape[1:]).index_add_(0, fold, blocks)
         return summed / shares.reshape(-1, 1, 1)
 
     @property

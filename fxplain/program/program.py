@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,6 +51,8 @@ class Program:
         For each canonical token its stream and its position there.
     births
         Updates that gave birth to tokens: in a version they mean identity.
+    memo
+        What later stages derived from the program and may use again.
     """
 
     flow: TokenFlow
@@ -61,6 +64,7 @@ class Program:
     token_index: np.ndarray
     token_sample: np.ndarray
     births: frozenset[int] = frozenset()
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
     def versions(self) -> Versions:

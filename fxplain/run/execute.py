@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from fxplain.capture import Capture, ModelInputs, chance_kept
 from fxplain.errors import NoGradientError
-from fxplain.program import ProgramNode
-from fxplain.run.instrument import fused_flags, instrumented
+from fxplain.program import BirthSite, Program, ProgramNode
+from fxplain.rewriting import PLAIN, Rewriting
+from fxplain.rewriting.fused import allowed_scores, fused_arguments, grouped, scaled_scores, softmax
+from fxplain.run.instrument import born_with, instrumented
 
 __all__ = ["NodeRun", "Run", "forward"]
 
@@ -31,19 +33,32 @@ class NodeRun:
         The contraction's output.
     gradient
         dy/d(output) after `Run.backward`; None where the target does not depend on the node.
+    share
+        The part of it that the weights get.
     """
 
     node: ProgramNode
     operands: tuple[Any, ...]
     output: Tensor
     gradient: Tensor | None = None
+    share: float = 1.0
 
     def weights(self) -> Tensor:
         """A, the attention weights as they were contracted, (..., queries, keys)."""
+        if self.node.site.form == "fused":
+            return _fused_weights(self)
+        return self._laid_out(self.operands[0].detach())
+
+    def relevance(self) -> Tensor:
+        """The relevance that reached A, (..., queries, keys)."""
+        assert self.gradient is not None
+        return self._laid_out(self.gradient)
+
+    def _laid_out(self, weights: Tensor) -> Tensor:
+        """A tensor like the weights as (..., queries, keys)."""
         site = self.node.site
         if site.form == "fused":
-            return _fused_weights(self)
-        weights: Tensor = self.operands[0].detach()
+            return weights
         if site.form == "product":
             weights = weights if site.weights_on_left else weights.transpose(-1, -2)
             return weights.expand(site.shape) if weights.shape != site.shape else weights
@@ -52,9 +67,10 @@ class NodeRun:
     def weights_gradient(self) -> Tensor:
         """dy/dA = dO V^T, (..., queries, keys)."""
         assert self.gradient is not None
-        site, gradient = self.node.site, self.gradient
+        site = self.node.site
+        gradient = self.gradient if self.share == 1 else self.gradient * self.share
         if site.form == "fused":
-            values = _grouped(self.operands[2].detach(), gradient.shape)
+            values = grouped(self.operands[2].detach(), gradient.shape)
             return gradient @ values.transpose(-1, -2)
         values = self.operands[1].detach()
         if site.form == "product":
@@ -65,6 +81,24 @@ class NodeRun:
         weights_shape = list(site.shape[:-2])
         weights_shape.insert(site.axis, site.shape[-1])
         return _axis_last((gradient * values).sum_to_size(weights_shape), site.axis, site.shape)
+
+    def value_norms(self) -> Tensor:
+        """The norm of each key's value vector, expanded to (..., queries, keys)."""
+        site = self.node.site
+        if site.form == "fused":
+            query, _, values = (x.detach() for x in self.operands[:3])
+            norms: Tensor = grouped(values, query.shape).norm(dim=-1).unsqueeze(-2)
+            return norms.expand(*norms.shape[:-2], query.shape[-2], norms.shape[-1])
+        values = self.operands[1].detach()
+        if site.form == "product":
+            if values.dim() > 1:
+                values = values.norm(dim=-1 if site.weights_on_left else -2).unsqueeze(-2)
+            of_keys: Tensor = values.abs()
+            return of_keys.expand(site.shape)
+        weights_shape = list(site.shape[:-2])
+        weights_shape.insert(site.axis, site.shape[-1])
+        norms = values.square().sum_to_size(weights_shape).sqrt()
+        return _axis_last(norms, site.axis, site.shape)
 
 
 def _product_gradient(run: NodeRun, gradient: Tensor, values: Tensor) -> Tensor:
@@ -90,30 +124,11 @@ def _axis_last(weights: Tensor, axis: int, shape: Sequence[int]) -> Tensor:
     return weights.movedim(axis, -1).unsqueeze(-2)
 
 
-def _grouped(x: Tensor, like: Sequence[int]) -> Tensor:
-    """Keys or values repeated for the query heads that share them."""
-    if x.dim() >= 3 and x.shape[-3] not in (1, like[-3]):
-        return x.repeat_interleave(like[-3] // x.shape[-3], -3)
-    return x
-
-
 def _fused_weights(run: NodeRun) -> Tensor:
     query, key, _, mask = (x.detach() if isinstance(x, Tensor) else x for x in run.operands)
-    causal, scale = fused_flags(run.node)
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
-    key = _grouped(key, query.shape)
-    scores = (query.to(wide) * scale) @ key.to(wide).transpose(-1, -2)
-    if causal:
-        allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-        scores = scores.masked_fill(~allowed, float("-inf"))
-    if mask is not None:
-        if mask.dtype is torch.bool:
-            scores = scores.masked_fill(~mask, float("-inf"))
-        else:
-            scores = scores + mask.to(wide)
-    # a query that may attend to nothing has no weights (and no NaN)
-    return scores.softmax(-1).nan_to_num(0.0)
+    named = fused_arguments(run.node.site.node)
+    scores = scaled_scores(query, key, named.get("scale"))
+    return softmax(allowed_scores(scores, mask, bool(named.get("is_causal", False))))
 
 
 @dataclass(eq=False)
@@ -126,10 +141,16 @@ class Run:
         The tensor leaves of the model's output, in the autograd graph of the attention nodes.
     nodes
         What each attention node saw.
+    births
+        The values at which tokens were born, where they were asked for.
+    at_weights
+        Whether the backward pass is asked for what reaches the weights, not the nodes' outputs.
     """
 
     outputs: tuple[Tensor, ...]
     nodes: list[NodeRun]
+    births: tuple[Tensor, ...] = ()
+    at_weights: bool = False
 
     def backward(
         self,
@@ -137,8 +158,8 @@ class Run:
         gradients: Sequence[Tensor],
         *,
         keep_graph: bool = False,
-    ) -> None:
-        """Fill in every node's gradient for dy/d(leaves) = `gradients`.
+    ) -> tuple[Tensor | None, ...]:
+        """Fill in every node's gradient for dy/d(leaves) = `gradients`; return that of the births.
 
         Raises
         ------
@@ -152,9 +173,10 @@ class Run:
                 "that no argmax, round or detach stands between them."
             )
         pairs = [(leaf, g) for leaf, g in zip(leaves, gradients, strict=True) if leaf.requires_grad]
+        points = [run.operands[0] if self.at_weights else run.output for run in self.nodes]
         found = torch.autograd.grad(
             [leaf for leaf, _ in pairs],
-            [run.output for run in self.nodes],
+            [*points, *self.births],
             [g for _, g in pairs],
             allow_unused=True,
             retain_graph=keep_graph,
@@ -164,25 +186,44 @@ class Run:
                 "the target does not depend on any attention node: it is computed before attention, "
                 "or from a part of the output that attention does not reach."
             )
-        for run, gradient in zip(self.nodes, found, strict=True):
+        for run, gradient in zip(self.nodes, found, strict=False):
             run.gradient = gradient
+        return found[len(self.nodes) :]
 
 
 def forward(
     capture: Capture,
     model: nn.Module,
     inputs: ModelInputs,
-    nodes: Sequence[ProgramNode],
+    program: Program,
+    rewriting: Rewriting = PLAIN,
+    births: Sequence[BirthSite] = (),
+    share: float = 1.0,
 ) -> Run:
-    """Run the captured model once, keeping what each attention node sees."""
-    key = ("instrumented", tuple(node.site.node for node in nodes))
-    if key not in capture.memo:
-        capture.memo[key] = instrumented(capture, nodes)
-    run: Callable[..., Any] = capture.memo[key]
-    with chance_kept(inputs.leaves), torch.enable_grad():
-        outputs, reports = run(*capture.bind(model, inputs))
+    """Run the captured model once, keeping what each attention node sees.
+
+    Parameters
+    ----------
+    capture, model, inputs, program
+        What runs.
+    rewriting
+        What the backward pass carries instead of gradients.
+    births
+        Where the backward pass goes down to.
+    share
+        A factor for the tokens as they are born: 0 for no tokens, 1 for the model's own.
+    """
+    nodes = list(program.nodes.values())
+    plain = rewriting is PLAIN and not births
+    memo = capture.memo if plain else program.memo
+    key = ("instrumented", rewriting, tuple(node.site.node for node in nodes), bool(births))
+    if key not in memo:
+        memo[key] = instrumented(capture, nodes, rewriting, births)
+    run: Callable[..., Any] = memo[key]
+    with chance_kept(inputs.leaves), torch.enable_grad(), born_with(share):
+        outputs, reports, born = run(*capture.bind(model, inputs))
     runs = [
-        NodeRun(node, tuple(report[:-1]), report[-1])
+        NodeRun(node, tuple(report[:-1]), report[-1], share=rewriting.weights_share)
         for node, report in zip(nodes, reports, strict=True)
     ]
-    return Run(tuple(outputs), runs)
+    return Run(tuple(outputs), runs, tuple(born), rewriting.taken_apart is not None)

@@ -1,17 +1,21 @@
-"""Rewrite: a copy of the captured graph whose attention nodes report their ingredients."""
+"""Instrument: a copy of the captured graph whose attention nodes report their ingredients."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from fxplain.capture import Capture
-from fxplain.program import ProgramNode
+from fxplain.program import BirthSite, ProgramNode
+from fxplain.rewriting import PLAIN, Rewriting
+from fxplain.rewriting.fused import fused_arguments
 
-__all__ = ["fused_flags", "instrumented", "tap"]
+__all__ = ["born_with", "instrumented", "tap"]
 
 
 _VIEW = torch.ops.aten.view.default
@@ -26,51 +30,161 @@ def tap(output: Tensor) -> Tensor:
     return output if output.requires_grad else output.detach().requires_grad_()
 
 
-def instrumented(capture: Capture, nodes: Sequence[ProgramNode]) -> fx.GraphModule:
-    """A graph that returns (model outputs, one tuple of ingredients per node).
+_SHARE: ContextVar[float] = ContextVar("share", default=1.0)
+
+
+@contextmanager
+def born_with(share: float) -> Iterator[None]:
+    """Let tokens of runs in this context be born with a share of their value."""
+    token = _SHARE.set(share)
+    try:
+        yield
+    finally:
+        _SHARE.reset(token)
+
+
+def _born(site: BirthSite) -> Callable[[Tensor], Tensor]:
+    new = site.tokens >= 0
+
+    def born(x: Tensor) -> Tensor:
+        share = _SHARE.get()
+        if share != 1:
+            x = torch.where(new.to(x.device), x * share, x)
+        return tap(x)
+
+    return born
+
+
+def instrumented(
+    capture: Capture,
+    nodes: Sequence[ProgramNode],
+    rewriting: Rewriting = PLAIN,
+    births: Sequence[BirthSite] = (),
+) -> fx.GraphModule:
+    """A graph that returns (model outputs, one tuple of ingredients per node, births).
 
     The last ingredient of a node is its output; those before are its operands as `site.form` says:
-    (query, key, value, mask) of a fused node, (weights, values) of the others. Does not change
-    `capture`.
+    (query, key, value, mask) of a fused node, (weights, values) of the others. Where the rewriting
+    takes fused attention apart, that node's are (weights, values) too. Does not change `capture`.
     """
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    sites = {node.site.node: node for node in nodes}
-    reports: dict[str, tuple[Any, ...]] = {}
-    for original in capture.graph.nodes:
-        if original.op == "output":
-            outputs = fx.map_arg(original.args[0], copies.__getitem__)
-            graph.output((outputs, tuple(reports[node.info.name] for node in nodes)))
-            continue
-        copy = graph.node_copy(original, copies.__getitem__)
+    return _Instrumenting(capture, nodes, rewriting, births).run()
+
+
+class _Instrumenting:
+    def __init__(
+        self,
+        capture: Capture,
+        nodes: Sequence[ProgramNode],
+        rewriting: Rewriting,
+        births: Sequence[BirthSite],
+    ) -> None:
+        self.capture, self.nodes, self.rewriting = capture, nodes, rewriting
+        self.births = {site.node: site for site in births}
+        self.sites = {node.site.node: node for node in nodes}
+        self.graph = fx.Graph()
+        self.copies: dict[fx.Node, fx.Node] = {}
+        self.reports: dict[str, tuple[Any, ...]] = {}
+        self.tapped = self._weights_to_tap() if rewriting.taken_apart else {}
+
+    def run(self) -> fx.GraphModule:
+        for original in self.capture.graph.nodes:
+            if original.op == "output":
+                outputs = fx.map_arg(original.args[0], self.copies.__getitem__)
+                reports = tuple(self.reports[node.info.name] for node in self.nodes)
+                births = tuple(self.copies[node] for node in self.births)
+                self.graph.output((outputs, reports, births))
+                break
+            self.copies[original] = self._copy(original)
+        self.graph.eliminate_dead_code()
+        return fx.GraphModule(self.capture.graph_module, self.graph)
+
+    def _copy(self, original: fx.Node) -> fx.Node:
+        node = self.sites.get(original)
+        if node is not None and node.site.form == "fused" and self.rewriting.taken_apart:
+            return self._taken_apart(original, node)
+        copy = self._replaced(original)
+        if original in self.births:
+            copy = self.graph.call_function(_born(self.births[original]), (copy,))
+        if node is not None:
+            copy = self.graph.call_function(tap, (copy,))
+            operands = fx.map_arg(_operands(node), self.copies.__getitem__)
+            tapped = self._tapped_weights(original)
+            self.reports[node.info.name] = (*(tapped or operands), copy)
+        return copy
+
+    def _replaced(self, original: fx.Node) -> fx.Node:
+        """A copy of a node, its operation replaced where the rewriting says so."""
+        function = None
+        if original.op == "call_function":
+            function = self.rewriting.replacement(original)
+        swaps = self.tapped.get(original, {})
+        if swaps:
+            for weights in swaps:
+                if swaps[weights] is None:
+                    swaps[weights] = self.graph.call_function(tap, (self.copies[weights],))
+        place = lambda n: swaps.get(n) or self.copies[n]  # noqa: E731
+        if function is not None:
+            args, kwargs = fx.map_arg((original.args, original.kwargs), place)
+            copy = self.graph.call_function(_named(function, original.name), args, kwargs)
+            copy.meta = dict(original.meta)
+            return copy
+        copy = self.graph.node_copy(original, place)
         if copy.target is _VIEW:  # with gradients a kernel may lay its output out in another way
             copy.target = torch.ops.aten.reshape.default
-        if original in sites:
-            node = sites[original]
-            copy = graph.call_function(tap, (copy,))
-            operands = fx.map_arg(_operands(node), copies.__getitem__)
-            reports[node.info.name] = (*operands, copy)
-        copies[original] = copy
-    graph.eliminate_dead_code()
-    return fx.GraphModule(capture.graph_module, graph)
+        return copy
+
+    # -- attention whose weights are tapped -------------------------------------------------------
+
+    def _weights_to_tap(self) -> dict[fx.Node, dict[fx.Node, fx.Node | None]]:
+        """For each call that contracts weights, these weights."""
+        found: dict[fx.Node, dict[fx.Node, fx.Node | None]] = {}
+        for node in self.nodes:
+            site = node.site
+            if site.form != "fused":
+                assert site.weights is not None
+                found.setdefault(_consumer(site.node, site.weights), {})[site.weights] = None
+        return found
+
+    def _tapped_weights(self, original: fx.Node) -> tuple[Any, ...] | None:
+        site = self.sites[original].site
+        if not self.rewriting.taken_apart:
+            return None
+        assert site.weights is not None
+        return (self.tapped[_consumer(original, site.weights)][site.weights], None)
+
+    def _taken_apart(self, original: fx.Node, node: ProgramNode) -> fx.Node:
+        named = fx.map_arg(fused_arguments(original), self.copies.__getitem__)
+        assert self.rewriting.taken_apart is not None
+        weigh, contract = self.rewriting.taken_apart(original)
+        wanted = {k: v for k, v in named.items() if k not in ("value", "dropout_p", "enable_gqa")}
+        weights = self.graph.call_function(_named(weigh, f"{original.name}_weights"), (), wanted)
+        weights = self.graph.call_function(tap, (weights,))
+        contract = _named(contract, original.name)
+        output = self.graph.call_function(contract, (weights, named["value"]))
+        self.reports[node.info.name] = (weights, None, output)
+        return output
+
+
+def _consumer(contraction: fx.Node, weights: fx.Node) -> fx.Node:
+    """The call that first uses `weights` on the way to `contraction`."""
+    todo, seen = [contraction], set[fx.Node]()
+    while todo:
+        node = todo.pop(0)
+        if weights in node.all_input_nodes:
+            return node
+        todo += [n for n in node.all_input_nodes if n not in seen]
+        seen.update(node.all_input_nodes)
+    raise AssertionError(f"{contraction} does not use {weights}")
+
+
+def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    function.__name__ = name  # the generated code reads like the captured graph
+    return function
 
 
 def _operands(node: ProgramNode) -> tuple[Any, ...]:
     site = node.site
     if site.form != "fused":
         return (site.weights, site.values)
-    call = site.node
-    named = dict(zip(("query", "key", "value", "attn_mask"), call.args, strict=False))
-    named.update(call.kwargs)
+    named = fused_arguments(site.node)
     return (named["query"], named["key"], named["value"], named.get("attn_mask"))
-
-
-def fused_flags(node: ProgramNode) -> tuple[bool, float | None]:
-    """(is_causal, scale) of a fused attention call."""
-    call = node.site.node
-    schema: Any = call.target
-    names = [argument.name for argument in schema._schema.arguments]
-    named: dict[str, Any] = dict(zip(names, call.args, strict=False))
-    named.update(call.kwargs)
-    scale = named.get("scale")
-    return bool(named.get("is_causal", False)), scale if isinstance(scale, float) else None

@@ -42,6 +42,8 @@ class TokenFlow:
         Where the analysis was unsure, naming operation and module.
     data_dependent
         Whether tokens moved by values that another input of the same shape may change.
+    tags
+        The tags of every node with one output, where they were asked for.
     """
 
     book: TokenBook
@@ -52,15 +54,23 @@ class TokenFlow:
     shapes: list[tuple[int, ...]]
     warnings: list[str] = field(default_factory=list)
     data_dependent: bool = False
+    tags: dict[fx.Node, Tags] = field(default_factory=dict)
 
 
-def follow_tokens(capture: Capture, model: nn.Module, inputs: ModelInputs) -> TokenFlow:
+def follow_tokens(
+    capture: Capture, model: nn.Module, inputs: ModelInputs, *, keep_tags: bool = False
+) -> TokenFlow:
     """Follow every token of `inputs` through the captured graph.
 
     Requires a functional graph. Does not change the graph and, unless an index depends on
-    activations (token pruning, routing), runs no layer of the model.
+    activations (token pruning, routing), runs no layer of the model. With `keep_tags` the result
+    holds the tags of every node.
     """
-    return Analysis(capture, model, inputs).run()
+    analysis = Analysis(capture, model, inputs)
+    flow = analysis.run()
+    if keep_tags:
+        flow.tags = analysis.all_tags()
+    return flow
 
 
 class Analysis:
@@ -115,6 +125,10 @@ class Analysis:
         if isinstance(value, Tensor):
             return value.dtype.is_floating_point or value.dtype.is_complex
         return isinstance(value, (tuple, list)) or value is None
+
+    def all_tags(self) -> dict[fx.Node, Tags]:
+        """The tags of every node with one output."""
+        return {node: tags for node, tags in self._tags.items() if isinstance(tags, tuple)}
 
     # -- what the table asks for ------------------------------------------------------------------
 

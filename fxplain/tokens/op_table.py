@@ -15,7 +15,7 @@ from torch import fx
 from fxplain.tokens import contraction, mapping, movement, resampling, rules
 from fxplain.tokens.analysis import Analysis, Tagged
 
-__all__ = ["TABLE", "operation", "rule_for"]
+__all__ = ["TABLE", "moves", "operation", "rule_for"]
 
 Rule = Callable[[Analysis, fx.Node], Tagged]
 
@@ -37,6 +37,16 @@ def rule_for(node: fx.Node) -> Rule:
     if torch.Tag.pointwise in getattr(node.target, "tags", ()):
         return rules.pointwise
     return rules.unknown
+
+
+def moves(node: fx.Node) -> bool:
+    """Whether a node's operation only moves elements: views, permutations, picking, joining.
+
+    Or makes a fresh tensor of no one's elements.
+    """
+    rule = TABLE.get(operation(node))
+    moving = getattr(rule, "__module__", "") == movement.__name__
+    return moving or rule in (rules.item, rules.no_tokens)
 
 
 def _rows(rule: Rule, names: str) -> dict[str, Rule]:

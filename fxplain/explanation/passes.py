@@ -1,0 +1,147 @@
+"""Passes: the forwards and backwards that a method asks for, and the evidence that they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from torch import Tensor, fx, nn
+
+from fxplain.capture import Capture, ModelInputs
+from fxplain.explanation.target import ResolvedTarget
+from fxplain.methods import BornTokens, Evidence, Needs, NodeEvidence
+from fxplain.program import BirthSite, Program, birth_sites, sample_axes
+from fxplain.rewriting import PLAIN, Rewriting, corrected_rewriting, lrp_rewriting, noting
+from fxplain.run import Run, forward
+from fxplain.tokens import follow_tokens
+
+__all__ = ["Passes"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class _Details:
+    """What only some methods need to know of a program."""
+
+    births: list[BirthSite]
+    samples: dict[fx.Node, Tensor]
+
+
+class Passes:
+    """One model, one batch, one method: what has to run, run no more often than necessary.
+
+    Attributes
+    ----------
+    run
+        The first forward, whose outputs the target is chosen from.
+    conservation
+        For layer-wise relevance, per graph node what came in and what went out.
+    """
+
+    def __init__(
+        self,
+        captured: Capture,
+        model: nn.Module,
+        inputs: ModelInputs,
+        program: Program,
+        needs: Needs,
+    ) -> None:
+        self.captured, self.model, self.inputs = captured, model, inputs
+        self.program, self.needs = program, needs
+        self._lrp: Run | None = None
+        self.conservation: dict[str, tuple[float, float]] = {}
+        self.run = self._forward(self._rewriting(), births=needs.gradient and needs.births)
+
+    def evidence(self, target: ResolvedTarget, sample: int | None, keep_graph: bool) -> Evidence:
+        """What the backward passes show for the targets of all samples, or of one alone."""
+        births: list[BornTokens] = []
+        if self.needs.gradient and self.needs.steps:
+            births = self._integrated(target, sample)
+        elif self.needs.gradient:
+            gradients = self._backward(self.run, target, sample, keep_graph)
+            births = self._born(self.run, gradients)
+        if self.needs.relevance:
+            if self._lrp is None:
+                with noting(self.conservation):
+                    self._lrp = self._forward(self._lrp_rewriting(), births=True)
+            relevance = self._backward(self._lrp, target, sample, keep_graph)
+            if self.needs.births:
+                births = self._born(self._lrp, relevance)
+        nodes = {
+            seen.node.index: NodeEvidence(seen.node, seen, propagated)
+            for seen, propagated in zip(
+                self.run.nodes,
+                self._lrp.nodes if self._lrp else [None] * len(self.run.nodes),
+                strict=True,
+            )
+        }
+        return Evidence(self.program, nodes, births)
+
+    # -- the pieces -------------------------------------------------------------------------------
+
+    def _forward(self, rewriting: Rewriting, *, births: bool, share: float = 1.0) -> Run:
+        sites = self._more().births if births else []
+        return forward(
+            self.captured, self.model, self.inputs, self.program, rewriting, sites, share
+        )
+
+    def _backward(
+        self, run: Run, target: ResolvedTarget, sample: int | None, keep_graph: bool
+    ) -> tuple[Tensor | None, ...]:
+        leaves, gradients = target.seeds(run.outputs, sample)
+        return run.backward(leaves, gradients, keep_graph=keep_graph)
+
+    def _born(self, run: Run, gradients: Sequence[Tensor | None]) -> list[BornTokens]:
+        if not run.births:
+            return []
+        return [
+            BornTokens(site.tokens, value.detach(), gradient)
+            for site, value, gradient in zip(
+                self._more().births, run.births, gradients, strict=True
+            )
+        ]
+
+    def _integrated(self, target: ResolvedTarget, sample: int | None) -> list[BornTokens]:
+        """Births with their gradient averaged between no tokens and all of them."""
+        at, weights = np.polynomial.legendre.leggauss(self.needs.steps)
+        total: list[Tensor | None] = [None] * len(self._more().births)
+        for point, weight in zip((at + 1) / 2, weights / 2, strict=True):
+            run = self._forward(self._rewriting(), births=True, share=float(point))
+            for i, gradient in enumerate(self._backward(run, target, sample, False)):
+                if gradient is not None:
+                    part = gradient * float(weight)
+                    before = total[i]
+                    total[i] = part if before is None else before + part
+        return self._born(self.run, total)
+
+    # -- what is remembered with the capture ------------------------------------------------------
+
+    def _rewriting(self) -> Rewriting:
+        if self.needs.rewriting == "plain":
+            return PLAIN
+        attention = self.needs.rewriting.removeprefix("corrected:")
+        weights = frozenset(
+            n.site.weights for n in self.program.nodes.values() if n.site.weights is not None
+        )
+        return self._kept(self.needs.rewriting, lambda: corrected_rewriting(attention, weights))
+
+    def _lrp_rewriting(self) -> Rewriting:
+        rules = self.needs.relevance
+        assert rules is not None
+        return self._kept(f"lrp:{rules}", lambda: lrp_rewriting(self._more().samples, rules))
+
+    def _more(self) -> _Details:
+        return self._kept("details", self._look_closer)
+
+    def _look_closer(self) -> _Details:
+        flow = follow_tokens(self.captured, self.model, self.inputs, keep_tags=True)
+        return _Details(birth_sites(self.program, flow), sample_axes(flow))
+
+    def _kept(self, key: str, make: Callable[[], T]) -> T:
+        if key not in self.program.memo:
+            self.program.memo[key] = make()
+        made: T = self.program.memo[key]
+        return made

@@ -1,0 +1,92 @@
+"""Maps: how a method weighs one attention node, per head, before the mean over heads."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fxplain.methods.evidence import NodeEvidence
+from fxplain.methods.rules import attention_map
+
+__all__ = [
+    "attention",
+    "attention_gradient",
+    "gradient_times_attention",
+    "gradient_times_relevance",
+    "head_weighted_attention",
+    "relevance",
+    "value_weighted_attention",
+    "weighted_by_values",
+]
+
+
+def attention(node: NodeEvidence) -> Tensor:
+    """A."""
+    return node.attention()
+
+
+def gradient_times_attention(node: NodeEvidence, *, signed: bool = False) -> Tensor | None:
+    """Equation 5 of ICCV 2021: max(0, dy/dA * A); signed, dy/dA * A."""
+    return _times_gradient(node, node.attention(), signed)
+
+
+def gradient_times_relevance(node: NodeEvidence, *, signed: bool = False) -> Tensor | None:
+    """Equation 13 of CVPR 2021: max(0, dy/dA * LRP(A)); signed, dy/dA * LRP(A)."""
+    relevance = node.relevance()
+    return None if relevance is None else _times_gradient(node, relevance, signed)
+
+
+def _times_gradient(node: NodeEvidence, A: Tensor, signed: bool) -> Tensor | None:
+    gradient = node.gradient()
+    if gradient is None:
+        return None
+    return gradient * A if signed else attention_map(A, gradient)
+
+
+def relevance(node: NodeEvidence, *, signed: bool = True) -> Tensor | None:
+    """LRP(A); not signed, max(0, LRP(A))."""
+    made = node.relevance()
+    return made if made is None or signed else made.clamp(min=0)
+
+
+def attention_gradient(node: NodeEvidence, *, signed: bool = False) -> Tensor | None:
+    """max(0, dy/dA) of LeGrad (arXiv 2404.03214); signed, dy/dA."""
+    gradient = node.gradient()
+    return gradient if gradient is None or signed else gradient.clamp(min=0)
+
+
+def head_weighted_attention(node: NodeEvidence) -> Tensor | None:
+    """Grad-CAM: A of each head times the mean of its gradient over all rows and columns."""
+    gradient = node.gradient()
+    if gradient is None:
+        return None
+    return node.attention() * _mean_of_head(node, gradient)
+
+
+def _mean_of_head(node: NodeEvidence, gradient: Tensor) -> Tensor:
+    """The mean over a head's whole map: all the windows of a sample, where it has several."""
+    of_block = gradient.mean((-2, -1), keepdim=True)
+    if node.layout.fold is not None:
+        return of_block
+    samples = node.node.samples.to(gradient.device)
+    count = int(samples.max()) + 1
+    if count == len(samples):
+        return of_block
+    total = of_block.new_zeros(count, *of_block.shape[1:]).index_add_(0, samples, of_block)
+    blocks = samples.bincount(minlength=count).reshape(-1, 1, 1, 1)
+    return (total / blocks)[samples]
+
+
+def value_weighted_attention(node: NodeEvidence) -> Tensor:
+    """The norm of each summand A v of a node's output (Kobayashi et al., EMNLP 2020)."""
+    return node.attention() * node.value_norms()
+
+
+def weighted_by_values(node: NodeEvidence, *, signed: bool = False) -> Tensor | None:
+    """Equation 5, each key weighed by the norm of its value relative to the mean over its keys."""
+    made = gradient_times_attention(node, signed=signed)
+    if made is None:
+        return None
+    norms = node.value_norms()
+    mean = norms.mean(-1, keepdim=True)
+    return made * torch.where(mean > 0, norms / mean, torch.ones_like(norms))

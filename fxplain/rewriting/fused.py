@@ -1,0 +1,51 @@
+"""Fused attention: the arguments of a `scaled_dot_product_attention` call and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+__all__ = ["allowed_scores", "fused_arguments", "grouped", "scaled_scores", "softmax"]
+
+
+def fused_arguments(call: fx.Node) -> dict[str, Any]:
+    """The arguments of a fused attention call by name (nodes stay nodes)."""
+    schema: Any = call.target
+    names = [argument.name for argument in schema._schema.arguments]
+    return {**dict(zip(names, call.args, strict=False)), **call.kwargs}
+
+
+def grouped(x: Tensor, like: Sequence[int]) -> Tensor:
+    """Keys or values repeated for the query heads that share them."""
+    if x.dim() >= 3 and x.shape[-3] not in (1, like[-3]):
+        return x.repeat_interleave(like[-3] // x.shape[-3], -3)
+    return x
+
+
+def scaled_scores(query: Tensor, key: Tensor, scale: Any = None) -> Tensor:
+    """Queries times keys, scaled, in float32 at least."""
+    scale = query.shape[-1] ** -0.5 if not isinstance(scale, (int, float)) else scale
+    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    key = grouped(key, query.shape)
+    scores: Tensor = (query.to(wide) * scale) @ key.to(wide).transpose(-1, -2)
+    return scores
+
+
+def allowed_scores(scores: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    """Scores with the mask added and, if causal, without those of later keys."""
+    if causal:
+        allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        scores = scores.masked_fill(~allowed, float("-inf"))
+    if mask is None:
+        return scores
+    if mask.dtype is torch.bool:
+        return scores.masked_fill(~mask, float("-inf"))
+    return scores + mask.to(scores.dtype)
+
+
+def softmax(scores: Tensor) -> Tensor:
+    """The weights; a query that may attend to nothing has none (and no NaN)."""
+    return scores.softmax(-1).nan_to_num(0.0)

@@ -1,0 +1,245 @@
+"""Layer-wise relevance propagation: how an operation's relevance is shared among its operands.
+
+The rules of Chefer, Gur & Wolf, "Transformer Interpretability Beyond Attention Visualization", CVPR
+2021 (arXiv 2012.09838). A rule is a function ``rule(call, R) -> relevances``: from the relevance of
+a call's output to that of each of its *active* operands, those that relevance can reach. Masks,
+weights and constants are not active and get none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Call",
+    "added",
+    "added_plainly",
+    "by_share",
+    "contracted",
+    "contracted_apart",
+    "noting",
+    "passed",
+    "product",
+    "propagated",
+    "ratio",
+]
+
+STABILIZER = 1e-9
+
+LEDGER: ContextVar[dict[str, tuple[float, float]] | None] = ContextVar("ledger", default=None)
+"""Where the runs of a context note, per node, the relevance that came in and that went out."""
+
+
+@contextmanager
+def noting(ledger: dict[str, tuple[float, float]]) -> Iterator[None]:
+    """Let runs that start in this context note their conservation."""
+    token = LEDGER.set(ledger)
+    try:
+        yield
+    finally:
+        LEDGER.reset(token)
+
+
+def ratio(R: Tensor, Z: Tensor) -> Tensor:
+    """R / Z, with 0 / 0 = 0 and tiny denominators kept away from 0."""
+    away = Z + torch.where(Z < 0, -STABILIZER, STABILIZER)
+    return torch.where(Z == 0, torch.zeros_like(R), R / away)
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of an operation, as its rule sees it.
+
+    Attributes
+    ----------
+    function
+        The operation as a function of its active operands alone.
+    active
+        The active operands.
+    constants
+        The other tensors among the operands, in order (weights, masks).
+    with_constants
+        The operation as a function of (active operands, constants).
+    samples
+        The sample of each element of the output, broadcastable; None for a single sample.
+    """
+
+    function: Callable[..., Tensor]
+    active: tuple[Tensor, ...]
+    constants: tuple[Tensor, ...]
+    with_constants: Callable[[Sequence[Tensor], Sequence[Tensor | None]], Tensor]
+    samples: Tensor | None = None
+
+
+Rule = Callable[[Call, Tensor], Sequence[Tensor]]
+
+
+def _pulled_back(function: Callable[..., Tensor], inputs: Sequence[Tensor], S: Tensor) -> Any:
+    """(function(*inputs), the gradient of <function, S> for each input); S may be made from it."""
+    with torch.enable_grad():
+        leaves = [x.detach().requires_grad_() for x in inputs]
+        return torch.autograd.grad(function(*leaves), leaves, S)
+
+
+def passed(call: Call, R: Tensor) -> Sequence[Tensor]:
+    """Softmax, norms, activations, scaling, masking: the relevance is passed on unchanged."""
+    x, *others = call.active  # others lend a dtype (type_as) or a bound (clamp)
+    of_copies = R if R.shape == x.shape else R.sum_to_size(x.shape)
+    return [of_copies, *map(torch.zeros_like, others)]
+
+
+def by_share(call: Call, R: Tensor) -> Sequence[Tensor]:
+    """Means and sums: every operand element by its share in the result."""
+    with torch.no_grad():
+        S = ratio(R, call.function(*call.active))
+    grads = _pulled_back(call.function, call.active, S)
+    return [x * g for x, g in zip(call.active, grads, strict=True)]
+
+
+def product(call: Call, R: Tensor) -> Sequence[Tensor]:
+    """The product of two activations (q k^T, A v): by share, each side halved.
+
+    A side that relevance cannot reach (values that are nothing but a bias) keeps its half.
+    """
+    return [share / 2 for share in by_share(call, R)]
+
+
+def contracted(call: Call, R: Tensor) -> Sequence[Tensor]:
+    """A contraction with weights, alpha = 1: what positive and negative parts add to the result.
+
+    With Z = x+ W+ + x- W- (the bias left out) and S = R / Z, x gets x+ (S W+^T) + x- (S W-^T).
+    """
+    return _contracted(call, R, together=True)
+
+
+def contracted_apart(call: Call, R: Tensor) -> Sequence[Tensor]:
+    """As `contracted`, but x+ W+ and x- W- each share out all of R, by shares of their own."""
+    return _contracted(call, R, together=False)
+
+
+def _contracted(call: Call, R: Tensor, *, together: bool) -> Sequence[Tensor]:
+    if len(call.active) != 1 or not call.constants:
+        return product(call, R)
+    (x,), weight = call.active, call.constants[0]
+    parts = [x.clamp(min=0), x.clamp(max=0)]
+    signed = [weight.clamp(min=0), weight.clamp(max=0)]
+    without_bias = [None if c.is_floating_point() else c for c in call.constants[1:]]
+    functions = [lambda part, w=w: call.with_constants([part], [w, *without_bias]) for w in signed]
+    with torch.no_grad():
+        Z = [function(part) for function, part in zip(functions, parts, strict=True)]
+        S = [ratio(R, Z[0] + Z[1])] * 2 if together else [ratio(R, z) for z in Z]
+    shares = [
+        part * _pulled_back(function, [part], s)[0]
+        for part, function, s in zip(parts, functions, S, strict=True)
+    ]
+    return [shares[0] + shares[1]]
+
+
+def added(call: Call, R: Tensor) -> Sequence[Tensor]:
+    """A sum of activations: by share, each side rescaled to its part of the total, per sample.
+
+    A side's part is ``|sum aS| / (|sum aS| + |sum bS|)``; without the rescaling shares of opposite
+    sign would blow up (CVPR 2021, equations 8 to 10).
+    """
+    if len(call.active) == 1:  # the other side is a mask or a position, which gets nothing
+        return passed(call, R)
+    shares = by_share(call, R)
+    totals = [_per_sample(share, call.samples) for share in shares]
+    incoming = _per_sample(R, call.samples)
+    whole = sum(total.abs() for total in totals)
+    return [
+        share * _at(ratio(ratio(total.abs(), whole) * incoming, total), share, call.samples)  # type: ignore[arg-type]
+        for share, total in zip(shares, totals, strict=True)
+    ]
+
+
+def added_plainly(call: Call, R: Tensor) -> Sequence[Tensor]:
+    """As `added`, without the rescaling."""
+    return passed(call, R) if len(call.active) == 1 else by_share(call, R)
+
+
+def _per_sample(x: Tensor, samples: Tensor | None) -> Tensor:
+    """The sum over each sample's elements."""
+    if not _spread(x, samples):
+        return x.sum()
+    assert samples is not None
+    where = samples.to(x.device).expand(x.shape).reshape(-1)
+    total: Tensor = x.new_zeros(int(samples.max()) + 1).index_add_(0, where, x.reshape(-1))
+    return total
+
+
+def _at(of_sample: Tensor, x: Tensor, samples: Tensor | None) -> Tensor:
+    return of_sample if of_sample.dim() == 0 else of_sample[samples.to(x.device)]  # type: ignore[union-attr]
+
+
+def _spread(x: Tensor, samples: Tensor | None) -> bool:
+    """Whether `x` has its own elements for each of the samples."""
+    if samples is None or x.dim() != samples.dim():
+        return False
+    return all(n in (1, size) for n, size in zip(samples.shape, x.shape, strict=True))
+
+
+class _Propagated(torch.autograd.Function):
+    """A value whose "gradient" is relevance: autograd's backward pass becomes the propagation."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, output: Tensor, rule: Rule, call: Call, name: str | None, *_active: Tensor
+    ) -> Tensor:
+        ctx.rule, ctx.call, ctx.name, ctx.ledger = rule, call, name, LEDGER.get()
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, R: Tensor) -> Any:
+        with torch.no_grad():
+            shares = ctx.rule(ctx.call, R)
+        if ctx.ledger is not None and ctx.name is not None:
+            ctx.ledger[ctx.name] = (float(R.sum()), float(sum(share.sum() for share in shares)))
+        return (None, None, None, None, *shares)
+
+
+def propagated(
+    rule: Rule,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    samples: Tensor | None = None,
+    name: str | None = None,
+) -> Any:
+    """``function(*args, **kwargs)``, through which relevance is propagated by `rule`.
+
+    An operand is active where it requires a gradient.
+    """
+    flat, spec = torch.utils._pytree.tree_flatten((args, kwargs))
+    tensors = [i for i, x in enumerate(flat) if isinstance(x, Tensor)]
+    active = [i for i in tensors if flat[i].requires_grad]
+    constant = [i for i in tensors if not flat[i].requires_grad]
+
+    def with_constants(xs: Sequence[Tensor], others: Sequence[Tensor | None]) -> Any:
+        values = list(flat)
+        for i, x in zip([*active, *constant], [*xs, *others], strict=True):
+            values[i] = x
+        called, named = torch.utils._pytree.tree_unflatten(values, spec)
+        return function(*called, **named)
+
+    if not active:
+        return function(*args, **kwargs)
+    xs = tuple(flat[i].detach() for i in active)
+    others = tuple(flat[i] for i in constant)
+    with torch.no_grad():
+        output = with_constants(xs, others)
+    rest: tuple[Any, ...] | None = None
+    if isinstance(output, (tuple, list)):  # statistics beside the value
+        output, rest = output[0], tuple(output[1:])
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        return output
+    call = Call(lambda *ys: with_constants(ys, others), xs, others, with_constants, samples)
+    made = _Propagated.apply(output, rule, call, name, *(flat[i] for i in active))
+    return made if rest is None else (made, *rest)
