@@ -85,6 +85,8 @@ class MapLayout:
         For heads folded into the batch axis: the token group that each of `groups` belongs to.
     per_query
         Whether each query is a group, since it has keys of its own (local attention).
+    repeats
+        For heads that are groups, since each has keys of its own, how many they are.
     """
 
     permutation: tuple[int, ...]
@@ -92,6 +94,7 @@ class MapLayout:
     heads: int
     fold: Tensor | None = None
     per_query: bool = False
+    repeats: int = 1
 
     def mean_over_heads(self, weights: Tensor) -> Tensor:
         """(..., queries, keys) to (token groups, queries, keys)."""
@@ -99,6 +102,7 @@ class MapLayout:
             weights = weights.unsqueeze(-2)
         q, k = weights.shape[-2:]
         blocks = weights.permute(self.permutation).reshape(self.groups, self.heads, q, k).mean(1)
+        blocks = blocks / self.repeats
         if self.fold is None:
             return blocks
         fold = self.fold.to(blocks.device)
@@ -109,9 +113,10 @@ class MapLayout:
     @property
     def head_count(self) -> int:
         """The number of heads, folded ones included."""
+        heads = self.heads * self.repeats
         if self.fold is None:
-            return self.heads
-        return self.heads * len(self.fold) // (int(self.fold.max()) + 1)
+            return heads
+        return heads * len(self.fold) // (int(self.fold.max()) + 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -304,6 +305,9 @@ def _groups(flow: TokenFlow, site: AttentionSite) -> tuple[Tensor, Tensor, MapLa
     head_count = 1
     for axis in heads:
         head_count *= shape[axis]
+    own = math.prod(site.shape[x] for x in groups if _own_keys(flow, site, x))
+    if own > 1:
+        return rows, columns, MapLayout(permutation, count, head_count, None, per_query, own)
     both = torch.cat([flow.book.find(tokens_in(rows)), flow.book.find(tokens_in(columns))], 1)
     distinct, fold = both.unique(dim=0, return_inverse=True)
     if len(distinct) == count:
@@ -312,7 +316,20 @@ def _groups(flow: TokenFlow, site: AttentionSite) -> tuple[Tensor, Tensor, MapLa
     order = first.argsort()
     fold = order.argsort()[fold]
     first = first[order]
-    return rows[first], columns[first], MapLayout(permutation, count, head_count, fold, per_query)
+    layout = MapLayout(permutation, count, head_count, fold, per_query)
+    return rows[first], columns[first], layout
+
+
+def _own_keys(flow: TokenFlow, site: AttentionSite, axis: int) -> bool:
+    """Whether all queries are there at each place of an axis, as for each head, with other keys."""
+    if site.shape[axis] == 1 or axis >= len(site.shape) - 2:
+        return False
+    rows, columns = (
+        flow.book.find(tokens_in(x)).movedim(axis, 0).flatten(1) for x in (site.rows, site.columns)
+    )
+    ordered = rows.sort(1).values
+    same_queries = bool((ordered == ordered[:1]).all())
+    return same_queries and not all(bool((x == x[:1]).all()) for x in (rows, columns))
 
 
 def _kind(program: Program, node: ProgramNode) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, fx
 
 from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis
-from fxplain.tokens.tag import Level, Tag, pack, tokens_in
+from fxplain.tokens.tag import NO_TOKEN, Level, Tag, pack, tokens_in, versions_in
 from fxplain.tokens.updates import Mixing, RouteSite
 
 __all__ = ["absorbed", "mix", "mix_along", "newer", "slide", "windows"]
@@ -48,9 +49,9 @@ def mix(
         Packed entries of the result's tokens where the mixing keeps their identity (a convolution
         that keeps the grid).
     """
-    first = groups[..., :1]
-    if bool((a.book.find(tokens_in(groups)) == a.book.find(tokens_in(first))).all()):
-        return Tag(first.squeeze(-1), tag.level, tag.softmax)
+    same = _one_token(a, groups)
+    if same is not None:
+        return Tag(same, tag.level, tag.softmax)
     if a.joiner.newborn(tag):
         if keep is not None and tag.level is not Level.RAW_INPUT:
             return Tag(keep, tag.level)
@@ -58,6 +59,26 @@ def mix(
         made = newer(a, node, tag, old if lead is None else old.expand(tuple(lead)))
         return _noted(a, node, tag, made, groups, weights) if tag.level is Level.TOKEN else made
     return _route(a, node, tag, groups, weights, keep)
+
+
+def _one_token(a: Analysis, groups: Tensor) -> Tensor | None:
+    """The entries of groups that hold one token each, with all that its parts have absorbed.
+
+    Features of the same token from before and after an attention stand side by side in a group.
+    """
+    if not groups.numel():
+        return groups.new_full(groups.shape[:-1], NO_TOKEN)
+    tokens = a.book.find(tokens_in(groups))
+    token = tokens.amax(-1)
+    if not bool(((tokens == token.unsqueeze(-1)) | (tokens < 0)).all()):
+        return None
+    versions = versions_in(groups)
+    latest = versions.max()
+    if bool(((versions == latest) | (versions < 0)).all()):
+        return pack(token, latest.clamp(min=0))
+    sets, place = versions.flatten(0, -2).unique(dim=0, return_inverse=True)
+    unions = [reduce(a.versions.union, set(found) - {-1} or {0}) for found in sets.tolist()]
+    return pack(token, torch.tensor(unions, dtype=torch.int64)[place].reshape(token.shape))
 
 
 def mix_along(
