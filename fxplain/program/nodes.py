@@ -102,8 +102,7 @@ class MapLayout:
             weights = weights.unsqueeze(-2)
         q, k = weights.shape[-2:]
         blocks = weights.permute(self.permutation).reshape(self.groups, self.heads, q, k).mean(1)
-        if self.apart > 1:
-            blocks = blocks / self.apart
+        blocks = blocks / self.apart
         if self.fold is None:
             return blocks
         fold = self.fold.to(blocks.device)

@@ -13,6 +13,7 @@ from fxplain.capture import Capture, ModelInputs, chance_kept
 from fxplain.errors import NoGradientError
 from fxplain.program import ProgramNode
 from fxplain.run.instrument import fused_flags, instrumented
+from fxplain.tokens import framed
 
 __all__ = ["NodeRun", "Run", "forward"]
 
@@ -29,6 +30,9 @@ class NodeRun:
         (query, key, value, mask) of a fused node, (weights, values) of the others.
     output
         The contraction's output.
+    scale
+        For a node whose weights are divided by their sum after they were contracted, what that does
+        to each query's weights, (..., queries, 1).
     gradient
         dy/d(output) after `Run.backward`; None where the target does not depend on the node.
     """
@@ -36,10 +40,22 @@ class NodeRun:
     node: ProgramNode
     operands: tuple[Any, ...]
     output: Tensor
+    scale: Tensor | None = None
     gradient: Tensor | None = None
 
     def weights(self) -> Tensor:
-        """A, the attention weights as they were contracted, (..., queries, keys)."""
+        """A, the attention weights, (..., queries, keys)."""
+        weights = self._contracted_weights()
+        return weights if self.scale is None else weights * self.scale
+
+    def weights_gradient(self) -> Tensor:
+        """dy/dA = dO V^T, (..., queries, keys)."""
+        made = self._contracted_gradient()
+        if self.scale is None:
+            return made
+        return torch.where(self.scale == 0, 0, made / self.scale)
+
+    def _contracted_weights(self) -> Tensor:
         site = self.node.site
         if site.form == "fused":
             return _fused_weights(self)
@@ -47,10 +63,10 @@ class NodeRun:
         if site.form == "product":
             weights = weights if site.weights_on_left else weights.transpose(-1, -2)
             return weights.expand(site.shape) if weights.shape != site.shape else weights
-        return _axis_last(weights, site.axis, site.shape)
+        rank = max(weights.dim(), self.operands[1].dim())
+        return framed(_with_axes(weights, rank), site.axis, site.query_axis)
 
-    def weights_gradient(self) -> Tensor:
-        """dy/dA = dO V^T, (..., queries, keys)."""
+    def _contracted_gradient(self) -> Tensor:
         assert self.gradient is not None
         site, gradient = self.node.site, self.gradient
         if site.form == "fused":
@@ -62,9 +78,8 @@ class NodeRun:
         rank = max(values.dim(), self.operands[0].dim())
         if gradient.dim() < rank:
             gradient = gradient.unsqueeze(site.axis)
-        weights_shape = list(site.shape[:-2])
-        weights_shape.insert(site.axis, site.shape[-1])
-        return _axis_last((gradient * values).sum_to_size(weights_shape), site.axis, site.shape)
+        shape = _with_axes(self.operands[0], rank).shape
+        return framed((gradient * values).sum_to_size(shape), site.axis, site.query_axis)
 
 
 def _product_gradient(run: NodeRun, gradient: Tensor, values: Tensor) -> Tensor:
@@ -83,11 +98,8 @@ def _product_gradient(run: NodeRun, gradient: Tensor, values: Tensor) -> Tensor:
     return made.reshape(site.shape)
 
 
-def _axis_last(weights: Tensor, axis: int, shape: Sequence[int]) -> Tensor:
-    """The weights of a weighted sum as (..., 1, keys)."""
-    rank = len(shape) - 1
-    weights = weights.reshape((1,) * (rank - weights.dim()) + tuple(weights.shape))
-    return weights.movedim(axis, -1).unsqueeze(-2)
+def _with_axes(weights: Tensor, rank: int) -> Tensor:
+    return weights.reshape((1,) * (rank - weights.dim()) + tuple(weights.shape))
 
 
 def _grouped(x: Tensor, like: Sequence[int]) -> Tensor:
@@ -181,8 +193,17 @@ def forward(
     run: Callable[..., Any] = capture.memo[key]
     with chance_kept(inputs.leaves), torch.enable_grad():
         outputs, reports = run(*capture.bind(model, inputs))
-    runs = [
-        NodeRun(node, tuple(report[:-1]), report[-1])
-        for node, report in zip(nodes, reports, strict=True)
-    ]
+        runs = [
+            NodeRun(node, tuple(report[:-1]), report[-1], _late_scale(node, report))
+            for node, report in zip(nodes, reports, strict=True)
+        ]
     return Run(tuple(outputs), runs)
+
+
+def _late_scale(node: ProgramNode, report: Sequence[Any]) -> Tensor | None:
+    """d(what was divided in the end)/d(output): the same for all features of a query."""
+    if node.site.division is None:
+        return None
+    divided, output = report[-2], report[-1]
+    scale: Tensor = torch.autograd.grad(divided.sum(), output, retain_graph=True)[0]
+    return scale[..., :1] if node.site.weights_on_left else scale[..., :1, :].transpose(-1, -2)

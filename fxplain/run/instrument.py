@@ -30,26 +30,22 @@ def instrumented(capture: Capture, nodes: Sequence[ProgramNode]) -> fx.GraphModu
     """A graph that returns (model outputs, one tuple of ingredients per node).
 
     The last ingredient of a node is its output; those before are its operands as `site.form` says:
-    (query, key, value, mask) of a fused node, (weights, values) of the others. Does not change
-    `capture`.
+    (query, key, value, mask) of a fused node, (weights, values) of the others, and what was divided
+    by the sum of its weights afterwards, if it was. Does not change `capture`.
     """
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
-    sites = {node.site.node: node for node in nodes}
-    reports: dict[str, tuple[Any, ...]] = {}
+    sites = {node.site.node for node in nodes}
     for original in capture.graph.nodes:
         if original.op == "output":
-            outputs = fx.map_arg(original.args[0], copies.__getitem__)
-            graph.output((outputs, tuple(reports[node.info.name] for node in nodes)))
+            reports = tuple((*_operands(node), node.site.node) for node in nodes)
+            graph.output(fx.map_arg((original.args[0], reports), copies.__getitem__))
             continue
         copy = graph.node_copy(original, copies.__getitem__)
         if copy.target is _VIEW:  # with gradients a kernel may lay its output out in another way
             copy.target = torch.ops.aten.reshape.default
         if original in sites:
-            node = sites[original]
             copy = graph.call_function(tap, (copy,))
-            operands = fx.map_arg(_operands(node), copies.__getitem__)
-            reports[node.info.name] = (*operands, copy)
         copies[original] = copy
     graph.eliminate_dead_code()
     return fx.GraphModule(capture.graph_module, graph)
@@ -58,7 +54,8 @@ def instrumented(capture: Capture, nodes: Sequence[ProgramNode]) -> fx.GraphModu
 def _operands(node: ProgramNode) -> tuple[Any, ...]:
     site = node.site
     if site.form != "fused":
-        return (site.weights, site.values)
+        late = () if site.division is None else (site.division,)
+        return (site.weights, site.values, *late)
     call = site.node
     named = dict(zip(("query", "key", "value", "attn_mask"), call.args, strict=False))
     named.update(call.kwargs)
