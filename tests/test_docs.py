@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fxplain.methods import registry, rules
-from fxplain.tokens import contraction, movement, op_table
+from fxplain.tokens import contraction, mapping, movement, normalising, op_table
 from fxplain.tokens import rules as token_rules
 
 ROOT = Path(__file__).parents[1]
@@ -58,8 +58,14 @@ def test_each_equation_has_its_function() -> None:
 
 def test_each_named_rule_exists() -> None:
     text = (ROOT / "docs" / "how-to" / "add-an-op.md").read_text(encoding="utf-8")
-    modules = {"movement": movement, "rules": token_rules, "contraction": contraction}
-    named = re.findall(r"`(movement|rules|contraction)\.(\w+)`", text)
+    modules = {
+        "movement": movement,
+        "rules": token_rules,
+        "contraction": contraction,
+        "mapping": mapping,
+        "normalising": normalising,
+    }
+    named = re.findall(rf"`({'|'.join(modules)})\.(\w+)`", text)
     assert len(named) > 10
     for module, name in named:
         assert name in modules[module].__all__, f"{module}.{name}"

@@ -105,9 +105,7 @@ class MapLayout:
 
     def mean_over_heads(self, weights: Tensor) -> Tensor:
         """(groups, heads, queries, keys) to (token groups, queries, keys)."""
-        blocks = weights.mean(1)
-        if self.apart > 1:
-            blocks = blocks / self.apart
+        blocks = weights.mean(1) / self.apart
         if self.fold is None:
             return blocks
         fold = self.fold.to(blocks.device)

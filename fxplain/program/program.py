@@ -300,7 +300,6 @@ def _groups(flow: TokenFlow, site: AttentionSite) -> tuple[Tensor, Tensor, MapLa
     heads = [x for x in lead if rows.shape[x] == 1 and columns.shape[x] == 1 and shape[x] > 1]
     groups = [x for x in lead if x not in heads]
     permutation = (*groups, *heads, len(shape) - 2, len(shape) - 1)
-    apart = math.prod(shape[x] for x in groups if _heads_with_own_keys(flow, rows, columns, x))
     full = [1 if x in heads else n for x, n in enumerate(shape[:-2])]
     rows = rows.expand(*full, shape[-2], 1).squeeze(-1)
     columns = columns.expand(*full, 1, shape[-1]).squeeze(-2)
@@ -310,6 +309,7 @@ def _groups(flow: TokenFlow, site: AttentionSite) -> tuple[Tensor, Tensor, MapLa
     head_count = 1
     for axis in heads:
         head_count *= shape[axis]
+    apart = math.prod(site.shape[x] for x in groups if _own_keys(flow, site, x))
     both = torch.cat([flow.book.find(tokens_in(rows)), flow.book.find(tokens_in(columns))], 1)
     distinct, fold = both.unique(dim=0, return_inverse=True)
     if len(distinct) == count or apart > 1:
@@ -322,14 +322,16 @@ def _groups(flow: TokenFlow, site: AttentionSite) -> tuple[Tensor, Tensor, MapLa
     return rows[first], columns[first], layout
 
 
-def _heads_with_own_keys(flow: TokenFlow, rows: Tensor, columns: Tensor, axis: int) -> bool:
-    """Whether the same queries have other keys along `axis`, and of the same sample."""
-    if rows.shape[axis] > 1 or columns.shape[axis] == 1:
+def _own_keys(flow: TokenFlow, site: AttentionSite, axis: int) -> bool:
+    """Whether all queries are there at each place of an axis, as for each head, with other keys."""
+    if site.shape[axis] == 1 or axis >= len(site.shape) - 2:
         return False
-    tokens = flow.book.find(tokens_in(columns))
-    samples = torch.where(tokens >= 0, flow.book.samples(tokens.clamp(min=0)), -1)
-    of_each = samples.movedim(axis, 0).flatten(1).amax(1)
-    return bool((of_each == of_each[0]).all())
+    rows, columns = (
+        flow.book.find(tokens_in(x)).movedim(axis, 0).flatten(1) for x in (site.rows, site.columns)
+    )
+    ordered = rows.sort(1).values
+    same_queries = bool((ordered == ordered[:1]).all())
+    return same_queries and not all(bool((x == x[:1]).all()) for x in (rows, columns))
 
 
 def _kind(program: Program, node: ProgramNode) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fxplain.program.roots import roots_of
 from fxplain.tokens import (
     AttentionSite,
     Birth,
@@ -191,7 +192,7 @@ class StreamTable:
         for keys in self._keys_by_birth(queried).values():
             groups.unify(keys)
         self._label = {token: groups.find(int(self._key[token])) for token in self.live.tolist()}
-        self._unify_roots()
+        self._find_roots()
 
     def _keys_by_birth(self, queried: set[int]) -> dict[int, list[int]]:
         """What belongs together without a common query: keys that never query, by birth.
@@ -223,15 +224,18 @@ class StreamTable:
             result.append(np.unique(self._key[tokens[tokens >= 0].numpy()]).tolist())
         return result[0], result[1]
 
-    def _unify_roots(self) -> None:
-        """Streams joined by routes share a root."""
-        roots = _Groups()
-        for update in self.flow.updates:
-            if isinstance(update, RouteSite):
-                new = self.book.find(update.new).unique().tolist()
-                old = self.book.find(tokens_in(update.old)).unique().tolist()
-                roots.unify(list(dict.fromkeys(self._label[t] for t in (*old, *new))))
-        self._root = {label: roots.find(label) for label in set(self._label.values())}
+    def _find_roots(self) -> None:
+        """Streams that routes made of one sequence share its root."""
+        births = self.book.births
+        of_inputs = {
+            label for t, label in self._label.items() if births[self.birth[t]].kind == "input"
+        }
+        roots = roots_of(self.flow.updates, self._labels, of_inputs)
+        self._root = {label: roots.get(label, label) for label in set(self._label.values())}
+
+    def _labels(self, tokens: Tensor) -> list[int]:
+        found = self.book.find(tokens).unique()
+        return list(dict.fromkeys(self._label[t] for t in found[found >= 0].tolist()))
 
     def _collect(self) -> None:
         labels = list(dict.fromkeys(self._label[t] for t in self.live.tolist()))
@@ -251,6 +255,8 @@ class StreamTable:
                 real = table[:, column][table[:, column] >= 0].numpy()
                 self.token_stream[real], self.token_index[real] = index, column
             own = list(dict.fromkeys(names[t] for t in tokens if t in names))
+            if all(t in self._special for t in tokens):  # a CLS that attends by itself
+                own = list(dict.fromkeys(self._special[t] for t in tokens))
             name = "+".join(own) if own else f"stream_{index}"
             self.streams.append(Stream(index, name, table, roots[self._root[label]]))
 
@@ -275,12 +281,15 @@ class StreamTable:
         owner: dict[tuple[str, int], str] = {}  # (root, root stream) -> modality name
         named: dict[str, list[int]] = {}
         self._special: dict[int, str] = {}
+        attending = self._attending_roots()
         inputs = [t for t in self.live.tolist() if births[self.birth[t]].kind == "input"]
-        inputs.sort(key=lambda t: (births[self.birth[t]].rank, t))
+        apart = {t: self._root[self._label[t]] not in attending for t in inputs}
+        inputs.sort(key=lambda t: (births[self.birth[t]].rank, apart[t], t))
         for token in inputs:
             birth = births[self.birth[token]]
             component = self._root[self._label[token]]
-            key = (birth.root, component)
+            # grids that only stand in the output (levels of a pyramid) are one modality
+            key = (birth.root, -1 if apart[token] else component)
             if key not in owner:
                 taken = birth.root in named
                 name = f"{birth.root}@{birth.module}" if taken else birth.root
@@ -298,6 +307,12 @@ class StreamTable:
                     self._special[token] = label
         self._owner = owner
         return named
+
+    def _attending_roots(self) -> set[int]:
+        """The roots of all streams that attend or are attended to."""
+        sites = [u for u in self.flow.updates if isinstance(u, AttentionSite)]
+        tokens = [tokens_in(ids).flatten() for site in sites for ids in (site.rows, site.columns)]
+        return {self._root[x] for x in self._labels(torch.cat(tokens))} if tokens else set()
 
     def _host(self, token: int, owner: dict[tuple[str, int], str]) -> str | None:
         """The modality in whose sequence a parameter's token lives, judged where it first attends."""

@@ -15,6 +15,7 @@ from fxplain.program import BirthSite, Program, ProgramNode
 from fxplain.rewriting import PLAIN, Rewriting
 from fxplain.rewriting.fused import allowed_scores, fused_arguments, grouped, scaled_scores, softmax
 from fxplain.run.instrument import born_with, instrumented
+from fxplain.tokens import framed
 
 __all__ = ["NodeRun", "Run", "forward"]
 
@@ -31,6 +32,9 @@ class NodeRun:
         (query, key, value, mask) of a fused node, (weights, values) of the others.
     output
         The contraction's output.
+    scale
+        For a node whose weights are divided by their sum after they were contracted, what that does
+        to each query's weights, (..., queries, 1).
     gradient
         dy/d(output) after `Run.backward`; None where the target does not depend on the node.
     share
@@ -40,14 +44,23 @@ class NodeRun:
     node: ProgramNode
     operands: tuple[Any, ...]
     output: Tensor
+    scale: Tensor | None = None
     gradient: Tensor | None = None
     share: float = 1.0
 
     def weights(self) -> Tensor:
-        """A, the attention weights as they were contracted, (..., queries, keys)."""
+        """A, the attention weights, (..., queries, keys)."""
         if self.node.site.form == "fused":
             return _fused_weights(self)
-        return self._laid_out(self.operands[0].detach())
+        weights = self._laid_out(self.operands[0].detach())
+        return weights if self.scale is None else weights * self.scale
+
+    def weights_gradient(self) -> Tensor:
+        """dy/dA = dO V^T, (..., queries, keys)."""
+        made = self._contracted_gradient()
+        if self.scale is None:
+            return made
+        return torch.where(self.scale == 0, 0, made / self.scale)
 
     def relevance(self) -> Tensor:
         """The relevance that reached A, (..., queries, keys)."""
@@ -62,10 +75,10 @@ class NodeRun:
         if site.form == "product":
             weights = weights if site.weights_on_left else weights.transpose(-1, -2)
             return weights.expand(site.shape) if weights.shape != site.shape else weights
-        return _axis_last(weights, site.axis, site.shape)
+        rank = max(weights.dim(), self.operands[1].dim())
+        return framed(_with_axes(weights, rank), site.axis, site.query_axis)
 
-    def weights_gradient(self) -> Tensor:
-        """dy/dA = dO V^T, (..., queries, keys)."""
+    def _contracted_gradient(self) -> Tensor:
         assert self.gradient is not None
         site = self.node.site
         gradient = self.gradient if self.share == 1 else self.gradient * self.share
@@ -78,9 +91,8 @@ class NodeRun:
         rank = max(values.dim(), self.operands[0].dim())
         if gradient.dim() < rank:
             gradient = gradient.unsqueeze(site.axis)
-        weights_shape = list(site.shape[:-2])
-        weights_shape.insert(site.axis, site.shape[-1])
-        return _axis_last((gradient * values).sum_to_size(weights_shape), site.axis, site.shape)
+        shape = _with_axes(self.operands[0], rank).shape
+        return framed((gradient * values).sum_to_size(shape), site.axis, site.query_axis)
 
     def value_norms(self) -> Tensor:
         """The norm of each key's value vector, expanded to (..., queries, keys)."""
@@ -95,10 +107,13 @@ class NodeRun:
                 values = values.norm(dim=-1 if site.weights_on_left else -2).unsqueeze(-2)
             of_keys: Tensor = values.abs()
             return of_keys.expand(site.shape)
-        weights_shape = list(site.shape[:-2])
-        weights_shape.insert(site.axis, site.shape[-1])
-        norms = values.square().sum_to_size(weights_shape).sqrt()
-        return _axis_last(norms, site.axis, site.shape)
+        rank = max(values.dim(), self.operands[0].dim())
+        shape = _with_axes(self.operands[0], rank).shape
+        norms = (
+            _with_axes(values, rank).square().expand(torch.broadcast_shapes(shape, values.shape))
+        )
+        norms = norms.sum_to_size(shape).sqrt()
+        return framed(norms, site.axis, site.query_axis).expand(site.shape)
 
 
 def _product_gradient(run: NodeRun, gradient: Tensor, values: Tensor) -> Tensor:
@@ -117,11 +132,8 @@ def _product_gradient(run: NodeRun, gradient: Tensor, values: Tensor) -> Tensor:
     return made.reshape(site.shape)
 
 
-def _axis_last(weights: Tensor, axis: int, shape: Sequence[int]) -> Tensor:
-    """The weights of a weighted sum as (..., 1, keys)."""
-    rank = len(shape) - 1
-    weights = weights.reshape((1,) * (rank - weights.dim()) + tuple(weights.shape))
-    return weights.movedim(axis, -1).unsqueeze(-2)
+def _with_axes(weights: Tensor, rank: int) -> Tensor:
+    return weights.reshape((1,) * (rank - weights.dim()) + tuple(weights.shape))
 
 
 def _fused_weights(run: NodeRun) -> Tensor:
@@ -222,8 +234,24 @@ def forward(
     run: Callable[..., Any] = memo[key]
     with chance_kept(inputs.leaves), torch.enable_grad(), born_with(share):
         outputs, reports, born = run(*capture.bind(model, inputs))
-    runs = [
-        NodeRun(node, tuple(report[:-1]), report[-1], share=rewriting.weights_share)
-        for node, report in zip(nodes, reports, strict=True)
-    ]
-    return Run(tuple(outputs), runs, tuple(born), rewriting.taken_apart is not None)
+        at_weights = rewriting.taken_apart is not None
+        runs = [
+            NodeRun(
+                node,
+                tuple(report[:-1]),
+                report[-1],
+                None if at_weights else _late_scale(node, report),
+                share=rewriting.weights_share,
+            )
+            for node, report in zip(nodes, reports, strict=True)
+        ]
+    return Run(tuple(outputs), runs, tuple(born), at_weights)
+
+
+def _late_scale(node: ProgramNode, report: Sequence[Any]) -> Tensor | None:
+    """d(what was divided in the end)/d(output): the same for all features of a query."""
+    if node.site.division is None:
+        return None
+    divided, output = report[-2], report[-1]
+    scale: Tensor = torch.autograd.grad(divided.sum(), output, retain_graph=True)[0]
+    return scale[..., :1] if node.site.weights_on_left else scale[..., :1, :].transpose(-1, -2)

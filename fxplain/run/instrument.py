@@ -64,8 +64,9 @@ def instrumented(
     """A graph that returns (model outputs, one tuple of ingredients per node, births).
 
     The last ingredient of a node is its output; those before are its operands as `site.form` says:
-    (query, key, value, mask) of a fused node, (weights, values) of the others. Where the rewriting
-    takes fused attention apart, that node's are (weights, values) too. Does not change `capture`.
+    (query, key, value, mask) of a fused node, (weights, values) of the others, and what was divided
+    by the sum of its weights afterwards, if it was. Where the rewriting takes fused attention apart,
+    that node's are (weights, None). Does not change `capture`.
     """
     return _Instrumenting(capture, nodes, rewriting, births).run()
 
@@ -90,7 +91,7 @@ class _Instrumenting:
         for original in self.capture.graph.nodes:
             if original.op == "output":
                 outputs = fx.map_arg(original.args[0], self.copies.__getitem__)
-                reports = tuple(self.reports[node.info.name] for node in self.nodes)
+                reports = tuple(map(self._report, self.nodes))
                 births = tuple(self.copies[node] for node in self.births)
                 self.graph.output((outputs, reports, births))
                 break
@@ -132,6 +133,12 @@ class _Instrumenting:
         if copy.target is _VIEW:  # with gradients a kernel may lay its output out in another way
             copy.target = torch.ops.aten.reshape.default
         return copy
+
+    def _report(self, node: ProgramNode) -> tuple[Any, ...]:
+        """A node's operands, what was divided by the sum of its weights afterwards, its output."""
+        *operands, output = self.reports[node.info.name]
+        late = () if node.site.division is None else (self.copies[node.site.division],)
+        return (*operands, *late, output)
 
     # -- attention whose weights are tapped -------------------------------------------------------
 

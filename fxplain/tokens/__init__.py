@@ -4,7 +4,7 @@ from fxplain.tokens.analysis import TokenFlow, follow_tokens
 from fxplain.tokens.book import Birth, TokenBook
 from fxplain.tokens.op_table import moves, operation
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, tokens_in, versions_in
-from fxplain.tokens.updates import AttentionSite, Mixing, RejectedSoftmax, RouteSite, Update
+from fxplain.tokens.updates import AttentionSite, Mixing, RejectedSoftmax, RouteSite, Update, framed
 from fxplain.tokens.versions import IDENTITY, Versions
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Update",
     "Versions",
     "follow_tokens",
+    "framed",
     "moves",
     "operation",
     "tokens_in",

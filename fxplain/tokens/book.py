@@ -138,19 +138,22 @@ class TokenBook:
             return tokens
         return torch.where(tokens < 0, tokens, self._parent[tokens.clamp(min=0)])
 
-    def unite(self, a: Tensor, b: Tensor) -> None:
+    def unite(self, a: Tensor, b: Tensor, leads: Tensor | None = None) -> None:
         """Declare the tokens `a` and `b` (same shape, canonical, one to one) the same.
 
-        The one whose root comes first in the forward signature lends its name; of two with the same
-        root, the one that was born later (a backbone's newer grid).
+        Where `leads` is 1, `a` lends its name, where it is -1, `b`. Else it is the one whose root
+        comes first in the forward signature; of two with the same root, the one that was born later
+        (a backbone's newer grid).
         """
         different = (a != b) & (a >= 0) & (b >= 0)
-        a, b = a[different], b[different]
+        leads = torch.zeros_like(a) if leads is None else leads
+        a, b, leads = a[different], b[different], leads[different]
         if not len(a):
             return
         ranks = torch.tensor([birth.rank for birth in self.births])
         rank_a, rank_b = ranks[self._birth[a]], ranks[self._birth[b]]
         a_leads = (rank_a < rank_b) | ((rank_a == rank_b) & (a > b))
+        a_leads = torch.where(leads == 0, a_leads, leads > 0)
         leader, follower = torch.where(a_leads, a, b), torch.where(a_leads, b, a)
         self._parent[follower] = leader
         while not torch.equal(self._parent, grandparent := self._parent[self._parent]):

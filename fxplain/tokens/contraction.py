@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, fx
@@ -13,10 +12,11 @@ from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mapping import mapped, matrix_of
 from fxplain.tokens.mixing import absorbed, settled, united_along
+from fxplain.tokens.scores import is_exponential, late_division, positive_scores
 from fxplain.tokens.tag import Level, Tag, Tags, broadcast_shape, tokens_in
 from fxplain.tokens.updates import AttentionSite
 
-__all__ = ["added_product", "distances", "fused_attention", "product", "softmax"]
+__all__ = ["added_product", "distances", "fused_attention", "product", "similarity"]
 
 
 # -- products of two values -----------------------------------------------------------------------
@@ -53,6 +53,23 @@ def distances(a: Analysis, node: fx.Node) -> Tagged:
     rows = [tag.with_ids(tag.ids[..., :1]) for tag in left_tags]
     columns = [tag.with_ids(tag.ids[..., :1].transpose(-1, -2)) for tag in right_tags]
     return _without_duplicates(a, (*rows, *columns))
+
+
+def similarity(a: Analysis, node: fx.Node) -> Tagged:
+    """Two values compared along an axis, row by row: it belongs to the tokens of both rows."""
+    left, right = (n for n in node.args[:2] if isinstance(n, fx.Node))
+    rank = max(len(a.shape(left)), len(a.shape(right)))
+    named = arguments(node)
+    axis = int(named.get("dim", -1)) % rank
+    tags = [
+        tag.with_ids(tag.ids.reshape((1,) * (rank - tag.ids.dim()) + tuple(tag.ids.shape)))
+        for tag in (*a.joiner.promoted(a.tags(left)), *a.joiner.promoted(a.tags(right)))
+    ]
+    kept = tuple(tag for tag in tags if not tag.varies(axis))
+    if len(kept) < len(tags):
+        a.warn_of_mixing(node)
+    kept = _without_duplicates(a, kept)
+    return kept if named.get("keepdim") else _without_axis(kept, axis)
 
 
 def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
@@ -92,6 +109,8 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
     rank = max(len(left_shape), len(right_shape), 2)
     left_tags = _to_rank(a.joiner.promoted(left_tags), left_shape, rank, as_column=False)
     right_tags = _to_rank(a.joiner.promoted(right_tags), right_shape, rank, as_column=True)
+    left_tags = _in_each_sample(a, left_tags, right_shape, rank)
+    right_tags = _in_each_sample(a, right_tags, left_shape, rank)
     made = _contracted(a, node, left, right, left_tags, right_tags, rank)
     out_rank = len(a.shape(node))
     if out_rank < rank:  # vectors: drop the axes that they were given
@@ -143,6 +162,18 @@ def _to_rank(tags: Tags, shape: Sequence[int], rank: int, *, as_column: bool) ->
     return tuple(result)
 
 
+def _in_each_sample(a: Analysis, tags: Tags, other: Sequence[int], rank: int) -> Tags:
+    """Learned tokens (queries that a layer projected) are tokens of each sample that they meet."""
+    if rank < 3 or len(other) != rank or other[0] != a.book.batch_size:
+        return tags
+    return tuple(
+        a.joiner.copied(tag, 0, other[0])
+        if tag.level is Level.PARAMETER_TOKEN and not tag.varies(0)
+        else tag
+        for tag in tags
+    )
+
+
 def _contracted(
     a: Analysis,
     node: fx.Node,
@@ -154,9 +185,11 @@ def _contracted(
 ) -> Tags:
     left_k = [t for t in left_tags if t.varies(rank - 1)]
     right_k = [t for t in right_tags if t.varies(rank - 2)]
-    left_weights = _weights_of(left_tags)
-    right_weights = _weights_of(right_tags)
+    left_weights, right_weights = _weights_of(left_tags), _weights_of(right_tags)
     single = a.shape(left)[-1] == 1  # one key token: nothing varies, but it is attended
+    if not left_weights and not right_weights and (left_k or right_k or single):
+        left_weights = _unmarked_weights(a, node, left)
+        right_weights = None if left_weights else _unmarked_weights(a, node, right)
     if left_weights and not right_weights and (left_k or right_k or (single and right_tags)):
         return _attend(a, node, left, right, left_tags, right_tags, left_weights, True)
     if right_weights and not left_weights and (left_k or right_k or (single and left_tags)):
@@ -174,6 +207,14 @@ def _contracted(
 def _weights_of(tags: Tags) -> fx.Node | None:
     """The softmax behind attention weights, if the value holds such."""
     return next((tag.softmax for tag in tags if tag.softmax is not None), None)
+
+
+def _unmarked_weights(a: Analysis, node: fx.Node, weights: fx.Node) -> fx.Node | None:
+    """What made weights of scores without normalising them, or before what divides their product."""
+    made = positive_scores(a, weights)
+    if made is None or (is_exponential(made) and late_division(a, node, weights) is None):
+        return None
+    return made
 
 
 def _without_duplicates(a: Analysis, tags: Tags) -> Tags:
@@ -227,36 +268,6 @@ def _shape_of(a: Analysis, node: fx.Node, rank: int, *, as_column: bool) -> list
 
 
 # -- attention ------------------------------------------------------------------------------------
-
-
-def softmax(a: Analysis, node: fx.Node) -> Tagged:
-    """Normalisation: along tokens it may make attention weights, along anything else it does not."""
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
-    tags = a.tags(source)
-    axis = int(arguments(node)["dim"]) % max(len(a.shape(source)), 1)
-    if not tags:
-        a.softmaxes[node] = "it normalises values that belong to no token"
-        return ()
-    if all(tag.level is Level.PARAMETER and not tag.axes for tag in tags):
-        a.softmaxes[node] = "it normalises learned weights, not over tokens"
-        return ()
-    varied = any(tag.varies(axis) for tag in tags)
-    tags = tuple(united_along(a, tag, axis) for tag in tags)
-    if not any(tag.varies(axis) for tag in tags):
-        if varied:
-            a.softmaxes[node] = "it normalises over layers or states of one token, not over tokens"
-            return tags
-        size = a.shape(node)[axis]
-        a.softmaxes[node] = (
-            f"it normalises over {size} features, classes or experts, not over tokens"
-        )
-        if size > 1:
-            return tags
-        a.softmaxes[node] = "it normalises over a single element that belongs to no key token"
-        return tuple(replace(tag, softmax=node) for tag in tags)
-    a.softmaxes[node] = None
-    return tuple(replace(tag, softmax=node) for tag in tags)
 
 
 def fused_attention(a: Analysis, node: fx.Node) -> Tagged:
@@ -378,7 +389,7 @@ def _attend(
     index = len(a.updates)
     a.updates.append(AttentionSite(
         index, "product", node, mark, weights, values, weights_on_left, -1, tuple(shape), row_ids,
-        columns.transpose(-1, -2),
+        columns.transpose(-1, -2), late_division(a, node, weights) if is_exponential(mark) else None,
     ))  # fmt: skip
     level = max((t.level for t in rows), default=Level.TOKEN)
     return (Tag(absorbed(a, index, row_ids), level),)

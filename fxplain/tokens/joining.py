@@ -167,17 +167,36 @@ class Joiner:
         )
         both = (tokens_a >= 0) & (tokens_b >= 0)
         distinct_a, distinct_b = tokens_a[both].unique(), tokens_b[both].unique()
-        pairs = torch.stack([tokens_a[both], tokens_b[both]]).unique(dim=1)
+        pairs, place = torch.stack([tokens_a[both], tokens_b[both]]).unique(
+            dim=1, return_inverse=True
+        )
         if pairs.shape[1] == len(distinct_a) == len(distinct_b):
             if a.axes == b.axes and self.book.share_births(distinct_a, distinct_b):
                 return self._later(a, b)
             if not (self.newborn(a) or self.newborn(b) or self._routed(a) or self._routed(b)):
                 return None
-            self.book.unite(pairs[0], pairs[1])
+            older = self._older(a, b, both)
+            leads = torch.zeros(pairs.shape[1], dtype=torch.int64)
+            leads = leads.scatter_reduce(0, place, older[both], "amax", include_self=False)
+            self.book.unite(pairs[0], pairs[1], leads)
             return self._union(a, b, self.book.find(tokens_a), self.book.find(tokens_b))
         if len(distinct_a) != len(distinct_b):
             return a if len(distinct_a) > len(distinct_b) else b
         return None
+
+    def _older(self, a: Tag, b: Tag, both: Tensor) -> Tensor:
+        """Where only `a` names a token with a past: 1, where only `b` does: -1, else 0.
+
+        What a route made is no token with a name: it has the past of others.
+        """
+        made = torch.tensor([birth.kind == "route" for birth in self.book.births])
+        past = []
+        for tag in (a, b):
+            versions, births = versions_in(tag.ids), self.book.births_of(tag.tokens.clamp(min=0))
+            old = [v for v in versions.unique().tolist() if v >= 0 and not self.versions.newborn(v)]
+            known = torch.isin(versions, torch.tensor(old, dtype=torch.int64))
+            past.append((known & ~made[births]).long())
+        return (past[0] - past[1]).expand(both.shape)
 
     def _later(self, a: Tag, b: Tag) -> Tag:
         """Of neighbours that are combined (a recurrence, a token shift), the one whose value it is."""
@@ -191,7 +210,10 @@ class Joiner:
 
     def newborn(self, tag: Tag) -> bool:
         """Whether the tag's tokens have absorbed neither attention nor a route."""
-        return tag.version is not None and tag.version >= 0 and self.versions.newborn(tag.version)
+        if tag.version is not None:
+            return tag.version >= 0 and self.versions.newborn(tag.version)
+        found = versions_in(tag.ids).unique().tolist()
+        return all(v < 0 or self.versions.newborn(v) for v in found)
 
     def _routed(self, tag: Tag) -> bool:
         """Whether the tag's tokens were made of others: added to tokens, they are these."""

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis
-from fxplain.tokens.tag import Level, Tag, Tags, pack, tokens_in, versions_in
+from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, pack, tokens_in, versions_in
 from fxplain.tokens.updates import Mixing, RouteSite
 
 __all__ = [
@@ -64,6 +64,26 @@ def mix(
     return _route(a, node, tag, groups, weights, keep)
 
 
+def one_token(a: Analysis, groups: Tensor) -> Tensor | None:
+    """The entries of groups that hold one token each, with all that its parts have absorbed.
+
+    Features of the same token from before and after an attention stand side by side in a group.
+    """
+    if not groups.numel():
+        return groups.new_full(groups.shape[:-1], NO_TOKEN)
+    tokens = a.book.find(tokens_in(groups))
+    token = tokens.amax(-1)
+    if not bool(((tokens == token.unsqueeze(-1)) | (tokens < 0)).all()):
+        return None
+    versions = versions_in(groups)
+    latest = versions.max()
+    if bool(((versions == latest) | (versions < 0)).all()):
+        return pack(token, latest.clamp(min=0))
+    sets, place = versions.flatten(0, -2).unique(dim=0, return_inverse=True)
+    unions = [reduce(a.versions.union, set(found) - {-1} or {0}) for found in sets.tolist()]
+    return pack(token, torch.tensor(unions, dtype=torch.int64)[place].reshape(token.shape))
+
+
 def mix_along(
     a: Analysis, node: fx.Node, tag: Tag, axis: int, size: int, weights: Callable[[], Tensor]
 ) -> Tag:
@@ -89,21 +109,6 @@ def mix_along(
 
     keep = tag.ids if tag.ids.shape[axis] == size else None
     return mix(a, node, tag, groups, weights=shares, keep=keep)
-
-
-def one_token(a: Analysis, groups: Tensor) -> Tensor | None:
-    """The entries of groups of one token each, as a sum of layers has; None if tokens differ.
-
-    The token has absorbed what any member of its group has.
-    """
-    tokens, versions = a.book.find(tokens_in(groups)), versions_in(groups)
-    if not bool((tokens == tokens[..., :1]).all()):
-        return None
-    if bool((versions == versions[..., :1]).all()):
-        return groups[..., 0]
-    rows, of = versions.reshape(-1, versions.shape[-1]).unique(dim=0, return_inverse=True)
-    unions = torch.tensor([reduce(a.versions.union, sorted(set(row))) for row in rows.tolist()])
-    return pack(tokens[..., 0], unions[of].reshape(tokens.shape[:-1]))
 
 
 def united_along(a: Analysis, tag: Tag, axis: int) -> Tag:

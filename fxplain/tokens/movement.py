@@ -12,7 +12,16 @@ from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import settled
-from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, broadcast_shape, compact, narrowed
+from fxplain.tokens.tag import (
+    NO_TOKEN,
+    Level,
+    Tag,
+    Tags,
+    broadcast_shape,
+    compact,
+    narrowed,
+    tokens_in,
+)
 
 __all__ = [
     "along_axes",
@@ -318,18 +327,40 @@ def _put(a: Analysis, node: fx.Node, old: Tensor, new: Tensor, source: str) -> T
     named = {k: v for k, v in arguments(node).items() if k not in ("input", source)}
     concrete = {k: _on_cpu(a.value(v)) for k, v in named.items()}
     operation = operation_name(node)
+    put_in: Tensor
     if operation in ("scatter_add", "scatter_reduce"):
-        return torch.scatter(old, concrete["dim"], concrete["index"], new)
+        index = concrete["index"]
+        new = new[tuple(slice(n) for n in index.shape)]
+        put_in = torch.scatter(old, concrete["dim"], index, new)
+        _look_for_sums(
+            a, node, new, *(torch.gather(x, concrete["dim"], index) for x in (put_in, old))
+        )
+        return put_in
     if operation == "index_add":
-        return torch.index_copy(old, concrete["dim"], concrete["index"], new)
+        places = (concrete["dim"], concrete["index"])
+        put_in = torch.index_copy(old, *places, new)
+        _look_for_sums(a, node, new, *(x.index_select(*places) for x in (put_in, old)))
+        return put_in
     if operation == "index_put":
         write: Any = torch.ops.aten.index_put.default
-        put_in: Tensor = write(old, list(concrete["indices"]), new)
+        read: Any = torch.ops.aten.index.Tensor
+        indices = list(concrete["indices"])
+        put_in = write(old, indices, new)
+        if concrete.get("accumulate"):
+            _look_for_sums(a, node, new, read(put_in, indices), read(old, indices))
         return put_in
     target: Any = node.target
     concrete.pop("unsafe", None)
     made: Tensor = target(old, **{source: new}, **concrete)
     return made
+
+
+def _look_for_sums(a: Analysis, node: fx.Node, new: Tensor, made: Tensor, old: Tensor) -> None:
+    """Say so where a place sums up several tokens: what is read back is not what was written."""
+    written, kept, before = (a.book.find(tokens_in(x)) for x in (new, made, old))
+    lost = (kept != written) | ((before >= 0) & (before != written))
+    if bool((lost & (written >= 0)).any()):
+        a.warn_of_mixing(node)
 
 
 def _on_cpu(value: Any) -> Any:

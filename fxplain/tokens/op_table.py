@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import fx
 
-from fxplain.tokens import contraction, mapping, movement, resampling, rules
+from fxplain.tokens import contraction, mapping, movement, normalising, resampling, rules
 from fxplain.tokens.analysis import Analysis, Tagged
 
 __all__ = ["TABLE", "moves", "operation", "rule_for"]
@@ -129,14 +129,17 @@ TABLE: dict[str, Rule] = {
     # -- joins -----------------------------------------------------------------------------------
     **_rows(
         rules.pointwise,
-        "lerp addcmul addcdiv add sub mul div rsub pow "
+        "lerp addcmul addcdiv add sub rsub pow "
         "maximum minimum clamp softplus prelu nan_to_num fmod remainder atan2 "
-        "hardswish hardsigmoid hardtanh multiply divide subtract special_logit tril triu "
+        "hardswish hardsigmoid hardtanh subtract special_logit tril triu "
         "log_sigmoid complex polar cross linalg_cross floor_divide special_expit special_erf "
         "special_i0 special_log1p",
     ),
     **_rows(rules.masked, "where masked_fill"),
-    **_rows(contraction.softmax, "softmax _softmax _safe_softmax"),
+    # -- normalisation ---------------------------------------------------------------------------
+    **_rows(normalising.softmax, "softmax _softmax _safe_softmax"),
+    **_rows(normalising.exponential, "exp"),
+    **_rows(normalising.quotient, "mul multiply div divide true_divide"),
     **_rows(rules.keep, "log_softmax _log_softmax"),
     # -- contractions ----------------------------------------------------------------------------
     **_rows(mapping.linear, "linear _grouped_mm"),
@@ -183,7 +186,7 @@ TABLE: dict[str, Rule] = {
     **_rows(resampling.spectrogram, "stft"),
     **_rows(resampling.recurrent, "lstm gru rnn_tanh rnn_relu"),
     **_rows(resampling.cell, "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell"),
-    **_rows(rules.similarity, "cosine_similarity pairwise_distance linalg_vecdot"),
+    **_rows(contraction.similarity, "cosine_similarity pairwise_distance linalg_vecdot"),
     **_rows(
         rules.reduce,
         "sum mean amax amin max min prod norm linalg_norm linalg_vector_norm logsumexp "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, fx
@@ -11,12 +12,13 @@ from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import absorbed, mix
-from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, broadcast_shape, compact, pack
-from fxplain.tokens.updates import AttentionSite
+from fxplain.tokens.scores import only_scales
+from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, compact, pack
+from fxplain.tokens.updates import AttentionSite, framed
 
 __all__ = [
     "as_complex", "as_real", "gated", "item", "keep", "keep_first", "masked", "no_tokens",
-    "pointwise", "reduce", "similarity", "top", "unknown",
+    "pointwise", "reduce", "top", "unknown",
 ]  # fmt: skip
 
 
@@ -163,14 +165,26 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
     dims = list(range(len(shape))) if dims is None or dims == [] else dims
     axes = sorted({d % len(shape) for d in ([dims] if isinstance(dims, int) else dims)})
     keepdim = bool(named.get("keepdim"))
-    if _unlike_products(a, source, tags, axes):
-        a.warn_of_mixing(node)
-    attention = _weighted_sum(a, node, source, tags, axes)
+    statistic = any(t.varies(x) for t in tags for x in axes) and only_scales(a, node, source)
+    attention = None if statistic else _weighted_sum(a, node, source, tags, axes)
     if attention is not None:
         return (attention if keepdim else _dropped(attention, axes),)
-    result = tuple(_reduced(a, node, tag, axes, keepdim) for tag in tags)
-    value = node.meta.get("val")
-    return [result, result] if isinstance(value, (tuple, list)) else result
+    rows = _rows_of_pairs(tags, axes)
+    if not statistic and (rows or _unlike_products(a, source, tags, axes)):
+        a.warn_of_mixing(node)
+    if rows or statistic:
+        kept = [replace(t, softmax=None) for t in tags if not any(t.varies(x) for x in axes)]
+        result = tuple(kept if keepdim else (_dropped(tag, axes) for tag in kept))
+    else:
+        result = tuple(_reduced(a, node, tag, axes, keepdim) for tag in tags)
+    return [result, result] if isinstance(node.meta.get("val"), (tuple, list)) else result
+
+
+def _rows_of_pairs(tags: Tags, axes: Sequence[int]) -> Tags:
+    """Of a value for every pair of tokens, the tags that a reduction along the others leaves."""
+    reduced = frozenset().union(*(tag.axes for tag in tags if not tag.axes.isdisjoint(axes)))
+    kept = tuple(tag for tag in tags if tag.axes.isdisjoint(axes) and tag.axes - reduced)
+    return kept if reduced else ()
 
 
 def _unlike_products(a: Analysis, source: fx.Node, tags: Tags, axes: Sequence[int]) -> bool:
@@ -180,16 +194,6 @@ def _unlike_products(a: Analysis, source: fx.Node, tags: Tags, axes: Sequence[in
     factors = [n for n in source.all_input_nodes if a.tags(n)]
     summed = [tag for tag in tags if any(tag.varies(axis) for axis in axes)]
     return len(factors) > 1 and len(tags) > len(summed) > 0
-
-
-def similarity(a: Analysis, node: fx.Node) -> Tagged:
-    """Two values compared along an axis, element by element: joined, then summed."""
-    named = arguments(node)
-    operands = [(a.tags(n), a.shape(n)) for n in node.all_input_nodes[:2]]
-    shape = broadcast_shape(shape for _, shape in operands)
-    axis = int(named.get("dim", -1)) % len(shape)
-    keepdim = bool(named.get("keepdim"))
-    return tuple(_reduced(a, node, tag, [axis], keepdim) for tag in a.joiner.join(operands, shape))
 
 
 def _dropped(tag: Tag, axes: Sequence[int]) -> Tag:
@@ -222,27 +226,35 @@ def _weighted_sum(
     if not marked or len(operands) != 2 or len(weights) != 1:
         return None
     values = operands[0] if operands[1] is weights[0] else operands[1]
-    columns = marked[0].ids.movedim(axis, -1).unsqueeze(-2)
-    lead = [n for n in tags if n is not marked[0]]
-    rows = lead[0].ids.movedim(axis, -1).unsqueeze(-2)[..., :1] if lead else None
-    rank = len(a.shape(source))
-    shape = list((1,) * (rank - len(a.shape(weights[0]))) + a.shape(weights[0]))
-    size = shape.pop(axis)
-    if rows is None:
-        samples = a.book.samples(a.book.find(marked[0].tokens).amax(axis).clamp(min=0))
-        made = a.book.add(
-            "route", node.name, samples.shape, module=module_path(node), node=node, samples=samples
-        )
-        rows = made.unsqueeze(-1).unsqueeze(-1)
+    keys, own = marked[0].ids, [tag for tag in tags if tag is not marked[0]]
+    rows = own[0].ids.narrow(axis, 0, 1) if own else _pooled(a, node, marked[0], axis)
+    rank = keys.dim()
+    shape = (1,) * (rank - len(a.shape(weights[0]))) + a.shape(weights[0])
+    query = _query_axis(a, rows, shape)
     softmax = marked[0].softmax
     assert softmax is not None
     index = len(a.updates)
     a.updates.append(AttentionSite(
         index, "weighted_sum", node, softmax, weights[0], values, True, axis,
-        (*shape, 1, size), rows, columns,
+        tuple(framed(torch.empty(shape, device="meta"), axis, query).shape),
+        framed(rows, axis, query), framed(keys, axis, query), query_axis=query,
     ))  # fmt: skip
-    out = absorbed(a, index, rows)
-    return Tag(out.squeeze(-1).squeeze(-1).unsqueeze(axis))
+    return Tag(absorbed(a, index, rows))
+
+
+def _pooled(a: Analysis, node: fx.Node, keys: Tag, axis: int) -> Tensor:
+    """One new token for each sequence that weights without a query pool."""
+    samples = a.book.samples(a.book.find(keys.tokens).amax(axis, keepdim=True).clamp(min=0))
+    return a.book.add(
+        "route", node.name, samples.shape, module=module_path(node), node=node, samples=samples
+    )
+
+
+def _query_axis(a: Analysis, rows: Tensor, shape: Sequence[int]) -> int | None:
+    """The axis of a weighted sum's queries, if there are several for each sample."""
+    batched = a.book.batch_size > 1 and shape[0] % a.book.batch_size == 0
+    axes = [x for x in range(int(batched), rows.dim()) if rows.shape[x] > 1]
+    return axes[-1] if axes else None
 
 
 def top(a: Analysis, node: fx.Node) -> Tagged:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, fx
 
-__all__ = ["AttentionSite", "Mixing", "RejectedSoftmax", "RouteSite", "Update"]
+__all__ = ["AttentionSite", "Mixing", "RejectedSoftmax", "RouteSite", "Update", "framed"]
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,21 @@ class AttentionSite:
     node
         The graph node of the contraction's output.
     softmax
-        The graph node that normalised the weights (the fused call itself when it is fused).
+        The graph node that normalised the weights (the fused call itself when it is fused), or made
+        them where nothing normalises them.
     weights, values
         The operand nodes of the contraction (None and the value node for a fused call).
     weights_on_left
         For a product, whether the weights are the left operand.
-    axis
-        For a weighted sum, the axis that is summed over.
+    axis, query_axis
+        For a weighted sum, the axis that is summed over, and that of the queries if they are many.
     shape
         Shape of the weights as (..., queries, keys).
     rows, columns
         Packed tag entries of the queries (..., queries, 1) and of the keys (..., 1, keys), compact.
+    division
+        The graph node that normalises the output, where the weights are contracted before they are
+        divided by their sum.
     """
 
     index: int
@@ -48,6 +52,15 @@ class AttentionSite:
     shape: tuple[int, ...]
     rows: Tensor
     columns: Tensor
+    division: fx.Node | None = None
+    query_axis: int | None = None
+
+
+def framed(weights: Tensor, axis: int, query_axis: int | None) -> Tensor:
+    """A weighted sum's weights, with all axes that the sum has, as (..., queries, keys)."""
+    if query_axis is None:
+        return weights.movedim(axis, -1).unsqueeze(-2)
+    return weights.movedim((query_axis, axis), (-2, -1))
 
 
 @dataclass(frozen=True)

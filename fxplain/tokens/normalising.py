@@ -1,0 +1,164 @@
+"""Normalisation: where scores become weights, with a softmax or by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import fx
+
+from fxplain.capture import operation_name
+from fxplain.tokens.analysis import Analysis, Tagged
+from fxplain.tokens.arguments import arguments
+from fxplain.tokens.mixing import united_along
+from fxplain.tokens.rules import pointwise
+from fxplain.tokens.scores import computes_the_same, elementwise_origin, is_pair, is_positive
+from fxplain.tokens.tag import Level, Tags
+
+__all__ = ["exponential", "quotient", "softmax"]
+
+_TRANSPARENT = frozenset(
+    [
+        "view",
+        "reshape",
+        "unsqueeze",
+        "squeeze",
+        "expand",
+        "expand_as",
+        "broadcast_to",
+        "clone",
+        "contiguous",
+        "detach",
+        "to",
+        "_to_copy",
+        "add",
+        "clamp",
+        "clamp_min",
+        "maximum",
+        "where",
+        "masked_fill",
+        "nan_to_num",
+    ]
+)
+
+
+def softmax(a: Analysis, node: fx.Node) -> Tagged:
+    """Normalisation: along tokens it may make attention weights, along anything else it does not."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    tags = a.tags(source)
+    axis = int(arguments(node)["dim"]) % max(len(a.shape(source)), 1)
+    if not tags:
+        a.softmaxes[node] = "it normalises values that belong to no token"
+        return ()
+    if all(tag.level is Level.PARAMETER and not tag.axes for tag in tags):
+        a.softmaxes[node] = "it normalises learned weights, not over tokens"
+        return ()
+    varied = any(tag.varies(axis) for tag in tags)
+    tags = tuple(united_along(a, tag, axis) for tag in tags)
+    if not any(tag.varies(axis) for tag in tags):
+        if varied:
+            a.softmaxes[node] = "it normalises over layers or states of one token, not over tokens"
+            return tags
+        size = a.shape(node)[axis]
+        a.softmaxes[node] = (
+            f"it normalises over {size} features, classes or experts, not over tokens"
+        )
+        if size > 1:
+            return tags
+        a.softmaxes[node] = "it normalises over a single element that belongs to no key token"
+        return _marked(tags, node)
+    a.softmaxes[node] = None
+    return _marked(tags, node)
+
+
+def _marked(tags: Tags, node: fx.Node) -> Tags:
+    return tuple(replace(tag, softmax=node) for tag in tags)
+
+
+def exponential(a: Analysis, node: fx.Node) -> Tagged:
+    """``exp``: of log-probabilities along tokens, it makes weights."""
+    tags = pointwise(a, node)
+    for step in elementwise_origin(a, node.all_input_nodes[0]):
+        axis = _log_normalised(a, step)
+        if axis is not None:
+            return _marked(tags, node) if any(tag.varies(axis) for tag in tags) else tags
+        if operation_name(step) not in _TRANSPARENT:
+            break
+    return tags
+
+
+def _log_normalised(a: Analysis, node: fx.Node) -> int | None:
+    """The axis along which a value's exponentials sum to 1, if it was made so."""
+    named = arguments(node)
+    if "log_softmax" in operation_name(node):
+        return int(named["dim"]) % len(a.shape(node))
+    if operation_name(node) != "sub" or not isinstance(named.get("other"), fx.Node):
+        return None
+    total = _statistic(named["other"], ("logsumexp",))
+    return None if total is None else _axis_of(a, total, named["input"])
+
+
+def quotient(a: Analysis, node: fx.Node) -> Tagged:
+    """Products and quotients: what is divided by its own sum along tokens becomes weights."""
+    tags = pointwise(a, node)
+    parts = [n for n in node.args[:2] if isinstance(n, fx.Node)]
+    if len(parts) != 2 or any(tag.softmax for tag in tags):
+        return tags
+    divided = operation_name(node) in ("div", "divide", "true_divide")
+    for value, divisor in [parts] if divided else [parts, parts[::-1]]:
+        total = _statistic(divisor, ("sum", "linalg_vector_norm", "norm"), inverse=not divided)
+        axis = None if total is None else _axis_of(a, total, value)
+        if axis is not None and any(tag.varies(axis) for tag in tags):
+            return _marked(tags, node)
+    return tags
+
+
+def _statistic(node: fx.Node, names: tuple[str, ...], *, inverse: bool = False) -> fx.Node | None:
+    """The reduction that a divisor comes from, through views, small constants and a lower bound."""
+    steps: list[fx.Node] = [node]
+    inverted = not inverse
+    while steps:
+        step = steps.pop()
+        name = operation_name(step)
+        if name in names:
+            return step if inverted and _is_sum(step) else None
+        if name == "reciprocal" or (name in ("div", "pow", "rsub") and _inverts(step)):
+            inverted = True
+        elif name not in _TRANSPARENT and not _by_a_number(step):
+            continue
+        steps += step.all_input_nodes
+    return None
+
+
+def _by_a_number(node: fx.Node) -> bool:
+    return operation_name(node) in ("mul", "div") and not isinstance(node.args[1], fx.Node)
+
+
+def _inverts(node: fx.Node) -> bool:
+    """Whether a node is ``1 / x`` or ``x ** -1``."""
+    return bool(node.args[1] == -1) or isinstance(node.args[0], (int, float))
+
+
+def _is_sum(node: fx.Node) -> bool:
+    """Whether a reduction sums (a norm of order 1 sums magnitudes)."""
+    if operation_name(node) in ("sum", "logsumexp"):
+        return True
+    named = arguments(node)
+    return bool(named.get("ord", named.get("p")) == 1)
+
+
+def _axis_of(a: Analysis, total: fx.Node, value: fx.Node) -> int | None:
+    """The axis along which `total` was taken of `value` itself; None if it was of something else."""
+    source = total.all_input_nodes[0]
+    dims = arguments(total).get("dim")
+    dims = [dims] if isinstance(dims, int) else list(dims or [])
+    if len(dims) != 1 or len(a.shape(source)) != len(a.shape(value)):
+        return None
+    own = list(elementwise_origin(a, value))
+    repeated = any(computes_the_same(step, source) for step in own)
+    if not repeated and value not in elementwise_origin(a, source):
+        return None
+    weights = is_pair(a.tags(value)) or any(
+        is_positive(n) or "softmax" in operation_name(n) for n in own
+    )
+    return int(dims[0]) % len(a.shape(source)) if weights else None

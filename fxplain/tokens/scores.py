@@ -1,0 +1,232 @@
+"""Scores on their way to weights: what a value was computed from, and what it is used for.
+
+Weights are made in many ways. These walks over the graph tell what a value is by its neighbours:
+elementwise steps lead back from weights to the scores they were made of, and forward from a
+statistic of the scores (their maximum, their sum) to the division that it is there for.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, fx
+
+from fxplain.capture import operation_name
+from fxplain.tokens.analysis import Analysis
+from fxplain.tokens.arguments import arguments
+from fxplain.tokens.tag import Tags
+
+__all__ = [
+    "computes_the_same",
+    "elementwise_origin",
+    "is_exponential",
+    "is_pair",
+    "is_positive",
+    "late_division",
+    "only_scales",
+    "positive_scores",
+]
+
+_VIEWS = frozenset(
+    [
+        "view",
+        "reshape",
+        "_unsafe_view",
+        "flatten",
+        "unflatten",
+        "transpose",
+        "permute",
+        "t",
+        "mT",
+        "unsqueeze",
+        "squeeze",
+        "expand",
+        "expand_as",
+        "broadcast_to",
+        "alias",
+        "contiguous",
+        "clone",
+        "detach",
+        "to",
+        "_to_copy",
+        "dropout",
+        "slice",
+        "view_as",
+        "lift_fresh_copy",
+    ]
+)
+_PRODUCTS = frozenset(["matmul", "bmm", "mm", "baddbmm"])
+_POSITIVE = frozenset(["relu", "sigmoid", "exp", "exp2", "square", "softplus", "hardsigmoid"])
+_MAY_BE_POSITIVE = frozenset(["pow", "clamp", "clamp_min"])
+_EXTREMES = frozenset(["max", "amax", "min", "amin", "logsumexp"])
+_SCALING = frozenset(["sub", "div", "mul", "divide", "multiply", "subtract"])
+
+
+def is_pair(tags: Tags) -> bool:
+    """Whether a value has an element for every pair of tokens, as scores do."""
+    axes = {tag.axes for tag in tags}
+    return len(axes) > 1
+
+
+def is_elementwise(node: fx.Node) -> bool:
+    """Whether each element of the result is computed from one element of each operand."""
+    if operation_name(node) in _VIEWS:
+        return True
+    return torch.Tag.pointwise in getattr(node.target, "tags", ())
+
+
+def elementwise_origin(a: Analysis, node: fx.Node) -> Iterator[fx.Node]:
+    """`node` and what it was computed from element by element, back to the last contraction.
+
+    Of several operands the walk follows the one that names the most tokens: a mask, a bias or a
+    row's statistic does not stand in its way; another value of the kind does.
+    """
+    yield node
+    while is_elementwise(node):
+        operands = [n for n in node.all_input_nodes if a.tags(n)]
+        if not operands:
+            return
+        sizes = [sum(tag.ids.numel() for tag in a.tags(n)) for n in operands]
+        largest = [n for n, size in zip(operands, sizes, strict=True) if size == max(sizes)]
+        if len(largest) > 1:
+            return
+        node = largest[0]
+        yield node
+
+
+def computes_the_same(one: fx.Node, other: fx.Node) -> bool:
+    """Whether two nodes are one value, written once or twice."""
+    if one is other:
+        return True
+    if one.target is not other.target or one.op != "call_function" or one.kwargs != other.kwargs:
+        return False
+    pairs = list(zip(one.args, other.args, strict=False))
+    return len(one.args) == len(other.args) and all(
+        computes_the_same(x, y)
+        if isinstance(x, fx.Node) and isinstance(y, fx.Node)
+        else not isinstance(x, fx.Node) and not isinstance(y, fx.Node) and x == y
+        for x, y in pairs
+    )
+
+
+def positive_scores(a: Analysis, node: fx.Node) -> fx.Node | None:
+    """Where scores (queries against keys) went through a function that leaves none negative.
+
+    Weights that nothing normalises are made so: sigmoid attention, (squared) ReLU attention.
+    """
+    positive: fx.Node | None = None
+    for step in elementwise_origin(a, node):
+        if operation_name(step) in _PRODUCTS:
+            return positive if is_pair(a.tags(step)) else None
+        if positive is None and is_positive(step):
+            positive = step
+    return None
+
+
+def is_positive(node: fx.Node) -> bool:
+    """Whether an operation leaves nothing negative."""
+    name = operation_name(node)
+    if name in _MAY_BE_POSITIVE:
+        named = arguments(node)
+        power, low = named.get("exponent"), named.get("min")
+        even = isinstance(power, (int, float)) and power > 0 and power % 2 == 0
+        return even or (isinstance(low, (int, float)) and low >= 0)
+    return name in _POSITIVE
+
+
+def is_exponential(node: fx.Node) -> bool:
+    """Whether a node exponentiates: what it makes are weights once they are divided by their sum."""
+    return operation_name(node) in ("exp", "exp2")
+
+
+# -- statistics -----------------------------------------------------------------------------------
+
+
+def only_scales(a: Analysis, node: fx.Node, source: fx.Node) -> bool:
+    """Whether a reduction of `source` is a statistic: all that it does is to shift or scale others.
+
+    The maximum that is taken off the scores before they are exponentiated and the sum that they are
+    divided by carry nothing from token to token that the weights themselves do not say.
+    """
+    weights = any(tag.softmax for tag in a.tags(source)) or is_pair(a.tags(source))
+    if operation_name(node) not in _EXTREMES and not weights:
+        weights = any(is_positive(step) for step in elementwise_origin(a, source))
+        if not weights:
+            return False
+    todo, seen = [node], {node}
+    while todo:
+        current = todo.pop()
+        for user in current.users:
+            if _scales(user, current, seen) or not _carries(user) or _only_ranks(user):
+                continue
+            if not _passes_on(user):
+                return False
+            if user not in seen:
+                seen.add(user)
+                todo.append(user)
+    return len(seen) > 1 or bool(node.users)
+
+
+def _passes_on(node: fx.Node) -> bool:
+    return (
+        is_elementwise(node)
+        or node.target is operator.getitem
+        or operation_name(node) in ("stack", "cat")
+    )
+
+
+def _only_ranks(node: fx.Node) -> bool:
+    """Whether a node sorts, and only the order is used: it picks tokens, by its concrete values."""
+    if operation_name(node) not in ("topk", "sort"):
+        return False
+    return all(user.target is operator.getitem and user.args[1] == 1 for user in node.users)
+
+
+def _carries(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return not isinstance(value, Tensor) or value.dtype.is_floating_point
+
+
+def _scales(user: fx.Node, statistic: fx.Node, seen: set[fx.Node]) -> bool:
+    """Whether `user` shifts or scales another value by the statistic."""
+    tensors = user.all_input_nodes
+    if operation_name(user) not in _SCALING or len(tensors) != 2:
+        return False
+    other = tensors[0] if tensors[1] is statistic else tensors[1]
+    if other in seen:
+        return False
+    return operation_name(user).startswith("mul") or tensors[1] is statistic
+
+
+# -- division after the contraction ---------------------------------------------------------------
+
+
+def late_division(a: Analysis, node: fx.Node, weights: fx.Node) -> fx.Node | None:
+    """The division that normalises ``weights @ values`` after it was computed, if there is one.
+
+    Attention over chunks of keys is written so: exponentiated scores are contracted, and their sums
+    are kept beside; what has been summed up is divided by the sums at the end.
+    """
+    origin = set(elementwise_origin(a, weights))
+    sums = [user for step in origin for user in step.users if operation_name(user) == "sum"]
+    contracted = _reached(node)
+    for divisor in sorted(_reached(*sums)):
+        for user in divisor.users:
+            if operation_name(user) not in ("div", "divide") or user.args[1] is not divisor:
+                continue
+            if user.args[0] in contracted and user.args[0] is not divisor:
+                return user
+    return None
+
+
+def _reached(*nodes: fx.Node) -> set[fx.Node]:
+    """What is computed from `nodes` element by element."""
+    found, todo = set(nodes), list(nodes)
+    while todo:
+        for user in todo.pop().users:
+            if user not in found and is_elementwise(user):
+                found.add(user)
+                todo.append(user)
+    return found
