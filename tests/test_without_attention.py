@@ -46,11 +46,11 @@ class OverChannels(Projected):
         return ((query.mT @ key).softmax(-1) @ value.mT).mT
 
 
-class Sigmoid(Projected):
+class Signed(Projected):
     """Scores that nothing normalises."""
 
     def mixed(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return (query @ key.mT).sigmoid() @ value
+        return (query @ key.mT).tanh() @ value
 
 
 class Lstm(nn.Module):
@@ -66,7 +66,7 @@ MIXING = {
     "linear": (Linear, "aten.matmul.default in middle mixes tokens without attention"),
     "random features": (Performer, "aten.matmul.default in middle mixes tokens without attention"),
     "channels": (OverChannels, "aten.matmul.default in middle mixes tokens without attention"),
-    "sigmoid": (Sigmoid, "aten.matmul.default in middle mixes tokens without attention"),
+    "signed scores": (Signed, "aten.matmul.default in middle mixes tokens without attention"),
     "LSTM": (Lstm, "aten.lstm.input in middle.lstm"),
 }
 

@@ -53,12 +53,11 @@ def softmax(a: Analysis, node: fx.Node) -> Tagged:
     if all(tag.level is Level.PARAMETER and not tag.axes for tag in tags):
         a.softmaxes[node] = "it normalises learned weights, not over tokens"
         return ()
-    varied = any(tag.varies(axis) for tag in tags)
-    tags = tuple(united_along(a, tag, axis) for tag in tags)
-    if not any(tag.varies(axis) for tag in tags):
-        if varied:
+    united = tuple(united_along(a, tag, axis) for tag in tags)
+    if not any(tag.varies(axis) for tag in united):
+        if any(tag.varies(axis) for tag in tags):
             a.softmaxes[node] = "it normalises over layers or states of one token, not over tokens"
-            return tags
+            return united
         size = a.shape(node)[axis]
         a.softmaxes[node] = (
             f"it normalises over {size} features, classes or experts, not over tokens"
