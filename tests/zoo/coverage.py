@@ -12,9 +12,9 @@ __all__ = ["by_family", "page"]
 INTRODUCTION = """\
 # Coverage
 
-What fxplain detects in {count} tiny architectures of `transformers` (random weights, batch 2 where the model
-allows it), against what eager attention returns: the number of attention nodes of each kind, heads and
-sizes, and the attention weights themselves. `make zoo` prints it; this page is written by
+What fxplain detects in {count} tiny architectures of `transformers` (random weights, batch 2 where the
+model allows it), against what eager attention returns: the number of attention nodes of each kind,
+heads and sizes, and the attention weights themselves. `make zoo` prints it; this page is written by
 `python -m tests.zoo --markdown docs/coverage.md`.
 
 **{summary}.**
@@ -62,7 +62,7 @@ def _reasons(row: Row) -> list[str]:
     if row.error:
         return [row.error.split(" [")[0].splitlines()[0]]
     unmatched = [f"{len(row.unmatched)} attentions that no node saw"] if row.unmatched else []
-    return [*row.problems, *unmatched]
+    return [problem.replace("|", " or ") for problem in (*row.problems, *unmatched)]
 
 
 def _counts(counts: dict[str, int]) -> str:
