@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import track
 
 from tests.zoo import CASES
-from tests.zoo.table import as_json, check, quiet, summary, table
+from tests.zoo.coverage import page
+from tests.zoo.table import as_json, check, from_json, quiet, summary, table
 
 
 def main() -> int:
@@ -20,6 +21,10 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="architectures, by name")
     parser.add_argument("--family", choices=families)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the coverage page")
+    parser.add_argument(
+        "--rows", type=Path, metavar="FILE", help="take the rows from a file that --json wrote"
+    )
     parser.add_argument("--limit", type=int, default=60, help="seconds per architecture")
     parser.add_argument("--problems", action="store_true", help="say what is wrong, and where")
     options = parser.parse_args()
@@ -35,7 +40,10 @@ def main() -> int:
     quiet()
     progress = Console(stderr=True)
     bar = track(chosen, console=progress, transient=True, disable=not progress.is_terminal)
-    rows = [check(case, options.limit) for case in bar]
+    if options.rows:
+        rows = from_json(json.loads(options.rows.read_text(encoding="utf-8")))
+    else:
+        rows = [check(case, options.limit) for case in bar]
     console = Console(width=None if progress.is_terminal else 180)
     console.print(table(rows))
     if options.problems:
@@ -47,6 +55,8 @@ def main() -> int:
     console.print(summary(rows))
     if options.json:
         options.json.write_text(json.dumps(as_json(rows), indent=1) + "\n", encoding="utf-8")
+    if options.markdown:
+        options.markdown.write_text(page(rows), encoding="utf-8")
     return 0 if all(row.right for row in rows) else 1
 
 

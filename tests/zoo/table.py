@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from rich.table import Table
@@ -233,6 +234,11 @@ def summary(rows: Sequence[Row]) -> str:
 def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
     """The rows as plain data."""
     return [{**asdict(row), "right": row.right} for row in rows]
+
+
+def from_json(data: Sequence[dict[str, Any]]) -> list[Row]:
+    """The rows that `as_json` made plain."""
+    return [Row(**{k: v for k, v in row.items() if k != "right"}) for row in data]
 
 
 def quiet() -> None:

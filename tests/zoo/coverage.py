@@ -1,0 +1,78 @@
+"""The table of the zoo as Markdown: what README.md and docs/coverage.md show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from tests.zoo.table import Row, summary
+
+__all__ = ["by_family", "page"]
+
+INTRODUCTION = """\
+# Coverage
+
+What fxplain detects in {count} tiny architectures of `transformers` (random weights, batch 2 where the
+model allows it), against what eager attention returns: the number of attention nodes of each kind,
+heads and sizes, and the attention weights themselves. `make zoo` prints it; this page is written by
+`python -m tests.zoo --markdown docs/coverage.md`.
+
+**{summary}.**
+"""
+
+
+def page(rows: Sequence[Row]) -> str:
+    """The whole page: a summary, a table by family, what is not right, every architecture."""
+    parts = [
+        INTRODUCTION.format(count=len(rows), summary=summary(rows)),
+        by_family(rows),
+        _not_right(rows),
+        "## Every architecture\n",
+        _table(
+            ("architecture", "capture", "attention nodes", "modalities", "right"),
+            [
+                (row.name, row.route, _counts(row.found), _counts(row.modalities), _yes(row.right))
+                for row in rows
+            ],
+        ),
+    ]
+    return "\n".join(parts)
+
+
+def by_family(rows: Sequence[Row]) -> str:
+    """One line per family."""
+    lines = []
+    for family in dict.fromkeys(row.family for row in rows):
+        own = [row for row in rows if row.family == family]
+        names = ", ".join(row.name for row in own[:6]) + (", ..." if len(own) > 6 else "")
+        right = f"{sum(row.right for row in own)} of {len(own)}"
+        lines.append((family, right, _counts(Counter(row.route for row in own)), names))
+    return _table(("family", "right", "captured by", "such as"), lines)
+
+
+def _not_right(rows: Sequence[Row]) -> str:
+    wrong = [row for row in rows if not row.right]
+    if not wrong:
+        return ""
+    lines = [(row.name, "; ".join(_reasons(row))) for row in wrong]
+    return "## What is not right\n\n" + _table(("architecture", "what differs"), lines)
+
+
+def _reasons(row: Row) -> list[str]:
+    if row.error:
+        return [row.error.split(" [")[0].splitlines()[0]]
+    unmatched = [f"{len(row.unmatched)} attentions that no node saw"] if row.unmatched else []
+    return [problem.replace("|", " or ") for problem in (*row.problems, *unmatched)]
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"`{name}` {count}" for name, count in counts.items() if name) or "none"
+
+
+def _yes(right: bool) -> str:
+    return "yes" if right else "**no**"
+
+
+def _table(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [heading, ["---"] * len(heading), *lines]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
