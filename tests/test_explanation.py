@@ -337,11 +337,16 @@ def test_matrices() -> None:
 def test_options_of_the_method() -> None:
     model, inputs = architecture("lxmert")
     plain = fxplain.explain(model, inputs)
-    for option in fxplain.methods()["generic"].options:
-        changed = fxplain.explain(model, inputs, **{option: False})
+    of_use_with = {"attention": {"gradients": "corrected"}, "rules": {"attribution": "lrp"}}
+    for name, option in fxplain.methods()["generic"].options.items():
+        other = (
+            1 if option.choices is None else next(c for c in option.choices if c != option.default)
+        )
+        before = fxplain.explain(model, inputs, **of_use_with.get(name, {}))
+        after = fxplain.explain(model, inputs, **of_use_with.get(name, {}), **{name: other})
         assert not torch.allclose(
-            plain.relevance["visual_feats"], changed.relevance["visual_feats"]
-        ), option
+            before.relevance["visual_feats"], after.relevance["visual_feats"]
+        ), name
     same(plain, fxplain.explain(model, inputs, normalize=True, self_in_bimodal=True))
 
 
