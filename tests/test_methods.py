@@ -186,13 +186,14 @@ def test_corrected_gradients_conserve_without_biases() -> None:
 
 
 def test_corrected_gradients_of_hand_written_norms_and_gates() -> None:
-    """x * rsqrt(mean(x^2)), x * sigmoid(x) and u * sigmoid(v) conserve, as their fused forms do."""
+    """x * rsqrt(mean(x^2)), x * sigmoid(x), u * sigmoid(v) and routed experts conserve."""
 
     class Gated(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.words = nn.Embedding(small_models.VOCABULARY, 8)
             self.up, self.gate = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
+            self.router, self.experts = nn.Linear(8, 3, bias=False), nn.Linear(8, 24, bias=False)
             self.head = nn.Linear(8, 5, bias=False)
 
         def forward(self, input_ids: Tensor) -> Tensor:
@@ -202,6 +203,14 @@ def test_corrected_gradients_of_hand_written_norms_and_gates() -> None:
             u = self.up(x)
             u = u * torch.sigmoid(1.7 * u)
             x = x + u * self.gate(x).sigmoid()
+            weights, experts = self.router(x).softmax(-1).topk(2, -1)
+            weights = 1.5 * weights / weights.sum(-1, keepdim=True)
+            x = x + (
+                weights[..., None]
+                * self.experts(x)
+                .unflatten(-1, (3, 8))
+                .gather(-2, experts[..., None].expand(-1, -1, -1, 8))
+            ).sum(-2)
             x = x * 0.5 * (1 + torch.tanh(0.8 * (x + 0.04 * x**3)))
             return self.head(F.normalize(x[:, 0], dim=-1))
 

@@ -78,6 +78,14 @@ _CARRIED = frozenset(
         "gather",
         "unbind",
         "dropout",
+        "div",
+        "topk",
+        "sort",
+        "repeat_interleave",
+        "index_select",
+        "flatten",
+        "masked_fill",
+        "scatter",
     ]
 ) | {"getitem"}
 
@@ -95,8 +103,11 @@ def gate_operand(node: fx.Node) -> int | None:
 
 
 def _bounded(node: fx.Node) -> bool:
-    while operation(node) in _CARRIED and node.all_input_nodes:
-        node = node.all_input_nodes[0]
+    while operation(node) in _CARRIED or (_unscaled(node) is not node):
+        sources = [n for n in node.all_input_nodes if _varies(n)] or node.all_input_nodes
+        if not sources:
+            return False
+        node = sources[0]
     return operation(node) in BOUNDED
 
 
