@@ -1,15 +1,10 @@
 """Methods: how a node's map is weighed and how maps are accumulated."""
 
 from fxplain.methods.accumulation import Accumulation, RowSet
+from fxplain.methods.catalogue import PRESETS
 from fxplain.methods.evidence import BornTokens, Evidence, Needs, NodeEvidence
-from fxplain.methods.registry import (
-    PRESETS,
-    Method,
-    Option,
-    methods,
-    register_method,
-    resolve_method,
-)
+from fxplain.methods.method import Method, Option
+from fxplain.methods.registry import methods, register_method, resolve_method
 from fxplain.methods.relevancy import Relevancies
 from fxplain.methods.tokens import TokenScores
 

@@ -1,0 +1,319 @@
+"""The catalogue: every method of the library, as a weighing and an accumulation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from fxplain.errors import MethodError
+from fxplain.methods import maps
+from fxplain.methods.baselines import LastMaps, Rollout, SelfAttentionSum, SummedMaps
+from fxplain.methods.evidence import Evidence, Needs
+from fxplain.methods.method import Method, Option, Options, Scores
+from fxplain.methods.relevancy import Relevancies
+from fxplain.methods.tokens import TokenScores, relevance_of_births, value_times_gradient
+from fxplain.rewriting import RULE_SETS
+
+__all__ = ["METHODS", "PRESETS"]
+
+# -- options --------------------------------------------------------------------------------------
+
+_YES_NO = (True, False)
+_START = Option(0, "leave out each modality's first attention nodes; negative counts from the last")
+_SIGNED = Option(False, "keep the negative part", _YES_NO)
+_GRADIENTS = {
+    "gradients": Option(
+        "plain",
+        "corrected: statistics of norms and gates are constants (Ali et al. 2022, LibraGrad 2025)",
+        ("plain", "corrected"),
+    ),
+    "attention": Option(
+        "half",
+        "of corrected gradients: weights and values share a gradient, or the weights are constant",
+        ("half", "constant"),
+    ),
+}
+
+
+def _rewriting(options: Options) -> str:
+    if options["gradients"] == "plain":
+        return "plain"
+    return f"corrected:{options['attention']}"
+
+
+def _gradient(options: Options) -> Needs:
+    return Needs(gradient=True, rewriting=_rewriting(options))
+
+
+def _gradient_and_perhaps_lrp(options: Options) -> Needs:
+    of_lrp = options["attribution"] == "lrp"
+    rules = options["rules"] if of_lrp else None
+    return Needs(gradient=True, relevance=rules, rewriting=_rewriting(options))
+
+
+def _gradient_and_lrp(options: Options) -> Needs:
+    return Needs(gradient=True, relevance=options["rules"], rewriting=_rewriting(options))
+
+
+def _nothing(_options: Options) -> Needs:
+    return Needs()
+
+
+# -- methods --------------------------------------------------------------------------------------
+
+
+def _generic(evidence: Evidence, options: Options) -> Scores:
+    of_lrp = options["attribution"] == "lrp"
+    weigh = maps.gradient_times_relevance if of_lrp else maps.gradient_times_attention
+    return Relevancies(
+        evidence.program,
+        evidence.maps(partial(weigh, signed=options["signed"])),
+        normalize=options["normalize"],
+        self_in_bimodal=options["self_in_bimodal"],
+        aggregate=options["aggregate"],
+        start_layer=options["start_layer"],
+    )
+
+
+def _weighted(evidence: Evidence, options: Options) -> Scores:
+    weigh = partial(maps.weighted_by_values, signed=options["signed"])
+    return Relevancies(
+        evidence.program,
+        evidence.maps(weigh),
+        normalize=options["normalize"],
+        start_layer=options["start_layer"],
+    )
+
+
+def _raw_attention(evidence: Evidence, options: Options) -> Scores:
+    return LastMaps(evidence.program, evidence.maps(maps.attention), layer=options["layer"])
+
+
+def _gradcam(evidence: Evidence, options: Options) -> Scores:
+    finish = None if options["signed"] else _clamped
+    made = evidence.maps(maps.head_weighted_attention, finish)
+    return LastMaps(evidence.program, made, layer=options["layer"])
+
+
+def _clamped(x: Tensor) -> Tensor:
+    return x.clamp(min=0)
+
+
+def _partial_lrp(evidence: Evidence, options: Options) -> Scores:
+    weigh = maps.gradient_times_relevance if options["times_gradient"] else maps.relevance
+    made = evidence.maps(partial(weigh, signed=options["signed"]))
+    return LastMaps(evidence.program, made, layer=options["layer"])
+
+
+def _rollout(evidence: Evidence, options: Options) -> Scores:
+    of_lrp = options["attribution"] == "lrp"
+    weigh = partial(maps.relevance, signed=False) if of_lrp else maps.attention
+    made = evidence.maps(weigh)
+    return Rollout(
+        evidence.program,
+        made,
+        normalize=options["normalize"],
+        start_layer=options["start_layer"],
+    )
+
+
+def _value_weighted(evidence: Evidence, options: Options) -> Scores:
+    made = evidence.maps(maps.value_weighted_attention, _of_each_row)
+    return Rollout(evidence.program, made, start_layer=options["start_layer"])
+
+
+def _of_each_row(x: Tensor) -> Tensor:
+    """Shares of each row, so that residual and attention weigh the same in a rollout."""
+    return x / x.sum(-1, keepdim=True).clamp(min=1e-30)
+
+
+def _transformer_attribution(evidence: Evidence, options: Options) -> Scores:
+    weigh = partial(maps.gradient_times_relevance, signed=options["signed"])
+    return SelfAttentionSum(
+        evidence.program, evidence.maps(weigh), start_layer=options["start_layer"]
+    )
+
+
+def _legrad(evidence: Evidence, options: Options) -> Scores:
+    weigh = partial(maps.attention_gradient, signed=options["signed"])
+    return SummedMaps(evidence.program, evidence.maps(weigh), start_layer=options["start_layer"])
+
+
+def _at_tokens(score: Callable[[Evidence], Any]) -> Callable[[Evidence, Options], Scores]:
+    def scored(evidence: Evidence, options: Options) -> Scores:
+        made: TokenScores = score(evidence)
+        return made if options["signed"] else made.clamped()
+
+    return scored
+
+
+def _input_x_gradient_needs(options: Options) -> Needs:
+    return Needs(gradient=True, births=True, rewriting=_rewriting(options))
+
+
+def _integrated_needs(options: Options) -> Needs:
+    if options["steps"] < 1:
+        raise MethodError(f"option steps={options['steps']} must be at least 1.")
+    return Needs(gradient=True, births=True, rewriting=_rewriting(options), steps=options["steps"])
+
+
+_SIGNED_TOKENS = Option(True, "keep the negative part", _YES_NO)
+_LAYER = Option(-1, "which node of each pair of modalities, in program order")
+_NORMALIZE = Option(True, "normalise self-relevancies in bi-modal updates (eq. 8, 9)", _YES_NO)
+_ATTRIBUTION = Option("attention", "what stands for A: its value, or its LRP", ("attention", "lrp"))
+_RULES = Option("cvpr2021", "which rules of LRP", tuple(RULE_SETS))
+
+CHEFER_2021 = "Chefer, Gur & Wolf, ICCV 2021, arXiv 2103.15679"
+CVPR_2021 = "Chefer, Gur & Wolf, CVPR 2021, arXiv 2012.09838"
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method(
+            "generic",
+            CHEFER_2021,
+            "one forward, one backward",
+            _gradient_and_perhaps_lrp,
+            _generic,
+            {
+                "normalize": _NORMALIZE,
+                "self_in_bimodal": Option(True, "self-relevancies in eq. 10", _YES_NO),
+                "aggregate": Option(True, "layers add; without, each replaces", _YES_NO),
+                "attribution": _ATTRIBUTION,
+                "rules": _RULES,
+                "start_layer": _START,
+                "signed": _SIGNED,
+                **_GRADIENTS,
+            },
+            "gradient-weighted attention, accumulated by one rule per kind of attention",
+        ),
+        Method(
+            "transformer_attribution",
+            CVPR_2021,
+            "two forwards, two backwards (one of relevance)",
+            _gradient_and_lrp,
+            _transformer_attribution,
+            {"start_layer": _START, "signed": _SIGNED, "rules": _RULES, **_GRADIENTS},
+            "gradient times LRP of attention, accumulated over self-attention",
+        ),
+        Method(
+            "raw_attention",
+            "the attention weights themselves",
+            "one forward",
+            _nothing,
+            _raw_attention,
+            {"layer": _LAYER},
+            "attention of the last layer, averaged over heads",
+        ),
+        Method(
+            "rollout",
+            "Abnar & Zuidema, ACL 2020, arXiv 2005.00928; bi-modal as in " + CHEFER_2021,
+            "one forward",
+            lambda o: Needs(relevance=o["rules"] if o["attribution"] == "lrp" else None),
+            _rollout,
+            {
+                "normalize": Option(True, "normalise the rows of A + I", _YES_NO),
+                "attribution": _ATTRIBUTION,
+                "rules": _RULES,
+                "start_layer": _START,
+            },
+            "attention with residuals, multiplied over the layers",
+        ),
+        Method(
+            "gradcam",
+            "Selvaraju et al., ICCV 2017, arXiv 1610.02391; for attention as in " + CHEFER_2021,
+            "one forward, one backward",
+            _gradient,
+            _gradcam,
+            {"layer": _LAYER, "signed": _SIGNED, **_GRADIENTS},
+            "attention of the last layer, heads weighed by their mean gradient",
+        ),
+        Method(
+            "partial_lrp",
+            "Voita et al., ACL 2019, arXiv 1905.09418",
+            "one forward, one backward of relevance",
+            lambda o: Needs(gradient=o["times_gradient"], relevance=o["rules"]),
+            _partial_lrp,
+            {
+                "layer": _LAYER,
+                "times_gradient": Option(False, "multiply it by the gradient", _YES_NO),
+                "signed": Option(True, "keep the negative part of each head", _YES_NO),
+                "rules": _RULES,
+            },
+            "LRP of the last layer's attention",
+        ),
+        Method(
+            "lrp",
+            CVPR_2021,
+            "one forward, one backward of relevance",
+            lambda o: Needs(relevance=o["rules"], births=True),
+            _at_tokens(relevance_of_births),
+            {"signed": _SIGNED_TOKENS, "rules": _RULES},
+            "layer-wise relevance, propagated down to the tokens as they are born",
+        ),
+        Method(
+            "input_x_gradient",
+            "Shrikumar et al., 2016, arXiv 1605.01713",
+            "one forward, one backward",
+            _input_x_gradient_needs,
+            _at_tokens(value_times_gradient),
+            {"signed": _SIGNED_TOKENS, **_GRADIENTS},
+            "a token's embedding times its gradient",
+        ),
+        Method(
+            "integrated_gradients",
+            "Sundararajan et al., ICML 2017, arXiv 1703.01365",
+            "`steps` forwards and backwards",
+            _integrated_needs,
+            _at_tokens(value_times_gradient),
+            {
+                "steps": Option(20, "points between no tokens and all of them"),
+                "signed": _SIGNED_TOKENS,
+                **_GRADIENTS,
+            },
+            "a token's embedding times the gradient on the way from zero to it",
+        ),
+        Method(
+            "legrad",
+            "Bousselham et al., ICCV 2025, arXiv 2404.03214",
+            "one forward, one backward",
+            _gradient,
+            _legrad,
+            {"start_layer": _START, "signed": _SIGNED, **_GRADIENTS},
+            "the gradients of all layers' attention, summed",
+        ),
+        Method(
+            "value_weighted",
+            "Kobayashi et al., EMNLP 2020, arXiv 2004.10102; rolled out as attention",
+            "one forward",
+            _nothing,
+            _value_weighted,
+            {"start_layer": _START},
+            "attention weighed by the norms of the values that it brings",
+        ),
+        Method(
+            "weighted_accumulation",
+            "after Huang et al., 2023, arXiv 2308.10240",
+            "one forward, one backward",
+            _gradient,
+            _weighted,
+            {
+                "normalize": _NORMALIZE,
+                "start_layer": _START,
+                "signed": _SIGNED,
+                **_GRADIENTS,
+            },
+            "generic, each key weighed by the norm of its value",
+        ),
+    )
+}
+
+PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "clip-notebook": ("generic", {"start_layer": -1}),
+    "vit-baselines-rollout": ("rollout", {"normalize": True}),
+    "transformer-attribution-rollout": ("rollout", {"normalize": False, "attribution": "lrp"}),
+}
+"""Published code that departs from its paper, as (method, options). See docs/methods.md."""
