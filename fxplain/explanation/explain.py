@@ -180,9 +180,15 @@ def _views(
     method: Method,
     options: Mapping[str, Any],
 ) -> list[reading.View]:
-    """One view per sample; one backward for all, unless targets are read from the same tokens."""
+    """One view per sample; one backward for all, unless samples share tokens.
+
+    Two targets may be read from the same tokens, and the images of all samples may be one sequence:
+    relevancy matrices tell that apart by rows, scores of tokens do not.
+    """
     readouts = resolved.readouts
-    if not _share_tokens(program, resolved):
+    scores_tokens = passes.needs.births
+    shared = scores_tokens and any(len(m.tokens) < len(readouts) for m in program.modalities)
+    if not shared and not _share_tokens(program, resolved):
         scores = method.score(passes.evidence(resolved, None, False), options)
         return [reading.View.of(program, scores, readout, i) for i, readout in enumerate(readouts)]
     views = []

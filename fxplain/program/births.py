@@ -47,12 +47,18 @@ def birth_sites(program: Program, flow: TokenFlow) -> list[BirthSite]:
             if tag.level < Level.PARAMETER_TOKEN or tag.softmax is not None:
                 continue
             tokens = flow.book.find(tag.tokens)
-            new = (tokens >= 0) & known[tokens.clamp(min=0)]
+            new = (tokens >= 0) & known[tokens.clamp(min=0)] & ~_made(tag.tokens, flow)
             new &= ~torch.isin(tokens, _tokens_before(node, flow))
             if new.any():
                 sites.append(BirthSite(node, torch.where(new, tokens, -1)))
                 break
     return sites
+
+
+def _made(tokens: Tensor, flow: TokenFlow) -> Tensor:
+    """Whether each token is one that a route made of others, which were born before."""
+    routed = torch.tensor([birth.kind == "route" for birth in flow.book.births])
+    return routed[flow.book.births_of(tokens.clamp(min=0))]
 
 
 def _tokens_before(node: fx.Node, flow: TokenFlow) -> Tensor:

@@ -167,6 +167,16 @@ def _multiplied(node: fx.Node) -> Replacement | None:
     return replaced
 
 
+def _gated_half(_node: fx.Node) -> Replacement:
+    """One half of the features is a gate, and constant."""
+
+    def replaced(x: Tensor, dim: int = -1) -> Tensor:
+        value, gate = x.chunk(2, dim)
+        return value * gate.detach().sigmoid()
+
+    return replaced
+
+
 def _product(node: fx.Node) -> Replacement:
     """A matrix product of two activations shares the gradient between them."""
     target: Any = node.target
@@ -212,6 +222,7 @@ RULES: dict[str, Callable[[fx.Node], Replacement | None]] = {
     **_rows(_group_norm, "group_norm"),
     **_rows(_statistic, "rsqrt var std linalg_vector_norm norm"),
     **_rows(_multiplied, "mul div multiply divide"),
+    **_rows(_gated_half, "glu"),
     **_rows(_product, "matmul bmm mm baddbmm addmm"),
     **_rows(_fused, "scaled_dot_product_attention"),
 }

@@ -43,7 +43,7 @@ RULES: dict[str, Any] = {
         AS_IT_IS,
         "index embedding gather index_select masked_fill where max amax min amin topk sort maximum "
         "minimum max_pool1d max_pool2d max_pool3d adaptive_max_pool2d max_pool2d_with_indices "
-        "masked_scatter index_put scatter slice_scatter select_scatter tril triu",
+        "masked_scatter index_put scatter slice_scatter select_scatter tril triu detach",
     ),
     # -- passed on unchanged ----------------------------------------------------------------------
     **_rows(
@@ -60,6 +60,8 @@ RULES: dict[str, Any] = {
         "conv_transpose2d conv_transpose3d _grouped_mm einsum",
     ),
     **_rows("cast", "type_as"),
+    **_rows("gated_half", "glu"),
+    **_rows("sampled", "grid_sampler grid_sampler_2d grid_sampler_3d"),
     "transformers.grouped_mm_fallback": "contraction",
     **_rows("biased", "addmm baddbmm"),
     # -- sums and products of elements ------------------------------------------------------------
@@ -161,6 +163,24 @@ class _Table:
             return inner(*held, **kwargs)
 
         return gated
+
+    def gated_half(self, node: fx.Node) -> Replacement:
+        """One half of the features gates the other and gets nothing."""
+
+        def replaced(x: Tensor, dim: int = -1) -> Any:
+            value, gate = x.chunk(2, dim)
+            return propagated(passed, torch.mul, (value, gate.detach().sigmoid()), {}, None, node.name)
+
+        return replaced
+
+    def sampled(self, node: fx.Node) -> Replacement:
+        """Interpolation at points: by share, and the points get nothing."""
+        target: Any = node.target
+
+        def replaced(x: Tensor, grid: Tensor, *rest: Any) -> Any:
+            return propagated(by_share, target, (x, grid.detach(), *rest), {}, None, node.name)
+
+        return replaced
 
     def cast(self, node: fx.Node) -> Replacement:
         """x.type_as(other): only x has relevance."""

@@ -19,6 +19,11 @@ __all__ = ["born_with", "instrumented", "tap"]
 
 
 _VIEW = torch.ops.aten.view.default
+_COPY = torch.ops.aten.copy.default
+
+
+def _copied(into: Tensor, source: Tensor, _non_blocking: bool = False) -> Tensor:
+    return source.to(into).expand(into.shape)
 
 
 def tap(output: Tensor) -> Tensor:
@@ -130,6 +135,8 @@ class _Instrumenting:
             copy.meta = dict(original.meta)
             return copy
         copy = self.graph.node_copy(original, place)
+        if copy.target is _COPY:  # it has no derivative
+            copy.target = _copied
         if copy.target is _VIEW:  # with gradients a kernel may lay its output out in another way
             copy.target = torch.ops.aten.reshape.default
         return copy
