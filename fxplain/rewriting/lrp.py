@@ -43,7 +43,9 @@ RULES: dict[str, Any] = {
         AS_IT_IS,
         "index embedding gather index_select masked_fill where max amax min amin topk sort maximum "
         "minimum max_pool1d max_pool2d max_pool3d adaptive_max_pool2d max_pool2d_with_indices "
-        "masked_scatter index_put scatter slice_scatter select_scatter tril triu detach",
+        "masked_scatter index_put scatter slice_scatter select_scatter tril triu detach "
+        "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d "
+        "_upsample_nearest_exact2d _upsample_nearest_exact3d",
     ),
     # -- passed on unchanged ----------------------------------------------------------------------
     **_rows(
