@@ -11,8 +11,9 @@ from torch import Tensor, fx
 from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
-from fxplain.tokens.mixing import absorbed, mix
-from fxplain.tokens.scores import only_scales
+from fxplain.tokens.mixing import absorbed, mix, spread
+from fxplain.tokens.joining import Meeting
+from fxplain.tokens.scores import becomes_scores, only_scales
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, compact, pack
 from fxplain.tokens.updates import AttentionSite, framed
 
@@ -84,10 +85,33 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
     ]
     if not operands:
         return ()
-    joined = a.joiner.join(operands, a.shape(node))
+    joined = a.joiner.join(operands, a.shape(node), _meeting(a, node))
     if a.joiner.lost:
         a.warn_of_mixing(node)
+    for tag in tuple(a.joiner.spread):
+        joined = _heard(a, node, joined, tag)
     return _started_bare(a, node, joined) if operation_name(node) == "add" else joined
+
+
+def _meeting(a: Analysis, node: fx.Node) -> Meeting:
+    """What the operands are to each other, from what is done with them."""
+    parts = [n for n in node.all_input_nodes if _is_tensor(n) and a.tags(n)]
+    if len(parts) != 2:
+        return Meeting.SAME_TOKENS
+    if becomes_scores(a, node):
+        return Meeting.SCORES
+    if operation_name(node) not in ("mul", "multiply"):
+        return Meeting.SAME_TOKENS
+    shared = a.origins(parts[0]) & a.origins(parts[1])
+    return Meeting.PRODUCT if shared else Meeting.TOWERS
+
+
+def _heard(a: Analysis, node: fx.Node, tags: Tags, source: Tag) -> Tags:
+    """Tokens that a smaller number of others reach all at once (squeeze and excitation, a condition)."""
+    if len(tags) == 1 and tags[0].softmax is None and source.softmax is None:
+        return (spread(a, node, tags[0], source),)
+    a.warn_of_mixing(node)
+    return tags
 
 
 def _started_bare(a: Analysis, node: fx.Node, tags: Tags) -> Tags:

@@ -19,6 +19,7 @@ from fxplain.tokens.arguments import arguments
 from fxplain.tokens.tag import Tags
 
 __all__ = [
+    "becomes_scores",
     "computes_the_same",
     "elementwise_origin",
     "is_exponential",
@@ -61,6 +62,7 @@ _PRODUCTS = frozenset(["matmul", "bmm", "mm", "baddbmm"])
 _POSITIVE = frozenset(["relu", "sigmoid", "exp", "exp2", "square", "softplus", "hardsigmoid"])
 _MAY_BE_POSITIVE = frozenset(["pow", "clamp", "clamp_min"])
 _EXTREMES = frozenset(["max", "amax", "min", "amin", "logsumexp"])
+_NEAR = 12  # steps between the sum of a query and a key and their score
 _SCALING = frozenset(["sub", "div", "mul", "divide", "multiply", "subtract"])
 
 
@@ -139,6 +141,39 @@ def is_positive(node: fx.Node) -> bool:
 def is_exponential(node: fx.Node) -> bool:
     """Whether a node exponentiates: what it makes are weights once they are divided by their sum."""
     return operation_name(node) in ("exp", "exp2")
+
+
+def becomes_scores(a: Analysis, node: fx.Node) -> bool:
+    """Whether a value's features are contracted to one number that a softmax reads next.
+
+    Scores are written so where a query meets its keys element by element (additive attention).
+    """
+    todo = [(node, a.shape(node)[-1:] == (1,))]
+    seen = {node}
+    while todo:
+        current, contracted = todo.pop()
+        for user in current.users:
+            name = operation_name(user)
+            if contracted and "softmax" in name:
+                return True
+            one = not contracted and _contracts_features(a, user, current)
+            if user not in seen and (one or is_elementwise(user)):
+                seen.add(user)
+                if one or contracted or len(seen) < _NEAR:
+                    todo.append((user, contracted or one))
+    return False
+
+
+def _contracts_features(a: Analysis, user: fx.Node, source: fx.Node) -> bool:
+    """Whether `user` makes one number of each token's features (a head may have its own)."""
+    name = operation_name(user)
+    if name == "sum":
+        dims = arguments(user).get("dim")
+        last = len(a.shape(source)) - 1
+        return dims in ([-1], [last], -1, last)
+    if name in ("linear", "matmul"):
+        return user.args[0] is source and a.shape(user)[-1:] == (1,)
+    return False
 
 
 # -- statistics -----------------------------------------------------------------------------------
