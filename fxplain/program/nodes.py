@@ -86,7 +86,10 @@ class MapLayout:
     per_query
         Whether each query is a group, since it has keys of its own (local attention).
     apart
-        How many of `groups` are heads of one query, each with keys of its own.
+        How many heads stand where tokens do: among `groups`, each with keys of its own, or side by
+        side among the keys.
+    siblings
+        How many nodes, this one with them, are the heads of one attention.
     """
 
     permutation: tuple[int, ...]
@@ -95,6 +98,7 @@ class MapLayout:
     fold: Tensor | None = None
     per_query: bool = False
     apart: int = 1
+    siblings: int = 1
 
     def mean_over_heads(self, weights: Tensor) -> Tensor:
         """(..., queries, keys) to (token groups, queries, keys)."""
@@ -102,7 +106,7 @@ class MapLayout:
             weights = weights.unsqueeze(-2)
         q, k = weights.shape[-2:]
         blocks = weights.permute(self.permutation).reshape(self.groups, self.heads, q, k).mean(1)
-        blocks = blocks / self.apart
+        blocks = blocks / (self.apart * self.siblings)
         if self.fold is None:
             return blocks
         fold = self.fold.to(blocks.device)

@@ -15,6 +15,7 @@ from fxplain.tokens.versions import Versions
 
 __all__ = ["Joiner", "Meeting"]
 
+
 class Meeting(Enum):
     """What an elementwise operation makes of tokens that differ."""
 
@@ -230,12 +231,18 @@ class Joiner:
                 other = self.book.find(tag.tokens)
                 if tag not in result or tokens.numel() != other.numel() or len(result) == 1:
                     continue
-                if tokens.numel() > self.book.batch_size or bool((tokens.flatten() == other.flatten()).all()):
+                if tokens.numel() > self.book.batch_size or bool(
+                    (tokens.flatten() == other.flatten()).all()
+                ):
                     continue
-                if self.book.share_births(tokens.clamp(min=0).unique(), other.clamp(min=0).unique()):
+                if self.book.share_births(
+                    tokens.clamp(min=0).unique(), other.clamp(min=0).unique()
+                ):
                     result.remove(tag)
                     self.lost = True
-        return [replace(tag, carried=True) for tag in result] if len(result) < len(joined) else joined
+        return (
+            [replace(tag, carried=True) for tag in result] if len(result) < len(joined) else joined
+        )
 
     def _older(self, a: Tag, b: Tag, both: Tensor) -> Tensor:
         """Where only `a` names a token with a past: 1, where only `b` does: -1, else 0.

@@ -11,8 +11,8 @@ from torch import Tensor, fx
 from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
-from fxplain.tokens.mixing import absorbed, mix, spread
 from fxplain.tokens.joining import Meeting
+from fxplain.tokens.mixing import absorbed, mix, spread
 from fxplain.tokens.scores import becomes_scores, only_scales
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, compact, pack
 from fxplain.tokens.updates import AttentionSite, framed
@@ -107,7 +107,7 @@ def _meeting(a: Analysis, node: fx.Node) -> Meeting:
 
 
 def _heard(a: Analysis, node: fx.Node, tags: Tags, source: Tag) -> Tags:
-    """Tokens that a smaller number of others reach all at once (squeeze and excitation, a condition)."""
+    """Tokens that fewer others reach, all at once (squeeze and excitation, a condition)."""
     if len(tags) == 1 and tags[0].softmax is None and source.softmax is None:
         return (spread(a, node, tags[0], source),)
     a.warn_of_mixing(node)

@@ -22,6 +22,7 @@ __all__ = [
     "becomes_scores",
     "computes_the_same",
     "elementwise_origin",
+    "is_elementwise",
     "is_exponential",
     "is_pair",
     "is_positive",
