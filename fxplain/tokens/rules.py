@@ -13,7 +13,7 @@ from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.joining import Meeting
 from fxplain.tokens.mixing import absorbed, mix, spread
-from fxplain.tokens.scores import becomes_scores, only_scales
+from fxplain.tokens.scores import FIXED_VALUES, becomes_scores, is_fixed, only_scales
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, compact, pack
 from fxplain.tokens.updates import AttentionSite, framed
 
@@ -250,6 +250,9 @@ def _weighted_sum(
     if not marked or len(operands) != 2 or len(weights) != 1:
         return None
     values = operands[0] if operands[1] is weights[0] else operands[1]
+    if is_fixed(a, values):
+        a.softmaxes[marked[0].softmax] = FIXED_VALUES  # type: ignore[index]
+        return None
     keys, own = marked[0].ids, [tag for tag in tags if tag is not marked[0]]
     rows = own[0].ids.narrow(axis, 0, 1) if own else _pooled(a, node, marked[0], axis)
     rank = keys.dim()

@@ -19,10 +19,12 @@ from fxplain.tokens.arguments import arguments
 from fxplain.tokens.tag import Tags
 
 __all__ = [
+    "FIXED_VALUES",
     "becomes_scores",
     "computes_the_same",
     "elementwise_origin",
     "is_elementwise",
+    "is_fixed",
     "is_exponential",
     "is_pair",
     "is_positive",
@@ -31,6 +33,7 @@ __all__ = [
     "positive_scores",
 ]
 
+FIXED_VALUES = "its weights are contracted against fixed values, not against tokens"
 _VIEWS = frozenset(
     [
         "view",
@@ -137,6 +140,20 @@ def is_positive(node: fx.Node) -> bool:
         even = isinstance(power, (int, float)) and power > 0 and power % 2 == 0
         return even or (isinstance(low, (int, float)) and low >= 0)
     return name in _POSITIVE
+
+
+def is_fixed(a: Analysis, node: fx.Node) -> bool:
+    """Whether a value is computed from neither inputs nor parameters (a grid of places)."""
+    todo, seen = [node], {node}
+    while todo:
+        current = todo.pop()
+        slot = a.capture.state.get(current.name)
+        if a.tags(current) or a.origins(current) or (slot and slot.kind == "parameter"):
+            return False
+        fresh = [n for n in current.all_input_nodes if n not in seen]
+        seen.update(fresh)
+        todo += fresh
+    return True
 
 
 def is_exponential(node: fx.Node) -> bool:
