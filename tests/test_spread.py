@@ -25,8 +25,12 @@ class Pooled(nn.Module):
         return x + weights @ x, weights
 
     def forward(self, ids: Tensor, style: Tensor | None = None) -> Tensor:
-        x, _ = self.attend(self.words(ids))
-        return self.head(self.step(x, style)[:, 0])
+        x = self.words(ids)
+        if self.form == "before":
+            x, _ = self.attend(self.step(x, style))
+        else:
+            x = self.step(self.attend(x)[0], style)
+        return self.head(x[:, 0])
 
     def step(self, x: Tensor, style: Tensor | None) -> Tensor:
         if style is not None:
@@ -51,15 +55,16 @@ def test_a_pooled_vector_reaches_every_token(form: str) -> None:
     torch.testing.assert_close(e.relevance["ids"][0], attended[0] + attended.mean(0))
 
 
-def test_a_condition_is_a_modality() -> None:
+@pytest.mark.parametrize("form", ["after", "before"])
+def test_a_condition_is_a_modality(form: str) -> None:
     inputs = {"ids": words(2, 5), "style": words(2)}
-    e = fxplain.explain(seeded(Pooled, "condition"), inputs, target=1)
+    e = fxplain.explain(seeded(Pooled, form), inputs, target=1)
     assert e.graph.warnings == ()
     assert e.graph.modalities == {"ids": 5, "style": 1}
     assert bool((e.relevance["style"] > 0).all())
     for sample in (0, 1):
         alone = {name: value[sample : sample + 1] for name, value in inputs.items()}
-        alone = fxplain.explain(seeded(Pooled, "condition"), alone, target=1)
+        alone = fxplain.explain(seeded(Pooled, form), alone, target=1)
         for name in inputs:
             torch.testing.assert_close(e.relevance[name][sample], alone.relevance[name][0])
 

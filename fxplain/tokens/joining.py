@@ -210,9 +210,16 @@ class Joiner:
         if len(distinct_a) == len(distinct_b) or self._meeting is Meeting.SCORES:
             return None
         larger, smaller = (a, b) if len(distinct_a) > len(distinct_b) else (b, a)
-        if not (self.newborn(larger) and self.newborn(smaller)):
+        if not (self.newborn(larger) and self.newborn(smaller)) or self._condition(smaller, larger):
             self.spread.append(smaller)
         return larger
+
+    def _condition(self, small: Tag, large: Tag) -> bool:
+        """Whether an input's single token (a style, a speaker) meets the tokens of another input."""
+        if small.ids.numel() > self.book.batch_size:
+            return False
+        roots = [self.book.roots(self.book.find(tag.tokens)) for tag in (small, large)]
+        return all(kind == "input" for kind, _ in roots[0]) and roots[0].isdisjoint(roots[1])
 
     def _two_readouts(self, a: Tag, b: Tag) -> bool:
         """Whether two values, of one token in each sample, are multiplied: it belongs to both."""
