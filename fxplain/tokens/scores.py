@@ -162,24 +162,22 @@ def is_exponential(node: fx.Node) -> bool:
 
 
 def becomes_scores(a: Analysis, node: fx.Node) -> bool:
-    """Whether a value's features are contracted to one number that a softmax reads next.
+    """Whether all that a value is for are scores: its features are contracted to one number each.
 
     Scores are written so where a query meets its keys element by element (additive attention).
     """
     todo = [(node, a.shape(node)[-1:] == (1,))]
-    seen = {node}
-    while todo:
-        current, contracted = todo.pop()
+    for current, contracted in todo:
+        if not current.users or len(todo) > _NEAR:
+            return False
         for user in current.users:
-            name = operation_name(user)
-            if contracted and "softmax" in name:
-                return True
+            if contracted and "softmax" in operation_name(user):
+                continue
             one = not contracted and _contracts_features(a, user, current)
-            if user not in seen and (one or is_elementwise(user)):
-                seen.add(user)
-                if one or contracted or len(seen) < _NEAR:
-                    todo.append((user, contracted or one))
-    return False
+            if not one and not is_elementwise(user):
+                return False
+            todo.append((user, contracted or one))
+    return True
 
 
 def _contracts_features(a: Analysis, user: fx.Node, source: fx.Node) -> bool:
