@@ -262,12 +262,15 @@ def _mixed(
     right_tags: Tags,
     rank: int,
 ) -> Tags:
-    """Tokens contracted without attention weights: a route if the other side is known, else said so."""
-    if any(t.varies(rank - 1) for t in left_tags) and not right_tags:
+    """Tokens contracted without attention weights: a route if the other side is known, else said so.
+
+    It is where no token is in it, or where it was put in as it is (a graph, a mapping of positions).
+    """
+    if any(t.varies(rank - 1) for t in left_tags) and _is_known(a, right, left):
         return mapped(a, node, left_tags, _shape_of(a, left, rank, as_column=False), rank - 1,
                       lambda: matrix_of(a, right, transposed=True),
                       _outputs(a.shape(right), -1))  # fmt: skip
-    if any(t.varies(rank - 2) for t in right_tags) and not left_tags:
+    if any(t.varies(rank - 2) for t in right_tags) and _is_known(a, left, right):
         return mapped(a, node, right_tags, _shape_of(a, right, rank, as_column=True), rank - 2,
                       lambda: matrix_of(a, left, transposed=False),
                       _outputs(a.shape(left), -2))  # fmt: skip
@@ -275,6 +278,13 @@ def _mixed(
     rest = [t for t in left_tags if not t.varies(rank - 1)]
     rest += [t for t in right_tags if not t.varies(rank - 2)]
     return _without_duplicates(a, tuple(rest))
+
+
+def _is_known(a: Analysis, node: fx.Node, other: fx.Node) -> bool:
+    if not a.tags(node):
+        return True
+    raw, tokens = (all(t.level is Level.RAW_INPUT for t in a.tags(n)) for n in (node, other))
+    return raw and not tokens
 
 
 def _shape_of(a: Analysis, node: fx.Node, rank: int, *, as_column: bool) -> list[int]:
