@@ -142,3 +142,50 @@ def test_a_query_keeps_its_token_in_scores_made_element_by_element(form: str) ->
     assert graph.warnings == ()
     assert [(n.kind, n.q_len, n.k_len) for n in graph.nodes] == [("self", 5, 5), ("self", 1, 5)]
     assert graph.readout == "ids[4]"
+
+
+class GatedByItsSummary(nn.Module):
+    """Tokens are weighed into one vector, which gates them all (MobileViT v2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.block, self.head = nn.Embedding(VOCABULARY, 16), Block(), nn.Linear(16, 3)
+        self.score, self.key = nn.Linear(16, 1), nn.Linear(16, 16)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.block(self.words(ids))
+        summary = (self.key(x) * self.score(x).softmax(1)).sum(1, keepdim=True)
+        return self.head((x.relu() * summary.expand_as(x))[:, 0])
+
+
+def test_a_summary_that_gates_is_attention() -> None:
+    graph = fxplain.inspect(seeded(GatedByItsSummary), (words(2, 5),))
+    assert [node.kind for node in graph.nodes] == ["self", "pooling"]
+    assert [route.operation for route in graph.routes] == ["mul"]
+
+
+class Queries(nn.Module):
+    """Learned queries, all of which one vector of the input is added to."""
+
+    def __init__(self, *, expanded: bool) -> None:
+        super().__init__()
+        self.words, self.block, self.cross = nn.Embedding(VOCABULARY, 16), Block(), Attention()
+        self.queries, self.expanded = nn.Parameter(torch.randn(3, 16)), expanded
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.block(self.words(ids))
+        queries = self.queries.expand(len(x), -1, -1) if self.expanded else self.queries
+        queries = queries + x[:, :1]
+        return queries + self.cross(queries, x)
+
+
+@pytest.mark.parametrize("expanded", [False, True])
+def test_learned_queries_that_hear_of_one_token_stay_many(*, expanded: bool) -> None:
+    graph = fxplain.inspect(seeded(Queries, expanded=expanded), (words(2, 5),))
+    assert graph.warnings == ()
+    assert graph.modalities == {"ids": 5, "queries": 3}
+    assert graph.readout == "each of queries[0..2]"
+    assert [(r.operation, r.source, r.target) for r in graph.routes] == [
+        ("add", ("ids",), "queries")
+    ]
+    assert [node.kind for node in graph.nodes] == ["self", "pooling"]

@@ -20,7 +20,9 @@ class Meeting(Enum):
     """What an elementwise operation makes of tokens that differ."""
 
     SAME_TOKENS = auto()
-    """One token is kept: values that are added, or that gate each other."""
+    """One token is kept."""
+    SUM = auto()
+    """The same, but learned tokens that one value is added to stay many."""
     PRODUCT = auto()
     """The same, but a product of two single tokens of a sequence belongs to both."""
     TOWERS = auto()
@@ -60,6 +62,9 @@ class Joiner:
         tagged = [(tags, tuple(s)) for tags, s in operands if tags]
         if not tagged:
             return ()
+        places = self._places(tagged, shape) if meeting is Meeting.SUM else None
+        if places is not None:
+            return places
         top = max(tag.level for tags, _ in tagged for tag in tags)
         speaks = [self._speaks(tags, tagged, top) for tags, _ in tagged]
         joined: list[Tag] = []
@@ -76,6 +81,28 @@ class Joiner:
             joined = self._without_neighbours(joined, [t[0] for t, _ in tagged if len(t) == 1])
         self.lost |= len(joined) > _MOST_TAGS
         return tuple(joined[-_MOST_TAGS:])
+
+    def _places(
+        self, tagged: Sequence[tuple[Tags, tuple[int, ...]]], shape: Sequence[int]
+    ) -> Tags | None:
+        """Learned tokens (queries, places in a sequence) that one value of each sample is added to.
+
+        They are tokens of their own, or all would be the one that they hear of.
+        """
+        if len(tagged) != 2 or len(shape) != 3:
+            return None
+        (learned, own), (single, other) = sorted(tagged, key=lambda x: max(t.level for t in x[0]))
+        if len(learned) != 1 or len(single) != 1 or learned[0].level >= single[0].level:
+            return None
+        if single[0].level is not Level.TOKEN or learned[0].level is Level.RAW_INPUT:
+            return None
+        if single[0].ids.numel() > self.book.batch_size:
+            return None
+        other = (1,) * (3 - len(other)) + other
+        if not any(other[axis] == 1 for axis in _from_end(learned[0]) if axis < -1):
+            return None
+        self.spread.append(single[0])
+        return (replace(self._aligned(learned[0], own, tuple(shape)), level=Level.PARAMETER_TOKEN),)
 
     def _speaks(
         self, tags: Tags, tagged: Sequence[tuple[Tags, tuple[int, ...]]], top: Level
@@ -223,7 +250,7 @@ class Joiner:
 
     def _two_readouts(self, a: Tag, b: Tag) -> bool:
         """Whether two values, of one token in each sample, are multiplied: it belongs to both."""
-        if self._meeting is Meeting.SAME_TOKENS or a.carried or b.carried:
+        if self._meeting not in (Meeting.PRODUCT, Meeting.TOWERS) or a.carried or b.carried:
             return False
         if self.newborn(a) or self.newborn(b):
             return False

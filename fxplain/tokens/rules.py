@@ -100,6 +100,8 @@ def _meeting(a: Analysis, node: fx.Node) -> Meeting:
         return Meeting.SAME_TOKENS
     if becomes_scores(a, node):
         return Meeting.SCORES
+    if operation_name(node) == "add":
+        return Meeting.SUM
     if operation_name(node) not in ("mul", "multiply"):
         return Meeting.SAME_TOKENS
     shared = a.origins(parts[0]) & a.origins(parts[1])
@@ -189,7 +191,8 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
     dims = list(range(len(shape))) if dims is None or dims == [] else dims
     axes = sorted({d % len(shape) for d in ([dims] if isinstance(dims, int) else dims)})
     keepdim = bool(named.get("keepdim"))
-    statistic = any(t.varies(x) for t in tags for x in axes) and only_scales(a, node, source)
+    varied = any(t.varies(x) for t in tags for x in axes)
+    statistic = varied and not _weighs_tokens(a, source) and only_scales(a, node, source)
     attention = None if statistic else _weighted_sum(a, node, source, tags, axes)
     if attention is not None:
         return (attention if keepdim else _dropped(attention, axes),)
@@ -202,6 +205,14 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
     else:
         result = tuple(_reduced(a, node, tag, axes, keepdim) for tag in tags)
     return [result, result] if isinstance(node.meta.get("val"), (tuple, list)) else result
+
+
+def _weighs_tokens(a: Analysis, node: fx.Node) -> bool:
+    """Whether a value is attention weights times tokens, whatever its sum is for (a gate)."""
+    parts = [a.tags(n) for n in node.all_input_nodes]
+    if operation_name(node) != "mul" or len(parts) != 2:
+        return False
+    return all(parts) and sum(any(tag.softmax for tag in tags) for tags in parts) == 1
 
 
 def _rows_of_pairs(tags: Tags, axes: Sequence[int]) -> Tags:
