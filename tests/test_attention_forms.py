@@ -336,7 +336,6 @@ def test_form_is_what_it_is_by_hand(form: type[nn.Module]) -> None:
     check_classifier(classifier(form))
 
 
-@pytest.mark.xfail(reason="the numbers are right, but a warning says that tokens are mixed")
 def test_disentangled_scores() -> None:
     check_classifier(classifier(Disentangled))
 

@@ -152,7 +152,7 @@ def test_a_recurrence_keeps_each_steps_token_and_says_that_it_mixes(backwards: b
     assert graph.readout == "each of input_ids[0..6]"
     (warning,) = graph.warnings
     assert "mixes tokens without attention" in warning
-    assert "aten.mul.Tensor in the model" in warning
+    assert "aten.add.Tensor in the model" in warning
 
 
 class Linear(nn.Module):
@@ -255,3 +255,21 @@ def test_a_gated_value_that_is_projected_is_no_attention_weight() -> None:
     assert [(node.kind, node.q_len, node.k_len) for node in graph.nodes] == [("self", 5, 5)]
     assert len(graph.rejected) == 1
     assert graph.warnings == ()
+
+
+class Graph(Mixed):
+    """Attention, then neighbours in a graph that is given as a float matrix."""
+
+    def forward(self, input_ids: Tensor, adjacency: Tensor) -> Tensor:
+        x = self.words(input_ids)
+        x = x + F.scaled_dot_product_attention(x, x, x)
+        return self.head((adjacency @ x)[:, 0])
+
+
+def test_a_given_graph_mixes_tokens_by_its_own_weights() -> None:
+    ids, adjacency = words(2, 6), torch.rand(2, 6, 6)
+    e = fxplain.explain(seeded(Graph), (ids, adjacency), target=1)
+    assert e.graph.warnings == ()
+    assert e.graph.modalities == {"input_ids": 6}
+    shares = adjacency / adjacency.sum(-1, keepdim=True)
+    assert bool((e.relevance["input_ids"] >= shares[:, 0] - 1e-6).all())

@@ -17,6 +17,8 @@ OVER_FEATURES = "it normalises over 16 features, classes or experts, not over to
 OVER_LAYERS = "it normalises over layers or states of one token, not over tokens"
 NEVER = "its weights are never contracted against tokens"
 
+FIXED = "its weights are contracted against fixed values, not against tokens"
+
 
 # Softmaxes over something else
 
@@ -186,6 +188,31 @@ def test_a_softmax_over_the_grid_is_an_output() -> None:
     assert [node.module for node in graph.nodes] == ["block.attention"]
     assert [found.reason for found in graph.rejected] == [NEVER]
     assert graph.readout == "each of image[0..15]"
+
+
+class ExpectedPlace(Heatmap):
+    """Where the point is: the places of the grid, weighed (soft-argmax)."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form = form
+
+    def forward(self, image: Tensor) -> Tensor:
+        heat = super().forward(image)
+        grid = torch.linspace(0, 1, heat.shape[-1])
+        places = torch.stack([grid, 1 - grid], -1)
+        if self.form == "product":
+            return heat @ places
+        return (heat[..., None] * places).sum(1)
+
+
+@pytest.mark.parametrize("form", ["sum", "product"])
+def test_weights_over_places_are_no_attention(form: str) -> None:
+    graph = fxplain.inspect(seeded(ExpectedPlace, form), (pixels(2, 3, 16, 16),))
+    assert [node.module for node in graph.nodes] == ["block.attention"]
+    assert [found.reason for found in graph.rejected] == [FIXED]
+    assert graph.readout.endswith(" of image[0..15]")
+    assert graph.warnings == ()
 
 
 # Sums of layers

@@ -86,7 +86,10 @@ class MapLayout:
     per_query
         Whether each query is a group, since it has keys of its own (local attention).
     apart
-        How many of `groups` are heads of one query, each with keys of its own.
+        How many heads stand where tokens do: among `groups`, each with keys of its own, or side by
+        side among the keys.
+    siblings
+        How many nodes, this one with them, are the heads of one attention.
     """
 
     permutation: tuple[int, ...]
@@ -95,6 +98,7 @@ class MapLayout:
     fold: Tensor | None = None
     per_query: bool = False
     apart: int = 1
+    siblings: int = 1
 
     def split(self, weights: Tensor) -> Tensor:
         """(..., queries, keys) to (groups, heads, queries, keys)."""
@@ -105,7 +109,7 @@ class MapLayout:
 
     def mean_over_heads(self, weights: Tensor) -> Tensor:
         """(groups, heads, queries, keys) to (token groups, queries, keys)."""
-        blocks = weights.mean(1) / self.apart
+        blocks = weights.mean(1) / (self.apart * self.siblings)
         if self.fold is None:
             return blocks
         fold = self.fold.to(blocks.device)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fxplain.capture import module_path
+from fxplain.program.heads import heads_among_keys, sibling_heads
 from fxplain.program.mixings import settle_mixings
 from fxplain.program.nodes import (
     AttentionNode,
@@ -147,11 +148,13 @@ class _Builder:
         self.flow = flow
         self.table = table
         self.names = _modality_names(table)
+        self.siblings = sibling_heads(flow)
 
     def attention(self, site: AttentionSite) -> ProgramNode:
         rows, columns, layout = _groups(self.flow, site)
         row_tokens = self.flow.book.find(tokens_in(rows))
         column_tokens = self.flow.book.find(tokens_in(columns))
+        layout = replace(layout, siblings=self.siblings.get(site.index, 1))
         stream = self._one_stream(row_tokens)
         samples = self._samples(site, row_tokens, column_tokens)
         blocks = tuple(
@@ -309,10 +312,11 @@ def _groups(flow: TokenFlow, site: AttentionSite) -> tuple[Tensor, Tensor, MapLa
     head_count = 1
     for axis in heads:
         head_count *= shape[axis]
-    apart = math.prod(site.shape[x] for x in groups if _own_keys(flow, site, x))
+    own_keys = math.prod(site.shape[x] for x in groups if _own_keys(flow, site, x))
+    apart = own_keys * heads_among_keys(flow, site)
     both = torch.cat([flow.book.find(tokens_in(rows)), flow.book.find(tokens_in(columns))], 1)
     distinct, fold = both.unique(dim=0, return_inverse=True)
-    if len(distinct) == count or apart > 1:
+    if len(distinct) == count or own_keys > 1:
         return rows, columns, MapLayout(permutation, count, head_count, None, per_query, apart)
     first = torch.full((len(distinct),), count).scatter_reduce(0, fold, torch.arange(count), "amin")
     order = first.argsort()

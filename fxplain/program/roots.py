@@ -12,7 +12,7 @@ __all__ = ["roots_of"]
 
 
 def roots_of(
-    updates: Iterable[Update], labels_of: Callable[[Tensor], list[int]], of_inputs: set[int]
+    updates: Iterable[Update], labels_of: Callable[[Tensor], list[int]], born: set[int]
 ) -> dict[int, int]:
     """The root of each stream that a route made.
 
@@ -25,7 +25,7 @@ def roots_of(
         In program order: what a stream is made of counts until the stream is used.
     labels_of
         The labels of the streams that some tokens are in.
-    of_inputs
+    born
         Labels of streams with tokens of their own, which no route made.
     """
     root: dict[int, int] = {}
@@ -40,7 +40,7 @@ def roots_of(
         for made in labels_of(update.new):
             if made in used or made in old:
                 continue
-            own = {made} if made in of_inputs else set()
+            own = {made} if made in born else set()
             found = sources.setdefault(made, own)
             found.update(root.get(label, label) for label in old)
             root[made] = next(iter(found)) if len(found) == 1 else made

@@ -227,10 +227,8 @@ class StreamTable:
     def _find_roots(self) -> None:
         """Streams that routes made of one sequence share its root."""
         births = self.book.births
-        of_inputs = {
-            label for t, label in self._label.items() if births[self.birth[t]].kind == "input"
-        }
-        roots = roots_of(self.flow.updates, self._labels, of_inputs)
+        born = {label for t, label in self._label.items() if births[self.birth[t]].kind != "route"}
+        roots = roots_of(self.flow.updates, self._labels, born)
         self._root = {label: roots.get(label, label) for label in set(self._label.values())}
 
     def _labels(self, tokens: Tensor) -> list[int]:

@@ -3,6 +3,7 @@
 from fxplain.tokens.analysis import TokenFlow, follow_tokens
 from fxplain.tokens.book import Birth, TokenBook
 from fxplain.tokens.op_table import moves, operation
+from fxplain.tokens.scores import is_elementwise
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, tokens_in, versions_in
 from fxplain.tokens.updates import AttentionSite, Mixing, RejectedSoftmax, RouteSite, Update, framed
 from fxplain.tokens.versions import IDENTITY, Versions
@@ -24,6 +25,7 @@ __all__ = [
     "Versions",
     "follow_tokens",
     "framed",
+    "is_elementwise",
     "moves",
     "operation",
     "tokens_in",

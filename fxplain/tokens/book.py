@@ -189,3 +189,8 @@ class TokenBook:
     def births_of(self, tokens: Tensor) -> Tensor:
         """The birth index of each token."""
         return self._birth[tokens]
+
+    def roots(self, tokens: Tensor) -> set[tuple[str, str]]:
+        """The kinds and roots of the births of tokens."""
+        found = self._birth[tokens[tokens >= 0].unique()].unique().tolist()
+        return {(self.births[index].kind, self.births[index].root) for index in found}

@@ -12,7 +12,13 @@ from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mapping import mapped, matrix_of
 from fxplain.tokens.mixing import absorbed, settled, united_along
-from fxplain.tokens.scores import is_exponential, late_division, positive_scores
+from fxplain.tokens.scores import (
+    FIXED_VALUES,
+    is_exponential,
+    is_fixed,
+    late_division,
+    positive_scores,
+)
 from fxplain.tokens.tag import Level, Tag, Tags, broadcast_shape, tokens_in
 from fxplain.tokens.updates import AttentionSite
 
@@ -76,12 +82,14 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
     """``left @ right``: the last axis of `left` against the second to last of `right`."""
     left_shape, right_shape = a.shape(left), a.shape(right)
     left_tags, right_tags = a.tags(left), a.tags(right)
+    for weights, values in ((left_tags, right), (right_tags, left)):
+        mark = _weights_of(weights)
+        if mark is not None and is_fixed(a, values):
+            a.softmaxes[mark] = FIXED_VALUES
     if a.is_parameter(right):
-        if _weights_of(
-            left_tags
-        ):  # weights over a learned table (relative positions): the query's own
-            rank = len(left_shape)
-            return tuple(t for t in map(_rows_settled, left_tags) if not t.varies(rank - 1))
+        rows = _rows_of_weights(left_tags, len(left_shape))
+        if rows:  # weights over a learned table (relative positions): the query's own
+            return rows
         axis = len(left_shape) - 1
         made = mapped(
             a,
@@ -118,6 +126,13 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
         axes += [rank - 2] if len(left_shape) == 1 else []
         made = tuple(tag.with_ids(_squeezed(tag.ids, axes)) for tag in made)
     return made
+
+
+def _rows_of_weights(tags: Tags, rank: int) -> Tags:
+    """The query tags of attention weights."""
+    if not _weights_of(tags):
+        return ()
+    return tuple(t for t in map(_rows_settled, tags) if not t.varies(rank - 1))
 
 
 def _outputs(shape: Sequence[int], axis: int) -> int:
@@ -187,7 +202,10 @@ def _contracted(
     right_k = [t for t in right_tags if t.varies(rank - 2)]
     left_weights, right_weights = _weights_of(left_tags), _weights_of(right_tags)
     single = a.shape(left)[-1] == 1  # one key token: nothing varies, but it is attended
-    if not left_weights and not right_weights and (left_k or right_k or single):
+    fixed = is_fixed(a, left) or is_fixed(a, right)
+    if fixed:
+        left_weights = right_weights = None
+    elif not left_weights and not right_weights and (left_k or right_k or single):
         left_weights = _unmarked_weights(a, node, left)
         right_weights = None if left_weights else _unmarked_weights(a, node, right)
     if left_weights and not right_weights and (left_k or right_k or (single and right_tags)):
@@ -244,12 +262,15 @@ def _mixed(
     right_tags: Tags,
     rank: int,
 ) -> Tags:
-    """Tokens contracted without attention weights: a route if the other side is known, else said so."""
-    if any(t.varies(rank - 1) for t in left_tags) and not right_tags:
+    """Tokens contracted without attention weights: a route if the other side is known, else said so.
+
+    It is where no token is in it, or where it was put in as it is (a graph, a mapping of positions).
+    """
+    if any(t.varies(rank - 1) for t in left_tags) and _is_known(a, right, left):
         return mapped(a, node, left_tags, _shape_of(a, left, rank, as_column=False), rank - 1,
                       lambda: matrix_of(a, right, transposed=True),
                       _outputs(a.shape(right), -1))  # fmt: skip
-    if any(t.varies(rank - 2) for t in right_tags) and not left_tags:
+    if any(t.varies(rank - 2) for t in right_tags) and _is_known(a, left, right):
         return mapped(a, node, right_tags, _shape_of(a, right, rank, as_column=True), rank - 2,
                       lambda: matrix_of(a, left, transposed=False),
                       _outputs(a.shape(left), -2))  # fmt: skip
@@ -257,6 +278,13 @@ def _mixed(
     rest = [t for t in left_tags if not t.varies(rank - 1)]
     rest += [t for t in right_tags if not t.varies(rank - 2)]
     return _without_duplicates(a, tuple(rest))
+
+
+def _is_known(a: Analysis, node: fx.Node, other: fx.Node) -> bool:
+    if not a.tags(node):
+        return True
+    raw, tokens = (all(t.level is Level.RAW_INPUT for t in a.tags(n)) for n in (node, other))
+    return raw and not tokens
 
 
 def _shape_of(a: Analysis, node: fx.Node, rank: int, *, as_column: bool) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from enum import Enum, auto
 
 import torch
 from torch import Tensor
@@ -12,7 +13,23 @@ from fxplain.tokens.book import TokenBook
 from fxplain.tokens.tag import Level, Tag, Tags, narrowed, pack, versions_in
 from fxplain.tokens.versions import Versions
 
-__all__ = ["Joiner"]
+__all__ = ["Joiner", "Meeting"]
+
+
+class Meeting(Enum):
+    """What an elementwise operation makes of tokens that differ."""
+
+    SAME_TOKENS = auto()
+    """One token is kept."""
+    SUM = auto()
+    """The same, but learned tokens that one value is added to stay many."""
+    PRODUCT = auto()
+    """The same, but a product of two single tokens of a sequence belongs to both."""
+    TOWERS = auto()
+    """A product of values that no input is behind both of: single tokens are two readouts."""
+    SCORES = auto()
+    """A query meets many keys, for scores: both are kept."""
+
 
 _MOST_TAGS = 4  # more sequences than that are never combined in one value
 _LARGEST_COPY = 4_000_000  # entries; a parameter this large is a bias table, not a sequence
@@ -26,17 +43,28 @@ class Joiner:
         self.versions = versions
         self.lost = False
         """Whether the last join left out tokens that the result is made of, too."""
+        self.spread: list[Tag] = []
+        """The tags of the last join that reach many other tokens (a pooled vector, a condition)."""
+        self._meeting = Meeting.SAME_TOKENS
 
-    def join(self, operands: Sequence[tuple[Tags, Sequence[int]]], shape: Sequence[int]) -> Tags:
+    def join(
+        self,
+        operands: Sequence[tuple[Tags, Sequence[int]]],
+        shape: Sequence[int],
+        meeting: Meeting = Meeting.SAME_TOKENS,
+    ) -> Tags:
         """The tags of a pointwise result of `shape`, from each operand's tags and shape.
 
         Only the operands of the highest level speak: a bias, a position embedding or a float mask
         says nothing about a value that already has tokens.
         """
-        self.lost = False
+        self.lost, self.spread, self._meeting = False, [], meeting
         tagged = [(tags, tuple(s)) for tags, s in operands if tags]
         if not tagged:
             return ()
+        places = self._places(tagged, shape) if meeting is Meeting.SUM else None
+        if places is not None:
+            return places
         top = max(tag.level for tags, _ in tagged for tag in tags)
         speaks = [self._speaks(tags, tagged, top) for tags, _ in tagged]
         joined: list[Tag] = []
@@ -49,8 +77,32 @@ class Joiner:
         for (tags, _), strong in zip(tagged, speaks, strict=True):
             if not strong:
                 self._recognise(joined, tags, len(shape))
+        if any(len(tags) > 1 for tags, _ in tagged):
+            joined = self._without_neighbours(joined, [t[0] for t, _ in tagged if len(t) == 1])
         self.lost |= len(joined) > _MOST_TAGS
         return tuple(joined[-_MOST_TAGS:])
+
+    def _places(
+        self, tagged: Sequence[tuple[Tags, tuple[int, ...]]], shape: Sequence[int]
+    ) -> Tags | None:
+        """Learned tokens (queries, places in a sequence) that one value of each sample is added to.
+
+        They are tokens of their own, or all would be the one that they hear of.
+        """
+        if len(tagged) != 2 or len(shape) != 3:
+            return None
+        (learned, own), (single, other) = sorted(tagged, key=lambda x: max(t.level for t in x[0]))
+        if len(learned) != 1 or len(single) != 1 or learned[0].level >= single[0].level:
+            return None
+        if single[0].level is not Level.TOKEN or learned[0].level is Level.RAW_INPUT:
+            return None
+        if single[0].ids.numel() > self.book.batch_size:
+            return None
+        other = (1,) * (3 - len(other)) + other
+        if not any(other[axis] == 1 for axis in _from_end(learned[0]) if axis < -1):
+            return None
+        self.spread.append(single[0])
+        return (replace(self._aligned(learned[0], own, tuple(shape)), level=Level.PARAMETER_TOKEN),)
 
     def _speaks(
         self, tags: Tags, tagged: Sequence[tuple[Tags, tuple[int, ...]]], top: Level
@@ -172,17 +224,59 @@ class Joiner:
         )
         if pairs.shape[1] == len(distinct_a) == len(distinct_b):
             if a.axes == b.axes and self.book.share_births(distinct_a, distinct_b):
-                return self._later(a, b)
+                return None if self._two_readouts(a, b) else self._later(a, b)
             if not (self.newborn(a) or self.newborn(b) or self._routed(a) or self._routed(b)):
+                return None
+            if self._meeting is Meeting.TOWERS and self._two_readouts(a, b):
                 return None
             older = self._older(a, b, both)
             leads = torch.zeros(pairs.shape[1], dtype=torch.int64)
             leads = leads.scatter_reduce(0, place, older[both], "amax", include_self=False)
             self.book.unite(pairs[0], pairs[1], leads)
             return self._union(a, b, self.book.find(tokens_a), self.book.find(tokens_b))
-        if len(distinct_a) != len(distinct_b):
-            return a if len(distinct_a) > len(distinct_b) else b
-        return None
+        if len(distinct_a) == len(distinct_b) or self._meeting is Meeting.SCORES:
+            return None
+        larger, smaller = (a, b) if len(distinct_a) > len(distinct_b) else (b, a)
+        if not (self.newborn(larger) and self.newborn(smaller)) or self._condition(smaller, larger):
+            self.spread.append(smaller)
+        return larger
+
+    def _condition(self, small: Tag, large: Tag) -> bool:
+        """Whether an input's single token (a style, a speaker) meets the tokens of another input."""
+        if small.ids.numel() > self.book.batch_size:
+            return False
+        roots = [self.book.roots(self.book.find(tag.tokens)) for tag in (small, large)]
+        return all(kind == "input" for kind, _ in roots[0]) and roots[0].isdisjoint(roots[1])
+
+    def _two_readouts(self, a: Tag, b: Tag) -> bool:
+        """Whether two values, of one token in each sample, are multiplied: it belongs to both."""
+        if self._meeting not in (Meeting.PRODUCT, Meeting.TOWERS) or a.carried or b.carried:
+            return False
+        if self.newborn(a) or self.newborn(b):
+            return False
+        return max(a.ids.numel(), b.ids.numel()) <= self.book.batch_size
+
+    def _without_neighbours(self, joined: list[Tag], steps: Sequence[Tag]) -> list[Tag]:
+        """A product of neighbours that joins one of them is that one's (a step of a recurrence)."""
+        result = list(joined)
+        for step in steps:
+            tokens = self.book.find(step.tokens)
+            for tag in joined:
+                other = self.book.find(tag.tokens)
+                if tag not in result or tokens.numel() != other.numel() or len(result) == 1:
+                    continue
+                if tokens.numel() > self.book.batch_size or bool(
+                    (tokens.flatten() == other.flatten()).all()
+                ):
+                    continue
+                if self.book.share_births(
+                    tokens.clamp(min=0).unique(), other.clamp(min=0).unique()
+                ):
+                    result.remove(tag)
+                    self.lost = True
+        return (
+            [replace(tag, carried=True) for tag in result] if len(result) < len(joined) else joined
+        )
 
     def _older(self, a: Tag, b: Tag, both: Tensor) -> Tensor:
         """Where only `a` names a token with a past: 1, where only `b` does: -1, else 0.

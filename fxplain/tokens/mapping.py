@@ -68,14 +68,19 @@ def linear(a: Analysis, node: fx.Node) -> Tagged:
     source, weight = node.args[0], node.args[1]
     assert isinstance(source, fx.Node)
     axis = len(a.shape(source)) - 1
-    return mapped(
+    vector = len(a.shape(node)) <= axis  # one output, without an axis of its own
+    made = mapped(
         a,
         node,
         a.tags(source),
         a.shape(source),
         axis,
         lambda: matrix_of(a, weight, transposed=False),
+        1 if vector else None,
     )
+    if not vector:
+        return made
+    return tuple(tag.with_ids(tag.ids.narrow(axis, 0, 1).squeeze(axis)) for tag in made)
 
 
 def mapped(

@@ -10,12 +10,21 @@ from torch import Tensor, fx
 
 from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis
-from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, pack, tokens_in, versions_in
+from fxplain.tokens.tag import (
+    NO_TOKEN,
+    Level,
+    Tag,
+    Tags,
+    broadcast_shape,
+    pack,
+    tokens_in,
+    versions_in,
+)
 from fxplain.tokens.updates import Mixing, RouteSite
 
 __all__ = [
     "absorbed", "mix", "mix_along", "newer", "one_token", "settled", "slide",
-    "united_along", "windows",
+    "spread", "united_along", "windows",
 ]  # fmt: skip
 
 Weights = Callable[[], Tensor] | None
@@ -191,6 +200,25 @@ def _route(
         made = a.book.find(tokens_in(keep)).expand(shape)
     a.updates.append(_site(index, node, made, groups, weights))
     return Tag(pack(made, a.versions.intern(frozenset({index}))), tag.level)
+
+
+def spread(a: Analysis, node: fx.Node, tag: Tag, source: Tag) -> Tag:
+    """Tokens joined by a value of fewer tokens: each keeps what it is, and hears of its source.
+
+    ``x + x.mean(1, keepdim=True)`` is ``x`` mixed by a matrix and added to itself; so is a gate.
+    """
+    shape = broadcast_shape([tag.ids.shape, source.ids.shape])
+    made, old = a.book.find(tag.tokens).expand(shape), source.ids.expand(shape)
+    if bool((a.book.samples(made) != a.book.samples(a.book.find(tokens_in(old))))[old >= 0].any()):
+        return tag  # something that the samples share
+    index = len(a.updates)
+    a.updates.append(_site(index, node, made, old.unsqueeze(-1), None))
+    own, route = versions_in(tag.ids), a.versions.intern(frozenset({index}))
+    result = own.clone()
+    for version in own.unique().tolist():
+        if version >= 0:
+            result[own == version] = a.versions.union(version, route)
+    return tag.with_ids(pack(a.book.find(tag.tokens), result))
 
 
 def _site(index: int, node: fx.Node, made: Tensor, groups: Tensor, weights: Weights) -> RouteSite:

@@ -11,8 +11,9 @@ from torch import Tensor, fx
 from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
-from fxplain.tokens.mixing import absorbed, mix
-from fxplain.tokens.scores import only_scales
+from fxplain.tokens.joining import Meeting
+from fxplain.tokens.mixing import absorbed, mix, spread
+from fxplain.tokens.scores import FIXED_VALUES, becomes_scores, is_fixed, only_scales
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, compact, pack
 from fxplain.tokens.updates import AttentionSite, framed
 
@@ -84,10 +85,35 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
     ]
     if not operands:
         return ()
-    joined = a.joiner.join(operands, a.shape(node))
+    joined = a.joiner.join(operands, a.shape(node), _meeting(a, node))
     if a.joiner.lost:
         a.warn_of_mixing(node)
+    for tag in tuple(a.joiner.spread):
+        joined = _heard(a, node, joined, tag)
     return _started_bare(a, node, joined) if operation_name(node) == "add" else joined
+
+
+def _meeting(a: Analysis, node: fx.Node) -> Meeting:
+    """What the operands are to each other, from what is done with them."""
+    parts = [n for n in node.all_input_nodes if _is_tensor(n) and a.tags(n)]
+    if len(parts) != 2:
+        return Meeting.SAME_TOKENS
+    if becomes_scores(a, node):
+        return Meeting.SCORES
+    if operation_name(node) == "add":
+        return Meeting.SUM
+    if operation_name(node) not in ("mul", "multiply"):
+        return Meeting.SAME_TOKENS
+    shared = a.origins(parts[0]) & a.origins(parts[1])
+    return Meeting.PRODUCT if shared else Meeting.TOWERS
+
+
+def _heard(a: Analysis, node: fx.Node, tags: Tags, source: Tag) -> Tags:
+    """Tokens that fewer others reach, all at once (squeeze and excitation, a condition)."""
+    if len(tags) == 1 and tags[0].softmax is None and source.softmax is None:
+        return (spread(a, node, tags[0], source),)
+    a.warn_of_mixing(node)
+    return tags
 
 
 def _started_bare(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
@@ -165,7 +191,8 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
     dims = list(range(len(shape))) if dims is None or dims == [] else dims
     axes = sorted({d % len(shape) for d in ([dims] if isinstance(dims, int) else dims)})
     keepdim = bool(named.get("keepdim"))
-    statistic = any(t.varies(x) for t in tags for x in axes) and only_scales(a, node, source)
+    varied = any(t.varies(x) for t in tags for x in axes)
+    statistic = varied and not _weighs_tokens(a, source) and only_scales(a, node, source)
     attention = None if statistic else _weighted_sum(a, node, source, tags, axes)
     if attention is not None:
         return (attention if keepdim else _dropped(attention, axes),)
@@ -178,6 +205,14 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
     else:
         result = tuple(_reduced(a, node, tag, axes, keepdim) for tag in tags)
     return [result, result] if isinstance(node.meta.get("val"), (tuple, list)) else result
+
+
+def _weighs_tokens(a: Analysis, node: fx.Node) -> bool:
+    """Whether a value is attention weights times tokens, whatever its sum is for (a gate)."""
+    parts = [a.tags(n) for n in node.all_input_nodes]
+    if operation_name(node) != "mul" or len(parts) != 2:
+        return False
+    return all(parts) and sum(any(tag.softmax for tag in tags) for tags in parts) == 1
 
 
 def _rows_of_pairs(tags: Tags, axes: Sequence[int]) -> Tags:
@@ -226,6 +261,9 @@ def _weighted_sum(
     if not marked or len(operands) != 2 or len(weights) != 1:
         return None
     values = operands[0] if operands[1] is weights[0] else operands[1]
+    if is_fixed(a, values):
+        a.softmaxes[marked[0].softmax] = FIXED_VALUES  # type: ignore[index]
+        return None
     keys, own = marked[0].ids, [tag for tag in tags if tag is not marked[0]]
     rows = own[0].ids.narrow(axis, 0, 1) if own else _pooled(a, node, marked[0], axis)
     rank = keys.dim()

@@ -19,9 +19,13 @@ from fxplain.tokens.arguments import arguments
 from fxplain.tokens.tag import Tags
 
 __all__ = [
+    "FIXED_VALUES",
+    "becomes_scores",
     "computes_the_same",
     "elementwise_origin",
+    "is_elementwise",
     "is_exponential",
+    "is_fixed",
     "is_pair",
     "is_positive",
     "late_division",
@@ -29,6 +33,7 @@ __all__ = [
     "positive_scores",
 ]
 
+FIXED_VALUES = "its weights are contracted against fixed values, not against tokens"
 _VIEWS = frozenset(
     [
         "view",
@@ -61,6 +66,7 @@ _PRODUCTS = frozenset(["matmul", "bmm", "mm", "baddbmm"])
 _POSITIVE = frozenset(["relu", "sigmoid", "exp", "exp2", "square", "softplus", "hardsigmoid"])
 _MAY_BE_POSITIVE = frozenset(["pow", "clamp", "clamp_min"])
 _EXTREMES = frozenset(["max", "amax", "min", "amin", "logsumexp"])
+_NEAR = 12  # steps between the sum of a query and a key and their score
 _SCALING = frozenset(["sub", "div", "mul", "divide", "multiply", "subtract"])
 
 
@@ -136,9 +142,54 @@ def is_positive(node: fx.Node) -> bool:
     return name in _POSITIVE
 
 
+def is_fixed(a: Analysis, node: fx.Node) -> bool:
+    """Whether a value is computed from neither inputs nor parameters (a grid of places)."""
+    todo, seen = [node], {node}
+    while todo:
+        current = todo.pop()
+        slot = a.capture.state.get(current.name)
+        if a.tags(current) or a.origins(current) or (slot and slot.kind == "parameter"):
+            return False
+        fresh = [n for n in current.all_input_nodes if n not in seen]
+        seen.update(fresh)
+        todo += fresh
+    return True
+
+
 def is_exponential(node: fx.Node) -> bool:
     """Whether a node exponentiates: what it makes are weights once they are divided by their sum."""
     return operation_name(node) in ("exp", "exp2")
+
+
+def becomes_scores(a: Analysis, node: fx.Node) -> bool:
+    """Whether all that a value is for are scores: its features are contracted to one number each.
+
+    Scores are written so where a query meets its keys element by element (additive attention).
+    """
+    todo = [(node, a.shape(node)[-1:] == (1,))]
+    for current, contracted in todo:
+        if not current.users or len(todo) > _NEAR:
+            return False
+        for user in current.users:
+            if contracted and "softmax" in operation_name(user):
+                continue
+            one = not contracted and _contracts_features(a, user, current)
+            if not one and not is_elementwise(user):
+                return False
+            todo.append((user, contracted or one))
+    return True
+
+
+def _contracts_features(a: Analysis, user: fx.Node, source: fx.Node) -> bool:
+    """Whether `user` makes one number of each token's features (a head may have its own)."""
+    name = operation_name(user)
+    if name == "sum":
+        dims = arguments(user).get("dim")
+        last = len(a.shape(source)) - 1
+        return dims in ([-1], [last], -1, last)
+    if name in ("linear", "matmul"):
+        return user.args[0] is source and a.shape(user)[-1:] == (1,)
+    return False
 
 
 # -- statistics -----------------------------------------------------------------------------------

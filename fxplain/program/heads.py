@@ -1,0 +1,86 @@
+"""Heads that the model computes apart: nodes of their own, or side by side among the keys."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, fx
+
+from fxplain.capture import operation_name
+from fxplain.tokens import AttentionSite, TokenFlow, is_elementwise, tokens_in
+
+__all__ = ["heads_among_keys", "sibling_heads"]
+
+_JOINS = ("cat", "concat", "stack")
+
+
+def sibling_heads(flow: TokenFlow) -> dict[int, int]:
+    """For each attention site, how many sites are the heads of one attention with it.
+
+    A model may compute its heads one by one. They have the same queries and the same keys, which have
+    absorbed the same, and their outputs are put side by side as features. Equation 5 takes the mean
+    over them all.
+    """
+    sites = [u for u in flow.updates if isinstance(u, AttentionSite)]
+    families: dict[fx.Node, list[list[AttentionSite]]] = {}
+    for site in sites:
+        joint = _joint(site)
+        if joint is None:
+            continue
+        found = families.setdefault(joint, [])
+        family = next((f for f in found if _alike(flow, f[0], site)), None)
+        if family is None:
+            found.append([site])
+        else:
+            family.append(site)
+    return {
+        site.index: len(family)
+        for found in families.values()
+        for family in found
+        for site in family
+    }
+
+
+def _joint(site: AttentionSite) -> fx.Node | None:
+    """The node that puts a site's output beside others as features, if nothing else reads it."""
+    node = site.node
+    while len(node.users) == 1:
+        (node,) = node.users
+        if operation_name(node) in _JOINS:
+            return node
+        if not is_elementwise(node) or len(node.all_input_nodes) > 1:
+            return None
+    return None
+
+
+def _alike(flow: TokenFlow, one: AttentionSite, other: AttentionSite) -> bool:
+    """Whether two sites have the same queries and keys, which have absorbed the same."""
+    return one.shape == other.shape and all(
+        _same(flow, a, b) for a, b in ((one.rows, other.rows), (one.columns, other.columns))
+    )
+
+
+def _same(flow: TokenFlow, a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape or not torch.equal(a >> 32, b >> 32):
+        return False
+    return torch.equal(flow.book.find(tokens_in(a)), flow.book.find(tokens_in(b)))
+
+
+def heads_among_keys(flow: TokenFlow, site: AttentionSite) -> int:
+    """How many heads a contraction sums over together with the keys (1: keys alone).
+
+    The weights were normalised for each head, so that a query's weights sum to the number of heads,
+    and every key stands there once for each.
+    """
+    if "softmax" not in operation_name(site.softmax):
+        return 1
+    shape, dim = site.softmax.meta["val"].shape, site.softmax.args[1]
+    size, keys = int(shape[int(dim)]), site.shape[-1]  # type: ignore[arg-type]
+    if size >= keys or keys % size:
+        return 1
+    tokens = flow.book.find(tokens_in(site.columns)).flatten(0, -2)
+    if tokens.shape[-1] != keys:
+        return 1
+    ordered = tokens.sort(-1).values.unflatten(-1, (size, keys // size))
+    once_each = bool((ordered == ordered[..., :1]).all())
+    distinct = bool((ordered[:, 1:, 0] != ordered[:, :-1, 0]).all())
+    return keys // size if once_each and distinct else 1
