@@ -2,8 +2,10 @@
 
 from fxplain.methods.accumulation import Accumulation, RowSet
 from fxplain.methods.catalogue import PRESETS
-from fxplain.methods.evidence import BornTokens, Evidence, Needs, NodeEvidence
+from fxplain.methods.evidence import BornTokens, Evidence, Needs
 from fxplain.methods.method import Method, Option
+from fxplain.methods.node_evidence import NodeEvidence
+from fxplain.methods.node_maps import NodeMap, NodeMaps
 from fxplain.methods.registry import methods, register_method, resolve_method
 from fxplain.methods.relevancy import Relevancies
 from fxplain.methods.tokens import TokenScores
@@ -16,6 +18,8 @@ __all__ = [
     "Method",
     "Needs",
     "NodeEvidence",
+    "NodeMap",
+    "NodeMaps",
     "Option",
     "Relevancies",
     "RowSet",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fxplain.methods.node_maps import NodeMaps
 from fxplain.methods.rules import route_update
 from fxplain.program import KeyBlock, Program, ProgramNode, ProgramRoute
 from fxplain.tokens import IDENTITY
@@ -68,9 +69,9 @@ class Accumulation(ABC):
         self, program: Program, maps: Mapping[int, Tensor | None], *, start_layer: int = 0
     ) -> None:
         self.program = program
-        skipped = _before(program, start_layer)
-        self.maps = {index: None if index in skipped else m for index, m in maps.items()}
-        some = next((m for m in maps.values() if m is not None), torch.zeros(()))
+        made = NodeMaps.over(maps, set())
+        self.maps = NodeMaps.over(maps, _before(program, start_layer))
+        some = next((m for m in map(made.some, made) if m is not None), torch.zeros(()))
         self._options = {"dtype": some.dtype, "device": some.device}
         self._at: dict[tuple[int, frozenset[int]], RowSet] = {}
         self._delta: dict[int, RowSet] = {}
