@@ -8,6 +8,7 @@ from fxplain.methods.node_evidence import NodeEvidence
 from fxplain.methods.node_maps import NodeMap, NodeMaps
 from fxplain.methods.registry import methods, register_method, resolve_method
 from fxplain.methods.relevancy import Relevancies
+from fxplain.methods.rows import RelevancyRows, RowShare
 from fxplain.methods.tokens import TokenScores
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "NodeMaps",
     "Option",
     "Relevancies",
+    "RelevancyRows",
     "RowSet",
+    "RowShare",
     "TokenScores",
     "methods",
     "register_method",

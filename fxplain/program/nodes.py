@@ -276,3 +276,21 @@ class RouteEntries:
     new: Tensor
     old: Tensor
     shares: Tensor
+
+    def carried(self, x: Tensor, sizes: tuple[int, int]) -> Tensor:
+        """P x: vectors over the old tokens, (batch, old, c), carried to the made ones.
+
+        `sizes` are (batch, n) of the made tokens' stream.
+        """
+        return self._moved(x, self.old, self.new, sizes)
+
+    def carried_back(self, x: Tensor, sizes: tuple[int, int]) -> Tensor:
+        """P^T x: vectors over the made tokens, (batch, new, c), given to the old ones."""
+        return self._moved(x, self.new, self.old, sizes)
+
+    def _moved(self, x: Tensor, source: Tensor, to: Tensor, sizes: tuple[int, int]) -> Tensor:
+        batch, n = sizes
+        samples, source, to = (t.to(x.device) for t in (self.samples, source, to))
+        moved = x[samples, source] * self.shares.to(x).unsqueeze(-1)
+        result = x.new_zeros(batch * n, x.shape[-1]).index_add_(0, samples * n + to, moved)
+        return result.reshape(batch, n, -1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -39,6 +39,10 @@ class Run:
     nodes: list[NodeRun]
     births: tuple[Tensor, ...] = ()
     at_weights: bool = False
+
+    def without_nodes(self) -> Run:
+        """The same without what the nodes saw."""
+        return replace(self, nodes=[])
 
     def backward(
         self,
