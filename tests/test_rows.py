@@ -6,8 +6,6 @@ from hypothesis import given
 from torch import nn
 
 import fxplain
-from fxplain.errors import MethodError
-from tests import small_models
 from tests.random_models import Recipe, build, make_inputs, make_target, recipes
 from tests.small_models import BY_NAME, architecture
 from tests.test_random_models import some_examples
