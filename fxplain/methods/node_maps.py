@@ -88,11 +88,10 @@ class NodeMap:
         if self._made_for(len(used)):
             return self._whole().transpose(-1, -2) @ x
         some = used if 2 * len(used) < x.shape[1] else None
-        total: Tensor | None = None
+        assert self._node is not None
+        total = x.new_zeros(len(x), self._node.seen.shape[-1], x.shape[-1])
         for queries, tile in self._tiles(some):
-            part = self._tile_times(tile, x[:, queries])
-            total = part if total is None else total.add_(part)
-        assert total is not None
+            total += self._tile_times(tile, x[:, queries])
         return total
 
     # -- tiles --------------------------------------------------------------------------------------
