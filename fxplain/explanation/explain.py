@@ -59,6 +59,7 @@ def explain(
     *,
     output: str | None = None,
     tokenizer: Any = None,
+    engine: str = "auto",
     **options: Any,
 ) -> Explanation:
     """Explain one number per sample of a model's output: which tokens of each input it draws on.
@@ -83,6 +84,9 @@ def explain(
         The name of the explained output field, where it is not obvious.
     tokenizer
         Anything with ``convert_ids_to_tokens``, to label word pieces.
+    engine
+        "rows" finds the readout's rows of the relevancy matrices by products with vectors, "matrices"
+        builds the matrices, and "auto" takes the rows where the method can.
     **options
         Options of the method, for example ``normalize=False``.
 
@@ -103,7 +107,7 @@ def explain(
     """
     chosen, all_options = resolve_method(method, options)
     with torch.inference_mode(False):  # gradients are needed whatever mode the caller is in
-        return _explained(model, inputs, target, chosen, output, tokenizer, all_options)
+        return _explained(model, inputs, target, chosen, output, tokenizer, all_options, engine)
 
 
 def _explained(
@@ -114,17 +118,19 @@ def _explained(
     output: str | None,
     tokenizer: Any,
     options: Mapping[str, Any],
+    engine: str,
 ) -> Explanation:
     bound, captured, program = _program(model, inputs)
     if not program.nodes:
         raise NoAttentionError(_no_attention(model, program))
     passes = Passes(captured, model, bound, program, method.needs(options))
-    outputs = passes.run.outputs
+    outputs = passes.outputs
     resolved = resolve_target(target, output, model, bound, captured, program, outputs)
     views = _views(program, passes, resolved, method, options)
+    engine = reading.choose_engine(engine, views[0].scores, method.name)
     modalities = {m.name: m for m in program.modalities}
     return Explanation(
-        relevance=ByModality(reading.relevance(program, views)),
+        relevance=ByModality(reading.relevance(program, views, engine)),
         graph=_graph(model, captured, program),
         method=method.name,
         target=resolved.description,
@@ -138,6 +144,7 @@ def _explained(
         special={name: m.special for name, m in modalities.items()},
         grids={name: m.grid for name, m in modalities.items()},
         options=options,
+        engine=engine,
         conservation=passes.conservation,
         matrix_of=lambda a, b: reading.matrix(program, views, modalities[a], modalities[b]),
     )

@@ -55,6 +55,9 @@ class Explanation(Presentable):
         The model's output (None in a loaded explanation).
     options
         The method's options, those that were left out included.
+    engine
+        How the relevance was found: "rows" (products with vectors), "matrices" (all of R), or
+        "tokens" for a method that has no matrices.
     conservation
         Of a method with layer-wise relevance propagation: per graph node the relevance that came in
         and that went out to its operands. Empty for other methods and in a loaded explanation.
@@ -72,6 +75,7 @@ class Explanation(Presentable):
     grids: Mapping[str, tuple[int, ...]] = field(repr=False)
     matrix_of: Callable[[str, str], Tensor] = field(repr=False)
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    engine: str = "matrices"
     conservation: Mapping[str, tuple[float, float]] = field(default_factory=dict, repr=False)
 
     @property
@@ -141,6 +145,7 @@ class Explanation(Presentable):
             "modalities": list(self.modalities),
             "method": self.method,
             "options": dict(self.options),
+            "engine": self.engine,
             "target": [plain_target(t) for t in self.target],
             "readout": list(self.readout),
             "labels": self.labels,
@@ -161,6 +166,7 @@ class Explanation(Presentable):
             "format": FORMAT,
             "method": self.method,
             "options": dict(self.options),
+            "engine": self.engine,
             "target": [plain_target(t) for t in self.target],
             "readout": list(self.readout),
             "scores": self.scores.tolist(),
@@ -205,6 +211,7 @@ def load(path: str | Path) -> Explanation:
         graph=AttentionGraph.from_dict(header["graph"]),
         method=header["method"],
         options=header.get("options", {}),
+        engine=header.get("engine", "matrices"),
         target=tuple(map(target_of, header["target"])),
         readout=tuple(header["readout"]),
         scores=tensors["scores"],

@@ -35,8 +35,8 @@ class Passes:
 
     Attributes
     ----------
-    run
-        The first forward, whose outputs the target is chosen from.
+    outputs
+        What the first forward gave; the target is chosen from it.
     conservation
         For layer-wise relevance, per graph node what came in and what went out.
     """
@@ -53,7 +53,8 @@ class Passes:
         self.program, self.needs = program, needs
         self._lrp: Run | None = None
         self.conservation: dict[str, tuple[float, float]] = {}
-        self.run = self._forward(self._rewriting(), births=needs.gradient and needs.births)
+        self._run = self._forward(self._rewriting(), births=needs.gradient and needs.births)
+        self.outputs = self._run.outputs
 
     def evidence(self, target: ResolvedTarget, sample: int | None, keep_graph: bool) -> Evidence:
         """What the backward passes show for the targets of all samples, or of one alone."""
@@ -61,8 +62,8 @@ class Passes:
         if self.needs.gradient and self.needs.steps:
             births = self._integrated(target, sample)
         elif self.needs.gradient:
-            gradients = self._backward(self.run, target, sample, keep_graph)
-            births = self._born(self.run, gradients)
+            gradients = self._backward(self._run, target, sample, keep_graph)
+            births = self._born(self._run, gradients)
         if self.needs.relevance:
             if self._lrp is None:
                 with noting(self.conservation):
@@ -71,13 +72,17 @@ class Passes:
             if self.needs.births:
                 births = self._born(self._lrp, relevance)
         nodes = {
-            seen.node.index: NodeEvidence(seen.node, seen, propagated)
+            seen.node.index: NodeEvidence(
+                seen.node, seen.apart(), None if propagated is None else propagated.apart()
+            )
             for seen, propagated in zip(
-                self.run.nodes,
-                self._lrp.nodes if self._lrp else [None] * len(self.run.nodes),
+                self._run.nodes,
+                self._lrp.nodes if self._lrp else [None] * len(self._run.nodes),
                 strict=True,
             )
         }
+        if not keep_graph:  # what the nodes saw is now the evidence's, and goes when it is used
+            self._run, self._lrp = self._run.without_nodes(), None
         return Evidence(self.program, nodes, births)
 
     # -- the pieces -------------------------------------------------------------------------------
@@ -115,7 +120,7 @@ class Passes:
                     part = gradient * float(weight)
                     before = total[i]
                     total[i] = part if before is None else before + part
-        return self._born(self.run, total)
+        return self._born(self._run, total)
 
     # -- what is remembered with the capture ------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +11,15 @@ from torch import Tensor
 
 from fxplain.errors import MethodError
 from fxplain.explanation.target import Readout
-from fxplain.methods import Accumulation, TokenScores
+from fxplain.methods import Accumulation, Relevancies, RelevancyRows, RowShare, TokenScores
 from fxplain.program import Modality, Program
 
-__all__ = ["View", "by_view", "matrix", "relevance"]
+__all__ = ["ENGINES", "View", "by_view", "choose_engine", "matrix", "relevance"]
+
+ENGINES = ("auto", "rows", "matrices")
+
+LARGE = 2**30
+"""Bytes of matrices that deserve a warning."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +54,36 @@ class View:
         return min(sample, chosen.batch - 1)
 
 
-def relevance(program: Program, views: Sequence[View]) -> dict[str, Tensor]:
+def choose_engine(asked: str, scores: Accumulation | TokenScores, method: str) -> str:
+    """How the readout's rows are found: "rows", "matrices", or "tokens" where there is no R.
+
+    Raises
+    ------
+    MethodError
+        When the method cannot do what was asked.
+    """
+    if asked not in ENGINES:
+        raise MethodError(f"engine={asked!r} is none of {', '.join(map(repr, ENGINES))}.")
+    possible: tuple[str, ...]
+    if isinstance(scores, TokenScores):
+        possible = ("tokens",)
+    else:
+        possible = ("rows", "matrices") if scores.by_rows else ("matrices",)
+    if asked not in ("auto", *possible):
+        raise MethodError(
+            f"method {method!r} cannot use engine={asked!r} with these options here; leave it out, "
+            f"or use {possible[-1]!r}."
+        )
+    return possible[0] if asked == "auto" else asked
+
+
+def relevance(program: Program, views: Sequence[View], engine: str) -> dict[str, Tensor]:
     """The readout's row of R by modality: (batch, tokens)."""
-    rows = [_readout_row(program, view) for view in views]
+    rows: Sequence[dict[int, Tensor] | Tensor]
+    if engine == "rows":
+        rows = _rows_without_matrices(program, views)
+    else:
+        rows = [_readout_row(program, view) for view in views]
     return {
         modality.name: torch.stack(
             [
@@ -64,6 +97,42 @@ def relevance(program: Program, views: Sequence[View]) -> dict[str, Tensor]:
     }
 
 
+def _rows_without_matrices(program: Program, views: Sequence[View]) -> list[dict[int, Tensor]]:
+    """The readouts' rows, together where each is read from a sample of its own."""
+    shares = [list(_shares(program, view)) for view in views]
+    samples = [sorted({share.sample for share in of_view}) for of_view in shares]
+    one_each = all(len(own) == 1 for own in samples)
+    distinct = len({own[0] for own in samples}) == len(views)
+    found = []
+    if one_each and distinct and len({id(view.scores) for view in views}) == 1:
+        everything = _engine(views[0]).read(share for of_view in shares for share in of_view)
+        found = [everything] * len(views)
+    else:
+        found = [_engine(view).read(own) for view, own in zip(views, shares, strict=True)]
+    return [
+        {column: x[own].sum(0) for column, x in rows.items()}
+        for rows, own in zip(found, samples, strict=True)
+    ]
+
+
+def _engine(view: View) -> RelevancyRows:
+    assert isinstance(view.scores, Relevancies)
+    return RelevancyRows(view.scores)
+
+
+def _shares(program: Program, view: View) -> Iterator[RowShare]:
+    """The readout tokens: averaged within a readout, summed over several."""
+    for group in view.readout.groups:
+        for ref in group:
+            yield RowShare(
+                stream=int(program.token_stream[ref.token]),
+                sample=int(program.token_sample[ref.token]),
+                position=int(program.token_index[ref.token]),
+                version=ref.version,
+                share=1 / len(group),
+            )
+
+
 def _of_tokens(program: Program, modality: Modality, view: View, scores: Tensor) -> Tensor:
     """Scores by token, in the order of a modality's tokens."""
     tokens = _tokens(program, modality, view).to(scores.device)
@@ -71,22 +140,17 @@ def _of_tokens(program: Program, modality: Modality, view: View, scores: Tensor)
 
 
 def _readout_row(program: Program, view: View) -> dict[int, Tensor] | Tensor:
-    """By column stream, the readout tokens' rows: averaged within a readout, summed over several.
+    """By column stream, the readout tokens' rows of the matrices.
 
     Of a method without matrices the scores of all tokens.
     """
     if isinstance(view.scores, TokenScores):
         return view.scores.scores
     total: dict[int, Tensor] = {}
-    for group in view.readout.groups:
-        for ref in group:
-            stream = int(program.token_stream[ref.token])
-            position = int(program.token_index[ref.token])
-            sample = int(program.token_sample[ref.token])
-            blocks = view.scores.at(stream, ref.version).full
-            for column, R in blocks.items():
-                row = R[sample, position] / len(group)
-                total[column] = total[column] + row if column in total else row
+    for share in _shares(program, view):
+        for column, R in view.scores.at(share.stream, share.version).full.items():
+            row = R[share.sample, share.position] * share.share
+            total[column] = total[column] + row if column in total else row
     return total
 
 
@@ -126,6 +190,14 @@ def matrix(program: Program, views: Sequence[View], a: Modality, b: Modality) ->
     """R[a, b] after the last update of a's tokens: (batch, tokens of a, tokens of b)."""
     if any(isinstance(view.scores, TokenScores) for view in views):
         raise MethodError("this method scores tokens and has no relevancy matrices.")
+    distinct = {id(v.scores): v.scores for v in views if isinstance(v.scores, Accumulation)}
+    size = sum(scores.bytes_of_matrices() for scores in distinct.values())
+    if size > LARGE:
+        warnings.warn(
+            f"the matrices at all points of the model take about {size / 2**30:.1f} GiB; "
+            f"`relevance` is there without them.",
+            stacklevel=4,
+        )
     return torch.stack([_matrix(program, view, a, b) for view in views])
 
 

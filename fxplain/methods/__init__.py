@@ -2,10 +2,13 @@
 
 from fxplain.methods.accumulation import Accumulation, RowSet
 from fxplain.methods.catalogue import PRESETS
-from fxplain.methods.evidence import BornTokens, Evidence, Needs, NodeEvidence
+from fxplain.methods.evidence import BornTokens, Evidence, Needs
 from fxplain.methods.method import Method, Option
+from fxplain.methods.node_evidence import NodeEvidence
+from fxplain.methods.node_maps import NodeMap, NodeMaps
 from fxplain.methods.registry import methods, register_method, resolve_method
 from fxplain.methods.relevancy import Relevancies
+from fxplain.methods.rows import RelevancyRows, RowShare
 from fxplain.methods.tokens import TokenScores
 
 __all__ = [
@@ -16,9 +19,13 @@ __all__ = [
     "Method",
     "Needs",
     "NodeEvidence",
+    "NodeMap",
+    "NodeMaps",
     "Option",
     "Relevancies",
+    "RelevancyRows",
     "RowSet",
+    "RowShare",
     "TokenScores",
     "methods",
     "register_method",

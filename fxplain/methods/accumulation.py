@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fxplain.methods.node_maps import NodeMaps
+from fxplain.methods.reach import made_by, own_updates
 from fxplain.methods.rules import route_update
 from fxplain.program import KeyBlock, Program, ProgramNode, ProgramRoute
 from fxplain.tokens import IDENTITY
@@ -68,19 +70,35 @@ class Accumulation(ABC):
         self, program: Program, maps: Mapping[int, Tensor | None], *, start_layer: int = 0
     ) -> None:
         self.program = program
-        skipped = _before(program, start_layer)
-        self.maps = {index: None if index in skipped else m for index, m in maps.items()}
-        some = next((m for m in maps.values() if m is not None), torch.zeros(()))
+        made = NodeMaps.over(maps, set())
+        self.maps = NodeMaps.over(maps, _before(program, start_layer))
+        some = next((m for m in map(made.some, made) if m is not None), torch.zeros(()))
         self._options = {"dtype": some.dtype, "device": some.device}
         self._at: dict[tuple[int, frozenset[int]], RowSet] = {}
         self._delta: dict[int, RowSet] = {}
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether rows can be read without building the matrices (`RelevancyRows`)."""
+        return False
+
+    def bytes_of_matrices(self) -> int:
+        """About how much memory the matrices at all points of the program take."""
+        streams = self.program.streams
+        total = 0
+        for node in self.program.nodes.values():
+            rows = streams[node.stream]
+            reached = {node.stream, *(block.stream for block in node.blocks)}
+            columns = sum(len(streams[stream]) for stream in reached)
+            total += 2 * rows.batch * len(rows) * columns  # what it gives, and R after it
+        return total * self.zeros().element_size()
 
     # -- reading ----------------------------------------------------------------------------------
 
     def at(self, stream: int, version: int | Tensor) -> RowSet:
         """R[stream, *] for tokens that have absorbed `version` (one, or one per token)."""
         if isinstance(version, int):
-            return self._at_updates(stream, self.program.versions.of(version))
+            return self._at_updates(stream, own_updates(self.program, stream, version))
         result = RowSet({}, {})
         for single in version.unique().tolist():
             rows = (version == single).unsqueeze(-1).to(self._options["device"])
@@ -96,10 +114,7 @@ class Accumulation(ABC):
         """R[stream, *] after the stream's last update."""
         return self.at(stream, self.program.final_version(stream))
 
-    def _at_updates(self, stream: int, updates: frozenset[int]) -> RowSet:
-        births = self.program.births
-        updates = frozenset(IDENTITY if u in births else u for u in updates)
-        own = frozenset(u for u in updates if u == IDENTITY or self.program.rows_of(u) == stream)
+    def _at_updates(self, stream: int, own: frozenset[int]) -> RowSet:
         key = (stream, own)
         if key not in self._at:
             if not own:
@@ -123,6 +138,10 @@ class Accumulation(ABC):
         eye = torch.eye(tokens.shape[1], **self._options)  # type: ignore[call-overload]
         result: Tensor = eye.expand(tokens.shape[0], -1, -1)
         return result
+
+    def zeros(self, *shape: int) -> Tensor:
+        """Zeros of the maps' type, where the maps are."""
+        return torch.zeros(shape, **self._options)  # type: ignore[call-overload,no-any-return]
 
     # -- updating ---------------------------------------------------------------------------------
 
@@ -171,14 +190,12 @@ class Accumulation(ABC):
             before = self.at(entry.stream, entry.version)
             full = added(full, {c: route_update(P, R) for c, R in before.full.items()})
             identity = added(identity, {c: route_update(P, R) for c, R in before.identity.items()})
-            made = torch.zeros(target.batch, len(target), dtype=torch.bool)
-            made[entry.samples, entry.new] = True
-            made &= self.program.routed(route.stream)
-            if entry.stream != route.stream and made.any():
-                own = torch.diag_embed(made).to(**self._options)  # type: ignore[call-overload]
-                identity[route.stream] = own
-                if self.with_identity:
-                    full[route.stream] = own
+        made = made_by(self.program, route)
+        if made is not None:
+            own = torch.diag_embed(made).to(**self._options)  # type: ignore[call-overload]
+            identity[route.stream] = own
+            if self.with_identity:
+                full[route.stream] = own
         return RowSet(full, identity)
 
 

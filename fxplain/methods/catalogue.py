@@ -70,7 +70,7 @@ def _generic(evidence: Evidence, options: Options) -> Scores:
     weigh = maps.gradient_times_relevance if of_lrp else maps.gradient_times_attention
     return Relevancies(
         evidence.program,
-        evidence.maps(partial(weigh, signed=options["signed"])),
+        evidence.maps(partial(weigh, signed=options["signed"]), by_query=True),
         normalize=options["normalize"],
         self_in_bimodal=options["self_in_bimodal"],
         aggregate=options["aggregate"],
@@ -82,14 +82,15 @@ def _weighted(evidence: Evidence, options: Options) -> Scores:
     weigh = partial(maps.weighted_by_values, signed=options["signed"])
     return Relevancies(
         evidence.program,
-        evidence.maps(weigh),
+        evidence.maps(weigh, by_query=True),
         normalize=options["normalize"],
         start_layer=options["start_layer"],
     )
 
 
 def _raw_attention(evidence: Evidence, options: Options) -> Scores:
-    return LastMaps(evidence.program, evidence.maps(maps.attention), layer=options["layer"])
+    made = evidence.maps(maps.attention, by_query=True)
+    return LastMaps(evidence.program, made, layer=options["layer"])
 
 
 def _gradcam(evidence: Evidence, options: Options) -> Scores:
@@ -104,14 +105,14 @@ def _clamped(x: Tensor) -> Tensor:
 
 def _partial_lrp(evidence: Evidence, options: Options) -> Scores:
     weigh = maps.gradient_times_relevance if options["times_gradient"] else maps.relevance
-    made = evidence.maps(partial(weigh, signed=options["signed"]))
+    made = evidence.maps(partial(weigh, signed=options["signed"]), by_query=True)
     return LastMaps(evidence.program, made, layer=options["layer"])
 
 
 def _rollout(evidence: Evidence, options: Options) -> Scores:
     of_lrp = options["attribution"] == "lrp"
     weigh = partial(maps.relevance, signed=False) if of_lrp else maps.attention
-    made = evidence.maps(weigh)
+    made = evidence.maps(weigh, by_query=True)
     return Rollout(
         evidence.program,
         made,
@@ -121,7 +122,7 @@ def _rollout(evidence: Evidence, options: Options) -> Scores:
 
 
 def _value_weighted(evidence: Evidence, options: Options) -> Scores:
-    made = evidence.maps(maps.value_weighted_attention, _of_each_row)
+    made = evidence.maps(maps.value_weighted_attention, _of_each_row, by_query=True)
     return Rollout(evidence.program, made, start_layer=options["start_layer"])
 
 
@@ -132,14 +133,14 @@ def _of_each_row(x: Tensor) -> Tensor:
 
 def _transformer_attribution(evidence: Evidence, options: Options) -> Scores:
     weigh = partial(maps.gradient_times_relevance, signed=options["signed"])
-    return SelfAttentionSum(
-        evidence.program, evidence.maps(weigh), start_layer=options["start_layer"]
-    )
+    made = evidence.maps(weigh, by_query=True)
+    return SelfAttentionSum(evidence.program, made, start_layer=options["start_layer"])
 
 
 def _legrad(evidence: Evidence, options: Options) -> Scores:
     weigh = partial(maps.attention_gradient, signed=options["signed"])
-    return SummedMaps(evidence.program, evidence.maps(weigh), start_layer=options["start_layer"])
+    made = evidence.maps(weigh, by_query=True)
+    return SummedMaps(evidence.program, made, start_layer=options["start_layer"])
 
 
 def _at_tokens(score: Callable[[Evidence], Any]) -> Callable[[Evidence, Options], Scores]:

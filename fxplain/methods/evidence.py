@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fxplain.program import MapLayout, Program, ProgramNode
-from fxplain.run import NodeRun
+from fxplain.methods.node_evidence import NodeEvidence
+from fxplain.methods.node_maps import Finish, NodeMap, NodeMaps, Weighing
+from fxplain.program import Program
 
-__all__ = ["BornTokens", "Evidence", "Needs", "NodeEvidence"]
+__all__ = ["BornTokens", "Evidence", "Needs"]
 
 
 @dataclass(frozen=True)
@@ -39,45 +40,6 @@ class Needs:
     births: bool = False
     rewriting: str = "plain"
     steps: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class NodeEvidence:
-    """What one attention node shows: A, dy/dA and LRP(A), each (groups, heads, queries, keys).
-
-    In float32 at least.
-    """
-
-    node: ProgramNode
-    seen: NodeRun
-    propagated: NodeRun | None = None
-
-    @property
-    def layout(self) -> MapLayout:
-        """How the node's weights split into token groups and heads."""
-        return self.node.layout
-
-    def attention(self) -> Tensor:
-        """A, as the model computed it."""
-        return self._split(self.seen.weights())
-
-    def gradient(self) -> Tensor | None:
-        """dy/dA; None where the target does not depend on the node."""
-        return None if self.seen.gradient is None else self._split(self.seen.weights_gradient())
-
-    def relevance(self) -> Tensor | None:
-        """The layer-wise relevance of A; None where none reaches the node."""
-        if self.propagated is None or self.propagated.gradient is None:
-            return None
-        return self._split(self.propagated.relevance())
-
-    def value_norms(self) -> Tensor:
-        """The norm of each head's value vectors, broadcastable to A."""
-        return self._split(self.seen.value_norms())
-
-    def _split(self, weights: Tensor) -> Tensor:
-        wide = weights if weights.dtype is torch.float64 else weights.float()
-        return self.layout.split(wide)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,14 +91,16 @@ class Evidence:
     births: Sequence[BornTokens] = ()
 
     def maps(
-        self,
-        weigh: Callable[[NodeEvidence], Tensor | None],
-        finish: Callable[[Tensor], Tensor] | None = None,
-    ) -> Mapping[int, Tensor | None]:
-        """Each node's map: weighed per head, averaged over the heads, then finished."""
-        maps: dict[int, Tensor | None] = {}
-        for index, node in self.nodes.items():
-            weighed = weigh(node)
-            made = None if weighed is None else node.layout.mean_over_heads(weighed)
-            maps[index] = made if made is None or finish is None else finish(made)
-        return maps
+        self, weigh: Weighing, finish: Finish | None = None, *, by_query: bool = False
+    ) -> NodeMaps:
+        """Each node's map: weighed per head, averaged over the heads, then finished.
+
+        Maps are made when they are asked for. `by_query` says that both functions treat each query
+        by itself, whatever the others are: then maps are made some queries at a time.
+        """
+        return NodeMaps(
+            {
+                index: NodeMap(node, weigh, finish, by_query=by_query)
+                for index, node in self.nodes.items()
+            }
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fxplain.methods.evidence import NodeEvidence
+from fxplain.methods.node_evidence import NodeEvidence
 from fxplain.methods.rules import attention_map
 
 __all__ = [

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from fxplain.methods.accumulation import Accumulation, Blocks, RowSet, added
+from fxplain.methods.columns import ColumnProducts
+from fxplain.methods.reach import Reach
 from fxplain.methods.rules import (
     bimodal_cross_update,
     bimodal_own_update,
@@ -51,6 +53,39 @@ class Relevancies(Accumulation):
         self.normalize = normalize
         self.self_in_bimodal = self_in_bimodal
         self.aggregate = aggregate
+        live = {index for index in self.maps if self.maps.some(index) is not None}
+        self.reach = Reach(program, live.__contains__, mixes_own=self_in_bimodal)
+        self._row_sums: dict[int, ColumnProducts] = {}
+
+    # -- rows without matrices ----------------------------------------------------------------------
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether rows can be read without the matrices (`RelevancyRows`)."""
+        linked = [
+            {
+                len(self.program.streams[s].tokens)
+                for s in (node.stream, *(b.stream for b in node.blocks))
+            }
+            for node in self.program.nodes.values()
+        ]
+        return type(self) is Relevancies and self.aggregate and all(len(n) == 1 for n in linked)
+
+    def own_at(self, stream: int, version: int | Tensor, column: int) -> Tensor:
+        """R of equation 10 at a point of the program, normalised if asked for."""
+        own = self._self_relevancy(self.at(stream, version), column)
+        assert own is not None, "only asked for where it is there"
+        return own
+
+    def row_sums(self, column: int) -> ColumnProducts:
+        """The row sums of R[*, column] at any point of the program."""
+        if column not in self._row_sums:
+            tokens = self.program.streams[column].tokens
+            ones = self.zeros(*tokens.shape, 1) + 1
+            self._row_sums[column] = ColumnProducts(self, column, ones)
+        return self._row_sums[column]
+
+    # -- the rules ----------------------------------------------------------------------------------
 
     def combine(self, before: RowSet, node: ProgramNode) -> RowSet:
         """R + delta, or without aggregation delta in place of the blocks that it touches."""

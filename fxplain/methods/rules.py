@@ -22,7 +22,7 @@ __all__ = [
 
 def attention_map(attention: Tensor, gradient: Tensor) -> Tensor:
     """Equation 5 before the mean over heads: ``max(0, dy/dA * A)``."""
-    return (gradient * attention).clamp(min=0)
+    return (gradient * attention).clamp_(min=0)
 
 
 def self_attention_update(A: Tensor, R: Tensor) -> Tensor:

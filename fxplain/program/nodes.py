@@ -207,6 +207,32 @@ class ProgramNode:
         result.index_add_(0, index[real], groups[real])
         return result.reshape(batch, n_rows, n_columns)
 
+    def gathered(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Vectors over a stream's tokens, (batch, n, c), by token group, (groups, positions, c).
+
+        `positions` are the node's rows, or the columns of one of its blocks; those of other streams
+        (-1) get zeros.
+        """
+        positions, samples = positions.to(x.device), self.samples.to(x.device)
+        if _plain(positions, x.shape[1]) and _plain(samples.unsqueeze(0), len(x)):
+            return x
+        found = x[samples.unsqueeze(1), positions.clamp(min=0)]
+        return found.masked_fill((positions < 0).unsqueeze(-1), 0)
+
+    def scattered(self, x: Tensor, positions: Tensor, sizes: tuple[int, int]) -> Tensor:
+        """The way back: vectors by token group added up over a stream's tokens.
+
+        `sizes` are (batch, n) of the stream.
+        """
+        batch, n = sizes
+        positions, samples = positions.to(x.device), self.samples.to(x.device)
+        if _plain(positions, n) and _plain(samples.unsqueeze(0), batch):
+            return x
+        real = positions >= 0
+        index = (samples.unsqueeze(1) * n + positions)[real]
+        result = x.new_zeros(batch * n, x.shape[-1]).index_add_(0, index, x[real])
+        return result.reshape(batch, n, -1)
+
 
 def _plain(positions: Tensor, size: int) -> bool:
     """Whether every group holds the positions 0, 1, ..., size - 1 in order."""
@@ -254,3 +280,21 @@ class RouteEntries:
     new: Tensor
     old: Tensor
     shares: Tensor
+
+    def carried(self, x: Tensor, sizes: tuple[int, int]) -> Tensor:
+        """P x: vectors over the old tokens, (batch, old, c), carried to the made ones.
+
+        `sizes` are (batch, n) of the made tokens' stream.
+        """
+        return self._moved(x, self.old, self.new, sizes)
+
+    def carried_back(self, x: Tensor, sizes: tuple[int, int]) -> Tensor:
+        """P^T x: vectors over the made tokens, (batch, new, c), given to the old ones."""
+        return self._moved(x, self.new, self.old, sizes)
+
+    def _moved(self, x: Tensor, source: Tensor, to: Tensor, sizes: tuple[int, int]) -> Tensor:
+        batch, n = sizes
+        samples, source, to = (t.to(x.device) for t in (self.samples, source, to))
+        moved = x[samples, source] * self.shares.to(x).unsqueeze(-1)
+        result = x.new_zeros(batch * n, x.shape[-1]).index_add_(0, samples * n + to, moved)
+        return result.reshape(batch, n, -1)

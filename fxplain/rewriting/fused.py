@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-__all__ = ["allowed_scores", "fused_arguments", "grouped", "scaled_scores", "softmax"]
+__all__ = ["allowed_scores", "fused_arguments", "grouped", "scaled_scores", "softmax", "wide"]
 
 
 def fused_arguments(call: fx.Node) -> dict[str, Any]:
@@ -28,22 +28,44 @@ def grouped(x: Tensor, like: Sequence[int]) -> Tensor:
 def scaled_scores(query: Tensor, key: Tensor, scale: Any = None) -> Tensor:
     """Queries times keys, scaled, in float32 at least."""
     scale = query.shape[-1] ** -0.5 if not isinstance(scale, (int, float)) else scale
-    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
     key = grouped(key, query.shape)
-    scores: Tensor = (query.to(wide) * scale) @ key.to(wide).transpose(-1, -2)
+    scores: Tensor = (query.to(wide(query)) * scale) @ key.to(wide(query)).transpose(-1, -2)
     return scores
 
 
-def allowed_scores(scores: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-    """Scores with the mask added and, if causal, without those of later keys."""
+def wide(x: Tensor) -> torch.dtype:
+    """The type of a tensor, float32 at least."""
+    return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+
+
+def allowed_scores(
+    scores: Tensor,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    queries: slice | Tensor | None = None,
+) -> Tensor:
+    """Scores with the mask added and, if causal, without those of later keys.
+
+    `queries` says which queries the scores are of, where they are not of all.
+    """
     if causal:
-        allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-        scores = scores.masked_fill(~allowed, float("-inf"))
+        scores = scores.masked_fill(_later(scores, queries), float("-inf"))
     if mask is None:
         return scores
     if mask.dtype is torch.bool:
         return scores.masked_fill(~mask, float("-inf"))
     return scores + mask.to(scores.dtype)
+
+
+def _later(scores: Tensor, queries: slice | Tensor | None) -> Tensor:
+    """The keys that come after each query."""
+    count, keys = scores.shape[-2:]
+    if isinstance(queries, Tensor):
+        at = queries.to(scores.device)
+    else:
+        first = 0 if queries is None else queries.start
+        at = torch.arange(first, first + count, device=scores.device)
+    return torch.arange(keys, device=scores.device) > at.unsqueeze(-1)
 
 
 def softmax(scores: Tensor) -> Tensor:

@@ -1,0 +1,78 @@
+"""Node evidence: A, dy/dA and LRP(A) of one attention node, of all of its queries or of some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fxplain.program import MapLayout, ProgramNode
+from fxplain.run import NodeRun
+
+__all__ = ["NodeEvidence"]
+
+
+@dataclass(frozen=True, eq=False)
+class NodeEvidence:
+    """What one attention node shows: A, dy/dA and LRP(A), each (groups, heads, queries, keys).
+
+    In float32 at least.
+    """
+
+    node: ProgramNode
+    seen: NodeRun
+    propagated: NodeRun | None = None
+
+    @property
+    def layout(self) -> MapLayout:
+        """How the node's weights split into token groups and heads."""
+        return self.node.layout
+
+    @property
+    def divisible(self) -> bool:
+        """Whether some queries can be looked at without the others."""
+        runs = [run for run in (self.seen, self.propagated) if run is not None]
+        return not self.layout.per_query and all(run.divisible for run in runs)
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        runs = [run for run in (self.seen, self.propagated) if run is not None]
+        held = [x for run in runs for x in (*run.operands, run.gradient)]
+        return sum(x.numel() for x in held if isinstance(x, Tensor))
+
+    def part(self, queries: slice | Tensor) -> NodeEvidence:
+        """The evidence of some queries, with all of their keys."""
+        return self._of(lambda run: run.part(queries))
+
+    def prepared(self) -> NodeEvidence:
+        """The same with what all parts would repeat done once."""
+        return self._of(NodeRun.prepared)
+
+    def _of(self, change: Callable[[NodeRun], NodeRun]) -> NodeEvidence:
+        propagated = None if self.propagated is None else change(self.propagated)
+        return replace(self, seen=change(self.seen), propagated=propagated)
+
+    def attention(self) -> Tensor:
+        """A, as the model computed it."""
+        return self._split(self.seen.weights())
+
+    def gradient(self) -> Tensor | None:
+        """dy/dA; None where the target does not depend on the node."""
+        return None if self.seen.gradient is None else self._split(self.seen.weights_gradient())
+
+    def relevance(self) -> Tensor | None:
+        """The layer-wise relevance of A; None where none reaches the node."""
+        if self.propagated is None or self.propagated.gradient is None:
+            return None
+        return self._split(self.propagated.relevance())
+
+    def value_norms(self) -> Tensor:
+        """The norm of each head's value vectors, broadcastable to A."""
+        return self._split(self.seen.value_norms())
+
+    def _split(self, weights: Tensor) -> Tensor:
+        wide = weights if weights.dtype is torch.float64 else weights.float()
+        return self.layout.split(wide)

@@ -1,0 +1,194 @@
+"""Maps of attention nodes: made a few queries at a time, whole or as products with vectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from fxplain.methods.node_evidence import NodeEvidence
+
+__all__ = ["Finish", "NodeMap", "NodeMaps", "Weighing"]
+
+Weighing = Callable[[NodeEvidence], Tensor | None]
+"""From what a node shows to its map by head, (groups, heads, queries, keys)."""
+
+Finish = Callable[[Tensor], Tensor]
+"""What is done to the mean over heads."""
+
+TILE = {"cpu": 2**20}
+"""How many weights, over all heads, are made at once: what a processor's cache holds."""
+
+LARGE_TILE = 2**26
+"""The same on other devices."""
+
+
+class NodeMap:
+    """The head-averaged map of one attention node, by token group.
+
+    Nothing of size heads x queries x keys exists: tiles of some queries and all of their keys are
+    made from the node's operands and its output's gradient, averaged, and dropped.
+
+    Parameters
+    ----------
+    node
+        What the node shows; it is let go of once the whole map is made.
+    weigh, finish, by_query
+        See `Evidence.maps`.
+    """
+
+    def __init__(
+        self,
+        node: NodeEvidence,
+        weigh: Weighing,
+        finish: Finish | None = None,
+        *,
+        by_query: bool = False,
+    ) -> None:
+        self._node: NodeEvidence | None = node
+        self._weigh, self._finish = weigh, finish
+        self._in_parts = by_query and node.divisible
+        self._matrix: Tensor | None = None
+
+    @classmethod
+    def of_matrix(cls, matrix: Tensor | None) -> NodeMap:
+        """A map that is there already; None where the target does not depend on the node."""
+        made = cls.__new__(cls)
+        made._node, made._matrix, made._in_parts = None, matrix, False
+        return made
+
+    def matrix(self) -> Tensor | None:
+        """(token groups, queries, keys); None where the target does not depend on the node."""
+        if self._node is not None:
+            parts = [self._map(tile) for _, tile in self._tiles()]
+            if len(parts) == 1:
+                self._matrix = parts[0]
+            elif parts[0] is not None:
+                self._matrix = torch.cat(parts, 1)  # type: ignore[arg-type]
+            self._node = None
+        return self._matrix
+
+    def some(self) -> Tensor | None:
+        """No more of the map than shows its type and device, or that there is none."""
+        if self._node is None or not self._in_parts:
+            return self.matrix()
+        return self._map(self._node.part(slice(0, 0)))
+
+    def times(self, x: Tensor) -> Tensor:
+        """The map times (token groups, keys, c)."""
+        if self._made_for(None):
+            return self._whole() @ x
+        return torch.cat([self._head_mean(tile) @ x for _, tile in self._tiles()], 1)
+
+    def transposed_times(self, x: Tensor) -> Tensor:
+        """The transposed map times (token groups, queries, c)."""
+        used = (x != 0).any(-1).any(0).nonzero().flatten()
+        if self._made_for(len(used)):
+            return self._whole().transpose(-1, -2) @ x
+        some = used if 2 * len(used) < x.shape[1] else None
+        assert self._node is not None
+        total = x.new_zeros(len(x), self._node.seen.shape[-1], x.shape[-1])
+        for queries, tile in self._tiles(some):
+            total += self._tile_times(tile, x[:, queries])
+        return total
+
+    # -- tiles --------------------------------------------------------------------------------------
+
+    def _made_for(self, queries: int | None) -> bool:
+        """Whether to have the whole map: it is made, cannot be divided, or is less to keep.
+
+        A map that is needed for a few of its queries only is not made for them.
+        """
+        node = self._node
+        if node is None or not self._in_parts:
+            return True
+        *_, count, keys = node.seen.shape
+        if queries is not None and 2 * queries < count:
+            return False
+        return len(node.node.rows) * count * keys <= node.size
+
+    def _whole(self) -> Tensor:
+        matrix = self.matrix()
+        assert matrix is not None
+        return matrix
+
+    def _tiles(self, some: Tensor | None = None) -> Iterator[tuple[slice | Tensor, NodeEvidence]]:
+        """The node's queries, or some of them, a few at a time."""
+        node = self._node
+        assert node is not None
+        *lead, count, keys = node.seen.shape
+        device = node.seen.operands[0].device.type
+        size = max(1, TILE.get(device, LARGE_TILE) // max(1, math.prod(lead) * keys))
+        if some is None and (size >= count or not self._in_parts):
+            yield slice(0, count), node
+            return
+        node = node.prepared()
+        for start in range(0, count if some is None else len(some), size):
+            if some is None:
+                queries: slice | Tensor = slice(start, min(start + size, count))
+            else:
+                queries = some[start : start + size]
+            yield queries, node.part(queries)
+
+    def _map(self, tile: NodeEvidence) -> Tensor | None:
+        weighed = self._weigh(tile)
+        if weighed is None:
+            return None
+        made = tile.layout.mean_over_heads(weighed)
+        return made if self._finish is None else self._finish(made)
+
+    def _head_mean(self, tile: NodeEvidence) -> Tensor:
+        made = self._map(tile)
+        assert made is not None
+        return made
+
+    def _tile_times(self, tile: NodeEvidence, x: Tensor) -> Tensor:
+        """The tile's transpose times x: sums over heads and queries at once where that can be."""
+        layout = tile.layout
+        if layout.fold is not None or self._finish is not None or x.shape[-1] > 1:
+            return self._head_mean(tile).transpose(-1, -2) @ x
+        weighed = self._weigh(tile)
+        assert weighed is not None
+        groups, heads, queries, keys = weighed.shape
+        shares = x.unsqueeze(1).expand(-1, heads, -1, -1).reshape(groups, heads * queries, -1)
+        by_key = weighed.reshape(groups, heads * queries, keys).transpose(-1, -2)
+        return (by_key @ shares).div_(heads * layout.apart)
+
+
+class NodeMaps(Mapping[int, Tensor | None]):
+    """The maps of all attention nodes by index; each is made when it is asked for."""
+
+    def __init__(self, maps: Mapping[int, NodeMap]) -> None:
+        self._maps = dict(maps)
+
+    @classmethod
+    def over(cls, maps: Mapping[int, Tensor | None], without: set[int]) -> NodeMaps:
+        """Maps, made already or not, with none for the nodes of `without`."""
+        of = maps._maps if isinstance(maps, NodeMaps) else None
+        return cls(
+            {
+                index: NodeMap.of_matrix(None)
+                if index in without
+                else (of[index] if of is not None else NodeMap.of_matrix(maps[index]))
+                for index in maps
+            }
+        )
+
+    def __getitem__(self, index: int) -> Tensor | None:
+        return self._maps[index].matrix()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._maps)
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+    def of(self, index: int) -> NodeMap:
+        """The map of one node, made or not."""
+        return self._maps[index]
+
+    def some(self, index: int) -> Tensor | None:
+        """See `NodeMap.some`."""
+        return self._maps[index].some()

@@ -1,0 +1,127 @@
+"""Reach: which columns relevancy has at which point of a program, and what vectors can follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fxplain.program import Program, ProgramNode, ProgramRoute
+from fxplain.tokens import IDENTITY
+
+__all__ = ["Reach", "made_by", "own_updates"]
+
+
+def own_updates(program: Program, stream: int, version: int) -> frozenset[int]:
+    """The updates of a stream's own rows in a version, births as `IDENTITY`."""
+    updates = (IDENTITY if u in program.births else u for u in program.versions.of(version))
+    return frozenset(u for u in updates if u == IDENTITY or program.rows_of(u) == stream)
+
+
+def made_by(program: Program, route: ProgramRoute) -> Tensor | None:
+    """The tokens, (batch, n), that begin with a route from another stream; None if none do."""
+    target = program.streams[route.stream]
+    made = torch.zeros(target.batch, len(target), dtype=torch.bool)
+    for entry in route.entries:
+        if entry.stream != route.stream:
+            made[entry.samples, entry.new] = True
+    made &= program.routed(route.stream)
+    return made if bool(made.any()) else None
+
+
+class Reach:
+    """The structure of R for one target: nothing here is a number.
+
+    Parameters
+    ----------
+    program
+        The attention nodes and routes.
+    live
+        Whether the target depends on a node.
+    mixes_own
+        Whether equation 10 uses self-relevancies.
+    """
+
+    def __init__(
+        self, program: Program, live: Callable[[int], bool], *, mixes_own: bool = True
+    ) -> None:
+        self.program, self.live, self.mixes_own = program, live, mixes_own
+        self._columns: dict[int, frozenset[int]] = {}
+        self._free: dict[tuple[int, int], bool] = {}
+
+    def parts(
+        self, stream: int, version: int | Tensor
+    ) -> list[tuple[Tensor | None, frozenset[int]]]:
+        """The updates of a version; of one version per token, each with its tokens (batch, n, 1)."""
+        if isinstance(version, int):
+            return [(None, own_updates(self.program, stream, version))]
+        return [
+            ((version == single).unsqueeze(-1), own_updates(self.program, stream, int(single)))
+            for single in version.unique().tolist()
+        ]
+
+    # -- columns ----------------------------------------------------------------------------------
+
+    def columns(self, stream: int, version: int | Tensor) -> frozenset[int]:
+        """The column blocks that R[stream, *] has."""
+        found: frozenset[int] = frozenset()
+        for _, updates in self.parts(stream, version):
+            for update in updates:
+                found |= {stream} if update == IDENTITY else self.columns_of(update)
+        return found
+
+    def columns_of(self, update: int) -> frozenset[int]:
+        """The column blocks that an update gives to its rows."""
+        if update not in self._columns:
+            found: frozenset[int] = frozenset()
+            node = self.program.nodes.get(update)
+            if node is None:
+                route = self.program.routes[update]
+                for entry in route.entries:
+                    found |= self.columns(entry.stream, entry.version)
+                if made_by(self.program, route) is not None:
+                    found |= {route.stream}
+            elif self.live(update):
+                for block in node.blocks:
+                    found |= self.columns(block.stream, block.versions)
+            self._columns[update] = found
+        return self._columns[update]
+
+    def has_own(self, node: ProgramNode) -> bool:
+        """Whether equation 10 multiplies with the self-relevancy of a node's queries."""
+        return self.mixes_own and node.stream in self.columns(node.stream, node.row_versions)
+
+    # -- vectors ----------------------------------------------------------------------------------
+
+    def free(self, stream: int, version: int | Tensor, column: int) -> bool:
+        """Whether R[stream, column] x is a chain of products with maps.
+
+        Equation 10 transposes what came before it: where two modalities attend to each other, each
+        of its products would begin two chains, and theirs again two.
+        """
+        return all(
+            update == IDENTITY or self._update_free(update, column)
+            for _, updates in self.parts(stream, version)
+            for update in updates
+        )
+
+    def _update_free(self, update: int, column: int) -> bool:
+        key = (update, column)
+        if key not in self._free:
+            self._free[key] = column not in self.columns_of(update) or self._follows(update, column)
+        return self._free[key]
+
+    def _follows(self, update: int, column: int) -> bool:
+        node = self.program.nodes.get(update)
+        if node is None:
+            entries = self.program.routes[update].entries
+            return all(self.free(e.stream, e.version, column) for e in entries)
+        for block in node.blocks:
+            here = column in self.columns(block.stream, block.versions)
+            crossed = not block.same and column in self.program.lineage(block.stream)
+            if here and crossed and self.has_own(node):
+                return False
+            if here and not self.free(block.stream, block.versions, column):
+                return False
+        return True

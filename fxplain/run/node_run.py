@@ -1,0 +1,231 @@
+"""What one attention node saw in a run: its weights A and dy/dA, whole or for some of its queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fxplain.program import ProgramNode
+from fxplain.rewriting.fused import (
+    allowed_scores,
+    fused_arguments,
+    grouped,
+    scaled_scores,
+    softmax,
+    wide,
+)
+from fxplain.tokens import framed
+
+__all__ = ["NodeRun"]
+
+
+@dataclass(eq=False)
+class NodeRun:
+    """What one attention node saw.
+
+    Attributes
+    ----------
+    node
+        The attention node.
+    operands
+        (query, key, value, mask) of a fused node, (weights, values) of the others.
+    output
+        The contraction's output.
+    scale
+        For a node whose weights are divided by their sum after they were contracted, what that does
+        to each query's weights, (..., queries, 1).
+    gradient
+        dy/d(output) after `Run.backward`; None where the target does not depend on the node.
+    share
+        The part of it that the weights get.
+    queries
+        The queries that this is about, where it is a part of what the node saw.
+    """
+
+    node: ProgramNode
+    operands: tuple[Any, ...]
+    output: Tensor
+    scale: Tensor | None = None
+    gradient: Tensor | None = None
+    share: float = 1.0
+    queries: slice | Tensor | None = None
+
+    # -- parts --------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weights, (..., queries, keys)."""
+        *lead, queries, keys = self.node.site.shape
+        if self.queries is not None:
+            queries = len(_numbers(self.queries, queries))
+        return (*lead, queries, keys)
+
+    @property
+    def divisible(self) -> bool:
+        """Whether some queries can be looked at without the others."""
+        site = self.node.site
+        if site.form == "fused":
+            return True
+        return (
+            site.form == "product"
+            and all(x.dim() > 1 for x in self.operands if x is not None)
+            and self.operands[0].shape[self._query_axis] == site.shape[-2]
+        )
+
+    @property
+    def _query_axis(self) -> int:
+        site = self.node.site
+        return -2 if site.form == "fused" or site.weights_on_left else -1
+
+    @property
+    def _weights_only(self) -> bool:
+        """Whether the backward pass was asked for what reaches the weights."""
+        return self.operands[1] is None
+
+    def apart(self) -> NodeRun:
+        """The same without ties to the run: no autograd graph, and no output."""
+        operands = tuple(x.detach() if isinstance(x, Tensor) else x for x in self.operands)
+        return replace(self, operands=operands, output=self.output.new_empty(0))
+
+    def prepared(self) -> NodeRun:
+        """The same with what all parts would repeat done once: keys and values for every head."""
+        if self.node.site.form != "fused" or self._weights_only:
+            return self
+        query, key, values, mask = self.operands
+        keys = grouped(key.detach().to(wide(query)), query.shape)
+        return replace(self, operands=(query, keys, grouped(values, query.shape), mask))
+
+    def part(self, queries: slice | Tensor) -> NodeRun:
+        """What the node saw for some of its queries, with all of their keys."""
+        assert self.divisible, "the node shows its queries together only"
+        gradient, scale = self.gradient, self.scale
+        return replace(
+            self,
+            operands=self._operands_of(queries),
+            gradient=None if gradient is None else _picked(gradient, queries, self._query_axis),
+            scale=None if scale is None else _picked(scale, queries, -2),
+            queries=queries,
+        )
+
+    def _operands_of(self, queries: slice | Tensor) -> tuple[Any, ...]:
+        if self._weights_only:
+            return self.operands
+        first, *rest = self.operands
+        first = _picked(first, queries, self._query_axis)
+        if self.node.site.form == "fused":
+            key, values, mask = rest
+            if mask is not None and mask.dim() > 1 and mask.shape[-2] > 1:
+                mask = _picked(mask, queries, -2)
+            return (first, key, values, mask)
+        return (first, *rest)
+
+    # -- what methods weigh -------------------------------------------------------------------------
+
+    def weights(self) -> Tensor:
+        """A, the attention weights, (..., queries, keys)."""
+        if self.node.site.form == "fused":
+            return _fused_weights(self)
+        weights = self._laid_out(self.operands[0].detach())
+        return weights if self.scale is None else weights * self.scale
+
+    def weights_gradient(self) -> Tensor:
+        """dy/dA = dO V^T, (..., queries, keys)."""
+        made = self._contracted_gradient()
+        if self.scale is None:
+            return made
+        return torch.where(self.scale == 0, 0, made / self.scale)
+
+    def relevance(self) -> Tensor:
+        """The relevance that reached A, (..., queries, keys)."""
+        assert self.gradient is not None
+        return self._laid_out(self.gradient)
+
+    def _laid_out(self, weights: Tensor) -> Tensor:
+        """A tensor like the weights as (..., queries, keys)."""
+        site = self.node.site
+        if site.form == "fused":
+            return weights
+        if site.form == "product":
+            weights = weights if site.weights_on_left else weights.transpose(-1, -2)
+            return weights.expand(self.shape) if weights.shape != self.shape else weights
+        rank = max(weights.dim(), self.operands[1].dim())
+        return framed(_with_axes(weights, rank), site.axis, site.query_axis)
+
+    def _contracted_gradient(self) -> Tensor:
+        assert self.gradient is not None
+        site = self.node.site
+        gradient = self.gradient if self.share == 1 else self.gradient * self.share
+        if site.form == "fused":
+            values = grouped(self.operands[2].detach(), gradient.shape)
+            return gradient @ values.transpose(-1, -2)
+        values = self.operands[1].detach()
+        if site.form == "product":
+            return _product_gradient(self, gradient, values)
+        rank = max(values.dim(), self.operands[0].dim())
+        if gradient.dim() < rank:
+            gradient = gradient.unsqueeze(site.axis)
+        shape = _with_axes(self.operands[0], rank).shape
+        return framed((gradient * values).sum_to_size(shape), site.axis, site.query_axis)
+
+    def value_norms(self) -> Tensor:
+        """The norm of each key's value vector, expanded to (..., queries, keys)."""
+        site = self.node.site
+        if site.form == "fused":
+            query, _, values = (x.detach() for x in self.operands[:3])
+            norms: Tensor = grouped(values, query.shape).norm(dim=-1).unsqueeze(-2)
+            return norms.expand(*norms.shape[:-2], query.shape[-2], norms.shape[-1])
+        values = self.operands[1].detach()
+        if site.form == "product":
+            if values.dim() > 1:
+                values = values.norm(dim=-1 if site.weights_on_left else -2).unsqueeze(-2)
+            of_keys: Tensor = values.abs()
+            return of_keys.expand(self.shape)
+        rank = max(values.dim(), self.operands[0].dim())
+        shape = _with_axes(self.operands[0], rank).shape
+        norms = (
+            _with_axes(values, rank).square().expand(torch.broadcast_shapes(shape, values.shape))
+        )
+        norms = norms.sum_to_size(shape).sqrt()
+        return framed(norms, site.axis, site.query_axis).expand(self.shape)
+
+
+def _product_gradient(run: NodeRun, gradient: Tensor, values: Tensor) -> Tensor:
+    site = run.node.site
+    weights = run.operands[0]
+    if site.weights_on_left:
+        if values.dim() == 1:
+            return gradient.unsqueeze(-1) * values
+        if weights.dim() == 1:
+            return (gradient.unsqueeze(-2) @ values.transpose(-1, -2)).reshape(run.shape)
+        made = gradient @ values.transpose(-1, -2)
+    else:
+        if values.dim() == 1:
+            return (values.unsqueeze(-1) * gradient).transpose(-1, -2).reshape(run.shape)
+        made = gradient.transpose(-1, -2) @ values
+    return made.reshape(run.shape)
+
+
+def _with_axes(weights: Tensor, rank: int) -> Tensor:
+    return weights.reshape((1,) * (rank - weights.dim()) + tuple(weights.shape))
+
+
+def _fused_weights(run: NodeRun) -> Tensor:
+    query, key, _, mask = (x.detach() if isinstance(x, Tensor) else x for x in run.operands)
+    named = fused_arguments(run.node.site.node)
+    scores = scaled_scores(query, key, named.get("scale"))
+    causal = bool(named.get("is_causal", False))
+    scores = allowed_scores(scores, mask, causal, run.queries)
+    return softmax(scores) if mask is not None else scores.softmax(-1)
+
+
+def _picked(x: Tensor, queries: slice | Tensor, axis: int) -> Tensor:
+    if isinstance(queries, Tensor):
+        return x.index_select(axis, queries.to(x.device))
+    return x.narrow(axis, queries.start, queries.stop - queries.start)
+
+
+def _numbers(queries: slice | Tensor, count: int) -> range | Tensor:
+    return queries if isinstance(queries, Tensor) else range(count)[queries]
