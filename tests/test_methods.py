@@ -10,6 +10,7 @@ import fxplain
 from fxplain import Contrast
 from tests import small_models
 from tests.small_models import BY_NAME, architecture
+from tests.test_heads import Headed
 
 IDS = small_models.words(2, 6)
 CORRECTED = {"gradients": "corrected"}
@@ -103,6 +104,16 @@ def test_scaling_the_target(method: str, degree: int) -> None:
         return fxplain.explain(model, {"input_ids": IDS}, target, method).relevance["input_ids"]
 
     torch.testing.assert_close(explained(3.0), 3**degree * explained(1.0))
+
+
+@pytest.mark.parametrize("method", ["generic", "raw_attention", "rollout", "legrad"])
+def test_heads_that_are_computed_one_by_one_are_heads(method: str) -> None:
+    """Nodes of their own, which together are one attention."""
+    found = [
+        fxplain.explain(small_models.seeded(Headed, form), (IDS,), 1, method).relevance["ids"]
+        for form in ("one by one", "at once")
+    ]
+    torch.testing.assert_close(found[0], found[1])
 
 
 def test_signed_relevance_is_more_than_its_positive_part() -> None:

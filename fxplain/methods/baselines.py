@@ -33,6 +33,20 @@ class _Direct(Accumulation):
                     update[column] = A @ R
         return update
 
+    def blocks(self, node: ProgramNode) -> list[tuple[KeyBlock, Tensor, RowSet]]:
+        """As `Accumulation.blocks`; heads that are nodes of their own count with the last of them."""
+        if node.family and node.index != node.family[-1]:
+            return []
+        total = super().blocks(node)
+        for index in node.family[:-1]:
+            of_head = super().blocks(self.program.nodes[index])
+            if total and of_head:
+                pairs = zip(total, of_head, strict=True)
+                total = [(block, A + head, keys) for (block, A, keys), (_, head, _) in pairs]
+            else:
+                total = total or of_head
+        return total
+
     def _attended_by(self, stream: int) -> set[int]:
         """The streams that a stream's tokens attend to, and what those are made of."""
         found = {stream}
@@ -90,6 +104,7 @@ class LastMaps(_Direct):
             index
             for index, other in self.program.nodes.items()
             if (other.stream, {block.stream for block in other.blocks}) == pair
+            and other.family[-1:] in ((), (index,))
         ]
         return -len(same) <= self.layer < len(same) and same[self.layer] == node.index
 

@@ -154,7 +154,7 @@ class NodeMap:
         groups, heads, queries, keys = weighed.shape
         shares = x.unsqueeze(1).expand(-1, heads, -1, -1).reshape(groups, heads * queries, -1)
         by_key = weighed.reshape(groups, heads * queries, keys).transpose(-1, -2)
-        return (by_key @ shares).div_(heads * layout.apart)
+        return (by_key @ shares).div_(heads * layout.parts)
 
 
 class NodeMaps(Mapping[int, Tensor | None]):

@@ -13,8 +13,8 @@ __all__ = ["heads_among_keys", "sibling_heads"]
 _JOINS = ("cat", "concat", "stack")
 
 
-def sibling_heads(flow: TokenFlow) -> dict[int, int]:
-    """For each attention site, how many sites are the heads of one attention with it.
+def sibling_heads(flow: TokenFlow) -> dict[int, tuple[int, ...]]:
+    """For each attention site, the sites that are the heads of one attention with it, in order.
 
     A model may compute its heads one by one. They have the same queries and the same keys, which have
     absorbed the same, and their outputs are put side by side as features. Equation 5 takes the mean
@@ -33,7 +33,7 @@ def sibling_heads(flow: TokenFlow) -> dict[int, int]:
         else:
             family.append(site)
     return {
-        site.index: len(family)
+        site.index: tuple(sibling.index for sibling in family)
         for found in families.values()
         for family in found
         for site in family

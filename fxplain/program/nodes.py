@@ -109,13 +109,18 @@ class MapLayout:
 
     def mean_over_heads(self, weights: Tensor) -> Tensor:
         """(groups, heads, queries, keys) to (token groups, queries, keys)."""
-        blocks = weights.mean(1) / (self.apart * self.siblings)
+        blocks = weights.mean(1) / self.parts
         if self.fold is None:
             return blocks
         fold = self.fold.to(blocks.device)
         shares = fold.bincount()
         summed = blocks.new_zeros(len(shares), *blocks.shape[1:]).index_add_(0, fold, blocks)
         return summed / shares.reshape(-1, 1, 1)
+
+    @property
+    def parts(self) -> int:
+        """How many maps of heads add up to one, besides those of the axis of heads."""
+        return self.apart * self.siblings
 
     @property
     def head_count(self) -> int:
@@ -170,6 +175,8 @@ class ProgramNode:
         What the stream's tokens have absorbed when they query: one version, or (batch, n).
     blocks
         The keys, by stream.
+    family
+        The nodes that are the heads of one attention with it, in order, if it is one head.
     """
 
     info: AttentionNode
@@ -181,6 +188,7 @@ class ProgramNode:
     rows: Tensor
     row_versions: int | Tensor
     blocks: tuple[KeyBlock, ...]
+    family: tuple[int, ...] = ()
 
     def dense(self, groups: Tensor, block: KeyBlock, sizes: tuple[int, int, int]) -> Tensor:
         """Token groups (groups, queries, keys) embedded in the full token matrix.

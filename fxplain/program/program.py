@@ -148,13 +148,14 @@ class _Builder:
         self.flow = flow
         self.table = table
         self.names = _modality_names(table)
-        self.siblings = sibling_heads(flow)
+        self.families = sibling_heads(flow)
 
     def attention(self, site: AttentionSite) -> ProgramNode:
         rows, columns, layout = _groups(self.flow, site)
         row_tokens = self.flow.book.find(tokens_in(rows))
         column_tokens = self.flow.book.find(tokens_in(columns))
-        layout = replace(layout, siblings=self.siblings.get(site.index, 1))
+        family = self.families.get(site.index, (site.index,))
+        layout = replace(layout, siblings=len(family))
         stream = self._one_stream(row_tokens)
         samples = self._samples(site, row_tokens, column_tokens)
         blocks = tuple(
@@ -184,6 +185,7 @@ class _Builder:
             rows=self._positions(row_tokens, stream),
             row_versions=self._versions(rows, row_tokens, stream),
             blocks=blocks,
+            family=family,
         )
 
     def _streams(self, tokens: Tensor) -> list[int]:
