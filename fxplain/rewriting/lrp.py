@@ -171,7 +171,9 @@ class _Table:
 
         def replaced(x: Tensor, dim: int = -1) -> Any:
             value, gate = x.chunk(2, dim)
-            return propagated(passed, torch.mul, (value, gate.detach().sigmoid()), {}, None, node.name)
+            return propagated(
+                passed, torch.mul, (value, gate.detach().sigmoid()), {}, None, node.name
+            )
 
         return replaced
 
