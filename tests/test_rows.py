@@ -1,11 +1,17 @@
 """Rows of R by products with vectors, against the matrices."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 import fxplain
+from fxplain.errors import MethodError
+from fxplain.explanation import reading
+from tests import small_models
 from tests.random_models import Recipe, build, make_inputs, make_target, recipes
 from tests.small_models import BY_NAME, architecture
 from tests.test_random_models import some_examples
@@ -42,3 +48,83 @@ def test_on_every_kind_of_architecture(name: str, options: dict) -> None:
 def test_on_random_models(recipe: Recipe) -> None:
     model, inputs, target = build(recipe), make_inputs(recipe), make_target(recipe)
     check_equal(*both(model, inputs, target=target))
+
+
+class Halves(nn.Module):
+    """The first half attends within itself, then all do, each half within itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.head = nn.Embedding(30, 8), nn.Linear(8, 3)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.words(input_ids)
+        first = x[:, :3]
+        first = first + F.scaled_dot_product_attention(first, first, first)
+        x = torch.cat([first, x[:, 3:]], 1)
+        of_first = torch.arange(6) < 3
+        within = of_first == of_first[:, None]
+        x = x + F.scaled_dot_product_attention(x, x, x, attn_mask=within)
+        return self.head(x[:, -1])
+
+
+def test_a_node_of_which_nothing_is_read() -> None:
+    rows, matrices = both(Halves().double().eval(), (small_models.words(2, 6),), target=0)
+    check_equal(rows, matrices)
+    assert (rows.relevance["input_ids"][:, :3] == 0).all()
+
+
+class Pixels(nn.Module):
+    """The pictures of all samples are one sequence; each text attends to all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.see = nn.Embedding(30, 8), nn.Linear(5, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, input_ids: Tensor, patches: Tensor) -> Tensor:
+        x, y = self.words(input_ids), self.see(patches)
+        y = y + F.scaled_dot_product_attention(y, y, y)
+        x = x + F.scaled_dot_product_attention(x, x, x)
+        y = y.expand(len(x), -1, -1)
+        x = x + F.scaled_dot_product_attention(x, y, y)
+        return self.head(x[:, 0])
+
+
+def test_samples_that_share_tokens() -> None:
+    inputs = {"input_ids": small_models.words(2, 4), "patches": torch.randn(1, 3, 5).double()}
+    model = Pixels().double().eval()
+    by_itself = fxplain.explain(model, inputs, target=[0, 1])
+    matrices = fxplain.explain(model, inputs, target=[0, 1], engine="matrices")
+    for name, want in matrices.relevance.items():
+        torch.testing.assert_close(by_itself.relevance[name], want)
+
+
+# -- the choice -------------------------------------------------------------------------------------
+
+
+def test_the_engine_is_chosen_and_said(tmp_path: Path) -> None:
+    model, inputs = Halves().eval(), (small_models.words(1, 6),)
+    assert fxplain.explain(model, inputs).engine == "rows"
+    for method, engine in [("rollout", "matrices"), ("lrp", "tokens")]:
+        assert fxplain.explain(model, inputs, method=method).engine == engine
+    assert fxplain.explain(model, inputs, aggregate=False).engine == "matrices"
+    fxplain.explain(model, inputs).save(tmp_path / "e.safetensors")
+    assert fxplain.load(tmp_path / "e.safetensors").engine == "rows"
+
+
+@pytest.mark.parametrize(
+    ("engine", "method"), [("rows", "rollout"), ("matrices", "lrp"), ("vectors", "generic")]
+)
+def test_an_engine_that_a_method_does_not_have(engine: str, method: str) -> None:
+    with pytest.raises(MethodError, match=engine):
+        fxplain.explain(Halves().eval(), (small_models.words(1, 6),), method=method, engine=engine)
+
+
+def test_matrices_that_take_much_memory_are_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    e = fxplain.explain(Halves().eval(), (small_models.words(1, 6),))
+    monkeypatch.setattr(reading, "LARGE", 100)
+    with pytest.warns(UserWarning, match="GiB"):
+        e.matrix("input_ids", "input_ids")

@@ -152,11 +152,3 @@ def test_in_low_precision(dtype: torch.dtype, small_tiles: None) -> None:
     torch.testing.assert_close(
         tiled.relevance["input_ids"], whole.relevance["input_ids"], rtol=0, atol=1e-6
     )
-
-
-def test_a_share_of_nothing(small_tiles: None) -> None:
-    """A node whose queries are not read at all gives its keys nothing."""
-    model, inputs = made(causal, torch.float64)
-    alone = {"input_ids": inputs["input_ids"][:1]}
-    e = fxplain.explain(model, alone, target=lambda out: 0 * out[:, 0])
-    assert e.relevance["input_ids"].count_nonzero() == 1

@@ -62,14 +62,13 @@ class Relevancies(Accumulation):
     @property
     def by_rows(self) -> bool:
         """Whether rows can be read without the matrices (`RelevancyRows`)."""
+        streams, program = self.program.streams, self.program
         linked = [
-            {
-                len(self.program.streams[s].tokens)
-                for s in (node.stream, *(b.stream for b in node.blocks))
-            }
-            for node in self.program.nodes.values()
+            *((n.stream, *(block.stream for block in n.blocks)) for n in program.nodes.values()),
+            *((r.stream, *(entry.stream for entry in r.entries)) for r in program.routes.values()),
         ]
-        return type(self) is Relevancies and self.aggregate and all(len(n) == 1 for n in linked)
+        same_batch = all(len({streams[s].batch for s in of_update}) == 1 for of_update in linked)
+        return type(self) is Relevancies and self.aggregate and same_batch
 
     def own_at(self, stream: int, version: int | Tensor, column: int) -> Tensor:
         """R of equation 10 at a point of the program, normalised if asked for."""

@@ -104,6 +104,8 @@ class RelevancyRows:
         """Give R[stream, *] at a version a share: hand it to the updates that it consists of."""
         for kept, updates in self.reach.parts(stream, version):
             of_part = x if kept is None else torch.where(kept.to(x.device), x, 0)
+            if kept is not None and not bool(of_part.any()):
+                continue
             for update in updates:
                 if update == IDENTITY:
                     if part.identity and stream in part.columns:
