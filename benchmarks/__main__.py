@@ -1,70 +1,127 @@
-"""Time a warm explanation against one forward and backward: ``python -m benchmarks``.
+"""What an explanation costs, beside a gradient and beside the classic recipe.
 
-The floor of any gradient method is the gradient of the target with respect to the input embeddings,
-with all parameters frozen. Runs are interleaved, and medians and their ratio are printed.
+Times are taken in one process per model: all columns in turn, round by round, and a ratio is the
+median of the rounds' ratios. Peak memory is taken in one process per model and column.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import platform
 import statistics
-import time
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
-from torch import nn
-from transformers import BertConfig, BertForSequenceClassification
 
-import fxplain
+from benchmarks.child import Task
+from benchmarks.columns import ALL
+from benchmarks.models import CASES, QUICK
+from benchmarks.plot import FAMILY, plot
+from benchmarks.tables import notes, tables
+from benchmarks.workload import Case
 
-
-def bert(tokens: int, *, quick: bool) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    config = BertConfig(num_hidden_layers=4 if quick else 12)
-    model = BertForSequenceClassification(config).eval().requires_grad_(False)
-    return model, {"input_ids": torch.randint(5, 30_000, (1, tokens))}
-
-
-def floor(model: nn.Module, inputs: dict[str, torch.Tensor]) -> None:
-    """One forward, and one backward to the input embeddings."""
-    embeddings = model.get_input_embeddings()(inputs["input_ids"]).requires_grad_()
-    logits = model(inputs_embeds=embeddings).logits
-    torch.autograd.grad(logits[:, 0].sum(), embeddings)
+ROOT = Path(__file__).parents[1]
+IMPORT = (
+    "import time, torch; t = time.perf_counter(); import fxplain; print(time.perf_counter() - t)"
+)
 
 
-def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _options(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    results: dict[str, Any] = {
+        "machine": machine(options.device),
+        "import seconds": statistics.median(float(_python("-c", IMPORT)) for _ in range(3)),
+        "cases": {},
+    }
+    for case in _chosen(options):
+        console.print(f"{case.name} ...", style="dim")
+        results["cases"][case.name] = measured(case, options)
+    for table in tables(results):
+        console.print(table)
+    for note in notes(results):
+        console.print(note, highlight=False)
+    console.print(", ".join(f"{key}: {value}" for key, value in results["machine"].items()))
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if options.plot:
+        options.plot.parent.mkdir(parents=True, exist_ok=True)
+        plot(results, options.plot)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="four layers instead of twelve")
-    parser.add_argument("--runs", type=int, default=7)
-    arguments = parser.parse_args()
-    table = Table("model", "cold s", "floor s", "warm s", "warm / floor", "lowest to highest")
-    for tokens in (128, 512):
-        model, inputs = bert(tokens, quick=arguments.quick)
-        cold = seconds(lambda: fxplain.explain(model, inputs, target=0))  # noqa: B023
-        pairs = [
-            (
-                seconds(lambda: floor(model, inputs)),  # noqa: B023
-                seconds(lambda: fxplain.explain(model, inputs, target=0)),  # noqa: B023
-            )
-            for _ in range(arguments.runs)
-        ]
-        ratios = sorted(warm / base for base, warm in pairs)
-        table.add_row(
-            f"BERT, {tokens} tokens",
-            f"{cold:.1f}",
-            f"{statistics.median(base for base, _ in pairs):.2f}",
-            f"{statistics.median(warm for _, warm in pairs):.2f}",
-            f"{statistics.median(ratios):.2f}",
-            f"{ratios[0]:.2f} to {ratios[-1]:.2f}",
-        )
-    Console().print(table)
+def measured(case: Case, options: argparse.Namespace) -> dict[str, Any]:
+    """One case's times, then the memory of each column that could be run."""
+    shared = {"case": case.name, "device": options.device, "tiny": options.tiny}
+    times = Task("times", runs=options.runs, budget=options.budget, **shared)
+    result = {"tokens": case.tokens, **_child(times), "memory": {}}
+    for column in _columns_of_memory(case, options):
+        if column in result["seconds"]:
+            result["memory"][column] = _child(Task("memory", column=column, **shared))
+    return result
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What the numbers were measured on."""
+    name = torch.cuda.get_device_name() if device != "cpu" else platform.machine()
+    return {
+        "device": name,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    names = [case.name for case in CASES]
+    parser.add_argument("--quick", action="store_true", help=f"only {'; '.join(QUICK)}")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help=f"of {'; '.join(names)}")
+    parser.add_argument("--runs", type=int, default=7, help="rounds, at most (default 7)")
+    parser.add_argument(
+        "--budget", type=float, default=120, help="seconds for a model's rounds (default 120)"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--tiny", action="store_true", help="tiny models, to see that all runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save the results")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw cost against tokens")
+    options = parser.parse_args(arguments)
+    for name in options.only or ():
+        if not any(case.startswith(name) for case in names):
+            parser.error(f"no model is called {name!r}; there are {'; '.join(names)}")
+    return options
+
+
+def _chosen(options: argparse.Namespace) -> list[Case]:
+    wanted = options.only or (QUICK if options.quick else [""])
+    return [case for case in CASES if any(case.name.startswith(name) for name in wanted)]
+
+
+def _columns_of_memory(case: Case, options: argparse.Namespace) -> Iterator[str]:
+    if options.quick and not case.name.startswith(FAMILY):
+        return
+    yield from ALL
+
+
+def _child(task: Task) -> dict[str, Any]:
+    return json.loads(_python("-m", "benchmarks.child", task.argument()).splitlines()[-1])
+
+
+def _python(*arguments: str) -> str:
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
+    return done.stdout
 
 
 if __name__ == "__main__":
