@@ -88,13 +88,17 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"of {'; '.join(names)}")
     parser.add_argument("--runs", type=int, default=7, help="rounds, at most (default 7)")
     parser.add_argument(
-        "--budget", type=float, default=120, help="seconds for a model's rounds (default 120)"
+        "--budget",
+        type=float,
+        help="seconds for a model's rounds, and for its integrated gradients (default 120; quick: 8)",
     )
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--tiny", action="store_true", help="tiny models, to see that all runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the results")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw cost against tokens")
     options = parser.parse_args(arguments)
+    if options.budget is None:
+        options.budget = 8 if options.quick else 120
     for name in options.only or ():
         if not any(case.startswith(name) for case in names):
             parser.error(f"no model is called {name!r}; there are {'; '.join(names)}")
