@@ -7,10 +7,10 @@ PYTEST_ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips must not write to one environment
-.PHONY: help demo test test-all lint format zoo bench clean
+.PHONY: help demo test test-all lint format zoo bench bench-quick clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## Explain the demo's model
 	$(VENV)/bin/fxplain demo
@@ -34,8 +34,11 @@ format: $(VENV)/.installed-lint ## Format the code and mend what ruff can
 zoo: $(VENV)/.installed-test ## Print what is detected in every architecture of the zoo
 	$(PY) -m tests.zoo
 
-bench: $(VENV)/.installed ## Time an explanation against one forward and backward
-	$(PY) -m benchmarks
+bench: $(VENV)/.installed-bench ## Measure what an explanation costs, on real-size models (an hour)
+	$(PY) -m benchmarks --json build/bench.json --plot build/bench.png
+
+bench-quick: $(VENV)/.installed-bench ## The same on three of the models (under three minutes)
+	$(PY) -m benchmarks --quick --json build/bench-quick.json
 
 clean: ## Remove the environment, caches and build outputs
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

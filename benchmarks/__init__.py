@@ -1,1 +1,1 @@
-"""Timing of explanations, in ratios measured in one run."""
+"""What an explanation costs, in ratios measured in one run: ``python -m benchmarks``."""

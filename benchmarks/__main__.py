@@ -1,125 +1,131 @@
-"""Time and measure explanations: ``python -m benchmarks``.
+"""What an explanation costs, beside a gradient and beside the classic recipe.
 
-The floor of any gradient method is one forward and one backward to where the tokens are born, with
-all parameters frozen. Calls of one model are interleaved; medians are printed, and ratios of calls
-that followed each other. Peak memory is what one call needs above the model.
+Times are taken in one process per model: all columns in turn, round by round, and a ratio is the
+median of the rounds' ratios. Peak memory is taken in one process per model and column.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import statistics
-import time
-from dataclasses import asdict, dataclass, field
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.calls import Call, calls
-from benchmarks.memory import peak
-from benchmarks.models import CASES, Case
+from benchmarks.child import Task
+from benchmarks.columns import ALL
+from benchmarks.models import CASES, QUICK
+from benchmarks.plot import FAMILY, plot
+from benchmarks.tables import notes, tables
+from benchmarks.workload import Case
 
-MEASURED = ("floor", "fxplain", "classic")
-
-
-@dataclass
-class Result:
-    """Seconds of every run by call (fxplain's first under "cold"), and MiB of peak memory."""
-
-    name: str
-    tokens: int
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-    mebibytes: dict[str, float | None] = field(default_factory=dict)
-
-    def median(self, call: str) -> float | None:
-        return statistics.median(self.seconds[call]) if call in self.seconds else None
-
-    def ratios(self, a: str, b: str) -> list[float]:
-        pairs = zip(self.seconds.get(a, []), self.seconds.get(b, []), strict=False)
-        return sorted(x / y for x, y in pairs)
-
-    def memory_ratio(self, a: str, b: str) -> float | None:
-        x, y = self.mebibytes.get(a), self.mebibytes.get(b)
-        return x / y if x is not None and y else None
+ROOT = Path(__file__).parents[1]
+IMPORT = (
+    "import time, torch; t = time.perf_counter(); import fxplain; print(time.perf_counter() - t)"
+)
 
 
-def seconds(call: Call) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _options(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    results: dict[str, Any] = {
+        "machine": machine(options.device),
+        "import seconds": statistics.median(float(_python("-c", IMPORT)) for _ in range(3)),
+        "cases": {},
+    }
+    for case in _chosen(options):
+        console.print(f"{case.name} ...", style="dim")
+        results["cases"][case.name] = measured(case, options)
+    for table in tables(results):
+        console.print(table)
+    for note in notes(results):
+        console.print(note, highlight=False)
+    console.print(", ".join(f"{key}: {value}" for key, value in results["machine"].items()))
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if options.plot:
+        options.plot.parent.mkdir(parents=True, exist_ok=True)
+        plot(results, options.plot)
 
 
-def measure(case: Case, runs: int, *, quick: bool, memory: bool) -> Result:
-    result = Result(case.name, case.tokens)
-    of_case = calls(case, quick=quick)
-    result.seconds["cold"] = [seconds(of_case["fxplain"])]
-    for call in of_case.values():
-        call()
-    for _ in range(runs):
-        for name, call in of_case.items():
-            result.seconds.setdefault(name, []).append(seconds(call))
-    if memory:
-        for name in MEASURED:
-            if name in of_case:
-                result.mebibytes[name] = peak(CASES.index(case), name, quick=quick)
+def measured(case: Case, options: argparse.Namespace) -> dict[str, Any]:
+    """One case's times, then the memory of each column that could be run."""
+    shared = {"case": case.name, "device": options.device, "tiny": options.tiny}
+    times = Task("times", runs=options.runs, budget=options.budget, **shared)
+    result = {"tokens": case.tokens, **_child(times), "memory": {}}
+    for column in _columns_of_memory(case, options):
+        if column in result["seconds"]:
+            result["memory"][column] = _child(Task("memory", column=column, **shared))
     return result
 
 
-COLUMNS = {
-    "model": lambda r: r.name,
-    "tokens": lambda r: f"{r.tokens:,}",
-    "forward s": lambda r: number(r.median("forward"), 3),
-    "floor s": lambda r: number(r.median("floor"), 3),
-    "fxplain s": lambda r: number(r.median("fxplain"), 3),
-    "cold s": lambda r: number(r.median("cold"), 1),
-    "fxplain / floor": lambda r: spread(r.ratios("fxplain", "floor")),
-    "classic / fxplain": lambda r: spread(r.ratios("classic", "fxplain")),
-    "floor MiB": lambda r: number(r.mebibytes.get("floor"), 0),
-    "fxplain MiB": lambda r: number(r.mebibytes.get("fxplain"), 0),
-    "memory / floor": lambda r: number(r.memory_ratio("fxplain", "floor"), 2),
-    "classic / fxplain memory": lambda r: number(r.memory_ratio("classic", "fxplain"), 1),
-}
+def machine(device: str) -> dict[str, Any]:
+    """What the numbers were measured on."""
+    name = torch.cuda.get_device_name() if device != "cpu" else platform.machine()
+    return {
+        "device": name,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
 
 
-def number(x: float | None, digits: int) -> str:
-    return "" if x is None else f"{x:,.{digits}f}"
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    names = [case.name for case in CASES]
+    parser.add_argument("--quick", action="store_true", help=f"only {'; '.join(QUICK)}")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help=f"of {'; '.join(names)}")
+    parser.add_argument("--runs", type=int, default=7, help="rounds, at most (default 7)")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        help="seconds for a model's rounds, and for its integrated gradients (default 120; quick: 8)",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--tiny", action="store_true", help="tiny models, to see that all runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save the results")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw cost against tokens")
+    options = parser.parse_args(arguments)
+    if options.budget is None:
+        options.budget = 8 if options.quick else 120
+    for name in options.only or ():
+        if not any(case.startswith(name) for case in names):
+            parser.error(f"no model is called {name!r}; there are {'; '.join(names)}")
+    return options
 
 
-def spread(ratios: list[float]) -> str:
-    if not ratios:
-        return ""
-    return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+def _chosen(options: argparse.Namespace) -> list[Case]:
+    wanted = options.only or (QUICK if options.quick else [""])
+    return [case for case in CASES if any(case.name.startswith(name) for name in wanted)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer layers and lengths")
-    parser.add_argument("--runs", type=int, default=0, help="of each call (default: 5; quick, 3)")
-    parser.add_argument("--only", help="models whose name has this in it")
-    parser.add_argument("--tokens", type=int, nargs="*", help="only these lengths")
-    parser.add_argument("--no-memory", action="store_true", help="time only")
-    parser.add_argument("--threads", type=int, default=0, help="of torch (default: its own choice)")
-    parser.add_argument("--json", type=Path, help="where to save every number")
-    arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    runs = arguments.runs or (3 if arguments.quick else 5)
-    results = []
-    for case in CASES:
-        wanted = not arguments.only or arguments.only.lower() in case.name.lower()
-        wanted &= not arguments.tokens or case.tokens in arguments.tokens
-        if wanted and (case.quick or not arguments.quick):
-            memory = not arguments.no_memory
-            results.append(measure(case, runs, quick=arguments.quick, memory=memory))
-    table = Table(*COLUMNS)
-    for result in results:
-        table.add_row(*(column(result) for column in COLUMNS.values()))
-    Console(width=170).print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(result) for result in results], indent=1))
+def _columns_of_memory(case: Case, options: argparse.Namespace) -> Iterator[str]:
+    if options.quick and not case.name.startswith(FAMILY):
+        return
+    yield from ALL
+
+
+def _child(task: Task) -> dict[str, Any]:
+    return json.loads(_python("-m", "benchmarks.child", task.argument()).splitlines()[-1])
+
+
+def _python(*arguments: str) -> str:
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
+    return done.stdout
 
 
 if __name__ == "__main__":
