@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips must not write to one environment
-.PHONY: help demo test test-all lint format zoo bench clean
+.PHONY: help demo test test-all lint format zoo bench bench-quick clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,8 +34,11 @@ format: $(VENV)/.installed-lint ## Format the code and mend what ruff can
 zoo: $(VENV)/.installed-test ## Print what is detected in every architecture of the zoo
 	$(PY) -m tests.zoo
 
-bench: $(VENV)/.installed ## Time an explanation against one forward and backward
+bench: $(VENV)/.installed ## Compare an explanation with one forward and backward, and with the recipe in use
 	$(PY) -m benchmarks
+
+bench-quick: $(VENV)/.installed ## The same with fewer layers and lengths
+	$(PY) -m benchmarks --quick
 
 clean: ## Remove the environment, caches and build outputs
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
