@@ -43,7 +43,7 @@ def test_on_every_kind_of_architecture(name: str, options: dict) -> None:
     check_equal(*both(model, inputs, target=case.target, output=case.output, **options))
 
 
-@some_examples(60)
+@some_examples(25)
 @given(recipes())
 def test_on_random_models(recipe: Recipe) -> None:
     model, inputs, target = build(recipe), make_inputs(recipe), make_target(recipe)
