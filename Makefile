@@ -34,7 +34,7 @@ format: $(VENV)/.installed-lint ## Format the code and mend what ruff can
 zoo: $(VENV)/.installed-test ## Print what is detected in every architecture of the zoo
 	$(PY) -m tests.zoo
 
-bench: $(VENV)/.installed-bench ## Measure what an explanation costs, on real-size models (an hour)
+bench: $(VENV)/.installed-bench ## Measure what an explanation costs, on real-size models (slow)
 	$(PY) -m benchmarks --json build/bench.json --plot build/bench.png
 
 bench-quick: $(VENV)/.installed-bench ## The same on three of the models (under three minutes)

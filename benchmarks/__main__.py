@@ -27,6 +27,7 @@ from benchmarks.plot import FAMILY, plot
 from benchmarks.tables import notes, tables
 from benchmarks.workload import Case
 
+NO_TIMES: dict[str, Any] = {"cold": {}, "seconds": {}, "ratios": {}, "notes": {}}
 ROOT = Path(__file__).parents[1]
 IMPORT = (
     "import time, torch; t = time.perf_counter(); import fxplain; print(time.perf_counter() - t)"
@@ -38,34 +39,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
     results: dict[str, Any] = {
         "machine": machine(options.device),
-        "import seconds": statistics.median(float(_python("-c", IMPORT)) for _ in range(3)),
+        "import seconds": import_seconds(),
         "cases": {},
     }
     for case in _chosen(options):
         console.print(f"{case.name} ...", style="dim")
         results["cases"][case.name] = measured(case, options)
+        if options.json:
+            _save(results, options.json)
     for table in tables(results):
         console.print(table)
     for note in notes(results):
         console.print(note, highlight=False)
     console.print(", ".join(f"{key}: {value}" for key, value in results["machine"].items()))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if options.plot:
         options.plot.parent.mkdir(parents=True, exist_ok=True)
         plot(results, options.plot)
+    if any(_failed(case) for case in results["cases"].values()):
+        sys.exit(1)
 
 
 def measured(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     """One case's times, then the memory of each column that could be run."""
     shared = {"case": case.name, "device": options.device, "tiny": options.tiny}
     times = Task("times", runs=options.runs, budget=options.budget, **shared)
-    result = {"tokens": case.tokens, **_child(times), "memory": {}}
+    result = {"tokens": case.tokens, **NO_TIMES, "memory": {}, **_child(times)}
     for column in _columns_of_memory(case, options):
         if column in result["seconds"]:
             result["memory"][column] = _child(Task("memory", column=column, **shared))
     return result
+
+
+def import_seconds() -> float:
+    """What ``import fxplain`` takes beyond ``import torch``, in fresh processes."""
+    runs = [_python("-c", IMPORT) for _ in range(3)]
+    return statistics.median(float(run.stdout) for run in runs)
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -117,15 +125,27 @@ def _columns_of_memory(case: Case, options: argparse.Namespace) -> Iterator[str]
 
 
 def _child(task: Task) -> dict[str, Any]:
-    return json.loads(_python("-m", "benchmarks.child", task.argument()).splitlines()[-1])
+    """What a child measured; where it broke down, only its last words."""
+    done = _python("-m", "benchmarks.child", task.argument())
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    words = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+    return {"failed": words[-1]}
 
 
-def _python(*arguments: str) -> str:
+def _failed(case: dict[str, Any]) -> bool:
+    return any("failed" in found for found in (case, *case["memory"].values()))
+
+
+def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return done.stdout
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def _save(results: dict[str, Any], path: Path) -> None:
+    """After every model, so that a long run that is stopped leaves what it found."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -127,8 +127,11 @@ def machine_memory(device: str) -> int:
 def limit_memory(device: str) -> None:
     """Let a call that needs more than the machine has fail, rather than harm what else runs."""
     if device == "cpu" and sys.platform == "linux":
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
         limit = int(0.95 * machine_memory(device))
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
+        if most != resource.RLIM_INFINITY:
+            limit = min(limit, most)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
 
 
 def _return_freed_pages() -> None:

@@ -71,9 +71,13 @@ def bar_table(results: Results) -> Table:
 def notes(results: Results) -> Iterator[str]:
     """Why a number is missing, a line each."""
     for name, case in results["cases"].items():
+        if "failed" in case:
+            yield f"{name}: failed: {case['failed']}"
         for column, note in case["notes"].items():
             yield f"{name}: {column}: {note}"
         for column, peak in case["memory"].items():
+            if "failed" in peak:
+                yield f"{name}: memory of {column} failed: {peak['failed']}"
             if "note" in peak and case["notes"].get(column) != peak["note"]:
                 yield f"{name}: memory of {column}: {peak['note']}"
 

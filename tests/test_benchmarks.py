@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 import time
 
 import pytest
@@ -129,6 +130,19 @@ def test_bars_of_a_case() -> None:
 
 def test_quick_names_are_cases() -> None:
     assert set(QUICK) <= set(BY_NAME)
+
+
+def test_broken_child_is_a_note(monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.setattr("benchmarks.__main__.import_seconds", lambda: 0.1)
+    monkeypatch.setattr("benchmarks.__main__._python", _broken)
+    with pytest.raises(SystemExit) as stop:
+        main(["--only", "ViT", "--json", str(tmp_path / "bench.json")])
+    assert stop.value.code == 1
+    assert "ViT-B/16: failed: the last words" in capsys.readouterr().out
+
+
+def _broken(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.CompletedProcess(arguments, 1, "", "Traceback\nthe last words\n")
 
 
 @pytest.mark.slow
