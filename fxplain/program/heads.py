@@ -73,8 +73,8 @@ def heads_among_keys(flow: TokenFlow, site: AttentionSite) -> int:
     """
     if "softmax" not in operation_name(site.softmax):
         return 1
-    shape, dim = site.softmax.meta["val"].shape, site.softmax.args[1]
-    size, keys = int(shape[int(dim)]), site.shape[-1]  # type: ignore[arg-type]
+    size = flow.normalized[site.softmax][int(site.softmax.args[1])]  # type: ignore[arg-type]
+    keys = site.shape[-1]
     if size >= keys or keys % size:
         return 1
     tokens = flow.book.find(tokens_in(site.columns)).flatten(0, -2)

@@ -42,6 +42,8 @@ class TokenFlow:
         Where the analysis was unsure, naming operation and module.
     data_dependent
         Whether tokens moved by values that another input of the same shape may change.
+    normalized
+        The shapes of what the attention sites' softmaxes made.
     tags
         The tags of every node with one output, where they were asked for.
     """
@@ -54,6 +56,7 @@ class TokenFlow:
     shapes: list[tuple[int, ...]]
     warnings: list[str] = field(default_factory=list)
     data_dependent: bool = False
+    normalized: dict[fx.Node, tuple[int, ...]] = field(default_factory=dict)
     tags: dict[fx.Node, Tags] = field(default_factory=dict)
 
 
@@ -117,6 +120,7 @@ class Analysis:
             [self.values.shape(node) for node in results],
             list(self.warnings),
             self.values.read_data,
+            {u.softmax: self.shape(u.softmax) for u in self.updates if isinstance(u, AttentionSite)},
         )
 
     def _carries_tokens(self, node: fx.Node) -> bool:
