@@ -120,7 +120,11 @@ class Analysis:
             [self.values.shape(node) for node in results],
             list(self.warnings),
             self.values.read_data,
-            {u.softmax: self.shape(u.softmax) for u in self.updates if isinstance(u, AttentionSite)},
+            {
+                u.softmax: self.shape(u.softmax)
+                for u in self.updates
+                if isinstance(u, AttentionSite)
+            },
         )
 
     def _carries_tokens(self, node: fx.Node) -> bool:
