@@ -21,6 +21,13 @@ heads and sizes, and the attention weights themselves. `make zoo` prints it; thi
 """
 
 
+REASONS = {
+    "paligemma": "this release of transformers masks less through SDPA than eagerly; fxplain "
+    "follows what the model runs, the table compares with eager attention",
+}
+"""Why something is not right, as far as it is known."""
+
+
 def page(rows: Sequence[Row]) -> str:
     """The whole page: a summary, a table by family, what is not right, every architecture."""
     parts = [
@@ -54,8 +61,8 @@ def _not_right(rows: Sequence[Row]) -> str:
     wrong = [row for row in rows if not row.right]
     if not wrong:
         return ""
-    lines = [(row.name, "; ".join(_reasons(row))) for row in wrong]
-    return "## What is not right\n\n" + _table(("architecture", "what differs"), lines)
+    lines = [(row.name, "; ".join(_reasons(row)), REASONS.get(row.name, "")) for row in wrong]
+    return "## What is not right\n\n" + _table(("architecture", "what differs", "why"), lines)
 
 
 def _reasons(row: Row) -> list[str]:
