@@ -18,7 +18,7 @@ Weighing = Callable[[NodeEvidence], Tensor | None]
 Finish = Callable[[Tensor], Tensor]
 """What is done to the mean over heads."""
 
-TILE = {"cpu": 2**20}
+TILE = {"cpu": 2**19}
 """How many weights, over all heads, are made at once: what a processor's cache holds."""
 
 LARGE_TILE = 2**26
