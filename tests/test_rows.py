@@ -37,9 +37,7 @@ def check_equal(
 @pytest.mark.parametrize("name", BY_NAME)
 def test_on_every_kind_of_architecture(name: str, options: dict) -> None:
     case = BY_NAME[name]
-    model, inputs = architecture(name, case.implementations[0])
-    model = model.double()
-    inputs = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
+    model, inputs = architecture(name, case.implementations[0], torch.float64)
     check_equal(*both(model, inputs, target=case.target, output=case.output, **options))
 
 
