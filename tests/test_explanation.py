@@ -407,6 +407,9 @@ def test_save_and_load(saved: tuple[fxplain.Explanation, Path], tmp_path: Path) 
         assert getattr(loaded, name) == getattr(e, name), name
     assert loaded.output is None
     torch.testing.assert_close(loaded.scores, e.scores)
+    assert loaded.inputs.keys() == e.inputs.keys() >= {"input_ids", "visual_feats"}
+    for name, value in e.inputs.items():
+        assert torch.equal(loaded.inputs[name], value)
     for name in e.modalities:
         assert loaded.tokens(name) == e.tokens(name)
         assert dict(loaded.special[name]) == dict(e.special[name])

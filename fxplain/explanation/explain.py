@@ -147,6 +147,7 @@ def _explained(
         engine=engine,
         conservation=passes.conservation,
         matrix_of=lambda a, b: reading.matrix(program, views, modalities[a], modalities[b]),
+        inputs=dict(zip(bound.names, (leaf.detach() for leaf in bound.leaves), strict=True)),
     )
 
 

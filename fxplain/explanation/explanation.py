@@ -53,6 +53,15 @@ class Explanation(Presentable):
         The explained number per sample, (batch,).
     output
         The model's output (None in a loaded explanation).
+    labels
+        By modality and sample, a label for every token.
+    special
+        By modality, place and full name of each special token (a CLS, registers).
+    grids
+        By modality, the shape of the grid that its plain tokens lie on, such as (rows, columns), or ()
+        for a sequence.
+    inputs
+        The explained inputs by argument name, as they were given (pixels, ids, masks), for drawing.
     options
         The method's options, those that were left out included.
     engine
@@ -74,6 +83,7 @@ class Explanation(Presentable):
     special: Mapping[str, Mapping[int, str]] = field(repr=False)
     grids: Mapping[str, tuple[int, ...]] = field(repr=False)
     matrix_of: Callable[[str, str], Tensor] = field(repr=False)
+    inputs: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     engine: str = "matrices"
     conservation: Mapping[str, tuple[float, float]] = field(default_factory=dict, repr=False)
@@ -140,6 +150,7 @@ class Explanation(Presentable):
             for (a, b), matrix in self.matrices().items():
                 tensors[f"matrix/{self.modalities.index(a)}/{self.modalities.index(b)}"] = matrix
         tensors["scores"] = self.scores
+        tensors |= {f"input/{name}": value.clone() for name, value in self.inputs.items()}
         header = {
             "format": FORMAT,
             "modalities": list(self.modalities),
@@ -220,4 +231,9 @@ def load(path: str | Path) -> Explanation:
         special={k: {int(i): s for i, s in v.items()} for k, v in header["special"].items()},
         grids={k: tuple(v) for k, v in header["grids"].items()},
         matrix_of=lambda a, b: tensors[f"matrix/{index[a]}/{index[b]}"],
+        inputs={
+            name.removeprefix("input/"): value
+            for name, value in tensors.items()
+            if name.startswith("input/")
+        },
     )
