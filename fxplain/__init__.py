@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fxplain.capture import clear_captures
 from fxplain.errors import (
     CaptureError,
+    ChangedModelError,
     FxplainError,
     InputError,
     LoadError,
@@ -31,6 +32,7 @@ __all__ = [
     "AttentionGraph",
     "AttentionNode",
     "CaptureError",
+    "ChangedModelError",
     "Contrast",
     "Explanation",
     "FxplainError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "CaptureError",
+    "ChangedModelError",
     "FxplainError",
     "InputError",
     "LoadError",
@@ -35,6 +36,10 @@ class TrainingModeError(FxplainError, RuntimeError):
 
 class CaptureError(FxplainError, RuntimeError):
     """No route could capture the model's computation as a graph."""
+
+
+class ChangedModelError(FxplainError, RuntimeError):
+    """The model or its inputs changed since the explanation that is looked into was made."""
 
 
 class NoAttentionError(FxplainError, ValueError):

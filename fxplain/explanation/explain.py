@@ -1,25 +1,20 @@
-"""The doors: `inspect` and `explain`."""
+"""The doors: `inspect`, `explain` and `attention_weights`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
-from fxplain.capture import Capture, ModelInputs, bind_inputs, capture
-from fxplain.errors import NoAttentionError, NoGradientError
-from fxplain.explanation import reading
-from fxplain.explanation.explanation import ByModality, Explanation
-from fxplain.explanation.labels import token_labels
-from fxplain.explanation.outputs import TokenRef, choose_output, describe, positions_at
-from fxplain.explanation.passes import Passes
-from fxplain.explanation.target import ResolvedTarget, resolve_target
-from fxplain.methods import Method, resolve_method
-from fxplain.program import AttentionGraph, Program, build_program
+from fxplain.errors import TargetError
+from fxplain.explanation.call import Call
+from fxplain.explanation.detection import graph_of, program_of
+from fxplain.explanation.explanation import Explanation
+from fxplain.methods import resolve_method
+from fxplain.program import AttentionGraph
 from fxplain.run import forward
-from fxplain.tokens import follow_tokens
 
 __all__ = ["attention_weights", "explain", "inspect"]
 
@@ -47,8 +42,37 @@ def inspect(model: nn.Module, inputs: Inputs) -> AttentionGraph:
     FxplainError
         When inputs do not fit the model, or the model cannot be captured.
     """
-    _, captured, program = _program(model, inputs)
-    return _graph(model, captured, program)
+    _, captured, program = program_of(model, inputs)
+    return graph_of(model, captured, program)
+
+
+@overload
+def explain(
+    model: nn.Module,
+    inputs: Inputs,
+    target: Any = None,
+    method: str = "generic",
+    *,
+    targets: None = None,
+    output: str | None = None,
+    tokenizer: Any = None,
+    engine: str = "auto",
+    **options: Any,
+) -> Explanation: ...
+
+
+@overload
+def explain(
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    targets: Sequence[Any],
+    method: str = "generic",
+    output: str | None = None,
+    tokenizer: Any = None,
+    engine: str = "auto",
+    **options: Any,
+) -> list[Explanation]: ...
 
 
 def explain(
@@ -57,11 +81,12 @@ def explain(
     target: Any = None,
     method: str = "generic",
     *,
+    targets: Sequence[Any] | None = None,
     output: str | None = None,
     tokenizer: Any = None,
     engine: str = "auto",
     **options: Any,
-) -> Explanation:
+) -> Explanation | list[Explanation]:
     """Explain one number per sample of a model's output: which tokens of each input it draws on.
 
     One forward and one backward for the whole batch. The model is not changed.
@@ -80,6 +105,10 @@ def explain(
         or a function from the model's output to one number per sample.
     method
         One of `fxplain.methods()`.
+    targets
+        In the place of `target`, several of what it may be (classes, object queries, generated
+        tokens): they share one forward, and each has a backward of its own, so that memory does not
+        grow with their number.
     output
         The name of the explained output field, where it is not obvious.
     tokenizer
@@ -92,8 +121,9 @@ def explain(
 
     Returns
     -------
-    Explanation
-        ``.relevance[modality]`` (batch, tokens), ``.matrix(a, b)``, ``.graph``; print it.
+    Explanation or list of Explanation
+        ``.relevance[modality]`` (batch, tokens), ``.matrix(a, b)``, ``.graph``; print it. A list, in
+        the order of `targets`, where these are given; a matrix of one of them runs the model again.
 
     Raises
     ------
@@ -106,49 +136,22 @@ def explain(
     Encoder-Decoder Transformers", ICCV 2021, arXiv 2103.15679.
     """
     chosen, all_options = resolve_method(method, options)
+    if targets is not None:
+        _check_targets(target, targets)
     with torch.inference_mode(False):  # gradients are needed whatever mode the caller is in
-        return _explained(model, inputs, target, chosen, output, tokenizer, all_options, engine)
+        call = Call(model, inputs, chosen, all_options, output, tokenizer, engine)
+        if targets is None:
+            return call.explanation(target)
+        return call.explanations(targets)
 
 
-def _explained(
-    model: nn.Module,
-    inputs: Inputs,
-    target: Any,
-    method: Method,
-    output: str | None,
-    tokenizer: Any,
-    options: Mapping[str, Any],
-    engine: str,
-) -> Explanation:
-    bound, captured, program = _program(model, inputs)
-    if not program.nodes:
-        raise NoAttentionError(_no_attention(model, program))
-    passes = Passes(captured, model, bound, program, method.needs(options))
-    outputs = passes.outputs
-    resolved = resolve_target(target, output, model, bound, captured, program, outputs)
-    views = _views(program, passes, resolved, method, options)
-    engine = reading.choose_engine(engine, views[0].scores, method.name)
-    modalities = {m.name: m for m in program.modalities}
-    return Explanation(
-        relevance=ByModality(reading.relevance(program, views, engine)),
-        graph=_graph(model, captured, program),
-        method=method.name,
-        target=resolved.description,
-        readout=tuple(readout.text for readout in resolved.readouts),
-        scores=resolved.scores,
-        output=captured.output.rebuild([o.detach() for o in outputs]),
-        labels={
-            name: reading.by_view(program, views, m, token_labels(m, bound, tokenizer))
-            for name, m in modalities.items()
-        },
-        special={name: m.special for name, m in modalities.items()},
-        grids={name: m.grid for name, m in modalities.items()},
-        options=options,
-        engine=engine,
-        conservation=passes.conservation,
-        matrix_of=lambda a, b: reading.matrix(program, views, modalities[a], modalities[b]),
-        inputs=dict(zip(bound.names, (leaf.detach() for leaf in bound.leaves), strict=True)),
-    )
+def _check_targets(target: Any, targets: Sequence[Any]) -> None:
+    if target is not None:
+        raise TargetError("both target= and targets= are given: leave one of them out.")
+    if isinstance(targets, (str, bytes)) or not isinstance(targets, Iterable):
+        raise TargetError(
+            f"targets={targets!r} must be a sequence of targets; for one target use target=."
+        )
 
 
 def attention_weights(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
@@ -160,107 +163,6 @@ def attention_weights(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
         Node name to tensor (..., queries, keys), with the leading axes that the model uses (batch
         and heads, windows folded into the batch).
     """
-    bound, captured, program = _program(model, inputs)
+    bound, captured, program = program_of(model, inputs)
     run = forward(captured, model, bound, program)
     return {seen.node.info.name: seen.weights() for seen in run.nodes}
-
-
-def _program(model: nn.Module, inputs: Inputs) -> tuple[ModelInputs, Capture, Program]:
-    """The call, its capture and its program; one that depends on sizes only is used again."""
-    bound = bind_inputs(model, inputs)
-    captured = capture(model, bound)
-    bound = captured.sized(bound)
-    sizes = captured.sizes(bound.leaves)
-    assert sizes is not None
-    key = ("program", tuple(sizes.items()))
-    program: Program | None = captured.memo.get(key)
-    if program is None:
-        program = build_program(follow_tokens(captured, model, bound))
-        if not program.flow.data_dependent:
-            captured.memo[key] = program
-    return bound, captured, program
-
-
-def _views(
-    program: Program,
-    passes: Passes,
-    resolved: ResolvedTarget,
-    method: Method,
-    options: Mapping[str, Any],
-) -> list[reading.View]:
-    """One view per sample; one backward for all, unless samples share tokens.
-
-    Two targets may be read from the same tokens, and the images of all samples may be one sequence:
-    relevancy matrices tell that apart by rows, scores of tokens do not.
-    """
-    readouts = resolved.readouts
-    scores_tokens = passes.needs.births
-    shared = scores_tokens and any(len(m.tokens) < len(readouts) for m in program.modalities)
-    if not shared and not _share_tokens(program, resolved):
-        scores = method.score(passes.evidence(resolved, None, False), options)
-        return [reading.View.of(program, scores, readout, i) for i, readout in enumerate(readouts)]
-    views = []
-    for i, readout in enumerate(readouts):
-        evidence = passes.evidence(resolved, i, i + 1 < len(readouts))
-        views.append(reading.View.of(program, method.score(evidence, options), readout, i))
-    return views
-
-
-def _share_tokens(program: Program, resolved: ResolvedTarget) -> bool:
-    """Whether two samples' targets are read from one sequence (two images against one text)."""
-    seen: set[tuple[int, int]] = set()
-    for readout in resolved.readouts:
-        own = {
-            (
-                program.streams[int(program.token_stream[ref.token])].root,
-                int(program.token_sample[ref.token]),
-            )
-            for group in readout.groups
-            for ref in group
-        }
-        if seen & own:
-            return True
-        seen |= own
-    return False
-
-
-def _graph(model: nn.Module, captured: Capture, program: Program) -> AttentionGraph:
-    try:
-        readout = _usual_readout(captured, program)
-    except NoGradientError:
-        readout = "none"
-    return AttentionGraph.of(type(model).__name__, captured, program, readout)
-
-
-def _usual_readout(captured: Capture, program: Program) -> str:
-    """Where the main output of the first sample is read."""
-    chosen = choose_output(captured, program, None)
-    shape = program.flow.shapes[chosen]
-    if not shape:
-        return "none"
-    of_sample = torch.zeros(shape, dtype=torch.bool)
-    of_sample[0] = True
-    groups = positions_at(program, chosen, of_sample)
-    if any(_apart(program, chosen, group) for group in groups):
-        return "each of " + describe(program, groups).replace("mean of ", "")
-    return describe(program, groups)
-
-
-def _apart(program: Program, output: int, group: Sequence[TokenRef]) -> bool:
-    """Whether the tokens are read by different numbers of the output, and not by one together."""
-    shape = program.flow.shapes[output]
-    first = positions_at(program, output, (0,) * len(shape))
-    return len(group) > 1 and all(len(own) < len(group) or set(own) != set(group) for own in first)
-
-
-def _no_attention(model: nn.Module, program: Program) -> str:
-    rejected = "; ".join(
-        f"{r.name} in {r.module or 'the model'}: {r.reason}" for r in program.flow.rejected
-    )
-    found = f" Softmaxes that are not attention: {rejected}." if rejected else ""
-    mixing = [w for w in program.flow.warnings if "without attention" in w]
-    mixed = f" {mixing[0]}." if mixing else ""
-    return (
-        f"{type(model).__name__} has no attention over tokens, so there is nothing that relevancy "
-        f"rules could follow.{found}{mixed}"
-    )

@@ -1,0 +1,185 @@
+"""Call: one forward of a model, and the explanations of one or several targets of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fxplain.errors import ChangedModelError, NoAttentionError
+from fxplain.explanation import reading
+from fxplain.explanation.detection import graph_of, no_attention, program_of
+from fxplain.explanation.explanation import ByModality, Explanation
+from fxplain.explanation.labels import token_labels
+from fxplain.explanation.passes import Passes
+from fxplain.explanation.target import ResolvedTarget, resolve_target
+from fxplain.methods import Method
+from fxplain.program import Program
+
+__all__ = ["Call"]
+
+
+class Call:
+    """One model, one batch, one method: the forward has run when this is made.
+
+    Parameters
+    ----------
+    model, inputs
+        As `fxplain.explain` takes them.
+    method, options
+        The method, and all of its options.
+    output, tokenizer, engine
+        As `fxplain.explain` takes them.
+
+    Raises
+    ------
+    NoAttentionError
+        When the model has no attention over tokens.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: Any,
+        method: Method,
+        options: Mapping[str, Any],
+        output: str | None = None,
+        tokenizer: Any = None,
+        engine: str = "auto",
+    ) -> None:
+        self.model, self.method, self.options = model, method, options
+        self.output, self.engine = output, engine
+        self.again: Callable[[], Call] = lambda: Call(
+            model, inputs, method, options, output, tokenizer, engine
+        )
+        self.bound, self.captured, self.program = program_of(model, inputs)
+        if not self.program.nodes:
+            raise NoAttentionError(no_attention(model, self.program))
+        self.modalities = {m.name: m for m in self.program.modalities}
+        self.labels = {
+            name: token_labels(m, self.bound, tokenizer) for name, m in self.modalities.items()
+        }
+        needs = method.needs(options)
+        self.passes = Passes(self.captured, model, self.bound, self.program, needs)
+        self.outputs = self.passes.outputs
+
+    def explanation(self, target: Any) -> Explanation:
+        """The explanation of one target; the call is used up."""
+        resolved = self._resolved(target)
+        views = self._views(resolved, more=False)
+        program, of = self.program, self.modalities
+        return self._made(
+            resolved, views, lambda a, b: reading.matrix(program, views, of[a], of[b])
+        )
+
+    def explanations(self, targets: Sequence[Any]) -> list[Explanation]:
+        """Those of several targets, a backward for each; the call is used up.
+
+        What a target's backward leaves behind is dropped as soon as it is read, so that their number
+        costs no memory; a matrix of R is made by another run.
+        """
+        resolved = [self._resolved(target) for target in targets]
+        made = []
+        for i, (target, each) in enumerate(zip(targets, resolved, strict=True)):
+            views = self._views(each, more=i + 1 < len(resolved))
+            made.append(self._made(each, views, self._run_again(target, each.scores)))
+        return made
+
+    def _resolved(self, target: Any) -> ResolvedTarget:
+        return resolve_target(
+            target,
+            self.output,
+            self.model,
+            self.bound,
+            self.captured,
+            self.program,
+            self.outputs,
+        )
+
+    def _run_again(self, target: Any, scores: Tensor) -> Callable[[str, str], Tensor]:
+        """Matrices of one of several targets, from a run for that target alone."""
+        again = self.again
+
+        @cache
+        def alone() -> Explanation:
+            with torch.inference_mode(False):
+                explanation = again().explanation(target)
+            if not torch.allclose(explanation.scores, scores, rtol=1e-3, atol=1e-5):
+                raise ChangedModelError(
+                    f"the explained output was {scores.tolist()} and is now "
+                    f"{explanation.scores.tolist()}: the model or its inputs changed since the "
+                    f"explanation was made, so its matrices cannot be made any more. Explain again."
+                )
+            return explanation
+
+        return lambda a, b: alone().matrix(a, b)
+
+    def _made(
+        self,
+        resolved: ResolvedTarget,
+        views: Sequence[reading.View],
+        matrix_of: Callable[[str, str], Tensor],
+    ) -> Explanation:
+        engine = reading.choose_engine(self.engine, views[0].scores, self.method.name)
+        bound, program = self.bound, self.program
+        return Explanation(
+            relevance=ByModality(reading.relevance(program, views, engine)),
+            graph=graph_of(self.model, self.captured, program),
+            method=self.method.name,
+            target=resolved.description,
+            readout=tuple(readout.text for readout in resolved.readouts),
+            scores=resolved.scores,
+            output=self.captured.output.rebuild([o.detach() for o in self.outputs]),
+            labels={
+                name: reading.by_view(program, views, m, self.labels[name])
+                for name, m in self.modalities.items()
+            },
+            special={name: m.special for name, m in self.modalities.items()},
+            grids={name: m.grid for name, m in self.modalities.items()},
+            options=self.options,
+            engine=engine,
+            conservation=self.passes.conservation,
+            matrix_of=matrix_of,
+            inputs=dict(zip(bound.names, (leaf.detach() for leaf in bound.leaves), strict=True)),
+        )
+
+    def _views(self, resolved: ResolvedTarget, *, more: bool) -> list[reading.View]:
+        """One view per sample; one backward for all, unless samples share tokens.
+
+        Two targets may be read from the same tokens, and the images of all samples may be one
+        sequence: relevancy matrices tell that apart by rows, scores of tokens do not. `more` says
+        that further targets come, so that the forward's graph must be kept.
+        """
+        readouts, passes, program = resolved.readouts, self.passes, self.program
+        scores_tokens = passes.needs.births
+        shared = scores_tokens and any(len(m.tokens) < len(readouts) for m in program.modalities)
+        if not shared and not _share_tokens(program, resolved):
+            scores = self.method.score(passes.evidence(resolved, None, more), self.options)
+            return [reading.View.of(program, scores, r, i) for i, r in enumerate(readouts)]
+        views = []
+        for i, readout in enumerate(readouts):
+            evidence = passes.evidence(resolved, i, more or i + 1 < len(readouts))
+            scores = self.method.score(evidence, self.options)
+            views.append(reading.View.of(program, scores, readout, i))
+        return views
+
+
+def _share_tokens(program: Program, resolved: ResolvedTarget) -> bool:
+    """Whether two samples' targets are read from one sequence (two images against one text)."""
+    seen: set[tuple[int, int]] = set()
+    for readout in resolved.readouts:
+        own = {
+            (
+                program.streams[int(program.token_stream[ref.token])].root,
+                int(program.token_sample[ref.token]),
+            )
+            for group in readout.groups
+            for ref in group
+        }
+        if seen & own:
+            return True
+        seen |= own
+    return False
