@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
+from torch.fx.experimental import proxy_tensor
 
 from fxplain.capture.captured import Capture, InputSlot, OutputLayout, StateSlot
 from fxplain.capture.flexible import flex_attention_written_out
@@ -184,3 +185,5 @@ def quiet_export() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
+        # torch keeps the last exported graph, as large as the capture, until the next export
+        getattr(proxy_tensor, "_FAKE_TENSOR_ID_TO_PROXY_MAP_FOR_EXPORT", {}).clear()

@@ -82,10 +82,13 @@ class NodeMap:
             return self._whole() @ x
         return torch.cat([self._head_mean(tile) @ x for _, tile in self._tiles()], 1)
 
-    def transposed_times(self, x: Tensor) -> Tensor:
-        """The transposed map times (token groups, queries, c)."""
+    def transposed_times(self, x: Tensor, *, once: bool = False) -> Tensor:
+        """The transposed map times (token groups, queries, c).
+
+        `once` says that nothing else will be asked of the map, so that it need not be kept.
+        """
         used = (x != 0).any(-1).any(0).nonzero().flatten()
-        if self._made_for(len(used)):
+        if not (once and self._product_is_less(x)) and self._made_for(len(used)):
             return self._whole().transpose(-1, -2) @ x
         some = used if 2 * len(used) < x.shape[1] else None
         assert self._node is not None
@@ -108,6 +111,14 @@ class NodeMap:
         if queries is not None and 2 * queries < count:
             return False
         return len(node.node.rows) * count * keys <= node.size
+
+    def _product_is_less(self, x: Tensor) -> bool:
+        """Whether heads and queries can be summed over at once, with no map in between."""
+        node = self._node
+        return node is not None and self._in_parts and self._sums_at_once(node, x)
+
+    def _sums_at_once(self, tile: NodeEvidence, x: Tensor) -> bool:
+        return tile.layout.fold is None and self._finish is None and x.shape[-1] == 1
 
     def _whole(self) -> Tensor:
         matrix = self.matrix()
@@ -147,7 +158,7 @@ class NodeMap:
     def _tile_times(self, tile: NodeEvidence, x: Tensor) -> Tensor:
         """The tile's transpose times x: sums over heads and queries at once where that can be."""
         layout = tile.layout
-        if layout.fold is not None or self._finish is not None or x.shape[-1] > 1:
+        if not self._sums_at_once(tile, x):
             return self._head_mean(tile).transpose(-1, -2) @ x
         weighed = self._weigh(tile)
         assert weighed is not None

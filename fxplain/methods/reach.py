@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -93,6 +94,12 @@ class Reach:
         return self.mixes_own and node.stream in self.columns(node.stream, node.row_versions)
 
     # -- vectors ----------------------------------------------------------------------------------
+
+    @cached_property
+    def one_way(self) -> bool:
+        """Whether rows are followed from last to first alone: no equation 10 looks back."""
+        nodes = self.program.nodes.values()
+        return all(block.same for node in nodes for block in node.blocks)
 
     def free(self, stream: int, version: int | Tensor, column: int) -> bool:
         """Whether R[stream, column] x is a chain of products with maps.
