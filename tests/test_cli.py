@@ -359,14 +359,14 @@ def test_debug_shows_the_traceback(folders):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["bert"], "takes --text"),
-        (["vit"], "takes --image"),
+        (["bert"], "text-classification needs --text"),
+        (["vit"], "image-classification needs --image"),
         (["vit", "--text", "a"], "has no tokenizer"),
         (
             ["bert", "--text", "a", "--method", "magic"],
             "unknown method 'magic'; there are: generic",
         ),
-        (["bert", "--text", "a", "--pair", "b", "--pair", "c"], "one per --text"),
+        (["bert", "--text", "a", "--pair", "b", "--pair", "c"], "1 of --text, 2 of --pair"),
         (
             ["bert", "--text", "a", "--save", "/no/such/folder/file"],
             "no file in an existing folder",
