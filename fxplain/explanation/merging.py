@@ -103,7 +103,8 @@ def words_of(labels: Sequence[str]) -> list[Word]:
             words[-1].append(place)
         else:
             words.append([place])
-    return [Word("".join(_plain(labels[p]) for p in word), tuple(word)) for word in words]
+    texts = ["".join(_plain(labels[p]) for p in word) or labels[word[0]] for word in words]
+    return [Word(text, tuple(word)) for text, word in zip(texts, words, strict=True)]
 
 
 def _joining(labels: Sequence[str]) -> Callable[[str, str], bool]:
@@ -131,7 +132,7 @@ def _plain(label: str) -> str:
     if _is_special(label):
         return label
     for mark in (*_STARTS, _CONTINUES):
-        label = label.removeprefix(mark) if label != mark else label
+        label = label.removeprefix(mark)
     for mark in (_ENDS, _GOES_ON):
         label = label.removesuffix(mark)
     return label

@@ -63,9 +63,12 @@ def encode(loaded: Loaded, given: Given, *, padding: Any = None) -> Encoded:
     InputError
         When the processor fails on what was given.
     """
-    unknown = [name for name in given.inputs if not takes(loaded.model, name)]
-    if unknown:
-        raise InputError(f"{type(loaded.model).__name__} has no input {unknown[0]!r}.")
+    known = inspect.signature(loaded.model.forward).parameters
+    for name in given.inputs:
+        if name not in known:  # a forward that takes any name would pass over it in silence
+            raise InputError(
+                f"{type(loaded.model).__name__} has no input {name!r}; it has {', '.join(known)}."
+            )
     text: dict[str, Any] = {}
     if given.text:
         padding = len(given.text) > 1 if padding is None else padding

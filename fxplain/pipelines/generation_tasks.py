@@ -34,7 +34,8 @@ class Generation(Task):
 
     def goal(self, run: Run, target: Any, **_: Any) -> Goal:
         """The word asked for as the next one, or the predicted one."""
-        return Goal(each_entry(target, lambda entry: word_id(run.loaded.tokenizer, entry)))
+        words = each_entry(target, lambda entry: word_id(run.loaded.tokenizer, entry))
+        return Goal(words, "logits")
 
 
 class TextGeneration(Generation):
