@@ -131,7 +131,7 @@ def test_token_classification(explainer):
     assert tag(text).target == surest.target
     assert tag(text, target=(5, 1)).target_names == ("in: PER",)
     with pytest.raises(
-        fxplain.TargetError, match="no word 'Paris' in the text; its words: .*'Ada'"
+        fxplain.TargetError, match=r"no word 'Paris' in the text; its words: .*'Ada'"
     ):
         tag(text, word="Paris")
     with pytest.raises(fxplain.TargetError, match="no label 'ORG'"):
@@ -174,7 +174,7 @@ def test_fill_mask(explainer):
     assert contrast.target_names == ("'cat' rather than 'dog'",)
     with pytest.raises(fxplain.InputError, match=r"no mask in 'the cat': write \[MASK\]"):
         fill("the cat")
-    with pytest.raises(fxplain.TargetError, match="not one word piece .* 'watch', '##ing'"):
+    with pytest.raises(fxplain.TargetError, match=r"not one word piece .* 'watch', '##ing'"):
         fill(text, target="watching")
 
 
@@ -287,7 +287,7 @@ def test_object_detection(explainer):
     asked = detect(image, target="bird").target[0]
     assert asked == (int(chances[:, 2].argmax()), 2)
     assert detect.each(image, threshold=1.0) == []
-    with pytest.raises(fxplain.TargetError, match="no label 'horse'; its labels: .*'cat'"):
+    with pytest.raises(fxplain.TargetError, match=r"no label 'horse'; its labels: .*'cat'"):
         detect(image, target="horse")
 
 
@@ -398,7 +398,7 @@ def test_recordings_of_every_kind(explainer, tmp_path):
 
 def test_an_unknown_task(root):
     folder = small_pretrained.save("vit", root)
-    with pytest.raises(fxplain.TaskError, match="Did you mean 'image-classification'?"):
+    with pytest.raises(fxplain.TaskError, match=r"Did you mean 'image-classification'\?"):
         fxplain.from_pretrained(folder, "image-clasification")
     with pytest.raises(fxplain.TaskError, match="ViTForImageClassification is not for 'fill-mask'"):
         fxplain.from_pretrained(folder, "fill-mask")
@@ -430,7 +430,7 @@ def test_wrong_inputs(explainer, name, given, message):
 
 
 def test_positional_inputs_are_what_the_task_needs(explainer):
-    with pytest.raises(fxplain.InputError, match="2 positional inputs .* takes image="):
+    with pytest.raises(fxplain.InputError, match=r"2 positional inputs .* takes image="):
         explainer("vit")(picture(), "a cat")
     with pytest.raises(fxplain.InputError, match="text is given twice"):
         explainer("gpt2")("was", text="was")
@@ -453,7 +453,7 @@ def test_files_that_are_none(explainer, tmp_path):
     (tmp_path / "words.txt").write_text("words")
     with pytest.raises(fxplain.LoadError, match="cannot identify image file"):
         explainer("vit")(tmp_path / "words.txt")
-    with pytest.raises(fxplain.LoadError, match="cannot be read as a .wav file"):
+    with pytest.raises(fxplain.LoadError, match=r"cannot be read as a \.wav file"):
         explainer("wav2vec2")(tmp_path / "words.txt")
     with pytest.raises(fxplain.LoadError, match="No such file"):
         explainer("vit")(tmp_path / "none.png")

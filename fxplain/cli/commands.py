@@ -273,31 +273,26 @@ def explain(
 ) -> None:
     """Explain a model's output: how much it draws on each word, patch or other token.
 
-    JSON keys: format, method, target, readout and scores (one per sample), relevance (modality to
-    samples to {token, relevance}), target_names, graph (as `fxplain inspect --json` prints it).
+    JSON keys: format, method, target, target_names, readout and scores (one per sample), relevance
+    (modality to samples to {token, relevance}), graph (as `fxplain inspect --json` prints it). With
+    --each it is a list.
     """
     quiet(debug)
     if save and each:
         raise typer.BadParameter("--save writes one explanation: leave --each out.")
     with errors_reported(debug):
-        raw = _raw(text, pair, image, audio)
         asked: dict[str, Any] = {"target": parse_targets(target or ()), "method": method}
-        asked |= {"output": output} if output else {}
-        asked |= {k: v for k, v in (("word", word), ("threshold", threshold)) if v is not None}
+        given = {"output": output, "word": word, "threshold": threshold}
+        asked |= {name: value for name, value in given.items() if value is not None}
         asked |= parse_options(method, option or ())
+        raw = _raw(text, pair, image, audio)
         if is_factory(model):
+            if task or each:
+                raise typer.BadParameter(f"{model} has no task: leave --task and --each out.")
             explanations = [_explained_factory(model, raw, asked)]
         else:
             explainer = _load(model, task, trust_remote_code)
-            with progress("explaining"), _input_errors_are_usage():
-                explain_ = explainer.each if each else lambda **given: [explainer(**given)]
-                explanations = explain_(**raw, **asked)
-            if explanations and "decoder_input_ids" in explanations[0].inputs:
-                start = explanations[0].inputs["decoder_input_ids"][0].tolist()
-                note(
-                    f"the decoder is given its start token ({', '.join(map(str, start))}): its "
-                    f"first token is explained."
-                )
+            explanations = _explained(explainer, each, {**raw, **asked})
         if save:
             explanations[0].save(save)
         if json_:
@@ -306,7 +301,7 @@ def explain(
             return
         for explanation in explanations:
             _show(to_rich(explanation), json_)
-        if each and not explanations:
+        if not explanations:
             results().print(Text("the model says nothing here that could be explained"))
         if save:
             results().print(Text(f"\nsaved to {save}"))
@@ -377,6 +372,18 @@ def _explained_factory(
     return replace(
         explanation, target_names=target_names(explanation, model, output=asked.get("output"))
     )
+
+
+def _explained(
+    explainer: fxplain.Explainer, each: bool, asked: dict[str, Any]
+) -> list[fxplain.Explanation]:
+    with progress("explaining"), _input_errors_are_usage():
+        explanations = explainer.each(**asked) if each else [explainer(**asked)]
+    start = explanations[0].inputs.get("decoder_input_ids") if explanations else None
+    if start is not None:
+        tokens = ", ".join(map(str, start[0].tolist()))
+        note(f"the decoder is given its start token ({tokens}): its first token is explained.")
+    return explanations
 
 
 def _load(name: str, task: str | None, trust_remote_code: bool) -> fxplain.Explainer:

@@ -28,6 +28,9 @@ from fxplain.program import AttentionGraph
 
 __all__ = ["Explainer", "from_pretrained"]
 
+RAW = ("text", "pair", "image", "audio", "inputs")
+"""What a call may be given."""
+
 
 def from_pretrained(
     name_or_path: str | Path,
@@ -166,20 +169,10 @@ class Explainer:
         raw = {"text": text, "pair": pair, "image": image, "audio": audio, "inputs": inputs}
         run = self._run(positional, raw)
         own, rest = self._split(options)
-        goal = self.task.goal(run, target, **own)
-        return self._explained(run, [goal], method, rest)[0]
+        return self._explained(run, [self.task.goal(run, target, **own)], method, rest)[0]
 
     def each(
-        self,
-        *positional: Any,
-        text: Any = None,
-        pair: Any = None,
-        image: Any = None,
-        audio: Any = None,
-        inputs: Mapping[str, Any] | None = None,
-        target: Any = None,
-        method: str = "generic",
-        **options: Any,
+        self, *positional: Any, target: Any = None, method: str = "generic", **keywords: Any
     ) -> list[Explanation]:
         """Explain all that the model says of one sample, each by itself.
 
@@ -195,27 +188,19 @@ class Explainer:
         InputError
             When several samples are given, for each may have another number of targets.
         """
-        raw = {"text": text, "pair": pair, "image": image, "audio": audio, "inputs": inputs}
+        raw = {kind: keywords.pop(kind, None) for kind in RAW}
         run = self._run(positional, raw)
-        if max(len(run.given.image), len(run.given.audio)) > 1 or (
-            run.encoded.batch_size > 1 and not run.given.image
-        ):
+        if not self.task.is_one_sample(run.given):
             raise InputError("several samples are given: explain each target of one at a time.")
-        own, rest = self._split(options)
+        own, rest = self._split(keywords)
         return self._explained(run, self.task.goals(run, target, **own), method, rest)
 
-    def inputs(
-        self,
-        *positional: Any,
-        text: Any = None,
-        pair: Any = None,
-        image: Any = None,
-        audio: Any = None,
-        inputs: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """The model's inputs, by argument name, as the processors make them."""
-        raw = {"text": text, "pair": pair, "image": image, "audio": audio, "inputs": inputs}
-        return self._run(positional, raw).encoded.inputs
+    def inputs(self, *positional: Any, **raw: Any) -> dict[str, Any]:
+        """The model's inputs, by argument name, as the processors make them of what a call takes."""
+        unknown = set(raw) - set(RAW)
+        if unknown:
+            raise InputError(f"{unknown.pop()!r} is no input; there are: {', '.join(RAW)}.")
+        return self._run(positional, {kind: raw.get(kind) for kind in RAW}).encoded.inputs
 
     def inspect(self, *positional: Any, **raw: Any) -> AttentionGraph:
         """What `fxplain.inspect` detects in the model, given such inputs."""

@@ -39,6 +39,10 @@ class ZeroShotImageClassification(Task):
                 f"{self.name} compares one image with all texts: give one image at a time."
             )
 
+    def is_one_sample(self, given: Given) -> bool:
+        """All texts are of the one image."""
+        return len(given.image) <= 1
+
     def encode(self, loaded: Loaded, given: Given) -> Encoded:
         """Texts padded as in training."""
         return encode(loaded, given, padding=_padding(loaded.tokenizer))

@@ -125,6 +125,10 @@ class Task:
             told = ", ".join(f"{count} of {kind}=" for kind, count in counts.items())
             raise InputError(f"{told}: give as many of each, one per sample.")
 
+    def is_one_sample(self, given: Given) -> bool:
+        """Whether no batch is given."""
+        return max(map(len, (given.text, given.image, given.audio))) <= 1
+
     def encode(self, loaded: Loaded, given: Given) -> Encoded:
         """The model's inputs."""
         return encode(loaded, given)
