@@ -100,6 +100,18 @@ def test_a_model_that_no_task_lists_still_explains(root, tmp_path):
         found()
 
 
+def test_a_bare_decoder_is_started(explainer, tmp_path):
+    import transformers
+
+    loaded = explainer("t5").loaded
+    transformers.T5Model(loaded.model.config).save_pretrained(tmp_path)
+    loaded.tokenizer.save_pretrained(tmp_path)
+    found = fxplain.from_pretrained(tmp_path)
+    assert found.task.name == "any"
+    assert found.inputs("the movie")["decoder_input_ids"].tolist() == [[0]]
+    assert "decoder_input_ids" in found.inspect("the movie").modalities
+
+
 # ---- text -----------------------------------------------------------------------------------------
 
 

@@ -368,7 +368,7 @@ def _explained_factory(
 ) -> fxplain.Explanation:
     model, inputs = _made(name, raw)
     with progress("explaining"):
-        explanation = fxplain.explain(model, inputs, **asked)
+        explanation: fxplain.Explanation = fxplain.explain(model, inputs, **asked)
     return replace(
         explanation, target_names=target_names(explanation, model, output=asked.get("output"))
     )

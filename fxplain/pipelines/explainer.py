@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -236,19 +237,26 @@ class Explainer:
         self, run: Run, goals: Sequence[Goal], method: str, options: dict[str, Any]
     ) -> list[Explanation]:
         """The one place where explanations are made."""
-        explanations = []
-        for goal in goals:
-            given = {"output": goal.output, **options}
-            made = explain(
-                self.model,
-                run.encoded.inputs,
-                goal.target,
-                method,
-                tokenizer=self.loaded.tokenizer,
-                **given,
-            )
-            explanations.append(self._told(made, run.encoded, goal, given["output"]))
-        return explanations
+        told = []
+        for own_output, group in groupby(goals, key=lambda goal: goal.output):
+            output = options.get("output") or own_output
+            shared = list(group)
+            given = {**options, "output": output, "tokenizer": self.loaded.tokenizer}
+            made = self._explain(run, [goal.target for goal in shared], method, given)
+            told += [
+                self._told(explanation, run.encoded, goal, output)
+                for explanation, goal in zip(made, shared, strict=True)
+            ]
+        return told
+
+    def _explain(
+        self, run: Run, targets: list[Any], method: str, given: dict[str, Any]
+    ) -> list[Explanation]:
+        """Several targets share one forward; one alone keeps what its matrices are made of."""
+        inputs = run.encoded.inputs
+        if len(targets) == 1:
+            return [explain(self.model, inputs, targets[0], method, **given)]
+        return explain(self.model, inputs, targets=targets, method=method, **given)
 
     def _told(
         self, explanation: Explanation, encoded: Encoded, goal: Goal, output: str | None

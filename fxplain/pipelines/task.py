@@ -6,6 +6,7 @@ A task is one short class. `encode` says how inputs are made, `goal` what one ca
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from fxplain.errors import InputError
 from fxplain.explanation import Contrast
-from fxplain.pipelines.encoding import Encoded, encode
+from fxplain.pipelines.encoding import Encoded, encode, start_decoder
 from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded, modalities_of
 
@@ -160,6 +161,21 @@ class AnyTask(Task):
         if not any((given.text, given.image, given.audio, given.inputs)):
             wanted = " and ".join(f"{kind}=" for kind in self.wants(loaded))
             raise InputError(f"no input is given: {loaded.name!r} takes {wanted}.")
+
+    def encode(self, loaded: Loaded, given: Given) -> Encoded:
+        """A decoder that does not start by itself is started."""
+        encoded = super().encode(loaded, given)
+        starts = "decoder_input_ids" not in inspect.signature(loaded.model.forward).parameters
+        return encoded if starts or _runs(loaded, encoded) else start_decoder(loaded, encoded)
+
+
+def _runs(loaded: Loaded, encoded: Encoded) -> bool:
+    try:
+        with torch.no_grad():
+            loaded.model(**encoded.inputs)
+    except (ValueError, TypeError, AttributeError, RuntimeError):
+        return False
+    return True
 
 
 def each_entry(target: Any, convert: Callable[[Any], Any]) -> Any:
