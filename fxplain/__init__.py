@@ -17,10 +17,12 @@ from fxplain.errors import (
     NoGradientError,
     NonFiniteError,
     TargetError,
+    TaskError,
     TrainingModeError,
 )
 from fxplain.explanation import Contrast, Explanation, attention_weights, explain, inspect, load
 from fxplain.methods import methods
+from fxplain.pipelines import Explainer, from_pretrained, tasks
 from fxplain.program import AttentionGraph, AttentionNode
 
 try:
@@ -34,6 +36,7 @@ __all__ = [
     "CaptureError",
     "ChangedModelError",
     "Contrast",
+    "Explainer",
     "Explanation",
     "FxplainError",
     "InputError",
@@ -44,11 +47,14 @@ __all__ = [
     "NoGradientError",
     "NonFiniteError",
     "TargetError",
+    "TaskError",
     "TrainingModeError",
     "attention_weights",
     "clear_captures",
     "explain",
+    "from_pretrained",
     "inspect",
     "load",
     "methods",
+    "tasks",
 ]

@@ -14,6 +14,7 @@ __all__ = [
     "NoGradientError",
     "NonFiniteError",
     "TargetError",
+    "TaskError",
     "TrainingModeError",
 ]
 
@@ -28,6 +29,10 @@ class InputError(FxplainError, ValueError):
 
 class TargetError(FxplainError, ValueError):
     """The target does not name one number of the model's output per sample."""
+
+
+class TaskError(FxplainError, ValueError):
+    """The task is unknown, cannot be told from the model's config, or is not one for this model."""
 
 
 class TrainingModeError(FxplainError, RuntimeError):

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import fxplain
 from fxplain.cli import app
 from fxplain.cli.inputs import parse_targets
+from tests import small_pretrained
 
 transformers = pytest.importorskip("transformers")
 
@@ -207,6 +208,46 @@ def test_a_decoder_is_started(folders):
     assert "start token (0)" in result.stderr
 
 
+def test_a_task_is_chosen(folders):
+    out = succeeds(
+        "explain", folders / "bert", "--task", "text-classification", "--text", "a", "--json"
+    )
+    assert json.loads(out)["target_names"] == [list(LABELS)[json.loads(out)["target"][0]]]
+    said = fails("explain", folders / "bert", "--task", "magic", "--text", "a", code=2)
+    assert "unknown task 'magic'; there are: text-classification" in said
+    assert "is not for 'image-classification'" in fails(
+        "explain", folders / "bert", "--task", "image-classification", "--text", "a"
+    )
+
+
+def test_explain_each_entity(folders, tmp_path):
+    folder = small_pretrained.save("tagger", tmp_path)
+    text = ("--text", "Ada Lovelace lived in London")
+    told = json.loads(succeeds("explain", folder, *text, "--each", "--json"))
+    each = fxplain.from_pretrained(folder).each(text[1])
+    assert [e["target_names"] for e in told] == [list(e.target_names) for e in each] != []
+    assert "(London: " in succeeds("explain", folder, *text, "--word", "London")
+    assert "leave --each out" in fails(
+        "explain", folder, *text, "--each", "--save", tmp_path / "e", code=2
+    )
+
+
+def test_explain_nothing(tmp_path, picture):
+    folder = small_pretrained.save("detr", tmp_path)
+    out = succeeds("explain", folder, "--image", picture, "--each", "--threshold", "1")
+    assert "says nothing" in out
+
+
+def test_explain_a_recording(tmp_path):
+    wavfile = pytest.importorskip("scipy.io.wavfile")
+    folder = small_pretrained.save("wav2vec2", tmp_path)
+    wavfile.write(tmp_path / "said.wav", 16_000, small_pretrained.recording())
+    out = succeeds("explain", folder, "--audio", tmp_path / "said.wav", "--target", "b")
+    assert "('b')" in out
+    assert "1 attention node: 1 self" in succeeds("inspect", folder)
+    assert "needs --audio" in fails("explain", folder, code=2)
+
+
 def test_explain_a_factory(factories):
     told = json.loads(succeeds("explain", f"{factories}:model", "--target", "3", "--json"))
     assert told["target"] == [3, 3]
@@ -359,14 +400,14 @@ def test_debug_shows_the_traceback(folders):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["bert"], "takes --text"),
-        (["vit"], "takes --image"),
+        (["bert"], "text-classification needs --text"),
+        (["vit"], "image-classification needs --image"),
         (["vit", "--text", "a"], "has no tokenizer"),
         (
             ["bert", "--text", "a", "--method", "magic"],
             "unknown method 'magic'; there are: generic",
         ),
-        (["bert", "--text", "a", "--pair", "b", "--pair", "c"], "one per --text"),
+        (["bert", "--text", "a", "--pair", "b", "--pair", "c"], "1 of --text, 2 of --pair"),
         (
             ["bert", "--text", "a", "--save", "/no/such/folder/file"],
             "no file in an existing folder",

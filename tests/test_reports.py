@@ -209,7 +209,7 @@ def test_grid_and_special_tokens():
 
 def test_target_names_are_shown():
     page = io.StringIO()
-    Console(file=page, width=80).print(to_rich(make_explanation(), ["[b]cat"]))
+    Console(file=page, width=80).print(to_rich(make_explanation(target_names=("[b]cat",))))
     assert "target 3 ([b]cat)" in page.getvalue()
 
 

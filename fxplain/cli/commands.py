@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,16 +17,11 @@ from rich.text import Text
 
 import fxplain
 from fxplain.cli.demo import run_demo
-from fxplain.cli.inputs import (
-    make_inputs,
-    name_targets,
-    open_images,
-    parse_options,
-    parse_targets,
-    stand_ins,
-)
-from fxplain.cli.loading import Loaded, is_factory, load_factory, load_pretrained
-from fxplain.cli.terminal import errors_reported, progress, quiet, results
+from fxplain.cli.factory import is_factory, load_factory
+from fxplain.cli.inputs import as_typed, parse_options, parse_targets, stand_ins
+from fxplain.cli.terminal import errors_reported, note, progress, quiet, results
+from fxplain.errors import InputError
+from fxplain.pipelines.naming import target_names
 from fxplain.reports import to_rich
 
 __all__ = ["app", "main"]
@@ -52,6 +50,12 @@ def _known_method(name: str) -> str:
     return name
 
 
+def _known_or_no_task(name: str | None) -> str | None:
+    if name is not None and name not in fxplain.tasks():
+        raise typer.BadParameter(f"unknown task {name!r}; there are: {', '.join(fxplain.tasks())}.")
+    return name
+
+
 def _writable(path: Path | None) -> Path | None:
     if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
         raise typer.BadParameter(f"{str(path)!r} is no file in an existing folder.")
@@ -75,7 +79,8 @@ Pairs = Annotated[
     list[str] | None,
     typer.Option(
         "--pair",
-        help="The second text that goes with each --text (a premise's hypothesis).",
+        help="The second text that goes with each --text (a premise's hypothesis, a question's "
+        "context).",
         show_default=False,
     ),
 ]
@@ -87,6 +92,26 @@ Images = Annotated[
         help="An image file; several make a batch.",
         exists=True,
         dir_okay=False,
+        show_default=False,
+    ),
+]
+Recordings = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--audio",
+        "-a",
+        help="A .wav file; several make a batch.",
+        exists=True,
+        dir_okay=False,
+        show_default=False,
+    ),
+]
+TaskName = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        help="What the model is for, such as question-answering; by default what its config says.",
+        callback=_known_or_no_task,
         show_default=False,
     ),
 ]
@@ -146,24 +171,30 @@ def inspect(
     text: Texts = None,
     pair: Pairs = None,
     image: Images = None,
+    audio: Recordings = None,
+    task: TaskName = None,
     json_: AsJson = False,
     trust_remote_code: TrustRemoteCode = False,
     debug: Debug = False,
 ) -> None:
     """Detect every attention of a model: what attends to what, where, in which order.
 
-    Where no input is given, a sentence and a grey image stand in.
+    Where no input is given, a sentence, a grey image and a noisy second stand in.
 
     JSON keys: model, nodes (name, module, kind, query, key, heads, q_len, k_len, ...), routes,
     streams, modalities (name to number of tokens), readout, rejected, warnings, capture.
     """
     quiet(debug)
     with errors_reported(debug):
-        module, inputs, _ = _load(
-            model, text, pair, image, trust_remote_code=trust_remote_code, any_input=True
-        )
-        with progress("detecting attention"):
-            graph = fxplain.inspect(module, inputs)
+        raw = _raw(text, pair, image, audio)
+        if is_factory(model):
+            module, inputs = _made(model, raw)
+            with progress("detecting attention"):
+                graph = fxplain.inspect(module, inputs)
+        else:
+            explainer = _load(model, task, trust_remote_code)
+            with progress("detecting attention"), _input_errors_are_usage():
+                graph = explainer.inspect(**stand_ins(explainer, raw))
         _show(graph.to_dict() if json_ else to_rich(graph), json_)
 
 
@@ -173,13 +204,39 @@ def explain(
     text: Texts = None,
     pair: Pairs = None,
     image: Images = None,
+    audio: Recordings = None,
+    task: TaskName = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
             "--target",
-            help="What to explain: a class index, a label, or an index into the output such as "
-            "3,7 (object query, class; or position, word). Several: one per sample. By default "
+            help="What to explain: a class index, a label, a word, or an index into the output such "
+            "as 3,7 (object query, class; or position, word). Several: one per sample. By default "
             "what the model predicts.",
+            show_default=False,
+        ),
+    ] = None,
+    word: Annotated[
+        str | None,
+        typer.Option(
+            "--word", help="Of token-classification: the word to explain.", show_default=False
+        ),
+    ] = None,
+    each: Annotated[
+        bool,
+        typer.Option(
+            "--each",
+            help="Explain all that the model says by itself: each entity, each detection, start and "
+            "end of an answer.",
+        ),
+    ] = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold",
+            min=0,
+            max=1,
+            help="Of object-detection with --each: how sure a detection must be (0.5).",
             show_default=False,
         ),
     ] = None,
@@ -216,29 +273,37 @@ def explain(
 ) -> None:
     """Explain a model's output: how much it draws on each word, patch or other token.
 
-    JSON keys: format, method, target, readout and scores (one per sample), relevance (modality to
-    samples to {token, relevance}), graph (as `fxplain inspect --json` prints it).
+    JSON keys: format, method, target, target_names, readout and scores (one per sample), relevance
+    (modality to samples to {token, relevance}), graph (as `fxplain inspect --json` prints it). With
+    --each it is a list.
     """
     quiet(debug)
+    if save and each:
+        raise typer.BadParameter("--save writes one explanation: leave --each out.")
     with errors_reported(debug):
-        module, inputs, tokenizer = _load(
-            model, text, pair, image, trust_remote_code=trust_remote_code
-        )
-        with progress("explaining"):
-            explanation = fxplain.explain(
-                module,
-                inputs,
-                parse_targets(target or ()),
-                method,
-                output=output,
-                tokenizer=tokenizer,
-                **parse_options(method, option or ()),
-            )
+        asked: dict[str, Any] = {"target": parse_targets(target or ()), "method": method}
+        given = {"output": output, "word": word, "threshold": threshold}
+        asked |= {name: value for name, value in given.items() if value is not None}
+        asked |= parse_options(method, option or ())
+        raw = _raw(text, pair, image, audio)
+        if is_factory(model):
+            if task or each:
+                raise typer.BadParameter(f"{model} has no task: leave --task and --each out.")
+            explanations = [_explained_factory(model, raw, asked)]
+        else:
+            explainer = _load(model, task, trust_remote_code)
+            explanations = _explained(explainer, each, {**raw, **asked})
         if save:
-            explanation.save(save)
-        names = name_targets(explanation, module, tokenizer, output)
-        _show(explanation.to_dict() if json_ else to_rich(explanation, names), json_)
-        if save and not json_:
+            explanations[0].save(save)
+        if json_:
+            told = [explanation.to_dict() for explanation in explanations]
+            _show(told if each else told[0], json_)
+            return
+        for explanation in explanations:
+            _show(to_rich(explanation), json_)
+        if not explanations:
+            results().print(Text("the model says nothing here that could be explained"))
+        if save:
             results().print(Text(f"\nsaved to {save}"))
 
 
@@ -273,32 +338,66 @@ def methods(
     results().print(table)
 
 
-def _load(
-    name: str,
+def _raw(
     texts: list[str] | None,
     pairs: list[str] | None,
     images: list[Path] | None,
-    *,
-    trust_remote_code: bool,
-    any_input: bool = False,
-) -> tuple[Any, Any, Any]:
-    """A model, its inputs and its tokenizer (or None)."""
-    if is_factory(name):
-        if texts or pairs or images:
-            raise typer.BadParameter(
-                f"{name} brings its own inputs: leave --text, --pair and --image out."
-            )
-        with progress(f"calling {name}"):
-            model, inputs = load_factory(name)
-        return model, inputs, None
-    pictures = open_images(images or ())
+    recordings: list[Path] | None,
+) -> dict[str, Any]:
+    """What was given, by the names that an explainer has for it."""
+    return {
+        "text": texts or None,
+        "pair": pairs or None,
+        "image": images or None,
+        "audio": recordings or None,
+    }
+
+
+def _made(name: str, raw: dict[str, Any]) -> tuple[Any, Any]:
+    """A factory's model and inputs."""
+    if any(raw.values()):
+        raise typer.BadParameter(
+            f"{name} brings its own inputs: leave --text, --pair, --image and --audio out."
+        )
+    with progress(f"calling {name}"):
+        return load_factory(name)
+
+
+def _explained_factory(
+    name: str, raw: dict[str, Any], asked: dict[str, Any]
+) -> fxplain.Explanation:
+    model, inputs = _made(name, raw)
+    with progress("explaining"):
+        explanation: fxplain.Explanation = fxplain.explain(model, inputs, **asked)
+    return replace(
+        explanation, target_names=target_names(explanation, model, output=asked.get("output"))
+    )
+
+
+def _explained(
+    explainer: fxplain.Explainer, each: bool, asked: dict[str, Any]
+) -> list[fxplain.Explanation]:
+    with progress("explaining"), _input_errors_are_usage():
+        explanations = explainer.each(**asked) if each else [explainer(**asked)]
+    start = explanations[0].inputs.get("decoder_input_ids") if explanations else None
+    if start is not None:
+        tokens = ", ".join(map(str, start[0].tolist()))
+        note(f"the decoder is given its start token ({tokens}): its first token is explained.")
+    return explanations
+
+
+def _load(name: str, task: str | None, trust_remote_code: bool) -> fxplain.Explainer:
     with progress(f"loading {name}"):
-        loaded: Loaded = load_pretrained(name, trust_remote_code)
-    given: Any = (texts or [], pictures)
-    if any_input:
-        given = stand_ins(loaded, *given)
-    inputs = make_inputs(loaded, given[0], pairs or [], given[1])
-    return loaded.model, inputs, loaded.tokenizer
+        return fxplain.from_pretrained(name, task, trust_remote_code=trust_remote_code)
+
+
+@contextmanager
+def _input_errors_are_usage() -> Iterator[None]:
+    """What is missing or too much was typed, or not."""
+    try:
+        yield
+    except InputError as error:
+        raise typer.BadParameter(as_typed(str(error))) from error
 
 
 def _show(result: Any, as_json: bool) -> None:

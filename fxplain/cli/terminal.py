@@ -8,12 +8,14 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from fxplain.errors import FxplainError
+from fxplain.pipelines import WeightsWarning
 
 __all__ = ["errors_reported", "note", "progress", "quiet", "results"]
 
@@ -67,6 +69,7 @@ def quiet(debug: bool) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a token that the terminal cannot show is no error
             stream.reconfigure(errors="replace")
+    _note_warnings()
     if debug:
         return
     # transformers reads this when it is first imported, and speaks of missing torchvision then.
@@ -75,3 +78,24 @@ def quiet(debug: bool) -> None:
     for name in ("huggingface_hub", "torch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
+    warnings.simplefilter("always", WeightsWarning)
+
+
+def _note_warnings() -> None:
+    """What a checkpoint lacks is said as a note, without the line of code that warned."""
+    show = warnings.showwarning
+
+    def noted(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, WeightsWarning):
+            note(str(message))
+        else:
+            show(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = noted

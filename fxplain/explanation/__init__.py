@@ -2,6 +2,17 @@
 
 from fxplain.explanation.explain import attention_weights, explain, inspect
 from fxplain.explanation.explanation import Explanation, load
+from fxplain.explanation.merging import Timeline, Word, WordRelevance
 from fxplain.explanation.target import Contrast
 
-__all__ = ["Contrast", "Explanation", "attention_weights", "explain", "inspect", "load"]
+__all__ = [
+    "Contrast",
+    "Explanation",
+    "Timeline",
+    "Word",
+    "WordRelevance",
+    "attention_weights",
+    "explain",
+    "inspect",
+    "load",
+]

@@ -14,6 +14,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fxplain.errors import LoadError, MethodError, ModalityError
+from fxplain.explanation.merging import (
+    Timeline,
+    Word,
+    WordRelevance,
+    merge,
+    timeline,
+    upsample,
+    words_of,
+)
 from fxplain.explanation.target import plain_target, target_of
 from fxplain.presentation import Presentable
 from fxplain.program import AttentionGraph
@@ -62,6 +71,12 @@ class Explanation(Presentable):
         for a sequence.
     inputs
         The explained inputs by argument name, as they were given (pixels, ids, masks), for drawing.
+    target_names
+        Per sample, what people call the target (a label, a word); empty where nobody said.
+    word_pieces
+        By modality and sample, the words that the tokens are pieces of, where a tokenizer told.
+    seconds
+        By modality, how long the recording is that it was made of.
     options
         The method's options, those that were left out included.
     engine
@@ -87,6 +102,9 @@ class Explanation(Presentable):
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     engine: str = "matrices"
     conservation: Mapping[str, tuple[float, float]] = field(default_factory=dict, repr=False)
+    target_names: tuple[str, ...] = ()
+    word_pieces: Mapping[str, list[list[Word]]] = field(default_factory=dict, repr=False)
+    seconds: Mapping[str, float] = field(default_factory=dict, repr=False)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -138,6 +156,87 @@ class Explanation(Presentable):
     def _check(self, name: str) -> None:
         self.relevance[name]
 
+    # -- by what people see ---------------------------------------------------------------------------
+
+    def words(self, modality: str) -> list[WordRelevance]:
+        """Relevance by word, one result per sample: the sum over each word's pieces.
+
+        What the words are is known from the tokenizer where an explainer made the inputs, and read
+        from the marks in the pieces ("##ing", "▁it") elsewhere.
+        """
+        labels, known = self.tokens(modality), self.word_pieces.get(modality)
+        return [
+            WordRelevance(tuple(words), merge(self.relevance[modality][sample], words))
+            for sample in range(self.batch_size)
+            for words in [known[sample] if known else words_of(labels[sample])]
+        ]
+
+    def pixels(
+        self, modality: str, mode: str = "bilinear", size: tuple[int, int] | None = None
+    ) -> Tensor:
+        """Relevance as a heat map over the image that the model was given.
+
+        Parameters
+        ----------
+        modality
+            An image's or a video's.
+        mode
+            "bilinear", or "nearest" for the bare patches.
+        size
+            (height, width) in pixels; by default those of the model's input. Another size is the
+            whole image's only where the processor cuts nothing off.
+
+        Returns
+        -------
+        torch.Tensor
+            (batch, height, width), or (batch, frames, height, width) for a video; special tokens
+            (a CLS) have no place in it.
+
+        Raises
+        ------
+        ModalityError
+            When the modality is unknown or its tokens lie on no grid.
+        """
+        plain = self._plain(modality)
+        if size is None:
+            given = self.inputs.get(modality)
+            if given is None or given.dim() < 4:
+                raise ModalityError(
+                    f"{modality!r} is given as no image of rows and columns: say size=(height, width)."
+                )
+            size = (given.shape[-2], given.shape[-1])
+        return upsample(plain, self.grids.get(modality, ()), size, mode)
+
+    def timeline(
+        self, modality: str, seconds: float | None = None, axis: int | None = None
+    ) -> Timeline:
+        """Relevance of a recording or a video over time.
+
+        Parameters
+        ----------
+        modality
+            A recording's or a video's.
+        seconds
+            How long it is; an explainer that was given the recording knows it.
+        axis
+            The axis of the tokens' grid that is time, where that is not obvious.
+
+        Raises
+        ------
+        ModalityError
+            When the modality is unknown, has no such axis, or its length is not known.
+        """
+        plain = self._plain(modality)
+        seconds = self.seconds.get(modality) if seconds is None else seconds
+        if seconds is None:
+            raise ModalityError(f"it is not known how long {modality!r} is: say seconds=.")
+        return timeline(plain, self.grids.get(modality, ()), seconds, axis)
+
+    def _plain(self, modality: str) -> Tensor:
+        """(batch, tokens) of relevance without special tokens."""
+        values, special = self.relevance[modality], self.special.get(modality, {})
+        return values[:, [i for i in range(values.shape[1]) if i not in special]]
+
     # -- files --------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
@@ -162,6 +261,12 @@ class Explanation(Presentable):
             "labels": self.labels,
             "special": {k: {str(i): s for i, s in v.items()} for k, v in self.special.items()},
             "grids": {k: list(v) for k, v in self.grids.items()},
+            "target_names": list(self.target_names),
+            "word_pieces": {
+                name: [[[word.text, word.tokens] for word in words] for words in samples]
+                for name, samples in self.word_pieces.items()
+            },
+            "seconds": dict(self.seconds),
             "graph": self.graph.to_dict(),
         }
         if not Path(path).resolve().parent.is_dir():
@@ -179,6 +284,7 @@ class Explanation(Presentable):
             "options": dict(self.options),
             "engine": self.engine,
             "target": [plain_target(t) for t in self.target],
+            "target_names": list(self.target_names),
             "readout": list(self.readout),
             "scores": self.scores.tolist(),
             "relevance": {
@@ -231,6 +337,12 @@ def load(path: str | Path) -> Explanation:
         special={k: {int(i): s for i, s in v.items()} for k, v in header["special"].items()},
         grids={k: tuple(v) for k, v in header["grids"].items()},
         matrix_of=lambda a, b: tensors[f"matrix/{index[a]}/{index[b]}"],
+        target_names=tuple(header.get("target_names", ())),
+        word_pieces={
+            name: [[Word(text, tuple(tokens)) for text, tokens in words] for words in samples]
+            for name, samples in header.get("word_pieces", {}).items()
+        },
+        seconds=header.get("seconds", {}),
         inputs={
             name.removeprefix("input/"): value
             for name, value in tensors.items()

@@ -110,7 +110,8 @@ def _rows_without_matrices(program: Program, views: Sequence[View]) -> list[dict
     else:
         found = [_engine(view).read(own) for view, own in zip(views, shares, strict=True)]
     return [
-        {column: x[own].sum(0) for column, x in rows.items()}
+        # a readout of two towers may read its second text and its only image
+        {column: x[[i for i in own if i < len(x)]].sum(0) for column, x in rows.items()}
         for rows, own in zip(found, samples, strict=True)
     ]
 

@@ -320,8 +320,7 @@ class _Resolver:
             return ()
         if row.dim() == 1:
             return (int(row.argmax()),)
-        kind = self._kind(sample, chosen)
-        if kind == "sequence":
+        if self._root(sample, chosen) is not None:
             position = self._position(sample, chosen, row)
             best = int(row[position].argmax())
             return self._unravel(position, row, best)
@@ -340,32 +339,36 @@ class _Resolver:
 
     # -- positions of a sequence ----------------------------------------------------------------------
 
-    def _origin(self, sample: int, chosen: int) -> tuple[str, str]:
-        """(kind of birth, root) of the tokens along the output's first axis."""
-        shape = self.program.flow.shapes[chosen]
-        groups = positions_at(self.program, chosen, (sample, *(0 for _ in shape[1:])))
-        if not groups:
-            return "none", ""
+    def _origins(self, sample: int, chosen: int) -> list[tuple[str, str]]:
+        """(kind of birth, root) of the first and the last token along the output's first axis."""
+        first, *rest = self.program.flow.shapes[chosen][1:]
         book = self.program.flow.book
-        token = torch.tensor([groups[0][0].token])
-        birth = book.births[int(book.births_of(token))]
-        return birth.kind, birth.root
+        found = []
+        for place in (0, first - 1):
+            groups = positions_at(self.program, chosen, (sample, place, *(0 for _ in rest)))
+            if groups:
+                birth = book.births[int(book.births_of(torch.tensor([groups[0][0].token])))]
+                found.append((birth.kind, birth.root))
+        return found
 
-    def _kind(self, sample: int, chosen: int) -> str:
-        kind, root = self._origin(sample, chosen)
+    def _root(self, sample: int, chosen: int) -> str | None:
+        """The input whose ids the output's first axis is a sequence of.
+
+        Other tokens may stand before them (LLaVA's patches) or behind (VisualBERT's).
+        """
         slots = {slot.name: slot for slot in self.capture.inputs.values()}
-        if kind == "input" and root in slots and not slots[root].dtype.is_floating_point:
-            return "sequence"
-        return "set"
+        roots = [root for kind, root in self._origins(sample, chosen) if kind == "input"]
+        ids = [r for r in roots if r in slots and not slots[r].dtype.is_floating_point]
+        return ids[0] if ids else None
 
     def _position(self, sample: int, chosen: int, row: Tensor) -> Index:
         """The last real position of a text sequence."""
-        if self._kind(sample, chosen) != "sequence" or row.dim() != 2:
+        root = self._root(sample, chosen)
+        if root is None or row.dim() != 2:
             raise TargetError(
                 f"output {self.name!r} has shape {tuple(row.shape)} per sample, so a single number "
                 f"does not say where it is read: give an index tuple such as (position, class)."
             )
-        _, root = self._origin(sample, chosen)
         mask = self._mask(root, row.shape[0])
         if mask is None:
             return (row.shape[0] - 1,)

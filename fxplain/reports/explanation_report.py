@@ -24,9 +24,7 @@ MOST_WORDS = 256
 """Longer texts and batches are cut short, and the report says so."""
 
 
-def explanation_report(
-    explanation: Explanation, target_names: Sequence[str] | None = None
-) -> RenderableType:
+def explanation_report(explanation: Explanation) -> RenderableType:
     """Model, method and warnings, then each sample's target and the relevance in each modality."""
     shown = min(explanation.batch_size, MOST_SAMPLES)
     parts: list[RenderableType] = [
@@ -35,17 +33,17 @@ def explanation_report(
         facts_table([("method", explanation.method), ("found", count_nodes(explanation.graph))]),
     ]
     for sample in range(shown):
-        name = target_names[sample] if target_names else ""
-        parts += _sample(explanation, sample, name)
+        parts += _sample(explanation, sample)
     left = explanation.batch_size - shown
     if left:
         parts.append(Text(f"\n({left} more samples are not shown; see .relevance)", "dim"))
     return Group(*parts)
 
 
-def _sample(explanation: Explanation, sample: int, target_name: str) -> Iterator[RenderableType]:
-    target, named = explanation.target[sample], f" ({target_name})" if target_name else ""
-    title = f"sample {sample}: target {_target(target)}{named}"
+def _sample(explanation: Explanation, sample: int) -> Iterator[RenderableType]:
+    name = explanation.target_names[sample] if explanation.target_names else ""
+    named = f" ({name})" if name else ""
+    title = f"sample {sample}: target {_target(explanation.target[sample])}{named}"
     yield Text()
     yield Rule(Text(title, "bold"), align="left", characters="-", style="dim")
     yield Text(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
 
 from rich.console import Console, RenderableType
 
@@ -16,17 +15,13 @@ from fxplain.reports.graph_report import graph_report
 __all__ = ["to_rich", "to_text"]
 
 
-def to_rich(
-    result: AttentionGraph | Explanation, target_names: Sequence[str] | None = None
-) -> RenderableType:
+def to_rich(result: AttentionGraph | Explanation) -> RenderableType:
     """A result as something that a `rich.console.Console` prints.
 
     Parameters
     ----------
     result
         What `fxplain.inspect` or `fxplain.explain` returned.
-    target_names
-        For an explanation: a name for each sample's target, shown beside it.
 
     Raises
     ------
@@ -36,7 +31,7 @@ def to_rich(
     if isinstance(result, AttentionGraph):
         return graph_report(result)
     if isinstance(result, Explanation):
-        return explanation_report(result, target_names)
+        return explanation_report(result)
     raise TypeError(
         f"there is no report for a {type(result).__name__}, only for an AttentionGraph and an "
         f"Explanation."

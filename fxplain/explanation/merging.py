@@ -1,0 +1,238 @@
+"""Merging: relevance of tokens as relevance of what people see: words, pixels, moments.
+
+Pure functions of tensors and labels; `Explanation.words`, `.pixels` and `.timeline` call them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fxplain.errors import ModalityError
+
+__all__ = ["Timeline", "Word", "WordRelevance", "merge", "timeline", "upsample", "words_of"]
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word, and where its pieces are.
+
+    Attributes
+    ----------
+    text
+        As it is read: without the marks of a tokenizer.
+    tokens
+        The places of its pieces among the tokens of its modality.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WordRelevance:
+    """One sample's relevance by word.
+
+    Attributes
+    ----------
+    words
+        The words in reading order; a special token is a word of its own.
+    relevance
+        (words,) each the sum over its pieces.
+    """
+
+    words: tuple[Word, ...]
+    relevance: Tensor
+
+    @property
+    def labels(self) -> list[str]:
+        """The words' texts."""
+        return [word.text for word in self.words]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Relevance over time.
+
+    Attributes
+    ----------
+    relevance
+        (batch, steps).
+    edges
+        (steps + 1,) where each step starts and the last one ends, in seconds.
+    """
+
+    relevance: Tensor
+    edges: Tensor
+
+
+# ---- words --------------------------------------------------------------------------------------
+
+_STARTS = ("▁", "Ġ")
+"""What begins a piece that begins a word: SentencePiece's mark and that of byte-level BPE."""
+
+_CONTINUES = "##"
+"""What begins a WordPiece that continues a word."""
+
+_ENDS, _GOES_ON = "</w>", "@@"
+"""What ends a BPE piece that ends a word, or one that does not."""
+
+
+def words_of(labels: Sequence[str]) -> list[Word]:
+    """The words that labelled pieces make up, by the marks that tokenizers leave in them.
+
+    Where no label bears a mark, each token is a word. Tokens between angle or square brackets
+    (``[CLS]``, ``</s>``, ``<|im_start|>``) stay by themselves.
+
+    Examples
+    --------
+    >>> [word.text for word in words_of(["[CLS]", "play", "##ing", "it", "[SEP]"])]
+    ['[CLS]', 'playing', 'it', '[SEP]']
+    >>> [word.tokens for word in words_of(["Play", "ing", "Ġit", "Ġagain"])]
+    [(0, 1), (2,), (3,)]
+    """
+    joins = _joining(labels)
+    words: list[list[int]] = []
+    for place in range(len(labels)):
+        if place and joins(labels[place - 1], labels[place]):
+            words[-1].append(place)
+        else:
+            words.append([place])
+    texts = ["".join(_plain(labels[p]) for p in word) or labels[word[0]] for word in words]
+    return [Word(text, tuple(word)) for text, word in zip(texts, words, strict=True)]
+
+
+def _joining(labels: Sequence[str]) -> Callable[[str, str], bool]:
+    """Whether a piece and the next are of one word, by the kind of marks that there are."""
+    ordinary = [label for label in labels if not _is_special(label)]
+    joins: Callable[[str, str], bool]
+    if any(label.startswith(_STARTS) for label in ordinary):
+        joins = lambda _before, piece: not piece.startswith(_STARTS)  # noqa: E731
+    elif any(label.endswith(_ENDS) for label in ordinary):
+        joins = lambda before, _piece: not before.endswith(_ENDS)  # noqa: E731
+    elif any(label.endswith(_GOES_ON) for label in ordinary):
+        joins = lambda before, _piece: before.endswith(_GOES_ON)  # noqa: E731
+    else:
+        joins = lambda _before, piece: piece.startswith(_CONTINUES)  # noqa: E731
+    return lambda before, piece: (
+        not _is_special(before) and not _is_special(piece) and joins(before, piece)
+    )
+
+
+def _is_special(label: str) -> bool:
+    return len(label) > 2 and (label[0], label[-1]) in {("[", "]"), ("<", ">")}
+
+
+def _plain(label: str) -> str:
+    if _is_special(label):
+        return label
+    for mark in (*_STARTS, _CONTINUES):
+        label = label.removeprefix(mark)
+    for mark in (_ENDS, _GOES_ON):
+        label = label.removesuffix(mark)
+    return label
+
+
+def merge(relevance: Tensor, words: Sequence[Word]) -> Tensor:
+    """The relevance of each word: the sum over its pieces.
+
+    Parameters
+    ----------
+    relevance
+        (tokens,).
+    words
+        Words that name places among these tokens.
+
+    Returns
+    -------
+    torch.Tensor
+        (words,).
+    """
+    sums = [relevance[list(word.tokens)].sum() for word in words]
+    return torch.stack(sums) if sums else relevance.new_zeros(0)
+
+
+# ---- pixels and time ----------------------------------------------------------------------------
+
+
+def upsample(
+    relevance: Tensor, grid: tuple[int, ...], size: tuple[int, int], mode: str = "bilinear"
+) -> Tensor:
+    """Relevance of the patches of a grid as a heat map of pixels.
+
+    Each pixel has the relevance of the patch that it is in ("nearest"), or one between those of the
+    nearest patches, by the distance from their centres ("bilinear"). It is not divided by the
+    number of pixels: the largest value is that of the most relevant patch.
+
+    Parameters
+    ----------
+    relevance
+        (batch, patches), without special tokens.
+    grid
+        (rows, columns), or (frames, rows, columns) for a video.
+    size
+        (height, width) in pixels.
+    mode
+        "bilinear" or "nearest".
+
+    Returns
+    -------
+    torch.Tensor
+        (batch, height, width), or (batch, frames, height, width).
+
+    Raises
+    ------
+    ModalityError
+        When the tokens do not lie on such a grid.
+    """
+    if len(grid) not in (2, 3) or math.prod(grid) != relevance.shape[-1]:
+        raise ModalityError(
+            f"{relevance.shape[-1]} tokens on a grid {grid or '()'} are no patches of one image: "
+            f"there is no heat map of pixels."
+        )
+    maps = relevance.float().reshape(-1, 1, grid[-2], grid[-1])
+    smooth = {"align_corners": False} if mode == "bilinear" else {}
+    drawn = F.interpolate(maps, size=size, mode=mode, **smooth)
+    return drawn.reshape(len(relevance), *grid[:-2], *size)
+
+
+def timeline(
+    relevance: Tensor, grid: tuple[int, ...], seconds: float, axis: int | None = None
+) -> Timeline:
+    """Relevance of the tokens of a recording by when they are.
+
+    Tokens are taken to lie evenly over the recording. What lies at one moment (the patches of a
+    frame, the frequencies of a spectrogram) is added up.
+
+    Parameters
+    ----------
+    relevance
+        (batch, tokens), without special tokens.
+    grid
+        The grid that they lie on, () for a sequence.
+    seconds
+        How long the recording is.
+    axis
+        The axis of the grid that is time; by default the first (the frames of a video), and of
+        two axes the second (a spectrogram's columns).
+
+    Raises
+    ------
+    ModalityError
+        When the tokens do not lie on the grid, or it has no such axis.
+    """
+    grid = grid or (relevance.shape[-1],)
+    axis = (1 if len(grid) == 2 else 0) if axis is None else axis
+    if math.prod(grid) != relevance.shape[-1] or not -len(grid) <= axis < len(grid):
+        raise ModalityError(
+            f"{relevance.shape[-1]} tokens on a grid {grid} have no axis {axis} that could be time."
+        )
+    others = [i + 1 for i in range(len(grid)) if i != axis % len(grid)]
+    steps = relevance.reshape(-1, *grid)
+    steps = steps.sum(others) if others else steps
+    return Timeline(steps, torch.linspace(0, seconds, steps.shape[1] + 1))

@@ -1,0 +1,214 @@
+"""Encoding: raw inputs to one batch of the model's inputs, by the model's own processor."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fxplain.errors import InputError
+from fxplain.explanation import Word
+from fxplain.pipelines.given import Given
+from fxplain.pipelines.loading import Loaded
+from fxplain.pipelines.spelling import spell
+
+__all__ = ["Encoded", "decoder_start", "encode", "start_decoder", "takes"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch of the model's inputs, and what is known of how they were made.
+
+    Attributes
+    ----------
+    inputs
+        By argument name, on the model's device, floats in its precision.
+    words
+        By argument name and text, the words that the ids are pieces of.
+    seconds
+        By argument name, how long the recordings are (the longest, for they are padded to it).
+    pieces
+        What a fast tokenizer made of the texts (characters to pieces and back), or None.
+    """
+
+    inputs: dict[str, Any]
+    words: dict[str, list[list[Word]]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    pieces: Any = None
+
+    @property
+    def batch_size(self) -> int:
+        """The number of samples."""
+        return next((len(v) for v in self.inputs.values() if isinstance(v, Tensor)), 0)
+
+    def with_inputs(self, more: Mapping[str, Any]) -> Encoded:
+        """The same with further inputs."""
+        return replace(self, inputs={**self.inputs, **more})
+
+
+def encode(loaded: Loaded, given: Given, *, padding: Any = None) -> Encoded:
+    """Make the model's inputs.
+
+    Parameters
+    ----------
+    padding
+        How texts are padded; by default to the longest of several.
+
+    Raises
+    ------
+    InputError
+        When the processor fails on what was given.
+    """
+    known = inspect.signature(loaded.model.forward).parameters
+    for name in given.inputs:
+        if name not in known:  # a forward that takes any name would pass over it in silence
+            raise InputError(
+                f"{type(loaded.model).__name__} has no input {name!r}; it has {', '.join(known)}."
+            )
+    text: dict[str, Any] = {}
+    if given.text:
+        padding = len(given.text) > 1 if padding is None else padding
+        text = {"text": given.text, "padding": padding}
+        if given.pair:
+            text["text_pair"] = given.pair
+        if padding and loaded.tokenizer.pad_token is None:
+            loaded.tokenizer.pad_token = loaded.tokenizer.eos_token
+    try:
+        made = _processed(loaded, given, text)
+        pieces = _pieces(loaded.tokenizer, text, made.get("input_ids"))
+    except Exception as error:  # whatever a processor raises
+        raise InputError(
+            f"the processor of {loaded.name!r} fails on these inputs: {error}"
+        ) from error
+    inputs = {
+        name: _placed(value, loaded.model)
+        for name, value in {**made, **given.inputs}.items()
+        if takes(loaded.model, name)
+    }
+    return Encoded(
+        inputs, _words(loaded, given, inputs, pieces), _seconds(loaded, given, made), pieces
+    )
+
+
+def _processed(loaded: Loaded, given: Given, text: dict[str, Any]) -> dict[str, Any]:
+    audio: dict[str, Any] = {}
+    if given.audio:
+        rate = loaded.feature_extractor.sampling_rate
+        audio = {"sampling_rate": rate, "padding": _audio_padding(loaded, len(given.audio))}
+    kinds = [bool(text), bool(given.image), bool(given.audio)]
+    if loaded.processor is not None and sum(kinds) > 1:
+        images = {"images": given.image} if given.image else {}
+        sounds = {"audio": given.audio, **audio} if given.audio else {}
+        return dict(loaded.processor(**text, **images, **sounds, return_tensors="pt"))
+    made: dict[str, Any] = {}
+    if text:
+        made |= loaded.tokenizer(**text, return_tensors="pt")
+    if given.image:
+        made |= loaded.image_processor(images=given.image, return_tensors="pt")
+    if given.audio:
+        made |= loaded.feature_extractor(given.audio, **audio, return_tensors="pt")
+    return made
+
+
+def _audio_padding(loaded: Loaded, count: int) -> Any:
+    """To a fixed length where the extractor has one (Whisper's 30 seconds), else to the longest."""
+    return "max_length" if hasattr(loaded.feature_extractor, "chunk_length") else count > 1
+
+
+def takes(model: nn.Module, name: str) -> bool:
+    """Whether the model's forward has an argument of this name, or takes any."""
+    parameters = inspect.signature(model.forward).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _placed(value: Any, model: nn.Module) -> Any:
+    """On the model's device, floats (pixels) in the model's own precision."""
+    if not isinstance(value, Tensor):
+        return value
+    weights = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if weights is None:
+        return value
+    return value.to(weights.device, weights.dtype if value.is_floating_point() else None)
+
+
+# ---- what is remembered -------------------------------------------------------------------------
+
+
+def _pieces(tokenizer: Any, text: dict[str, Any], ids: Tensor | None) -> Any:
+    """What a fast tokenizer tells of pieces and characters, where it makes the same ids."""
+    if not text or ids is None or not tokenizer.is_fast:
+        return None
+    pieces = tokenizer(**text, return_offsets_mapping=True)
+    return pieces if [list(row) for row in pieces["input_ids"]] == ids.tolist() else None
+
+
+def _words(
+    loaded: Loaded, given: Given, inputs: dict[str, Any], pieces: Any
+) -> dict[str, list[list[Word]]]:
+    ids = inputs.get("input_ids")
+    if not given.text or not isinstance(ids, Tensor):
+        return {}
+    pairs = [[t, *given.pair[i : i + 1]] for i, t in enumerate(given.text)]
+    rows = enumerate(ids.tolist())
+    return {"input_ids": [spell(loaded.tokenizer, row, pieces, i, pairs[i]) for i, row in rows]}
+
+
+def _seconds(loaded: Loaded, given: Given, made: dict[str, Any]) -> dict[str, float]:
+    if not given.audio:
+        return {}
+    extractor = loaded.feature_extractor
+    name = next((n for n in made if n in extractor.model_input_names), None)
+    if name is None:
+        return {}
+    seconds = max(map(len, given.audio)) / extractor.sampling_rate
+    if hasattr(extractor, "chunk_length"):
+        seconds = float(extractor.chunk_length)
+    return {name: seconds}
+
+
+# ---- decoders -----------------------------------------------------------------------------------
+
+
+def start_decoder(loaded: Loaded, encoded: Encoded) -> Encoded:
+    """Give a decoder what generation starts with, so that it predicts the first token.
+
+    Raises
+    ------
+    InputError
+        When the configs name no start token.
+    """
+    names = inspect.signature(loaded.model.forward).parameters
+    name = "decoder_input_ids" if "decoder_input_ids" in names else "input_ids"
+    if name in encoded.inputs or name not in names:
+        return encoded
+    start = decoder_start(loaded.model)
+    if start is None:
+        raise InputError(
+            f"{loaded.name!r} names no token that its decoder starts with: give inputs={{{name!r}: "
+            f"...}}."
+        )
+    first = next(v for v in encoded.inputs.values() if isinstance(v, Tensor))
+    ids = torch.tensor([start], device=first.device).expand(len(first), -1).contiguous()
+    return encoded.with_inputs({name: ids})
+
+
+def decoder_start(model: Any) -> list[int] | None:
+    """The tokens that generation starts with: the start token, and those that are forced after it."""
+    config = getattr(model, "config", None)
+    inner = config.get_text_config(decoder=True) if config is not None else None
+    for key in ("decoder_start_token_id", "bos_token_id"):
+        for source in (getattr(model, "generation_config", None), config, inner):
+            start = getattr(source, key, None)
+            if isinstance(start, int):
+                return [start, *_forced(model)]
+    return None
+
+
+def _forced(model: Any) -> list[int]:
+    """The tokens after the start that generation does not choose (Whisper's language and task)."""
+    forced = getattr(getattr(model, "generation_config", None), "forced_decoder_ids", None) or ()
+    return [token for _, token in sorted(forced) if isinstance(token, int)]

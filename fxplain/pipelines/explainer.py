@@ -1,0 +1,285 @@
+"""The explainer: a model with its processors and its task, explained from raw inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fxplain.errors import InputError
+from fxplain.explanation import Explanation, explain, inspect
+from fxplain.pipelines.encoding import Encoded
+from fxplain.pipelines.given import Given, gather
+from fxplain.pipelines.loading import (
+    HUB_OPTIONS,
+    Loaded,
+    Source,
+    load_config,
+    load_model,
+    load_processors,
+)
+from fxplain.pipelines.naming import target_names
+from fxplain.pipelines.registry import find_task
+from fxplain.pipelines.task import Goal, Run, Task
+from fxplain.program import AttentionGraph
+
+__all__ = ["Explainer", "from_pretrained"]
+
+RAW = ("text", "pair", "image", "audio", "inputs")
+"""What a call may be given."""
+
+
+def from_pretrained(
+    name_or_path: str | Path,
+    task: str | None = None,
+    *,
+    device: str | torch.device | None = None,
+    **kwargs: Any,
+) -> Explainer:
+    """An explainer that takes raw text, images and recordings.
+
+    Parameters
+    ----------
+    name_or_path
+        A ``save_pretrained`` folder or a hub id.
+    task
+        One of `fxplain.tasks()`; by default the one that the model was made for, as its config and
+        transformers' Auto classes tell.
+    device
+        Where the model is moved; its precision stays that of the checkpoint.
+    **kwargs
+        For the ``from_pretrained`` of the model's class (``dtype``, ``attn_implementation``); those
+        that say where files come from (``revision``, ``token``, ``trust_remote_code``, ...) for the
+        processors, too.
+
+    Returns
+    -------
+    Explainer
+        Call it with what the model takes.
+
+    Raises
+    ------
+    LoadError
+        When there is no such model, or it cannot be loaded.
+    TaskError
+        When there is no such task, or the model is not for it.
+
+    Examples
+    --------
+    >>> from fxplain.demo import digits
+    >>> explainer = from_pretrained(digits.MODEL_FOLDER)
+    >>> explainer.task.name
+    'visual-question-answering'
+    """
+    source = Source.find(name_or_path, {k: v for k, v in kwargs.items() if k in HUB_OPTIONS})
+    config = load_config(source)
+    chosen, model_class = find_task(task, config)
+    options = {k: v for k, v in kwargs.items() if k not in HUB_OPTIONS}
+    model = load_model(source, config, model_class, **options)
+    if device is not None:
+        model = model.to(device)
+    return Explainer(load_processors(source, model), chosen)
+
+
+class Explainer:
+    """A model with what reads its inputs, and the task that it is for.
+
+    Attributes
+    ----------
+    loaded
+        The model and its processors.
+    task
+        What is explained by default, and what the inputs are.
+    """
+
+    def __init__(self, loaded: Loaded, task: Task) -> None:
+        self.loaded = loaded
+        self.task = task
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The model, in eval mode."""
+        return self.loaded.model
+
+    @property
+    def wants(self) -> tuple[str, ...]:
+        """The kinds of input that have to be given: "text", "pair", "image", "audio"."""
+        return self.task.wants(self.loaded)
+
+    def __repr__(self) -> str:
+        return f"<Explainer of {type(self.model).__name__} for {self.task.name}>"
+
+    def __call__(
+        self,
+        *positional: Any,
+        text: Any = None,
+        pair: Any = None,
+        image: Any = None,
+        audio: Any = None,
+        inputs: Mapping[str, Any] | None = None,
+        target: Any = None,
+        method: str = "generic",
+        **options: Any,
+    ) -> Explanation:
+        """Explain one target per sample: by default what the model answers.
+
+        Parameters
+        ----------
+        *positional
+            What the task needs, in its order, where names would only be longer.
+        text
+            A string, or a list of them for a batch.
+        pair
+            The second text that goes with each: a hypothesis, a question's context.
+        image
+            A path, a PIL image, an array or a tensor (see `fxplain.pipelines.media.open_image`), or
+            a list of them.
+        audio
+            A path to a .wav file, an array of samples at the model's rate, a mapping with "array" and
+            "sampling_rate", or a list of them.
+        inputs
+            Further inputs of the model by argument name, such as the boxes' features of a model
+            that has no image processor.
+        target
+            What `fxplain.explain` takes; besides, a word of the vocabulary where words are predicted,
+            a candidate text, an answer in the context.
+        method
+            One of `fxplain.methods()`.
+        **options
+            Those of the task (``word=``, ``threshold=``), of the method, and ``engine=`` and
+            ``output=`` as `fxplain.explain` takes them.
+
+        Returns
+        -------
+        Explanation
+            With names for targets, words and, of recordings, times.
+
+        Raises
+        ------
+        InputError
+            When an input is missing, too much, or of the wrong type.
+        TargetError
+            When the target names nothing that the model could answer.
+        FxplainError
+            As `fxplain.explain` raises.
+        """
+        raw = {"text": text, "pair": pair, "image": image, "audio": audio, "inputs": inputs}
+        run = self._run(positional, raw)
+        own, rest = self._split(options)
+        return self._explained(run, [self.task.goal(run, target, **own)], method, rest)[0]
+
+    def each(
+        self, *positional: Any, target: Any = None, method: str = "generic", **keywords: Any
+    ) -> list[Explanation]:
+        """Explain all that the model says of one sample, each by itself.
+
+        Every entity, every detection, start and end of an answer, every mask: `fxplain.tasks()` tells
+        what. Parameters are those of a call; what is found may be nothing.
+
+        Returns
+        -------
+        list of Explanation
+
+        Raises
+        ------
+        InputError
+            When several samples are given, for each may have another number of targets.
+        """
+        raw = {kind: keywords.pop(kind, None) for kind in RAW}
+        run = self._run(positional, raw)
+        if not self.task.is_one_sample(run.given):
+            raise InputError("several samples are given: explain each target of one at a time.")
+        own, rest = self._split(keywords)
+        return self._explained(run, self.task.goals(run, target, **own), method, rest)
+
+    def inputs(self, *positional: Any, **raw: Any) -> dict[str, Any]:
+        """The model's inputs, by argument name, as the processors make them of what a call takes."""
+        unknown = set(raw) - set(RAW)
+        if unknown:
+            raise InputError(f"{unknown.pop()!r} is no input; there are: {', '.join(RAW)}.")
+        return self._run(positional, {kind: raw.get(kind) for kind in RAW}).encoded.inputs
+
+    def inspect(self, *positional: Any, **raw: Any) -> AttentionGraph:
+        """What `fxplain.inspect` detects in the model, given such inputs."""
+        return inspect(self.model, self.inputs(*positional, **raw))
+
+    # -- the steps of a call --------------------------------------------------------------------------
+
+    def _run(self, positional: Sequence[Any], raw: dict[str, Any]) -> Run:
+        for kind, value in zip(self._order(positional), positional, strict=True):
+            if raw[kind] is not None:
+                raise InputError(f"{kind} is given twice: by name, and as a positional argument.")
+            raw[kind] = value
+        given: Given = gather(self.loaded, **raw)
+        self.task.check(self.loaded, given)
+        return Run(self.loaded, given, self.task.encode(self.loaded, given))
+
+    def _order(self, positional: Sequence[Any]) -> tuple[str, ...]:
+        """Which kinds of input positional arguments are."""
+        kinds = self.task.needs + self.task.may
+        if len(positional) > len(kinds):
+            raise InputError(
+                f"{len(positional)} positional inputs are given; {self.task.name} takes "
+                f"{', '.join(f'{kind}=' for kind in kinds)}."
+            )
+        return kinds[: len(positional)]
+
+    def _split(self, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The task's options, and those that `explain` takes."""
+        own = {k: v for k, v in options.items() if k in self.task.options}
+        return own, {k: v for k, v in options.items() if k not in own}
+
+    def _explained(
+        self, run: Run, goals: Sequence[Goal], method: str, options: dict[str, Any]
+    ) -> list[Explanation]:
+        """The one place where explanations are made."""
+        told = []
+        for own_output, group in groupby(goals, key=lambda goal: goal.output):
+            output = options.get("output") or own_output
+            shared = list(group)
+            given = {**options, "output": output, "tokenizer": self.loaded.tokenizer}
+            made = self._explain(run, [goal.target for goal in shared], method, given)
+            told += [
+                self._told(explanation, run.encoded, goal, output)
+                for explanation, goal in zip(made, shared, strict=True)
+            ]
+        return told
+
+    def _explain(
+        self, run: Run, targets: list[Any], method: str, given: dict[str, Any]
+    ) -> list[Explanation]:
+        """Several targets share one forward; one alone keeps what its matrices are made of."""
+        inputs = run.encoded.inputs
+        if len(targets) == 1:
+            return [explain(self.model, inputs, targets[0], method, **given)]
+        return explain(self.model, inputs, targets=targets, method=method, **given)
+
+    def _told(
+        self, explanation: Explanation, encoded: Encoded, goal: Goal, output: str | None
+    ) -> Explanation:
+        """With what the inputs and the task tell: names, words, times."""
+        names = goal.names or target_names(explanation, self.model, self.loaded.tokenizer, output)
+        words = {
+            name: [rows[i] for i in goal.texts] if goal.texts else rows
+            for name, rows in encoded.words.items()
+            if name in explanation.relevance
+        }
+        return replace(
+            explanation,
+            target_names=names,
+            word_pieces={
+                name: rows for name, rows in words.items() if self._fit(explanation, name, rows)
+            },
+            seconds=encoded.seconds,
+        )
+
+    def _fit(self, explanation: Explanation, name: str, rows: Sequence[Any]) -> bool:
+        """Whether the words are of the tokens as they are: no soft prompt came between."""
+        return not explanation.special.get(name) and all(
+            sum(len(word.tokens) for word in words) == explanation.relevance[name].shape[1]
+            for words in rows
+        )

@@ -1,0 +1,163 @@
+"""The tasks whose answer is text that the model writes, a token at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fxplain.errors import TargetError
+from fxplain.pipelines.encoding import Encoded, encode, start_decoder
+from fxplain.pipelines.given import Given
+from fxplain.pipelines.loading import Loaded
+from fxplain.pipelines.task import Goal, Run, Task, each_entry, per_sample
+from fxplain.pipelines.vocabulary import word_id
+
+__all__ = [
+    "Generation",
+    "ImageToText",
+    "SequenceToSequence",
+    "SpeechRecognition",
+    "TextGeneration",
+    "VisualQuestionAnswering",
+]
+
+
+class Generation(Task):
+    """Base class: the next token is explained, which is a decoder's first."""
+
+    def encode(self, loaded: Loaded, given: Given) -> Encoded:
+        """A decoder of its own is given what it starts with."""
+        return start_decoder(loaded, encode(loaded, given))
+
+    def goal(self, run: Run, target: Any, **_: Any) -> Goal:
+        """The word asked for as the next one, or the predicted one."""
+        words = each_entry(target, lambda entry: word_id(run.loaded.tokenizer, entry))
+        return Goal(words, "logits")
+
+
+class TextGeneration(Generation):
+    """What comes after a text."""
+
+    name = "text-generation"
+    about = "the predicted next token"
+    auto = ("AutoModelForCausalLM",)
+    needs = ("text",)
+
+
+class SequenceToSequence(Generation):
+    """A text made of a text: a translation, a summary."""
+
+    name = "text2text-generation"
+    about = "the predicted first token"
+    auto = ("AutoModelForSeq2SeqLM",)
+    needs = ("text",)
+
+
+class ImageToText(Generation):
+    """A caption, or an answer to what is asked about an image: text= is the prompt."""
+
+    name = "image-to-text"
+    about = "the predicted first token"
+    auto = ("AutoModelForImageTextToText",)
+    needs = ("image",)
+    may = ("text",)
+
+    def encode(self, loaded: Loaded, given: Given) -> Encoded:
+        """The prompt says where the image is, for models that read it among the words."""
+        return super().encode(loaded, _prompted(loaded, given))
+
+
+def _prompted(loaded: Loaded, given: Given) -> Given:
+    """Prompts in the form that a chat model was trained on, or with the bare mark of an image."""
+    mark = getattr(loaded.processor, "image_token", None)
+    if not isinstance(mark, str) or any(mark in text for text in given.text):
+        return given
+    texts = given.text or [""] * len(given.image)
+    if getattr(loaded.processor, "chat_template", None):
+        chats = [
+            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+            for text in texts
+        ]
+        prompts = loaded.processor.apply_chat_template(chats, add_generation_prompt=True)
+    else:
+        prompts = [f"{mark}{text}" for text in texts]
+    return replace(given, text=list(prompts))
+
+
+class VisualQuestionAnswering(Task):
+    """An answer to a question about an image, chosen among classes or written: text= asks it."""
+
+    name = "visual-question-answering"
+    about = "the predicted answer, or its first token where it is written"
+    # some models that see are only listed with those that answer by a span
+    auto = (
+        "AutoModelForVisualQuestionAnswering",
+        "AutoModelForQuestionAnswering",
+        "AutoModelForImageTextToText",
+    )
+    needs = ("image", "text")
+
+    _writing = ImageToText()
+
+    def encode(self, loaded: Loaded, given: Given) -> Encoded:
+        """The question is a prompt where the answer is written."""
+        if _writes(loaded.model):
+            return self._writing.encode(loaded, given)
+        return super().encode(loaded, given)
+
+    def goal(self, run: Run, target: Any, **options: Any) -> Goal:
+        """The answer asked for, or the predicted one."""
+        if _writes(run.loaded.model):
+            return self._writing.goal(run, target, **options)
+        return super().goal(run, target, **options)
+
+
+def _writes(model: Any) -> bool:
+    return bool(getattr(model, "can_generate", bool)())
+
+
+class SpeechRecognition(Generation):
+    """What is said in a recording."""
+
+    name = "automatic-speech-recognition"
+    about = "each token of a transcript (CTC), or its predicted first token"
+    auto = ("AutoModelForCTC", "AutoModelForSpeechSeq2Seq")
+    needs = ("audio",)
+
+    def encode(self, loaded: Loaded, given: Given) -> Encoded:
+        """Only a model that writes has a decoder to start."""
+        return super().encode(loaded, given) if _writes(loaded.model) else encode(loaded, given)
+
+    def goal(self, run: Run, target: Any, **options: Any) -> Goal:
+        """The next token; of a model that labels frames (CTC), the first that it hears."""
+        if _writes(run.loaded.model):
+            return super().goal(run, target, **options)
+        wanted = per_sample(target, run.encoded.batch_size)
+        heard = [self._heard(run, i, entry) for i, entry in enumerate(wanted)]
+        if not all(heard):
+            raise TargetError("nothing is heard in the recording: say which target= to explain.")
+        return Goal([indices[0] for indices in heard], "logits")
+
+    def goals(self, run: Run, target: Any, **options: Any) -> list[Goal]:
+        """Each token that is heard."""
+        if _writes(run.loaded.model):
+            return super().goals(run, target, **options)
+        return [Goal([index], "logits") for index in self._heard(run, 0, target)]
+
+    def _heard(self, run: Run, sample: int, target: Any) -> list[Any]:
+        """(frame, token) of each token of the transcript, or of the frame where one is likeliest."""
+        if isinstance(target, tuple):
+            return [target]
+        logits: Tensor = run.output.logits[sample]
+        if target is not None:
+            number = word_id(run.loaded.tokenizer, target)
+            return [(int(logits[:, number].argmax()), number)]
+        best = logits.argmax(-1)
+        blank = run.loaded.tokenizer.pad_token_id
+        starts = torch.ones_like(best, dtype=torch.bool)
+        starts[1:] = best[1:] != best[:-1]  # a token that goes on over frames is heard once
+        heard = (starts & (best != blank)).nonzero().flatten().tolist()
+        return [(frame, int(best[frame])) for frame in heard]

@@ -1,0 +1,102 @@
+"""What a user gives: texts, images and recordings, one or a batch, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fxplain.errors import InputError, LoadError
+from fxplain.pipelines.loading import Loaded
+from fxplain.pipelines.media import (
+    is_one_image,
+    is_one_recording,
+    open_image,
+    open_recording,
+)
+
+__all__ = ["Given", "gather"]
+
+READERS = {"text": "tokenizer", "image": "image processor", "audio": "feature extractor"}
+
+
+@dataclass(frozen=True)
+class Given:
+    """Raw inputs, one entry per sample in each kind that is given.
+
+    Attributes
+    ----------
+    text, pair
+        Texts, and the second text that goes with each (a hypothesis, a context).
+    image
+        RGB PIL images.
+    audio
+        (samples,) each.
+    inputs
+        Further inputs of the model by argument name, handed on as they are.
+    """
+
+    text: list[str] = field(default_factory=list)
+    pair: list[str] = field(default_factory=list)
+    image: list[Any] = field(default_factory=list)
+    audio: list[Any] = field(default_factory=list)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def gather(
+    loaded: Loaded,
+    *,
+    text: Any = None,
+    pair: Any = None,
+    image: Any = None,
+    audio: Any = None,
+    inputs: Mapping[str, Any] | None = None,
+) -> Given:
+    """Check and open what was given.
+
+    Raises
+    ------
+    InputError
+        When something has the wrong type, or the model has nothing that reads it.
+    LoadError
+        When a file cannot be read, or the model has no processor at all.
+    """
+    if not loaded.reads and not inputs:
+        reasons = "".join(f"\n  {failure}" for failure in loaded.failures)
+        raise LoadError(
+            f"{loaded.name!r} has no tokenizer, image processor or feature extractor that could be "
+            f"loaded. Give the model's inputs yourself: fxplain.explain(model, inputs), or on the "
+            f"command line MODEL as package.module:factory.{reasons}"
+        )
+    for kind, value in (("text", text), ("image", image), ("audio", audio)):
+        if value is not None and kind not in loaded.reads:
+            raise InputError(f"{kind} is given, but {loaded.name!r} has no {READERS[kind]}.")
+    rate = getattr(loaded.feature_extractor, "sampling_rate", 16_000)
+    return Given(
+        text=_texts("text", text),
+        pair=_texts("pair", pair),
+        image=_each(image, is_one_image, open_image),
+        audio=_each(audio, is_one_recording, lambda value: open_recording(value, rate)),
+        inputs=inputs or {},
+    )
+
+
+def _texts(name: str, given: Any) -> list[str]:
+    texts = [given] if isinstance(given, str) else [] if given is None else given
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(t, str) for t in texts):
+        raise InputError(f"{name} is a string or a list of strings, not {_type_of(given)}.")
+    return list(texts)
+
+
+def _type_of(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        others = sorted({type(item).__name__ for item in value if not isinstance(item, str)})
+        return f"a {type(value).__name__} with {', '.join(others)}"
+    return f"a {type(value).__name__}"
+
+
+def _each(given: Any, is_one: Callable[[Any], bool], read: Callable[[Any], Any]) -> list[Any]:
+    if given is None:
+        return []
+    several = isinstance(given, (list, tuple)) and not is_one(given)
+    return [read(value) for value in (given if several else [given])]

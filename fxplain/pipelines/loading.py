@@ -1,0 +1,264 @@
+"""Loading: a model and what reads its inputs, from a folder or the hub."""
+
+from __future__ import annotations
+
+import socket
+import urllib.request
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from torch import nn
+
+from fxplain.errors import LoadError
+
+__all__ = ["Loaded", "Source", "WeightsWarning", "load_config", "load_model", "load_processors"]
+
+HUB_OPTIONS = frozenset(
+    {
+        "cache_dir",
+        "force_download",
+        "local_files_only",
+        "proxies",
+        "revision",
+        "subfolder",
+        "token",
+        "trust_remote_code",
+    }
+)
+"""What says where files come from, for the processors as well as for the model."""
+
+
+class WeightsWarning(UserWarning):
+    """A checkpoint lacks weights of the model that it is loaded into."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from.
+
+    Attributes
+    ----------
+    where
+        The folder or hub id.
+    options
+        Those of `HUB_OPTIONS` that the user gave.
+    """
+
+    where: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def find(cls, name: str | Path, options: Mapping[str, Any]) -> Source:
+        """The folder of this name, or else the repository.
+
+        Raises
+        ------
+        LoadError
+            When the name can only be a folder's, and there is none.
+        """
+        folder = _folder(str(name))
+        if folder is not None:
+            return cls(str(folder), dict(options))
+        offline = {} if _hub_is_reachable() else {"local_files_only": True}
+        return cls(str(name), {**options, **offline})
+
+    def failure(self, error: Exception) -> LoadError:
+        """The error to raise when no model can be loaded from here."""
+        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        if Path(self.where).is_dir():
+            return LoadError(f"the model in {self.where!r} cannot be loaded: {first}")
+        if self.options.get("local_files_only"):
+            return LoadError(
+                f"there is no folder {self.where!r}, and as a hub id it is neither in the cache nor "
+                f"can the hub be reached from here."
+            )
+        return LoadError(
+            f"there is no folder {self.where!r}, and as a hub id it cannot be loaded: {first}"
+        )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with what turns text, images and recordings into its inputs.
+
+    Attributes
+    ----------
+    model
+        In eval mode.
+    name
+        The folder or hub id, for messages.
+    processor
+        For several kinds of input at once, or None.
+    tokenizer, image_processor, feature_extractor
+        For text, images and recordings; None where the model has none.
+    failures
+        Why the processors that could not be loaded could not.
+    """
+
+    model: nn.Module
+    name: str
+    processor: Any = None
+    tokenizer: Any = None
+    image_processor: Any = None
+    feature_extractor: Any = None
+    failures: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> dict[str, Any]:
+        """By kind of input, what reads it."""
+        parts = {
+            "text": self.tokenizer,
+            "image": self.image_processor,
+            "audio": self.feature_extractor,
+        }
+        return {kind: part for kind, part in parts.items() if part is not None}
+
+
+# ---- where from ---------------------------------------------------------------------------------
+
+
+def _folder(name: str) -> Path | None:
+    """The folder that a name stands for; an error where it can only be one and is none."""
+    folder = Path(name).expanduser()
+    looks_like_path = name.startswith((".", "/", "~", "\\")) or name.count("/") > 1
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise LoadError(f"the folder {name!r} has no config.json: save_pretrained writes one.")
+        return folder
+    if folder.is_file():
+        raise LoadError(f"{name!r} is a file; give the save_pretrained folder that it is in.")
+    if looks_like_path:
+        raise LoadError(f"there is no folder {name!r}.")
+    return None
+
+
+def _hub_is_reachable() -> bool:
+    """Whether asking makes sense: a name look-up is quicker than the hub client's retries."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if urllib.request.getproxies():  # the proxy looks names up
+        return True
+    try:
+        socket.getaddrinfo(urlparse(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
+
+
+# ---- the model ----------------------------------------------------------------------------------
+
+
+def load_config(source: Source) -> Any:
+    """The model's config.
+
+    Raises
+    ------
+    LoadError
+        When there is no such folder or repository, or its config cannot be read.
+    """
+    import transformers
+
+    try:
+        return transformers.AutoConfig.from_pretrained(source.where, **source.options)
+    except Exception as error:  # whatever a repository's files or code raise
+        raise source.failure(error) from error
+
+
+def load_model(source: Source, config: Any, model_class: Any, **options: Any) -> nn.Module:
+    """The model, in eval mode; weights that the checkpoint lacks are warned about.
+
+    Raises
+    ------
+    LoadError
+        When it cannot be loaded.
+    """
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model, info = model_class.from_pretrained(
+            source.where, config=config, output_loading_info=True, **source.options, **options
+        )
+    except Exception as error:  # whatever a repository's files or code raise
+        raise source.failure(error) from error
+    missing = sorted(info.get("missing_keys") or ())
+    if missing:
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if missing[3:] else "")
+        warnings.warn(
+            f"{source.where} has no weights for {shown}: they are random, and so is what they "
+            f"explain.",
+            WeightsWarning,
+            stacklevel=3,
+        )
+    found: nn.Module = model.eval()
+    return found
+
+
+# ---- its processors -----------------------------------------------------------------------------
+
+_READERS = {
+    "tokenizer": "AutoTokenizer",
+    "image_processor": "AutoImageProcessor",
+    "feature_extractor": "AutoFeatureExtractor",
+}
+
+
+def load_processors(source: Source, model: nn.Module) -> Loaded:
+    """The model with its processor, or with a tokenizer, image processor and feature extractor."""
+    import transformers
+
+    failures: list[str] = []
+    processor = _loaded("AutoProcessor", source, failures)
+    parts = {name: getattr(processor, name, None) for name in _READERS}
+    both = processor if isinstance(processor, transformers.ProcessorMixin) else None
+    if both is None:
+        parts = {
+            name: _loaded(auto, source, failures)
+            for name, auto in _READERS.items()
+            if _is_wanted(name, model)
+        }
+    if parts.get("tokenizer") is not None and not _has_words(parts["tokenizer"]):
+        failures.append(
+            f"{type(parts['tokenizer']).__name__}: its files are missing, it has no vocabulary"
+        )
+        both = parts["tokenizer"] = None
+    return Loaded(model, source.where, both, **parts, failures=tuple(failures))
+
+
+def _loaded(auto: str, source: Source, failures: list[str]) -> Any:
+    import transformers
+
+    try:
+        return getattr(transformers, auto).from_pretrained(source.where, **source.options)
+    except Exception as error:  # noqa: BLE001 - a model may well have none
+        failures.append(f"{auto}: {str(error).strip().partition(chr(10))[0]}")
+        return None
+
+
+def _is_wanted(part: str, model: nn.Module) -> bool:
+    """Whether a model that says what it takes in takes what this reads.
+
+    An image processor's files also load as a feature extractor, and each try asks the hub.
+    """
+    kinds = {"tokenizer": "text", "image_processor": "image", "feature_extractor": "audio"}
+    return part == "tokenizer" or kinds[part] in modalities_of(type(model))
+
+
+def modalities_of(model_class: Any) -> frozenset[str]:
+    """What a model class of transformers takes in: "text", "image", "audio", "video", ..."""
+    named = getattr(model_class, "input_modalities", ())
+    return frozenset([named] if isinstance(named, str) else named or ())
+
+
+def _has_words(tokenizer: Any) -> bool:
+    """Whether there is more than special tokens.
+
+    Without its files transformers makes up an empty tokenizer, to which every word is unknown.
+    """
+    return len(tokenizer) > len(tokenizer.all_special_tokens)

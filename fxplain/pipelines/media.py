@@ -1,0 +1,173 @@
+"""Media: images and recordings from whatever a user has: a path, an array, a tensor, a PIL image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import gcd
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fxplain.errors import InputError, LoadError
+
+__all__ = ["is_one_image", "is_one_recording", "open_image", "open_recording"]
+
+Samples = NDArray[np.float32]
+
+
+def is_one_image(value: Any) -> bool:
+    """Whether this is an image, and not several of them."""
+    return isinstance(value, (str, Path, np.ndarray, Tensor)) or hasattr(value, "convert")
+
+
+def is_one_recording(value: Any) -> bool:
+    """Whether this is a recording, and not several of them."""
+    return isinstance(value, (str, Path, np.ndarray, Tensor, Mapping))
+
+
+# ---- images -------------------------------------------------------------------------------------
+
+
+def open_image(value: Any) -> Any:
+    """An RGB `PIL.Image` from an image file's path, a PIL image, or an array.
+
+    Parameters
+    ----------
+    value
+        Arrays and tensors are (height, width), (height, width, channels) or (channels, height,
+        width): bytes from 0 to 255, or floats from 0 to 1.
+
+    Raises
+    ------
+    LoadError
+        When pillow is missing, or the file is no image.
+    InputError
+        When it is nothing that could be an image.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise LoadError(
+            "images need pillow, which is not installed: pip install 'fxplain[image]'."
+        ) from error
+    if isinstance(value, Image.Image):
+        return value.convert("RGB")
+    if isinstance(value, (np.ndarray, Tensor)):
+        return Image.fromarray(_bytes(np.asarray(value))).convert("RGB")
+    if not isinstance(value, (str, Path)):
+        raise InputError(
+            f"an image is a path, a PIL image or an array, not a {type(value).__name__}."
+        )
+    try:
+        return Image.open(value).convert("RGB")
+    except OSError as error:  # pillow's message names the file
+        raise LoadError(str(error)) from error
+
+
+def _bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """(height, width) or (height, width, 3) from 0 to 255."""
+    if pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[2] not in (1, 3, 4):
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
+        raise InputError(
+            f"an array of shape {pixels.shape} is no image: it is (height, width), (height, width, "
+            f"channels) or (channels, height, width)."
+        )
+    if pixels.dtype.kind == "f":
+        low, high = float(pixels.min()), float(pixels.max())
+        if not (low >= 0 and high <= 1):
+            raise InputError(
+                f"an image of floats has values from 0 to 1, but these are from {low:.3g} to "
+                f"{high:.3g}: give the image as it was before any normalisation."
+            )
+        pixels = (pixels * 255).round()
+    return pixels.astype(np.uint8)
+
+
+# ---- recordings ---------------------------------------------------------------------------------
+
+
+def open_recording(value: Any, rate: int) -> Samples:
+    """One channel of samples from a .wav file's path or an array.
+
+    Parameters
+    ----------
+    value
+        A path; an array or tensor (samples,) at the model's own rate; or a mapping with "array" and
+        "sampling_rate".
+    rate
+        The model's samples per second: others are converted.
+
+    Raises
+    ------
+    LoadError
+        When the file is no .wav file, or what reads and converts it is not installed.
+    InputError
+        When it is nothing that could be a recording.
+    """
+    if isinstance(value, (str, Path)):
+        own_rate, samples = _read(Path(value))
+        return _converted(samples, own_rate, rate)
+    if isinstance(value, Mapping):
+        if not {"array", "sampling_rate"} <= set(value):
+            raise InputError(
+                f"a recording as a mapping has 'array' and 'sampling_rate', not {sorted(value)}."
+            )
+        return _converted(_mono(value["array"]), int(value["sampling_rate"]), rate)
+    if isinstance(value, (np.ndarray, Tensor)):
+        return _mono(value)
+    raise InputError(
+        f"a recording is a path to a .wav file, an array of samples, or a mapping of 'array' and "
+        f"'sampling_rate', not a {type(value).__name__}."
+    )
+
+
+def _mono(value: Any) -> Samples:
+    samples = np.asarray(value)
+    if samples.ndim != 1 or not len(samples):
+        raise InputError(
+            f"an array of shape {samples.shape} is no recording: it is (samples,), one channel."
+        )
+    return samples.astype(np.float32)
+
+
+def _read(path: Path) -> tuple[int, Samples]:
+    """(samples per second, samples from -1 to 1), channels averaged."""
+    wavfile = _scipy("io.wavfile")
+    try:
+        rate, samples = wavfile.read(path)
+    except (OSError, ValueError) as error:
+        raise LoadError(f"{str(path)!r} cannot be read as a .wav file: {error}") from error
+    if samples.dtype == np.uint8:  # the only unsigned kind of a .wav file: silence is 128
+        samples = (samples.astype(np.float32) - 128) / 128
+    elif samples.dtype.kind == "i":
+        samples = samples / -float(np.iinfo(samples.dtype).min)
+    if samples.ndim == 2:
+        samples = samples.mean(1)
+    return int(rate), _mono(samples)
+
+
+def _converted(samples: Samples, own: int, wanted: int) -> Samples:
+    if own == wanted:
+        return samples
+    common = gcd(own, wanted)
+    converted = _scipy("signal").resample_poly(samples, wanted // common, own // common)
+    result: Samples = converted.astype(np.float32)
+    return result
+
+
+def _scipy(module: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(f"scipy.{module}")
+    except ImportError as error:
+        raise LoadError(
+            "reading and converting recordings needs scipy, which is not installed: pip install "
+            "'fxplain[audio]'; or give an array of samples at the model's own rate."
+        ) from error

@@ -1,0 +1,198 @@
+"""Task: what a model is used for, and so what it is given, what is explained, what that is called.
+
+A task is one short class. `encode` says how inputs are made, `goal` what one call explains and
+`goals` what each of several explanations explains.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from fxplain.errors import InputError
+from fxplain.explanation import Contrast
+from fxplain.pipelines.encoding import Encoded, encode, start_decoder
+from fxplain.pipelines.given import Given
+from fxplain.pipelines.loading import Loaded, modalities_of
+
+__all__ = ["Goal", "Run", "Task", "each_entry"]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One thing to explain.
+
+    Attributes
+    ----------
+    target, output
+        As `fxplain.explain` takes them.
+    names
+        What people call the target, one per sample; without them it is named by the model's labels
+        or the tokenizer's words.
+    texts
+        Which of the batch's texts belongs to each sample, where that is not its own.
+    """
+
+    target: Any = None
+    output: str | None = None
+    names: tuple[str, ...] = ()
+    texts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a task chooses its goals by: a model, what it is given, and what it answers."""
+
+    loaded: Loaded
+    given: Given
+    encoded: Encoded
+
+    @cached_property
+    def output(self) -> Any:
+        """The model's output; it runs when this is first asked for."""
+        with torch.no_grad():
+            return self.loaded.model(**self.encoded.inputs)
+
+    def label(self, number: int) -> str:
+        """What the model's config calls a class."""
+        labels = getattr(getattr(self.loaded.model, "config", None), "id2label", None) or {}
+        return str(labels.get(number, number))
+
+    def is_ordinary(self, row: int) -> Tensor:
+        """(tokens,) whether each token of a text is neither padding nor special."""
+        ids = self.encoded.inputs["input_ids"][row]
+        special = ids.new_tensor(list(self.loaded.tokenizer.all_special_ids))
+        return ~torch.isin(ids, special)
+
+
+class Task:
+    """Base class of the tasks.
+
+    Attributes
+    ----------
+    name
+        As transformers calls it.
+    about
+        One line: what is explained by default.
+    auto
+        The Auto classes of transformers whose models are for it.
+    needs, may
+        The kinds of input that it needs, and those that it may have besides: "text", "pair", "image",
+        "audio".
+    options
+        What a caller may say besides: the names of keyword arguments of `goal` and `goals`.
+    """
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    auto: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
+    may: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[frozenset[str]] = frozenset()
+
+    def wants(self, loaded: Loaded) -> tuple[str, ...]:
+        """The kinds of input that have to be given, of those that the model's processors read."""
+        return tuple(k for k in self.needs if k in loaded.reads or k == "pair")
+
+    def check(self, loaded: Loaded, given: Given) -> None:
+        """Say what is missing, too much, or not of equal number.
+
+        Raises
+        ------
+        InputError
+            Naming the kind of input.
+        """
+        counts = {kind: len(getattr(given, kind)) for kind in ("text", "pair", "image", "audio")}
+        for kind in self.needs:
+            if not counts[kind] and not self._is_given(kind, loaded, given):
+                raise InputError(f"{self.name} needs {kind}=, and none is given.")
+        for kind, count in counts.items():
+            if count and kind not in self.needs + self.may:
+                raise InputError(f"{self.name} takes no {kind}: leave {kind}= out.")
+        self._check_counts({kind: count for kind, count in counts.items() if count})
+
+    def _is_given(self, kind: str, loaded: Loaded, given: Given) -> bool:
+        """Whether inputs that are handed on stand for a kind that no processor of the model reads."""
+        return kind not in loaded.reads and bool(given.inputs)
+
+    def _check_counts(self, counts: dict[str, int]) -> None:
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{count} of {kind}=" for kind, count in counts.items())
+            raise InputError(f"{told}: give as many of each, one per sample.")
+
+    def is_one_sample(self, given: Given) -> bool:
+        """Whether no batch is given."""
+        return max(map(len, (given.text, given.image, given.audio))) <= 1
+
+    def encode(self, loaded: Loaded, given: Given) -> Encoded:
+        """The model's inputs."""
+        return encode(loaded, given)
+
+    def goal(self, run: Run, target: Any, **options: Any) -> Goal:  # noqa: ARG002 - subclasses use them
+        """What one call explains: the target that was asked for, or this task's own."""
+        return Goal(target)
+
+    def goals(self, run: Run, target: Any, **options: Any) -> list[Goal]:
+        """All that there is to explain in one sample."""
+        return [self.goal(run, target, **options)]
+
+
+class AnyTask(Task):
+    """For a model whose task nobody knows: whatever its processors take."""
+
+    name = "any"
+    about = "what the model predicts"
+    may = ("text", "pair", "image", "audio")
+
+    def wants(self, loaded: Loaded) -> tuple[str, ...]:
+        """What the model takes in, or else all that its processors read."""
+        seen = modalities_of(type(loaded.model))
+        return tuple(k for k in loaded.reads if k in seen) or tuple(loaded.reads)
+
+    def check(self, loaded: Loaded, given: Given) -> None:
+        """Something has to be given."""
+        super().check(loaded, given)
+        if not any((given.text, given.image, given.audio, given.inputs)):
+            wanted = " and ".join(f"{kind}=" for kind in self.wants(loaded))
+            raise InputError(f"no input is given: {loaded.name!r} takes {wanted}.")
+
+    def encode(self, loaded: Loaded, given: Given) -> Encoded:
+        """A decoder that does not start by itself is started."""
+        encoded = super().encode(loaded, given)
+        starts = "decoder_input_ids" not in inspect.signature(loaded.model.forward).parameters
+        return encoded if starts or _runs(loaded, encoded) else start_decoder(loaded, encoded)
+
+
+def _runs(loaded: Loaded, encoded: Encoded) -> bool:
+    try:
+        with torch.no_grad():
+            loaded.model(**encoded.inputs)
+    except (ValueError, TypeError, AttributeError, RuntimeError):
+        return False
+    return True
+
+
+def each_entry(target: Any, convert: Callable[[Any], Any]) -> Any:
+    """A target of `fxplain.explain` with each class or word in it converted.
+
+    Examples
+    --------
+    >>> each_entry(["a", Contrast("b", None)], {"a": 0, "b": 1, None: None}.get)
+    [0, 1 rather than None]
+    """
+    if isinstance(target, list):
+        return [each_entry(entry, convert) for entry in target]
+    if isinstance(target, Contrast):
+        return Contrast(each_entry(target.a, convert), each_entry(target.b, convert))
+    return convert(target)
+
+
+def per_sample(target: Any, count: int) -> list[Any]:
+    """One entry per sample; how many there are is checked where they are explained."""
+    return list(target) if isinstance(target, list) else [target] * count

@@ -1,0 +1,514 @@
+"""Explainers: from raw inputs of every task to an explanation, as the library itself gives it."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import fxplain
+from fxplain.pipelines import WeightsWarning
+from tests import small_pretrained
+from tests.small_pretrained import picture, recording
+
+Image = pytest.importorskip("PIL.Image")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_connection():
+    from huggingface_hub import constants
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        yield
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("pretrained")
+
+
+@pytest.fixture(scope="module")
+def explainer(root):
+    """An explainer by name, loaded once."""
+    loaded = {}
+
+    def get(name):
+        if name not in loaded:
+            loaded[name] = fxplain.from_pretrained(small_pretrained.save(name, root))
+        return loaded[name]
+
+    return get
+
+
+def same(explanation, model, inputs, target=None, **options):
+    """It is what `fxplain.explain` finds, given the tensors and the target as numbers."""
+    expected = fxplain.explain(model, inputs, target, **options)
+    assert explanation.target == expected.target
+    assert set(explanation.relevance) == set(expected.relevance)
+    for name, values in expected.relevance.items():
+        torch.testing.assert_close(explanation.relevance[name], values)
+
+
+# ---- the task -------------------------------------------------------------------------------------
+
+TASKS = {
+    "classifier": "text-classification", "tagger": "token-classification",
+    "reader": "question-answering", "filler": "fill-mask", "gpt2": "text-generation",
+    "llama": "text-generation", "t5": "text2text-generation", "bart": "text2text-generation",
+    "vit": "image-classification", "clip": "zero-shot-image-classification",
+    "siglip": "zero-shot-image-classification", "detr": "object-detection",
+    "vilt": "visual-question-answering", "blip": "image-to-text",
+    "blip-vqa": "visual-question-answering", "captioner": "image-to-text",
+    "llava": "image-to-text", "whisper": "automatic-speech-recognition",
+    "wav2vec2": "automatic-speech-recognition",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_task_is_told_by_the_config(explainer, name):
+    assert explainer(name).task.name == TASKS[name]
+
+
+def test_every_task_is_tried():
+    assert set(TASKS.values()) == set(fxplain.tasks()) - {"any"}
+
+
+def test_a_task_can_be_chosen(root):
+    folder = small_pretrained.save("llava", root)
+    chosen = fxplain.from_pretrained(folder, "visual-question-answering")
+    assert "logits" in chosen(picture(), "movie").output
+
+
+def test_another_head_is_random_and_that_is_said(root):
+    with pytest.warns(WeightsWarning, match="no weights for cls"):
+        chosen = fxplain.from_pretrained(small_pretrained.save("classifier", root), "fill-mask")
+    assert type(chosen.model).__name__ == "BertForMaskedLM"
+
+
+def test_a_model_that_no_task_lists_still_explains(root, tmp_path):
+    import transformers
+
+    transformers.BertModel(
+        transformers.BertConfig(vocab_size=len(small_pretrained.PIECES), **small_pretrained.SIZE)
+    ).save_pretrained(tmp_path)
+    small_pretrained.word_pieces().save_pretrained(tmp_path)
+    found = fxplain.from_pretrained(tmp_path)
+    assert found.task.name == "any"
+    assert found("the cat", target=(0, 3)).target == ((0, 3),)
+    with pytest.raises(fxplain.InputError, match="takes text="):
+        found()
+
+
+def test_a_bare_decoder_is_started(explainer, tmp_path):
+    import transformers
+
+    loaded = explainer("t5").loaded
+    transformers.T5Model(loaded.model.config).save_pretrained(tmp_path)
+    loaded.tokenizer.save_pretrained(tmp_path)
+    found = fxplain.from_pretrained(tmp_path)
+    assert found.task.name == "any"
+    assert found.inputs("the movie")["decoder_input_ids"].tolist() == [[0]]
+    assert "decoder_input_ids" in found.inspect("the movie").modalities
+
+
+# ---- text -----------------------------------------------------------------------------------------
+
+
+def test_text_classification(explainer):
+    classify = explainer("classifier")
+    e = classify(["the movie was great", "watching"], target=["bad", 1])
+    tokenizer = small_pretrained.word_pieces()
+    inputs = tokenizer(["the movie was great", "watching"], padding=True, return_tensors="pt")
+    same(e, classify.model, dict(inputs), [0, 1])
+    assert e.target_names == ("bad", "good")
+    assert "target 0 (bad)" in str(e)
+    assert e.words("input_ids")[1].labels[:2] == ["[CLS]", "watching"]
+    assert classify("the movie", pair="a cat").tokens("input_ids")[0][3:5] == ["[SEP]", "a"]
+
+
+def test_token_classification(explainer):
+    tag = explainer("tagger")
+    text = "Ada Lovelace lived in London"
+    e = tag(text, word="Lovelace", target="LOC")
+    assert e.target == ((2, 2),)
+    assert e.target_names == ("Lovelace: LOC",)
+    same(e, tag.model, tag.inputs(text), (2, 2))
+    predicted = [small_pretrained.ENTITIES[int(i)] for i in e.output.logits[0].argmax(-1)]
+    each = tag.each(text)
+    words = {1: "Ada", 2: "Lovelace", 4: "lived", 5: "in", 6: "London"}
+    expected = [f"{words[p]}: {predicted[p]}" for p in words if predicted[p] != "O"]
+    assert [e.target_names[0] for e in each] == expected
+    surest = max(each, key=lambda e: float(e.output.logits.softmax(-1)[0][e.target[0]]))
+    assert tag(text).target == surest.target
+    assert tag(text, target=(5, 1)).target_names == ("in: PER",)
+    with pytest.raises(
+        fxplain.TargetError, match=r"no word 'Paris' in the text; its words: .*'Ada'"
+    ):
+        tag(text, word="Paris")
+    with pytest.raises(fxplain.TargetError, match="no label 'ORG'"):
+        tag(text, word="Ada", target="ORG")
+
+
+def test_question_answering(explainer):
+    read = explainer("reader")
+    asked = {"text": "who lived in London?", "pair": "Ada Lovelace lived in London"}
+    whole = read(**asked)
+    start, end = read.each(**asked)
+    assert start.target[0] <= end.target[0]
+    assert start.target[0] > 6  # in the context
+    torch.testing.assert_close(whole.scores, start.scores + end.scores)
+    answer = whole.target_names[0]
+    assert (start.target_names, end.target_names) == (
+        (f"start of {answer}",),
+        (f"end of {answer}",),
+    )
+    out = whole.output
+    sums = out.start_logits[0, 7:13, None] + out.end_logits[0, None, 7:13]
+    torch.testing.assert_close(whole.scores[0], sums.triu()[sums.triu() != 0].max())
+    (start, end) = read.each(**asked, target="Lovelace lived")
+    assert (start.target, end.target) == ((8,), (10,))
+    same(end, read.model, read.inputs(**asked), 10, output="end_logits")
+    with pytest.raises(fxplain.TargetError, match="part of the context"):
+        read(**asked, target="Paris")
+
+
+def test_fill_mask(explainer):
+    fill = explainer("filler")
+    text = "the [MASK] was [MASK]"
+    e = fill(text, target="cat")
+    assert e.target == ((2, small_pretrained.PIECES.index("cat")),)
+    assert e.target_names == ("'cat'",)
+    first, second = fill.each(text)
+    for place, mask in ((2, first), (4, second)):
+        assert mask.target == ((place, int(mask.output.logits[0, place].argmax())),)
+    contrast = fill(text, target=fxplain.Contrast("cat", "dog"))
+    assert contrast.target_names == ("'cat' rather than 'dog'",)
+    with pytest.raises(fxplain.InputError, match=r"no mask in 'the cat': write \[MASK\]"):
+        fill("the cat")
+    with pytest.raises(fxplain.TargetError, match=r"not one word piece .* 'watch', '##ing'"):
+        fill(text, target="watching")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_the_next_token_is_explained(explainer, name):
+    write = explainer(name)
+    e = write("nobody was watching")
+    assert e.target[0] == (
+        e.relevance["input_ids"].shape[1] - 1,
+        int(e.output.logits[0, -1].argmax()),
+    )
+    assert e.target_names == (repr(write.loaded.tokenizer.decode([e.target[0][1]])),)
+    by_word = e.words("input_ids")[0]
+    assert by_word.labels == ["nobody", "was", "watching"]
+    torch.testing.assert_close(by_word.relevance.sum(), e.relevance["input_ids"].sum())
+    piece = write.loaded.tokenizer.tokenize(" was")[0]
+    asked = write("nobody was watching", target=piece)
+    assert asked.target[0][1] == write.loaded.tokenizer.convert_tokens_to_ids(piece)
+
+
+def test_a_batch_of_texts_is_padded(explainer):
+    write = explainer("gpt2")
+    e = write(["nobody was watching", "was"])
+    alone = write("was")
+    length = alone.relevance["input_ids"].shape[1]
+    torch.testing.assert_close(e.relevance["input_ids"][1:, :length], alone.relevance["input_ids"])
+
+
+@pytest.mark.parametrize("name", ["t5", "bart"])
+def test_sequence_to_sequence(explainer, name):
+    translate = explainer(name)
+    e = translate(["the movie was great", "the cat"])
+    start = translate.model.config.decoder_start_token_id
+    assert e.inputs["decoder_input_ids"].tolist() == [[start], [start]]
+    assert e.words("input_ids")[0].labels[-2] == "great"
+    assert [target[0] for target in e.target] == [0, 0]
+    with_more = translate("the cat", inputs={"decoder_input_ids": torch.tensor([[start, 5, 6]])})
+    assert with_more.target[0][0] == 2
+
+
+# ---- images ---------------------------------------------------------------------------------------
+
+
+def test_image_classification(explainer, tmp_path):
+    classify = explainer("vit")
+    pixels = picture()
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    e = classify(pixels)
+    assert e.target_names == (small_pretrained.OBJECTS[e.target[0]],)
+    assert e.pixels("pixel_values").shape == (1, 16, 16)
+    kinds = [
+        tmp_path / "picture.png",
+        str(tmp_path / "picture.png"),
+        Image.fromarray(pixels),
+        torch.from_numpy(pixels).permute(2, 0, 1),
+        pixels / 255,
+    ]
+    batch = classify(image=kinds)
+    assert batch.batch_size == len(kinds)
+    for values in batch.relevance["pixel_values"]:
+        torch.testing.assert_close(values, e.relevance["pixel_values"][0])
+    grey = classify(pixels[..., 0])
+    assert grey.relevance["pixel_values"].shape == (1, 17)
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip"])
+def test_zero_shot_image_classification(explainer, name):
+    compare = explainer(name)
+    texts = ["a cat", "the movie was great", "a dog"]
+    e = compare(image=picture(), text=texts)
+    best = int(e.output.logits_per_image[0].argmax())
+    assert (e.target, e.target_names) == ((best,), (texts[best],))
+    each = compare.each(image=picture(), text=texts)
+    assert [e.target_names[0] for e in each] == texts
+    assert each[1].words("input_ids")[0].labels[1:5] == ["the", "movie", "was", "great"]
+    alone = compare(image=picture(), text=texts[1])
+    torch.testing.assert_close(
+        each[1].relevance["pixel_values"], alone.relevance["pixel_values"], rtol=1e-4, atol=1e-4
+    )
+    assert compare(image=picture(), text=texts, target="a dog").target == (2,)
+    with pytest.raises(fxplain.TargetError, match="'a bird' is none of the texts: 'a cat'"):
+        compare(image=picture(), text=texts, target="a bird")
+    with pytest.raises(fxplain.InputError, match="one image at a time"):
+        compare(image=[picture(), picture()], text=texts)
+
+
+def test_texts_without_a_mask_are_padded_as_in_training(explainer):
+    assert explainer("siglip").inputs(picture(), "a cat")["input_ids"].shape == (1, 8)
+    assert explainer("clip").inputs(picture(), "a cat")["input_ids"].shape == (1, 4)
+
+
+def test_object_detection(explainer):
+    detect = explainer("detr")
+    image = picture(40, 60)
+    everything = detect.each(image, threshold=0.0)
+    chances = everything[0].output.logits[0].softmax(-1)[:, :-1]
+    assert sorted(e.target[0][0] for e in everything) == list(range(5))
+    for e in everything:
+        query, number = e.target[0]
+        assert number == int(chances[query].argmax())
+        assert e.target_names == (
+            f"{small_pretrained.OBJECTS[number]} {float(chances[query, number]):.0%}",
+        )
+    sure = [float(chances[e.target[0]]) for e in everything]
+    assert sure == sorted(sure, reverse=True)
+    middle = (sure[1] + sure[2]) / 2
+    assert len(detect.each(image, threshold=middle)) == 2
+    assert detect(image).target == everything[0].target
+    same(detect(image), detect.model, detect.inputs(image), everything[0].target[0])
+    asked = detect(image, target="bird").target[0]
+    assert asked == (int(chances[:, 2].argmax()), 2)
+    assert detect.each(image, threshold=1.0) == []
+    with pytest.raises(fxplain.TargetError, match=r"no label 'horse'; its labels: .*'cat'"):
+        detect(image, target="horse")
+
+
+def test_visual_question_answering(explainer):
+    answer = explainer("vilt")
+    e = answer(image=picture(), text="who lived?")
+    assert e.target_names[0] in ("yes", "no", "two")
+    assert e.words("input_ids")[0].labels == ["[CLS]", "who", "lived", "?", "[SEP]"]
+    same(e, answer.model, answer.inputs(picture(), "who lived?"))
+
+
+def test_boxes_are_handed_on_where_nothing_reads_images():
+    from fxplain.demo import digits
+
+    sample = digits.load_samples()[0]
+    features, places = digits.mosaic_patches(sample.mosaic[None].float())
+    ask = fxplain.from_pretrained(digits.MODEL_FOLDER)
+    boxes = {"visual_feats": features, "visual_pos": places}
+    e = ask(text=sample.question.text, inputs=boxes)
+    assert e.target_names == (sample.question.answer,)
+    with pytest.raises(fxplain.InputError, match="needs image="):
+        ask(text=sample.question.text)
+    with pytest.raises(fxplain.InputError, match="no input 'boxes'"):
+        ask(text=sample.question.text, inputs={"boxes": features})
+
+
+@pytest.mark.parametrize("name", ["blip", "captioner"])
+def test_a_caption_is_started(explainer, name):
+    e = explainer(name)(picture())
+    assert e.target[0][0] == 0
+    assert e.pixels("pixel_values").shape == (1, 16, 16)
+    assert float(e.pixels("pixel_values").abs().sum()) > 0
+
+
+def test_a_prompt_goes_on_from_the_words(explainer):
+    e = explainer("blip")(picture(), "a cat")
+    assert e.readout == ("input_ids[3]",)
+
+
+def test_images_among_the_words(explainer):
+    """The prompt is a chat's, and the next token is read at its end, behind the image."""
+    e = explainer("llava")(image=picture(), text="movie was")
+    assert e.words("input_ids")[0].labels[-3:] == ["the", "movie", "was"]
+    last = e.inputs["input_ids"].shape[1] - 1
+    assert e.target[0] == (last, int(e.output.logits[0, -1].argmax()))
+
+
+def test_a_model_that_tells_no_logits_is_refused(explainer):
+    with pytest.raises(fxplain.TargetError, match="no output 'logits'"):
+        explainer("blip-vqa")(image=picture(), text="who lived?")
+
+
+# ---- recordings -----------------------------------------------------------------------------------
+
+
+def test_speech_recognition_by_a_decoder(explainer):
+    e = explainer("whisper")(recording())
+    assert e.target[0][0] == 0
+    heard = e.timeline("input_features")
+    assert heard.relevance.shape == (1, 50)
+    assert heard.edges[-1] == 1  # the recording, padded to the model's one second
+
+
+def test_speech_recognition_by_frames(explainer):
+    transcribe = explainer("wav2vec2")
+    e = transcribe(recording(), target="b")
+    letter = transcribe.loaded.tokenizer.convert_tokens_to_ids("b")
+    assert e.target == ((int(e.output.logits[0, :, letter].argmax()), letter),)
+    heard = e.timeline("input_values")
+    assert heard.edges[-1] == 0.5
+    assert len(heard.edges) == heard.relevance.shape[1] + 1
+    each = transcribe.each(recording())
+    frames = [e.target[0][0] for e in each]
+    best = each[0].output.logits[0].argmax(-1).tolist()
+    collapsed = [
+        (i, token)
+        for i, token in enumerate(best)
+        if token != 0 and (i == 0 or best[i - 1] != token)
+    ]
+    assert [e.target[0] for e in each] == collapsed
+    assert frames == sorted(frames)
+
+
+def test_recordings_of_every_kind(explainer, tmp_path):
+    wavfile = pytest.importorskip("scipy.io.wavfile")
+    transcribe = explainer("wav2vec2")
+    samples = recording()
+    wavfile.write(tmp_path / "a.wav", 16_000, samples)
+    wavfile.write(tmp_path / "b.wav", 16_000, np.stack([samples, samples], 1))
+    wavfile.write(tmp_path / "c.wav", 16_000, (samples * 32767).astype(np.int16))
+    wavfile.write(tmp_path / "d.wav", 16_000, (samples * 127 + 128).astype(np.uint8))
+    slow = {"array": samples[::2], "sampling_rate": 8_000}
+    expected = transcribe.inputs(samples)["input_values"]
+    for given, near in [
+        (tmp_path / "a.wav", 1e-5), (tmp_path / "b.wav", 1e-5), (tmp_path / "c.wav", 1e-3),
+        (tmp_path / "d.wav", 5e-2), (torch.from_numpy(samples), 1e-5),
+    ]:  # fmt: skip
+        values = transcribe.inputs(given)["input_values"]
+        torch.testing.assert_close(values, expected, rtol=0, atol=near)
+    converted = transcribe.inputs(slow)["input_values"][:, 1000:-1000]
+    assert float((converted - expected[:, 1000:-1000]).abs().mean()) < 0.1
+    batch = transcribe([samples, samples[:4000]], target="b")
+    assert batch.batch_size == 2
+
+
+# ---- what is wrong --------------------------------------------------------------------------------
+
+
+def test_an_unknown_task(root):
+    folder = small_pretrained.save("vit", root)
+    with pytest.raises(fxplain.TaskError, match=r"Did you mean 'image-classification'\?"):
+        fxplain.from_pretrained(folder, "image-clasification")
+    with pytest.raises(fxplain.TaskError, match="ViTForImageClassification is not for 'fill-mask'"):
+        fxplain.from_pretrained(folder, "fill-mask")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("vit", {}, "image-classification needs image=, and none is given"),
+        ("vilt", {"text": "who?"}, "visual-question-answering needs image="),
+        ("whisper", {}, "needs audio="),
+        ("vit", {"text": "a"}, "text is given, but .* has no tokenizer"),
+        ("classifier", {"text": "a", "image": picture()}, "has no image processor"),
+        ("clip", {"text": "a", "image": picture(), "pair": "b"}, "takes no pair"),
+        ("classifier", {"text": 5}, "text is a string or a list of strings, not a int"),
+        ("classifier", {"text": ["a", 5]}, "not a list with int"),
+        ("classifier", {"text": ["a", "b"], "pair": "c"}, "2 of text=, 1 of pair="),
+        ("vit", {"image": 5}, "a path, a PIL image or an array, not a int"),
+        ("vit", {"image": np.zeros((4, 4, 7))}, r"shape \(4, 4, 7\) is no image"),
+        ("vit", {"image": torch.randn(3, 8, 8)}, "values from 0 to 1"),
+        ("wav2vec2", {"audio": 5}, "a path to a .wav file"),
+        ("wav2vec2", {"audio": np.zeros((2, 2, 2))}, "is no recording"),
+        ("wav2vec2", {"audio": {"samples": 1}}, "'array' and 'sampling_rate'"),
+    ],
+)
+def test_wrong_inputs(explainer, name, given, message):
+    with pytest.raises(fxplain.InputError, match=message):
+        explainer(name)(**given)
+
+
+def test_positional_inputs_are_what_the_task_needs(explainer):
+    with pytest.raises(fxplain.InputError, match=r"2 positional inputs .* takes image="):
+        explainer("vit")(picture(), "a cat")
+    with pytest.raises(fxplain.InputError, match="text is given twice"):
+        explainer("gpt2")("was", text="was")
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("classifier", {"text": ["a", "b"]}),
+        ("vit", {"image": [picture(), picture()]}),
+        ("wav2vec2", {"audio": [recording(), recording()]}),
+    ],
+)
+def test_each_is_of_one_sample(explainer, name, given):
+    with pytest.raises(fxplain.InputError, match="one at a time"):
+        explainer(name).each(**given)
+
+
+def test_files_that_are_none(explainer, tmp_path):
+    (tmp_path / "words.txt").write_text("words")
+    with pytest.raises(fxplain.LoadError, match="cannot identify image file"):
+        explainer("vit")(tmp_path / "words.txt")
+    with pytest.raises(fxplain.LoadError, match=r"cannot be read as a \.wav file"):
+        explainer("wav2vec2")(tmp_path / "words.txt")
+    with pytest.raises(fxplain.LoadError, match="No such file"):
+        explainer("vit")(tmp_path / "none.png")
+
+
+def test_unknown_options(explainer):
+    with pytest.raises(fxplain.FxplainError, match="threshold"):
+        explainer("vit")(picture(), threshold=0.5)
+
+
+# ---- device and precision -------------------------------------------------------------------------
+
+
+def test_precision_is_kept_or_chosen(root):
+    folder = small_pretrained.save("vit", root)
+    double = fxplain.from_pretrained(folder, device="cpu", dtype=torch.float64)
+    assert double.inputs(picture())["pixel_values"].dtype == torch.float64
+    assert double(picture()).relevance["pixel_values"].dtype == torch.float64
+    double.model.to(torch.bfloat16).save_pretrained(folder.parent / "half")
+    for file in folder.glob("*processor*"):
+        (folder.parent / "half" / file.name).write_bytes(file.read_bytes())
+    half = fxplain.from_pretrained(folder.parent / "half")
+    assert half.inputs(picture())["pixel_values"].dtype == torch.bfloat16
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["reader", "t5", "detr"])
+def test_the_model_is_moved(root, explainer, name):
+    given = {
+        "reader": {"text": "who lived?", "pair": "Ada lived"},
+        "t5": {"text": "the movie"},
+        "detr": {"image": picture(40, 60)},
+    }[name]
+    moved = fxplain.from_pretrained(root / explainer(name).loaded.name, device="cuda")
+    e, expected = moved(**given), explainer(name)(**given)
+    assert e.target == expected.target
+    for modality, values in expected.relevance.items():
+        assert e.relevance[modality].device.type == "cuda"
+        torch.testing.assert_close(e.relevance[modality].cpu(), values, rtol=1e-3, atol=1e-3)
+
+
+def test_nothing_is_warned_of(root):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", WeightsWarning)
+        fxplain.from_pretrained(small_pretrained.save("bart", root))
