@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,6 +59,35 @@ def _writable(path: Path | None) -> Path | None:
     return path
 
 
+def _drawable(path: Path | None) -> Path | None:
+    if path is not None:
+        from fxplain.plots import file_formats  # matplotlib is an extra, and slow to import
+
+        _one_of(path, [f".{ending}" for ending in file_formats()])
+    return _writable(path)
+
+
+def _exportable(path: Path | None) -> Path | None:
+    if path is not None:
+        _one_of(path, EXPORTS)
+    return _writable(path)
+
+
+def _one_of(path: Path, endings: Iterable[str]) -> None:
+    if path.suffix.lower() not in endings:
+        raise typer.BadParameter(f"{str(path)!r} ends in none of: {', '.join(endings)}.")
+
+
+EXPORTS: dict[str, Callable[[fxplain.AttentionGraph, Path], str]] = {
+    ".graphml": fxplain.AttentionGraph.to_graphml,
+    ".dot": fxplain.AttentionGraph.to_dot,
+    ".gv": fxplain.AttentionGraph.to_dot,
+    ".mmd": fxplain.AttentionGraph.to_mermaid,
+    ".mermaid": fxplain.AttentionGraph.to_mermaid,
+    ".json": fxplain.AttentionGraph.to_json,
+}
+"""How the attention graph is written, by the file's ending."""
+
 Model = Annotated[
     str,
     typer.Argument(
@@ -97,6 +127,15 @@ MethodName = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        help="Draw it into a file (.png, .svg, .pdf, ...); needs fxplain[plot].",
+        callback=_drawable,
+        show_default=False,
+    ),
+]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Let a hub repository run code of its own.")
 ]
@@ -147,6 +186,16 @@ def inspect(
     pair: Pairs = None,
     image: Images = None,
     json_: AsJson = False,
+    plot: Plot = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            help=f"Write the graph to a file, by its ending ({', '.join(EXPORTS)}).",
+            callback=_exportable,
+            show_default=False,
+        ),
+    ] = None,
     trust_remote_code: TrustRemoteCode = False,
     debug: Debug = False,
 ) -> None:
@@ -154,8 +203,9 @@ def inspect(
 
     Where no input is given, a sentence and a grey image stand in.
 
-    JSON keys: model, nodes (name, module, kind, query, key, heads, q_len, k_len, ...), routes,
-    streams, modalities (name to number of tokens), readout, rejected, warnings, capture.
+    JSON keys: format, model, nodes (name, module, kind, query, key, heads, q_len, k_len, ...),
+    routes, streams, modalities (name to number of tokens), readout, rejected, warnings, capture;
+    docs/json.md describes them.
     """
     quiet(debug)
     with errors_reported(debug):
@@ -164,7 +214,12 @@ def inspect(
         )
         with progress("detecting attention"):
             graph = fxplain.inspect(module, inputs)
+        if export:
+            EXPORTS[export.suffix.lower()](graph, export)
+        if plot:
+            graph.plot().savefig(plot)
         _show(graph.to_dict() if json_ else to_rich(graph), json_)
+        _say_written({"drawn in": plot, "exported to": export}, json_)
 
 
 @app.command()
@@ -211,13 +266,15 @@ def explain(
             show_default=False,
         ),
     ] = None,
+    plot: Plot = None,
     trust_remote_code: TrustRemoteCode = False,
     debug: Debug = False,
 ) -> None:
     """Explain a model's output: how much it draws on each word, patch or other token.
 
-    JSON keys: format, method, target, readout and scores (one per sample), relevance (modality to
-    samples to {token, relevance}), graph (as `fxplain inspect --json` prints it).
+    JSON keys: format, method, options, engine, target, readout and scores (one per sample),
+    relevance (modality to samples to {token, relevance}), special, grids, graph (as
+    `fxplain inspect --json` prints it); docs/json.md describes them.
     """
     quiet(debug)
     with errors_reported(debug):
@@ -237,9 +294,10 @@ def explain(
         if save:
             explanation.save(save)
         names = name_targets(explanation, module, tokenizer, output)
+        if plot:
+            explanation.plot(target_names=names).savefig(plot)
         _show(explanation.to_dict() if json_ else to_rich(explanation, names), json_)
-        if save and not json_:
-            results().print(Text(f"\nsaved to {save}"))
+        _say_written({"saved to": save, "drawn in": plot}, json_)
 
 
 @app.command()
@@ -307,6 +365,12 @@ def _show(result: Any, as_json: bool) -> None:
         sys.stdout.write("\n")
     else:
         results().print(result)
+
+
+def _say_written(files: Mapping[str, Path | None], as_json: bool) -> None:
+    for done, path in files.items():
+        if path and not as_json:
+            results().print(Text(f"\n{done} {path}"))
 
 
 def main() -> None:
