@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import matplotlib as mpl
 import numpy as np
@@ -139,7 +140,12 @@ def colour_bar(ax: Axes, shades: Colormap, scale: Normalize, beyond: float = 0.0
 
 def text_width(text: str, size: float) -> float:
     """The width of a text in points."""
-    return float(TextPath((0, 0), text, size=size).get_extents().width) if text.strip() else 0.0
+    return _relative_width(text) * size
+
+
+@lru_cache(maxsize=4096)
+def _relative_width(text: str) -> float:
+    return float(TextPath((0, 0), text, size=1.0).get_extents().width) if text.strip() else 0.0
 
 
 def widest(labels: Sequence[str], size: float) -> float:

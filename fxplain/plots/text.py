@@ -84,8 +84,8 @@ def draw_text(view: ModalityView, ax: Axes) -> Figure:
     box = ax.get_window_extent()
     width, height = (length / figure.dpi * POINTS for length in (box.width, box.height))
     size = SIZE
-    while len(lines := list(_lines(view, width, size))) * LINE * size > height + 1 and size > 4:
-        size -= 0.5
+    while len(lines := list(_lines(view, width, size))) * LINE * size > height + 1 and size > 1:
+        size *= 0.93
     ax.set(xlim=(0, width), ylim=(height, 0))
     ax.set_axis_off()
     shades, scale = colour_scale(view.others)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -210,10 +211,10 @@ def _frames(pixels: Array) -> Array | None:
     """(frames, height, width, 3) of pixels whose channels stand first, second or last."""
     if pixels.ndim == 3:
         pixels = pixels[None]
-    for axis in (1, -1, 0):
-        if pixels.shape[axis] in (1, 3, 4):
+    for channels, axis in product((3, 1, 4), (1, -1, 0)):
+        if pixels.shape[axis] == channels:
             frames = np.moveaxis(pixels, axis, -1)
-            return frames[..., :3] if frames.shape[-1] > 1 else np.repeat(frames, 3, -1)
+            return frames[..., :3] if channels > 1 else np.repeat(frames, 3, -1)
     return None
 
 
