@@ -8,12 +8,12 @@ from dataclasses import replace
 import networkx as nx
 import pydot
 import pytest
-from test_reports import make_graph, node
 
 import fxplain
 from fxplain.program import RouteNode
 from fxplain.program.attention_graph import StreamInfo
 from fxplain.tokens import RejectedSoftmax
+from test_reports import make_graph, node
 from tests.small_models import architecture
 
 HOSTILE = 'a"b]) [<script>&amp;#quot;\\n`x`\nline; n0 --> n1 %% {} | end ü 注'

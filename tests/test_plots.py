@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_reports import make_explanation, make_graph, node
 
 import fxplain
 from fxplain.program import RouteNode
 from fxplain.program.attention_graph import StreamInfo
+from test_reports import make_explanation, make_graph, node
 from tests.small_models import architecture
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -155,7 +155,7 @@ def test_words_keep_their_order_and_say_their_share():
     shown = [text.get_text() for text in plots.plot_text(make_explanation()).axes[0].texts]
     words = ["[CLS]", "a", "[red]", "[/bold]", r"bro\nken", r"\x1b[31m", "word", "[PAD] × 2"]
     shares = ["read", "10%", "40%", "20%", "5%", "5%", "20%", "0%"]
-    assert shown == [t for pair in zip(words, shares) for t in pair]
+    assert shown == [t for pair in zip(words, shares, strict=True) for t in pair]
 
 
 def test_dollars_are_no_formula():

@@ -61,8 +61,8 @@ def _writable(path: Path | None) -> Path | None:
 
 def _drawable(path: Path | None) -> Path | None:
     if path is not None:
-        from fxplain.plots import file_formats  # matplotlib is an extra, and slow to import
-
+        with errors_reported(debug=False):
+            from fxplain.plots import file_formats  # matplotlib is an extra, and slow to import
         _one_of(path, [f".{ending}" for ending in file_formats()])
     return _writable(path)
 
