@@ -167,6 +167,10 @@ def test_dollars_are_no_formula():
     assert not any(text.get_parse_math() for text in figure.axes[0].texts if "$" in text.get_text())
 
 
+def test_a_dollar_is_as_wide_as_it_is_drawn():
+    assert plots.canvas.text_width("$a$", 10) > plots.canvas.text_width("$a", 10) + 5
+
+
 def long_text(count=60):
     return make_explanation(
         relevance={"input_ids": torch.rand(1, count) + 0.1},
@@ -382,6 +386,13 @@ def test_plot_picks_the_picture_that_fits(name, kinds):
     assert sum(text in kinds for text in shown) == 2 * len(kinds)
     assert any(text.endswith("(two)") for text in shown)
     figure.savefig(io.BytesIO())
+
+
+def test_a_modality_without_relevance_says_so():
+    e = make_explanation()
+    e = replace(e, relevance={**e.relevance, "pixel_values": torch.zeros(1, 17)})
+    assert "no relevance" in texts(e.plot())
+    assert "no relevance" not in texts(make_explanation().plot())
 
 
 def test_one_sample_and_one_modality():

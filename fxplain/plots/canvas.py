@@ -14,6 +14,7 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
@@ -140,12 +141,16 @@ def colour_bar(ax: Axes, shades: Colormap, scale: Normalize, beyond: float = 0.0
 
 def text_width(text: str, size: float) -> float:
     """The width of a text in points."""
-    return _relative_width(text) * size
+    return _relative_width(text, tuple(mpl.rcParams["font.family"])) * size
 
 
 @lru_cache(maxsize=4096)
-def _relative_width(text: str) -> float:
-    return float(TextPath((0, 0), text, size=1.0).get_extents().width) if text.strip() else 0.0
+def _relative_width(text: str, family: tuple[str, ...]) -> float:
+    if not text.strip():
+        return 0.0
+    plain = text.replace("$", r"\$")  # two dollars would enclose a formula
+    path = TextPath((0, 0), plain, size=1.0, prop=FontProperties(family=list(family)))
+    return float(path.get_extents().width)
 
 
 def widest(labels: Sequence[str], size: float) -> float:

@@ -20,7 +20,7 @@ BOX = (2.3, 0.36)
 """Inches: a lane's width, a row's height, a box."""
 MARGIN = 0.85
 """Inches above the rows, for title and legend."""
-NARROWEST = 4.5
+NARROWEST = 3.8
 MOST_CHARACTERS = 36
 
 

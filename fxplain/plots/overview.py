@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fxplain.explanation import Explanation
 from fxplain.plots.boxes import draw_boxes
-from fxplain.plots.canvas import BAR, DPI, NotebookFigure, Room
+from fxplain.plots.canvas import BAR, DPI, NotebookFigure, Room, figure_of
 from fxplain.plots.graph import plot_graph
 from fxplain.plots.image import draw_image, image_room
 from fxplain.plots.signal import ROOM as SIGNAL
@@ -101,7 +102,9 @@ def _panels(views: list[ModalityView]) -> list[_Panel]:
     panels = []
     for view in views:
         kind = view.kinds[0]
-        if kind == "text":
+        if not np.nan_to_num(view.others).any():
+            panels.append(_Panel(view, _draw_nothing, Room(FULL, 0.2, 0, 0, 0, 0)))
+        elif kind == "text":
             height = text_height(view, NARROW)
             narrow = len(views) > 1 and height <= HEIGHT
             width = NARROW if narrow else FULL
@@ -117,6 +120,12 @@ def _panels(views: list[ModalityView]) -> list[_Panel]:
         else:
             panels.append(_Panel(view, draw_tokens, tokens_room(view)))
     return [replace(panel, room=replace(panel.room, above=CAPTION)) for panel in panels]
+
+
+def _draw_nothing(_view: ModalityView, ax: Axes) -> Figure:
+    ax.set_axis_off()
+    ax.text(0, 0.5, "no relevance", size=8, color="0.35", va="center")
+    return figure_of(ax)
 
 
 def _rows(panels: list[_Panel]) -> list[list[_Panel]]:
