@@ -21,7 +21,7 @@ import torch
 import fxplain
 from fxplain.program import RouteNode
 from fxplain.program.attention_graph import StreamInfo
-from test_reports import make_explanation, make_graph, node
+from test_reports import WORDS, make_explanation, make_graph, node
 from tests.small_models import architecture
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -393,6 +393,21 @@ def test_a_modality_without_relevance_says_so():
     e = replace(e, relevance={**e.relevance, "pixel_values": torch.zeros(1, 17)})
     assert "no relevance" in texts(e.plot())
     assert "no relevance" not in texts(make_explanation().plot())
+
+
+def test_large_batches_are_cut_and_say_so():
+    one = make_explanation()
+    batch = replace(
+        one,
+        relevance={"input_ids": one.relevance["input_ids"].repeat(11, 1)},
+        target=(3,) * 11,
+        readout=one.readout * 11,
+        scores=torch.ones(11),
+        labels={"input_ids": [WORDS] * 11},
+    )
+    figure = batch.plot()
+    assert len(figure.axes) == 8
+    assert "3 more samples are not drawn" in texts(figure)
 
 
 def test_one_sample_and_one_modality():

@@ -20,7 +20,7 @@ from fxplain.plots.canvas import (
     colour_scale,
     figure_of,
     signed_percent,
-)  # fmt: skip
+)
 from fxplain.plots.view import ModalityView
 from fxplain.presentation import text_colour
 

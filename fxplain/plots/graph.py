@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
@@ -109,10 +111,11 @@ def _draw_title(ax: Axes, graph: AttentionGraph, lanes: Lanes, prefix: str, widt
     lines = [graph.model, f"read from {graph.readout}"]
     lines += [f"names begin with {prefix}"] if prefix else []
     for number, line in enumerate(lines):
-        size, colour, weight = (7, "0.35", "normal") if number else (11, "black", "bold")
+        size = 7 if number else 11
+        style: dict[str, Any] = {"color": "0.35"} if number else {"weight": "bold"}
         ax.text(
             0.12, -MARGIN + 0.14 + 0.17 * number, cut_label(line, int(1.6 * POINTS * width / size)),
-            size=size, color=colour, weight=weight, va="center", parse_math=False,
+            size=size, va="center", parse_math=False, **style,
         )  # fmt: skip
     kinds = list(dict.fromkeys(update.kind for update in lanes.updates))
     ax.legend(

@@ -16,7 +16,7 @@ from fxplain.plots.canvas import (
     cut_label,
     figure_of,
     widest,
-)  # fmt: skip
+)
 from fxplain.plots.view import check_sample
 
 __all__ = ["plot_matrix"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -94,6 +95,8 @@ def plot(
             _draw_row(figure, row, below)
             below -= _row_height(row)
         top -= height
+    if sample is None and result.batch_size > MOST_SAMPLES:
+        _note(figure, f"{result.batch_size - MOST_SAMPLES} more samples are not drawn")
     return figure
 
 
@@ -128,6 +131,11 @@ def _draw_nothing(_view: ModalityView, ax: Axes) -> Figure:
     return figure_of(ax)
 
 
+def _note(figure: Figure, text: str) -> None:
+    width, height = figure.get_size_inches()
+    figure.text(EDGE / width, EDGE / 2 / height, text, size=8, color="0.35", va="center")
+
+
 def _rows(panels: list[_Panel]) -> list[list[_Panel]]:
     """Panels side by side where they fit."""
     rows: list[list[_Panel]] = []
@@ -156,14 +164,13 @@ def _heading(figure: Figure, result: Explanation, sample: int, name: str, top: f
         f"score {float(result.scores[sample]):.4g}, read from {result.readout[sample]}; "
         f"method {result.method}"
     )
-    for text, down, size, weight, colour in (
-        (title, 0.25, 11, "bold", "black"),
-        (under, 0.45, 8, "normal", "0.35"),
-    ):
-        figure.text(
-            EDGE / width, (top - down) / height, printable(text), size=size, weight=weight,
-            color=colour, va="center", parse_math=False,
-        )  # fmt: skip
+    lines: list[tuple[str, float, dict[str, Any]]] = [
+        (title, 0.25, {"size": 11, "weight": "bold"}),
+        (under, 0.45, {"size": 8, "color": "0.35"}),
+    ]
+    for text, down, style in lines:
+        place = EDGE / width, (top - down) / height
+        figure.text(*place, printable(text), va="center", parse_math=False, **style)
 
 
 def _draw_row(figure: Figure, row: list[_Panel], top: float) -> None:

@@ -21,7 +21,7 @@ from fxplain.plots.canvas import (
     figure_of,
     signed_percent,
     text_width,
-)  # fmt: skip
+)
 from fxplain.plots.view import ModalityView
 from fxplain.presentation import text_colour
 
@@ -80,7 +80,8 @@ def text_height(view: ModalityView, width: float) -> float:
 def draw_text(view: ModalityView, ax: Axes) -> Figure:
     """Draw into axes, in a smaller font where the text would not fit."""
     figure = figure_of(ax)
-    figure.draw_without_rendering()  # where the figure has a layout, the axes get their size now
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()  # the axes get their size now
     box = ax.get_window_extent()
     width, height = (length / figure.dpi * POINTS for length in (box.width, box.height))
     size = SIZE
@@ -159,7 +160,8 @@ def _draw_word(
         centre, middle - 0.3 * size, word.text, size=size, ha="center", va="center_baseline"
     )
     text.set_parse_math(False)
-    text.set_color(text_colour(to_hex(colour)) if not blank else "black")
+    if not blank:
+        text.set_color(text_colour(to_hex(colour)))
     ax.text(
         centre, middle + 1.0 * size, word.note, size=size * NOTE_SIZE / SIZE, color="0.4",
         ha="center", va="center",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fxplain.errors import PlotError
 from fxplain.explanation import Explanation
-from fxplain.reports import readout_place
+from fxplain.reports.explanation_report import is_number, readout_place
 
 __all__ = ["ModalityView", "are_boxes", "check_sample", "corners", "numbers", "sample_of"]
 
@@ -162,7 +162,7 @@ class ModalityView:
         given = self.explanation.inputs.get(self.name)
         if given is not None and not given.is_floating_point():
             return True
-        return self.grid is None and any(not _is_number(self.labels[i]) for i in self.plain)
+        return self.grid is None and any(not is_number(self.labels[i]) for i in self.plain)
 
 
 _NEEDS = {
@@ -198,10 +198,6 @@ def sample_of(explanation: Explanation, name: str, sample: int) -> Array | None:
 def numbers(values: Tensor) -> Array:
     """A tensor as numbers that matplotlib draws."""
     return np.asarray(values.detach().cpu().double().numpy())
-
-
-def _is_number(label: str) -> bool:
-    return not label or label.replace(",", "").isdigit()
 
 
 # ---- pixels -------------------------------------------------------------------------------------
