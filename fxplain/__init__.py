@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 from fxplain.capture import clear_captures
 from fxplain.errors import (
@@ -12,10 +14,12 @@ from fxplain.errors import (
     InputError,
     LoadError,
     MethodError,
+    MissingExtraError,
     ModalityError,
     NoAttentionError,
     NoGradientError,
     NonFiniteError,
+    PlotError,
     TargetError,
     TaskError,
     TrainingModeError,
@@ -24,6 +28,12 @@ from fxplain.explanation import Contrast, Explanation, attention_weights, explai
 from fxplain.methods import methods
 from fxplain.pipelines import Explainer, from_pretrained, tasks
 from fxplain.program import AttentionGraph, AttentionNode
+
+if TYPE_CHECKING:
+    from fxplain.plots import plot_graph as plot_graph
+    from fxplain.plots import plot_image as plot_image
+    from fxplain.plots import plot_matrix as plot_matrix
+    from fxplain.plots import plot_text as plot_text
 
 try:
     __version__ = version("fxplain")
@@ -42,10 +52,12 @@ __all__ = [
     "InputError",
     "LoadError",
     "MethodError",
+    "MissingExtraError",
     "ModalityError",
     "NoAttentionError",
     "NoGradientError",
     "NonFiniteError",
+    "PlotError",
     "TargetError",
     "TaskError",
     "TrainingModeError",
@@ -58,3 +70,17 @@ __all__ = [
     "methods",
     "tasks",
 ]
+
+_PLOTS = ("plot_graph", "plot_image", "plot_matrix", "plot_text")
+"""Not in `__all__`: ``from fxplain import *`` works without matplotlib."""
+
+
+def __getattr__(name: str) -> Any:
+    """The plots, whose matplotlib is imported when the first of them is asked for."""
+    if name in _PLOTS:
+        return getattr(import_module("fxplain.plots"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PLOTS})

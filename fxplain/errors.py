@@ -9,10 +9,12 @@ __all__ = [
     "InputError",
     "LoadError",
     "MethodError",
+    "MissingExtraError",
     "ModalityError",
     "NoAttentionError",
     "NoGradientError",
     "NonFiniteError",
+    "PlotError",
     "TargetError",
     "TaskError",
     "TrainingModeError",
@@ -72,3 +74,11 @@ class ModalityError(FxplainError, KeyError):
 
 class LoadError(FxplainError, ValueError):
     """A model, processor or saved explanation could not be loaded."""
+
+
+class PlotError(FxplainError, ValueError):
+    """The asked picture does not fit: no grid, no boxes, no such sample."""
+
+
+class MissingExtraError(FxplainError, ImportError):
+    """Something needs a package that one of fxplain's extras installs."""

@@ -5,13 +5,41 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__all__ = ["Presentable"]
+__all__ = ["KIND_COLOURS", "Presentable", "text_colour"]
 
 _PRESENTER = "fxplain.reports"
+_PLOTTER = "fxplain.plots"
+
+KIND_COLOURS = {
+    "self": "#0072B2",
+    "co": "#D55E00",
+    "encoder-decoder": "#009E73",
+    "pooling": "#CC79A7",
+    "route": "#E69F00",
+    "stream": "#56606B",
+}
+"""One colour for each kind of attention, for routes and for streams, in all drawings of a graph.
+
+Of the palette by Okabe and Ito (2008), which people with any colour vision tell apart.
+"""
+
+
+def text_colour(background: str) -> str:
+    """Black or white, whichever is easier to read on a colour (contrast ratio of WCAG 2).
+
+    Examples
+    --------
+    >>> text_colour("#0072B2"), text_colour("#E69F00")
+    ('#ffffff', '#000000')
+    """
+    levels = (int(background[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    red, green, blue = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in levels)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#000000" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "#ffffff"
 
 
 class Presentable:
-    """A result that prints as a rich report."""
+    """A result that prints as a rich report and draws itself."""
 
     def __str__(self) -> str:
         text: str = import_module(_PRESENTER).to_text(self)
@@ -19,3 +47,15 @@ class Presentable:
 
     def __rich__(self) -> Any:
         return import_module(_PRESENTER).to_rich(self)
+
+    def plot(self, *args: Any, **options: Any) -> Any:
+        """The picture that fits, as a matplotlib Figure; options as `fxplain.plots.plot` has them.
+
+        Raises
+        ------
+        MissingExtraError
+            When matplotlib is not installed (``pip install 'fxplain[plot]'``).
+        PlotError
+            When the picture does not fit.
+        """
+        return import_module(_PLOTTER).plot(self, *args, **options)

@@ -262,6 +262,30 @@ def test_save_and_load(folders, tmp_path):
     assert str(loaded).splitlines()[0] == "Explanation of BertForSequenceClassification"
 
 
+def test_plots_are_written(folders, tmp_path):
+    pytest.importorskip("matplotlib")
+    out = succeeds(
+        "explain", folders / "bert", "--text", "bad", "--text", "great", "--plot",
+        tmp_path / "e.png",
+    )  # fmt: skip
+    assert f"drawn in {tmp_path / 'e.png'}" in out.replace("\n", "")
+    assert (tmp_path / "e.png").read_bytes().startswith(b"\x89PNG")
+    told = succeeds(
+        "inspect", folders / "bert", "--text", "bad", "--plot", tmp_path / "g.SVG", "--json"
+    )
+    assert json.loads(told)["model"] == "BertForSequenceClassification"
+    assert "<svg" in (tmp_path / "g.SVG").read_text()
+
+
+@pytest.mark.parametrize("ending", ["graphml", "dot", "gv", "mmd", "mermaid", "json"])
+def test_graphs_are_exported(factories, tmp_path, ending):
+    path = tmp_path / f"graph.{ending}"
+    out = succeeds("inspect", f"{factories}:model", "--export", path)
+    assert f"exported to {path}" in out.replace("\n", "")
+    begins = {"graphml": "<graphml", "dot": "digraph", "gv": "digraph", "json": "{"}
+    assert path.read_text(encoding="utf-8").startswith(begins.get(ending, "flowchart TB"))
+
+
 @pytest.mark.parametrize("name", ["bert", "vit"])
 def test_inspect_needs_no_input(folders, name):
     pytest.importorskip("PIL")
@@ -274,8 +298,8 @@ def test_inspect_as_json(folders):
     assert told["modalities"] == {"input_ids": 4}
     assert [node["kind"] for node in told["nodes"]] == ["self", "self"]
     assert set(told) == {
-        "model", "nodes", "routes", "streams", "modalities", "readout", "rejected", "warnings",
-        "capture",
+        "format", "model", "nodes", "routes", "streams", "modalities", "readout", "rejected",
+        "warnings", "capture",
     }  # fmt: skip
 
 
@@ -322,6 +346,25 @@ def test_targets(texts, target):
 
 
 # ---- what cannot be explained: exit code 1 --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("explain", "m", "--plot", "picture.xyz"), "'picture.xyz' ends in none of: "),
+        (("inspect", "m", "--export", "graph.xml"), "ends in none of: .graphml, .dot"),
+        (("inspect", "m", "--export", "no_folder/graph.dot"), "no file in an existing folder"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_at_once(arguments, said):
+    assert said in fails(*arguments, code=2)
+
+
+def test_without_matplotlib_the_way_out_is_said(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("fxplain.plots")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install 'fxplain[plot]'" in fails("explain", "m", "--plot", "e.png")
 
 
 def test_missing_folder():

@@ -5,16 +5,19 @@ After a change that is meant, write the texts anew and read the difference:
     FXPLAIN_WRITE_GOLDEN=1 python -m pytest tests/test_inspect_golden.py
 """
 
+import io
 import os
 from collections import Counter
 from functools import cache
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from torch import nn
 from transformers import LxmertConfig, LxmertForQuestionAnswering
 
 import fxplain
+from fxplain.reports.graph_tree import graph_tree
 from tests.architectures.case import Inputs, draw, randomise
 from tests.small_models import architecture
 
@@ -60,6 +63,12 @@ def sides(node: fxplain.AttentionNode) -> str:
     return query if node.kind == "self" and query == key else f"{query} to {key}"
 
 
+def tree_of(graph: fxplain.AttentionGraph) -> list[str]:
+    page = io.StringIO()
+    Console(file=page, width=200, color_system=None).print(graph_tree(graph))
+    return [line.rstrip() for line in page.getvalue().splitlines()]
+
+
 def text_of(graph: fxplain.AttentionGraph) -> str:
     """The whole of a graph, one line for each thing, no more layout than that."""
     counts = Counter(f"{node.kind} {sides(node)}" for node in graph.nodes)
@@ -93,6 +102,8 @@ def text_of(graph: fxplain.AttentionGraph) -> str:
         *(f"  {found.module or 'the model'}: {found.reason}" for found in graph.rejected),
         "warnings",
         *(f"  {warning}" for warning in graph.warnings),
+        "tree",
+        *(f"  {line}" for line in tree_of(graph)),
     ]
     return "\n".join(lines) + "\n"
 

@@ -1,7 +1,10 @@
 """Reports: readable with colour and without, at any width, in any encoding."""
 
+import builtins
 import io
+import re
 import sys
+import types
 from dataclasses import replace
 
 import pytest
@@ -82,6 +85,74 @@ def test_no_line_is_wider_than_asked(make, width):
     assert max(map(cell_len, text.splitlines())) <= width
 
 
+def make_wide_graph():
+    """Everything that a graph can hold, with names that fill a line of 80 and more."""
+    long = "model.a_rather_long_name_of_an_encoder.layers_of_the_encoder"
+    steps = (replace(node(i), name=f"{long}.{i}.attn", module=f"{long}.{i}.attn") for i in range(3))
+    return make_graph(
+        nodes=tuple(steps),
+        routes=(RouteNode("linear_3", f"{long}.merge", "linear", ("input_ids",), "stream_2"),),
+        streams=(*make_graph().streams, StreamInfo("stream_2", 4, ())),
+        rejected=(RejectedSoftmax("softmax_9", f"{long}.router", "weights of experts"),),
+        warnings=(f"aten.scramble.default in {long}.0 mixes tokens in a way that is not known",),
+        capture=CaptureInfo("recorded", ("torch.export: " + "a branch on data, " * 9,)),
+    )
+
+
+@pytest.mark.parametrize("width", [80, 200])
+@pytest.mark.parametrize("as_printed", ["colour", "no colour", "piped"])
+def test_nothing_is_lost_at_any_width(width, as_printed):
+    graph = make_wide_graph()
+    if as_printed == "piped":
+        text = to_text(graph, width)
+    else:
+        page = in_colour(to_rich(graph), width, no_color=as_printed == "no colour")
+        text = re.sub(r"\x1b\[[0-9;]*m", "", page)
+    assert max(map(cell_len, text.splitlines())) <= width
+    joined = re.sub(r"[\s│├└─]", "", text)
+    said = [node.name for node in graph.nodes]
+    said += [route.module for route in graph.routes]
+    said += [part for s in graph.rejected for part in (s.name, s.module, s.reason)]
+    said += [*graph.warnings, *graph.capture.failures, graph.readout]
+    said += [f"{s.name}{s.tokens}tokens" for s in graph.streams]
+    for what in said:
+        assert re.sub(r"\s", "", what) in joined
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_every_word_is_shown_at_any_width(width):
+    words = [f"word{i}" for i in range(100)]
+    e = make_explanation(
+        relevance={"input_ids": torch.rand(1, 100) + 0.1}, labels={"input_ids": [words]}
+    )
+    lines = to_text(e, width).splitlines()
+    assert [w for line in lines for w in line.split() if re.fullmatch(r"word\d+", w)][:100] == words
+
+
+def test_print_is_plain_text_in_a_notebook_too(monkeypatch):
+    plain = str(make_explanation())
+
+    class ZMQInteractiveShell:
+        """What rich takes for a notebook."""
+
+    monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
+    assert Console().is_jupyter
+    assert str(make_explanation()) == plain
+
+
+def test_rich_shows_the_report_in_a_notebook(monkeypatch):
+    shown = []
+    display = types.SimpleNamespace(display=shown.append)
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(display=display))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    labels = {**make_explanation().labels, "input_ids": [["<script>x</script>", *WORDS[1:]]]}
+    Console(force_jupyter=True, width=80).print(make_explanation(labels=labels))
+    page = shown[0]._repr_mimebundle_([], [])["text/html"]
+    assert "Explanation of" in page
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
 @pytest.mark.parametrize("make", [make_graph, make_explanation])
 def test_print_gives_the_report_without_colour(make):
     result = make()
@@ -109,9 +180,48 @@ def test_nothing_else_has_a_report():
 @pytest.mark.parametrize("width", [80, 200])
 def test_graph_shows_every_node_in_order(width):
     lines = to_text(make_graph(), width).splitlines()
-    modules = [line.split()[-1] for line in lines if "cross_attention" in line]
+    table = lines[next(i for i, line in enumerate(lines) if line.startswith("#")) :]
+    modules = [line.split()[-1] for line in table if "cross_attention" in line]
     assert modules == [node(i).module for i in range(3)]
     assert sum("input_ids <- pixel_values" in line and "9 x 17" in line for line in lines) == 3
+
+
+def tree_lines(graph):
+    lines = to_text(graph, 120).splitlines()
+    first, last = lines.index("SomeModel"), next(i for i, x in enumerate(lines) if x[:1] == "#")
+    return [line.strip("│├└─ ") for line in lines[first + 1 : last - 1]]
+
+
+def test_repeated_layers_are_one_line_of_the_tree():
+    same = [node(i, key="input_ids", kind="self") for i in (0, 1, 2, 4)]
+    other = replace(node(5, key="input_ids", kind="self"), heads=8)
+    assert tree_lines(make_graph(nodes=(*same, other))) == [
+        "input_ids  9 tokens",
+        "model.some_encoder.layers",
+        "[0..2].cross_attention  self, 4 heads, 9 x 17",
+        "4.cross_attention  self, 4 heads, 9 x 17",
+        "5.cross_attention  self, 8 heads, 9 x 17",
+        "pixel_values  17 tokens",
+    ]
+
+
+def test_a_module_that_is_called_again_is_one_line_of_the_tree():
+    first = replace(node(0, key="input_ids", kind="self"), name="layer.attention")
+    calls = (first, *(replace(first, name=f"layer.attention#{i}") for i in (2, 3)))
+    assert "layer.attention#[1..3]  self, 4 heads, 9 x 17" in tree_lines(make_graph(nodes=calls))
+
+
+def test_layers_of_several_attentions_are_a_branch():
+    layers = [
+        replace(step, name=f"decoder.{i}.{name}")
+        for i in range(2)
+        for step, name in ((node(i, key="input_ids", kind="self"), "own"), (node(i), "cross"))
+    ]
+    assert tree_lines(make_graph(nodes=tuple(layers)))[1:4] == [
+        "decoder.[0..1]",
+        "own  self, 4 heads, 9 x 17",
+        "cross  co <- pixel_values, 4 heads, 9 x 17",
+    ]
 
 
 def test_graph_says_what_was_found():

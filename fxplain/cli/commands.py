@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +61,35 @@ def _writable(path: Path | None) -> Path | None:
         raise typer.BadParameter(f"{str(path)!r} is no file in an existing folder.")
     return path
 
+
+def _drawable(path: Path | None) -> Path | None:
+    if path is not None:
+        with errors_reported(debug=False):
+            from fxplain.plots import file_formats  # matplotlib is an extra, and slow to import
+        _one_of(path, [f".{ending}" for ending in file_formats()])
+    return _writable(path)
+
+
+def _exportable(path: Path | None) -> Path | None:
+    if path is not None:
+        _one_of(path, EXPORTS)
+    return _writable(path)
+
+
+def _one_of(path: Path, endings: Iterable[str]) -> None:
+    if path.suffix.lower() not in endings:
+        raise typer.BadParameter(f"{str(path)!r} ends in none of: {', '.join(endings)}.")
+
+
+EXPORTS: dict[str, Callable[[fxplain.AttentionGraph, Path], str]] = {
+    ".graphml": fxplain.AttentionGraph.to_graphml,
+    ".dot": fxplain.AttentionGraph.to_dot,
+    ".gv": fxplain.AttentionGraph.to_dot,
+    ".mmd": fxplain.AttentionGraph.to_mermaid,
+    ".mermaid": fxplain.AttentionGraph.to_mermaid,
+    ".json": fxplain.AttentionGraph.to_json,
+}
+"""How the attention graph is written, by the file's ending."""
 
 Model = Annotated[
     str,
@@ -122,6 +151,15 @@ MethodName = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        help="Draw it into a file (.png, .svg, .pdf, ...); needs fxplain[plot].",
+        callback=_drawable,
+        show_default=False,
+    ),
+]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Let a hub repository run code of its own.")
 ]
@@ -174,6 +212,16 @@ def inspect(
     audio: Recordings = None,
     task: TaskName = None,
     json_: AsJson = False,
+    plot: Plot = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            help=f"Write the graph to a file, by its ending ({', '.join(EXPORTS)}).",
+            callback=_exportable,
+            show_default=False,
+        ),
+    ] = None,
     trust_remote_code: TrustRemoteCode = False,
     debug: Debug = False,
 ) -> None:
@@ -181,8 +229,9 @@ def inspect(
 
     Where no input is given, a sentence, a grey image and a noisy second stand in.
 
-    JSON keys: model, nodes (name, module, kind, query, key, heads, q_len, k_len, ...), routes,
-    streams, modalities (name to number of tokens), readout, rejected, warnings, capture.
+    JSON keys: format, model, nodes (name, module, kind, query, key, heads, q_len, k_len, ...),
+    routes, streams, modalities (name to number of tokens), readout, rejected, warnings, capture;
+    docs/json.md describes them.
     """
     quiet(debug)
     with errors_reported(debug):
@@ -195,7 +244,12 @@ def inspect(
             explainer = _load(model, task, trust_remote_code)
             with progress("detecting attention"), _input_errors_are_usage():
                 graph = explainer.inspect(**stand_ins(explainer, raw))
+        if export:
+            EXPORTS[export.suffix.lower()](graph, export)
+        if plot:
+            graph.plot().savefig(plot)
         _show(graph.to_dict() if json_ else to_rich(graph), json_)
+        _say_written({"drawn in": plot, "exported to": export}, json_)
 
 
 @app.command()
@@ -268,18 +322,19 @@ def explain(
             show_default=False,
         ),
     ] = None,
+    plot: Plot = None,
     trust_remote_code: TrustRemoteCode = False,
     debug: Debug = False,
 ) -> None:
     """Explain a model's output: how much it draws on each word, patch or other token.
 
-    JSON keys: format, method, target, target_names, readout and scores (one per sample), relevance
-    (modality to samples to {token, relevance}), graph (as `fxplain inspect --json` prints it). With
-    --each it is a list.
+    JSON keys: format, method, options, engine, target, target_names, readout and scores (one per
+    sample), relevance (modality to samples to {token, relevance}), special, grids, graph (as
+    `fxplain inspect --json` prints it); docs/json.md describes them. With --each it is a list.
     """
     quiet(debug)
-    if save and each:
-        raise typer.BadParameter("--save writes one explanation: leave --each out.")
+    if each and (save or plot):
+        raise typer.BadParameter("--save and --plot take one explanation: leave --each out.")
     with errors_reported(debug):
         asked: dict[str, Any] = {"target": parse_targets(target or ()), "method": method}
         given = {"output": output, "word": word, "threshold": threshold}
@@ -295,6 +350,8 @@ def explain(
             explanations = _explained(explainer, each, {**raw, **asked})
         if save:
             explanations[0].save(save)
+        if plot:
+            explanations[0].plot().savefig(plot)
         if json_:
             told = [explanation.to_dict() for explanation in explanations]
             _show(told if each else told[0], json_)
@@ -303,8 +360,7 @@ def explain(
             _show(to_rich(explanation), json_)
         if not explanations:
             results().print(Text("the model says nothing here that could be explained"))
-        if save:
-            results().print(Text(f"\nsaved to {save}"))
+        _say_written({"saved to": save, "drawn in": plot}, json_)
 
 
 @app.command()
@@ -406,6 +462,12 @@ def _show(result: Any, as_json: bool) -> None:
         sys.stdout.write("\n")
     else:
         results().print(result)
+
+
+def _say_written(files: Mapping[str, Path | None], as_json: bool) -> None:
+    for done, path in files.items():
+        if path and not as_json:
+            results().print(Text(f"\n{done} {path}"))
 
 
 def main() -> None:

@@ -251,23 +251,14 @@ class Explanation(Presentable):
         tensors["scores"] = self.scores
         tensors |= {f"input/{name}": value.clone() for name, value in self.inputs.items()}
         header = {
-            "format": FORMAT,
+            **self._facts(),
             "modalities": list(self.modalities),
-            "method": self.method,
-            "options": dict(self.options),
-            "engine": self.engine,
-            "target": [plain_target(t) for t in self.target],
-            "readout": list(self.readout),
             "labels": self.labels,
-            "special": {k: {str(i): s for i, s in v.items()} for k, v in self.special.items()},
-            "grids": {k: list(v) for k, v in self.grids.items()},
-            "target_names": list(self.target_names),
             "word_pieces": {
                 name: [[[word.text, word.tokens] for word in words] for words in samples]
                 for name, samples in self.word_pieces.items()
             },
             "seconds": dict(self.seconds),
-            "graph": self.graph.to_dict(),
         }
         if not Path(path).resolve().parent.is_dir():
             raise FileNotFoundError(
@@ -277,15 +268,9 @@ class Explanation(Presentable):
         save_file(contiguous, str(path), metadata={"fxplain": json.dumps(header)})
 
     def to_dict(self) -> dict[str, Any]:
-        """Relevance, labels and graph as plain data (for JSON)."""
+        """Relevance, labels and graph as plain data, of the format that ``docs/json.md`` describes."""
         return {
-            "format": FORMAT,
-            "method": self.method,
-            "options": dict(self.options),
-            "engine": self.engine,
-            "target": [plain_target(t) for t in self.target],
-            "target_names": list(self.target_names),
-            "readout": list(self.readout),
+            **self._facts(),
             "scores": self.scores.tolist(),
             "relevance": {
                 name: [
@@ -297,6 +282,20 @@ class Explanation(Presentable):
                 ]
                 for name, values in self.relevance.items()
             },
+        }
+
+    def _facts(self) -> dict[str, Any]:
+        """What is neither a tensor nor as long as one, as plain data: in files and in JSON."""
+        return {
+            "format": FORMAT,
+            "method": self.method,
+            "options": dict(self.options),
+            "engine": self.engine,
+            "target": [plain_target(t) for t in self.target],
+            "target_names": list(self.target_names),
+            "readout": list(self.readout),
+            "special": {k: {str(i): s for i, s in v.items()} for k, v in self.special.items()},
+            "grids": {k: list(v) for k, v in self.grids.items()},
             "graph": self.graph.to_dict(),
         }
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fxplain.capture import Capture
+from fxplain.errors import LoadError
 from fxplain.presentation import Presentable
+from fxplain.program import graph_export
 from fxplain.program.nodes import AttentionNode, RouteNode
 from fxplain.program.program import Program
 from fxplain.tokens import RejectedSoftmax
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
     import networkx as nx
 
 __all__ = ["AttentionGraph", "CaptureInfo", "StreamInfo"]
+
+FORMAT = "fxplain-graph-1"
+"""What the plain data calls itself; the number rises when a reader of the old one would fail."""
 
 
 @dataclass(frozen=True)
@@ -134,13 +141,39 @@ class AttentionGraph(Presentable):
             graph.add_edge(label, route.target, role="update")
         return graph
 
+    def to_graphml(self, path: str | Path | None = None) -> str:
+        """GraphML of `to_networkx`, lists as JSON texts; written to `path` where one is given."""
+        return graph_export.written(graph_export.graphml(self.to_networkx()), path)
+
+    def to_dot(self, path: str | Path | None = None) -> str:
+        """The graph in Graphviz' language DOT; written to `path` where one is given."""
+        return graph_export.written(graph_export.dot(self.to_networkx()), path)
+
+    def to_mermaid(self, path: str | Path | None = None) -> str:
+        """A Mermaid flowchart, as Markdown pages show it; written to `path` where one is given."""
+        return graph_export.written(graph_export.mermaid(self.to_networkx()), path)
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """`to_dict` as JSON, which `from_dict` reads again; written to `path` where one is given."""
+        text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n"
+        return graph_export.written(text, path)
+
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain data (for JSON)."""
-        return asdict(self)
+        """Everything as plain data, of the format that ``docs/json.md`` describes."""
+        return {"format": FORMAT, **asdict(self)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> AttentionGraph:
-        """The graph that `to_dict` described."""
+        """The graph that `to_dict` described.
+
+        Raises
+        ------
+        LoadError
+            When the data says that it has another format.
+        """
+        found = data.get("format", FORMAT)  # graphs that were saved without one are of the first
+        if found != FORMAT:
+            raise LoadError(f"this is no attention graph of the format {FORMAT!r} but {found!r}.")
 
         def record(kind: type[Any], facts: Mapping[str, Any]) -> Any:
             return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})

@@ -17,7 +17,7 @@ from fxplain.explanation import Explanation
 from fxplain.reports.drawing import Bars, ShadedGrid, ShadedWords
 from fxplain.reports.graph_report import count_nodes, facts_table, warning_lines
 
-__all__ = ["explanation_report", "readout_place", "relevance_view"]
+__all__ = ["explanation_report", "is_number", "readout_place", "relevance_view"]
 
 MOST_SAMPLES = 8
 MOST_WORDS = 256
@@ -131,7 +131,7 @@ def relevance_view(
         shown = values.clone()
         shown[[] if read is None else [read]] = 0
         drawn.append(ShadedGrid(shown[plain].reshape(grid[0], grid[1])))
-    elif any(not _is_number(labels[i]) for i in plain):
+    elif any(not is_number(labels[i]) for i in plain):
         drawn.append(_words(values, labels, read))
     if special:
         names = ", ".join(f"{i} is {name}" for i, name in _some(special))
@@ -159,11 +159,11 @@ def _words(values: Tensor, labels: Sequence[str], read: int | None) -> Renderabl
 def _distinct(labels: Sequence[str], i: int) -> str:
     """A token's label, its place before it where the label alone does not say which it is."""
     label = labels[i] or str(i)
-    own = not _is_number(label) or "," in label or label == str(i)
+    own = not is_number(label) or "," in label or label == str(i)
     return label if own and labels.count(label) <= 1 else f"{i}: {label}"
 
 
-def _is_number(label: str) -> bool:
+def is_number(label: str) -> bool:
     """Whether a label is an id or a place rather than a word."""
     return not label or label.replace(",", "").isdigit()
 

@@ -20,25 +20,35 @@ from rich.table import Table
 from rich.text import Text
 
 from fxplain.program import AttentionGraph, AttentionNode, RouteNode
+from fxplain.reports.graph_tree import graph_tree
 from fxplain.tokens import RejectedSoftmax
 
 __all__ = ["count_nodes", "facts_table", "graph_report", "warning_lines"]
 
 
 def graph_report(graph: AttentionGraph) -> RenderableType:
-    """Everything in an attention graph: facts, warnings, nodes, routes and rejected softmaxes."""
+    """Everything in an attention graph: facts, warnings, tree, nodes, routes, rejected softmaxes."""
     parts: list[RenderableType] = [
         Text.assemble(("AttentionGraph of ", "bold"), (graph.model, "bold cyan")),
         *warning_lines(graph.warnings),
         facts_table(_facts(graph)),
         Text(),
-        _node_table(graph.nodes) if graph.nodes else Text("No attention was found."),
+        *_attentions(graph),
     ]
     if graph.routes:
         parts += [_heading("Routes: tokens mixed by fixed weights"), _route_table(graph.routes)]
     if graph.rejected:
         parts += [_heading("Softmaxes that are not attention"), _rejected_table(graph.rejected)]
     return Group(*parts)
+
+
+def _attentions(graph: AttentionGraph) -> Iterator[RenderableType]:
+    if not graph.nodes:
+        yield Text("No attention was found.")
+        return
+    yield graph_tree(graph)
+    yield Text()
+    yield _node_table(graph.nodes)
 
 
 def count_nodes(graph: AttentionGraph) -> str:

@@ -1,0 +1,183 @@
+"""plot: the picture that fits, for a whole result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fxplain.explanation import Explanation
+from fxplain.plots.boxes import draw_boxes
+from fxplain.plots.canvas import BAR, DPI, NotebookFigure, Room, figure_of
+from fxplain.plots.graph import plot_graph
+from fxplain.plots.image import draw_image, image_room
+from fxplain.plots.signal import ROOM as SIGNAL
+from fxplain.plots.signal import draw_signal
+from fxplain.plots.text import draw_text, text_height
+from fxplain.plots.tokens import draw_tokens, tokens_room
+from fxplain.plots.view import ModalityView, check_sample
+from fxplain.program import AttentionGraph
+from fxplain.reports.shading import printable
+
+__all__ = ["plot"]
+
+FULL, NARROW, HEIGHT = 7.6, 3.3, 3.2
+"""Inches: the width of a row, of a text that shares it, the height of a picture."""
+EDGE, GAP, HEADING, CAPTION = 0.25, 0.25, 0.6, 0.32
+"""Inches: at the edges, between panels, for a sample's heading, for a panel's caption."""
+MOST_SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A modality's picture and the room that it needs."""
+
+    view: ModalityView
+    draw: Callable[[ModalityView, Axes], Figure]
+    room: Room
+
+
+def plot(
+    result: Explanation | AttentionGraph,
+    modality: str | None = None,
+    *,
+    sample: int | None = None,
+) -> Figure:
+    """A result as a figure: of an explanation each modality as what it is, of a graph its lanes.
+
+    Words are shaded, images get a heat map, regions boxes, sound a strip over time, and all other
+    tokens ranked bars.
+
+    Parameters
+    ----------
+    result
+        What `fxplain.explain` or `fxplain.inspect` returned.
+    modality
+        Of an explanation, only this modality.
+    sample
+        Of an explanation, only this sample; by default all, 8 at most.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        It is not held by pyplot: save it with ``.savefig(path)``; a notebook shows it.
+
+    Raises
+    ------
+    ModalityError, PlotError
+        When there is no such modality or sample.
+    """
+    if isinstance(result, AttentionGraph):
+        return plot_graph(result)
+    if sample is not None:
+        check_sample(result, sample)
+    samples = range(min(result.batch_size, MOST_SAMPLES)) if sample is None else [sample]
+    names = result.modalities if modality is None else (modality,)
+    pages = [
+        _rows(_panels([ModalityView.of(result, name, i, "tokens") for name in names]))
+        for i in samples
+    ]
+    heights = [HEADING + sum(_row_height(row) for row in rows) for rows in pages]
+    figure = NotebookFigure(figsize=(FULL + 2 * EDGE, sum(heights) + EDGE), dpi=DPI)
+    top = sum(heights) + EDGE
+    for i, rows, height in zip(samples, pages, heights, strict=True):
+        name = result.target_names[i] if result.target_names else ""
+        _heading(figure, result, i, name, top)
+        below = top - HEADING
+        for row in rows:
+            _draw_row(figure, row, below)
+            below -= _row_height(row)
+        top -= height
+    if sample is None and result.batch_size > MOST_SAMPLES:
+        _note(figure, f"{result.batch_size - MOST_SAMPLES} more samples are not drawn")
+    return figure
+
+
+def _panels(views: list[ModalityView]) -> list[_Panel]:
+    """The first picture that fits for each; a short text is narrow where there is something beside."""
+    panels = []
+    for view in views:
+        kind = view.kinds[0]
+        if not np.nan_to_num(view.others).any():
+            panels.append(_Panel(view, _draw_nothing, Room(FULL, 0.2, 0, 0, 0, 0)))
+        elif kind == "text":
+            height = text_height(view, NARROW)
+            narrow = len(views) > 1 and height <= HEIGHT
+            width = NARROW if narrow else FULL
+            room = Room(width, height if narrow else text_height(view, FULL), 0, 0, 0, 0)
+            panels.append(_Panel(view, draw_text, room))
+        elif kind == "signal":
+            panels.append(_Panel(view, draw_signal, replace(SIGNAL, width=FULL - SIGNAL.left)))
+        elif kind == "image":
+            room = replace(image_room(view, HEIGHT, FULL - BAR), left=0.0)
+            panels.append(_Panel(view, draw_image, room))
+        elif kind == "boxes":
+            panels.append(_Panel(view, draw_boxes, Room(HEIGHT, HEIGHT, left=0.0, right=BAR)))
+        else:
+            panels.append(_Panel(view, draw_tokens, tokens_room(view)))
+    return [replace(panel, room=replace(panel.room, above=CAPTION)) for panel in panels]
+
+
+def _draw_nothing(_view: ModalityView, ax: Axes) -> Figure:
+    ax.set_axis_off()
+    ax.text(0, 0.5, "no relevance", size=8, color="0.35", va="center")
+    return figure_of(ax)
+
+
+def _note(figure: Figure, text: str) -> None:
+    width, height = figure.get_size_inches()
+    figure.text(EDGE / width, EDGE / 2 / height, text, size=8, color="0.35", va="center")
+
+
+def _rows(panels: list[_Panel]) -> list[list[_Panel]]:
+    """Panels side by side where they fit."""
+    rows: list[list[_Panel]] = []
+    left = 0.0
+    for panel in panels:
+        width = panel.room.whole[0]
+        if rows and width <= left:
+            rows[-1].append(panel)
+        else:
+            rows.append([panel])
+            left = FULL
+        left -= width + GAP
+    return rows
+
+
+def _row_height(row: list[_Panel]) -> float:
+    return max(panel.room.whole[1] for panel in row) + GAP
+
+
+def _heading(figure: Figure, result: Explanation, sample: int, name: str, top: float) -> None:
+    width, height = figure.get_size_inches()
+    target = result.target[sample]
+    shown = ", ".join(map(str, target)) if isinstance(target, tuple) else str(target)
+    title = f"{result.graph.model}: target {shown}" + (f" ({name})" if name else "")
+    under = (
+        f"score {float(result.scores[sample]):.4g}, read from {result.readout[sample]}; "
+        f"method {result.method}"
+    )
+    lines: list[tuple[str, float, dict[str, Any]]] = [
+        (title, 0.25, {"size": 11, "weight": "bold"}),
+        (under, 0.45, {"size": 8, "color": "0.35"}),
+    ]
+    for text, down, style in lines:
+        place = EDGE / width, (top - down) / height
+        figure.text(*place, printable(text), va="center", parse_math=False, **style)
+
+
+def _draw_row(figure: Figure, row: list[_Panel], top: float) -> None:
+    width, height = figure.get_size_inches()
+    left = EDGE
+    for panel in row:
+        figure.text(
+            left / width, (top - CAPTION / 2) / height, printable(panel.view.name), size=9,
+            weight="bold", color="0.25", va="center", parse_math=False,
+        )  # fmt: skip
+        wide, high = panel.room.whole
+        panel.draw(panel.view, panel.room.place(figure, left, top - high))
+        left += wide + GAP

@@ -1,0 +1,82 @@
+"""The JSON that fxplain writes is of the documented schemas, and they refuse what is not."""
+
+import json
+from importlib import resources
+
+import jsonschema
+import pytest
+import referencing
+
+import fxplain
+from tests.small_models import architecture
+
+SCHEMAS = {
+    path.name: json.loads(path.read_text(encoding="utf-8"))
+    for path in (resources.files("fxplain") / "schemas").iterdir()
+}
+REGISTRY = referencing.Registry().with_contents(
+    (schema["$id"], schema) for schema in SCHEMAS.values()
+)
+
+
+def validator(name):
+    schema = SCHEMAS[name]
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema, registry=REGISTRY)
+
+
+def as_json(result):
+    return json.loads(json.dumps(result.to_dict(), allow_nan=False))
+
+
+def test_each_schema_is_named_after_its_format():
+    assert set(SCHEMAS) == {"graph-1.json", "explanation-1.json"}
+    for name, schema in SCHEMAS.items():
+        assert schema["title"] == schema["properties"]["format"]["const"]
+        assert schema["title"] == f"fxplain-{name.removesuffix('.json')}"
+
+
+@pytest.mark.parametrize("name", ["lxmert", "detr"])
+def test_explanations_are_of_the_schema(name):
+    model, inputs = architecture(name)
+    explanation = fxplain.explain(model, inputs)
+    validator("explanation-1.json").validate(as_json(explanation))
+    validator("graph-1.json").validate(as_json(explanation.graph))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"target": fxplain.Contrast(1, 2)},
+        {"target": lambda output: output.question_answering_score[:, 0]},
+        {"method": "input_x_gradient"},
+        {"method": "rollout"},
+    ],
+)
+def test_all_targets_and_methods_are_of_the_schema(how):
+    model, inputs = architecture("lxmert")
+    validator("explanation-1.json").validate(as_json(fxplain.explain(model, inputs, **how)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.pop("scores"),
+        lambda data: data.update(format="fxplain-explanation-0"),
+        lambda data: data.update(more=1),
+        lambda data: data["graph"]["nodes"][0].update(kind="other"),
+        lambda data: data["relevance"]["input_ids"][0][0].pop("token"),
+        lambda data: data["target"].append(1.5),
+    ],
+)
+def test_what_differs_is_refused(change):
+    data = as_json(fxplain.explain(*architecture("lxmert")))
+    change(data)
+    with pytest.raises(jsonschema.ValidationError):
+        validator("explanation-1.json").validate(data)
+
+
+def test_a_file_is_of_the_same_format(tmp_path):
+    explanation = fxplain.explain(*architecture("lxmert"))
+    explanation.save(tmp_path / "e.safetensors")
+    assert as_json(fxplain.load(tmp_path / "e.safetensors")) == as_json(explanation)
