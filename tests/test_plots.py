@@ -378,8 +378,8 @@ def test_an_architecture_is_drawn():
     ],
 )
 def test_plot_picks_the_picture_that_fits(name, kinds):
-    e = fxplain.explain(*architecture(name))
-    figure = e.plot(target_names=["one", "two"])
+    e = replace(fxplain.explain(*architecture(name)), target_names=("one", "two"))
+    figure = e.plot()
     found = {m: plots.view.ModalityView(e, m, 0).kinds[0] for m in e.modalities}
     assert found == kinds
     shown = texts(figure)

@@ -131,11 +131,14 @@ def drop_assertions(module: fx.GraphModule) -> None:
 
 
 def attach_module_paths(graph: fx.Graph, prefix: str) -> None:
-    """Write the innermost module path of every node into its meta, without the wrapper's `prefix`."""
+    """Write the innermost module path of every node into its meta, without the wrapper's `prefix`.
+
+    Nothing else but the value stays in it: what export notes besides is as large as the graph.
+    """
     for node in graph.nodes:
         stack = node.meta.get("nn_module_stack")
-        if not stack or MODULE_PATH in node.meta:
-            continue
-        path = next(reversed(stack.values()))[0]
-        path = path.removeprefix(prefix).removeprefix(".")
-        node.meta[MODULE_PATH] = path.split("@")[0]
+        if stack and MODULE_PATH not in node.meta:
+            path = next(reversed(stack.values()))[0]
+            path = path.removeprefix(prefix).removeprefix(".")
+            node.meta[MODULE_PATH] = path.split("@")[0]
+        node.meta = {key: node.meta[key] for key in ("val", MODULE_PATH) if key in node.meta}
