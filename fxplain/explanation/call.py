@@ -16,7 +16,7 @@ from fxplain.explanation.explanation import ByModality, Explanation
 from fxplain.explanation.labels import token_labels
 from fxplain.explanation.passes import Passes
 from fxplain.explanation.target import ResolvedTarget, resolve_target
-from fxplain.methods import Method
+from fxplain.methods import Method, Relevancies, RelevancyRows
 from fxplain.program import Program
 
 __all__ = ["Call"]
@@ -66,9 +66,17 @@ class Call:
         self.passes = Passes(self.captured, model, self.bound, self.program, needs)
         self.outputs = self.passes.outputs
 
-    def explanation(self, target: Any) -> Explanation:
-        """The explanation of one target; the call is used up."""
+    def explanation(self, target: Any, *, ride: bool = True) -> Explanation:
+        """The explanation of one target; the call is used up.
+
+        With `ride`, what the attention nodes saw goes while the backward is under way, where that can
+        be; a matrix of R is then made by another run.
+        """
         resolved = self._resolved(target)
+        ridden = self._ridden(resolved) if ride else None
+        if ridden is not None:
+            views, read = ridden
+            return self._made(resolved, views, self._run_again(target, resolved.scores), read)
         views = self._views(resolved, more=False)
         program, of = self.program, self.modalities
         return self._made(
@@ -100,13 +108,13 @@ class Call:
         )
 
     def _run_again(self, target: Any, scores: Tensor) -> Callable[[str, str], Tensor]:
-        """Matrices of one of several targets, from a run for that target alone."""
+        """Matrices of one target, from a run for that target alone that keeps what nodes saw."""
         again = self.again
 
         @cache
         def alone() -> Explanation:
             with torch.inference_mode(False):
-                explanation = again().explanation(target)
+                explanation = again().explanation(target, ride=False)
             if not torch.allclose(explanation.scores, scores, rtol=1e-3, atol=1e-5):
                 raise ChangedModelError(
                     f"the explained output was {scores.tolist()} and is now "
@@ -122,11 +130,12 @@ class Call:
         resolved: ResolvedTarget,
         views: Sequence[reading.View],
         matrix_of: Callable[[str, str], Tensor],
+        read: dict[int, Tensor] | None = None,
     ) -> Explanation:
         engine = reading.choose_engine(self.engine, views[0].scores, self.method.name)
         bound, program = self.bound, self.program
         return Explanation(
-            relevance=ByModality(reading.relevance(program, views, engine)),
+            relevance=ByModality(reading.relevance(program, views, engine, read)),
             graph=graph_of(self.model, self.captured, program),
             method=self.method.name,
             target=resolved.description,
@@ -145,6 +154,29 @@ class Call:
             matrix_of=matrix_of,
             inputs=dict(zip(bound.names, (leaf.detach() for leaf in bound.leaves), strict=True)),
         )
+
+    def _ridden(
+        self, resolved: ResolvedTarget
+    ) -> tuple[list[reading.View], dict[int, Tensor]] | None:
+        """The readouts' rows, followed from node to node as the backward brings their gradients.
+
+        None where rows do not go one way, from the last node to the first.
+        """
+        program, passes = self.program, self.passes
+        if self.engine == "matrices" or not passes.needs.ahead:
+            return None
+        promised = passes.promised()
+        scores = self.method.score(promised, self.options)
+        if not isinstance(scores, Relevancies) or not (scores.by_rows and scores.reach.one_way):
+            return None
+        views = [reading.View.of(program, scores, r, i) for i, r in enumerate(resolved.readouts)]
+        shares = reading.joint_shares(program, views)
+        if shares is None or _share_tokens(program, resolved):
+            return None
+        rows = RelevancyRows(scores)
+        rows.begin(shares)
+        passes.ridden(resolved, promised, rows.advance)
+        return views, rows.result()
 
     def _views(self, resolved: ResolvedTarget, *, more: bool) -> list[reading.View]:
         """One view per sample; one backward for all, unless samples share tokens.

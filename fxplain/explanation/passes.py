@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -84,6 +84,33 @@ class Passes:
         if not keep_graph:  # what the nodes saw is now the evidence's, and goes when it is used
             self._run, self._lrp = self._run.without_nodes(), None
         return Evidence(self.program, nodes, births)
+
+    def promised(self) -> Evidence:
+        """Evidence whose gradients are still to come: `ridden` brings them."""
+        runs = [replace(run.apart(), awaited=True) for run in self._run.nodes]
+        return Evidence(self.program, {r.node.index: NodeEvidence(r.node, r) for r in runs})
+
+    def ridden(
+        self, target: ResolvedTarget, promised: Evidence, arrived: Callable[[], None]
+    ) -> None:
+        """Run the backward for the targets of all samples, filling in `promised` as it goes.
+
+        `arrived` is called with each attention node's gradient; what the node saw goes when whoever
+        made use of it lets go.
+        """
+        runs = [promised.nodes.pop(run.node.index).seen for run in self._run.nodes]
+        arriving = dict(enumerate(runs))
+        runs.clear()
+
+        def handed(i: int, gradient: Tensor | None) -> None:
+            run = arriving.pop(i)
+            run.gradient, run.awaited = gradient, False
+            del run, gradient
+            arrived()
+
+        leaves, gradients = target.seeds(self._run.outputs, None)
+        run, self._run = self._run, self._run.without_nodes()
+        run.ridden_backward(leaves, gradients, handed)
 
     # -- the pieces -------------------------------------------------------------------------------
 

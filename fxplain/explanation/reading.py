@@ -14,7 +14,15 @@ from fxplain.explanation.target import Readout
 from fxplain.methods import Accumulation, Relevancies, RelevancyRows, RowShare, TokenScores
 from fxplain.program import Modality, Program
 
-__all__ = ["ENGINES", "View", "by_view", "choose_engine", "matrix", "relevance"]
+__all__ = [
+    "ENGINES",
+    "View",
+    "by_view",
+    "choose_engine",
+    "joint_shares",
+    "matrix",
+    "relevance",
+]
 
 ENGINES = ("auto", "rows", "matrices")
 
@@ -77,11 +85,19 @@ def choose_engine(asked: str, scores: Accumulation | TokenScores, method: str) -
     return possible[0] if asked == "auto" else asked
 
 
-def relevance(program: Program, views: Sequence[View], engine: str) -> dict[str, Tensor]:
-    """The readout's row of R by modality: (batch, tokens)."""
+def relevance(
+    program: Program,
+    views: Sequence[View],
+    engine: str,
+    read: dict[int, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """The readout's row of R by modality: (batch, tokens).
+
+    `read` is the sum of all views' rows, by column stream, where that has been read already.
+    """
     rows: Sequence[dict[int, Tensor] | Tensor]
     if engine == "rows":
-        rows = _rows_without_matrices(program, views)
+        rows = _rows_without_matrices(program, views, read)
     else:
         rows = [_readout_row(program, view) for view in views]
     return {
@@ -97,21 +113,29 @@ def relevance(program: Program, views: Sequence[View], engine: str) -> dict[str,
     }
 
 
-def _rows_without_matrices(program: Program, views: Sequence[View]) -> list[dict[int, Tensor]]:
-    """The readouts' rows, together where each is read from a sample of its own."""
+def joint_shares(program: Program, views: Sequence[View]) -> list[RowShare] | None:
+    """What all views read, where one reading serves them: each from a sample of its own."""
     shares = [list(_shares(program, view)) for view in views]
-    samples = [sorted({share.sample for share in of_view}) for of_view in shares]
+    samples = [{share.sample for share in of_view} for of_view in shares]
     one_each = all(len(own) == 1 for own in samples)
-    distinct = len({own[0] for own in samples}) == len(views)
-    found = []
-    if one_each and distinct and len({id(view.scores) for view in views}) == 1:
-        everything = _engine(views[0]).read(share for of_view in shares for share in of_view)
-        found = [everything] * len(views)
+    distinct = len(set().union(*samples)) == len(views)
+    if not one_each or not distinct or len({id(view.scores) for view in views}) > 1:
+        return None
+    return [share for of_view in shares for share in of_view]
+
+
+def _rows_without_matrices(
+    program: Program, views: Sequence[View], read: dict[int, Tensor] | None
+) -> list[dict[int, Tensor]]:
+    """The readouts' rows, together where each is read from a sample of its own."""
+    joint = joint_shares(program, views)
+    if joint is None:
+        found = [_engine(view).read(_shares(program, view)) for view in views]
     else:
-        found = [_engine(view).read(own) for view, own in zip(views, shares, strict=True)]
+        found = [_engine(views[0]).read(joint) if read is None else read] * len(views)
+    samples = [sorted({share.sample for share in _shares(program, view)}) for view in views]
     return [
-        # a readout of two towers may read its second text and its only image
-        {column: x[[i for i in own if i < len(x)]].sum(0) for column, x in rows.items()}
+        {column: x[own].sum(0) for column, x in rows.items()}
         for rows, own in zip(found, samples, strict=True)
     ]
 

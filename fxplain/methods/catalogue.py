@@ -51,7 +51,8 @@ def _gradient(options: Options) -> Needs:
 def _gradient_and_perhaps_lrp(options: Options) -> Needs:
     of_lrp = options["attribution"] == "lrp"
     rules = options["rules"] if of_lrp else None
-    return Needs(gradient=True, relevance=rules, rewriting=_rewriting(options))
+    rewriting = _rewriting(options)
+    return Needs(gradient=True, relevance=rules, rewriting=rewriting, ahead=rules is None)
 
 
 def _gradient_and_lrp(options: Options) -> Needs:

@@ -33,6 +33,9 @@ class Needs:
     steps
         How many points between the baseline and the input the gradient is averaged over (0: the
         input alone).
+    ahead
+        Whether its scores can be made before the gradients come, since they ask for a node's map no
+        earlier than they use it.
     """
 
     gradient: bool = False
@@ -40,6 +43,7 @@ class Needs:
     births: bool = False
     rewriting: str = "plain"
     steps: int = 0
+    ahead: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,6 +37,11 @@ class NodeEvidence:
         return not self.layout.per_query and all(run.divisible for run in runs)
 
     @property
+    def awaited(self) -> bool:
+        """Whether the node's gradient is still to come."""
+        return self.seen.awaited
+
+    @property
     def size(self) -> int:
         """How many numbers it holds."""
         runs = [run for run in (self.seen, self.propagated) if run is not None]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fxplain.methods.node_evidence import NodeEvidence
+from fxplain.rewriting.fused import wide
 
 __all__ = ["Finish", "NodeMap", "NodeMaps", "Weighing"]
 
@@ -50,13 +51,15 @@ class NodeMap:
         self._node: NodeEvidence | None = node
         self._weigh, self._finish = weigh, finish
         self._in_parts = by_query and node.divisible
+        self._passes_by = node.awaited
         self._matrix: Tensor | None = None
 
     @classmethod
     def of_matrix(cls, matrix: Tensor | None) -> NodeMap:
         """A map that is there already; None where the target does not depend on the node."""
         made = cls.__new__(cls)
-        made._node, made._matrix, made._in_parts = None, matrix, False
+        made._node, made._matrix = None, matrix
+        made._in_parts = made._passes_by = False
         return made
 
     def matrix(self) -> Tensor | None:
@@ -70,8 +73,21 @@ class NodeMap:
             self._node = None
         return self._matrix
 
+    @property
+    def awaited(self) -> bool:
+        """Whether the node's gradient is still to come."""
+        return self._node is not None and self._node.awaited
+
     def some(self) -> Tensor | None:
-        """No more of the map than shows its type and device, or that there is none."""
+        """No more of the map than shows its type and device, or that there is none.
+
+        A node whose gradient is still to come counts as one that has a map.
+        """
+        if self.awaited:
+            assert self._node is not None
+            operand = self._node.seen.operands[0]
+            some: Tensor = operand.new_empty(0, dtype=wide(operand))
+            return some
         if self._node is None or not self._in_parts:
             return self.matrix()
         return self._map(self._node.part(slice(0, 0)))
@@ -85,11 +101,19 @@ class NodeMap:
     def transposed_times(self, x: Tensor, *, once: bool = False) -> Tensor:
         """The transposed map times (token groups, queries, c).
 
-        `once` says that nothing else will be asked of the map, so that it need not be kept.
+        `once` says that nothing else will be asked of the map: it need not be kept, nor what a node
+        saw that was awaited.
         """
         used = (x != 0).any(-1).any(0).nonzero().flatten()
         if not (once and self._product_is_less(x)) and self._made_for(len(used)):
-            return self._whole().transpose(-1, -2) @ x
+            made = self._whole().transpose(-1, -2) @ x
+        else:
+            made = self._transposed_by_tiles(x, used)
+        if once and self._passes_by:
+            self._node, self._matrix = None, None
+        return made
+
+    def _transposed_by_tiles(self, x: Tensor, used: Tensor) -> Tensor:
         some = used if 2 * len(used) < x.shape[1] else None
         assert self._node is not None
         total = x.new_zeros(len(x), self._node.seen.shape[-1], x.shape[-1])

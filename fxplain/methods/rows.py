@@ -77,6 +77,12 @@ class RelevancyRows:
 
     def read(self, shares: Iterable[RowShare]) -> dict[int, Tensor]:
         """The sum of shares of rows, by column stream: (batch, tokens)."""
+        self.begin(shares)
+        self.advance()
+        return self.result()
+
+    def begin(self, shares: Iterable[RowShare]) -> None:
+        """Note what is to be read."""
         self._found, self._waiting = {}, {}
         everything = _Part(frozenset(range(len(self.program.streams))))
         by_start: dict[tuple[int, int], Tensor] = {}
@@ -88,14 +94,23 @@ class RelevancyRows:
             by_start[key][share.sample, share.position] += share.share
         for (stream, version), x in by_start.items():
             self._share(stream, version, everything, x)
+
+    def advance(self) -> None:
+        """Follow the shares as far as nodes are there: up to one whose gradient is still to come."""
+        maps = self.relevancies.maps
         while self._waiting:
             update = max(self._waiting)  # nothing after it is waiting: its shares are complete
-            parts = self._waiting.pop(update)
             node = self.program.nodes.get(update)
+            if node is not None and maps.of(update).awaited:
+                return
+            parts = self._waiting.pop(update)
             if node is None:
                 self._through_route(self.program.routes[update], parts)
-            elif self.reach.live(update):
+            elif self.reach.live(update) and maps.some(update) is not None:
                 self._through_node(node, parts)
+
+    def result(self) -> dict[int, Tensor]:
+        """What was read, by column stream: (batch, tokens)."""
         return {column: x.squeeze(-1) for column, x in self._found.items()}
 
     # -- versions ---------------------------------------------------------------------------------

@@ -58,13 +58,7 @@ class Run:
         NoGradientError
             When no leaf depends on an attention node.
         """
-        if not any(leaf.requires_grad for leaf in leaves):
-            raise NoGradientError(
-                "the explained output does not depend on any attention node through differentiable "
-                "operations. Explain an output that comes after attention (see `output=`), and check "
-                "that no argmax, round or detach stands between them."
-            )
-        pairs = [(leaf, g) for leaf, g in zip(leaves, gradients, strict=True) if leaf.requires_grad]
+        pairs = _with_gradients(leaves, gradients)
         points = [run.operands[0] if self.at_weights else run.output for run in self.nodes]
         found = torch.autograd.grad(
             [leaf for leaf, _ in pairs],
@@ -74,13 +68,72 @@ class Run:
             retain_graph=keep_graph,
         )
         if all(g is None for g in found):
-            raise NoGradientError(
-                "the target does not depend on any attention node: it is computed before attention, "
-                "or from a part of the output that attention does not reach."
-            )
+            raise NoGradientError(_NOT_REACHED)
         for run, gradient in zip(self.nodes, found, strict=False):
             run.gradient = gradient
         return found[len(self.nodes) :]
+
+    def ridden_backward(
+        self,
+        leaves: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+        arrived: Callable[[int, Tensor | None], None],
+    ) -> None:
+        """The backward, for the last time, with each node's gradient handed over as it comes.
+
+        ``arrived(i, gradient)`` is called for the i-th node while the backward is under way, the last
+        node first, and nothing here keeps the node's tensors. Where nodes are the first on their way
+        from the inputs, or none is reached, it is called when all others have come.
+
+        Raises
+        ------
+        NoGradientError
+            When no leaf depends on an attention node.
+        """
+        pairs = _with_gradients(leaves, gradients)
+        points = dict(enumerate(run.output for run in self.nodes))
+        self.nodes = []
+        waiting, count = set(points), len(points)
+
+        def handed(i: int, gradient: Tensor | None) -> None:
+            waiting.discard(i)
+            arrived(i, gradient)
+
+        first = {i: point for i, point in points.items() if point.is_leaf}
+        for i in points.keys() - first.keys():
+            points[i].register_hook(lambda gradient, i=i: handed(i, gradient))
+        points.clear()
+        found = torch.autograd.grad(
+            [leaf for leaf, _ in pairs],
+            list(first.values()),
+            [g for _, g in pairs],
+            allow_unused=True,
+        )
+        if len(waiting) == count and all(g is None for g in found):
+            raise NoGradientError(_NOT_REACHED)
+        for i, gradient in zip(first, found, strict=True):
+            handed(i, gradient)
+        for i in sorted(waiting):
+            handed(i, None)
+
+
+_NOT_REACHED = (
+    "the target does not depend on any attention node: it is computed before attention, or from a "
+    "part of the output that attention does not reach."
+)
+
+
+def _with_gradients(
+    leaves: Sequence[Tensor], gradients: Sequence[Tensor]
+) -> list[tuple[Tensor, Tensor]]:
+    """The leaves that depend on an attention node, each with its gradient."""
+    if not any(leaf.requires_grad for leaf in leaves):
+        raise NoGradientError(
+            "the explained output does not depend on any attention node through differentiable "
+            "operations. Explain an output that comes after attention (see `output=`), and check "
+            "that no argmax, round or detach stands between them."
+        )
+    return [(leaf, g) for leaf, g in zip(leaves, gradients, strict=True) if leaf.requires_grad]
 
 
 def forward(

@@ -43,6 +43,8 @@ class NodeRun:
         The part of it that the weights get.
     queries
         The queries that this is about, where it is a part of what the node saw.
+    awaited
+        Whether the gradient is still to come: a backward is about to bring it, or to pass by.
     """
 
     node: ProgramNode
@@ -52,6 +54,7 @@ class NodeRun:
     gradient: Tensor | None = None
     share: float = 1.0
     queries: slice | Tensor | None = None
+    awaited: bool = False
 
     # -- parts --------------------------------------------------------------------------------------
 

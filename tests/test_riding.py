@@ -1,0 +1,88 @@
+"""Rows that are followed while the backward is under way: same numbers, and nodes let go on the way."""
+
+import weakref
+
+import pytest
+import torch
+
+import fxplain
+from fxplain.explanation import call as calls
+from fxplain.explanation.call import Call
+from fxplain.methods import resolve_method
+from tests.small_models import BY_NAME, architecture
+
+ONE_WAY = ["bert", "gpt2", "llama", "vit", "swin", "visual_bert"]
+
+
+def explained(name: str, ride: bool, dtype: torch.dtype = torch.float64) -> fxplain.Explanation:
+    case = BY_NAME[name]
+    model, inputs = architecture(name, case.implementations[0], dtype)
+    method, options = resolve_method("generic", {})
+    call = Call(model, inputs, method, options, case.output)
+    return call.explanation(case.target, ride=ride)
+
+
+@pytest.fixture
+def rides(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows with each backward that is ridden."""
+    seen: list[int] = []
+    ridden = calls.Passes.ridden
+    monkeypatch.setattr(calls.Passes, "ridden", lambda *a: seen.append(1) or ridden(*a))
+    return seen
+
+
+@pytest.mark.parametrize("name", ONE_WAY)
+def test_equal_to_rows_after_the_backward(name: str, rides: list[int]) -> None:
+    after = explained(name, ride=False)
+    assert not rides
+    on_the_way = explained(name, ride=True)
+    assert rides
+    for modality, relevance in after.relevance.items():
+        torch.testing.assert_close(on_the_way.relevance[modality], relevance, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["lxmert", "bart"])
+def test_equation_10_looks_back(name: str, rides: list[int]) -> None:
+    explained(name, ride=True)
+    assert not rides
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_in_float32_at_least(dtype: torch.dtype) -> None:
+    assert explained("bert", True, dtype).relevance["input_ids"].dtype is torch.float32
+
+
+def test_matrices_are_made_by_another_run(rides: list[int]) -> None:
+    name = "input_ids"
+    on_the_way, after = explained("bert", ride=True), explained("bert", ride=False)
+    torch.testing.assert_close(on_the_way.matrix(name, name), after.matrix(name, name))
+    assert len(rides) == 1
+
+
+def test_a_node_is_let_go_of_before_the_next_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a stack of attention nodes, only those that are still to come are alive."""
+    nodes: list[weakref.ref] = []
+    alive: list[int] = []
+    promised, advance = calls.Passes.promised, calls.RelevancyRows.advance
+
+    def noted(self: calls.Passes) -> object:
+        made = promised(self)
+        nodes.extend(weakref.ref(node.seen.operands[0]) for node in made.nodes.values())
+        return made
+
+    def counted(self: calls.RelevancyRows) -> None:
+        advance(self)
+        alive.append(sum(node() is not None for node in nodes))
+
+    monkeypatch.setattr(calls.Passes, "promised", noted)
+    monkeypatch.setattr(calls.RelevancyRows, "advance", counted)
+    fxplain.explain(*architecture("bert"), 0)
+    count = len(nodes)
+    assert count > 1
+    assert alive == list(range(count - 1, -1, -1))
+
+
+def test_a_target_before_all_attention(rides: list[int]) -> None:
+    model, inputs = architecture("bert")
+    with pytest.raises(fxplain.FxplainError):
+        fxplain.explain(model, inputs, target=lambda output: output.logits[:, 0].detach() * 0)
