@@ -41,7 +41,8 @@
     };
 
     const lines = svg("g", { "aria-hidden": "true" }, used.map((each) => rail(each, stops, lane)), stops.flatMap((stop) => links(stop, lane)));
-    const inside = svg("g", {}, lines, marks);
+    const written = svg("g", { class: "writing", "aria-hidden": "true" }, stops.map((stop) => writing(stop, lane)));
+    const inside = svg("g", {}, lines, marks, written);
     const names = used.map((each) => laneName(streams[each], lane.get(each)));
     const drawing = svg("svg", { class: "graph", role: "group", "aria-label": "Attention nodes in the order in which they run; arrow keys move between them" }, inside, svg("g", { "aria-hidden": "true" }, names));
     const height = Math.min(size.height, 560);
@@ -80,9 +81,16 @@
       { class: `mark ${kind}`, role: "button", "aria-label": `${fxplain.nodeTitle(stop)}, ${module || "the model itself"}`, "aria-pressed": "false", "data-index": stop.index, onclick: () => choose(stop) },
       svg("circle", { cx, cy, r: 21, class: "halo" }),
       shape,
-      svg("text", { x: cx, y: cy + 4.5, class: "letter" }, LETTERS[kind] ?? "?"),
-      stop.is_route ? "" : svg("text", { x: cx, y: cy + 33, class: "count" }, String(stop.index + 1)),
     );
+  };
+
+  // What is written on a node: a letter for its kind, its number beneath.
+  const writing = (stop, lane) => {
+    const [cx, cy] = [x(stop.column), y(lane.get(stop.lane))];
+    return [
+      svg("text", { x: cx, y: cy + 4.5, class: "letter" }, LETTERS[kindOf(stop)] ?? "?"),
+      stop.is_route ? "" : svg("text", { x: cx, y: cy + 33, class: "count" }, String(stop.index + 1)),
+    ];
   };
 
   const rail = (each, stops, lane) => {

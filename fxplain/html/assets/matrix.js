@@ -64,7 +64,7 @@
       const cell = Math.min((wide - left - 2) / columns, Math.max(TALLEST / rows, 2), 44);
       layout = { left, top, cell, width: cell * columns, height: cell * rows, wide };
       const area = [[left, top], [left + layout.width, top + layout.height]];
-      zoom.extent(area).translateExtent(area).scaleExtent([1, Math.max(1, 44 / cell)]);
+      zoom.extent(area).translateExtent(area).scaleExtent([1, Math.max(4, 44 / cell)]);
       d3.select(canvas).call(zoom.transform, d3.zoomIdentity);
     };
     const font = () => `12px ${fxplain.css("--mono")}`;
