@@ -38,7 +38,9 @@ class Visit:
     """A page from disk, with everything on it that should not happen."""
 
     def __init__(self, browser: Browser, file: Path, **context: object) -> None:
-        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
+        self.context = browser.new_context(
+            **{"viewport": {"width": 1280, "height": 900}, **context}
+        )
         self.page: Page = self.context.new_page()
         self.complaints: list[str] = []
         self.requests: list[str] = []

@@ -91,8 +91,8 @@ def strip_of(value: Tensor, sample: int, tokens: int) -> Pixels | None:
         return None
     if own.dim() == 1 and len(own) > tokens:
         return _waveform(own.float())
-    if own.dim() != 2 or max(own.shape) <= tokens:
-        return None
+    if own.dim() != 2 or len(own) == tokens or max(own.shape) <= tokens:
+        return None  # a row for each token is its features: nothing lies along time
     time = min((0, 1), key=lambda axis: (_misfit(own.shape[axis], tokens), -own.shape[axis]))
     by_frame = own.float() if time == 1 else own.float().T
     features, frames = by_frame.shape
@@ -133,12 +133,12 @@ def _stretched(values: Tensor) -> Pixels:
 
 
 def _waveform(samples: Tensor) -> Pixels:
-    """Dark ink on white: from the lowest to the highest amplitude in each column."""
+    """Dark ink on white: from silence to the lowest and the highest amplitude in each column."""
     width = min(len(samples), STRIP_WIDTH)
     largest = float(samples.abs().max()) or 1.0
     columns = torch.tensor_split(samples / largest, width)
-    low = torch.stack([column.min() for column in columns])
-    high = torch.stack([column.max() for column in columns])
+    low = torch.stack([column.min() for column in columns]).clamp(max=0)
+    high = torch.stack([column.max() for column in columns]).clamp(min=0)
     height = torch.linspace(1, -1, STRIP_HEIGHT)[:, None]
     line = 1 / STRIP_HEIGHT  # silence is a thin line
     ink = (height >= low - line) & (height <= high + line)

@@ -17,7 +17,9 @@
     small.height = rows;
     const context = small.getContext("2d");
     const image = context.createImageData(columns, rows);
-    for (let i = 0; i < columns * rows; i++) image.data.set(paint(i), 4 * i);
+    for (let i = 0, at = 0; i < columns * rows; i++) {
+      for (const part of paint(i)) image.data[at++] = part;
+    }
     context.putImageData(image, 0, 0);
     return small;
   };

@@ -25,12 +25,12 @@
   );
 
   const media = window.matchMedia("(prefers-color-scheme: dark)");
-  fxplain.isDark = () => media.matches;
+  let mode = tables[media.matches ? "dark" : "light"];
+  media.addEventListener("change", () => (mode = tables[media.matches ? "dark" : "light"]));
   fxplain.onModeChange = (redraw) => media.addEventListener("change", redraw);
 
   // The colour of a level from -1 to 1.
   fxplain.colour = (level) => {
-    const mode = tables[fxplain.isDark() ? "dark" : "light"];
     const size = Math.min(1, Math.abs(level));
     return (level < 0 ? mode.below : mode.above)[Math.round(size * (STEPS - 1))];
   };

@@ -143,6 +143,7 @@
     const fit = () => Math.min(1, (drawing.clientWidth || 600) / size.width, height / size.height);
     const begin = () => {
       const scale = Math.max(fit(), 0.62);
+      drawing.style.height = `${Math.min(height, size.height * scale)}px`;
       zoom.extent([[0, 0], [drawing.clientWidth || 600, height]]).scaleExtent([Math.min(fit(), 0.62), 3]).translateExtent([[0, 0], [Math.max(size.width, (drawing.clientWidth || 600) / scale), Math.max(size.height, height / Math.min(1, scale))]]);
       selected.call(zoom.transform, d3.zoomIdentity.scale(scale));
     };

@@ -112,9 +112,9 @@
         const small = fxplain.pixels(columns, rows, (k) => {
           const i = places[offset + k];
           const level = view.apart.includes(i) || !most ? 0 : view.values[i] / most;
-          const { r, g, b } = fxplain.colour(level);
           const size = Math.min(1, Math.abs(level));
-          return [r, g, b, picture ? 255 * local.strength * Math.min(1, 0.1 + size ** 0.7) : 255];
+          const { r, g, b } = fxplain.colour(picture ? Math.sign(level) * (0.5 + 0.3 * size) : level);
+          return [r, g, b, picture ? 255 * local.strength * size : 255];
         });
         context.imageSmoothingEnabled = local.smooth;
         context.drawImage(small, 0, 0, w, h);

@@ -19,8 +19,10 @@
     const share = el("span", { class: "share" });
     const legend = el("div", { class: "legend", role: "img" });
     let last = { view: null, most: 0 };
+    let spoken = null;
     const say = (i) => {
       const { view } = last;
+      spoken = i;
       status.textContent =
         i === null || i === undefined || !view
           ? ""
@@ -43,7 +45,7 @@
     const id = fxplain.identity();
     const element = el(
       "section",
-      { class: `panel ${modality.kind}${modality.kind === "words" && modality.count > 40 ? " wide" : ""}`, "aria-labelledby": id },
+      { class: `panel ${modality.kind}${fxplain.isLong(modality) ? " wide" : ""}`, "aria-labelledby": id },
       el("h3", { id }, el("code", {}, modality.name), " ", share),
       shown.element,
       missing,
@@ -56,10 +58,11 @@
       const most = view ? fxplain.largest(view.values, view.apart) : 0;
       last = { view, most };
       missing.hidden = view !== null;
-      share.textContent = `${modality.count} token${modality.count === 1 ? "" : "s"}${view && total ? `, ${fxplain.percent(sum(view) / total)} of what is shown` : ""}`;
+      share.textContent = `${modality.count} token${modality.count === 1 ? "" : "s"}${view && total && data.modalities.length > 1 ? `, ${fxplain.percent(sum(view) / total)} of what is shown` : ""}`;
       legend.replaceChildren(...scale(view, most));
       legend.setAttribute("aria-label", view ? `Shades from ${view.values.some((v) => v < 0) ? fxplain.number(-most) : "0"} to ${fxplain.number(most)}` : "No shades");
       shown.update(view, most);
+      say(spoken);
       behind.refresh();
     };
     return { element, update };
@@ -78,7 +81,8 @@
     return [el("span", {}, low ? fxplain.number(-most) : "0"), bar, el("span", {}, fxplain.number(most))];
   };
 
-  fxplain.inputs = () => {
+  // beside: an element that stands beside a single panel, or null.
+  fxplain.inputs = (beside) => {
     const holder = el("div", { class: "panels" });
     const title = el("p", { class: "showing", "aria-live": "polite" });
     const choices = el("div", { class: "showing-choices" });
@@ -86,7 +90,7 @@
     let panels = [];
     const build = () => {
       panels = data.modalities.map((_, m) => panel(m));
-      holder.replaceChildren(...panels.map((each) => each.element));
+      holder.replaceChildren(...panels.map((each) => each.element), ...(beside ? [beside] : []));
     };
     const update = () => {
       const { token, direction } = fxplain.state;

@@ -22,15 +22,17 @@
 
   if (data.explanations) {
     const answer = fxplain.answer();
-    const inputs = fxplain.inputs();
     const ranking = fxplain.ranking();
+    const [only, ...more] = data.modalities;
+    const alone = more.length === 0 && !fxplain.isLong(only);
+    const inputs = fxplain.inputs(alone ? ranking.element : null);
     const matrices = fxplain.matrices();
     const top = chooser();
     report.append(
       ...(top ? [top] : []),
       fxplain.section("Answer", answer.element),
       inputs.section,
-      fxplain.section("Most relevant tokens", ranking.element),
+      ...(alone ? [] : [fxplain.section("Most relevant tokens", ranking.element)]),
       matrices.section,
       fxplain.graph(),
     );

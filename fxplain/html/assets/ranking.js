@@ -2,6 +2,7 @@
 {
   const { el, data } = fxplain;
   const MOST = 10;
+  const several = (data.modalities ?? []).length > 1;
 
   fxplain.ranking = () => {
     const body = el("tbody");
@@ -24,7 +25,7 @@
       "table",
       { class: "ranking" },
       caption,
-      el("thead", {}, el("tr", {}, ["token", "input", "number"].map(heading))),
+      el("thead", {}, el("tr", {}, ["token", ...(several ? ["input"] : []), "number"].map(heading))),
       body,
     );
     fxplain.onChange(update);
@@ -40,7 +41,7 @@
       "tr",
       {},
       el("td", {}, el("button", { type: "button", class: "plain", onclick: () => fxplain.pick(m, i) }, fxplain.tokenName(m, i))),
-      el("td", {}, el("code", {}, data.modalities[m].name)),
+      several ? el("td", {}, el("code", {}, data.modalities[m].name)) : null,
       el("td", { class: "number measured" }, bar, fxplain.number(value)),
     );
   };

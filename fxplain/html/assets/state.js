@@ -69,6 +69,9 @@
 
   fxplain.isPicked = (m, i) => state.token !== null && state.token.m === m && state.token.i === i;
 
+  // A text too long for half of the page.
+  fxplain.isLong = ({ kind, count }) => kind === "words" && count > 40;
+
   // ---- names --------------------------------------------------------------------------------------
 
   // The places of a modality's tokens that lie on its grid, special ones left aside.
