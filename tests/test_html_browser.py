@@ -202,8 +202,9 @@ def test_heat_map_is_as_strong_as_the_relevance(browser, tmp_path):
             """() => {
                 const canvas = document.querySelector(".tile canvas");
                 const context = canvas.getContext("2d");
+                const middle = (place, size) => (place + 0.5) * size / 3;
                 return Array.from({length: 9}, (_, k) => context.getImageData(
-                    (k % 3 + 0.5) * canvas.width / 3, (Math.floor(k / 3) + 0.5) * canvas.height / 3, 1, 1,
+                    middle(k % 3, canvas.width), middle(Math.floor(k / 3), canvas.height), 1, 1,
                 ).data[3] / 255);
             }"""
         )
@@ -245,16 +246,37 @@ def test_matrix_is_drawn_and_chosen_by_cell(visit, answers):
     assert page.locator(".token.picked").get_attribute("data-place") == "2"
 
 
-def test_matrix_zooms_in_steps(visit):
+def test_matrix_is_read_by_keyboard(visit, answers):
     section = visit.page.locator("section", has_text="Relevancy matrices").first
-    canvas = section.locator("canvas").first
-    image = "one => one.toDataURL()"
-    visit.page.get_by_label("Columns: what they drew on").select_option("0")
-    before = canvas.evaluate(image)
-    canvas.focus()
+    section.locator("canvas").first.focus()
     visit.page.keyboard.press("ArrowDown")
-    assert canvas.evaluate(image) != before
-    assert "(1)" in section.locator(".status").inner_text()
+    visit.page.keyboard.press("ArrowRight")
+    value = answers[0][0].matrix("input_ids", "visual_feats")[0][1, 1]
+    said = section.locator(".matrix + .status").inner_text()
+    assert said.startswith("what (1) from 1 (1): ")
+    assert float(said.rpartition(" ")[2]) == pytest.approx(float(value), rel=1e-2)
+
+
+def test_matrix_zooms(visit):
+    page = visit.page
+    canvas = page.locator(".matrix canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    status = page.locator(".matrix + .status").first
+
+    def cells_along_a_line():
+        said = set()
+        for step in range(20):
+            page.mouse.move(box["x"] + 100 + 20 * step, box["y"] + 200)
+            said.add(status.inner_text())
+        return len(said)
+
+    before = cells_along_a_line()
+    page.get_by_label("Zoom in").first.click()
+    page.get_by_label("Zoom in").first.click()
+    assert cells_along_a_line() < before
+    page.get_by_text("Whole").first.click()
+    assert cells_along_a_line() == before
 
 
 # ---- the attention graph --------------------------------------------------------------------------

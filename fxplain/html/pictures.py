@@ -140,7 +140,7 @@ def _waveform(samples: Tensor) -> Pixels:
     low = torch.stack([column.min() for column in columns]).clamp(max=0)
     high = torch.stack([column.max() for column in columns]).clamp(min=0)
     height = torch.linspace(1, -1, STRIP_HEIGHT)[:, None]
-    line = 1 / STRIP_HEIGHT  # silence is a thin line
+    line = 1.1 / STRIP_HEIGHT  # silence is a thin line
     ink = (height >= low - line) & (height <= high + line)
     pixels: Pixels = torch.where(ink, 70, 255).to(torch.uint8).numpy()
     return pixels
