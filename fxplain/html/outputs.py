@@ -86,7 +86,8 @@ def top_classes(
     field, row = _explained_row(explanation, sample, index)
     if row is None or len(row) < 2:
         return None
-    shares = row if _are_shares(row) else row.softmax(-1)
+    given = _are_shares(row)
+    shares = row if given else row.softmax(-1)
     order = row.argsort(descending=True)[:MOST_CLASSES].tolist()
     wanted = [index[-1]]
     if isinstance(target, Contrast):
@@ -95,6 +96,7 @@ def top_classes(
     return {
         "field": field,
         "classes": len(row),
+        "shares": "probability" if given else "softmax",
         "rows": [
             {
                 "index": i,

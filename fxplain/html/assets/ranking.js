@@ -69,12 +69,12 @@
     return { element, update };
   };
 
-  const classes = ({ field, classes: count, rows }) =>
+  const classes = ({ field, classes: count, shares, rows }) =>
     el(
       "table",
       { class: "ranking classes" },
       el("caption", {}, `Output ${field}: the top of ${count} classes`),
-      el("thead", {}, el("tr", {}, ["class", "output", "softmax"].map((text) => el("th", { scope: "col" }, text)))),
+      el("thead", {}, el("tr", {}, ["class", "output", shares].map((text) => el("th", { scope: "col" }, text)))),
       el(
         "tbody",
         {},
