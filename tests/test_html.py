@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,6 +261,18 @@ def test_page_allows_its_own_script_and_style_only():
     assert "default-src &#39;none&#39;" in policy or "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert not re.search(r"(src|href)=[\"']?https?:", page)
+
+
+@pytest.mark.parametrize("folder", ["fxplain/html/assets/vendor", "tests/assets"])
+def test_vendored_scripts_are_the_pinned_ones_with_their_licences(folder):
+    root = Path(__file__).parents[1] / folder
+    packages = json.loads((root / "packages.json").read_text(encoding="utf-8"))
+    for package in packages:
+        script = (root / f"{package['name']}.js").read_text(encoding="utf-8")
+        assert f"v{package['version']}" in script[:100]
+        assert package["integrity"].startswith("sha512-")
+        assert (root / f"{package['name']}.LICENSE").stat().st_size > 500
+    assert {path.stem for path in root.glob("*.js")} == {package["name"] for package in packages}
 
 
 # ---- what belongs on one page ---------------------------------------------------------------------

@@ -96,11 +96,15 @@ def _check_same_input(explanations: Sequence[Explanation]) -> None:
     for other in explanations[1:]:
         same = sizes == [(name, tuple(r.shape)) for name, r in other.relevance.items()]
         common = first.inputs.keys() & other.inputs.keys()
-        if not same or not all(torch.equal(first.inputs[k], other.inputs[k]) for k in common):
+        if not same or not all(_equal(first.inputs[k], other.inputs[k]) for k in common):
             raise InputError(
                 f"one report shows one input by several methods or targets, but {first!r} and "
                 f"{other!r} are of different inputs: write a report for each."
             )
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one.cpu(), other.cpu())
 
 
 def _modality(explanation: Explanation, view: InputView) -> dict[str, Any]:
