@@ -290,7 +290,7 @@ def test_html_report_of_two_methods(folders, tmp_path):
     page = tmp_path / "report.html"
     asked = ("explain", folders / "bert", "--text", "[red] movie", "--html", page)
     out = succeeds(*asked, "--also-method", "rollout")
-    assert f"saved to {page}" in out.replace("\n", "")
+    assert f"reported in {page}" in out.replace("\n", "")
     text = page.read_text(encoding="utf-8")
     assert '"title":"generic"' in text
     assert '"title":"rollout"' in text

@@ -307,7 +307,7 @@ def test_every_explanation_has_a_name_of_its_own():
     several = [one, replace(one, method="rollout"), replace(one, target=(2,)), one]
     titles = [each["title"] for each in data_of(fxplain.to_html(several))["explanations"]]
     assert len(set(titles)) == len(several)
-    assert titles[2] == "generic, target 2"
+    assert titles[2] == "generic: 2"
 
 
 def test_written_page_is_the_returned_one(tmp_path):

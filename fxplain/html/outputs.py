@@ -10,7 +10,9 @@ from torch import Tensor
 
 from fxplain.explanation import Contrast, Explanation
 
-__all__ = ["ClassNames", "name_of", "named_outputs", "target_text", "top_classes"]
+__all__ = [
+    "ClassNames", "explained_text", "name_of", "named_outputs", "target_text", "top_classes",
+]  # fmt: skip
 
 ClassNames = Sequence[str] | Mapping[int, str] | Callable[[int], str]
 """What classes are called: by place, by index, or by asking."""
@@ -66,6 +68,13 @@ def target_text(target: Any, names: ClassNames | None) -> str:
     name = name_of(index[-1], names)
     text = f"class {index[-1]}{place}"
     return f"{name} ({text})" if name else text
+
+
+def explained_text(explanation: Explanation, sample: int, names: ClassNames | None) -> str:
+    """One sample's target in words: as the explanation calls it, else as its classes are called."""
+    target = explanation.target[sample]
+    name = explanation.target_names[sample] if explanation.target_names else ""
+    return f"{name} ({target_text(target, None)})" if name else target_text(target, names)
 
 
 def top_classes(

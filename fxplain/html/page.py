@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -142,9 +143,8 @@ def _title(result: AttentionGraph | Explanation) -> str:
 
 
 def _version() -> str:
-    import fxplain
-
-    return fxplain.__version__
+    version: str = import_module("fxplain").__version__  # by name: it stands above this package
+    return version
 
 
 def _island(data: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from fxplain.html.inputs import InputView, input_views, readout_places
 from fxplain.html.lanes import lay_out
 from fxplain.html.matrices import MATRIX_BYTES, attention_maps, kept_matrices
 from fxplain.html.numbers import PackedMatrix, pack_vector
-from fxplain.html.outputs import ClassNames, target_text, top_classes
+from fxplain.html.outputs import ClassNames, explained_text, top_classes
 from fxplain.methods import methods
 from fxplain.program import AttentionGraph
 
@@ -115,7 +115,7 @@ def _modality(explanation: Explanation, view: InputView) -> dict[str, Any]:
         "count": explanation.relevance[view.name].shape[1],
         "grid": list(view.grid),
         "special": {str(place): name for place, name in special.items()},
-        "isInput": view.name in explanation.inputs,
+        "seconds": explanation.seconds.get(view.name),
     }
 
 
@@ -126,13 +126,17 @@ def _titles(explanations: Sequence[Explanation]) -> list[str]:
         titles = [" ".join([e.method, *_changed_options(e)]) for e in explanations]
     if len({repr(e.target) for e in explanations}) > 1:
         titles = [
-            f"{title}, target {e.target[0] if len(set(map(repr, e.target))) == 1 else e.target}"
+            f"{title}: {' / '.join(dict.fromkeys(_target_names(e)))}"
             for title, e in zip(titles, explanations, strict=True)
         ]
     return [
         title if titles.count(title) == 1 else f"{title} ({titles[: i + 1].count(title)})"
         for i, title in enumerate(titles)
     ]
+
+
+def _target_names(explanation: Explanation) -> Sequence[str]:
+    return explanation.target_names or [str(target) for target in explanation.target]
 
 
 def _changed_options(explanation: Explanation) -> list[str]:
@@ -162,7 +166,7 @@ def _of_method(
         "hasMatrices": explanation.engine != "tokens",
         "samples": [
             {
-                "target": target_text(explanation.target[sample], class_names),
+                "target": explained_text(explanation, sample, class_names),
                 "score": float(explanation.scores[sample]),
                 "readout": explanation.readout[sample],
                 "read": [

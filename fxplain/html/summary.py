@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fxplain.explanation import Explanation
 from fxplain.html.inputs import readout_places
-from fxplain.html.outputs import ClassNames, target_text
+from fxplain.html.outputs import ClassNames, explained_text
 
 __all__ = ["Summary", "summaries"]
 
@@ -55,7 +55,7 @@ def _summary(explanation: Explanation, sample: int, names: ClassNames | None) ->
     tokens.sort(key=lambda token: -abs(token[3]))
     return Summary(
         sample,
-        target_text(explanation.target[sample], names),
+        explained_text(explanation, sample, names),
         readout,
         float(explanation.scores[sample]),
         tokens[:MOST_TOKENS],

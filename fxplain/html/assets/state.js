@@ -88,7 +88,7 @@
   };
 
   fxplain.tokenName = (m, i) => {
-    const { kind, grid, special } = data.modalities[m];
+    const { kind, grid, special, seconds } = data.modalities[m];
     const label = fxplain.inputOf(m).labels[i];
     if (kind === "words") return `\u201c${fxplain.shortName(m, i)}\u201d (token ${i})`;
     if (i in special) return label;
@@ -100,6 +100,11 @@
       return `${time}row ${Math.floor(inTile / columns)}, column ${inTile % columns}`;
     }
     if (kind === "boxes") return `box ${i}`;
+    if (seconds) {
+      const step = seconds / fxplain.plain(m).length;
+      const start = fxplain.plain(m).indexOf(i) * step;
+      return `${start.toFixed(2)}\u2013${(start + step).toFixed(2)} s`;
+    }
     return label && label !== String(i) ? `token ${i} (${label})` : `token ${i}`;
   };
 
