@@ -48,7 +48,8 @@ class Visit:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("dialog", self._dialog)
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(file.as_uri())
+        self.own = file.as_uri()
+        self.page.goto(self.own)
 
     def _console(self, message) -> None:
         self.complaints.append(f"{message.type}: {message.text}")
@@ -62,6 +63,10 @@ class Visit:
 
     def __exit__(self, *_: object) -> None:
         self.context.close()
+
+    def beyond_disk(self) -> list[str]:
+        """What the page asked for that is neither itself nor inside it."""
+        return [url for url in self.requests if not url.startswith(("data:", self.own))]
 
     def serious_faults(self) -> list[str]:
         """What axe-core finds that is serious or critical."""

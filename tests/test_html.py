@@ -310,6 +310,16 @@ def test_every_explanation_has_a_name_of_its_own():
     assert titles[2] == "generic: 2"
 
 
+def test_targets_are_called_what_the_explanation_calls_them():
+    one = made_explanation(["a", "b"], target_names=("yes",))
+    other = replace(one, target=(2,), target_names=("no",))
+    described = data_of(fxplain.to_html([one, other], class_names=["x", "y", "z"]))["explanations"]
+    assert [each["title"] for each in described] == ["generic: yes", "generic: no"]
+    assert described[0]["samples"][0]["target"] == "yes (class 1)"
+    plain = data_of(replace(one, target_names=()).to_html(class_names=["x", "y", "z"]))
+    assert plain["explanations"][0]["samples"][0]["target"] == "y (class 1)"
+
+
 def test_written_page_is_the_returned_one(tmp_path):
     explanation = made_explanation(["a", "b"])
     page = explanation.to_html(tmp_path / "page.html")
