@@ -21,12 +21,9 @@ from fxplain.explanation.explanation import ByModality
 from fxplain.html import to_html, to_notebook
 from fxplain.html.boxes import boxes_of
 from fxplain.html.inputs import input_views
-from fxplain.html.lanes import lay_out
 from fxplain.html.numbers import pack_matrix, pack_vector, packed_size, png_url
 from fxplain.html.outputs import top_classes
 from fxplain.html.pictures import images_of, strip_of
-from fxplain.program import RouteNode
-from fxplain.program.attention_graph import StreamInfo
 from tests.made_explanations import made_explanation, made_graph, made_node
 from tests.small_models import architecture
 
@@ -353,36 +350,7 @@ def test_relevance_is_by_modality_in_single_precision():
     assert np.frombuffer(base64.b64decode(packed), "<f4").tolist() == pytest.approx([0.25, -1e-7])
 
 
-# ---- the drawing of the graph ---------------------------------------------------------------------
-
-
-def test_nodes_follow_everything_that_they_read():
-    model, inputs = architecture("bart")
-    graph = fxplain.inspect(model, inputs)
-    stops = lay_out(graph)
-    assert sorted(stop.index for stop in stops) == list(range(len(graph.nodes)))
-    encoder = [s for s in stops if graph.nodes[s.index].query == ("input_ids",)]
-    crossing = [s for s in stops if graph.nodes[s.index].kind == "encoder-decoder"]
-    assert min(s.column for s in crossing) > max(s.column for s in encoder)
-    assert {s.reads for s in crossing} == {(encoder[0].lane,)}
-    places = [(s.lane, s.column) for s in stops]
-    assert len(set(places)) == len(places)
-
-
-def test_routes_stand_between_what_they_are_made_of_and_what_reads_them():
-    a, b, c = (StreamInfo(name, 4, (name,)) for name in "abc")
-    routes = [
-        RouteNode("r1", "m.merge", "linear", ("a",), "b"),
-        RouteNode("r2", "m.pool", "mean", ("b",), "c"),
-    ]
-    nodes = [made_node(0, "a", "a"), made_node(1, "b", "b")]
-    graph = made_graph(nodes, {"a": 4}, routes=routes, streams=(a, b, c))
-    order = [(stop.is_route, stop.index) for stop in lay_out(graph)]
-    assert order == [(False, 0), (True, 0), (False, 1), (True, 1)]
-    chain = made_graph(nodes[:1], {"a": 4}, routes=routes, streams=(a, b, c))
-    assert [(s.is_route, s.index, s.column) for s in lay_out(chain)] == [
-        (False, 0, 1), (True, 0, 2), (True, 1, 3),
-    ]  # fmt: skip
+# ---- the attention graph ---------------------------------------------------------------------------
 
 
 def test_maps_of_nodes_are_their_mean_attention():

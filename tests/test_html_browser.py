@@ -310,6 +310,18 @@ def test_graph_nodes_are_clickable(visit, answers):
     assert attention[graph.nodes[11].name].shape[0] == 2
 
 
+def test_graph_marks_the_line_that_is_read_out(browser, tmp_path):
+    model, inputs = architecture("bart")
+    fxplain.inspect(model, inputs).to_html(tmp_path / "graph.html")
+    with Visit(browser, tmp_path / "graph.html") as visit:
+        read = visit.page.locator("svg.graph .read-out")
+        assert read.count() == 1
+        names = visit.page.locator("svg.graph .lane-name").all_inner_texts()
+        assert names == ["input_ids, 8 tokens", "decoder_input_ids, 5 tokens"]
+        heights = [text.bounding_box()["y"] for text in visit.page.locator(".lane-name").all()]
+        assert read.bounding_box()["y"] > max(heights)
+
+
 def test_graph_by_keyboard(visit, answers):
     page = visit.page
     page.locator(".mark").first.focus()

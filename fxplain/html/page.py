@@ -23,6 +23,7 @@ from fxplain.html.matrices import MATRIX_BYTES
 from fxplain.html.outputs import ClassNames
 from fxplain.html.report_data import Extras, explanation_data, graph_data
 from fxplain.html.summary import summaries
+from fxplain.presentation import KIND_COLOURS, text_colour
 from fxplain.program import AttentionGraph
 
 __all__ = ["to_html", "to_notebook"]
@@ -171,7 +172,13 @@ def _template() -> jinja2.Template:
 
 @cache
 def _style() -> str:
-    return _asset("page.css")
+    return _asset("page.css") + "\n".join(
+        f".mark.{kind} > :not(.halo), .link.{kind} circle {{ fill: {colour}; }}\n"
+        f".link.{kind} path {{ stroke: {colour}; }}\n"
+        f".writing .{kind} {{ fill: {text_colour(colour)}; }}\n"
+        f".kinds .{kind} {{ background: {colour}; color: {text_colour(colour)}; }}"
+        for kind, colour in KIND_COLOURS.items()
+    )
 
 
 @cache

@@ -12,12 +12,12 @@ from torch import Tensor
 from fxplain.errors import InputError
 from fxplain.explanation import Explanation
 from fxplain.html.inputs import InputView, input_views, readout_places
-from fxplain.html.lanes import lay_out
 from fxplain.html.matrices import MATRIX_BYTES, attention_maps, kept_matrices
 from fxplain.html.numbers import PackedMatrix, pack_vector
 from fxplain.html.outputs import ClassNames, explained_text, top_classes
 from fxplain.methods import methods
 from fxplain.program import AttentionGraph
+from fxplain.reports.lanes import lay_out
 
 __all__ = ["Extras", "explanation_data", "graph_data"]
 
@@ -47,7 +47,7 @@ class Extras:
 def graph_data(graph: AttentionGraph) -> dict[str, Any]:
     """An attention graph with the place of every node in its drawing."""
     data = graph.to_dict()
-    data["stops"] = [asdict(stop) for stop in lay_out(graph)]
+    data["drawing"] = asdict(lay_out(graph))
     return data
 
 

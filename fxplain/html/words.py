@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fxplain.reports.explanation_report import is_number
+
 __all__ = ["are_words", "written"]
 
 WORD_STARTS = ("\u2581", "\u0120")
@@ -20,7 +22,7 @@ def are_words(labels: Sequence[str]) -> bool:
     >>> are_words(["[CLS]", "17"]), are_words(["0,1", "0,2"])
     (True, False)
     """
-    return any(label and not label.replace(",", "").isdigit() for label in labels)
+    return not all(map(is_number, labels))
 
 
 def written(labels: Sequence[str]) -> list[tuple[str, bool]]:

@@ -7,9 +7,8 @@
 
   const code = (text) => el("code", {}, text || "-");
 
-  fxplain.nodeTitle = ({ index, is_route }) => {
-    if (is_route) return `Route: ${data.graph.routes[index].operation}`;
-    const { kind } = data.graph.nodes[index];
+  fxplain.nodeTitle = ({ index, kind }) => {
+    if (kind === "route") return `Route: ${data.graph.routes[index].operation}`;
     return `Node ${index + 1}: ${kind === "self" ? "self-attention" : `${kind} attention`}`;
   };
 
@@ -21,9 +20,9 @@
       : { name: names.join(" + ") || fallback, label: String };
   };
 
-  fxplain.nodeDetails = (map) => (stop) => {
-    if (stop.is_route) {
-      const route = data.graph.routes[stop.index];
+  fxplain.nodeDetails = (map) => ({ index, kind }) => {
+    if (kind === "route") {
+      const route = data.graph.routes[index];
       return el("div", {}, facts([
         ["Operation", code(route.operation)],
         ["Module", code(route.module)],
@@ -31,8 +30,8 @@
         ["From", code(route.source.join(", "))],
       ]), el("p", { class: "note" }, "A route mixes tokens by fixed weights: pooling, merging, a convolution."));
     }
-    const node = data.graph.nodes[stop.index];
-    const matrix = data.samples ? fxplain.nodeMap(stop.index) : null;
+    const node = data.graph.nodes[index];
+    const matrix = data.samples ? fxplain.nodeMap(index) : null;
     const details = el("div", { class: "node" }, facts([
       ["Module", code(node.module)],
       ["Queries", code(node.query.join(", "))],
