@@ -316,7 +316,7 @@ def test_graph_marks_the_line_that_is_read_out(browser, tmp_path):
     with Visit(browser, tmp_path / "graph.html") as visit:
         read = visit.page.locator("svg.graph .read-out")
         assert read.count() == 1
-        names = visit.page.locator("svg.graph .lane-name").all_inner_texts()
+        names = visit.page.locator("svg.graph .lane-name").all_text_contents()
         assert names == ["input_ids, 8 tokens", "decoder_input_ids, 5 tokens"]
         heights = [text.bounding_box()["y"] for text in visit.page.locator(".lane-name").all()]
         assert read.bounding_box()["y"] > max(heights)
