@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips must not write to one environment
-.PHONY: help demo test test-all lint format zoo bench bench-quick clean
+.PHONY: help demo test test-all browser lint format zoo bench bench-quick vendor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,11 +15,23 @@ help: ## List the targets
 demo: $(VENV)/.installed ## Explain the demo's model
 	$(VENV)/bin/fxplain demo
 
-test: $(VENV)/.installed-test ## Run the quick tests (PYTEST_ARGS="-k rollout" adds arguments)
+test: $(VENV)/.installed-test browser ## Run the quick tests (PYTEST_ARGS="-k rollout" adds arguments)
 	$(PY) -m pytest -n auto --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
-test-all: $(VENV)/.installed-test ## Run every test
+test-all: $(VENV)/.installed-test browser ## Run every test
 	$(PY) -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+
+# The tests of the HTML report open pages in a browser that the machine has; without one they are skipped.
+# Continuous integration installs Debian's where it may.
+browser:
+	@for name in chromium chromium-browser google-chrome "$$FXPLAIN_CHROMIUM"; do \
+		if command -v "$$name" >/dev/null; then exit 0; fi; \
+	done; \
+	if [ -n "$$CI" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+			apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core >/dev/null && exit 0; \
+	fi; \
+	echo "no Chromium found: the HTML report's browser tests are skipped"
 
 lint: $(VENV)/.installed-lint ## Check style, types and the direction of imports
 	$(VENV)/bin/ruff check .
@@ -39,6 +51,9 @@ bench: $(VENV)/.installed-bench ## Measure what an explanation costs, on real-si
 
 bench-quick: $(VENV)/.installed-bench ## The same on three of the models (under three minutes)
 	$(PY) -m benchmarks --quick --json build/bench-quick.json
+
+vendor: ## Fetch the browser scripts that fxplain carries (needs npm)
+	$(PYTHON) tools/vendor_assets.py
 
 clean: ## Remove the environment, caches and build outputs
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -27,6 +27,7 @@ from fxplain.errors import (
 from fxplain.explanation import Contrast, Explanation, attention_weights, explain, inspect, load
 from fxplain.methods import methods
 from fxplain.pipelines import Explainer, from_pretrained, tasks
+from fxplain.presentation import to_html
 from fxplain.program import AttentionGraph, AttentionNode
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ __all__ = [
     "load",
     "methods",
     "tasks",
+    "to_html",
 ]
 
 _PLOTS = ("plot_graph", "plot_image", "plot_matrix", "plot_text")

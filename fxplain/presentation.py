@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-__all__ = ["KIND_COLOURS", "Presentable", "text_colour"]
+__all__ = ["KIND_COLOURS", "Presentable", "text_colour", "to_html"]
 
 _PRESENTER = "fxplain.reports"
 _PLOTTER = "fxplain.plots"
+_PAGES = "fxplain.html"
 
 KIND_COLOURS = {
     "self": "#0072B2",
@@ -38,8 +40,27 @@ def text_colour(background: str) -> str:
     return "#000000" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "#ffffff"
 
 
+def to_html(result: Any, path: str | Path | None = None, **extras: Any) -> str:
+    """Results as one self-contained HTML page that opens from disk and needs no network.
+
+    Of an Explanation, an AttentionGraph, or a list of Explanations of one input, by several methods
+    or of several targets, between which the page switches. `fxplain.html.to_html` tells of what else
+    a page can know: ``class_names``, ``pictures``, ``attention``, ``matrix_bytes``.
+
+    Examples
+    --------
+    >>> import fxplain, torch
+    >>> model = torch.nn.TransformerEncoderLayer(8, 2, batch_first=True).eval()
+    >>> graph = fxplain.inspect(model, (torch.randn(1, 4, 8),))
+    >>> fxplain.to_html(graph).splitlines()[0]
+    '<!DOCTYPE html>'
+    """
+    page: str = import_module(_PAGES).to_html(result, path, **extras)
+    return page
+
+
 class Presentable:
-    """A result that prints as a rich report and draws itself."""
+    """A result that prints as a rich report, draws itself, and is a page of HTML."""
 
     def __str__(self) -> str:
         text: str = import_module(_PRESENTER).to_text(self)
@@ -59,3 +80,11 @@ class Presentable:
             When the picture does not fit.
         """
         return import_module(_PLOTTER).plot(self, *args, **options)
+
+    def to_html(self, path: str | Path | None = None, **extras: Any) -> str:
+        """The result as one self-contained HTML page; see `fxplain.to_html`."""
+        return to_html(self, path, **extras)
+
+    def _repr_html_(self) -> str:
+        frame: str = import_module(_PAGES).to_notebook(self)
+        return frame

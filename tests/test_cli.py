@@ -286,6 +286,18 @@ def test_graphs_are_exported(factories, tmp_path, ending):
     assert path.read_text(encoding="utf-8").startswith(begins.get(ending, "flowchart TB"))
 
 
+def test_html_report_of_two_methods(folders, tmp_path):
+    page = tmp_path / "report.html"
+    asked = ("explain", folders / "bert", "--text", "[red] movie", "--html", page)
+    out = succeeds(*asked, "--also-method", "rollout")
+    assert f"reported in {page}" in out.replace("\n", "")
+    text = page.read_text(encoding="utf-8")
+    assert '"title":"generic"' in text
+    assert '"title":"rollout"' in text
+    assert '"name":"neither, nor"' in text
+    assert '"maps":[{' in text  # each node's attention
+
+
 @pytest.mark.parametrize("name", ["bert", "vit"])
 def test_inspect_needs_no_input(folders, name):
     pytest.importorskip("PIL")
@@ -456,6 +468,11 @@ def test_debug_shows_the_traceback(folders):
             "no file in an existing folder",
         ),
         (["bert", "--image", "/no/such/image.png"], "does not exist"),
+        (["bert", "--text", "a", "--also-method", "rollout"], "it is for the report of --html"),
+        (
+            ["bert", "--text", "a", "--html", "x.html", "--also-method", "magic"],
+            "unknown method 'magic'",
+        ),
     ],
 )
 def test_wrong_usage(folders, arguments, message):
@@ -497,3 +514,11 @@ def test_the_demo_is_a_command(monkeypatch):
     succeeds("demo", "--questions", "2")
     assert asked == [(2, "generic")]
     assert "Invalid value" in fails("demo", "--questions", "0", code=2)
+
+
+def test_the_demo_writes_a_report(tmp_path):
+    page = tmp_path / "demo.html"
+    succeeds("demo", "--questions", "2", "--html", page)
+    text = page.read_text(encoding="utf-8")
+    assert "Explanation of LxmertForQuestionAnswering" in text
+    assert text.count('"pictures":["data:image/png') == 2

@@ -32,8 +32,8 @@ from matplotlib.testing.compare import compare_images  # noqa: E402
 from matplotlib.text import Text  # noqa: E402
 
 from fxplain import plots  # noqa: E402
-from fxplain.plots.lanes import lay_out  # noqa: E402
 from fxplain.presentation import KIND_COLOURS  # noqa: E402
+from fxplain.reports.lanes import lay_out  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden" / "plots"
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,11 +16,10 @@ from rich.text import Text
 
 import fxplain
 from fxplain.cli.demo import run_demo
-from fxplain.cli.factory import is_factory, load_factory
-from fxplain.cli.inputs import as_typed, parse_options, parse_targets, stand_ins
-from fxplain.cli.terminal import errors_reported, note, progress, quiet, results
-from fxplain.errors import InputError
-from fxplain.pipelines.naming import target_names
+from fxplain.cli.inputs import parse_options, parse_targets
+from fxplain.cli.pages import write_demo_page, write_page
+from fxplain.cli.sources import open_source
+from fxplain.cli.terminal import errors_reported, progress, quiet, results
 from fxplain.reports import to_rich
 
 __all__ = ["app", "main"]
@@ -54,6 +52,10 @@ def _known_or_no_task(name: str | None) -> str | None:
     if name is not None and name not in fxplain.tasks():
         raise typer.BadParameter(f"unknown task {name!r}; there are: {', '.join(fxplain.tasks())}.")
     return name
+
+
+def _known_methods(names: list[str] | None) -> list[str] | None:
+    return names and [_known_method(name) for name in names]
 
 
 def _writable(path: Path | None) -> Path | None:
@@ -150,6 +152,15 @@ MethodName = Annotated[
         "--method", "-m", help="One of those that `fxplain methods` lists.", callback=_known_method
     ),
 ]
+HtmlFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--html",
+        help="Write a report to look at and to share: one HTML file that needs no network.",
+        callback=_writable,
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Plot = Annotated[
     Path | None,
@@ -190,6 +201,7 @@ def demo(
         int, typer.Option("--questions", "-n", min=1, help="How many questions to show.")
     ] = 4,
     method: MethodName = "generic",
+    html: HtmlFile = None,
     debug: Debug = False,
 ) -> None:
     """Explain a small trained model that answers questions about handwritten digits.
@@ -201,6 +213,9 @@ def demo(
     quiet(debug)
     with errors_reported(debug):
         run_demo(results(), questions, method)
+        if html:
+            write_demo_page(html, questions, method)
+            _say_written({"reported in": html}, False)
 
 
 @app.command()
@@ -236,14 +251,7 @@ def inspect(
     quiet(debug)
     with errors_reported(debug):
         raw = _raw(text, pair, image, audio)
-        if is_factory(model):
-            module, inputs = _made(model, raw)
-            with progress("detecting attention"):
-                graph = fxplain.inspect(module, inputs)
-        else:
-            explainer = _load(model, task, trust_remote_code)
-            with progress("detecting attention"), _input_errors_are_usage():
-                graph = explainer.inspect(**stand_ins(explainer, raw))
+        graph = open_source(model, raw, task, trust_remote_code).inspected()
         if export:
             EXPORTS[export.suffix.lower()](graph, export)
         if plot:
@@ -323,6 +331,16 @@ def explain(
         ),
     ] = None,
     plot: Plot = None,
+    html: HtmlFile = None,
+    also_method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--also-method",
+            help="Another method, for the report of --html to switch to. Several: repeat it.",
+            callback=_known_methods,
+            show_default=False,
+        ),
+    ] = None,
     trust_remote_code: TrustRemoteCode = False,
     debug: Debug = False,
 ) -> None:
@@ -335,23 +353,24 @@ def explain(
     quiet(debug)
     if each and (save or plot):
         raise typer.BadParameter("--save and --plot take one explanation: leave --each out.")
+    if also_method and not html:
+        raise typer.BadParameter("it is for the report of --html.", param_hint="--also-method")
     with errors_reported(debug):
-        asked: dict[str, Any] = {"target": parse_targets(target or ()), "method": method}
+        asked: dict[str, Any] = {"target": parse_targets(target or ())}
         given = {"output": output, "word": word, "threshold": threshold}
         asked |= {name: value for name, value in given.items() if value is not None}
-        asked |= parse_options(method, option or ())
         raw = _raw(text, pair, image, audio)
-        if is_factory(model):
-            if task or each:
-                raise typer.BadParameter(f"{model} has no task: leave --task and --each out.")
-            explanations = [_explained_factory(model, raw, asked)]
-        else:
-            explainer = _load(model, task, trust_remote_code)
-            explanations = _explained(explainer, each, {**raw, **asked})
+        options = parse_options(method, option or ())
+        source = open_source(model, raw, task, trust_remote_code)
+        explanations = source.explained({**asked, **options, "method": method}, each)
         if save:
             explanations[0].save(save)
         if plot:
             explanations[0].plot().savefig(plot)
+        if html and explanations:
+            others = [source.explained({**asked, "method": m}, each) for m in also_method or ()]
+            with progress("writing the report"):
+                write_page(html, [*explanations, *chain(*others)], source, output)
         if json_:
             told = [explanation.to_dict() for explanation in explanations]
             _show(told if each else told[0], json_)
@@ -360,7 +379,8 @@ def explain(
             _show(to_rich(explanation), json_)
         if not explanations:
             results().print(Text("the model says nothing here that could be explained"))
-        _say_written({"saved to": save, "drawn in": plot}, json_)
+            return
+        _say_written({"saved to": save, "drawn in": plot, "reported in": html}, json_)
 
 
 @app.command()
@@ -407,53 +427,6 @@ def _raw(
         "image": images or None,
         "audio": recordings or None,
     }
-
-
-def _made(name: str, raw: dict[str, Any]) -> tuple[Any, Any]:
-    """A factory's model and inputs."""
-    if any(raw.values()):
-        raise typer.BadParameter(
-            f"{name} brings its own inputs: leave --text, --pair, --image and --audio out."
-        )
-    with progress(f"calling {name}"):
-        return load_factory(name)
-
-
-def _explained_factory(
-    name: str, raw: dict[str, Any], asked: dict[str, Any]
-) -> fxplain.Explanation:
-    model, inputs = _made(name, raw)
-    with progress("explaining"):
-        explanation: fxplain.Explanation = fxplain.explain(model, inputs, **asked)
-    return replace(
-        explanation, target_names=target_names(explanation, model, output=asked.get("output"))
-    )
-
-
-def _explained(
-    explainer: fxplain.Explainer, each: bool, asked: dict[str, Any]
-) -> list[fxplain.Explanation]:
-    with progress("explaining"), _input_errors_are_usage():
-        explanations = explainer.each(**asked) if each else [explainer(**asked)]
-    start = explanations[0].inputs.get("decoder_input_ids") if explanations else None
-    if start is not None:
-        tokens = ", ".join(map(str, start[0].tolist()))
-        note(f"the decoder is given its start token ({tokens}): its first token is explained.")
-    return explanations
-
-
-def _load(name: str, task: str | None, trust_remote_code: bool) -> fxplain.Explainer:
-    with progress(f"loading {name}"):
-        return fxplain.from_pretrained(name, task, trust_remote_code=trust_remote_code)
-
-
-@contextmanager
-def _input_errors_are_usage() -> Iterator[None]:
-    """What is missing or too much was typed, or not."""
-    try:
-        yield
-    except InputError as error:
-        raise typer.BadParameter(as_typed(str(error))) from error
 
 
 def _show(result: Any, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from fxplain.explanation import Contrast, Explanation
 
-__all__ = ["target_names"]
+__all__ = ["class_namer", "target_names"]
 
 
 def target_names(
@@ -28,28 +28,49 @@ def target_names(
     tuple of str
         Empty where nobody named the classes.
     """
-    config = getattr(model, "config", None)
-    labels = getattr(config, "id2label", None) or {}
-    if all(str(label).startswith("LABEL_") for label in labels.values()):  # nobody named them
-        labels = {}
-    vocabularies = _vocabularies(config) if tokenizer is not None else set()
 
     def name(target: Any) -> str:
         if isinstance(target, Contrast):
             a, b = name(target.a), name(target.b)
             return f"{a} rather than {b}" if a and b else ""
-        index = target if isinstance(target, tuple) else (target,)
-        if not index or not all(isinstance(i, int) for i in index):
+        index = _index(target)
+        if not index:
             return ""
         size = _classes(explanation.output, output, len(index) + 1)
-        if labels and size in (len(labels), len(labels) + 1):
-            return str(labels.get(index[-1], ""))
-        if size in vocabularies:
-            return repr(tokenizer.decode([index[-1]]))
-        return ""
+        namer = _namer_of(size, model, tokenizer)
+        return namer(index[-1]) if namer else ""
 
     names = tuple(name(target) for target in explanation.target)
     return names if any(names) else ()
+
+
+def class_namer(
+    explanation: Explanation, model: nn.Module, tokenizer: Any = None, output: str | None = None
+) -> Callable[[int], str] | None:
+    """What all classes of the explained output are called, as `target_names` calls the explained."""
+    targets = [t.a if isinstance(t, Contrast) else t for t in explanation.target]
+    index = next(filter(None, map(_index, targets)), None)
+    size = _classes(explanation.output, output, len(index) + 1) if index else None
+    return _namer_of(size, model, tokenizer)
+
+
+def _namer_of(size: int | None, model: nn.Module, tokenizer: Any) -> Callable[[int], str] | None:
+    """Names for an output of so many classes: the config's labels, or decoded word pieces."""
+    config = getattr(model, "config", None)
+    labels = getattr(config, "id2label", None) or {}
+    if all(str(label).startswith("LABEL_") for label in labels.values()):  # nobody named them
+        labels = {}
+    if labels and size in (len(labels), len(labels) + 1):
+        return lambda i: str(labels.get(i, ""))
+    if tokenizer is not None and size in _vocabularies(config):
+        return lambda i: repr(tokenizer.decode([i]))
+    return None
+
+
+def _index(target: Any) -> tuple[int, ...]:
+    """A target as an index into one sample's output; () where it is none."""
+    index = target if isinstance(target, tuple) else (target,)
+    return index if all(isinstance(i, int) for i in index) else ()
 
 
 def _vocabularies(config: Any) -> set[int]:

@@ -10,9 +10,9 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
 
 from fxplain.explanation import Explanation
 from fxplain.plots.canvas import POINTS, Room, axes_for, cut_label, figure_of
-from fxplain.plots.lanes import Lane, Lanes, Update, lay_out
 from fxplain.presentation import KIND_COLOURS, text_colour
 from fxplain.program import AttentionGraph
+from fxplain.reports.lanes import Lane, Lanes, Update, lay_out
 from fxplain.reports.shading import printable
 
 __all__ = ["plot_graph"]

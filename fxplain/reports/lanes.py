@@ -16,6 +16,8 @@ class Update:
 
     Attributes
     ----------
+    index
+        Its place in ``graph.nodes`` or ``graph.routes``.
     name, module, kind
         Of the node; a route's kind is "route".
     size
@@ -26,6 +28,7 @@ class Update:
         The columns that it reads, besides its own.
     """
 
+    index: int
     name: str
     module: str
     kind: str
@@ -87,7 +90,8 @@ def lay_out(graph: AttentionGraph) -> Lanes:
             free_at[i] = row
         begins.setdefault(target, row)
         ends |= dict.fromkeys((*sources, target), row)
-        updates.append(_update(step, column, row, tokens))
+        index = (graph.routes if isinstance(step, RouteNode) else graph.nodes).index(step)
+        updates.append(_update(step, index, column, row, tokens))
     lanes = tuple(
         Lane(name, tokens.get(name, 0), at, begins[name], ends[name]) for name, at in column.items()
     )
@@ -136,14 +140,19 @@ def _column_of(
 
 
 def _update(
-    step: AttentionNode | RouteNode, column: dict[str, int], row: int, tokens: dict[str, int]
+    step: AttentionNode | RouteNode,
+    index: int,
+    column: dict[str, int],
+    row: int,
+    tokens: dict[str, int],
 ) -> Update:
     sources, target = _ends(step)
     own = column[target]
     reads = tuple(dict.fromkeys(column[s] for s in sources if s in column and column[s] != own))
     if isinstance(step, RouteNode):
         size = f"{step.operation}: makes {target}, {tokens.get(target, 0)} tokens"
-        return Update(step.module or step.name, step.module, "route", size, own, row, reads)
+        name = step.module or step.name
+        return Update(index, name, step.module, "route", size, own, row, reads)
     heads = f"{step.heads} head{'' if step.heads == 1 else 's'}"
     size = f"{step.kind}, {heads}, {step.q_len} × {step.k_len}"
-    return Update(step.name, step.module, step.kind, size, own, row, reads)
+    return Update(index, step.name, step.module, step.kind, size, own, row, reads)

@@ -1,0 +1,129 @@
+"""Sources: what MODEL on the command line is, and how it is inspected and explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import typer
+from torch import nn
+
+import fxplain
+from fxplain.cli.factory import is_factory, load_factory
+from fxplain.cli.inputs import as_typed, stand_ins
+from fxplain.cli.terminal import note, progress
+from fxplain.errors import InputError
+from fxplain.pipelines.naming import class_namer, target_names
+
+__all__ = ["Checkpoint", "Made", "open_source"]
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A model and its inputs that a function of the user's own made."""
+
+    model: nn.Module
+    inputs: Any
+
+    def inspected(self) -> fxplain.AttentionGraph:
+        """What is detected in the model."""
+        with progress("detecting attention"):
+            return fxplain.inspect(self.model, self.inputs)
+
+    def explained(self, asked: Mapping[str, Any], each: bool) -> list[fxplain.Explanation]:
+        """The one explanation that was asked for.
+
+        Raises
+        ------
+        typer.BadParameter
+            When `each` of a task's targets is asked for, since there is no task.
+        """
+        if each:
+            raise typer.BadParameter("a factory's model has no task: leave --each out.")
+        with progress("explaining"):
+            explanation = fxplain.explain(self.model, self.inputs, **asked)
+        names = target_names(explanation, self.model, output=asked.get("output"))
+        return [replace(explanation, target_names=names)]
+
+    def class_namer(
+        self, explanation: fxplain.Explanation, output: str | None
+    ) -> Callable[[int], str] | None:
+        """What the classes of the explained output are called, where that is known."""
+        return class_namer(explanation, self.model, output=output)
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A pretrained model with its processors, and the raw inputs that were typed."""
+
+    explainer: fxplain.Explainer
+    raw: Mapping[str, Any]
+
+    @property
+    def model(self) -> nn.Module:
+        """The model."""
+        return self.explainer.model
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The model's inputs, as its processors make them."""
+        return self.explainer.inputs(**self.raw)
+
+    def inspected(self) -> fxplain.AttentionGraph:
+        """What is detected in the model; what is not given has a stand-in."""
+        with progress("detecting attention"), _input_errors_are_usage():
+            return self.explainer.inspect(**stand_ins(self.explainer, self.raw))
+
+    def explained(self, asked: Mapping[str, Any], each: bool) -> list[fxplain.Explanation]:
+        """The explanation that was asked for, or one of `each` target that the task has."""
+        everything = {**self.raw, **asked}
+        with progress("explaining"), _input_errors_are_usage():
+            explanations = (
+                self.explainer.each(**everything) if each else [self.explainer(**everything)]
+            )
+        start = explanations[0].inputs.get("decoder_input_ids") if explanations else None
+        if start is not None:
+            tokens = ", ".join(map(str, start[0].tolist()))
+            note(f"the decoder is given its start token ({tokens}): its first token is explained.")
+        return explanations
+
+    def class_namer(
+        self, explanation: fxplain.Explanation, output: str | None
+    ) -> Callable[[int], str] | None:
+        """What the classes of the explained output are called, where that is known."""
+        return class_namer(explanation, self.model, self.explainer.loaded.tokenizer, output)
+
+
+def open_source(
+    name: str, raw: Mapping[str, Any], task: str | None, trust_remote_code: bool
+) -> Made | Checkpoint:
+    """What MODEL names, loaded or called.
+
+    Raises
+    ------
+    typer.BadParameter
+        When a factory, which brings its own inputs, is given some, or a task.
+    """
+    if not is_factory(name):
+        with progress(f"loading {name}"):
+            explainer = fxplain.from_pretrained(name, task, trust_remote_code=trust_remote_code)
+        return Checkpoint(explainer, raw)
+    if any(raw.values()):
+        raise typer.BadParameter(
+            f"{name} brings its own inputs: leave --text, --pair, --image and --audio out."
+        )
+    if task:
+        raise typer.BadParameter(f"{name} has no task: leave --task out.")
+    with progress(f"calling {name}"):
+        return Made(*load_factory(name))
+
+
+@contextmanager
+def _input_errors_are_usage() -> Iterator[None]:
+    """What is missing or too much was typed, or not."""
+    try:
+        yield
+    except InputError as error:
+        raise typer.BadParameter(as_typed(str(error))) from error

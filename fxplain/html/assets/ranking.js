@@ -1,0 +1,94 @@
+// Ranking: the tokens with the largest numbers, over all modalities; and the answer they belong to.
+{
+  const { el, data } = fxplain;
+  const MOST = 10;
+  const several = (data.modalities ?? []).length > 1;
+
+  fxplain.ranking = () => {
+    const body = el("tbody");
+    const caption = el("caption");
+    const update = () => {
+      const found = [];
+      data.modalities.forEach((modality, m) => {
+        const view = fxplain.view(m);
+        view?.values.forEach((value, i) => {
+          if (value !== 0 && !view.apart.includes(i)) found.push({ m, i, value });
+        });
+      });
+      found.sort((a, b) => Math.abs(b.value) - Math.abs(a.value));
+      const most = found.length ? Math.abs(found[0].value) : 1;
+      caption.textContent = `The largest: ${fxplain.viewName()}`;
+      body.replaceChildren(...found.slice(0, MOST).map((each) => row(each, most)));
+    };
+    const heading = (text) => el("th", { scope: "col" }, text);
+    const table = el(
+      "table",
+      { class: "ranking" },
+      caption,
+      el("thead", {}, el("tr", {}, ["token", ...(several ? ["input"] : []), "number"].map(heading))),
+      body,
+    );
+    fxplain.onChange(update);
+    fxplain.onModeChange(update);
+    return { element: table, update };
+  };
+
+  const row = ({ m, i, value }, most) => {
+    const bar = el("span", { class: "bar" });
+    bar.style.width = `${(100 * Math.abs(value)) / most}%`;
+    bar.style.backgroundColor = fxplain.colour(value < 0 ? -0.6 : 0.6).formatHex();
+    return el(
+      "tr",
+      {},
+      el("td", {}, el("button", { type: "button", class: "plain", onclick: () => fxplain.pick(m, i) }, fxplain.tokenName(m, i))),
+      several ? el("td", {}, el("code", {}, data.modalities[m].name)) : null,
+      el("td", { class: "number measured" }, bar, fxplain.number(value)),
+    );
+  };
+
+  // ---- target, score and the classes beside it ----------------------------------------------------
+
+  fxplain.answer = () => {
+    const element = el("div", { class: "answer" });
+    const update = () => {
+      const sample = fxplain.ofSample();
+      const { about, source, options, method } = fxplain.explanation();
+      const facts = [
+        ["Explained", el("strong", { class: "target" }, sample.target)],
+        ["Score", fxplain.number(sample.score)],
+        ["Read from", el("code", {}, sample.readout)],
+        ["Method", el("span", {}, el("strong", {}, method), about ? `: ${about}` : "", options.length ? ` (${options.join(", ")})` : "")],
+      ];
+      if (source) facts.push(["Source", source]);
+      element.replaceChildren(
+        el("dl", {}, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
+        sample.classes ? classes(sample.classes) : el("p", { class: "note" }, "The output beside the explained number is not part of this report."),
+      );
+    };
+    fxplain.onChange(update);
+    return { element, update };
+  };
+
+  const classes = ({ field, classes: count, shares, rows }) =>
+    el(
+      "table",
+      { class: "ranking classes" },
+      el("caption", {}, `Output ${field}: the top of ${count} classes`),
+      el("thead", {}, el("tr", {}, ["class", "output", shares].map((text) => el("th", { scope: "col" }, text)))),
+      el(
+        "tbody",
+        {},
+        rows.map(({ index, name, value, share, target }) => {
+          const bar = el("span", { class: "bar" });
+          bar.style.width = `${100 * share}%`;
+          return el(
+            "tr",
+            { class: target ? "target" : null },
+            el("td", {}, name ? `${name} ` : "", el("span", { class: "muted" }, name ? `(${index})` : String(index)), target ? el("span", { class: "badge" }, "explained") : null),
+            el("td", { class: "number" }, fxplain.number(value)),
+            el("td", { class: "number measured" }, bar, fxplain.percent(share)),
+          );
+        }),
+      ),
+    );
+}

@@ -1,0 +1,182 @@
+"""Inputs: how each modality is shown on the page, decided by shapes and values alone."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor
+
+from fxplain.explanation import Explanation
+from fxplain.html.boxes import boxes_of
+from fxplain.html.numbers import png_url
+from fxplain.html.pictures import (
+    Pixels,
+    given_pictures,
+    image_of,
+    images_of,
+    is_image,
+    strip_of,
+)
+from fxplain.html.words import are_words, written
+
+__all__ = ["InputView", "input_views", "readout_places"]
+
+Kind = Literal["words", "grid", "boxes", "strip", "tokens"]
+
+MANY_TOKENS = 64
+"""Unnamed tokens beyond this many are a strip, fewer a row of buttons."""
+
+PICTURE_PIXELS = 110_000
+"""Pixels of all pictures of a page together: about 250 KB as PNG, 330 KB in the page."""
+
+
+@dataclass(frozen=True, eq=False)
+class InputView:
+    """How one modality is shown.
+
+    Attributes
+    ----------
+    name
+        The modality's.
+    kind
+        "words" (a text), "grid" (tokens on a picture or a plain grid), "boxes" (tokens somewhere on a
+        picture), "strip" (tokens in time) or "tokens" (buttons with numbers).
+    grid
+        (rows, columns), (times, rows, columns), or () where tokens lie on no grid.
+    pictures
+        By sample, the pictures beneath.
+    boxes
+        (batch, tokens, 4) corners as fractions of the picture.
+    padding
+        By sample, the places that an attention mask leaves out.
+    """
+
+    name: str
+    kind: Kind
+    grid: tuple[int, ...] = ()
+    pictures: list[list[Pixels]] = field(default_factory=list)
+    boxes: Tensor | None = None
+    padding: list[list[int]] = field(default_factory=list)
+
+    def of_sample(self, labels: list[str], sample: int) -> dict[str, Any]:
+        """What the page needs to draw one sample."""
+        view: dict[str, Any] = {"labels": labels}
+        if self.kind == "words":
+            view["words"] = written(labels)
+        if self.pictures:
+            view["pictures"] = [png_url(pixels) for pixels in self.pictures[sample]]
+            view["sizes"] = [[p.shape[1], p.shape[0]] for p in self.pictures[sample]]
+        if self.boxes is not None:
+            boxes = self.boxes[min(sample, len(self.boxes) - 1)]
+            view["boxes"] = [[round(x, 4) for x in box] for box in boxes.clamp(0, 1).tolist()]
+        if self.padding:
+            view["padding"] = self.padding[sample]
+        return view
+
+
+def input_views(explanation: Explanation, pictures: Mapping[str, Any]) -> list[InputView]:
+    """How each modality of an explanation is shown.
+
+    Parameters
+    ----------
+    explanation
+        What is shown.
+    pictures
+        The caller's own pictures by modality, one per sample, for features that were cut from them.
+    """
+    batch = explanation.batch_size
+    own = {name: given_pictures(p, name, batch) for name, p in pictures.items()}
+    shown = batch * max(1, sum(_has_picture(explanation, m) for m in explanation.modalities))
+    return [
+        _view(explanation, name, own.get(name), max(1, PICTURE_PIXELS // shown))
+        for name in explanation.modalities
+    ]
+
+
+def _view(
+    explanation: Explanation, name: str, own: list[Pixels] | None, most_pixels: int
+) -> InputView:
+    value = explanation.inputs.get(name)
+    grid = explanation.grids.get(name, ())
+    count = explanation.relevance[name].shape[1]
+    plain = count - len(explanation.special.get(name, {}))
+    given = [[pixels] for pixels in own] if own else []
+    boxes = boxes_of(explanation, name)
+    if boxes is not None:
+        return InputView(
+            name,
+            "boxes",
+            pictures=given or _pictures_beneath(explanation, most_pixels),
+            boxes=boxes,
+        )
+    if _is_text(explanation, name, value):
+        return InputView(name, "words", padding=_padding(explanation, name, count))
+    samples = range(explanation.batch_size)
+    if len(grid) in (2, 3) and math.prod(grid) == plain:
+        found = given
+        if not found and value is not None:
+            found = [images_of(value, sample, grid, most_pixels) for sample in samples]
+        return InputView(name, "grid", grid, found if any(found) else [])
+    strips = [None if value is None else strip_of(value, sample, plain) for sample in samples]
+    pictures = given or [[strip] for strip in strips if strip is not None]
+    kind: Kind = "strip" if pictures or count > MANY_TOKENS else "tokens"
+    return InputView(name, kind, pictures=pictures)
+
+
+def _is_text(explanation: Explanation, name: str, value: Tensor | None) -> bool:
+    """Whether tokens are words: ids, or labels that say more than a place."""
+    if value is not None:
+        return not value.is_floating_point()
+    special = explanation.special.get(name, {})
+    labels = explanation.tokens(name)[0]
+    return are_words([label for i, label in enumerate(labels) if i not in special])
+
+
+def _has_picture(explanation: Explanation, name: str) -> bool:
+    value = explanation.inputs.get(name)
+    return value is None or value.is_floating_point()
+
+
+def _pictures_beneath(explanation: Explanation, most_pixels: int) -> list[list[Pixels]]:
+    """The image that boxes lie on, if the model was given one."""
+    for value in explanation.inputs.values():
+        if is_image(value):
+            last = len(value) - 1
+            return [
+                [image_of(value[min(sample, last)].detach().float().cpu(), most_pixels)]
+                for sample in range(explanation.batch_size)
+            ]
+    return []
+
+
+def _padding(explanation: Explanation, name: str, count: int) -> list[list[int]]:
+    """Places that the text's own attention mask leaves out ("decoder_attention_mask" and so on)."""
+    mask = explanation.inputs.get(name.removesuffix("input_ids") + "attention_mask")
+    batch = explanation.batch_size
+    if not name.endswith("input_ids") or mask is None or tuple(mask.shape) != (batch, count):
+        return []
+    return [(row <= 0).nonzero().flatten().tolist() for row in mask]
+
+
+def readout_places(readout: str, modality: str) -> list[int]:
+    """The places of a modality's tokens that the target is read from.
+
+    Examples
+    --------
+    >>> readout_places("input_ids[7] and pixel_values[0]", "pixel_values")
+    [0]
+    >>> readout_places("mean of pixel_values[0..2, 5]", "pixel_values")
+    [0, 1, 2, 5]
+    >>> readout_places("mean of 16 tokens made of pixel_values", "pixel_values")
+    []
+    """
+    places: list[int] = []
+    for part in re.findall(rf"(?<![\w.]){re.escape(modality)}\[([\d., ]+)\]", readout):
+        for piece in part.split(","):
+            first, _, last = piece.strip().partition("..")
+            places += range(int(first), int(last or first) + 1)
+    return places

@@ -1,0 +1,197 @@
+"""The page: data, styles and scripts in one file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from torch import Tensor
+
+from fxplain.errors import InputError
+from fxplain.explanation import Explanation
+from fxplain.html.matrices import MATRIX_BYTES
+from fxplain.html.outputs import ClassNames
+from fxplain.html.report_data import Extras, explanation_data, graph_data
+from fxplain.html.summary import summaries
+from fxplain.presentation import KIND_COLOURS, text_colour
+from fxplain.program import AttentionGraph
+
+__all__ = ["to_html", "to_notebook"]
+
+NOTEBOOK_BYTES = 120_000
+"""Bytes of matrices in a notebook's cell, which is saved with the notebook."""
+
+SCRIPTS = (
+    "numbers", "colours", "elements", "state", "words", "canvas", "grid", "strip", "boxes", "inputs",
+    "ranking", "matrix", "node", "graph", "page",
+)  # fmt: skip
+"""The page's own scripts, each after those that it uses."""
+
+
+def to_html(
+    result: AttentionGraph | Explanation | Sequence[Explanation],
+    path: str | Path | None = None,
+    *,
+    class_names: ClassNames | None = None,
+    pictures: Mapping[str, Any] | None = None,
+    attention: Mapping[str, Tensor] | None = None,
+    matrix_bytes: int = MATRIX_BYTES,
+) -> str:
+    """A result as one self-contained HTML page: no network, opens from disk.
+
+    Parameters
+    ----------
+    result
+        What `fxplain.explain` or `fxplain.inspect` returned, or explanations of one input by several
+        methods (or of several targets), between which the page switches.
+    path
+        Where to write the page, if anywhere.
+    class_names
+        Names of the output's classes: a sequence, a mapping from index (a config's ``id2label``), or
+        a function of the index.
+    pictures
+        By modality, one picture per sample, (height, width) or (height, width, 3), for features and
+        boxes that were cut from it. Images that the model itself is given are shown anyway.
+    attention
+        What `fxplain.attention_weights` returned for the same inputs: each node then shows its map.
+    matrix_bytes
+        Bytes that matrices may take. Larger ones are rounded to 8 bits, then left out; the page says
+        so.
+
+    Returns
+    -------
+    str
+        The page.
+
+    Raises
+    ------
+    InputError
+        When explanations are of different inputs, or pictures do not fit them.
+    OSError
+        When the page cannot be written.
+    """
+    extras = Extras(class_names, pictures or {}, attention or {}, matrix_bytes)
+    page = _page(result, extras)
+    if path is not None:
+        Path(path).write_text(page, encoding="utf-8")
+    return page
+
+
+def to_notebook(result: AttentionGraph | Explanation) -> str:
+    """A result as a frame for a notebook's cell, apart from the notebook's own page."""
+    page = _page(result, Extras(matrix_bytes=NOTEBOOK_BYTES))
+    return (
+        f'<iframe srcdoc="{html.escape(page)}" sandbox="allow-scripts" '
+        f'title="{html.escape(_title(result))}" loading="lazy" '
+        f'style="width: 100%; height: 640px; border: 1px solid #8884; border-radius: 8px"></iframe>'
+    )
+
+
+def _page(result: AttentionGraph | Explanation | Sequence[Explanation], extras: Extras) -> str:
+    explanations = _explanations(result)
+    if explanations:
+        data = explanation_data(explanations, extras)
+        graph = explanations[0].graph
+    else:
+        assert isinstance(result, AttentionGraph)
+        data, graph = {"graph": graph_data(result)}, result
+    style, script = _style(), _script()
+    return _template().render(
+        title=_title(explanations[0] if explanations else graph),
+        name_parts=re.findall(r".[^A-Z]*", graph.model),
+        is_explanation=bool(explanations),
+        graph=graph,
+        summaries=summaries(explanations[0], extras.class_names) if explanations else [],
+        data=_island(data),
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        version=_version(),
+    )
+
+
+def _explanations(
+    result: AttentionGraph | Explanation | Sequence[Explanation],
+) -> Sequence[Explanation]:
+    if isinstance(result, AttentionGraph):
+        return ()
+    if isinstance(result, Explanation):
+        return (result,)
+    given = tuple(result) if isinstance(result, (list, tuple)) else ()
+    if not given or not all(isinstance(each, Explanation) for each in given):
+        raise InputError(
+            f"a report shows an AttentionGraph, an Explanation or a list of Explanations, not "
+            f"{'an empty list' if result == [] else type(result).__name__}."
+        )
+    return given
+
+
+def _title(result: AttentionGraph | Explanation) -> str:
+    if isinstance(result, AttentionGraph):
+        return f"Attention graph of {result.model}"
+    return f"Explanation of {result.graph.model}"
+
+
+def _version() -> str:
+    version: str = import_module("fxplain").__version__  # by name: it stands above this package
+    return version
+
+
+def _island(data: Mapping[str, Any]) -> str:
+    """JSON that stays data inside a script element: all but ASCII, and every "<", as escapes."""
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _hash(text: str) -> str:
+    """What the page's own security policy calls a script or style that may be used."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}"
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.from_string(_asset("page.html.j2"))
+
+
+@cache
+def _style() -> str:
+    return _asset("page.css") + "\n".join(
+        f".mark.{kind} > :not(.halo), .link.{kind} circle {{ fill: {colour}; }}\n"
+        f".link.{kind} path {{ stroke: {colour}; }}\n"
+        f".writing .{kind} {{ fill: {text_colour(colour)}; }}\n"
+        f".kinds .{kind} {{ background: {colour}; color: {text_colour(colour)}; }}"
+        for kind, colour in KIND_COLOURS.items()
+    )
+
+
+@cache
+def _script() -> str:
+    """d3's modules with their licences, and the page's own scripts, in one."""
+    packages = [package["name"] for package in json.loads(_asset("vendor/packages.json"))]
+    licences = dict.fromkeys(_asset(f"vendor/{name}.LICENSE").strip() for name in packages)
+    parts = [f"/*\n{licence}\n*/" for licence in licences]
+    parts += [_asset(f"vendor/{name}.js") for name in packages]
+    parts.append("const fxplain = {};")
+    parts += [_asset(f"{name}.js") for name in SCRIPTS]
+    return "\n".join(parts)
+
+
+def _asset(name: str) -> str:
+    return (files("fxplain.html") / "assets" / name).read_text(encoding="utf-8")

@@ -1,0 +1,182 @@
+"""The data of a page: explanations and graphs as plain values that JSON can carry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fxplain.errors import InputError
+from fxplain.explanation import Explanation
+from fxplain.html.inputs import InputView, input_views, readout_places
+from fxplain.html.matrices import MATRIX_BYTES, attention_maps, kept_matrices
+from fxplain.html.numbers import PackedMatrix, pack_vector
+from fxplain.html.outputs import ClassNames, explained_text, top_classes
+from fxplain.methods import methods
+from fxplain.program import AttentionGraph
+from fxplain.reports.lanes import lay_out
+
+__all__ = ["Extras", "explanation_data", "graph_data"]
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a page can show beside what explanations hold.
+
+    Attributes
+    ----------
+    class_names
+        Names of the output's classes.
+    pictures
+        By modality, a picture per sample that features or boxes were cut from.
+    attention
+        `fxplain.attention_weights` of the same inputs, for the map of each node.
+    matrix_bytes
+        Bytes that matrices may take.
+    """
+
+    class_names: ClassNames | None = None
+    pictures: Mapping[str, Any] = field(default_factory=dict)
+    attention: Mapping[str, Tensor] = field(default_factory=dict)
+    matrix_bytes: int = MATRIX_BYTES
+
+
+def graph_data(graph: AttentionGraph) -> dict[str, Any]:
+    """An attention graph with the place of every node in its drawing."""
+    data = graph.to_dict()
+    data["drawing"] = asdict(lay_out(graph))
+    return data
+
+
+def explanation_data(explanations: Sequence[Explanation], extras: Extras) -> dict[str, Any]:
+    """Explanations of one input as the page's data.
+
+    Raises
+    ------
+    InputError
+        When they are of different inputs, or an extra names an unknown modality.
+    """
+    first = explanations[0]
+    _check_same_input(explanations)
+    for name in extras.pictures:
+        if name not in first.modalities:
+            known = ", ".join(map(repr, first.modalities))
+            raise InputError(f"pictures[{name!r}]: there is no such modality; there are: {known}.")
+    kept = kept_matrices(explanations, extras.matrix_bytes)
+    maps, maps_left_out = attention_maps(
+        first.graph.nodes, extras.attention, first.batch_size, extras.matrix_bytes - kept.size
+    )
+    views = input_views(first, extras.pictures)
+    graph = graph_data(first.graph)
+    for node, of_node in zip(graph["nodes"], maps, strict=True):
+        node["maps"] = of_node
+    return {
+        "graph": graph,
+        "modalities": [_modality(first, view) for view in views],
+        "samples": [
+            [view.of_sample(first.tokens(view.name)[sample], sample) for view in views]
+            for sample in range(first.batch_size)
+        ],
+        "explanations": [
+            _of_method(explanation, name, which, kept.matrices, extras.class_names)
+            for which, (explanation, name) in enumerate(
+                zip(explanations, _titles(explanations), strict=True)
+            )
+        ],
+        "leftOut": [*kept.left_out, *maps_left_out],
+    }
+
+
+def _check_same_input(explanations: Sequence[Explanation]) -> None:
+    first = explanations[0]
+    sizes = [(name, tuple(r.shape)) for name, r in first.relevance.items()]
+    for other in explanations[1:]:
+        same = sizes == [(name, tuple(r.shape)) for name, r in other.relevance.items()]
+        common = first.inputs.keys() & other.inputs.keys()
+        if not same or not all(_equal(first.inputs[k], other.inputs[k]) for k in common):
+            raise InputError(
+                f"one report shows one input by several methods or targets, but {first!r} and "
+                f"{other!r} are of different inputs: write a report for each."
+            )
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one.cpu(), other.cpu())
+
+
+def _modality(explanation: Explanation, view: InputView) -> dict[str, Any]:
+    special = explanation.special.get(view.name, {})
+    return {
+        "name": view.name,
+        "kind": view.kind,
+        "count": explanation.relevance[view.name].shape[1],
+        "grid": list(view.grid),
+        "special": {str(place): name for place, name in special.items()},
+        "seconds": explanation.seconds.get(view.name),
+    }
+
+
+def _titles(explanations: Sequence[Explanation]) -> list[str]:
+    """A name for each explanation: its method, and what else tells it from the others."""
+    titles = [e.method for e in explanations]
+    if len(set(titles)) < len(titles):
+        titles = [" ".join([e.method, *_changed_options(e)]) for e in explanations]
+    if len({repr(e.target) for e in explanations}) > 1:
+        titles = [
+            f"{title}: {' / '.join(dict.fromkeys(_target_names(e)))}"
+            for title, e in zip(titles, explanations, strict=True)
+        ]
+    return [
+        title if titles.count(title) == 1 else f"{title} ({titles[: i + 1].count(title)})"
+        for i, title in enumerate(titles)
+    ]
+
+
+def _target_names(explanation: Explanation) -> Sequence[str]:
+    return explanation.target_names or [str(target) for target in explanation.target]
+
+
+def _changed_options(explanation: Explanation) -> list[str]:
+    method = methods().get(explanation.method)
+    known = method.options if method else {}
+    return [
+        f"{name}={value}"
+        for name, value in explanation.options.items()
+        if name not in known or known[name].default != value
+    ]
+
+
+def _of_method(
+    explanation: Explanation,
+    title: str,
+    which: int,
+    matrices: Mapping[tuple[int, int], dict[str, PackedMatrix]],
+    class_names: ClassNames | None,
+) -> dict[str, Any]:
+    method = methods().get(explanation.method)
+    return {
+        "title": title,
+        "method": explanation.method,
+        "about": method.about if method else "",
+        "source": method.source if method else "",
+        "options": _changed_options(explanation),
+        "hasMatrices": explanation.engine != "tokens",
+        "samples": [
+            {
+                "target": explained_text(explanation, sample, class_names),
+                "score": float(explanation.scores[sample]),
+                "readout": explanation.readout[sample],
+                "read": [
+                    readout_places(explanation.readout[sample], name)
+                    for name in explanation.modalities
+                ],
+                "classes": top_classes(explanation, sample, class_names),
+                "relevance": [pack_vector(r[sample]) for r in explanation.relevance.values()],
+                "matrices": matrices.get((which, sample), {}),
+            }
+            for sample in range(explanation.batch_size)
+        ],
+    }
