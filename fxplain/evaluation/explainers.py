@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fxplain.evaluation.asked import labelled
 from fxplain.explanation import explain
 from fxplain.methods import methods, resolve_method
 
@@ -45,23 +46,21 @@ def choose_explainers(asked: AskedMethods, output: str | None) -> dict[str, Expl
     FxplainError
         When a method or one of its options is unknown.
     """
-    if asked is None:
-        asked = tuple(methods())
-    if isinstance(asked, str):
-        asked = (asked,)
-    entries = dict(asked) if isinstance(asked, Mapping) else {name: name for name in asked}
+    entries = labelled(asked, methods(), "method")
     entries.pop(RANDOM, None)
     return {
-        **{label: _explainer(label, entry, output) for label, entry in entries.items()},
+        **{label: _explainer(entry, output) for label, entry in entries.items()},
         RANDOM: lambda _model, _inputs, _target, chance: chance(0),
     }
 
 
-def _explainer(label: str, entry: Method, output: str | None) -> Explainer:
-    if callable(entry):
+def _explainer(
+    entry: tuple[str, dict[str, Any]] | Callable[..., Relevance], output: str | None
+) -> Explainer:
+    if not isinstance(entry, tuple):
         function = entry
         return lambda model, inputs, target, _chance: function(model, inputs, target)
-    name, options = (entry, {}) if isinstance(entry, str) else entry
+    name, options = entry
     resolve_method(name, options)
 
     def explained(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fxplain.errors import EvaluationError
+from fxplain.evaluation.asked import labelled
 from fxplain.evaluation.catalogue import DEFAULT_METRICS, METRICS
 from fxplain.evaluation.metric import Metric
 
@@ -58,14 +59,13 @@ def choose_metrics(asked: AskedMetrics) -> ChosenMetrics:
     EvaluationError
         When a metric or one of its options is unknown.
     """
-    if asked is None:
-        asked = DEFAULT_METRICS
-    if isinstance(asked, str):
-        asked = (asked,)
-    entries = dict(asked) if isinstance(asked, Mapping) else {name: name for name in asked}
-    chosen = {}
-    for label, entry in entries.items():
-        name, options = (entry, {}) if isinstance(entry, str) else entry
+    chosen: ChosenMetrics = {}
+    for label, entry in labelled(asked, DEFAULT_METRICS, "metric").items():
+        if not isinstance(entry, tuple):
+            raise EvaluationError(
+                f"metric {label!r} is a function: register a Metric with it first."
+            )
+        name, options = entry
         if name not in _METRICS:
             raise EvaluationError(f"unknown metric {name!r}; there are: {', '.join(_METRICS)}.")
         chosen[label] = (_METRICS[name], _METRICS[name].checked(options))
