@@ -3,6 +3,7 @@
 from fxplain.evaluation.case import ORDERS, Case
 from fxplain.evaluation.dataset import Example
 from fxplain.evaluation.evaluate import evaluate
+from fxplain.evaluation.explainers import RANDOM
 from fxplain.evaluation.faithfulness import STEPS, area
 from fxplain.evaluation.metric import Measured, Metric
 from fxplain.evaluation.registry import metrics, register_metric
@@ -12,6 +13,7 @@ from fxplain.evaluation.scores import SCORES
 
 __all__ = [
     "ORDERS",
+    "RANDOM",
     "REMOVALS",
     "SCORES",
     "STEPS",

@@ -49,6 +49,7 @@ METRICS = {
             "higher",
             faithfulness.insertion,
             "area under the probability as the most relevant tokens come back first",
+            axis="tokens inserted",
         ),
         Metric(
             "comprehensiveness",
@@ -112,6 +113,7 @@ METRICS = {
             "lower",
             sanity.randomisation,
             "rank correlation with explanations of randomised models",
+            axis="weights randomised, from the top",
         ),
         Metric(
             "stability",

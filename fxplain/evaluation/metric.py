@@ -53,6 +53,8 @@ class Metric:
         Its options are the keyword arguments of this function.
     about
         One sentence.
+    axis
+        What the x axis of its curves is a share of.
     joint
         Whether it can be taken of all modalities together.
     summary
@@ -64,6 +66,7 @@ class Metric:
     better: str
     measure: Measure
     about: str = ""
+    axis: str = "tokens removed"
     joint: bool = True
     summary: statistics.Summary = statistics.mean
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fxplain.errors import EvaluationError
+from fxplain.errors import EvaluationError, MissingExtraError
 from fxplain.evaluation.metric import Metric
 from fxplain.evaluation.statistics import interval, paired_difference
 from fxplain.presentation import Presentable
@@ -228,37 +228,41 @@ class Evaluation(Presentable):
 
         Raises
         ------
-        EvaluationError
+        MissingExtraError
             When pandas is not installed.
         """
         try:
             pandas = import_module("pandas")
         except ImportError as error:
-            raise EvaluationError(
+            raise MissingExtraError(
                 "to_pandas needs pandas, which is not installed: pip install pandas. "
                 "to_csv and to_dict need nothing."
             ) from error
         return pandas.DataFrame([asdict(row) for row in self.rows])
 
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the curves with matplotlib: an axes per metric and modality, a line per method.
+    def plot(self, metric: str | None = None, modality: str | None = None, ax: Any = None) -> Any:
+        """Draw the curves with matplotlib: axes for each metric and modality, a line per method.
 
         Parameters
         ----------
+        metric, modality
+            Only this one.
         ax
-            Axes to draw on, one per metric and modality; made if left out.
+            Axes to draw in, where one metric and modality is left; a new figure by default.
 
         Returns
         -------
-        numpy.ndarray
-            The axes.
+        matplotlib.figure.Figure
+            The figure, ``.savefig(path)`` writes it.
 
         Raises
         ------
         EvaluationError
-            When matplotlib is not installed, or no metric has a curve.
+            When there is no such curve, or there are too many for the given axes.
+        MissingExtraError
+            When matplotlib is not installed.
         """
-        return import_module("fxplain.plots.curves").plot_curves(self, ax)
+        return import_module("fxplain.plots.curves").plot_curves(self, metric, modality, ax)
 
     def __repr__(self) -> str:
         return (
