@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -17,7 +17,7 @@ from rich.text import Text
 from fxplain.errors import FxplainError
 from fxplain.pipelines import WeightsWarning
 
-__all__ = ["errors_reported", "note", "progress", "quiet", "results"]
+__all__ = ["errors_reported", "note", "progress", "progress_bar", "quiet", "results"]
 
 
 def results() -> Console:
@@ -31,8 +31,35 @@ def _messages() -> Console:
 
 
 def note(text: str) -> None:
-    """Say something beside the results."""
+    """Say something beside the results, once in a command."""
+    if text in _SAID:
+        return
+    _SAID.add(text)
     _messages().print(Text(f"note: {text}", "dim"), soft_wrap=True)
+
+
+_SAID: set[str] = set()
+
+
+@contextmanager
+def progress_bar(doing: str, total: int | None) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar of what is done, where somebody watches; call it with (done, all or None)."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=_messages(), transient=True) as bar:
+        task = bar.add_task(doing, total=total)
+
+        def show(done: int, known: int | None) -> None:
+            bar.update(task, completed=done, total=total if known is None else known)
+
+        yield show
 
 
 @contextmanager
@@ -66,6 +93,7 @@ def _fail(message: str, debug: bool) -> None:
 
 def quiet(debug: bool) -> None:
     """Keep the log lines, progress bars and warnings of the libraries beneath from the terminal."""
+    _SAID.clear()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a token that the terminal cannot show is no error
             stream.reconfigure(errors="replace")

@@ -68,6 +68,8 @@ class _Numbers:
         side_by_side = max(1, (options.max_width - label) // width)
         arrows = ("v", "^") if options.ascii_only else ("↓", "↑")
         for start in range(0, len(self.metrics), side_by_side):
+            if start:
+                yield Text()
             yield self._table(self.metrics[start : start + side_by_side], arrows)
 
     def _table(self, metrics: Sequence[str], arrows: tuple[str, str]) -> Table:
