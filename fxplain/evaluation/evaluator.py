@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from fxplain.evaluation.explainers import RANDOM, Explainer
 from fxplain.evaluation.metric import Measured
 from fxplain.evaluation.perturbation import Perturbation
 from fxplain.evaluation.registry import ChosenMetrics
-from fxplain.evaluation.removal import Removal, choose_removal
+from fxplain.evaluation.removal import MASKING, Removal, choose_removal
 from fxplain.evaluation.result import Evaluation, Key
 from fxplain.evaluation.scores import Score, ScoreReader, score_name
 from fxplain.evaluation.statistics import seeded
@@ -47,6 +47,7 @@ class Evaluator:
     max_tokens: int
     seed: int
     removals: dict[str, Removal] = field(default_factory=dict)
+    unmaskable: frozenset[str] = frozenset()
     skipped: dict[str, str] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
     found: dict[Key, list[Measured | None]] = field(default_factory=dict)
@@ -62,8 +63,12 @@ class Evaluator:
         structure = explain(self.model, batch.inputs, asked, "raw_attention", output=self.output)
         tokens = find_tokens(self.model, batch.inputs, structure, self.vocabulary)
         if not self.sizes:
-            self._choose(tokens, batch)
             self.name = structure.graph.model
+            self.unmaskable = frozenset(
+                name for name in tokens if self._mask_moves_readout(tokens[name], batch, structure)
+            )
+            self._choose(self._maskable(tokens), batch)
+        tokens = self._maskable(tokens)
         self._check_positions(structure)
         reader = ScoreReader(self.model, structure, asked, batch.targets, self.score)
         perturbation = Perturbation(
@@ -166,6 +171,37 @@ class Evaluator:
             for name in wanted
         }
         self.modalities = tuple(self.modalities or possible)
+
+    def _mask_moves_readout(
+        self, tokens: ModalityTokens, batch: Batch, structure: Explanation
+    ) -> bool:
+        """Whether the model reads its output where the attention mask says, as at its last 1.
+
+        Masking a token would then change which token is read, and not only what it knows.
+        """
+        is_read = any(readout_place(text, tokens.name) is not None for text in structure.readout)
+        asked = self.removal if isinstance(self.removal, str) else None
+        if isinstance(self.removal, Mapping):
+            asked = self.removal.get(tokens.name)
+        if tokens.mask is None or not is_read or asked not in (None, MASKING.name):
+            return False
+        counted = tokens.counted[:, tokens.plain]
+        first = (counted & (counted.cumsum(1) == 1))[None]
+        changed = MASKING.apply(batch.inputs, tokens, first, self.vocabulary)
+        target = self.target if callable(self.target) else list(structure.target)
+        try:
+            masked = explain(
+                self.model, {**batch.inputs, **changed}, target, "raw_attention", output=self.output
+            )
+        except FxplainError:
+            return True
+        return masked.readout != structure.readout
+
+    def _maskable(self, tokens: Mapping[str, ModalityTokens]) -> dict[str, ModalityTokens]:
+        return {
+            name: replace(t, mask=None) if name in self.unmaskable else t
+            for name, t in tokens.items()
+        }
 
     def _check_positions(self, structure: Explanation) -> None:
         """A position in a sequence does not stay where it is when tokens before it are cut out."""

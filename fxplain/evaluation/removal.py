@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fxplain.errors import EvaluationError
 from fxplain.evaluation.tokens import ModalityTokens, Vocabulary
 
-__all__ = ["REMOVALS", "Removal", "choose_removal"]
+__all__ = ["MASKING", "REMOVALS", "Removal", "choose_removal"]
 
 Arguments = dict[str, Any]
 
@@ -107,7 +107,10 @@ def _masked(
 
 def _without_mask(tokens: ModalityTokens, _vocabulary: Vocabulary) -> str:
     if tokens.mask is None:
-        return f"the model takes no attention mask for {tokens.name!r}"
+        return (
+            f"the model takes no attention mask for {tokens.name!r}, or reads its output where that "
+            f"mask says"
+        )
     return ""
 
 
@@ -197,16 +200,18 @@ def _patch_mean(value: Tensor, tokens: ModalityTokens, _vocabulary: Vocabulary) 
     return value
 
 
+MASKING = Removal(
+    "attention_mask",
+    "masked in attention (blanked where nothing else would be left)",
+    ("ids", "features"),
+    _masked,
+    _without_mask,
+)
+
 REMOVALS = {
     removal.name: removal
     for removal in (
-        Removal(
-            "attention_mask",
-            "masked in attention (blanked where nothing else would be left)",
-            ("ids", "features"),
-            _masked,
-            _without_mask,
-        ),
+        MASKING,
         Removal(
             "mask_token",
             "replaced by the mask token",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,30 +40,28 @@ class Vocabulary:
     @classmethod
     def of(cls, model: nn.Module, tokenizer: Any, special_ids: Collection[int]) -> Vocabulary:
         """What the tokenizer and the model's config tell of special ids."""
-        ids = dict(_config_ids(getattr(model, "config", None)))
-        special = {*special_ids, *(i for name, i in ids.items() if "unk" not in name)}
+        ids = list(_config_ids(getattr(model, "config", None)))
+        special = {*special_ids, *(i for name, i in ids if "unk" not in name)}
         if tokenizer is not None:
             unknown = getattr(tokenizer, "unk_token_id", None)
             special |= {*getattr(tokenizer, "all_special_ids", ())} - {unknown}
-        mask = _first(tokenizer, ids, "mask_token_id")
-        pad = _first(tokenizer, ids, "pad_token_id")
+        mask, pad = (_named_id(tokenizer, ids, name) for name in ("mask_token_id", "pad_token_id"))
         return cls(frozenset(special), pad if mask is None else mask, mask is not None)
 
 
 def _config_ids(config: Any) -> Iterator[tuple[str, int]]:
     """Every ``..._token_id`` and ``..._token_index`` of a config and the configs in it."""
-    for name, value in vars(config).items() if hasattr(config, "__dict__") else ():
+    for name, value in getattr(config, "__dict__", {}).items():
         if hasattr(value, "to_dict"):
             yield from _config_ids(value)
         elif name.endswith(("_token_id", "_token_index")):
-            yield from ((name, i) for i in (value if isinstance(value, list) else [value]) if i)
-            if value == 0:
-                yield name, 0
+            several = value if isinstance(value, (list, tuple)) else [value]
+            yield from ((name, i) for i in several if isinstance(i, int))
 
 
-def _first(tokenizer: Any, ids: Mapping[str, int], name: str) -> int | None:
-    found = getattr(tokenizer, name, None)
-    return ids.get(name) if found is None else int(found)
+def _named_id(tokenizer: Any, ids: Sequence[tuple[str, int]], name: str) -> int | None:
+    found: int | None = getattr(tokenizer, name, None)
+    return dict(ids).get(name) if found is None else found
 
 
 # ---- tokens -------------------------------------------------------------------------------------
