@@ -15,7 +15,7 @@ REMOVED = {
     "vit": {"pixel_values": "mean"},
     "lxmert": {"input_ids": "attention_mask", "visual_feats": "attention_mask"},
     "gpt2": {"input_ids": "attention_mask"},
-    "visual_bert": {"input_ids": "drop", "visual_embeds": "attention_mask"},
+    "visual_bert": {"input_ids": "mask_token", "visual_embeds": "attention_mask"},
     "t5": {"input_ids": "attention_mask", "decoder_input_ids": "attention_mask"},
     "bart": {"input_ids": "attention_mask", "decoder_input_ids": "attention_mask"},
     "llama": {"input_ids": "attention_mask"},

@@ -11,8 +11,8 @@ from fxplain.evaluation.removal import REMOVALS, choose_removal
 from fxplain.evaluation.tokens import ModalityTokens, Vocabulary, find_tokens
 from tests.small_models import ImageClassifier, TextClassifier, pixels, seeded, words
 
-NOTHING_SPECIAL = Vocabulary(frozenset(), None, False)
-WITH_MASK = Vocabulary(frozenset({1}), 9, True)
+NOTHING_SPECIAL = Vocabulary(frozenset(), None)
+WITH_MASK = Vocabulary(frozenset({1}), 9)
 
 
 def tokens_of(kind: str, count: int, **details: object) -> ModalityTokens:
@@ -122,7 +122,7 @@ def test_default(tokens: ModalityTokens, vocabulary: Vocabulary, name: str) -> N
     [
         ("regions", "drop", "'drop' is for ids, features. Possible: mean, zero"),
         ("features", "attention_mask", "takes no attention mask for 'x'"),
-        ("ids", "mask_token", "no mask token is known"),
+        ("ids", "mask_token", "no mask token or padding is known"),
         ("parameter", None, "made of no input"),
         ("ids", "erase", "unknown removal 'erase'; there are: attention_mask"),
     ],
@@ -161,9 +161,9 @@ def test_special_ids_of_tokenizer_and_config() -> None:
     config = SimpleNamespace(pad_token_id=0, eos_token_id=[2, 3], unk_token_id=4, text_config=text)
     tokenizer = SimpleNamespace(all_special_ids=[0, 4, 5], unk_token_id=4, mask_token_id=5)
     model = SimpleNamespace(config=config)
-    assert Vocabulary.of(model, None, [8]) == Vocabulary(frozenset({0, 2, 3, 7, 8}), 0, False)
+    assert Vocabulary.of(model, None, [8]) == Vocabulary(frozenset({0, 2, 3, 7, 8}), 0)
     everything = Vocabulary.of(model, tokenizer, [])
-    assert everything == Vocabulary(frozenset({0, 2, 3, 5, 7}), 5, True)
+    assert everything == Vocabulary(frozenset({0, 2, 3, 5, 7}), 5)
 
 
 def test_dropping_is_the_shorter_input() -> None:

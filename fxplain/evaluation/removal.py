@@ -157,7 +157,8 @@ def _blank(value: Tensor, _tokens: ModalityTokens, vocabulary: Vocabulary) -> Te
 
 
 def _without_mask_token(_tokens: ModalityTokens, vocabulary: Vocabulary) -> str:
-    return "" if vocabulary.has_mask else "no mask token is known (give the tokenizer)"
+    known = vocabulary.blank is not None
+    return "" if known else "no mask token or padding is known (give the tokenizer)"
 
 
 def _zero(value: Tensor, _tokens: ModalityTokens, _vocabulary: Vocabulary) -> Tensor:
@@ -214,7 +215,7 @@ REMOVALS = {
         MASKING,
         Removal(
             "mask_token",
-            "replaced by the mask token",
+            "replaced by the mask token, or padding where there is none",
             ("ids",),
             _replaced_by(_blank),
             _without_mask_token,

@@ -29,13 +29,10 @@ class Vocabulary:
         Never removed: CLS, SEP, padding, places where an image goes in.
     blank
         What stands for a removed word: the mask token, else padding; None where neither is known.
-    has_mask
-        Whether `blank` is a mask token.
     """
 
     special: frozenset[int]
     blank: int | None
-    has_mask: bool
 
     @classmethod
     def of(cls, model: nn.Module, tokenizer: Any, special_ids: Collection[int]) -> Vocabulary:
@@ -46,7 +43,7 @@ class Vocabulary:
             unknown = getattr(tokenizer, "unk_token_id", None)
             special |= {*getattr(tokenizer, "all_special_ids", ())} - {unknown}
         mask, pad = (_named_id(tokenizer, ids, name) for name in ("mask_token_id", "pad_token_id"))
-        return cls(frozenset(special), pad if mask is None else mask, mask is not None)
+        return cls(frozenset(special), pad if mask is None else mask)
 
 
 def _config_ids(config: Any) -> Iterator[tuple[str, int]]:
