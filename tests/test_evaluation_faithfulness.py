@@ -162,7 +162,7 @@ def test_steps() -> None:
 
 
 def test_deletion_is_quantus_pixel_flipping() -> None:
-    quantus = pytest.importorskip("quantus")
+    quantus = pytest.importorskip("quantus", exc_type=ImportError)
     values = contributions(4, 6)
     model = bag_of_tokens()
     sixths = [i / 6 for i in range(7)]

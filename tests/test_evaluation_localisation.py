@@ -81,7 +81,7 @@ def test_threshold_option() -> None:
 
 
 def test_pointing_and_mass_are_quantus() -> None:
-    quantus = pytest.importorskip("quantus")
+    quantus = pytest.importorskip("quantus", exc_type=ImportError)
     found = localised(RELEVANCE.clamp(min=0), EVIDENCE)
     shape = (2, 1, 2, 2)
     call = {

@@ -78,13 +78,11 @@ class Evaluator:
         of_batch: dict[Any, Any] = {}
         for label in list(self.explainers):
             try:
-                case = self._case(label, batch, target, perturbation, of_batch)
+                self._measure(self._case(label, batch, target, perturbation, of_batch))
             except FxplainError as error:
-                if not self.may_skip:
+                if not self.may_skip or isinstance(error, EvaluationError):
                     raise
                 self._skip(label, str(error))
-            else:
-                self._measure(case)
         self.sizes.append(batch.size)
 
     def _target_of(self, batch: Batch) -> Any:
@@ -150,8 +148,8 @@ class Evaluator:
 
     def _choose(self, tokens: Mapping[str, ModalityTokens], batch: Batch) -> None:
         """The modalities, and how their tokens are removed."""
-        asked = self.removal if isinstance(self.removal, Mapping) else {}
-        for name in (*asked, *(self.modalities or ()), *batch.mask):
+        by_modality = self.removal if isinstance(self.removal, Mapping) else ()
+        for name in (*by_modality, *(self.modalities or ()), *batch.mask):
             if name not in tokens and name != JOINT:
                 known = ", ".join(map(repr, tokens))
                 raise EvaluationError(f"there is no modality {name!r}; there are: {known}.")
@@ -165,12 +163,16 @@ class Evaluator:
             if name != JOINT and name not in possible:
                 raise EvaluationError(f"modality {name!r} has no token that could be removed.")
         wanted = self.modalities if self.modalities and JOINT not in self.modalities else possible
-        everywhere = self.removal if isinstance(self.removal, str) else None
         self.removals = {
-            name: choose_removal(tokens[name], self.vocabulary, asked.get(name, everywhere))
+            name: choose_removal(tokens[name], self.vocabulary, self._asked_removal(name))
             for name in wanted
         }
         self.modalities = tuple(self.modalities or possible)
+
+    def _asked_removal(self, modality: str) -> str | None:
+        if isinstance(self.removal, Mapping):
+            return self.removal.get(modality)
+        return self.removal
 
     def _mask_moves_readout(
         self, tokens: ModalityTokens, batch: Batch, structure: Explanation
@@ -180,10 +182,8 @@ class Evaluator:
         Masking a token would then change which token is read, and not only what it knows.
         """
         is_read = any(readout_place(text, tokens.name) is not None for text in structure.readout)
-        asked = self.removal if isinstance(self.removal, str) else None
-        if isinstance(self.removal, Mapping):
-            asked = self.removal.get(tokens.name)
-        if tokens.mask is None or not is_read or asked not in (None, MASKING.name):
+        may_mask = self._asked_removal(tokens.name) in (None, MASKING.name)
+        if tokens.mask is None or not is_read or not may_mask:
             return False
         counted = tokens.counted[:, tokens.plain]
         first = (counted & (counted.cumsum(1) == 1))[None]

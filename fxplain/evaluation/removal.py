@@ -125,11 +125,8 @@ def _dropped(
     kept = (~rows).sum(-1)
     assert (kept == kept[0]).all()
     places = (~rows).nonzero()[:, 1].reshape(len(rows), -1)
-    samples = torch.arange(len(rows)) % removed.shape[1]
-    return {
-        name: inputs[name][samples[:, None], places.to(inputs[name].device)]
-        for name in tokens.companions
-    }
+    samples = torch.arange(len(rows))[:, None] % removed.shape[1]
+    return {name: inputs[name][samples, places] for name in tokens.companions}
 
 
 # ---- replaced -----------------------------------------------------------------------------------
