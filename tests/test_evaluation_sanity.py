@@ -55,14 +55,18 @@ def test_noise_goes_into_what_looks_words_up(model, inputs) -> None:
 
 
 def test_an_explanation_that_ignores_the_model_is_found_out(model, inputs) -> None:
-    fixed = {"fixed": lambda _m, i, _t: {"input_ids": i["input_ids"].double()}, "lrp": "lrp"}
-    found = fxplain.evaluate(model, [inputs], fixed, ["randomisation", "stability"])
+    fixed = {
+        "fixed": lambda _m, i, _t: {"input_ids": i["input_ids"].double()},
+        "generic": "generic",
+    }
+    metrics = {"randomisation": ("randomisation", {"levels": 2}), "stability": "stability"}
+    found = fxplain.evaluate(model, [inputs], fixed, metrics)
     assert found.row("fixed", "randomisation").value == pytest.approx(1)
     assert found.row("fixed", "stability").value == 0
-    assert found.row("lrp", "randomisation").value < 0.9
+    assert found.row("generic", "randomisation").value < 0.9
     assert found.row("random", "randomisation").value < 0.5
     assert found.row("random", "stability").value > 0.3
-    assert found.curves["lrp", "randomisation", "input_ids"].mean[0] == 1
+    assert found.curves["generic", "randomisation", "input_ids"].mean[0] == 1
 
 
 def test_stability_by_hand_and_by_quantus() -> None:
