@@ -87,7 +87,3 @@ class MissingExtraError(FxplainError, ImportError):
 
 class EvaluationError(FxplainError, ValueError):
     """A metric, removal or score is unknown, or does not apply to this model and data."""
-
-
-class MissingExtraError(FxplainError, ImportError):
-    """Something needs a package that one of fxplain's extras installs."""

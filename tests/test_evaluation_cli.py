@@ -85,17 +85,17 @@ def test_metrics_are_listed():
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["bert"], 2, "a CSV or JSON Lines file"),
+        (["bert"], 2, "a CSV or JSON Lines file with"),
         (["bert", "--data", "/no/such/file.csv"], 2, "does not exist"),
         (["bert", "--metric", "magic"], 2, "unknown metric 'magic'"),
         (["bert", "--method", "magic"], 2, "unknown method 'magic'"),
         (["bert", "--json", "--csv"], 2, "not both"),
-        (["bert", "--plot", "/no/folder/a.png"], 2, "there is no folder"),
+        (["bert", "--plot", "/no/folder/a.png"], 2, "no file in an existing folder"),
         (["bert", "--removal", "drop", "--removal", "zero"], 2, "MODALITY=NAME"),
         (["bert", "--score", "magic"], 1, "unknown score 'magic'"),
         (["bert", "--removal", "blur"], 1, "Possible: attention_mask"),
         (["bert", "--metric", "mean_iou"], 1, "had nothing to measure"),
-        (["vit"], 2, "has no tokenizer"),
+        (["vit"], 1, "has no tokenizer"),
     ],
 )
 def test_wrong_usage(folders, texts, arguments, code, message):  # noqa: F811
@@ -118,7 +118,7 @@ def test_a_factory_brings_its_data(factories, texts):  # noqa: F811
         (
             "a.csv",
             "words,label\na,1\n",
-            "neither a column 'text' nor a column 'image'; its",
+            "has no column 'text', 'image' or 'audio'; its columns: words",
         ),
         ("a.csv", "text\n", "no lines of data"),
         ("a.jsonl", '{"text": "a"}\n{"text"', "line 2 is no JSON"),

@@ -1,7 +1,5 @@
 """The curves of an evaluation, drawn."""
 
-import sys
-
 import pytest
 
 import fxplain
@@ -37,16 +35,10 @@ def test_in_axes_of_the_users_own(found) -> None:
     ax = Figure().subplots()
     assert found.plot("positive", ax=ax) is ax.get_figure()
     assert len(ax.lines) == 2
-    with pytest.raises(fxplain.EvaluationError, match="2 panels do not fit one axes"):
+    with pytest.raises(fxplain.PlotError, match="2 panels do not fit one axes"):
         found.plot(ax=ax)
 
 
 def test_no_such_curve(found) -> None:
-    with pytest.raises(fxplain.EvaluationError, match="There are: positive of feats, insertion of"):
+    with pytest.raises(fxplain.PlotError, match="There are: positive of feats, insertion of"):
         found.plot("negative")
-
-
-def test_matplotlib_is_missing(found, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(fxplain.MissingExtraError, match=r"fxplain\[plot\]"):
-        found.plot()

@@ -12,9 +12,7 @@ from typing import Any
 import typer
 
 import fxplain
-from fxplain.cli.inputs import make_inputs, open_images
-from fxplain.cli.loading import Loaded
-from fxplain.errors import LoadError
+from fxplain.errors import InputError, LoadError
 
 __all__ = ["check_factory_data", "examples", "parse_removals", "read_rows"]
 
@@ -22,18 +20,19 @@ COLUMNS = {
     "text": ("text", "texts", "sentence", "question"),
     "pair": ("pair", "text_pair"),
     "image": ("image", "images", "image_path"),
+    "audio": ("audio", "recording", "audio_path"),
     "label": ("label", "labels", "target"),
 }
 """What a column is taken for, by its heading."""
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The file's lines by what their columns are taken for: text, pair, image, label.
+    """The file's lines by what their columns are taken for: text, pair, image, audio, label.
 
     Raises
     ------
     LoadError
-        When it cannot be read, or has neither texts nor images.
+        When it cannot be read, or nothing in it could be a model's input.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
@@ -49,10 +48,10 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     for number, row in enumerate(rows, 1):
         if row.keys() != rows[0].keys():
             raise LoadError(f"{path}: line {number} of the data has other columns than the first.")
-    if not rows[0].keys() & {"text", "image"}:
+    if not rows[0].keys() & {"text", "image", "audio"}:
         headings = ", ".join(map(str, raw[0])) or "none"
         raise LoadError(
-            f"{path} has neither a column 'text' nor a column 'image'; its columns: {headings}."
+            f"{path} has no column 'text', 'image' or 'audio'; its columns: {headings}."
         )
     return rows
 
@@ -82,29 +81,43 @@ def _known(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def examples(
-    loaded: Loaded, rows: Sequence[Mapping[str, str]], folder: Path, batch_size: int
+    explainer: fxplain.Explainer,
+    rows: Sequence[Mapping[str, str]],
+    folder: Path,
+    batch_size: int,
 ) -> Iterator[fxplain.Example]:
-    """The rows as the model's inputs, several together where its tokenizer can pad.
+    """The rows as the model's inputs.
 
     Parameters
     ----------
-    loaded
+    explainer
         The model and what reads its inputs.
     rows
         From `read_rows`.
     folder
-        Where image paths start.
+        Where paths of images and recordings start.
     batch_size
         How many rows at most become one example.
+
+    Raises
+    ------
+    InputError
+        When the model needs a column that is missing, or takes none of those that are there.
     """
-    can_pad = loaded.tokenizer is None or getattr(loaded.tokenizer, "pad_token", None) is not None
-    size = batch_size if can_pad else 1
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        texts, pairs = ([row[name] for row in part if name in row] for name in ("text", "pair"))
-        images = open_images([folder / row["image"] for row in part if "image" in row])
+    for start in range(0, len(rows), batch_size):
+        part = rows[start : start + batch_size]
+        raw: dict[str, Any] = {
+            kind: [row[kind] if kind in ("text", "pair") else folder / row[kind] for row in part]
+            for kind in part[0]
+            if kind != "label"
+        }
+        try:
+            inputs = explainer.inputs(**raw)
+        except InputError as error:
+            message = re.sub(r"\b(text|pair|image|audio)=", r"a column '\1'", str(error))
+            raise InputError(message) from error
         labels = [_label(row["label"]) for row in part if "label" in row]
-        yield fxplain.Example(make_inputs(loaded, texts, pairs, images), labels or None)
+        yield fxplain.Example(inputs, labels or None)
 
 
 def _label(text: str) -> int | str:
@@ -123,8 +136,8 @@ def check_factory_data(name: str, data: Path | None, *, is_factory: bool) -> Non
         raise typer.BadParameter(f"{name} brings its own data set.", param_hint="--data")
     if not is_factory and data is None:
         raise typer.BadParameter(
-            "it is needed: a CSV or JSON Lines file with columns text, image and label (or those "
-            "that the model reads).",
+            "it is needed: a CSV or JSON Lines file with those columns that the model reads of text, "
+            "pair, image and audio, and perhaps label.",
             param_hint="--data",
         )
 

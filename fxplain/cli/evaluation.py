@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 import fxplain
-from fxplain.cli.commands import AsJson, Debug, TrustRemoteCode, app
+from fxplain.cli.commands import AsJson, Debug, Plot, TaskName, TrustRemoteCode, app
 from fxplain.cli.data import check_factory_data, examples, parse_removals, read_rows
-from fxplain.cli.loading import is_factory, load_factory, load_pretrained
+from fxplain.cli.factory import is_factory, load_factory
 from fxplain.cli.terminal import errors_reported, progress, progress_bar, quiet, results
 from fxplain.evaluation import REMOVALS, SCORES, STEPS
 from fxplain.reports import to_rich
@@ -63,12 +63,13 @@ def evaluate(
             "--data",
             "-d",
             help="A CSV or JSON Lines file with the columns that the model reads of text, pair, "
-            "image (a path from the file's folder) and label (the true class).",
+            "image and audio (paths from the file's folder), and label (the true class).",
             exists=True,
             dir_okay=False,
             show_default=False,
         ),
     ] = None,
+    task: TaskName = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -111,6 +112,12 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", help="The output field, where it is not obvious.", show_default=False
+        ),
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option("--limit", min=1, help="Only the first lines of --data.", show_default=False),
@@ -119,15 +126,7 @@ def evaluate(
     seed: Annotated[int, typer.Option("--seed", help="Of everything drawn.")] = 0,
     json_: AsJson = False,
     csv_: Annotated[bool, typer.Option("--csv", help="Print CSV and nothing else.")] = False,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            "--plot",
-            help="Draw the curves into a file (.png, .svg, .pdf).",
-            dir_okay=False,
-            show_default=False,
-        ),
-    ] = None,
+    plot: Plot = None,
     trust_remote_code: TrustRemoteCode = False,
     debug: Debug = False,
 ) -> None:
@@ -139,8 +138,6 @@ def evaluate(
     check_factory_data(model, data, is_factory=is_factory(model))
     if json_ and csv_:
         raise typer.BadParameter("give --json or --csv, not both.")
-    if plot and not plot.absolute().parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {plot.parent}.", param_hint="--plot")
     removals = parse_removals(removal or ())
     quiet(debug)
     with errors_reported(debug):
@@ -151,9 +148,11 @@ def evaluate(
         else:
             rows = read_rows(data)[:limit]
             with progress(f"loading {model}"):
-                loaded = load_pretrained(model, trust_remote_code)
-            module, tokenizer, total = loaded.model, loaded.tokenizer, len(rows)
-            dataset = examples(loaded, rows, data.parent, batch_size)
+                explainer = fxplain.from_pretrained(
+                    model, task, trust_remote_code=trust_remote_code
+                )
+            module, tokenizer, total = explainer.model, explainer.loaded.tokenizer, len(rows)
+            dataset = examples(explainer, rows, data.parent, batch_size)
         with progress_bar("evaluating", total) as show_progress:
             found = fxplain.evaluate(
                 module,
@@ -165,6 +164,7 @@ def evaluate(
                 steps=steps,
                 modalities=modality,
                 removal=removals,
+                output=output,
                 tokenizer=tokenizer,
                 batch_size=batch_size,
                 seed=seed,

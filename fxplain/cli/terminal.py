@@ -31,14 +31,8 @@ def _messages() -> Console:
 
 
 def note(text: str) -> None:
-    """Say something beside the results, once in a command."""
-    if text in _SAID:
-        return
-    _SAID.add(text)
+    """Say something beside the results."""
     _messages().print(Text(f"note: {text}", "dim"), soft_wrap=True)
-
-
-_SAID: set[str] = set()
 
 
 @contextmanager
@@ -93,7 +87,6 @@ def _fail(message: str, debug: bool) -> None:
 
 def quiet(debug: bool) -> None:
     """Keep the log lines, progress bars and warnings of the libraries beneath from the terminal."""
-    _SAID.clear()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a token that the terminal cannot show is no error
             stream.reconfigure(errors="replace")

@@ -257,12 +257,12 @@ class Evaluation(Presentable):
 
         Raises
         ------
-        EvaluationError
-            When there is no such curve, or there are too many for the given axes.
         MissingExtraError
             When matplotlib is not installed.
+        PlotError
+            When there is no such curve, or there are too many for the given axes.
         """
-        return import_module("fxplain.plots.curves").plot_curves(self, metric, modality, ax)
+        return import_module("fxplain.plots").plot_curves(self, metric, modality, ax)
 
     def __repr__(self) -> str:
         return (

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fxplain.errors import EvaluationError, MissingExtraError
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fxplain.errors import PlotError
 from fxplain.evaluation import RANDOM, Curve, Evaluation
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from fxplain.plots.canvas import DPI, NotebookFigure, figure_of
 
 __all__ = ["plot_curves"]
 
@@ -49,37 +49,27 @@ def plot_curves(
 
     Raises
     ------
-    EvaluationError
+    PlotError
         When there is no such curve, or there are too many for the given axes.
-    MissingExtraError
-        When matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            "plots need matplotlib, which is not installed: pip install 'fxplain[plot]'."
-        ) from error
     keys = [k for k in evaluation.curves if metric in (None, k.metric)]
     keys = [k for k in keys if modality in (None, k.modality)]
     metrics = tuple(dict.fromkeys(key.metric for key in keys))
     modalities = tuple(dict.fromkeys(key.modality for key in keys))
     if not keys:
         known = ", ".join(dict.fromkeys(f"{k.metric} of {k.modality}" for k in evaluation.curves))
-        raise EvaluationError(f"there is no such curve. There are: {known or 'none'}.")
+        raise PlotError(f"there is no such curve. There are: {known or 'none'}.")
     if ax is not None:
         if len(metrics) * len(modalities) > 1:
-            raise EvaluationError(
+            raise PlotError(
                 f"{len(metrics) * len(modalities)} panels do not fit one axes: name a metric "
                 f"({', '.join(metrics)}) and a modality ({', '.join(modalities)})."
             )
         _panel(ax, evaluation, metrics[0], modalities[0])
         ax.legend(fontsize=7, frameon=False)
-        found = ax.get_figure(root=True)
-        assert isinstance(found, Figure)
-        return found
+        return figure_of(ax)
     size = PANEL[0] * len(modalities) + LEGEND, PANEL[1] * len(metrics)
-    figure = Figure(figsize=size, dpi=144, layout="constrained")
+    figure = NotebookFigure(figsize=size, dpi=DPI, layout="constrained")
     grid = figure.subplots(len(metrics), len(modalities), squeeze=False)
     for (row, one), (column, other) in product(enumerate(metrics), enumerate(modalities)):
         _panel(grid[row, column], evaluation, one, other)
