@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,13 +36,14 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         When it cannot be read, or nothing in it could be a model's input.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise LoadError(f"{path} cannot be read: {error}") from error
     if path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
-        raw = [_parsed(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+        lines = enumerate(text.split("\n"), 1)
+        raw = [_parsed(path, number, line) for number, line in lines if line.strip()]
     else:
-        raw = list(csv.DictReader(lines, dialect=_dialect(path)))
+        raw = list(csv.DictReader(io.StringIO(text, newline=""), dialect=_dialect(path)))
     rows = [_known(row) for row in raw]
     if not rows:
         raise LoadError(f"{path} has no lines of data.")

@@ -8,7 +8,7 @@ from fxplain.evaluation.faithfulness import STEPS, area
 from fxplain.evaluation.metric import Measured, Metric
 from fxplain.evaluation.registry import metrics, register_metric
 from fxplain.evaluation.removal import REMOVALS
-from fxplain.evaluation.result import Comparison, Curve, Evaluation, Row
+from fxplain.evaluation.result import Comparison, Curve, Evaluation, Key, Row
 from fxplain.evaluation.scores import SCORES
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Curve",
     "Evaluation",
     "Example",
+    "Key",
     "Measured",
     "Metric",
     "Row",

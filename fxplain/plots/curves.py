@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fxplain.errors import PlotError
-from fxplain.evaluation import RANDOM, Curve, Evaluation
+from fxplain.evaluation import RANDOM, Curve, Evaluation, Key
 from fxplain.plots.canvas import DPI, NotebookFigure, figure_of
 
 __all__ = ["plot_curves"]
@@ -82,7 +82,7 @@ def _panel(ax: Axes, evaluation: Evaluation, metric: str, modality: str) -> None
     about = evaluation.metrics[metric]
     arrow = "↑" if about.better == "higher" else "↓"
     for place, method in enumerate(evaluation.methods):
-        curve = evaluation.curves.get((method, metric, modality))  # type: ignore[call-overload]
+        curve = evaluation.curves.get(Key(method, metric, modality))
         if curve is not None:
             _line(ax, curve, method, place)
     ax.set_title(f"{metric} {arrow}  {modality}", fontsize=9, loc="left")
