@@ -10,6 +10,7 @@ from fxplain.capture import clear_captures
 from fxplain.errors import (
     CaptureError,
     ChangedModelError,
+    EvaluationError,
     FxplainError,
     InputError,
     LoadError,
@@ -24,6 +25,7 @@ from fxplain.errors import (
     TaskError,
     TrainingModeError,
 )
+from fxplain.evaluation import Evaluation, Example, Metric, evaluate, metrics, register_metric
 from fxplain.explanation import Contrast, Explanation, attention_weights, explain, inspect, load
 from fxplain.methods import methods
 from fxplain.pipelines import Explainer, from_pretrained, tasks
@@ -47,12 +49,16 @@ __all__ = [
     "CaptureError",
     "ChangedModelError",
     "Contrast",
+    "Evaluation",
+    "EvaluationError",
+    "Example",
     "Explainer",
     "Explanation",
     "FxplainError",
     "InputError",
     "LoadError",
     "MethodError",
+    "Metric",
     "MissingExtraError",
     "ModalityError",
     "NoAttentionError",
@@ -64,11 +70,14 @@ __all__ = [
     "TrainingModeError",
     "attention_weights",
     "clear_captures",
+    "evaluate",
     "explain",
     "from_pretrained",
     "inspect",
     "load",
     "methods",
+    "metrics",
+    "register_metric",
     "tasks",
     "to_html",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "CaptureError",
     "ChangedModelError",
+    "EvaluationError",
     "FxplainError",
     "InputError",
     "LoadError",
@@ -82,3 +83,7 @@ class PlotError(FxplainError, ValueError):
 
 class MissingExtraError(FxplainError, ImportError):
     """Something needs a package that one of fxplain's extras installs."""
+
+
+class EvaluationError(FxplainError, ValueError):
+    """A metric, removal or score is unknown, or does not apply to this model and data."""

@@ -8,6 +8,7 @@ import time
 import pytest
 import torch
 
+from benchmarks import evaluation
 from benchmarks.__main__ import main
 from benchmarks.bars import bars
 from benchmarks.child import Task, memory, times
@@ -63,6 +64,16 @@ def test_times_of_a_tiny_case() -> None:
 def test_memory_of_a_tiny_case(column: str) -> None:
     found = memory(Task("memory", STACK, column=column, tiny=True), BY_NAME[STACK])
     assert found.keys() == {"first", "again"}
+
+
+@pytest.mark.slow
+def test_evaluation_is_measured(tmp_path, capsys) -> None:
+    pytest.importorskip("sklearn")
+    evaluation.main(["--questions", "4", "--threads", "1", "--json", str(tmp_path / "found.json")])
+    assert "4 questions, 8 methods, 1 threads" in capsys.readouterr().out
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["minutes"] > 0
+    assert len(found["rows"]) == 2 * 2 * (len(evaluation.METHODS) + 1)
 
 
 def test_peak_is_that_of_the_call() -> None:

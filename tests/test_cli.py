@@ -50,6 +50,9 @@ class Attention(torch.nn.Module):
 def model():
     return Attention().eval(), {"ids": torch.arange(10).reshape(2, 5)}
 
+def evaluated():
+    return Attention().eval(), [({"ids": torch.arange(10).reshape(2, 5)}, [0, 1])]
+
 def training():
     return Attention().train(), {"ids": torch.arange(10).reshape(2, 5)}
 
@@ -324,7 +327,9 @@ def test_version():
     assert succeeds("--version").strip() == f"fxplain {fxplain.__version__}"
 
 
-@pytest.mark.parametrize("command", [[], ["explain"], ["inspect"], ["demo"], ["methods"]])
+@pytest.mark.parametrize(
+    "command", [[], ["explain"], ["inspect"], ["demo"], ["methods"], ["evaluate"]]
+)
 def test_help(command):
     out = succeeds(*command, "--help")
     assert "Usage:" in out

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fxplain.evaluation import registry as metric_registry
 from fxplain.methods import registry, rules
 from fxplain.tokens import contraction, mapping, movement, normalising, op_table
 from fxplain.tokens import rules as token_rules
@@ -31,6 +32,7 @@ def code_of(page: Path) -> str:
 def test_code_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(op_table, "TABLE", op_table.TABLE.copy())
     monkeypatch.setattr(registry, "_METHODS", registry._METHODS.copy())
+    monkeypatch.setattr(metric_registry, "_METRICS", metric_registry._METRICS.copy())
     exec(compile(code_of(page), str(page), "exec"), {"__name__": "docs"})
 
 

@@ -1,5 +1,6 @@
-"""The command line: ``fxplain demo``, ``inspect``, ``explain`` and ``methods``."""
+"""The command line: ``fxplain demo``, ``inspect``, ``explain``, ``evaluate`` and their lists."""
 
+from fxplain.cli import evaluation  # noqa: F401 - its commands register themselves
 from fxplain.cli.commands import app, main
 
 __all__ = ["app", "main"]

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -17,7 +17,7 @@ from rich.text import Text
 from fxplain.errors import FxplainError
 from fxplain.pipelines import WeightsWarning
 
-__all__ = ["errors_reported", "note", "progress", "quiet", "results"]
+__all__ = ["errors_reported", "note", "progress", "progress_bar", "quiet", "results"]
 
 
 def results() -> Console:
@@ -33,6 +33,27 @@ def _messages() -> Console:
 def note(text: str) -> None:
     """Say something beside the results."""
     _messages().print(Text(f"note: {text}", "dim"), soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(doing: str, total: int | None) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar of what is done, where somebody watches; call it with (done, all or None)."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=_messages(), transient=True) as bar:
+        task = bar.add_task(doing, total=total)
+
+        def show(done: int, known: int | None) -> None:
+            bar.update(task, completed=done, total=total if known is None else known)
+
+        yield show
 
 
 @contextmanager

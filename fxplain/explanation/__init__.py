@@ -3,6 +3,7 @@
 from fxplain.explanation.explain import attention_weights, explain, inspect
 from fxplain.explanation.explanation import Explanation, load
 from fxplain.explanation.merging import Timeline, Word, WordRelevance
+from fxplain.explanation.readouts import readout_place
 from fxplain.explanation.target import Contrast
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "explain",
     "inspect",
     "load",
+    "readout_place",
 ]

@@ -15,6 +15,7 @@ if find_spec("matplotlib") is None:
 
 from fxplain.plots.boxes import plot_boxes
 from fxplain.plots.canvas import file_formats
+from fxplain.plots.curves import plot_curves
 from fxplain.plots.graph import plot_graph
 from fxplain.plots.image import pixel_relevance, plot_image
 from fxplain.plots.matrix import plot_matrix
@@ -28,6 +29,7 @@ __all__ = [
     "pixel_relevance",
     "plot",
     "plot_boxes",
+    "plot_curves",
     "plot_graph",
     "plot_image",
     "plot_matrix",

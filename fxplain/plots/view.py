@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fxplain.errors import PlotError
-from fxplain.explanation import Explanation
-from fxplain.reports.explanation_report import is_number, readout_place
+from fxplain.explanation import Explanation, readout_place
+from fxplain.reports.explanation_report import is_number
 
 __all__ = ["ModalityView", "are_boxes", "check_sample", "corners", "numbers", "sample_of"]
 

@@ -1,7 +1,7 @@
 """Reports: how an `AttentionGraph` and an `Explanation` look in a terminal, a pipe or a string."""
 
+from fxplain.explanation import readout_place
 from fxplain.reports.drawing import Bars, GreyImage, ShadedGrid, ShadedWords
-from fxplain.reports.explanation_report import readout_place
 from fxplain.reports.report import to_rich, to_text
 from fxplain.reports.shading import has_colour, percent
 

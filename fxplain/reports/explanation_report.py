@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,11 +12,11 @@ from rich.rule import Rule
 from rich.text import Text
 from torch import Tensor
 
-from fxplain.explanation import Explanation
+from fxplain.explanation import Explanation, readout_place
 from fxplain.reports.drawing import Bars, ShadedGrid, ShadedWords
 from fxplain.reports.graph_report import count_nodes, facts_table, warning_lines
 
-__all__ = ["explanation_report", "is_number", "readout_place", "relevance_view"]
+__all__ = ["explanation_report", "is_number", "relevance_view"]
 
 MOST_SAMPLES = 8
 MOST_WORDS = 256
@@ -78,25 +77,6 @@ def _modality(explanation: Explanation, name: str, sample: int) -> Iterator[Rend
             read,
         )
         yield Padding(view, (0, 0, 0, 2))
-
-
-def readout_place(readout: str, modality: str) -> int | None:
-    """The place of the one token of a modality that the target is read from, if it is one.
-
-    Such a token's relevance to itself starts from 1, the identity, which would drown all others in
-    shades and shares. A mean over many tokens spreads it evenly and does no harm.
-
-    Examples
-    --------
-    >>> readout_place("input_ids[0] and pixel_values[0]", "pixel_values")
-    0
-    >>> readout_place("mean of pixel_values[0..48]", "pixel_values")
-    """
-    for part in readout.split(" and "):
-        found = re.fullmatch(r"(.+)\[(\d+)\]", part)
-        if found and found[1] == modality:
-            return int(found[2])
-    return None
 
 
 def relevance_view(

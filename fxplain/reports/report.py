@@ -7,21 +7,23 @@ import sys
 
 from rich.console import Console, RenderableType
 
+from fxplain.evaluation import Evaluation
 from fxplain.explanation import Explanation
 from fxplain.program import AttentionGraph
+from fxplain.reports.evaluation_report import evaluation_report
 from fxplain.reports.explanation_report import explanation_report
 from fxplain.reports.graph_report import graph_report
 
 __all__ = ["to_rich", "to_text"]
 
 
-def to_rich(result: AttentionGraph | Explanation) -> RenderableType:
+def to_rich(result: AttentionGraph | Explanation | Evaluation) -> RenderableType:
     """A result as something that a `rich.console.Console` prints.
 
     Parameters
     ----------
     result
-        What `fxplain.inspect` or `fxplain.explain` returned.
+        What `fxplain.inspect`, `fxplain.explain` or `fxplain.evaluate` returned.
 
     Raises
     ------
@@ -32,19 +34,21 @@ def to_rich(result: AttentionGraph | Explanation) -> RenderableType:
         return graph_report(result)
     if isinstance(result, Explanation):
         return explanation_report(result)
+    if isinstance(result, Evaluation):
+        return evaluation_report(result)
     raise TypeError(
-        f"there is no report for a {type(result).__name__}, only for an AttentionGraph and an "
-        f"Explanation."
+        f"there is no report for a {type(result).__name__}, only for an AttentionGraph, an "
+        f"Explanation and an Evaluation."
     )
 
 
-def to_text(result: AttentionGraph | Explanation, width: int | None = None) -> str:
+def to_text(result: AttentionGraph | Explanation | Evaluation, width: int | None = None) -> str:
     """A result as plain text, without colour.
 
     Parameters
     ----------
     result
-        What `fxplain.inspect` or `fxplain.explain` returned.
+        What `fxplain.inspect`, `fxplain.explain` or `fxplain.evaluate` returned.
     width
         Characters per line; the terminal's width (or 80) by default.
     """

@@ -1,0 +1,164 @@
+"""Data sets: the lines of a CSV or JSON Lines file as examples that a model reads."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+import fxplain
+from fxplain.errors import InputError, LoadError
+
+__all__ = ["check_factory_data", "examples", "parse_removals", "read_rows"]
+
+COLUMNS = {
+    "text": ("text", "texts", "sentence", "question"),
+    "pair": ("pair", "text_pair"),
+    "image": ("image", "images", "image_path"),
+    "audio": ("audio", "recording", "audio_path"),
+    "label": ("label", "labels", "target"),
+}
+"""What a column is taken for, by its heading."""
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The file's lines by what their columns are taken for: text, pair, image, audio, label.
+
+    Raises
+    ------
+    LoadError
+        When it cannot be read, or nothing in it could be a model's input.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoadError(f"{path} cannot be read: {error}") from error
+    if path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
+        lines = enumerate(text.split("\n"), 1)
+        raw = [_parsed(path, number, line) for number, line in lines if line.strip()]
+    else:
+        raw = list(csv.DictReader(io.StringIO(text, newline=""), dialect=_dialect(path)))
+    rows = [_known(row) for row in raw]
+    if not rows:
+        raise LoadError(f"{path} has no lines of data.")
+    for number, row in enumerate(rows, 1):
+        if row.keys() != rows[0].keys():
+            raise LoadError(f"{path}: line {number} of the data has other columns than the first.")
+    if not rows[0].keys() & {"text", "image", "audio"}:
+        headings = ", ".join(map(str, raw[0])) or "none"
+        raise LoadError(
+            f"{path} has no column 'text', 'image' or 'audio'; its columns: {headings}."
+        )
+    return rows
+
+
+def _dialect(path: Path) -> type[csv.Dialect]:
+    return csv.excel_tab if path.suffix.lower() == ".tsv" else csv.excel
+
+
+def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise LoadError(f"{path}: line {number} is no JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise LoadError(f"{path}: line {number} is no JSON object with columns by name.")
+    return row
+
+
+def _known(row: Mapping[str, Any]) -> dict[str, str]:
+    lowered = {str(heading).strip().lower(): value for heading, value in row.items()}
+    return {
+        name: str(lowered[heading])
+        for name, headings in COLUMNS.items()
+        for heading in headings
+        if lowered.get(heading) not in (None, "")
+    }
+
+
+def examples(
+    explainer: fxplain.Explainer,
+    rows: Sequence[Mapping[str, str]],
+    folder: Path,
+    batch_size: int,
+) -> Iterator[fxplain.Example]:
+    """The rows as the model's inputs.
+
+    Parameters
+    ----------
+    explainer
+        The model and what reads its inputs.
+    rows
+        From `read_rows`.
+    folder
+        Where paths of images and recordings start.
+    batch_size
+        How many rows at most become one example.
+
+    Raises
+    ------
+    InputError
+        When the model needs a column that is missing, or takes none of those that are there.
+    """
+    for start in range(0, len(rows), batch_size):
+        part = rows[start : start + batch_size]
+        raw: dict[str, Any] = {
+            kind: [row[kind] if kind in ("text", "pair") else folder / row[kind] for row in part]
+            for kind in part[0]
+            if kind != "label"
+        }
+        try:
+            inputs = explainer.inputs(**raw)
+        except InputError as error:
+            message = re.sub(r"\b(text|pair|image|audio)=", r"a column '\1'", str(error))
+            raise InputError(message) from error
+        labels = [_label(row["label"]) for row in part if "label" in row]
+        yield fxplain.Example(inputs, labels or None)
+
+
+def _label(text: str) -> int | str:
+    return int(text) if re.fullmatch(r"\d+", text) else text
+
+
+def check_factory_data(name: str, data: Path | None, *, is_factory: bool) -> None:
+    """Whether a data file is given where one is needed.
+
+    Raises
+    ------
+    typer.BadParameter
+        When it is missing or too much.
+    """
+    if is_factory and data is not None:
+        raise typer.BadParameter(f"{name} brings its own data set.", param_hint="--data")
+    if not is_factory and data is None:
+        raise typer.BadParameter(
+            "it is needed: a CSV or JSON Lines file with those columns that the model reads of text, "
+            "pair, image and audio, and perhaps label.",
+            param_hint="--data",
+        )
+
+
+def parse_removals(given: Sequence[str]) -> str | dict[str, str] | None:
+    """One removal for all modalities, or some by modality.
+
+    Examples
+    --------
+    >>> parse_removals(["drop"]), parse_removals(["pixel_values=blur"]), parse_removals([])
+    ('drop', {'pixel_values': 'blur'}, None)
+    """
+    if not given:
+        return None
+    pairs = [text.partition("=") for text in given]
+    if len(given) == 1 and not pairs[0][1]:
+        return given[0]
+    if not all(separator for _, separator, _ in pairs):
+        raise typer.BadParameter(
+            "give one for all modalities, or MODALITY=NAME for each.", param_hint="--removal"
+        )
+    return {modality: name for modality, _, name in pairs}

@@ -1,0 +1,165 @@
+"""A case: what a metric sees, one method's relevance for one batch and what can be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fxplain.evaluation.dataset import Batch
+from fxplain.evaluation.perturbation import Perturbation, Removed, number_removed, ranks
+from fxplain.evaluation.statistics import seeded
+from fxplain.evaluation.tokens import ModalityTokens
+
+__all__ = ["JOINT", "ORDERS", "Case", "Relevance"]
+
+JOINT = "joint"
+"""The modality name for all removable tokens of all modalities, ranked together."""
+
+ORDERS = ("most relevant first", "least relevant first")
+
+Relevance = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One method's relevance for one batch.
+
+    Attributes
+    ----------
+    method
+        The name of its row.
+    relevance
+        By modality, (batch, tokens).
+    batch
+        The samples: inputs by argument name, true classes, masks.
+    perturbation
+        Runs the model without some tokens.
+    again
+        The same method and targets on another model, or on other inputs (the same call's arguments
+        by name), with a number that tells repeated calls apart.
+    steps, score
+        The fractions of tokens and the score of perturbation tests that say nothing else.
+    seed
+        Of everything that is drawn.
+    of_model, of_batch, own
+        What was found before, of the model, by all methods in this batch, and of this case.
+    """
+
+    method: str
+    relevance: Relevance
+    batch: Batch
+    perturbation: Perturbation
+    again: Callable[[nn.Module, Mapping[str, Any], int], Relevance]
+    steps: tuple[float, ...]
+    score: str
+    seed: int
+    of_model: dict[Any, Any]
+    of_batch: dict[Any, Any]
+    own: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def model(self) -> nn.Module:
+        """The model."""
+        return self.perturbation.model
+
+    def tokens(self, modality: str) -> tuple[ModalityTokens, ...]:
+        """The tokens of a modality, or of all that are ranked together."""
+        tokens, removals = self.perturbation.tokens, self.perturbation.removals
+        return tuple(tokens[name] for name in (removals if modality == JOINT else (modality,)))
+
+    def counted(self, modality: str) -> Tensor:
+        """(batch, tokens) which tokens count: not special, not padding, not the readout."""
+        return torch.cat([tokens.counted for tokens in self.tokens(modality)], 1)
+
+    def values(self, modality: str, relevance: Relevance | None = None) -> Tensor:
+        """(batch, tokens) relevance, of this case or of another of the same samples."""
+        found = self.relevance if relevance is None else relevance
+        return torch.cat([found[t.name].detach().double().cpu() for t in self.tokens(modality)], 1)
+
+    def random(self, *purpose: object) -> list[torch.Generator]:
+        """A generator per sample, the same whatever batch the sample is in."""
+        return [seeded(self.seed, *purpose, sample) for sample in self.batch.samples]
+
+    def once(self, key: Any, make: Callable[[], Relevance]) -> Relevance:
+        """What `make` returned when this case was first asked for it: modalities share a run."""
+        if key not in self.own:
+            self.own[key] = make()
+        found: Relevance = self.own[key]
+        return found
+
+    # -- perturbation -------------------------------------------------------------------------------
+
+    def curve(
+        self,
+        modality: str,
+        order: str,
+        steps: Sequence[float] | None = None,
+        score: str | None = None,
+    ) -> tuple[tuple[float, ...], Tensor]:
+        """The score as tokens go.
+
+        Parameters
+        ----------
+        modality
+            A modality's name or "joint".
+        order
+            One of `ORDERS`.
+        steps
+            The fractions of the counted tokens that go.
+        score
+            "accuracy", "probability", "logit" or the name of the user's own.
+
+        Returns
+        -------
+        tuple
+            The steps, and (batch, steps) scores.
+        """
+        steps = self.steps if steps is None else tuple(steps)
+        score = score or self.score
+        self.perturbation.reader.check(score)
+        self._run(modality, order, steps)
+        held = (self._held(step)[self._key(modality, order, step)] for step in steps)
+        return steps, torch.stack([scores[score] for scores in held], 1)
+
+    def _run(self, modality: str, order: str, steps: Sequence[float]) -> None:
+        """Have the scores at all steps, those that are missing together."""
+        missing = [
+            step
+            for step in dict.fromkeys(steps)
+            if self._key(modality, order, step) not in self._held(step)
+        ]
+        if not missing:
+            return
+        found = self.perturbation.scores(self._removed(modality, order, missing))
+        for i, step in enumerate(missing):
+            key = self._key(modality, order, step)
+            self._held(step)[key] = {name: value[i] for name, value in found.items()}
+
+    def _held(self, step: float) -> dict[Any, Any]:
+        """With all tokens, and with none, all methods are alike."""
+        return self.of_batch if step in (0, 1) else self.own
+
+    @staticmethod
+    def _key(modality: str, order: str, step: float) -> tuple[str, ...]:
+        if step == 0:
+            return ("everything",)
+        return (modality, "nothing") if step == 1 else (modality, order, str(step))
+
+    def _removed(self, modality: str, order: str, steps: Sequence[float]) -> Removed:
+        counted = self.counted(modality)
+        number = counted.sum(1)
+        place = ranks(self.values(modality), counted, self.random("ties"))
+        masks = []
+        for step in steps:
+            gone = number_removed(number, step)[:, None]
+            if order == ORDERS[0]:
+                masks.append(place < gone)
+            else:
+                masks.append((place >= number[:, None] - gone) & counted)
+        sizes = [tokens.counted.shape[1] for tokens in self.tokens(modality)]
+        parts = torch.stack(masks).split(sizes, -1)
+        return {t.name: part for t, part in zip(self.tokens(modality), parts, strict=True)}

@@ -1,0 +1,128 @@
+"""The catalogue: every metric of the library."""
+
+from __future__ import annotations
+
+from fxplain.evaluation import faithfulness, localisation, sanity
+from fxplain.evaluation.metric import Metric
+
+__all__ = ["DEFAULT_METRICS", "METRICS"]
+
+_PAPER = "Chefer, Gur & Wolf, ICCV 2021, arXiv 2103.15679"
+_RISE = "Petsiuk et al. (RISE), BMVC 2018, arXiv 1806.07421"
+_ERASER = "DeYoung et al. (ERASER), ACL 2020, arXiv 1911.03429"
+_SEGMENTATION = "Guillaumin et al., IJCV 2014 (the data); as in CVPR 2021, arXiv 2012.09838"
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "positive",
+            _PAPER,
+            "lower",
+            faithfulness.positive_perturbation,
+            "area under the score as the most relevant tokens go first",
+        ),
+        Metric(
+            "negative",
+            _PAPER,
+            "higher",
+            faithfulness.negative_perturbation,
+            "area under the score as the least relevant tokens go first",
+        ),
+        Metric(
+            "abpc",
+            "Schulz et al., ICLR 2020, arXiv 2001.00396",
+            "higher",
+            faithfulness.area_between,
+            "area between the two perturbation curves: negative less positive",
+        ),
+        Metric(
+            "deletion",
+            _RISE,
+            "lower",
+            faithfulness.deletion,
+            "area under the probability as the most relevant tokens go, until none is left",
+        ),
+        Metric(
+            "insertion",
+            _RISE,
+            "higher",
+            faithfulness.insertion,
+            "area under the probability as the most relevant tokens come back first",
+            axis="tokens inserted",
+        ),
+        Metric(
+            "comprehensiveness",
+            _ERASER,
+            "higher",
+            faithfulness.comprehensiveness,
+            "probability lost without the most relevant tokens",
+        ),
+        Metric(
+            "sufficiency",
+            _ERASER,
+            "lower",
+            faithfulness.sufficiency,
+            "probability missing with the most relevant tokens alone",
+        ),
+        Metric(
+            "pixel_accuracy",
+            _SEGMENTATION,
+            "higher",
+            localisation.pixel_accuracy,
+            "share of pixels on the right side of the threshold",
+            joint=False,
+            summary=localisation.mean_of_ratios,
+        ),
+        Metric(
+            "mean_iou",
+            _SEGMENTATION,
+            "higher",
+            localisation.mean_iou,
+            "intersection over union of evidence and of the rest, averaged",
+            joint=False,
+            summary=localisation.mean_of_ratios,
+        ),
+        Metric(
+            "mean_ap",
+            _SEGMENTATION,
+            "higher",
+            localisation.mean_average_precision,
+            "average precision of relevance as a score of each pixel",
+            joint=False,
+        ),
+        Metric(
+            "pointing_game",
+            "Zhang et al., IJCV 2018, arXiv 1608.00507",
+            "higher",
+            localisation.pointing_game,
+            "whether the most relevant place is evidence",
+            joint=False,
+        ),
+        Metric(
+            "relevance_mass",
+            "Arras et al., Information Fusion 2022, arXiv 2003.07258",
+            "higher",
+            localisation.relevance_mass,
+            "share of positive relevance on the evidence",
+            joint=False,
+        ),
+        Metric(
+            "randomisation",
+            "Adebayo et al., NeurIPS 2018, arXiv 1810.03292",
+            "lower",
+            sanity.randomisation,
+            "rank correlation with explanations of randomised models",
+            axis="weights randomised, from the top",
+        ),
+        Metric(
+            "stability",
+            "Yeh et al., NeurIPS 2019, arXiv 1901.09392 (average sensitivity)",
+            "lower",
+            sanity.stability,
+            "relative change of relevance under small noise in the input",
+        ),
+    )
+}
+
+DEFAULT_METRICS = ("positive", "negative", "abpc")

@@ -1,0 +1,235 @@
+"""The data set: any iterable of inputs, as batches of samples with their targets and masks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from fxplain.errors import EvaluationError, InputError
+
+__all__ = ["Batch", "Example", "batches", "count_samples", "tiled", "with_rows"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sample, or a batch of them, of a data set that `fxplain.evaluate` reads.
+
+    Attributes
+    ----------
+    inputs
+        What `fxplain.explain` takes: a mapping of argument names, a tuple of positional arguments
+        or a tensor; with a batch axis.
+    target
+        The true class: one per sample (a list or tensor), or a single one for a batch of one. None
+        where it is not known.
+    mask
+        By modality, where the evidence truly is, bool: (batch, tokens), or (batch, height, width)
+        for an image whose tokens lie on a grid.
+    """
+
+    inputs: Any
+    target: Any = None
+    mask: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples that are explained together.
+
+    Attributes
+    ----------
+    inputs
+        By argument name.
+    targets
+        The true classes, one per sample, or None.
+    mask
+        By modality, as in `Example`.
+    size
+        The number of samples.
+    first
+        The place of the first of them in the data set.
+    """
+
+    inputs: dict[str, Any]
+    targets: tuple[Any, ...] | None
+    mask: dict[str, Tensor]
+    size: int
+    first: int = 0
+
+    @property
+    def samples(self) -> range:
+        """The samples' places in the data set."""
+        return range(self.first, self.first + self.size)
+
+
+def batches(model: nn.Module, dataset: Iterable[Any], batch_size: int) -> Iterator[Batch]:
+    """The data set's samples, in their order, at most `batch_size` at a time.
+
+    Neighbours whose inputs have equal shapes are put together, larger batches are cut.
+    """
+    first = 0
+    waiting: list[Batch] = []
+    for item in dataset:
+        for batch in _pieces(_as_batch(model, item), batch_size):
+            full = sum(b.size for b in waiting) + batch.size > batch_size
+            if waiting and (full or _form(waiting[0]) != _form(batch)):
+                yield replace(_joined(waiting), first=first)
+                first += sum(b.size for b in waiting)
+                waiting = []
+            waiting.append(batch)
+    if waiting:
+        yield replace(_joined(waiting), first=first)
+
+
+def count_samples(model: nn.Module, dataset: Iterable[Any]) -> int | None:
+    """The number of samples in a list; None where counting would use the data set up."""
+    if not isinstance(dataset, Sequence):
+        return None
+    return sum(_as_batch(model, item).size for item in dataset)
+
+
+def tiled(value: Any, size: int, times: int) -> Any:
+    """An argument for `times` copies of the batch, one after the other.
+
+    Tensors whose first axis is the batch's `size` are repeated along it, all else stays.
+    """
+    return _over_samples(value, size, lambda x: x.repeat(times, *(1,) * (x.dim() - 1)))
+
+
+def with_rows(value: Any, size: int, rows: Tensor) -> Any:
+    """An argument for some of the samples."""
+    return _over_samples(value, size, lambda x: x[rows.to(x.device)])
+
+
+def _over_samples(value: Any, size: int, change: Any) -> Any:
+    return pytree.tree_map_only(
+        Tensor, lambda x: change(x) if x.dim() and x.shape[0] == size else x, value
+    )
+
+
+# ---- one item -----------------------------------------------------------------------------------
+
+
+def _as_batch(model: nn.Module, item: Any) -> Batch:
+    example = _as_example(item)
+    inputs = _named(model, example.inputs)
+    sizes = [x.shape[0] for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor) and x.dim()]
+    if not sizes:
+        raise InputError("an item of the data set holds no tensor with a batch axis.")
+    size = max(sizes, key=sizes.count)
+    mask = {name: torch.as_tensor(m).bool() for name, m in example.mask.items()}
+    for name, m in mask.items():
+        if m.dim() < 2 or m.shape[0] != size:
+            raise InputError(
+                f"the mask of {name!r} has shape {tuple(m.shape)}; it must be ({size}, tokens) or "
+                f"({size}, height, width)."
+            )
+    return Batch(inputs, _targets(example.target, size), mask, size)
+
+
+def _as_example(item: Any) -> Example:
+    """An `Example`, an (inputs, target) pair, or inputs, whose "labels" are their target."""
+    if isinstance(item, Example):
+        return item
+    if isinstance(item, (tuple, list)):
+        if len(item) != 2:
+            raise InputError(
+                f"an item of the data set is a {type(item).__name__} of {len(item)}; give inputs, a "
+                f"pair (inputs, target) or an fxplain.Example. A model's positional arguments are "
+                f"given as Example((a, b, c))."
+            )
+        return Example(*item)
+    if isinstance(item, Mapping):
+        labels = item.get("labels")
+        if isinstance(labels, Tensor) and labels.dim() == 1 and not labels.is_floating_point():
+            return Example({k: v for k, v in item.items() if k != "labels"}, labels)
+    return Example(item)
+
+
+def _named(model: nn.Module, inputs: Any) -> dict[str, Any]:
+    """Arguments by name."""
+    if isinstance(inputs, Mapping):
+        named = dict(inputs)
+    else:
+        args = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+        signature = inspect.signature(model.forward)
+        try:
+            named = dict(signature.bind(*args).arguments)
+        except TypeError as error:
+            raise InputError(
+                f"inputs do not fit {type(model).__name__}.forward{signature}: {error}."
+            ) from error
+    return {
+        name: torch.from_numpy(x) if isinstance(x, np.ndarray) else x for name, x in named.items()
+    }
+
+
+def _targets(target: Any, size: int) -> tuple[Any, ...] | None:
+    if target is None:
+        return None
+    if isinstance(target, (Tensor, np.ndarray)):
+        target = target.tolist()
+    if isinstance(target, list):
+        targets = tuple(tuple(t) if isinstance(t, list) else t for t in target)
+    else:
+        targets = (target,) if size == 1 or not isinstance(target, tuple) else target
+    if len(targets) != size:
+        raise EvaluationError(f"{len(targets)} targets for a batch of {size}: give one per sample.")
+    return targets
+
+
+# ---- cutting and joining ------------------------------------------------------------------------
+
+
+def _pieces(batch: Batch, most: int) -> Iterator[Batch]:
+    if batch.size <= most or not _is_divisible(batch):
+        yield batch
+        return
+    for rows in torch.arange(batch.size).split(most):
+        yield Batch(
+            {k: with_rows(v, batch.size, rows) for k, v in batch.inputs.items()},
+            batch.targets and tuple(batch.targets[i] for i in rows.tolist()),
+            {k: m[rows] for k, m in batch.mask.items()},
+            len(rows),
+        )
+
+
+def _is_divisible(batch: Batch) -> bool:
+    """Whether every tensor has a row per sample."""
+    leaves = [x for x in pytree.tree_leaves(batch.inputs) if isinstance(x, Tensor)]
+    return all(x.dim() and x.shape[0] == batch.size for x in leaves)
+
+
+def _form(batch: Batch) -> Any:
+    """What batches must have in common to be joined; nothing equals an indivisible one's."""
+    if not _is_divisible(batch):
+        return object()
+    leaves, structure = pytree.tree_flatten(batch.inputs)
+    return (
+        [(x.shape[1:], x.dtype, x.device) if isinstance(x, Tensor) else x for x in leaves],
+        structure,
+        batch.targets is None,
+        {name: m.shape[1:] for name, m in batch.mask.items()},
+    )
+
+
+def _joined(parts: Sequence[Batch]) -> Batch:
+    if len(parts) == 1:
+        return parts[0]
+    inputs = pytree.tree_map(
+        lambda *xs: torch.cat(xs) if isinstance(xs[0], Tensor) else xs[0],
+        *(part.inputs for part in parts),
+    )
+    return Batch(
+        inputs,
+        None if parts[0].targets is None else sum((part.targets or () for part in parts), ()),
+        {name: torch.cat([part.mask[name] for part in parts]) for name in parts[0].mask},
+        sum(part.size for part in parts),
+    )

@@ -1,0 +1,325 @@
+"""The evaluator: takes batch after batch, explains each by every method, and measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fxplain.errors import EvaluationError, FxplainError
+from fxplain.evaluation.case import JOINT, Case, Relevance
+from fxplain.evaluation.dataset import Batch
+from fxplain.evaluation.explainers import RANDOM, Explainer
+from fxplain.evaluation.metric import Measured
+from fxplain.evaluation.perturbation import Perturbation
+from fxplain.evaluation.registry import ChosenMetrics
+from fxplain.evaluation.removal import MASKING, Removal, choose_removal
+from fxplain.evaluation.result import Evaluation, Key
+from fxplain.evaluation.scores import Score, ScoreReader, score_name
+from fxplain.evaluation.statistics import seeded
+from fxplain.evaluation.tokens import ModalityTokens, Vocabulary, find_tokens
+from fxplain.explanation import Explanation, explain, readout_place
+
+__all__ = ["Evaluator"]
+
+
+@dataclass
+class Evaluator:
+    """What `fxplain.evaluate` was asked for, and what was found so far.
+
+    The attributes are those arguments of `fxplain.evaluate` that have the same name, resolved.
+    """
+
+    model: nn.Module
+    explainers: dict[str, Explainer]
+    metrics: ChosenMetrics
+    may_skip: bool
+    target: Any
+    score: Score
+    steps: tuple[float, ...]
+    modalities: Sequence[str] | None
+    removal: str | Mapping[str, str] | None
+    output: str | None
+    vocabulary: Vocabulary
+    max_tokens: int
+    seed: int
+    removals: dict[str, Removal] = field(default_factory=dict)
+    unmaskable: frozenset[str] = frozenset()
+    skipped: dict[str, str] = field(default_factory=dict)
+    sizes: list[int] = field(default_factory=list)
+    found: dict[Key, list[Measured | None]] = field(default_factory=dict)
+    of_model: dict[Any, Any] = field(default_factory=dict)
+    name: str = ""
+
+    # -- one batch ----------------------------------------------------------------------------------
+
+    def add(self, batch: Batch) -> None:
+        """Explain a batch by every method and measure all that is asked for."""
+        asked = self._target_of(batch)
+        # The cheapest method tells targets, tokens and where the targets are read from.
+        structure = explain(self.model, batch.inputs, asked, "raw_attention", output=self.output)
+        tokens = find_tokens(self.model, batch.inputs, structure, self.vocabulary)
+        if not self.sizes:
+            self.name = structure.graph.model
+            self.unmaskable = frozenset(
+                name for name in tokens if self._mask_moves_readout(tokens[name], batch, structure)
+            )
+            self._choose(self._maskable(tokens), batch)
+        tokens = self._maskable(tokens)
+        self._check_positions(structure)
+        reader = ScoreReader(self.model, structure, asked, batch.targets, self.score)
+        perturbation = Perturbation(
+            self.model, batch, tokens, self.removals, self.vocabulary, reader, self.max_tokens
+        )
+        target = asked if callable(asked) else list(structure.target)
+        of_batch: dict[Any, Any] = {}
+        for label in list(self.explainers):
+            try:
+                self._measure(self._case(label, batch, target, perturbation, of_batch))
+            except FxplainError as error:
+                if not self.may_skip or isinstance(error, EvaluationError):
+                    raise
+                self._skip(label, str(error))
+        self.sizes.append(batch.size)
+
+    def _target_of(self, batch: Batch) -> Any:
+        if isinstance(self.target, str) and self.target == "predicted":
+            return None
+        if isinstance(self.target, str) and self.target == "true":
+            if batch.targets is None:
+                raise EvaluationError(
+                    'target="true" needs the true classes: give the data set as (inputs, class) pairs, '
+                    "fxplain.Example(inputs, class) or mappings with integer labels."
+                )
+            return list(batch.targets)
+        return self.target
+
+    def _case(
+        self,
+        label: str,
+        batch: Batch,
+        target: Any,
+        perturbation: Perturbation,
+        of_batch: dict[Any, Any],
+    ) -> Case:
+        tokens = perturbation.tokens
+
+        def chance(call: int) -> Relevance:
+            return {name: _chance(t, batch, self.seed, call) for name, t in tokens.items()}
+
+        def again(model: nn.Module, inputs: Mapping[str, Any], call: int) -> Relevance:
+            explainer = self.explainers[label]
+            relevance = explainer(model, inputs, target, lambda part: chance(call + part))
+            return _checked(label, relevance, tokens)
+
+        return Case(
+            method=label,
+            relevance=again(self.model, batch.inputs, 0),
+            batch=batch,
+            perturbation=perturbation,
+            again=lambda model, inputs, call: again(model, inputs, 1 + call),
+            steps=self.steps,
+            score=score_name(self.score),
+            seed=self.seed,
+            of_model=self.of_model,
+            of_batch=of_batch,
+        )
+
+    def _measure(self, case: Case) -> None:
+        for name, (metric, options) in self.metrics.items():
+            for modality in self.modalities or ():
+                if modality == JOINT and not metric.joint:
+                    continue
+                measured = metric.of(case, modality, options)
+                if measured is not None:
+                    measured = _of_counted(measured, case.counted(modality))
+                key = Key(case.method, name, modality)
+                self.found.setdefault(key, [None] * len(self.sizes)).append(measured)
+
+    def _skip(self, label: str, reason: str) -> None:
+        self.skipped[label] = reason
+        del self.explainers[label]
+        self.found = {key: value for key, value in self.found.items() if key.method != label}
+
+    # -- what is decided on the first batch ---------------------------------------------------------
+
+    def _choose(self, tokens: Mapping[str, ModalityTokens], batch: Batch) -> None:
+        """The modalities, and how their tokens are removed."""
+        by_modality = self.removal if isinstance(self.removal, Mapping) else ()
+        for name in (*by_modality, *(self.modalities or ()), *batch.mask):
+            if name not in tokens and name != JOINT:
+                known = ", ".join(map(repr, tokens))
+                raise EvaluationError(f"there is no modality {name!r}; there are: {known}.")
+        possible = [name for name, t in tokens.items() if t.kind != "parameter" and t.counted.any()]
+        if not possible:
+            raise EvaluationError(
+                "no modality has tokens that could be removed: each is special, padding, or what the "
+                "target is read from."
+            )
+        for name in self.modalities or ():
+            if name != JOINT and name not in possible:
+                raise EvaluationError(f"modality {name!r} has no token that could be removed.")
+        wanted = self.modalities if self.modalities and JOINT not in self.modalities else possible
+        self.removals = {
+            name: choose_removal(tokens[name], self.vocabulary, self._asked_removal(name))
+            for name in wanted
+        }
+        self.modalities = tuple(self.modalities or possible)
+
+    def _asked_removal(self, modality: str) -> str | None:
+        if isinstance(self.removal, Mapping):
+            return self.removal.get(modality)
+        return self.removal
+
+    def _mask_moves_readout(
+        self, tokens: ModalityTokens, batch: Batch, structure: Explanation
+    ) -> bool:
+        """Whether the model reads its output where the attention mask says, as at its last 1.
+
+        Masking a token would then change which token is read, and not only what it knows.
+        """
+        is_read = any(readout_place(text, tokens.name) is not None for text in structure.readout)
+        may_mask = self._asked_removal(tokens.name) in (None, MASKING.name)
+        if tokens.mask is None or not is_read or not may_mask:
+            return False
+        counted = tokens.counted[:, tokens.plain]
+        first = (counted & (counted.cumsum(1) == 1))[None]
+        changed = MASKING.apply(batch.inputs, tokens, first, self.vocabulary)
+        target = self.target if callable(self.target) else list(structure.target)
+        try:
+            masked = explain(
+                self.model, {**batch.inputs, **changed}, target, "raw_attention", output=self.output
+            )
+        except FxplainError:
+            return True
+        return masked.readout != structure.readout
+
+    def _maskable(self, tokens: Mapping[str, ModalityTokens]) -> dict[str, ModalityTokens]:
+        return {
+            name: replace(t, mask=None) if name in self.unmaskable else t
+            for name, t in tokens.items()
+        }
+
+    def _check_positions(self, structure: Explanation) -> None:
+        """A position in a sequence does not stay where it is when tokens before it are cut out."""
+        for name, removal in self.removals.items():
+            if removal.keeps_length:
+                continue
+            for target, text in zip(structure.target, structure.readout, strict=True):
+                if isinstance(target, tuple) and readout_place(text, name) is not None:
+                    raise EvaluationError(
+                        f"tokens of {name!r} cannot be dropped: the target is read at position "
+                        f"{target[0]} of it, which would move. Give another removal."
+                    )
+
+    # -- the result ---------------------------------------------------------------------------------
+
+    def result(self, resamples: int, confidence: float) -> Evaluation:
+        """All batches together.
+
+        Raises
+        ------
+        EvaluationError
+            When there was no sample, or a metric had nothing to measure.
+        """
+        if not self.sizes:
+            raise EvaluationError("the data set is empty.")
+        if set(self.explainers) == {RANDOM} and self.skipped:
+            reasons = "; ".join(f"{label}: {reason}" for label, reason in self.skipped.items())
+            raise EvaluationError(f"no method can explain this model: {reasons}")
+        kept = {key: parts for key, parts in self.found.items() if any(parts)}
+        for name in self.metrics:
+            if not any(key.metric == name for key in kept):
+                raise EvaluationError(
+                    f"metric {name!r} had nothing to measure in {', '.join(self.modalities or ())}: it "
+                    f"compares with fxplain.Example(..., mask={{modality: where the evidence is}})."
+                )
+        order = {label: place for place, label in enumerate(self.metrics)}
+        keys = sorted(kept, key=lambda key: order[key.metric])
+        return Evaluation(
+            samples={key: self._joined(kept[key], curves=False) for key in keys},
+            points={
+                key: (tuple(x), self._joined(kept[key], curves=True))
+                for key in keys
+                if (x := next(part for part in kept[key] if part).x)
+            },
+            metrics={label: metric for label, (metric, _) in self.metrics.items()},
+            settings=self._settings(resamples, confidence),
+        )
+
+    def _joined(self, parts: Sequence[Measured | None], *, curves: bool) -> Tensor:
+        """(samples, k); NaN for batches that the metric says nothing of."""
+        tables = [_table(part, curves) if part else None for part in parts]
+        width = next(table.shape[1] for table in tables if table is not None)
+        return torch.cat(
+            [
+                torch.full((size, width), torch.nan, dtype=torch.double) if table is None else table
+                for size, table in zip(self.sizes, tables, strict=True)
+            ]
+        )
+
+    def _settings(self, resamples: int, confidence: float) -> dict[str, Any]:
+        target = self.target if isinstance(self.target, (str, int)) else repr(self.target)
+        return {
+            "model": self.name,
+            "samples": sum(self.sizes),
+            "target": getattr(self.target, "__name__", target),
+            "score": score_name(self.score),
+            "steps": list(self.steps),
+            "removal": {name: f"{r.name}: {r.about}" for name, r in self.removals.items()},
+            "metrics": {
+                label: {"metric": metric.name, **{k: _plain(v) for k, v in options.items()}}
+                for label, (metric, options) in self.metrics.items()
+            },
+            "skipped": dict(self.skipped),
+            "seed": self.seed,
+            "resamples": resamples,
+            "confidence": confidence,
+        }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _table(part: Measured, curves: bool) -> Tensor:
+    table = part.curve if curves else part.samples
+    assert table is not None
+    return table.double().reshape(len(part.samples), -1)
+
+
+def _of_counted(measured: Measured, counted: Tensor) -> Measured:
+    """NaN for samples that have no token that counts."""
+    nothing = ~counted.any(1)
+    if not nothing.any():
+        return measured
+
+    def without(x: Tensor) -> Tensor:
+        return x.double().masked_fill(nothing.reshape(-1, *(1,) * (x.dim() - 1)), torch.nan)
+
+    curve = None if measured.curve is None else without(measured.curve)
+    return Measured(without(measured.samples), measured.x, curve)
+
+
+def _chance(tokens: ModalityTokens, batch: Batch, seed: int, call: int) -> Tensor:
+    """(batch, tokens) relevance drawn evenly, the same whatever batch a sample is in."""
+    drawn = torch.zeros(tokens.counted.shape, dtype=torch.double)
+    for row, counted, sample in zip(drawn, tokens.counted, batch.samples, strict=True):
+        generator = seeded(seed, "chance", tokens.name, sample, call)
+        row[counted] = torch.rand(int(counted.sum()), generator=generator, dtype=torch.double)
+    return drawn
+
+
+def _checked(label: str, relevance: Relevance, tokens: Mapping[str, ModalityTokens]) -> Relevance:
+    """Relevance of every modality that an input is made of, in the right shape."""
+    for name, t in tokens.items():
+        shape = tuple(t.counted.shape)
+        if t.kind != "parameter" and (name not in relevance or relevance[name].shape != shape):
+            given = tuple(relevance[name].shape) if name in relevance else "none"
+            raise EvaluationError(
+                f"method {label!r} must return relevance of {name!r} of shape {shape}; it is {given}."
+            )
+    return relevance

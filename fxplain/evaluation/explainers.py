@@ -1,0 +1,71 @@
+"""Explainers: what is evaluated, a method of the library, a function of the user's, or chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from fxplain.evaluation.asked import labelled
+from fxplain.explanation import explain
+from fxplain.methods import methods, resolve_method
+
+__all__ = ["RANDOM", "AskedMethods", "Chance", "Explainer", "choose_explainers"]
+
+RANDOM = "random"
+"""The row that every evaluation has: relevance drawn by chance."""
+
+Relevance = Mapping[str, Tensor]
+
+Chance = Callable[[int], Relevance]
+"""From the number of a call to relevance drawn by chance for the samples at hand."""
+
+Explainer = Callable[[nn.Module, Mapping[str, Any], Any, Chance], Relevance]
+"""From model, inputs by argument name, target and chance to relevance, (batch, tokens) by modality."""
+
+Method = (
+    str | tuple[str, Mapping[str, Any]] | Callable[[nn.Module, Mapping[str, Any], Any], Relevance]
+)
+AskedMethods = Sequence[str] | Mapping[str, Method] | None
+
+
+def choose_explainers(asked: AskedMethods, output: str | None) -> dict[str, Explainer]:
+    """Explainers by the label of their rows, chance last.
+
+    Parameters
+    ----------
+    asked
+        Names of methods; or by label a name, a (name, options) pair or a function of model, inputs
+        and target that returns relevance by modality. None for all methods.
+    output
+        The name of the explained output field.
+
+    Raises
+    ------
+    FxplainError
+        When a method or one of its options is unknown.
+    """
+    entries = labelled(asked, methods(), "method")
+    entries.pop(RANDOM, None)
+    return {
+        **{label: _explainer(entry, output) for label, entry in entries.items()},
+        RANDOM: lambda _model, _inputs, _target, chance: chance(0),
+    }
+
+
+def _explainer(
+    entry: tuple[str, dict[str, Any]] | Callable[..., Relevance], output: str | None
+) -> Explainer:
+    if not isinstance(entry, tuple):
+        function = entry
+        return lambda model, inputs, target, _chance: function(model, inputs, target)
+    name, options = entry
+    resolve_method(name, options)
+
+    def explained(
+        model: nn.Module, inputs: Mapping[str, Any], target: Any, _chance: Chance
+    ) -> Relevance:
+        return explain(model, inputs, target, name, output=output, **options).relevance
+
+    return explained

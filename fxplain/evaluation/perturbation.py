@@ -1,0 +1,142 @@
+"""Perturbation: one batch of samples, run again without some of their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fxplain.evaluation.dataset import Batch, tiled, with_rows
+from fxplain.evaluation.removal import Removal
+from fxplain.evaluation.scores import ScoreReader
+from fxplain.evaluation.tokens import ModalityTokens, Vocabulary
+
+__all__ = ["Perturbation", "number_removed", "ranks"]
+
+Removed = dict[str, Tensor]
+"""By modality, (copies, batch, tokens) bool."""
+
+
+def number_removed(counted: Tensor, fraction: float) -> Tensor:
+    """How many of `counted` tokens go: all but floor((1 - fraction) counted), as in the paper's code.
+
+    Examples
+    --------
+    >>> number_removed(torch.tensor([36, 10, 6]), 0.95)
+    tensor([35, 10,  6])
+    """
+    kept = ((1 - fraction) * counted.double() + 1e-6).floor().long()
+    return counted - kept
+
+
+def ranks(relevance: Tensor, counted: Tensor, generators: list[torch.Generator]) -> Tensor:
+    """The place of each token in its sample's order, the most relevant first.
+
+    Equal relevance (to six digits of the sample's largest) is put in a random order.
+
+    Parameters
+    ----------
+    relevance, counted
+        (batch, tokens).
+    generators
+        One per sample.
+
+    Returns
+    -------
+    torch.Tensor
+        (batch, tokens); tokens that do not count come after all others.
+    """
+    result = torch.empty(relevance.shape, dtype=torch.long)
+    for sample, generator in enumerate(generators):
+        places = counted[sample].nonzero().flatten()
+        values = relevance[sample, places].double()
+        top = float(values.abs().max()) if len(values) else 0.0
+        values = (values / (top or 1.0) * 1e6).round()
+        shuffled = torch.randperm(len(places), generator=generator)
+        order = shuffled[values[shuffled].argsort(descending=True, stable=True)]
+        result[sample] = len(places)
+        result[sample, places[order]] = torch.arange(len(places))
+    return result
+
+
+class Perturbation:
+    """A batch, and the model's scores for it without some of its tokens.
+
+    Parameters
+    ----------
+    model, batch
+        What is run.
+    tokens, removals
+        By modality: its tokens and how they are removed.
+    vocabulary
+        Its special ids.
+    reader
+        Reads the scores.
+    max_tokens
+        How many tokens are run at once, over all copies of the batch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        tokens: Mapping[str, ModalityTokens],
+        removals: Mapping[str, Removal],
+        vocabulary: Vocabulary,
+        reader: ScoreReader,
+        max_tokens: int,
+    ) -> None:
+        self.model = model
+        self.batch = batch
+        self.tokens = tokens
+        self.removals = removals
+        self.vocabulary = vocabulary
+        self.reader = reader
+        self.copies = max(1, max_tokens // sum(t.counted.numel() for t in tokens.values()))
+
+    def scores(self, removed: Removed) -> dict[str, Tensor]:
+        """Every score, (copies, batch), without the removed tokens."""
+        copies = len(next(iter(removed.values())))
+        keeps_length = all(self.removals[name].keeps_length for name in removed)
+        parts = []
+        for piece in torch.arange(copies).split(self.copies):
+            chosen = {name: mask[piece] for name, mask in removed.items()}
+            parts.append(self._together(chosen) if keeps_length else self._by_length(chosen))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _together(self, removed: Removed) -> dict[str, Tensor]:
+        """All copies in one forward."""
+        copies = len(next(iter(removed.values())))
+        output = self._run(self.batch.inputs, self.batch.size, removed)
+        if copies > 1 and not self.reader.fits(output):
+            self.copies = 1
+            return self.scores(removed)
+        scores = self.reader.read(output, torch.arange(self.batch.size).repeat(copies))
+        return {name: value.reshape(copies, -1) for name, value in scores.items()}
+
+    def _by_length(self, removed: Removed) -> dict[str, Tensor]:
+        """One forward for all rows that lose equally many tokens of each modality."""
+        counts = torch.stack([mask.sum(-1).flatten() for mask in removed.values()], 1)
+        _, group = counts.unique(dim=0, return_inverse=True)
+        copies, size = next(iter(removed.values())).shape[:2]
+        result: dict[str, Tensor] = {}
+        for rows in (torch.nonzero(group == g).flatten() for g in group.unique()):
+            samples = rows % size
+            inputs = {k: with_rows(v, size, samples) for k, v in self.batch.inputs.items()}
+            chosen = {name: mask.flatten(0, 1)[rows][None] for name, mask in removed.items()}
+            output = self._run(inputs, len(rows), chosen)
+            for name, value in self.reader.read(output, samples).items():
+                result.setdefault(name, value.new_empty(copies * size))[rows] = value
+        return {name: value.reshape(copies, size) for name, value in result.items()}
+
+    def _run(self, inputs: Mapping[str, Any], size: int, removed: Removed) -> Any:
+        copies = len(next(iter(removed.values())))
+        changed: dict[str, Any] = {}
+        for name, mask in removed.items():
+            tokens, removal = self.tokens[name], self.removals[name]
+            changed |= removal.apply(inputs, tokens, mask[..., tokens.plain], self.vocabulary)
+        arguments = {k: tiled(v, size, copies) for k, v in inputs.items()} | changed
+        with torch.no_grad():
+            return self.model(**arguments)

@@ -1,0 +1,101 @@
+"""Sanity: an explanation must depend on the model's weights, and not on noise in its input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fxplain.errors import EvaluationError
+from fxplain.evaluation.case import Case
+from fxplain.evaluation.metric import Measured
+from fxplain.evaluation.model_copy import ModelCopy
+from fxplain.evaluation.statistics import spearman
+
+__all__ = ["randomisation", "stability"]
+
+
+def randomisation(case: Case, modality: str, *, levels: int = 4) -> Measured:
+    """Rank correlation with the explanations of ever more randomised models, from the top down.
+
+    The curve goes from the model itself to one with all weights drawn anew, in `levels` steps; the
+    number is the mean over these steps.
+    """
+    if levels < 1:
+        raise EvaluationError(f"option levels={levels} must be at least 1.")
+    curve = [torch.ones(case.batch.size, dtype=torch.double)]
+    x = [level / levels for level in range(levels + 1)]
+    for call, share in enumerate(x[1:]):
+        relevance = case.once(
+            ("randomised", share),
+            lambda call=call, share=share: case.again(  # type: ignore[misc]
+                _copy(case).randomised(share), case.batch.inputs, call
+            ),
+        )
+        curve.append(_correlation(case, modality, case.values(modality, relevance)))
+    return Measured(torch.stack(curve[1:], 1).mean(1), x, torch.stack(curve, 1))
+
+
+def _correlation(case: Case, modality: str, other: Tensor) -> Tensor:
+    """(batch,) rank correlation over counted tokens; NaN where there are fewer than two."""
+    values, counted = case.values(modality), case.counted(modality)
+    return torch.tensor(
+        [
+            spearman(a[chosen], b[chosen]) if chosen.sum() > 1 else float("nan")
+            for a, b, chosen in zip(values, other, counted, strict=True)
+        ],
+        dtype=torch.double,
+    )
+
+
+def stability(case: Case, modality: str, *, noise: float = 0.05, draws: int = 4) -> Measured:
+    """How much relevance changes with small Gaussian noise, |R(x + noise) - R(x)| / |R(x)|.
+
+    Noise is relative to the deviation of each sample's numbers; of words, whose ids have no small
+    change, their embeddings get it. The number is the mean over draws.
+    """
+    if draws < 1 or noise <= 0:
+        raise EvaluationError(f"options noise={noise} and draws={draws} must be positive.")
+    changes = []
+    for draw in range(draws):
+        relevance = case.once(
+            ("noise", noise, draw),
+            lambda draw=draw: case.again(  # type: ignore[misc]
+                _copy(case).with_noisy_embeddings(noise, draw),
+                _noisy_inputs(case, noise, draw),
+                draw,
+            ),
+        )
+        counted = case.counted(modality)
+        before = case.values(modality) * counted
+        after = case.values(modality, relevance) * counted
+        changes.append((after - before).norm(dim=1) / before.norm(dim=1))  # 0/0 is NaN: no case
+    change = torch.stack(changes, 1).mean(1)
+    return Measured(torch.where(change.isfinite(), change, torch.nan))
+
+
+def _noisy_inputs(case: Case, level: float, draw: int) -> Mapping[str, Any]:
+    """Arguments by name; features, pixels and samples with noise in them."""
+    inputs = dict(case.batch.inputs)
+    for tokens in case.perturbation.tokens.values():
+        if tokens.kind not in ("features", "regions"):
+            continue
+        value = inputs[tokens.name]
+        noise = [
+            torch.randn(row.shape, generator=generator)
+            for row, generator in zip(value, case.random("noise", tokens.name, draw), strict=True)
+        ]
+        deviation = value.flatten(1).std(1, correction=0).reshape(-1, *(1,) * (value.dim() - 1))
+        inputs[tokens.name] = value + level * deviation * torch.stack(noise).to(value)
+    return inputs
+
+
+def _copy(case: Case) -> ModelCopy:
+    """The one copy of the model that all cases of an evaluation share."""
+    held = case.of_model
+    if "copy" not in held:
+        held["copy"] = ModelCopy(case.model, case.batch.inputs, case.seed)
+    copy: ModelCopy = held["copy"]
+    return copy

@@ -1,0 +1,136 @@
+"""``fxplain evaluate`` and ``fxplain metrics``, as a user meets them."""
+
+import csv
+import io
+import json
+
+import pytest
+
+import fxplain
+from fxplain.cli.data import read_rows
+from fxplain.errors import LoadError
+from tests.test_cli import factories, fails, folders, picture, succeeds  # noqa: F401 - fixtures
+
+ROWS = [("a great movie", "positive"), ("the movie was bad", "negative"), ("not great", 1)]
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "texts.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("Text", "label"), *ROWS])
+    return path
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    pil = pytest.importorskip("PIL.Image")
+    folder = tmp_path_factory.mktemp("pictures")
+    lines = []
+    for name, colour in (("a.png", (200, 10, 10)), ("b.png", (10, 10, 200))):
+        pil.new("RGB", (20, 20), colour).save(folder / name)
+        lines.append(json.dumps({"image": name}))
+    (folder / "images.jsonl").write_text("\n".join(lines) + "\n")
+    return folder / "images.jsonl"
+
+
+def test_texts_as_a_table(folders, texts):  # noqa: F811
+    out = succeeds("evaluate", folders / "bert", "--data", texts, "-m", "generic", "-m", "rollout")
+    words = " ".join(out.split())
+    assert "Evaluation of BertForSequenceClassification samples 3 explained the predicted" in words
+    assert "input_ids by attention_mask" in words
+    for row in ("generic", "rollout", "random"):
+        assert f"\n{row} " in out
+
+
+def test_images_as_json(folders, images):  # noqa: F811
+    told = json.loads(
+        succeeds(
+            "evaluate", folders / "vit", "--data", images, "--method", "raw_attention", "--json",
+            "--metric", "deletion", "--removal", "pixel_values=blur",
+        )
+    )  # fmt: skip
+    assert told["settings"]["removal"]["pixel_values"].startswith("blur")
+    assert [row["metric"] for row in told["rows"]] == ["deletion", "deletion"]
+    assert told["settings"]["samples"] == 2
+
+
+def test_true_classes_as_csv_and_a_picture(folders, texts, tmp_path):  # noqa: F811
+    plot = tmp_path / "curves.png"
+    out = succeeds(
+        "evaluate", folders / "bert", "--data", texts, "-m", "raw_attention", "--target", "true",
+        "--score", "accuracy", "--steps", "lxmert", "--csv", "--plot", plot, "--limit", "2",
+    )  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert {row["metric"] for row in rows} == {"positive", "negative", "abpc"}
+    assert {row["samples"] for row in rows} == {"2"}
+    assert plot.stat().st_size > 0
+
+
+def test_a_factory(factories):  # noqa: F811
+    out = succeeds(
+        "evaluate", f"{factories}:evaluated", "-m", "generic", "--csv", "--metric", "abpc"
+    )
+    assert out.startswith("method,metric,modality,value")
+    assert "ids,abpc" not in out
+    assert "generic,abpc,ids" in out
+
+
+def test_metrics_are_listed():
+    out = succeeds("metrics")
+    assert all(name in out for name in fxplain.metrics())
+    assert "draws" in succeeds("metrics", "stability")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["bert"], 2, "a CSV or JSON Lines file with"),
+        (["bert", "--data", "/no/such/file.csv"], 2, "does not exist"),
+        (["bert", "--metric", "magic"], 2, "unknown metric 'magic'"),
+        (["bert", "--method", "magic"], 2, "unknown method 'magic'"),
+        (["bert", "--json", "--csv"], 2, "not both"),
+        (["bert", "--plot", "/no/folder/a.png"], 2, "no file in an existing folder"),
+        (["bert", "--removal", "drop", "--removal", "zero"], 2, "MODALITY=NAME"),
+        (["bert", "--score", "magic"], 1, "unknown score 'magic'"),
+        (["bert", "--removal", "blur"], 1, "Possible: attention_mask"),
+        (["bert", "--metric", "mean_iou"], 1, "had nothing to measure"),
+        (["vit"], 1, "has no tokenizer"),
+    ],
+)
+def test_wrong_usage(folders, texts, arguments, code, message):  # noqa: F811
+    data = [] if code == 2 and len(arguments) == 1 and arguments != ["vit"] else ["--data", texts]
+    data = [] if "--data" in arguments else data
+    said = fails(
+        "evaluate", folders / arguments[0], *data, "-m", "generic", *arguments[1:], code=code
+    )
+    assert message in said
+
+
+def test_a_factory_brings_its_data(factories, texts):  # noqa: F811
+    said = fails("evaluate", f"{factories}:evaluated", "--data", texts, code=2)
+    assert "brings its own data set" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.csv",
+            "words,label\na,1\n",
+            "has no column 'text', 'image' or 'audio'; its columns: words",
+        ),
+        ("a.csv", "text\n", "no lines of data"),
+        ("a.jsonl", '{"text": "a"}\n{"text"', "line 2 is no JSON"),
+        ("a.jsonl", "[1]", "no JSON object"),
+        (
+            "a.jsonl",
+            '{"text": "a", "label": 1}\n{"text": "a"}',
+            "line 2 of the data has other columns",
+        ),
+    ],
+)
+def test_wrong_files(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(LoadError, match=message):
+        read_rows(tmp_path / name)

@@ -1,0 +1,182 @@
+"""Each way to remove tokens, by hand; which tokens count; which way is chosen."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+import fxplain
+from fxplain.evaluation.removal import REMOVALS, choose_removal
+from fxplain.evaluation.tokens import ModalityTokens, Vocabulary, find_tokens
+from tests.small_models import ImageClassifier, TextClassifier, pixels, seeded, words
+
+NOTHING_SPECIAL = Vocabulary(frozenset(), None)
+WITH_MASK = Vocabulary(frozenset({1}), 9)
+
+
+def tokens_of(kind: str, count: int, **details: object) -> ModalityTokens:
+    counted = torch.ones(1, count, dtype=torch.bool)
+    return ModalityTokens("x", kind, counted, torch.arange(count), **details)
+
+
+def chosen(*places: int, count: int) -> Tensor:
+    """(1 copy, 1 sample, tokens)."""
+    removed = torch.zeros(1, 1, count, dtype=torch.bool)
+    removed[..., list(places)] = True
+    return removed
+
+
+def applied(name: str, value: Tensor, tokens: ModalityTokens, *places: int) -> dict[str, Tensor]:
+    removed = chosen(*places, count=len(tokens.plain))
+    return REMOVALS[name].apply({"x": value}, tokens, removed, WITH_MASK)
+
+
+# ---- features and ids ---------------------------------------------------------------------------
+
+FEATURES = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [5.0, 1.0]]])
+
+
+def test_features() -> None:
+    tokens = tokens_of("features", 3, companions=("x",))
+    assert applied("zero", FEATURES, tokens, 1)["x"].tolist() == [[[1, 2], [0, 0], [5, 1]]]
+    assert applied("mean", FEATURES, tokens, 1)["x"].tolist() == [[[1, 2], [3, 3], [5, 1]]]
+    assert applied("drop", FEATURES, tokens, 1)["x"].tolist() == [[[1, 2], [5, 1]]]
+
+
+def test_attention_mask() -> None:
+    tokens = tokens_of("features", 3, mask="x_mask")
+    changed = applied("attention_mask", FEATURES, tokens, 0, 2)
+    assert changed["x_mask"].tolist() == [[0, 1, 0]]
+    assert torch.equal(changed["x"], FEATURES)
+
+
+def test_attention_mask_of_everything_blanks_it() -> None:
+    changed = applied("attention_mask", FEATURES, tokens_of("features", 3, mask="m"), 0, 1, 2)
+    assert changed["m"].tolist() == [[1, 1, 1]]
+    assert not changed["x"].any()
+    ids = torch.tensor([[4, 5, 6]])
+    changed = applied("attention_mask", ids, tokens_of("ids", 3, mask="m"), 0, 1, 2)
+    assert changed["x"].tolist() == [[9, 9, 9]]
+
+
+def test_mask_token() -> None:
+    ids = torch.tensor([[4, 5, 6]])
+    assert applied("mask_token", ids, tokens_of("ids", 3), 1)["x"].tolist() == [[4, 9, 6]]
+
+
+# ---- images -------------------------------------------------------------------------------------
+
+IMAGE = torch.arange(16.0).reshape(1, 1, 4, 4)
+PATCHES = {"grid": (2, 2), "axes": (2, 3)}
+
+
+def test_a_patch_is_replaced() -> None:
+    tokens = tokens_of("regions", 4, **PATCHES)
+    for name, fill in (("zero", [0.0] * 4), ("mean", [7.5] * 4), ("patch_mean", [4.5] * 4)):
+        got = applied(name, IMAGE, tokens, 1)["x"]
+        assert got[0, 0, :2, 2:].flatten().tolist() == fill
+        assert torch.equal(got[..., :2], IMAGE[..., :2])
+        assert torch.equal(got[..., 2:, :], IMAGE[..., 2:, :])
+
+
+def test_blur_is_a_gaussian_as_wide_as_a_token() -> None:
+    image = torch.zeros(1, 1, 24, 24)
+    image[..., 12, 12] = 1
+    tokens = tokens_of("regions", 144, grid=(12, 12), axes=(2, 3))
+    everything = torch.ones(1, 1, 144, dtype=torch.bool)
+    got = REMOVALS["blur"].apply({"x": image}, tokens, everything, WITH_MASK)["x"][0, 0]
+    places = torch.arange(24.0) - 12
+    across = got.sum(0) / got.sum()
+    assert float((across * places).sum()) == pytest.approx(0, abs=1e-3)
+    assert float((across * places**2).sum()) == pytest.approx(2.0**2, rel=0.05)
+    assert float(got.sum()) == pytest.approx(1, abs=1e-4)
+
+
+def test_frames_of_a_sound() -> None:
+    tokens = tokens_of("regions", 3, grid=(3,), axes=(2,))
+    got = applied("zero", torch.ones(1, 2, 6), tokens, 1)["x"]
+    assert got[0, 0].tolist() == got[0, 1].tolist() == [1, 1, 0, 0, 1, 1]
+
+
+# ---- what is chosen -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tokens", "vocabulary", "name"),
+    [
+        (tokens_of("ids", 3, mask="m"), WITH_MASK, "attention_mask"),
+        (tokens_of("ids", 3), WITH_MASK, "mask_token"),
+        (tokens_of("ids", 3), NOTHING_SPECIAL, "drop"),
+        (tokens_of("features", 3, mask="m"), NOTHING_SPECIAL, "attention_mask"),
+        (tokens_of("features", 3), NOTHING_SPECIAL, "mean"),
+        (tokens_of("regions", 4, **PATCHES), NOTHING_SPECIAL, "mean"),
+    ],
+)
+def test_default(tokens: ModalityTokens, vocabulary: Vocabulary, name: str) -> None:
+    assert choose_removal(tokens, vocabulary).name == name
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "message"),
+    [
+        ("regions", "drop", "'drop' is for ids, features. Possible: mean, zero"),
+        ("features", "attention_mask", "takes no attention mask for 'x'"),
+        ("ids", "mask_token", "no mask token or padding is known"),
+        ("parameter", None, "made of no input"),
+        ("ids", "erase", "unknown removal 'erase'; there are: attention_mask"),
+    ],
+)
+def test_what_does_not_suit(kind: str, asked: str | None, message: str) -> None:
+    with pytest.raises(fxplain.EvaluationError, match=message):
+        choose_removal(tokens_of(kind, 4, grid=(2, 2), axes=(2, 3)), NOTHING_SPECIAL, asked)
+
+
+# ---- which tokens count -------------------------------------------------------------------------
+
+
+def test_padding_special_ids_and_the_readout_do_not_count() -> None:
+    model = seeded(TextClassifier)
+    inputs = {
+        "input_ids": torch.tensor([[5, 6, 7, 1, 8], [9, 6, 1, 3, 3]]),
+        "attention_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]),
+    }
+    explanation = fxplain.explain(model, inputs)
+    (tokens,) = find_tokens(model, inputs, explanation, WITH_MASK).values()
+    assert tokens.counted.int().tolist() == [[0, 1, 1, 0, 1], [0, 1, 0, 0, 0]]
+    assert (tokens.kind, tokens.mask) == ("ids", "attention_mask")
+    assert tokens.companions == ("input_ids", "attention_mask")
+
+
+def test_a_cls_and_registers_do_not_count() -> None:
+    model, inputs = seeded(ImageClassifier, registers=2), {"pixel_values": pixels()}
+    explanation = fxplain.explain(model, inputs)
+    (tokens,) = find_tokens(model, inputs, explanation, NOTHING_SPECIAL).values()
+    assert tokens.counted[0].int().tolist() == [0, 1, 1, 1, 1, 0, 0]
+    assert (tokens.kind, tokens.grid, tokens.axes) == ("regions", (2, 2), (2, 3))
+
+
+def test_special_ids_of_tokenizer_and_config() -> None:
+    text = SimpleNamespace(to_dict=dict, image_token_id=7, vocab_size=30)
+    config = SimpleNamespace(pad_token_id=0, eos_token_id=[2, 3], unk_token_id=4, text_config=text)
+    tokenizer = SimpleNamespace(all_special_ids=[0, 4, 5], unk_token_id=4, mask_token_id=5)
+    model = SimpleNamespace(config=config)
+    assert Vocabulary.of(model, None, [8]) == Vocabulary(frozenset({0, 2, 3, 7, 8}), 0)
+    everything = Vocabulary.of(model, tokenizer, [])
+    assert everything == Vocabulary(frozenset({0, 2, 3, 5, 7}), 5)
+
+
+def test_dropping_is_the_shorter_input() -> None:
+    """The scores without tokens are those of a user who leaves them out, padding or not."""
+    model = seeded(TextClassifier)
+    with torch.no_grad():
+        model.encoder.positions.weight.zero_()  # a token that moves up is the same token
+    ids = words(1, 5)
+    order = {"m": lambda *_: {"input_ids": torch.arange(5.0)[None]}}
+    steps = [0.25, 0.5, 0.75]
+    options = {"metrics": ["positive"], "score": "logit", "steps": steps, "target": 2}
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    for removal in ("drop", "attention_mask"):
+        found = fxplain.evaluate(model, [inputs], order, removal=removal, **options)
+        want = [model(ids[:, : 5 - gone])[0, 2].item() for gone in range(4)]
+        assert found.curves["m", "positive", "input_ids"].mean == pytest.approx(want, abs=1e-5)
