@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from fxplain.demo.digits import MAX_INK
 
@@ -24,6 +23,16 @@ class Square:
     top: int
     left: int
     side: int
+
+    @property
+    def rows(self) -> slice:
+        """Its rows of pixels."""
+        return slice(self.top, self.top + self.side)
+
+    @property
+    def columns(self) -> slice:
+        """Its columns of pixels."""
+        return slice(self.left, self.left + self.side)
 
     def overlaps(self, other: Square) -> bool:
         """Whether the two have a pixel in common."""
@@ -49,20 +58,14 @@ def draw_paper(number: int, size: int, generator: random.Random) -> Tensor:
     return (torch.randn(number, size, size, generator=noise) * PAPER_NOISE).clamp(0, MAX_INK)
 
 
-def paste(canvas: Tensor, image: Tensor, square: Square) -> Tensor:
-    """Draw an image (any size) into a square of the canvas, in place.
+def paste(canvas: Tensor, image: Tensor, square: Square) -> None:
+    """Draw an image (side, side) into a square of the canvas, in place; ink covers fainter ink."""
+    pixels = canvas[square.rows, square.columns]
+    torch.maximum(pixels, image, out=pixels)
 
-    Returns
-    -------
-    Tensor
-        Shaped as the canvas, true at the pixels that the image has inked.
-    """
-    drawn = functional.interpolate(
-        image[None, None], size=(square.side, square.side), mode="bilinear", align_corners=False
-    )[0, 0]
-    rows = slice(square.top, square.top + square.side)
-    columns = slice(square.left, square.left + square.side)
-    canvas[rows, columns] = torch.maximum(canvas[rows, columns], drawn)
-    mask = torch.zeros_like(canvas, dtype=torch.bool)
-    mask[rows, columns] = drawn > INK
+
+def inked(canvas_size: int, image: Tensor, square: Square) -> Tensor:
+    """(canvas_size, canvas_size) true at the pixels that an image (side, side) inks in a square."""
+    mask = torch.zeros(canvas_size, canvas_size, dtype=torch.bool)
+    mask[square.rows, square.columns] = image > INK
     return mask

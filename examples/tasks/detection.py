@@ -19,7 +19,7 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 from transformers import DetrForObjectDetection
 
-from examples.tasks.canvas import Square, draw_paper, draw_square, paste
+from examples.tasks.canvas import Square, draw_paper, draw_square, inked, paste
 from examples.tasks.digit_images import DigitImages
 from fxplain.demo.digits import MAX_INK
 
@@ -99,15 +99,15 @@ def draw_scenes(source: DigitImages, number: int, generator: random.Random) -> l
 
 
 def _draw_scene(source: DigitImages, canvas: Tensor, generator: random.Random) -> Scene:
-    squares = _draw_squares(generator.randint(1, MOST_DIGITS), generator)
-    places = [generator.randrange(len(source.labels)) for _ in squares]
-    masks = torch.stack(
-        [
-            paste(canvas, source.images[place], square)
-            for place, square in zip(places, squares, strict=True)
-        ]
-    )
-    return Scene(canvas, tuple(source.labels[p] for p in places), masks, mask_boxes(masks))
+    digits, masks = [], []
+    for square in _draw_squares(generator.randint(1, MOST_DIGITS), generator):
+        place = generator.randrange(len(source.labels))
+        image = source.enlarged(square.side)[place]
+        paste(canvas, image, square)
+        digits.append(source.labels[place])
+        masks.append(inked(CANVAS_SIZE, image, square))
+    stacked = torch.stack(masks)
+    return Scene(canvas, tuple(digits), stacked, mask_boxes(stacked))
 
 
 def _draw_squares(number: int, generator: random.Random) -> list[Square]:

@@ -6,7 +6,7 @@ digits draw from the same split, so that no model has seen a held-out image in t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from sklearn.datasets import load_digits
@@ -33,6 +33,15 @@ class DigitImages:
 
     images: Tensor
     labels: list[int]
+    _enlarged: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def enlarged(self, side: int) -> Tensor:
+        """(n, side, side): the images drawn larger, their strokes smooth; made once per side."""
+        if side not in self._enlarged:
+            self._enlarged[side] = functional.interpolate(
+                self.images[:, None], size=(side, side), mode="bilinear", align_corners=False
+            )[:, 0]
+        return self._enlarged[side]
 
 
 def split_digits() -> tuple[DigitImages, DigitImages]:
