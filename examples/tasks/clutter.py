@@ -1,10 +1,10 @@
 """Recognise one handwritten digit among clutter: the data of the small ViT.
 
-A *scene* is a canvas of 32 x 32 pixels, from 0 (paper) to 16 (ink), with one digit of 16 x 16 pixels and
-some smaller fragments of other digits, turned, on noisy paper. The digit's square begins where a patch
-does, which a small ViT learns much sooner than any place; fragments lie anywhere. The digit's pixels are
-known, which is what makes the model worth explaining: a good explanation of its class finds the
-relevance there.
+A *scene* is a canvas of 28 x 28 pixels, from 0 (paper) to 16 (ink), with one digit of 12 x 12 pixels
+and some smaller fragments of other digits, turned, on noisy paper. The digit's square begins where a
+patch does, which a small ViT learns much sooner than any place; fragments lie anywhere. The digit's
+pixels are known, which is what makes the model worth explaining: a good explanation of its class finds
+the relevance there.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from transformers import ViTForImageClassification
 
 from examples.tasks.canvas import Square, draw_paper, draw_square, inked, paste
 from examples.tasks.digit_images import DigitImages
-from fxplain.demo.digits import MAX_INK
 
 MODEL_FOLDER = Path(__file__).parents[1] / "models" / "vit_clutter"
 
-CANVAS_SIZE = 32
+CANVAS_SIZE = 28
 PATCH_SIZE = 4
-DIGIT_SIDE = 16
+DIGIT_SIDE = 12
 """The side of the digit's image on the canvas, in pixels."""
-FRAGMENT_SIDES = (5, 8)
+FRAGMENT_SIDES = (4, 6)
 """The smallest and the largest side of a fragment; always one finds room beside the digit."""
 FRAGMENTS = (3, 7)
 """The fewest and the most fragments."""
+INK_MEAN, INK_DEVIATION = 2.2, 4.0
+"""Of the pixels of scenes; what learns from patches wants them to be 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ class Scene:
     Attributes
     ----------
     image : Tensor
-        (32, 32) pixels from 0 to 16.
+        (28, 28) pixels from 0 to 16.
     digit : int
         What the canvas shows.
     mask : Tensor
-        (32, 32), true at the digit's own pixels, of which no fragment covers one.
+        (28, 28), true at the digit's own pixels, of which no fragment covers one.
     """
 
     image: Tensor
@@ -96,8 +97,9 @@ def _draw_fragment(source: DigitImages, side: int, generator: random.Random) -> 
 
 
 def encode(scenes: Sequence[Scene]) -> dict[str, Tensor]:
-    """The model's inputs: ``pixel_values`` (batch, 1, 32, 32) in [0, 1]."""
-    return {"pixel_values": torch.stack([scene.image for scene in scenes])[:, None] / MAX_INK}
+    """The model's inputs: ``pixel_values`` (batch, 1, 28, 28), of mean 0 and standard deviation 1."""
+    ink = torch.stack([scene.image for scene in scenes])[:, None]
+    return {"pixel_values": (ink - INK_MEAN) / INK_DEVIATION}
 
 
 def encode_targets(scenes: Sequence[Scene]) -> Tensor:
@@ -106,7 +108,7 @@ def encode_targets(scenes: Sequence[Scene]) -> Tensor:
 
 
 def load_model(folder: Path = MODEL_FOLDER) -> ViTForImageClassification:
-    """Load the trained model, in evaluation mode; it reads a CLS and 8 x 8 patches."""
+    """Load the trained model, in evaluation mode; it reads a CLS and 7 x 7 patches."""
     model = ViTForImageClassification.from_pretrained(
         folder, dtype=torch.float32, local_files_only=True
     )

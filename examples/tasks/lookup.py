@@ -2,9 +2,9 @@
 
 The source reads, say, ``reverse d a k ? a 3 , c 4 , d 1 , k 9``: a command, three keys, and pairs of a
 key and a digit in any order. The answer names each asked key and then its digit: in the order in which
-they are asked (``copy``), in the opposite order (``reverse``), or in alphabetical order (``sort``); here
-``k 9 a 3 d 1``. Each token of the answer is one token of the source, which is what makes the model worth
-explaining: a good explanation finds the relevance there.
+they are asked (``copy``), in the opposite order (``reverse``), or in alphabetical order (``sort``);
+here ``k 9 a 3 d 1``. Each token of the answer is one token of the source, which is what makes the model
+worth explaining: a good explanation finds the relevance there.
 """
 
 from __future__ import annotations

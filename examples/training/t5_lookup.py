@@ -1,7 +1,7 @@
 """Train the small T5 that looks up keys, in the order asked, the opposite one or sorted.
 
-The task is in `examples/tasks/lookup.py`. What is reported is about sources drawn from another seed: there
-are so many that the model has hardly met one of them in training.
+The task is in `examples/tasks/lookup.py`. What is reported is about sources drawn from another seed:
+there are so many that the model has hardly met one of them in training.
 
     python -m examples.training.t5_lookup            # train, write the model, check it
     python -m examples.training.t5_lookup --check    # only check what is already there

@@ -1,6 +1,6 @@
 """Train the small ViT that recognises one handwritten digit among clutter.
 
-The digit lies anywhere on a canvas of 32 x 32 pixels, among fragments of other digits
+The digit lies anywhere on a canvas of 28 x 28 pixels, among fragments of other digits
 (`examples/tasks/clutter.py`). A quarter of the digit images is held out: training never sees them,
 neither whole nor in fragments, and what is reported is about nothing else.
 
@@ -25,7 +25,7 @@ from examples.tasks.digit_images import DigitImages, augment, split_digits
 from examples.training.loop import command_line, fit, print_size
 
 STEPS = 4000
-BATCH_SIZE = 64
+BATCH_SIZE = 48
 PEAK_RATE = 1e-3
 
 
