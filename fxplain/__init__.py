@@ -26,7 +26,16 @@ from fxplain.errors import (
     TrainingModeError,
 )
 from fxplain.evaluation import Evaluation, Example, Metric, evaluate, metrics, register_metric
-from fxplain.explanation import Contrast, Explanation, attention_weights, explain, inspect, load
+from fxplain.explanation import (
+    Contrast,
+    Explanation,
+    Sum,
+    attention_weights,
+    explain,
+    inspect,
+    load,
+)
+from fxplain.generation import Generation, Span, explain_generation
 from fxplain.methods import methods
 from fxplain.pipelines import Explainer, from_pretrained, tasks
 from fxplain.presentation import to_html
@@ -55,6 +64,7 @@ __all__ = [
     "Explainer",
     "Explanation",
     "FxplainError",
+    "Generation",
     "InputError",
     "LoadError",
     "MethodError",
@@ -65,6 +75,8 @@ __all__ = [
     "NoGradientError",
     "NonFiniteError",
     "PlotError",
+    "Span",
+    "Sum",
     "TargetError",
     "TaskError",
     "TrainingModeError",
@@ -72,6 +84,7 @@ __all__ = [
     "clear_captures",
     "evaluate",
     "explain",
+    "explain_generation",
     "from_pretrained",
     "inspect",
     "load",

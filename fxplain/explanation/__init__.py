@@ -4,11 +4,12 @@ from fxplain.explanation.explain import attention_weights, explain, inspect
 from fxplain.explanation.explanation import Explanation, load
 from fxplain.explanation.merging import Timeline, Word, WordRelevance
 from fxplain.explanation.readouts import readout_place
-from fxplain.explanation.target import Contrast
+from fxplain.explanation.target import Contrast, Sum
 
 __all__ = [
     "Contrast",
     "Explanation",
+    "Sum",
     "Timeline",
     "Word",
     "WordRelevance",

@@ -101,8 +101,8 @@ def explain(
     target
         None (the predicted class; of a sequence, the prediction at the last real position; of a set
         of object queries, the most confident one), a class index or label, a list or tensor with one
-        entry per sample, an index tuple into one sample's output such as ``(object query, class)``,
-        or a function from the model's output to one number per sample.
+        entry per sample, an index tuple into one sample's output such as ``(object query, class)``, a
+        `Contrast` or a `Sum` of these, or a function from the model's output to one number per sample.
     method
         One of `fxplain.methods()`.
     targets

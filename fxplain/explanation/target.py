@@ -18,8 +18,10 @@ __all__ = [
     "Contrast",
     "Readout",
     "ResolvedTarget",
+    "Sum",
     "plain_target",
     "resolve_target",
+    "signed_parts",
     "target_of",
 ]
 
@@ -49,17 +51,60 @@ class Contrast:
         return f"{self.a} rather than {self.b}"
 
 
+@dataclass(frozen=True, init=False)
+class Sum:
+    """Several outputs together: explains y_a + y_b + ..., read from all of their tokens.
+
+    Attributes
+    ----------
+    parts
+        Class indices, labels or index tuples; of a sequence, tokens at several positions.
+
+    Examples
+    --------
+    >>> Sum((4, 17), (5, 3))
+    (4, 17) + (5, 3)
+    """
+
+    parts: tuple[Any, ...]
+
+    def __init__(self, *parts: Any) -> None:
+        object.__setattr__(self, "parts", parts)
+
+    def __repr__(self) -> str:
+        return " + ".join(map(repr, self.parts))
+
+
+def signed_parts(target: Any) -> list[tuple[Any, int]]:
+    """The outputs that a target adds (1) and takes away (-1).
+
+    Examples
+    --------
+    >>> signed_parts(Contrast(Sum(1, 2), 5))
+    [(1, 1), (2, 1), (5, -1)]
+    """
+    if isinstance(target, Sum):
+        return [part for each in target.parts for part in signed_parts(each)]
+    if isinstance(target, Contrast):
+        taken = [(part, -sign) for part, sign in signed_parts(target.b)]
+        return [*signed_parts(target.a), *taken]
+    return [(target, 1)]
+
+
 def plain_target(target: Any) -> Any:
     """A described target as plain data, for JSON."""
     if isinstance(target, Contrast):
         return {"contrast": [plain_target(target.a), plain_target(target.b)]}
+    if isinstance(target, Sum):
+        return {"sum": [plain_target(part) for part in target.parts]}
     return list(target) if isinstance(target, tuple) else target
 
 
 def target_of(plain: Any) -> Any:
     """The target that `plain_target` wrote."""
     if isinstance(plain, dict):
-        return Contrast(*map(target_of, plain["contrast"]))
+        ((kind, parts),) = plain.items()
+        return {"contrast": Contrast, "sum": Sum}[kind](*map(target_of, parts))
     return tuple(plain) if isinstance(plain, list) else plain
 
 
@@ -213,7 +258,8 @@ class _Resolver:
         if leaf.dim() == 0:
             raise TargetError(f"output {self.name!r} is a single number without a batch axis.")
         entries = self._entries(target, leaf)
-        wanted = [self._signed(entry, b, chosen, leaf) for b, entry in enumerate(entries)]
+        found = [self._indexed(entry, b, chosen, leaf) for b, entry in enumerate(entries)]
+        wanted = [signed_parts(indexed) for indexed in found]
 
         def seeds(outputs: Sequence[Tensor], sample: int | None) -> Seeds:
             gradient = torch.zeros_like(outputs[chosen])
@@ -230,23 +276,29 @@ class _Resolver:
             )
             for b, parts in enumerate(wanted)
         )
-        description = tuple(self._described(parts, leaf) for parts in wanted)
+        description = tuple(self._described(indexed, leaf) for indexed in found)
         return ResolvedTarget(description, torch.stack(scores).detach(), readouts, seeds)  # type: ignore[arg-type]
 
-    def _signed(
-        self, entry: Any, sample: int, chosen: int, leaf: Tensor
-    ) -> list[tuple[Index, int]]:
-        """What is added and taken away for one sample's target."""
-        if not isinstance(entry, Contrast):
-            return [(self._index(entry, sample, chosen, leaf), 1)]
-        a, b = (self._index(e, sample, chosen, leaf) for e in (entry.a, entry.b))
-        if a == b:
-            raise TargetError(f"{entry!r} is no target: both sides are the same.")
-        return [(a, 1), (b, -1)]
+    def _indexed(self, entry: Any, sample: int, chosen: int, leaf: Tensor) -> Any:
+        """One sample's target with the full index of each output in it."""
+        if isinstance(entry, Sum):
+            if not entry.parts:
+                raise TargetError("Sum() is no target: it has no outputs to add.")
+            return Sum(*(self._indexed(part, sample, chosen, leaf) for part in entry.parts))
+        if isinstance(entry, Contrast):
+            a, b = (self._indexed(e, sample, chosen, leaf) for e in (entry.a, entry.b))
+            if a == b:
+                raise TargetError(f"{entry!r} is no target: both sides are the same.")
+            return Contrast(a, b)
+        return self._index(entry, sample, chosen, leaf)
 
-    def _described(self, parts: Sequence[tuple[Index, int]], leaf: Tensor) -> Any:
-        names = [i[0] if len(i) == 1 and leaf.dim() == 2 else i for i, _ in parts]
-        return names[0] if len(names) == 1 else Contrast(*names)
+    def _described(self, indexed: Any, leaf: Tensor) -> Any:
+        """The same as users name it: a class by its number alone."""
+        if isinstance(indexed, Sum):
+            return Sum(*(self._described(part, leaf) for part in indexed.parts))
+        if isinstance(indexed, Contrast):
+            return Contrast(*(self._described(e, leaf) for e in (indexed.a, indexed.b)))
+        return indexed[0] if len(indexed) == 1 and leaf.dim() == 2 else indexed
 
     def _entries(self, target: Target, leaf: Tensor) -> list[Any]:
         """One entry per sample."""

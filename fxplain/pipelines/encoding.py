@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from fxplain.errors import InputError
 from fxplain.explanation import Word
+from fxplain.generation import decoder_start, text_input
 from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded
 from fxplain.pipelines.spelling import spell
 
-__all__ = ["Encoded", "decoder_start", "encode", "start_decoder", "takes"]
+__all__ = ["Encoded", "encode", "start_decoder", "takes"]
 
 
 @dataclass(frozen=True)
@@ -181,9 +182,8 @@ def start_decoder(loaded: Loaded, encoded: Encoded) -> Encoded:
     InputError
         When the configs name no start token.
     """
-    names = inspect.signature(loaded.model.forward).parameters
-    name = "decoder_input_ids" if "decoder_input_ids" in names else "input_ids"
-    if name in encoded.inputs or name not in names:
+    name = text_input(loaded.model)
+    if name in encoded.inputs or name not in inspect.signature(loaded.model.forward).parameters:
         return encoded
     start = decoder_start(loaded.model)
     if start is None:
@@ -194,21 +194,3 @@ def start_decoder(loaded: Loaded, encoded: Encoded) -> Encoded:
     first = next(v for v in encoded.inputs.values() if isinstance(v, Tensor))
     ids = torch.tensor([start], device=first.device).expand(len(first), -1).contiguous()
     return encoded.with_inputs({name: ids})
-
-
-def decoder_start(model: Any) -> list[int] | None:
-    """The tokens that generation starts with: the start token, and those that are forced after it."""
-    config = getattr(model, "config", None)
-    inner = config.get_text_config(decoder=True) if config is not None else None
-    for key in ("decoder_start_token_id", "bos_token_id"):
-        for source in (getattr(model, "generation_config", None), config, inner):
-            start = getattr(source, key, None)
-            if isinstance(start, int):
-                return [start, *_forced(model)]
-    return None
-
-
-def _forced(model: Any) -> list[int]:
-    """The tokens after the start that generation does not choose (Whisper's language and task)."""
-    forced = getattr(getattr(model, "generation_config", None), "forced_decoder_ids", None) or ()
-    return [token for _, token in sorted(forced) if isinstance(token, int)]

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fxplain.explanation import Contrast, Explanation
+from fxplain.explanation import Contrast, Explanation, Sum
 
 __all__ = ["class_namer", "target_names"]
 
@@ -33,6 +33,9 @@ def target_names(
         if isinstance(target, Contrast):
             a, b = name(target.a), name(target.b)
             return f"{a} rather than {b}" if a and b else ""
+        if isinstance(target, Sum):
+            parts = [name(part) for part in target.parts]
+            return " + ".join(parts) if all(parts) else ""
         index = _index(target)
         if not index:
             return ""

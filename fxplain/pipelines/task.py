@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fxplain.errors import InputError
-from fxplain.explanation import Contrast
+from fxplain.explanation import Contrast, Sum
 from fxplain.pipelines.encoding import Encoded, encode, start_decoder
 from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded, modalities_of
@@ -190,6 +190,8 @@ def each_entry(target: Any, convert: Callable[[Any], Any]) -> Any:
         return [each_entry(entry, convert) for entry in target]
     if isinstance(target, Contrast):
         return Contrast(each_entry(target.a, convert), each_entry(target.b, convert))
+    if isinstance(target, Sum):
+        return Sum(*(each_entry(part, convert) for part in target.parts))
     return convert(target)
 
 

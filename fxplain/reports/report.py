@@ -9,21 +9,24 @@ from rich.console import Console, RenderableType
 
 from fxplain.evaluation import Evaluation
 from fxplain.explanation import Explanation
+from fxplain.generation import Generation
 from fxplain.program import AttentionGraph
 from fxplain.reports.evaluation_report import evaluation_report
 from fxplain.reports.explanation_report import explanation_report
+from fxplain.reports.generation_report import generation_report
 from fxplain.reports.graph_report import graph_report
 
 __all__ = ["to_rich", "to_text"]
 
 
-def to_rich(result: AttentionGraph | Explanation | Evaluation) -> RenderableType:
+def to_rich(result: AttentionGraph | Explanation | Evaluation | Generation) -> RenderableType:
     """A result as something that a `rich.console.Console` prints.
 
     Parameters
     ----------
     result
-        What `fxplain.inspect`, `fxplain.explain` or `fxplain.evaluate` returned.
+        What `fxplain.inspect`, `fxplain.explain`, `fxplain.evaluate` or `fxplain.explain_generation`
+        returned.
 
     Raises
     ------
@@ -36,19 +39,24 @@ def to_rich(result: AttentionGraph | Explanation | Evaluation) -> RenderableType
         return explanation_report(result)
     if isinstance(result, Evaluation):
         return evaluation_report(result)
+    if isinstance(result, Generation):
+        return generation_report(result)
     raise TypeError(
         f"there is no report for a {type(result).__name__}, only for an AttentionGraph, an "
-        f"Explanation and an Evaluation."
+        f"Explanation, an Evaluation and a Generation."
     )
 
 
-def to_text(result: AttentionGraph | Explanation | Evaluation, width: int | None = None) -> str:
+def to_text(
+    result: AttentionGraph | Explanation | Evaluation | Generation, width: int | None = None
+) -> str:
     """A result as plain text, without colour.
 
     Parameters
     ----------
     result
-        What `fxplain.inspect`, `fxplain.explain` or `fxplain.evaluate` returned.
+        What `fxplain.inspect`, `fxplain.explain`, `fxplain.evaluate` or `fxplain.explain_generation`
+        returned.
     width
         Characters per line; the terminal's width (or 80) by default.
     """

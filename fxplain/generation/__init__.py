@@ -1,0 +1,17 @@
+"""Generation: what each token of a generated text draws on, in the inputs and in the text so far."""
+
+from fxplain.generation.explain_generation import explain_generation
+from fxplain.generation.generation import EARLIER, GeneratedToken, Generation
+from fxplain.generation.outputs import Span
+from fxplain.generation.sequence import text_input
+from fxplain.generation.writing import decoder_start
+
+__all__ = [
+    "EARLIER",
+    "GeneratedToken",
+    "Generation",
+    "Span",
+    "decoder_start",
+    "explain_generation",
+    "text_input",
+]

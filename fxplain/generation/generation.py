@@ -1,0 +1,189 @@
+"""Generation: a generated text, and what each of its tokens draws on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fxplain.errors import ModalityError
+from fxplain.explanation import Contrast, Explanation
+from fxplain.generation.outputs import Span
+from fxplain.presentation import Presentable
+from fxplain.program import AttentionGraph
+
+__all__ = ["EARLIER", "GeneratedToken", "Generation"]
+
+FORMAT = "fxplain-generation-1"
+
+EARLIER = "earlier outputs"
+"""The modality of the generated tokens themselves."""
+
+
+class GeneratedToken(NamedTuple):
+    """A generated token: its id and its label."""
+
+    id: int
+    label: str
+
+
+@dataclass(frozen=True, eq=False)
+class Generation(Presentable):
+    """What one call of `fxplain.explain_generation` found.
+
+    Attributes
+    ----------
+    text
+        Per sample, what was generated.
+    ids
+        (batch, tokens) the generated ids, padded to the longest.
+    written
+        (batch, tokens) which of them were generated: up to the one that ends a text, included.
+    targets
+        What each explanation explains: the index of a generated token, a `Span`, or a `Contrast`.
+    names
+        Per target and sample, what it is called; "" where the sample has no such token.
+    real
+        (batch, targets) whether a sample's text has the target. Where it has not, relevance and
+        score are 0.
+    explanations
+        One per target, of the whole batch.
+    score
+        What was explained: "logit" or "log_probability".
+    text_input
+        The argument that holds the generated tokens: "input_ids", or "decoder_input_ids".
+    """
+
+    text: tuple[str, ...]
+    ids: Tensor = field(repr=False)
+    written: Tensor = field(repr=False)
+    targets: tuple[Any, ...]
+    names: tuple[tuple[str, ...], ...] = field(repr=False)
+    real: Tensor = field(repr=False)
+    explanations: tuple[Explanation, ...] = field(repr=False)
+    score: str
+    text_input: str
+
+    @property
+    def batch_size(self) -> int:
+        """The number of texts."""
+        return len(self.ids)
+
+    @property
+    def graph(self) -> AttentionGraph:
+        """The attention that was detected."""
+        return self.explanations[0].graph
+
+    @property
+    def tokens(self) -> list[list[GeneratedToken]]:
+        """Per sample, the generated tokens."""
+        labels = self.labels(EARLIER)
+        return [
+            [
+                GeneratedToken(token, label)
+                for token, label, written in zip(ids, own, mask, strict=True)
+                if written
+            ]
+            for ids, own, mask in zip(
+                self.ids.tolist(), labels, self.written.tolist(), strict=True
+            )
+        ]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The inputs, and the earlier outputs."""
+        return (*self.explanations[0].modalities, EARLIER)
+
+    def matrix(self, modality: str) -> Tensor:
+        """How much each target draws on each token of an input, or on each earlier output.
+
+        Parameters
+        ----------
+        modality
+            One of `modalities`: the input that the text is written into has its prompt's tokens
+            only (of a decoder those that it starts with), and "earlier outputs" has the rest.
+
+        Returns
+        -------
+        torch.Tensor
+            (batch, targets, tokens). The token that a target is read from, the one before it, has
+            the 1 that it starts with.
+
+        Raises
+        ------
+        ModalityError
+            When there is no such modality.
+        """
+        source, places = self.columns(modality)
+        return torch.stack([e.relevance[source] for e in self.explanations], 1)[..., places]
+
+    def matrices(self) -> dict[str, Tensor]:
+        """All of them, by modality."""
+        return {name: self.matrix(name) for name in self.modalities}
+
+    def labels(self, modality: str) -> list[list[str]]:
+        """Per sample, a label for every column of a matrix."""
+        source, places = self.columns(modality)
+        return [[row[i] for i in places] for row in self.explanations[0].tokens(source)]
+
+    def columns(self, modality: str) -> tuple[str, list[int]]:
+        """Where a matrix's columns come from: a modality of the explanations, and places in it."""
+        first = self.explanations[0]
+        if modality not in self.modalities:
+            raise ModalityError(
+                f"there is no modality {modality!r}; there are: "
+                f"{', '.join(map(repr, self.modalities))}."
+            )
+        source = self.text_input if modality == EARLIER else modality
+        places = range(first.relevance[source].shape[1])
+        if source != self.text_input:
+            return source, [*places]
+        plain = [i for i in places if i not in first.special.get(source, {})]
+        own = plain[-self.ids.shape[1] :]
+        return source, own if modality == EARLIER else [i for i in places if i not in own]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Text, tokens and relevance as plain data (for JSON)."""
+        matrices = {name: matrix.tolist() for name, matrix in self.matrices().items()}
+        return {
+            "format": FORMAT,
+            "method": self.explanations[0].method,
+            "score": self.score,
+            "samples": [
+                {
+                    "text": self.text[i],
+                    "tokens": [token._asdict() for token in self.tokens[i]],
+                    "inputs": {name: self.labels(name)[i] for name in self.modalities},
+                    "targets": [
+                        {
+                            "target": _plain(self.targets[t]),
+                            "name": self.names[t][i],
+                            "score": float(e.scores[i]),
+                            "readout": e.readout[i],
+                            "relevance": {name: rows[i][t] for name, rows in matrices.items()},
+                        }
+                        for t, e in enumerate(self.explanations)
+                        if self.real[i, t]
+                    ],
+                }
+                for i in range(self.batch_size)
+            ],
+            "graph": self.graph.to_dict(),
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"<Generation of {self.graph.model}: {len(self.targets)} targets in "
+            f"{self.batch_size} text{'' if self.batch_size == 1 else 's'}>"
+        )
+
+
+def _plain(target: Any) -> Any:
+    """An asked target as plain data."""
+    if isinstance(target, Span):
+        return {"span": [target.start, target.stop]}
+    if isinstance(target, Contrast):
+        return {"contrast": [target.a, target.b]}
+    return target
