@@ -1,4 +1,4 @@
-"""The command line: ``fxplain demo``, ``inspect``, ``explain``, ``evaluate`` and their lists."""
+"""The command line: ``fxplain demo``, ``inspect``, ``explain``, ``generate``, ``evaluate``, lists."""
 
 from fxplain.cli import evaluation  # noqa: F401 - its commands register themselves
 from fxplain.cli.commands import app, main

@@ -161,6 +161,17 @@ HtmlFile = Annotated[
         show_default=False,
     ),
 ]
+MethodOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        "-o",
+        metavar="NAME=VALUE",
+        help="An option of the method, for example normalize=false; `fxplain methods NAME` "
+        "lists them. Several: repeat it.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Plot = Annotated[
     Path | None,
@@ -303,17 +314,7 @@ def explain(
         ),
     ] = None,
     method: MethodName = "generic",
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--option",
-            "-o",
-            metavar="NAME=VALUE",
-            help="An option of the method, for example normalize=false; `fxplain methods NAME` "
-            "lists them. Several: repeat it.",
-            show_default=False,
-        ),
-    ] = None,
+    option: MethodOptions = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -381,6 +382,48 @@ def explain(
             results().print(Text("the model says nothing here that could be explained"))
             return
         _say_written({"saved to": save, "drawn in": plot, "reported in": html}, json_)
+
+
+@app.command()
+def generate(
+    model: Model,
+    text: Texts = None,
+    image: Images = None,
+    audio: Recordings = None,
+    task: TaskName = None,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", "-n", min=1, help="How many tokens at most.")
+    ] = 20,
+    beams: Annotated[
+        int, typer.Option("--beams", min=1, help="Search with beams; the chosen one is explained.")
+    ] = 1,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", help="Sample, with this seed, rather than take the likeliest."),
+    ] = None,
+    method: MethodName = "generic",
+    option: MethodOptions = None,
+    json_: AsJson = False,
+    trust_remote_code: TrustRemoteCode = False,
+    debug: Debug = False,
+) -> None:
+    """Let a model write, and explain each token: the inputs and earlier outputs it draws on.
+
+    JSON keys: format, method, score, samples (text, tokens, inputs, and targets with name, score,
+    readout and relevance by modality), graph.
+    """
+    quiet(debug)
+    if is_factory(model):
+        raise typer.BadParameter(f"{model} is no pretrained model: use fxplain.explain_generation.")
+    with errors_reported(debug):
+        raw = {"text": text or None, "image": image or None, "audio": audio or None}
+        asked: dict[str, Any] = {"method": method, "max_new_tokens": max_new_tokens}
+        asked |= {"num_beams": beams, "do_sample": seed is not None, "seed": seed}
+        asked |= parse_options(method, option or ())
+        explainer = _load(model, task, trust_remote_code)
+        with progress("writing and explaining"), _input_errors_are_usage():
+            generation = explainer.generate(**raw, **asked)
+        _show(generation.to_dict() if json_ else to_rich(generation), json_)
 
 
 @app.command()

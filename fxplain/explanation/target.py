@@ -53,7 +53,7 @@ class Contrast:
 
 @dataclass(frozen=True, init=False)
 class Sum:
-    """Several outputs together: explains y_a + y_b + ..., read from all of their tokens.
+    """Several outputs together: explains y_a + y_b + ..., read from all of their tokens (their mean).
 
     Attributes
     ----------
@@ -270,14 +270,21 @@ class _Resolver:
             return [outputs[chosen]], [gradient]
 
         scores = [sum(sign * leaf[(b, *i)] for i, sign in parts) for b, parts in enumerate(wanted)]
-        readouts = tuple(
-            self._readout(
-                [g for i, _ in parts for g in positions_at(self.program, chosen, (b, *i))]
-            )
-            for b, parts in enumerate(wanted)
-        )
+        readouts = tuple(self._readout(self._groups(p, b, chosen)) for b, p in enumerate(wanted))
         description = tuple(self._described(indexed, leaf) for indexed in found)
         return ResolvedTarget(description, torch.stack(scores).detach(), readouts, seeds)  # type: ignore[arg-type]
+
+    def _groups(
+        self, parts: Sequence[tuple[Index, int]], sample: int, chosen: int
+    ) -> list[list[TokenRef]]:
+        """The tokens that all parts of a target are read from, as of a function of the output."""
+        indices = {(sample, *index) for index, _ in parts}
+        if len(indices) == 1:
+            return positions_at(self.program, chosen, indices.pop())
+        mask = torch.zeros(self.program.flow.shapes[chosen], dtype=torch.bool)
+        for index in indices:
+            mask[index] = True
+        return positions_at(self.program, chosen, mask)
 
     def _indexed(self, entry: Any, sample: int, chosen: int, leaf: Tensor) -> Any:
         """One sample's target with the full index of each output in it."""

@@ -149,24 +149,23 @@ def _made(
     )
 
 
-def _of_real_targets(
-    explanation: Explanation, real: Tensor, names: tuple[str, ...]
-) -> Explanation:
+def _of_real_targets(explanation: Explanation, real: Tensor, names: tuple[str, ...]) -> Explanation:
     """Without what stood in for texts that have no such token."""
 
     def kept(values: Tensor) -> Tensor:
         mask = real.to(values.device).reshape(-1, *[1] * (values.dim() - 1))
         return values.where(mask, values.new_zeros(()))
 
-    flags = real.tolist()
+    def known(told: Sequence[Any], otherwise: Any) -> tuple[Any, ...]:
+        pairs = zip(told, real.tolist(), strict=True)
+        return tuple(each if is_real else otherwise for each, is_real in pairs)
+
     return replace(
         explanation,
         relevance=ByModality({k: kept(v) for k, v in explanation.relevance.items()}),
         scores=kept(explanation.scores),
-        target=tuple(t if is_real else None for t, is_real in zip(explanation.target, flags)),
-        readout=tuple(
-            r if is_real else "no token" for r, is_real in zip(explanation.readout, flags)
-        ),
+        target=known(explanation.target, None),
+        readout=known(explanation.readout, "no token"),
         matrix_of=lambda a, b: kept(explanation.matrix_of(a, b)),
         target_names=names,
     )

@@ -86,9 +86,7 @@ class Generation(Presentable):
                 for token, label, written in zip(ids, own, mask, strict=True)
                 if written
             ]
-            for ids, own, mask in zip(
-                self.ids.tolist(), labels, self.written.tolist(), strict=True
-            )
+            for ids, own, mask in zip(self.ids.tolist(), labels, self.written.tolist(), strict=True)
         ]
 
     @property

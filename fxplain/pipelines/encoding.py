@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded
 from fxplain.pipelines.spelling import spell
 
-__all__ = ["Encoded", "encode", "start_decoder", "takes"]
+__all__ = ["Encoded", "encode", "padded_left", "start_decoder", "takes"]
 
 
 @dataclass(frozen=True)
@@ -194,3 +195,17 @@ def start_decoder(loaded: Loaded, encoded: Encoded) -> Encoded:
     first = next(v for v in encoded.inputs.values() if isinstance(v, Tensor))
     ids = torch.tensor([start], device=first.device).expand(len(first), -1).contiguous()
     return encoded.with_inputs({name: ids})
+
+
+@contextmanager
+def padded_left(loaded: Loaded) -> Iterator[None]:
+    """Meanwhile, a tokenizer pads texts that the model goes on writing at their beginning."""
+    tokenizer = loaded.tokenizer
+    if tokenizer is None or text_input(loaded.model) != "input_ids":
+        yield
+        return
+    side, tokenizer.padding_side = tokenizer.padding_side, "left"
+    try:
+        yield
+    finally:
+        tokenizer.padding_side = side

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
-from fxplain.errors import InputError
+from fxplain.errors import InputError, TaskError
 from fxplain.explanation import Explanation, explain, inspect
-from fxplain.pipelines.encoding import Encoded
+from fxplain.generation import Generation, explain_generation
+from fxplain.pipelines.encoding import Encoded, padded_left
+from fxplain.pipelines.generation_tasks import writes
 from fxplain.pipelines.given import Given, gather
 from fxplain.pipelines.loading import (
     HUB_OPTIONS,
@@ -196,6 +198,43 @@ class Explainer:
         own, rest = self._split(keywords)
         return self._explained(run, self.task.goals(run, target, **own), method, rest)
 
+    def generate(
+        self,
+        *positional: Any,
+        text: Any = None,
+        image: Any = None,
+        audio: Any = None,
+        inputs: Mapping[str, Any] | None = None,
+        max_new_tokens: int = 20,
+        targets: Any = None,
+        method: str = "generic",
+        **options: Any,
+    ) -> Generation:
+        """Let the model write, and explain every token of what it wrote.
+
+        Parameters are those of a call, for what is given, and those of `fxplain.explain_generation`:
+        `targets`, ``generated=``, ``score=``, ``seed=``, and what the model's ``generate`` takes.
+
+        Raises
+        ------
+        TaskError
+            When the model does not write.
+        FxplainError
+            As a call, and `fxplain.explain_generation`, raise.
+        """
+        if not writes(self.model):
+            raise TaskError(f"{type(self.model).__name__} does not write text: call the explainer.")
+        raw = {"text": text, "pair": None, "image": image, "audio": audio, "inputs": inputs}
+        given = self._given(positional, raw)
+        with padded_left(self.loaded):
+            encoded = self.task.prompt(self.loaded, given)
+        generation = explain_generation(
+            self.model, encoded.inputs, max_new_tokens, targets, method,
+            tokenizer=self.loaded.tokenizer, **options,
+        )  # fmt: skip
+        told = tuple(replace(e, seconds=encoded.seconds) for e in generation.explanations)
+        return replace(generation, explanations=told)
+
     def inputs(self, *positional: Any, **raw: Any) -> dict[str, Any]:
         """The model's inputs, by argument name, as the processors make them of what a call takes."""
         unknown = set(raw) - set(RAW)
@@ -210,13 +249,17 @@ class Explainer:
     # -- the steps of a call --------------------------------------------------------------------------
 
     def _run(self, positional: Sequence[Any], raw: dict[str, Any]) -> Run:
+        given = self._given(positional, raw)
+        return Run(self.loaded, given, self.task.encode(self.loaded, given))
+
+    def _given(self, positional: Sequence[Any], raw: dict[str, Any]) -> Given:
         for kind, value in zip(self._order(positional), positional, strict=True):
             if raw[kind] is not None:
                 raise InputError(f"{kind} is given twice: by name, and as a positional argument.")
             raw[kind] = value
         given: Given = gather(self.loaded, **raw)
         self.task.check(self.loaded, given)
-        return Run(self.loaded, given, self.task.encode(self.loaded, given))
+        return given
 
     def _order(self, positional: Sequence[Any]) -> tuple[str, ...]:
         """Which kinds of input positional arguments are."""

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from fxplain.errors import TargetError
+from fxplain.explanation.vocabulary import word_id
 from fxplain.pipelines.encoding import Encoded, encode, start_decoder
 from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded
 from fxplain.pipelines.task import Goal, Run, Task, each_entry, per_sample
-from fxplain.explanation.vocabulary import word_id
 
 __all__ = [
     "Generation",
@@ -22,6 +22,7 @@ __all__ = [
     "SpeechRecognition",
     "TextGeneration",
     "VisualQuestionAnswering",
+    "writes",
 ]
 
 
@@ -30,7 +31,7 @@ class Generation(Task):
 
     def encode(self, loaded: Loaded, given: Given) -> Encoded:
         """A decoder of its own is given what it starts with."""
-        return start_decoder(loaded, encode(loaded, given))
+        return start_decoder(loaded, self.prompt(loaded, given))
 
     def goal(self, run: Run, target: Any, **_: Any) -> Goal:
         """The word asked for as the next one, or the predicted one."""
@@ -65,9 +66,9 @@ class ImageToText(Generation):
     needs = ("image",)
     may = ("text",)
 
-    def encode(self, loaded: Loaded, given: Given) -> Encoded:
-        """The prompt says where the image is, for models that read it among the words."""
-        return super().encode(loaded, _prompted(loaded, given))
+    def prompt(self, loaded: Loaded, given: Given) -> Encoded:
+        """The text says where the image is, for models that read it among the words."""
+        return super().prompt(loaded, _prompted(loaded, given))
 
 
 def _prompted(loaded: Loaded, given: Given) -> Given:
@@ -104,18 +105,23 @@ class VisualQuestionAnswering(Task):
 
     def encode(self, loaded: Loaded, given: Given) -> Encoded:
         """The question is a prompt where the answer is written."""
-        if _writes(loaded.model):
+        if writes(loaded.model):
             return self._writing.encode(loaded, given)
         return super().encode(loaded, given)
 
+    def prompt(self, loaded: Loaded, given: Given) -> Encoded:
+        """The question, where the answer is written."""
+        return self._writing.prompt(loaded, given)
+
     def goal(self, run: Run, target: Any, **options: Any) -> Goal:
         """The answer asked for, or the predicted one."""
-        if _writes(run.loaded.model):
+        if writes(run.loaded.model):
             return self._writing.goal(run, target, **options)
         return super().goal(run, target, **options)
 
 
-def _writes(model: Any) -> bool:
+def writes(model: Any) -> bool:
+    """Whether a model generates text, rather than labelling what it is given."""
     return bool(getattr(model, "can_generate", bool)())
 
 
@@ -129,11 +135,11 @@ class SpeechRecognition(Generation):
 
     def encode(self, loaded: Loaded, given: Given) -> Encoded:
         """Only a model that writes has a decoder to start."""
-        return super().encode(loaded, given) if _writes(loaded.model) else encode(loaded, given)
+        return super().encode(loaded, given) if writes(loaded.model) else encode(loaded, given)
 
     def goal(self, run: Run, target: Any, **options: Any) -> Goal:
         """The next token; of a model that labels frames (CTC), the first that it hears."""
-        if _writes(run.loaded.model):
+        if writes(run.loaded.model):
             return super().goal(run, target, **options)
         wanted = per_sample(target, run.encoded.batch_size)
         heard = [self._heard(run, i, entry) for i, entry in enumerate(wanted)]
@@ -143,7 +149,7 @@ class SpeechRecognition(Generation):
 
     def goals(self, run: Run, target: Any, **options: Any) -> list[Goal]:
         """Each token that is heard."""
-        if _writes(run.loaded.model):
+        if writes(run.loaded.model):
             return super().goals(run, target, **options)
         return [Goal([index], "logits") for index in self._heard(run, 0, target)]
 

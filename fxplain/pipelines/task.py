@@ -134,6 +134,10 @@ class Task:
         """The model's inputs."""
         return encode(loaded, given)
 
+    def prompt(self, loaded: Loaded, given: Given) -> Encoded:
+        """What the model's ``generate`` is given: a decoder is not started, for it starts itself."""
+        return encode(loaded, given)
+
     def goal(self, run: Run, target: Any, **options: Any) -> Goal:  # noqa: ARG002 - subclasses use them
         """What one call explains: the target that was asked for, or this task's own."""
         return Goal(target)

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from fxplain.errors import InputError, TargetError
 from fxplain.explanation import Word
+from fxplain.explanation.vocabulary import word_id
 from fxplain.pipelines.encoding import Encoded
 from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded
 from fxplain.pipelines.task import Goal, Run, Task, each_entry, per_sample
-from fxplain.explanation.vocabulary import word_id
 
 __all__ = ["FillMask", "QuestionAnswering", "TextClassification", "TokenClassification"]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from fxplain.generation import EARLIER, Generation
-from fxplain.reports.explanation_report import readout_place
 from fxplain.reports.graph_report import count_nodes, facts_table, warning_lines
 from fxplain.reports.shading import percent, printable
 
@@ -20,7 +19,7 @@ __all__ = ["generation_report"]
 
 MOST_SAMPLES = 8
 MOST_SOURCES = 4
-"""How many samples, and sources of a token, are shown."""
+"""How many samples are shown, and tokens of a modality."""
 
 
 def generation_report(generation: Generation) -> RenderableType:
@@ -50,24 +49,14 @@ def _table(generation: Generation, sample: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("output", overflow="fold")
     table.add_column("score", justify="right", no_wrap=True)
-    names = generation.modalities
-    for name in names:
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("draws most on", overflow="fold")
+    table.add_column("draws on", overflow="fold")
     for target, e in enumerate(generation.explanations):
-        if not generation.real[sample, target]:
-            continue
-        sources = list(_sources(generation, sample, target))
-        total = sum(s.amount for s in sources) or 1.0
-        shares = [sum(s.amount for s in sources if s.modality == name) / total for name in names]
-        most = sorted(sources, key=lambda s: -s.amount)[:MOST_SOURCES]
-        told = ", ".join(f"{s.label} {percent(s.amount / total)}" for s in most if s.amount)
-        table.add_row(
-            Text(_output(generation, sample, target)),
-            f"{float(e.scores[sample]):.4g}",
-            *map(percent, shares),
-            Text(told or "nothing"),
-        )
+        if generation.real[sample, target]:
+            table.add_row(
+                Text(_output(generation, sample, target)),
+                f"{float(e.scores[sample]):.4g}",
+                Text("\n".join(_sources(generation, sample, target)) or "nothing"),
+            )
     return table
 
 
@@ -77,29 +66,39 @@ def _output(generation: Generation, sample: int, target: int) -> str:
     return place + printable(generation.names[target][sample])
 
 
-@dataclass(frozen=True)
-class _Source:
-    modality: str
-    label: str
-    amount: float
+def _sources(generation: Generation, sample: int, target: int) -> Iterator[str]:
+    """For each modality, most first: its share of the relevance, and that of its top tokens.
 
-
-def _sources(generation: Generation, sample: int, target: int) -> Iterator[_Source]:
-    """What a target draws on; the token that it is read from starts from 1 and is left out."""
+    Tokens that the target is read from start from 1, or a share of it, which would drown all
+    others: they are left out.
+    """
     e = generation.explanations[target]
+    found: dict[str, list[tuple[float, str]]] = {}
     for modality in generation.modalities:
         source, places = generation.columns(modality)
-        read = {readout_place(part, source) for part in e.readout[sample].split(" and ")}
-        values = e.relevance[source][sample].tolist()
-        labels = e.tokens(source)[sample]
-        for number, place in enumerate(places):
-            if place not in read:
-                label = _label(modality, number, printable(labels[place]))
-                yield _Source(modality, label, abs(values[place]))
+        read = _read_places(e.readout[sample], source)
+        values, labels = e.relevance[source][sample].abs().tolist(), e.tokens(source)[sample]
+        found[modality] = [
+            (values[place], _label(modality, number, labels[place]))
+            for number, place in enumerate(places)
+            if place not in read
+        ]
+    sums = {name: sum(amount for amount, _ in tokens) for name, tokens in found.items()}
+    total = sum(sums.values())
+    for name in sorted(found, key=lambda name: -sums[name]):
+        if sums[name]:
+            most = sorted(found[name], key=lambda token: -token[0])[:MOST_SOURCES]
+            told = "  ".join(f"{label} {percent(a / total)}" for a, label in most if a)
+            yield f"{name} {percent(sums[name] / total)}: {told}"
+
+
+def _read_places(readout: str, modality: str) -> set[int]:
+    """The places of a modality's tokens in a readout such as "mean of input_ids[3..5, 8]"."""
+    runs = re.findall(r"(\d+)(?:\.\.(\d+))?", "".join(
+        re.findall(rf"(?<![\w.]){re.escape(modality)}(\[[\d., ]+\])", readout)
+    ))  # fmt: skip
+    return {place for a, b in runs for place in range(int(a), int(b or a) + 1)}
 
 
 def _label(modality: str, number: int, label: str) -> str:
-    """A source's label; an earlier output's index, and an id or a place of a grid, say of what."""
-    if modality == EARLIER:
-        return f"{number} {label}"
-    return f"{modality} {label}" if label.replace(",", "").isdigit() else label
+    return f"[{number}] {printable(label)}" if modality == EARLIER else printable(label)
