@@ -251,6 +251,22 @@ def test_explain_a_recording(tmp_path):
     assert "needs --audio" in fails("explain", folder, code=2)
 
 
+def test_generate(tmp_path):
+    folder = small_pretrained.save("t5", tmp_path)
+    given = ("generate", folder, "--text", "the movie", "-n", "3")
+    told = json.loads(succeeds(*given, "--json"))
+    g = fxplain.from_pretrained(folder).generate("the movie", max_new_tokens=3)
+    assert [t["id"] for t in told["samples"][0]["tokens"]] == g.ids[0].tolist()
+    assert "sample 0: " in succeeds(*given)
+    sampled = [succeeds(*given, "--seed", "1", "--json") for _ in range(2)]
+    assert sampled[0] == sampled[1] != json.dumps(told, ensure_ascii=False, indent=1) + "\n"
+    assert "needs --text" in fails("generate", folder, code=2)
+
+
+def test_generate_with_a_factory(factories):
+    assert "explain_generation" in fails("generate", f"{factories}:model", code=2)
+
+
 def test_explain_a_factory(factories):
     told = json.loads(succeeds("explain", f"{factories}:model", "--target", "3", "--json"))
     assert told["target"] == [3, 3]

@@ -307,7 +307,7 @@ def test_prompts_of_unequal_length(name):
 
 @pytest.mark.parametrize("name", ["llama", "t5"])
 def test_a_text_that_ends_before_the_others(name):
-    model, inputs, options = tiny(name)
+    model, inputs, _ = tiny(name)
     end = model.generation_config.eos_token_id
     batch = {"input_ids": inputs["input_ids"].expand(2, -1)}
     texts = [[5, 6, 7, 8], [9, end]]

@@ -512,3 +512,38 @@ def test_nothing_is_warned_of(root):
     with warnings.catch_warnings():
         warnings.simplefilter("error", WeightsWarning)
         fxplain.from_pretrained(small_pretrained.save("bart", root))
+
+
+# ---- text that is written -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("gpt2", {"text": ["the movie was great", "nobody"]}),
+        ("t5", {"text": ["the movie was great", "nobody"]}),
+        ("blip", {"image": picture(), "text": "a cat"}),
+        ("llava", {"image": picture(), "text": "movie"}),
+        ("whisper", {"audio": recording()}),
+    ],
+)
+def test_generated_tokens_are_explained(explainer, name, given):
+    writer = explainer(name)
+    options = {"suppress_tokens": [writer.model.config.image_token_id]} if name == "llava" else {}
+    side = writer.loaded.tokenizer.padding_side
+    g = writer.generate(**given, max_new_tokens=3, **options)
+    assert writer.loaded.tokenizer.padding_side == side
+    inputs = dict(g.explanations[0].inputs)
+    assert inputs[g.text_input].shape[0] == g.batch_size == len(g.text)
+    logits = g.explanations[0].output["logits"]
+    first = logits.shape[1] - 1 - g.ids.shape[1]  # the last of the prompt says the first token
+    assert torch.equal(logits[:, first].argmax(-1), g.ids[:, 0])
+    pieces = writer.loaded.tokenizer.convert_ids_to_tokens(g.ids[0].tolist())
+    assert g.labels("earlier outputs")[0] == pieces
+    if name == "whisper":
+        assert g.explanations[0].timeline("input_features").edges[-1] == 1.0
+
+
+def test_what_does_not_write(explainer):
+    with pytest.raises(fxplain.TaskError, match="does not write"):
+        explainer("vit").generate(picture())

@@ -416,13 +416,13 @@ def generate(
     if is_factory(model):
         raise typer.BadParameter(f"{model} is no pretrained model: use fxplain.explain_generation.")
     with errors_reported(debug):
-        raw = {"text": text or None, "image": image or None, "audio": audio or None}
         asked: dict[str, Any] = {"method": method, "max_new_tokens": max_new_tokens}
+        asked |= {"text": text or None, "image": image or None, "audio": audio or None}
         asked |= {"num_beams": beams, "do_sample": seed is not None, "seed": seed}
         asked |= parse_options(method, option or ())
         explainer = _load(model, task, trust_remote_code)
         with progress("writing and explaining"), _input_errors_are_usage():
-            generation = explainer.generate(**raw, **asked)
+            generation = explainer.generate(**asked)
         _show(generation.to_dict() if json_ else to_rich(generation), json_)
 
 
