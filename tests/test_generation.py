@@ -248,6 +248,13 @@ def test_why_this_token_rather_than_another(name):
     assert g.names == ((f"{token} rather than 9",),)
 
 
+def test_a_token_rather_than_itself():
+    token = int(greedy("llama").ids[0, 2])
+    for score in ("logit", "log_probability"):
+        with pytest.raises(fxplain.TargetError, match="was generated at index 2"):
+            written("llama", targets=Contrast(2, token), score=score)
+
+
 def test_log_probabilities():
     g = written("llama", targets=[2, Span(0, 2), Contrast(2, 9)], score="log_probability")
     ids = g.ids[0].tolist()

@@ -120,6 +120,10 @@ def _entry(asked: Any, text: _Text, tokenizer: Any) -> Any:
         other = word_id(tokenizer, asked.b) if tokenizer is not None else asked.b
         if not isinstance(other, int):
             raise TargetError(f"{asked.b!r} in {asked!r} is no token: give an id, or a tokenizer.")
+        if place is not None and text.ids[place] == other:
+            raise TargetError(
+                f"{asked!r} is no target: {asked.b!r} is what was generated at index {place}."
+            )
         return None if place is None else Contrast(text.at(place), text.at(place, other))
     place = _place(asked, text)
     return None if place is None else text.at(place)
