@@ -420,6 +420,22 @@ def test_plain_data():
     assert len(sample["inputs"][EARLIER]) == len(row["relevance"][EARLIER])
 
 
+def test_picture():
+    pytest.importorskip("matplotlib")
+    g, _ = read()
+    (axes, *_) = g.plot().axes
+    (image,) = axes.images
+    drawn = torch.tensor(image.get_array().filled(torch.nan))
+    torch.testing.assert_close(drawn, torch.cat([g.matrix(name)[0] for name in g.modalities], -1))
+    assert [label.get_text() for label in axes.get_yticklabels()] == [n[0] for n in g.names]
+    earlier = g.plot(EARLIER).axes[0].images[0].get_array()
+    others = g.matrix(EARLIER)[0, :4].tril(-2)  # without the token that each is read from
+    assert image.norm.vmax < 1 <= earlier.max()
+    assert others.max() <= image.norm.vmax
+    with pytest.raises(fxplain.PlotError, match="no sample 1"):
+        g.plot(sample=1)
+
+
 # ---- sums -------------------------------------------------------------------------------------------
 
 

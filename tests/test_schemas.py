@@ -30,7 +30,7 @@ def as_json(result):
 
 
 def test_each_schema_is_named_after_its_format():
-    assert set(SCHEMAS) == {"graph-1.json", "explanation-1.json"}
+    assert set(SCHEMAS) == {"graph-1.json", "explanation-1.json", "generation-1.json"}
     for name, schema in SCHEMAS.items():
         assert schema["title"] == schema["properties"]["format"]["const"]
         assert schema["title"] == f"fxplain-{name.removesuffix('.json')}"
@@ -48,6 +48,7 @@ def test_explanations_are_of_the_schema(name):
     "how",
     [
         {"target": fxplain.Contrast(1, 2)},
+        {"target": fxplain.Sum(1, 2)},
         {"target": lambda output: output.question_answering_score[:, 0]},
         {"method": "input_x_gradient"},
         {"method": "rollout"},
@@ -56,6 +57,17 @@ def test_explanations_are_of_the_schema(name):
 def test_all_targets_and_methods_are_of_the_schema(how):
     model, inputs = architecture("lxmert")
     validator("explanation-1.json").validate(as_json(fxplain.explain(model, inputs, **how)))
+
+
+def test_generations_are_of_the_schema():
+    model, inputs = architecture("llama")
+    g = fxplain.explain_generation(
+        model,
+        {"input_ids": inputs["input_ids"]},
+        generated=[[3, 4], [5]],
+        targets=[0, 1, fxplain.Span(), fxplain.Contrast(0, 6)],
+    )
+    validator("generation-1.json").validate(as_json(g))
 
 
 @pytest.mark.parametrize(

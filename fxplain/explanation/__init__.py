@@ -3,7 +3,7 @@
 from fxplain.explanation.explain import attention_weights, explain, inspect
 from fxplain.explanation.explanation import Explanation, load
 from fxplain.explanation.merging import Timeline, Word, WordRelevance
-from fxplain.explanation.readouts import readout_place
+from fxplain.explanation.readouts import read_places, readout_place
 from fxplain.explanation.target import Contrast, Sum
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "explain",
     "inspect",
     "load",
+    "read_places",
     "readout_place",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["readout_place"]
+__all__ = ["read_places", "readout_place"]
 
 
 def readout_place(readout: str, modality: str) -> int | None:
@@ -24,3 +24,16 @@ def readout_place(readout: str, modality: str) -> int | None:
         if found and found[1] == modality:
             return int(found[2])
     return None
+
+
+def read_places(readout: str, modality: str) -> set[int]:
+    """The places of all tokens of a modality that the target is read from.
+
+    Examples
+    --------
+    >>> sorted(read_places("mean of input_ids[3..5, 8]", "input_ids"))
+    [3, 4, 5, 8]
+    """
+    lists = re.findall(rf"(?<![\w.]){re.escape(modality)}\[([\d., ]+)\]", readout)
+    runs = re.findall(r"(\d+)(?:\.\.(\d+))?", ", ".join(lists))
+    return {place for first, last in runs for place in range(int(first), int(last or first) + 1)}

@@ -18,7 +18,7 @@ from fxplain.plots.canvas import file_formats
 from fxplain.plots.curves import plot_curves
 from fxplain.plots.graph import plot_graph
 from fxplain.plots.image import pixel_relevance, plot_image
-from fxplain.plots.matrix import plot_matrix
+from fxplain.plots.matrix import plot_generation, plot_matrix
 from fxplain.plots.overview import plot
 from fxplain.plots.signal import plot_signal
 from fxplain.plots.text import plot_text
@@ -30,6 +30,7 @@ __all__ = [
     "plot",
     "plot_boxes",
     "plot_curves",
+    "plot_generation",
     "plot_graph",
     "plot_image",
     "plot_matrix",

@@ -1,12 +1,15 @@
-"""plot_matrix: a relevancy matrix with the labels of its tokens."""
+"""plot_matrix, plot_generation: matrices with the labels of their tokens."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from fxplain.explanation import Explanation
+from fxplain.explanation import Explanation, read_places
+from fxplain.generation import Generation
 from fxplain.plots.canvas import (
     BAR,
     Room,
@@ -19,7 +22,7 @@ from fxplain.plots.canvas import (
 )
 from fxplain.plots.view import check_sample
 
-__all__ = ["plot_matrix"]
+__all__ = ["plot_generation", "plot_matrix"]
 
 SIZE = 8
 MOST_LABELS = 48
@@ -66,11 +69,79 @@ def plot_matrix(
     a = explanation.modalities[0] if a is None else a
     b = a if b is None else b
     values = explanation.matrix(a, b)[sample].detach().cpu().double().numpy()
-    rows, columns = values.shape
     down, across = (_names(explanation.tokens(name)[sample]) for name in (a, b))
-    ax = axes_for(ax, _room(rows, columns, down, across))
-    off = values[~np.eye(rows, dtype=bool)] if a == b else values
-    shades, scale = colour_scale(values, off if np.abs(off).max(initial=0) > 0 else values)
+    off = values[~np.eye(len(values), dtype=bool)] if a == b else values
+    drawn = _draw(values, off, down, across, ax)
+    drawn.set_ylabel(f"{cut_label(a)}: tokens", size=SIZE + 1, parse_math=False)
+    drawn.set_xlabel(f"{cut_label(b)}: what they drew on", size=SIZE + 1, parse_math=False)
+    return figure_of(drawn)
+
+
+def plot_generation(
+    generation: Generation,
+    modality: str | None = None,
+    *,
+    sample: int = 0,
+    ax: Axes | None = None,
+) -> Figure:
+    """A generated text against what it drew on: a row for each explained token.
+
+    The token that another is read from starts from 1: colours are scaled by the largest of all other
+    numbers, and the bar's pointed end says so.
+
+    Parameters
+    ----------
+    generation
+        What `fxplain.explain_generation` returned.
+    modality
+        The columns: an input, or "earlier outputs". By default all of them, side by side.
+    sample
+        Which of the batch.
+    ax
+        Where to draw; by default in a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure of the axes.
+
+    Raises
+    ------
+    ModalityError, PlotError
+        When there is no such modality or sample.
+    """
+    check_sample(generation, sample)
+    names = generation.modalities if modality is None else (modality,)
+    real = generation.real[sample].nonzero().flatten().tolist()
+    values = torch.cat([generation.matrix(name)[sample, real] for name in names], -1)
+    labels = [label for name in names for label in generation.labels(name)[sample]]
+    others = torch.ones_like(values, dtype=torch.bool)
+    for row, target in enumerate(real):
+        readout, start = generation.explanations[target].readout[sample], 0
+        for name in names:
+            source, places = generation.columns(name)
+            read = read_places(readout, source)
+            others[row, [start + i for i, place in enumerate(places) if place in read]] = False
+            start += len(places)
+    numbers = values.detach().cpu().double().numpy()
+    down = _names([generation.names[target][sample] for target in real])
+    drawn = _draw(numbers, numbers[others.cpu().numpy()], down, _names(labels), ax)
+    drawn.set_ylabel("generated tokens", size=SIZE + 1)
+    told = ", ".join(map(cut_label, names))
+    drawn.set_xlabel(f"{told}: what they drew on", size=SIZE + 1, parse_math=False)
+    return figure_of(drawn)
+
+
+def _draw(
+    values: NDArray[np.float64],
+    others: NDArray[np.float64],
+    down: list[str],
+    across: list[str],
+    ax: Axes | None,
+) -> Axes:
+    """A matrix in colours that are scaled by some of its numbers, where these are not all 0."""
+    ax = axes_for(ax, _room(*values.shape, down, across))
+    shades, scale = colour_scale(values, others if np.abs(others).max(initial=0) > 0 else values)
     drawn = ax.imshow(values, cmap=shades, norm=scale, aspect="equal", interpolation="nearest")
     drawn.set_gid("relevance")
     colour_bar(ax, shades, scale, beyond=float(np.abs(values).max(initial=0)))
@@ -78,10 +149,8 @@ def plot_matrix(
         axis.set_tick_params(length=0 if names else 3, labelsize=SIZE)
         if names:
             axis.set_ticks(range(len(names)), names, rotation=rotation, parse_math=False)
-    ax.set_ylabel(f"{cut_label(a)}: tokens", size=SIZE + 1, parse_math=False)
-    ax.set_xlabel(f"{cut_label(b)}: what they drew on", size=SIZE + 1, parse_math=False)
     ax.spines[:].set_color("0.7")
-    return figure_of(ax)
+    return ax
 
 
 def _names(labels: list[str]) -> list[str]:

@@ -11,10 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fxplain.explanation import Explanation
+from fxplain.generation import Generation
 from fxplain.plots.boxes import draw_boxes
 from fxplain.plots.canvas import BAR, DPI, NotebookFigure, Room, figure_of
 from fxplain.plots.graph import plot_graph
 from fxplain.plots.image import draw_image, image_room
+from fxplain.plots.matrix import plot_generation
 from fxplain.plots.signal import ROOM as SIGNAL
 from fxplain.plots.signal import draw_signal
 from fxplain.plots.text import draw_text, text_height
@@ -42,7 +44,7 @@ class _Panel:
 
 
 def plot(
-    result: Explanation | AttentionGraph,
+    result: Explanation | Generation | AttentionGraph,
     modality: str | None = None,
     *,
     sample: int | None = None,
@@ -55,11 +57,12 @@ def plot(
     Parameters
     ----------
     result
-        What `fxplain.explain` or `fxplain.inspect` returned.
+        What `fxplain.explain`, `fxplain.explain_generation` or `fxplain.inspect` returned.
     modality
-        Of an explanation, only this modality.
+        Of an explanation or a generation, only this modality.
     sample
-        Of an explanation, only this sample; by default all, 8 at most.
+        Of an explanation, only this sample; by default all, 8 at most. Of a generation, which one;
+        by default the first.
 
     Returns
     -------
@@ -73,6 +76,8 @@ def plot(
     """
     if isinstance(result, AttentionGraph):
         return plot_graph(result)
+    if isinstance(result, Generation):
+        return plot_generation(result, modality, sample=sample or 0)
     if sample is not None:
         check_sample(result, sample)
     samples = range(min(result.batch_size, MOST_SAMPLES)) if sample is None else [sample]

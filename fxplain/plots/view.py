@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fxplain.errors import PlotError
 from fxplain.explanation import Explanation, readout_place
+from fxplain.generation import Generation
 from fxplain.reports.explanation_report import is_number
 
 __all__ = ["ModalityView", "are_boxes", "check_sample", "corners", "numbers", "sample_of"]
@@ -173,7 +174,7 @@ _NEEDS = {
 }
 
 
-def check_sample(explanation: Explanation, sample: int) -> None:
+def check_sample(explanation: Explanation | Generation, sample: int) -> None:
     """Refuse a sample that the explanation does not have.
 
     Raises

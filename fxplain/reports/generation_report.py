@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from rich import box
@@ -11,6 +10,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from fxplain.explanation import read_places
 from fxplain.generation import EARLIER, Generation
 from fxplain.reports.graph_report import count_nodes, facts_table, warning_lines
 from fxplain.reports.shading import percent, printable
@@ -76,7 +76,7 @@ def _sources(generation: Generation, sample: int, target: int) -> Iterator[str]:
     found: dict[str, list[tuple[float, str]]] = {}
     for modality in generation.modalities:
         source, places = generation.columns(modality)
-        read = _read_places(e.readout[sample], source)
+        read = read_places(e.readout[sample], source)
         values, labels = e.relevance[source][sample].abs().tolist(), e.tokens(source)[sample]
         found[modality] = [
             (values[place], _label(modality, number, labels[place]))
@@ -90,14 +90,6 @@ def _sources(generation: Generation, sample: int, target: int) -> Iterator[str]:
             most = sorted(found[name], key=lambda token: -token[0])[:MOST_SOURCES]
             told = "  ".join(f"{label} {percent(a / total)}" for a, label in most if a)
             yield f"{name} {percent(sums[name] / total)}: {told}"
-
-
-def _read_places(readout: str, modality: str) -> set[int]:
-    """The places of a modality's tokens in a readout such as "mean of input_ids[3..5, 8]"."""
-    runs = re.findall(r"(\d+)(?:\.\.(\d+))?", "".join(
-        re.findall(rf"(?<![\w.]){re.escape(modality)}(\[[\d., ]+\])", readout)
-    ))  # fmt: skip
-    return {place for a, b in runs for place in range(int(a), int(b or a) + 1)}
 
 
 def _label(modality: str, number: int, label: str) -> str:
