@@ -42,6 +42,7 @@ from fxplain.presentation import to_html
 from fxplain.program import AttentionGraph, AttentionNode
 
 if TYPE_CHECKING:
+    from fxplain.plots import plot_generation as plot_generation
     from fxplain.plots import plot_graph as plot_graph
     from fxplain.plots import plot_image as plot_image
     from fxplain.plots import plot_matrix as plot_matrix
@@ -95,7 +96,7 @@ __all__ = [
     "to_html",
 ]
 
-_PLOTS = ("plot_graph", "plot_image", "plot_matrix", "plot_text")
+_PLOTS = ("plot_generation", "plot_graph", "plot_image", "plot_matrix", "plot_text")
 """Not in `__all__`: ``from fxplain import *`` works without matplotlib."""
 
 

@@ -140,7 +140,8 @@ def _draw(
     ax: Axes | None,
 ) -> Axes:
     """A matrix in colours that are scaled by some of its numbers, where these are not all 0."""
-    ax = axes_for(ax, _room(*values.shape, down, across))
+    rows, columns = values.shape
+    ax = axes_for(ax, _room(rows, columns, down, across))
     shades, scale = colour_scale(values, others if np.abs(others).max(initial=0) > 0 else values)
     drawn = ax.imshow(values, cmap=shades, norm=scale, aspect="equal", interpolation="nearest")
     drawn.set_gid("relevance")
