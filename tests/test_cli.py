@@ -257,7 +257,8 @@ def test_generate(tmp_path):
     told = json.loads(succeeds(*given, "--json"))
     g = fxplain.from_pretrained(folder).generate("the movie", max_new_tokens=3)
     assert [t["id"] for t in told["samples"][0]["tokens"]] == g.ids[0].tolist()
-    assert "sample 0: " in succeeds(*given)
+    assert "sample 0: " in succeeds(*given, "--html", tmp_path / "page.html")
+    assert "<html" in (tmp_path / "page.html").read_text(encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         asked = {}
         patch.setattr(fxplain.Explainer, "generate", lambda _, **k: asked.update(k) or g)
@@ -267,7 +268,7 @@ def test_generate(tmp_path):
 
 
 def test_generate_with_a_factory(factories):
-    assert "explain_generation" in fails("generate", f"{factories}:model", code=2)
+    assert "has no generate" in fails("generate", f"{factories}:model")
 
 
 def test_explain_a_factory(factories):

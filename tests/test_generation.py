@@ -420,6 +420,14 @@ def test_plain_data():
     assert len(sample["inputs"][EARLIER]) == len(row["relevance"][EARLIER])
 
 
+def test_page(tmp_path):
+    pytest.importorskip("jinja2")
+    g, _ = read()
+    page = g.to_html(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == page
+    assert all(json.dumps(names[0])[1:-1] in page for names in g.names)
+
+
 def test_picture():
     pytest.importorskip("matplotlib")
     g, _ = read()

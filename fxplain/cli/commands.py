@@ -404,6 +404,8 @@ def generate(
     method: MethodName = "generic",
     option: MethodOptions = None,
     json_: AsJson = False,
+    html: HtmlFile = None,
+    plot: Plot = None,
     trust_remote_code: TrustRemoteCode = False,
     debug: Debug = False,
 ) -> None:
@@ -413,17 +415,18 @@ def generate(
     readout and relevance by modality), graph.
     """
     quiet(debug)
-    if is_factory(model):
-        raise typer.BadParameter(f"{model} is no pretrained model: use fxplain.explain_generation.")
     with errors_reported(debug):
         asked: dict[str, Any] = {"method": method, "max_new_tokens": max_new_tokens}
-        asked |= {"text": text or None, "image": image or None, "audio": audio or None}
         asked |= {"num_beams": beams, "do_sample": seed is not None, "seed": seed}
         asked |= parse_options(method, option or ())
-        explainer = _load(model, task, trust_remote_code)
-        with progress("writing and explaining"), _input_errors_are_usage():
-            generation = explainer.generate(**asked)
+        raw = _raw(text, None, image, audio)
+        generation = open_source(model, raw, task, trust_remote_code).generated(asked)
+        if html:
+            generation.to_html(html)
+        if plot:
+            generation.plot().savefig(plot)
         _show(generation.to_dict() if json_ else to_rich(generation), json_)
+        _say_written({"drawn in": plot, "reported in": html}, json_)
 
 
 @app.command()

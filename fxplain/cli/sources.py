@@ -47,6 +47,11 @@ class Made:
         names = target_names(explanation, self.model, output=asked.get("output"))
         return [replace(explanation, target_names=names)]
 
+    def generated(self, asked: Mapping[str, Any]) -> fxplain.Generation:
+        """What the model writes after the inputs, explained."""
+        with progress("writing and explaining"):
+            return fxplain.explain_generation(self.model, self.inputs, **asked)
+
     def class_namer(
         self, explanation: fxplain.Explanation, output: str | None
     ) -> Callable[[int], str] | None:
@@ -88,6 +93,13 @@ class Checkpoint:
             tokens = ", ".join(map(str, start[0].tolist()))
             note(f"the decoder is given its start token ({tokens}): its first token is explained.")
         return explanations
+
+    def generated(self, asked: Mapping[str, Any]) -> fxplain.Generation:
+        """What the model writes, explained."""
+        with progress("writing and explaining"), _input_errors_are_usage():
+            return self.explainer.generate(
+                **{kind: given for kind, given in self.raw.items() if kind != "pair"}, **asked
+            )
 
     def class_namer(
         self, explanation: fxplain.Explanation, output: str | None

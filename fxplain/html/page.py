@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fxplain.errors import InputError
 from fxplain.explanation import Explanation
+from fxplain.generation import Generation
 from fxplain.html.matrices import MATRIX_BYTES
 from fxplain.html.outputs import ClassNames
 from fxplain.html.report_data import Extras, explanation_data, graph_data
@@ -39,7 +40,7 @@ SCRIPTS = (
 
 
 def to_html(
-    result: AttentionGraph | Explanation | Sequence[Explanation],
+    result: AttentionGraph | Explanation | Generation | Sequence[Explanation],
     path: str | Path | None = None,
     *,
     class_names: ClassNames | None = None,
@@ -53,7 +54,8 @@ def to_html(
     ----------
     result
         What `fxplain.explain` or `fxplain.inspect` returned, or explanations of one input by several
-        methods (or of several targets), between which the page switches.
+        methods (or of several targets), between which the page switches; of a Generation, it
+        switches between the generated tokens.
     path
         Where to write the page, if anywhere.
     class_names
@@ -87,7 +89,7 @@ def to_html(
     return page
 
 
-def to_notebook(result: AttentionGraph | Explanation) -> str:
+def to_notebook(result: AttentionGraph | Explanation | Generation) -> str:
     """A result as a frame for a notebook's cell, apart from the notebook's own page."""
     page = _page(result, Extras(matrix_bytes=NOTEBOOK_BYTES))
     return (
@@ -97,7 +99,9 @@ def to_notebook(result: AttentionGraph | Explanation) -> str:
     )
 
 
-def _page(result: AttentionGraph | Explanation | Sequence[Explanation], extras: Extras) -> str:
+def _page(
+    result: AttentionGraph | Explanation | Generation | Sequence[Explanation], extras: Extras
+) -> str:
     explanations = _explanations(result)
     if explanations:
         data = explanation_data(explanations, extras)
@@ -122,12 +126,14 @@ def _page(result: AttentionGraph | Explanation | Sequence[Explanation], extras: 
 
 
 def _explanations(
-    result: AttentionGraph | Explanation | Sequence[Explanation],
+    result: AttentionGraph | Explanation | Generation | Sequence[Explanation],
 ) -> Sequence[Explanation]:
     if isinstance(result, AttentionGraph):
         return ()
     if isinstance(result, Explanation):
         return (result,)
+    if isinstance(result, Generation):
+        return result.explanations
     given = tuple(result) if isinstance(result, (list, tuple)) else ()
     if not given or not all(isinstance(each, Explanation) for each in given):
         raise InputError(
@@ -137,7 +143,7 @@ def _explanations(
     return given
 
 
-def _title(result: AttentionGraph | Explanation) -> str:
+def _title(result: AttentionGraph | Explanation | Generation) -> str:
     if isinstance(result, AttentionGraph):
         return f"Attention graph of {result.model}"
     return f"Explanation of {result.graph.model}"
