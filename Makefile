@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips must not write to one environment
-.PHONY: help demo test test-all browser lint format zoo bench bench-quick vendor clean
+.PHONY: help demo test test-all browser lint format zoo bench bench-quick docs vendor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ bench: $(VENV)/.installed-bench ## Measure what an explanation costs, on real-si
 
 bench-quick: $(VENV)/.installed-bench ## The same on three of the models (under three minutes)
 	$(PY) -m benchmarks --quick --json build/bench-quick.json
+
+docs: $(VENV)/.installed-docs ## Build the documentation's site in build/site
+	$(PY) -m examples.gallery build/gallery
+	$(VENV)/bin/mkdocs build --strict
 
 vendor: ## Fetch the browser scripts that fxplain carries (needs npm)
 	$(PYTHON) tools/vendor_assets.py

@@ -16,7 +16,11 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = (ROOT / "fxplain" / "html" / "assets" / "vendor", ROOT / "tests" / "assets")
+FOLDERS = (
+    ROOT / "fxplain" / "html" / "assets" / "vendor",
+    ROOT / "tests" / "assets",
+    ROOT / "docs" / "assets",
+)
 
 
 def fetch(name: str, version: str, integrity: str, folder: Path) -> Path:

@@ -1,0 +1,144 @@
+"""The gallery: reports of the models that ship, as ``python -m examples.gallery FOLDER`` makes them.
+
+Each piece is a report (``NAME.html``), and the same as a picture (``NAME.png``); ``index.md`` is a
+page about all of them.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+import fxplain
+from examples import co_attention, encoder_decoder, windows
+from fxplain.demo import digits
+
+INTRODUCTION = """# Gallery
+
+Reports of the models that come with fxplain, each one file: open it, click a word, a patch or a node. `make docs` makes
+them anew with `examples/gallery.py`. [How to share a report](../how-to/share-a-report.md) has the calls.
+"""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A report and its picture.
+
+    Attributes
+    ----------
+    name
+        The files' name.
+    title, about
+        What the page says of it.
+    result
+        What is shown: a graph, an explanation, or several of one input.
+    picture
+        The first of them, drawn.
+    extras
+        What else the report knows, as `fxplain.to_html` takes it.
+    """
+
+    name: str
+    title: str
+    about: str
+    result: Any
+    picture: Figure
+    extras: dict[str, Any] = field(default_factory=dict)
+
+
+def answers() -> Iterator[Piece]:
+    """What the demo's LXMERT looked at when it answered questions about a mosaic of digits."""
+    model, tokenizer = digits.load_model()
+    samples = digits.load_samples()
+
+    def ask(asked: Sequence[digits.Sample], **options: Any) -> fxplain.Explanation:
+        questions = [sample.question.text for sample in asked]
+        inputs = digits.encode(tokenizer, questions, mosaics(asked))
+        return fxplain.explain(model, inputs, tokenizer=tokenizer, **options)
+
+    def mosaics(asked: Sequence[digits.Sample]) -> torch.Tensor:
+        return torch.stack([sample.mosaic for sample in asked])
+
+    def seen(asked: Sequence[digits.Sample]) -> dict[str, Any]:
+        return {"class_names": digits.ANSWERS, "pictures": {"visual_feats": mosaics(asked)}}
+
+    one = samples[:1]
+    methods = [ask(one, method=name) for name in ("generic", "rollout", "raw_attention", "lrp")]
+    yield Piece(
+        "one-corner",
+        one[0].question.text,
+        "The answer is read from `[CLS]`, which drew on the patches of the corner that was asked about. "
+        "The switch shows the same by attention rollout, by raw attention and by LRP.",
+        methods,
+        methods[0].plot(),
+        seen(one),
+    )
+    two = [samples[3]]
+    yield Piece(
+        "two-corners",
+        two[0].question.text,
+        "Two corners are compared, and both are looked at. The matrix of words against patches says which "
+        "word asked for which.",
+        compared := ask(two),
+        fxplain.plot_matrix(compared, "input_ids", "visual_feats"),
+        seen(two),
+    )
+    other = fxplain.Contrast(one[0].question.answer, "6")
+    yield Piece(
+        "contrast",
+        f"Why {one[0].question.answer} rather than 6?",
+        "A contrast explains the difference of two scores. By `input_x_gradient` relevance has a sign: blue "
+        "patches speak for the other answer.",
+        contrast := ask(one, target=other, method="input_x_gradient"),
+        contrast.plot(),
+        seen(one),
+    )
+    yield Piece(
+        "batch",
+        f"{len(samples)} questions in one batch",
+        "One forward and one backward explain all of them; the page switches between the samples.",
+        batch := ask(samples),
+        batch.plot(sample=7),
+        seen(samples),
+    )
+
+
+def graphs() -> Iterator[Piece]:
+    """The attention that is found in models written from scratch."""
+    for example, about in (
+        (co_attention, "A question and an image that attend to each other, in einsum."),
+        (encoder_decoder, "Hand-written attention, and a learned query that pools."),
+        (windows, "Attention within shifted windows, and a class token."),
+    ):
+        graph = fxplain.inspect(*example.build())
+        module = example.__name__.rpartition(".")[2]
+        yield Piece(
+            f"graph-{module.replace('_', '-')}",
+            graph.model,
+            f"{about} Nothing was written for it: `examples/{module}.py` is the model alone.",
+            graph,
+            graph.plot(),
+        )
+
+
+def write(folder: Path) -> None:
+    """Write every piece's files and the page about them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    page = [INTRODUCTION]
+    for heading, pieces in (("Answers", answers()), ("Attention graphs", graphs())):
+        page.append(f"## {heading}\n")
+        for piece in pieces:
+            fxplain.to_html(piece.result, folder / f"{piece.name}.html", **piece.extras)
+            piece.picture.savefig(folder / f"{piece.name}.png", dpi=120, bbox_inches="tight")
+            page.append(f"### {piece.title}\n")
+            page.append(f"{piece.about} [Open the report]({piece.name}.html).\n")
+            page.append(f"[![{piece.title}]({piece.name}.png)]({piece.name}.html)\n")
+    (folder / "index.md").write_text("\n".join(page), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1] if len(sys.argv) > 1 else "build/gallery"))
