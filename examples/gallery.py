@@ -63,6 +63,13 @@ def answers() -> Iterator[Piece]:
     def mosaics(asked: Sequence[digits.Sample]) -> torch.Tensor:
         return torch.stack([sample.mosaic for sample in asked])
 
+    def drawn(e: fxplain.Explanation, sample: digits.Sample, place: int = 0) -> Figure:
+        figure = Figure(figsize=(9, 4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        fxplain.plot_text(e, "input_ids", sample=place, ax=left)
+        fxplain.plots.plot_boxes(e, sample=place, image=sample.mosaic.numpy(), ax=right)
+        return figure
+
     def seen(asked: Sequence[digits.Sample]) -> dict[str, Any]:
         return {"class_names": digits.ANSWERS, "pictures": {"visual_feats": mosaics(asked)}}
 
@@ -74,7 +81,7 @@ def answers() -> Iterator[Piece]:
         "The answer is read from `[CLS]`, which drew on the patches of the corner that was asked about. "
         "The switch shows the same by attention rollout, by raw attention and by LRP.",
         methods,
-        methods[0].plot(),
+        drawn(methods[0], one[0]),
         seen(one),
     )
     two = [samples[3]]
@@ -91,10 +98,10 @@ def answers() -> Iterator[Piece]:
     yield Piece(
         "contrast",
         f"Why {one[0].question.answer} rather than 6?",
-        "A contrast explains the difference of two scores. By `input_x_gradient` relevance has a sign: blue "
-        "patches speak for the other answer.",
-        contrast := ask(one, target=other, method="input_x_gradient"),
-        contrast.plot(),
+        "A contrast explains the difference of two scores. By input x gradient relevance has a sign: what is not "
+        "orange speaks for the other answer.",
+        contrast := ask(one, target=other, method="input_x_gradient", gradients="corrected"),
+        drawn(contrast, one[0]),
         seen(one),
     )
     yield Piece(
@@ -102,7 +109,7 @@ def answers() -> Iterator[Piece]:
         f"{len(samples)} questions in one batch",
         "One forward and one backward explain all of them; the page switches between the samples.",
         batch := ask(samples),
-        batch.plot(sample=7),
+        drawn(batch, samples[7], 7),
         seen(samples),
     )
 
