@@ -19,8 +19,9 @@ from fxplain.demo import digits
 
 INTRODUCTION = """# Gallery
 
-Reports of the models that come with fxplain, each one file: open it, click a word, a patch or a node. `make docs` makes
-them anew with `examples/gallery.py`. [How to share a report](../how-to/share-a-report.md) has the calls.
+Reports of the models that come with fxplain, each one file: open it, choose a word, a patch or a node.
+`make docs` makes them anew with `examples/gallery.py`. The calls:
+[how to share a report](../how-to/share-a-report.md).
 """
 
 
@@ -78,8 +79,8 @@ def answers() -> Iterator[Piece]:
     yield Piece(
         "one-corner",
         one[0].question.text,
-        "The answer is read from `[CLS]`, which drew on the patches of the corner that was asked about. "
-        "The switch shows the same by attention rollout, by raw attention and by LRP.",
+        "The answer is read from `[CLS]`, which drew on patches of the corner that was asked about. "
+        "The report switches to attention rollout, raw attention and LRP.",
         methods,
         drawn(methods[0], one[0]),
         seen(one),
@@ -88,8 +89,8 @@ def answers() -> Iterator[Piece]:
     yield Piece(
         "two-corners",
         two[0].question.text,
-        "Two corners are compared, and both are looked at. The matrix of words against patches says which "
-        "word asked for which.",
+        "Two corners are compared, and both are looked at. The matrix says which word asked for which "
+        "patch.",
         compared := ask(two),
         fxplain.plot_matrix(compared, "input_ids", "visual_feats"),
         seen(two),
@@ -98,8 +99,8 @@ def answers() -> Iterator[Piece]:
     yield Piece(
         "contrast",
         f"Why {one[0].question.answer} rather than 6?",
-        "A contrast explains the difference of two scores. By input x gradient relevance has a sign: what is not "
-        "orange speaks for the other answer.",
+        "A contrast explains the difference of two scores. By input x gradient relevance has a sign: "
+        "orange speaks for the one, purple (blue in the report) for the other.",
         contrast := ask(one, target=other, method="input_x_gradient", gradients="corrected"),
         drawn(contrast, one[0]),
         seen(one),

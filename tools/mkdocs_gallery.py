@@ -11,7 +11,7 @@ GALLERY = Path(__file__).parents[1] / "build" / "gallery"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """mkdocs calls this with the files that it found under ``docs/``."""
+    """Called by mkdocs with the files that it found under ``docs/``."""
     for path in sorted(GALLERY.iterdir()):
         files.append(File.generated(config, f"gallery/{path.name}", abs_src_path=str(path)))
     return files
