@@ -4,6 +4,7 @@ Each piece is a report (``NAME.html``), and the same as a picture (``NAME.png``)
 page about all of them.
 """
 
+import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from matplotlib.figure import Figure
 
 import fxplain
 from examples import co_attention, encoder_decoder, windows
+from examples.tasks import detection
+from examples.tasks.digit_images import split_digits
 from fxplain.demo import digits
 
 INTRODUCTION = """# Gallery
@@ -115,6 +118,24 @@ def answers() -> Iterator[Piece]:
     )
 
 
+def detections() -> Iterator[Piece]:
+    """What the small DETR's object queries looked at when they found digits on a canvas."""
+    model = detection.load_model()
+    scenes = detection.draw_scenes(split_digits()[1], 1, random.Random(0))
+    inputs = detection.encode(scenes)
+    with torch.no_grad():
+        found = detection.detections(model(**inputs))[0]
+    explained = fxplain.explain(model, inputs, targets=[(each.query, each.digit) for each in found])
+    yield Piece(
+        "detections",
+        f"{len(found)} digits found in a scene",
+        "Each detection is an object query, explained by itself from one forward; the report switches "
+        "between them. The blue frame is the box that the query predicts.",
+        explained,
+        explained[0].plot("pixel_values"),
+    )
+
+
 def graphs() -> Iterator[Piece]:
     """The attention that is found in models written from scratch."""
     for example, about in (
@@ -137,7 +158,12 @@ def write(folder: Path) -> None:
     """Write every piece's files and the page about them."""
     folder.mkdir(parents=True, exist_ok=True)
     page = [INTRODUCTION]
-    for heading, pieces in (("Answers", answers()), ("Attention graphs", graphs())):
+    sections = (
+        ("Answers", answers()),
+        ("Detections", detections()),
+        ("Attention graphs", graphs()),
+    )
+    for heading, pieces in sections:
         page.append(f"## {heading}\n")
         for piece in pieces:
             fxplain.to_html(piece.result, folder / f"{piece.name}.html", **piece.extras)
