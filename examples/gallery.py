@@ -148,7 +148,7 @@ def graphs() -> Iterator[Piece]:
         yield Piece(
             f"graph-{module.replace('_', '-')}",
             graph.model,
-            f"{about} Nothing was written for it: `examples/{module}.py` is the model alone.",
+            f"{about} It needs no adapter: `examples/{module}.py` is the model and the one call.",
             graph,
             graph.plot(),
         )
