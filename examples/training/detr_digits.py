@@ -8,7 +8,7 @@ norms are frozen from then on; here it says of each cell of its grid which digit
     python -m examples.training.detr_digits            # train, write the model, check it
     python -m examples.training.detr_digits --check    # only check what is already there
 
-Training takes about twelve minutes on two CPU cores.
+Training takes about eleven minutes on one CPU core.
 """
 
 from __future__ import annotations

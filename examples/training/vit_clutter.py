@@ -7,7 +7,7 @@ neither whole nor in fragments, and what is reported is about nothing else.
     python -m examples.training.vit_clutter            # train, write the model, check it
     python -m examples.training.vit_clutter --check    # only check what is already there
 
-Training takes about six minutes on one CPU core.
+Training takes about five minutes on one CPU core.
 """
 
 from __future__ import annotations
