@@ -263,3 +263,10 @@ def test_an_encoder_decoders_cache_goes_in_and_stays() -> None:
     cached = {name: r.shape[1] for name, r in e.relevance.items() if "past_key_values" in name}
     assert sorted(set(cached.values())) == sorted({length, inputs["input_ids"].shape[1]})
     torch.testing.assert_close(e.output.logits, model(**step).logits.detach())
+
+
+def test_nested_tensor_is_refused_by_name() -> None:
+    rows = [torch.randn(2, 4), torch.randn(3, 4)]
+    nested = torch.nested.nested_tensor(rows, layout=torch.jagged)
+    with pytest.raises(fxplain.InputError, match="'src' is a nested tensor"):
+        fxplain.inspect(nn.TransformerEncoderLayer(4, 1, batch_first=True).eval(), {"src": nested})

@@ -213,6 +213,11 @@ def _check(model: nn.Module, names: Sequence[str], leaves: Sequence[Tensor]) -> 
     _check_weights(model)
     parameter = next(model.parameters(), None)
     for name, leaf in zip(names, leaves, strict=True):
+        if leaf.is_nested:
+            raise InputError(
+                f"input {name!r} is a nested tensor, which no capture can follow. Pad it: "
+                f"torch.nested.to_padded_tensor(inputs[{name!r}], 0.0), with a mask beside it."
+            )
         if leaf.numel() == 0:
             raise InputError(
                 f"input {name!r} is empty: its shape is {tuple(leaf.shape)}. "
