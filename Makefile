@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips must not write to one environment
-.PHONY: help demo test test-all browser lint format zoo bench bench-quick vendor clean
+.PHONY: help demo test test-all browser lint format zoo bench bench-quick paper vendor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench-quick: $(VENV)/.installed-bench ## The same on three of the models (under 
 
 vendor: ## Fetch the browser scripts that fxplain carries (needs npm)
 	$(PYTHON) tools/vendor_assets.py
+
+paper: $(VENV)/.installed-test ## Run the paper's experiments on the small models, write docs/results.md (slow)
+	$(PY) -m examples.miniature
 
 clean: ## Remove the environment, caches and build outputs
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
