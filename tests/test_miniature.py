@@ -116,7 +116,7 @@ def test_wins_losses_and_ties_are_told() -> None:
 def test_a_claim_that_holds_is_said_to_hold() -> None:
     found = evaluation(generic=BASE, rollout=WORSE, random=WORSE)
     text = page([Findings(experiment(), {"true": found})], 0, "a command")
-    assert "better, as in the paper" in text
+    assert "**better throughout**" in text
     assert "No method is better than `generic` in any column." in text
 
 

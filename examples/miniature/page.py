@@ -8,7 +8,8 @@ from statistics import mean
 from examples.miniature.experiment import Claim, Column
 from examples.miniature.findings import LEVEL, Findings, Tally, true_against_predicted
 from examples.miniature.methods import BASELINES, CORRECTED, GENERIC, INTEGRATION_STEPS, OPTIONS
-from fxplain.evaluation import RANDOM
+from fxplain.evaluation import RANDOM, Evaluation
+from fxplain.evaluation.result import Key
 
 IMAGES = "images/results"
 PARTS = ("predicted", "true")
@@ -66,14 +67,25 @@ def _section(number: int, findings: Findings) -> str:
         f"## {number}. {experiment.title}",
         experiment.about,
         _table(findings),
+        _unperturbed(findings),
         *pictures,
         f"**The paper:** {experiment.paper}",
-        "**Here,** of `generic` against these methods:",
+        "**Here,** by paired tests, `generic` is",
         "\n".join(f"- {_held(findings, claim)}" for claim in experiment.claims),
         _better_than_default(findings),
         _true_class(findings),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _unperturbed(findings: Findings) -> str:
+    """What the perturbation curves begin with."""
+    for part, modality in findings.experiment.plots.values():
+        results = findings.found[part]
+        assert isinstance(results, Evaluation)
+        start = results.curves[Key(GENERIC, "negative", modality)].mean[0]
+        return f"Without perturbation the {results.settings['score']} is {100 * start:.1f}%."
+    return ""
 
 
 def _table(findings: Findings) -> str:
@@ -109,7 +121,7 @@ def _held(findings: Findings, claim: Claim) -> str:
     total = sum(against.values(), Tally())
     each = "; ".join(f"`{other}` {_score(tally)}" for other, tally in against.items())
     return (
-        f"{claim.text}: **{_verdict(total)}**. It wins {total.wins} of {total.tests} tests, loses "
+        f"in {claim.text} **{_verdict(total)}**: it wins {total.wins} of {total.tests} tests, loses "
         f"{total.losses} and cannot be told apart in {total.ties} (won and lost against {each})."
     )
 
@@ -117,14 +129,14 @@ def _held(findings: Findings, claim: Claim) -> str:
 def _verdict(tally: Tally) -> str:
     """Whether a claim holds, by the tests of it."""
     if tally.wins == tally.losses == 0:
-        return "cannot be told with so few samples"
+        return "not told apart from any"
     if tally.wins == tally.tests:
-        return "better, as in the paper"
+        return "better throughout"
     if tally.losses == 0:
         return "better or not told apart"
     if tally.wins > tally.losses:
-        return "better more often than worse"
-    return "not better, unlike in the paper"
+        return "more often better than worse"
+    return "not better"
 
 
 def _score(tally: Tally) -> str:
@@ -132,7 +144,7 @@ def _score(tally: Tally) -> str:
 
 
 def _better_than_default(findings: Findings) -> str:
-    """Which methods are better than `generic` somewhere, and worse nowhere or elsewhere."""
+    """Which methods, baselines among them, are better than `generic` in a column or more."""
     tallies = {m: findings.tally(m) for m in findings.methods if m != GENERIC}
     winners = {m: tally for m, tally in tallies.items() if tally.wins}
     if not winners:
