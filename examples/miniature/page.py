@@ -241,11 +241,14 @@ The mean rank of each method over an experiment's columns, 1 being the best of {
 def _advice(
     findings: Sequence[Findings], overall: Mapping[str, float], ordered: Sequence[str]
 ) -> Iterator[str]:
-    place = ordered.index(GENERIC) + 1
-    yield (
-        f"Over all experiments `{ordered[0]}` ranks best (mean rank {overall[ordered[0]]:.1f}), and "
-        f"`{GENERIC}`, the default, ranks {place} of {len(ordered)} ({overall[GENERIC]:.1f})."
-    )
+    best, place = ordered[0], ordered.index(GENERIC) + 1
+    if best == GENERIC:
+        yield f"Over all experiments `{GENERIC}`, the default, ranks best ({overall[GENERIC]:.1f})."
+    else:
+        yield (
+            f"Over all experiments `{best}` ranks best ({overall[best]:.1f}), and `{GENERIC}`, the "
+            f"default, ranks {place} of {len(ordered)} ({overall[GENERIC]:.1f})."
+        )
     for each in findings:
         yield _advice_for(each)
     ranked = [method for method in ordered if method in BASELINES]
