@@ -60,9 +60,9 @@ def _only(experiment: Experiment, columns: list[Column]) -> Experiment:
 
 def test_the_page_that_ships_names_every_experiment() -> None:
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    for number, experiment in enumerate(EXPERIMENTS, 1):
-        assert f"## {number}. {experiment.title}" in text
-    assert text.count(f"| `{RANDOM}` |") == len(EXPERIMENTS)
+    for experiment in EXPERIMENTS:
+        assert experiment.title in text
+    assert text.count(f"| `{RANDOM}` |") == len(re.findall(r"^## \d", text, re.MULTILINE)) > 0
     assert "examples.miniature" in text or "make paper" in text
 
 

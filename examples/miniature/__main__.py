@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         findings.append(Findings(experiment, found))
     options.folder.mkdir(parents=True, exist_ok=True)
     path = options.folder / "results.md"
-    path.write_text(page(findings, options.seed, _command(options)), encoding="utf-8")
+    left_out = [each for each in EXPERIMENTS if each not in experiments]
+    text = page(findings, options.seed, _command(options), left_out)
+    path.write_text(text, encoding="utf-8")
     print(f"written to {path}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import mean
 
-from examples.miniature.experiment import Claim, Column
+from examples.miniature.experiment import Claim, Column, Experiment
 from examples.miniature.findings import LEVEL, Findings, Tally, true_against_predicted
 from examples.miniature.methods import BASELINES, CORRECTED, GENERIC, INTEGRATION_STEPS, OPTIONS
 from fxplain.evaluation import RANDOM, Evaluation
@@ -15,7 +15,9 @@ IMAGES = "images/results"
 PARTS = ("predicted", "true")
 
 
-def page(findings: Sequence[Findings], seed: int, command: str) -> str:
+def page(
+    findings: Sequence[Findings], seed: int, command: str, left_out: Sequence[Experiment] = ()
+) -> str:
     """The whole page as Markdown.
 
     Parameters
@@ -26,9 +28,12 @@ def page(findings: Sequence[Findings], seed: int, command: str) -> str:
         Of the run.
     command : str
         What made the page.
+    left_out : sequence of Experiment
+        Those that were not asked for.
     """
     sections = [
         _head(findings, seed, command),
+        *([_left_out(left_out)] if left_out else []),
         *(_section(number, each) for number, each in enumerate(findings, 1)),
         *([_options(findings)] if CORRECTED in findings[0].methods else []),
         _which_method(findings),
@@ -55,6 +60,11 @@ column is **bold**. An asterisk (\\*) marks what is better than `{GENERIC}` by a
 test, a degree sign (°) what it cannot tell from `{GENERIC}` (p < {LEVEL} after Holm's correction
 for the methods of a column); all else is worse. `{RANDOM}` is chance. `integrated_gradients` takes
 {INTEGRATION_STEPS} steps."""
+
+
+def _left_out(experiments: Sequence[Experiment]) -> str:
+    titles = "; ".join(f"{each.title} (`{each.name}`)" for each in experiments)
+    return f"Left out of this run: {titles}."
 
 
 # ---- one experiment -----------------------------------------------------------------------------
