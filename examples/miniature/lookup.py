@@ -55,11 +55,12 @@ LOOKUP = Experiment(
     model="encoder-decoder, text (T5)",
     weights=lookup.MODEL_FOLDER,
     about="""\
-A source asks for three of its keys, and the answer names each and its digit. One word of each held-
-out answer is explained, every place of an answer in turn. The evidence is known: where the source
-has the word, and the key that it is found by, in its pair. *Mass* is the share of the source's
-positive relevance there, *point* how often the most relevant token is one of these; *negative* and
-*positive* are areas under the word's probability as 0, 10, ..., 90% of the source's tokens go.""",
+A source asks for three of its keys, and the answer names each and its digit. One word of each
+held-out answer is explained, every place of an answer in turn. The evidence is known: where the
+source has the word, and the key that it is found by, in its pair. *Mass* is the share of the
+source's positive relevance there, *point* how often the most relevant token is one of these;
+*negative* and *positive* are areas under the word's probability as 0, 10, ..., 90% of the source's
+tokens go.""",
     paper="it has no such experiment, but its rules for encoder-decoders are at work here.",
     parts={"true": evaluate},
     columns=[*EVIDENCE, *PERTURBATION],

@@ -221,8 +221,12 @@ def _corrected(findings: Sequence[Findings], total: Tally) -> str:
     told = "; ".join(
         f"{sign} for {', '.join(models)}" for sign, models in by_sign.items() if models
     )
-    everywhere = total.losses == 0 and total.wins > 0
-    answer = "yes" if everywhere else "no"
+    if total.wins == total.tests:
+        answer = "yes"
+    elif total.wins > total.losses == 0:
+        answer = "nowhere worse, and better in some"
+    else:
+        answer = "no"
     return (
         f"Is `{GENERIC}` with corrected gradients better everywhere? By these tests {answer}: it wins "
         f"{total.wins} of {total.tests} columns and loses {total.losses}; on balance it is {told}."
