@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips must not write to one environment
-.PHONY: help demo test test-all browser lint format zoo bench bench-quick docs vendor clean
+.PHONY: help demo test test-all browser lint format zoo bench bench-quick docs paper vendor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ docs: $(VENV)/.installed-docs ## Build the documentation's site in build/site
 
 vendor: ## Fetch the browser scripts that fxplain carries (needs npm)
 	$(PYTHON) tools/vendor_assets.py
+
+paper: $(VENV)/.installed-test ## Run the paper's experiments on the small models, write docs/results.md (slow)
+	$(PY) -m examples.miniature
 
 clean: ## Remove the environment, caches and build outputs
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

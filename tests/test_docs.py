@@ -11,7 +11,11 @@ from fxplain.tokens import contraction, mapping, movement, normalising, op_table
 from fxplain.tokens import rules as token_rules
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "examples" / "models" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 WITH_CODE = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

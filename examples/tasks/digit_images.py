@@ -76,3 +76,20 @@ def augment(source: DigitImages) -> DigitImages:
     )
     moved = functional.grid_sample(source.images[:, None], places, align_corners=False)[:, 0]
     return DigitImages((moved + torch.randn_like(moved)).clamp(0, MAX_INK), source.labels)
+
+
+class Augmented:
+    """Digit images for training, augmented anew every ten steps.
+
+    Augmenting all of them now and then costs less than each as it is drawn.
+    """
+
+    def __init__(self, source: DigitImages) -> None:
+        self.source = source
+        self.current = source
+
+    def at(self, step: int) -> DigitImages:
+        """The images of a step; steps are asked for in their order."""
+        if step % 10 == 0:
+            self.current = augment(self.source)
+        return self.current

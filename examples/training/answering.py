@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
-from examples.tasks.digit_images import DigitImages, augment
+from examples.tasks.digit_images import Augmented, DigitImages
 from examples.tasks.questions import draw_samples, encode_targets
 from examples.training.loop import fit
 from examples.training.words import word_tokenizer
@@ -50,13 +50,10 @@ def lesson(step: int) -> Sequence[str]:
 def train(model: nn.Module, scores: Scores, source: DigitImages, steps: int, seed: int) -> None:
     """Train the model in place; every step draws fresh mosaics and asks fresh questions."""
     generator = random.Random(seed)
-    augmented = source
+    augmented = Augmented(source)
 
     def loss_at(step: int) -> Tensor:
-        nonlocal augmented
-        if step % 10 == 0:  # augmenting all images now and then costs less than each as it is drawn
-            augmented = augment(source)
-        samples = draw_samples(augmented, BATCH_SIZE, generator, lesson(step))
+        samples = draw_samples(augmented.at(step), BATCH_SIZE, generator, lesson(step))
         return functional.cross_entropy(scores(samples), encode_targets(samples))
 
     fit(model, loss_at, steps, PEAK_RATE)

@@ -3,7 +3,9 @@
 One to three digits of different sizes on a canvas of 40 x 40 pixels (`examples/tasks/detection.py`).
 A quarter of the digit images is held out: training never sees them, and what is reported is about
 nothing else. As in the original, the convolutional backbone learns to classify first, and its batch
-norms are frozen from then on; here it says of each cell of its grid which digit's pixels it holds.
+norms are frozen from then on; here it says of each cell of its grid in which digit's box it lies. No
+part of the model ever learns from a digit's pixels, so that masks made of relevance are weakly
+supervised.
 
     python -m examples.training.detr_digits            # train, write the model, check it
     python -m examples.training.detr_digits --check    # only check what is already there
@@ -14,7 +16,7 @@ Training takes about eleven minutes on one CPU core.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -24,7 +26,7 @@ from transformers import DetrConfig, DetrForObjectDetection, ResNetBackbone, Res
 
 from examples.tasks import detection
 from examples.tasks.detection import Scene
-from examples.tasks.digit_images import DigitImages, augment, split_digits
+from examples.tasks.digit_images import Augmented, DigitImages, split_digits
 from examples.training.loop import command_line, fit, print_size
 
 BACKBONE_STEPS = 600
@@ -32,9 +34,12 @@ STEPS = 5000
 BATCH_SIZE = 32
 PEAK_RATE = 1e-3
 
-CELL_SIZE = 4
-"""The backbone's stride in pixels: the canvas becomes 10 x 10 image tokens."""
+GRID_SIZE = detection.CANVAS_SIZE // 4
+"""The backbone's stride is 4 pixels: the canvas becomes 10 x 10 image tokens."""
 NO_DIGIT = 10
+
+Draw = Callable[[int], list[Scene]]
+"""Draws the training scenes of a step."""
 
 
 def make_backbone() -> ResNetBackbone:
@@ -82,38 +87,24 @@ def make_model(backbone: ResNetBackbone) -> DetrForObjectDetection:
 # ---- training -----------------------------------------------------------------------------------
 
 
-class SceneSource:
-    """Draws the training scenes, from digit images that are augmented anew every ten batches."""
-
-    def __init__(self, images: DigitImages, seed: int) -> None:
-        self.images = images
-        self.generator = random.Random(seed)
-
-    def draw(self, step: int) -> list[Scene]:
-        """The scenes of a step."""
-        if step % 10 == 0:  # augmenting all images now and then costs less than each as it is drawn
-            self.augmented = augment(self.images)
-        return detection.draw_scenes(self.augmented, BATCH_SIZE, self.generator)
-
-
 def cell_classes(scenes: Sequence[Scene]) -> Tensor:
-    """(batch, 10, 10) the digit that covers most of each cell, 10 where less than a quarter."""
-    result = []
-    for scene in scenes:
-        covered = functional.avg_pool2d(scene.masks.float()[:, None], CELL_SIZE)[:, 0]
-        most, which = covered.max(dim=0)
-        classes = torch.tensor(scene.digits)[which]
-        result.append(torch.where(most < 0.25, NO_DIGIT, classes))
-    return torch.stack(result)
+    """(batch, 10, 10) the digit in whose box the centre of each cell lies, 10 where in none."""
+    centres = (torch.arange(GRID_SIZE) + 0.5) / GRID_SIZE
+    result = torch.full((len(scenes), GRID_SIZE, GRID_SIZE), NO_DIGIT)
+    for classes, scene in zip(result, scenes, strict=True):
+        for digit, (x1, y1, x2, y2) in zip(scene.digits, scene.boxes, strict=True):
+            rows, columns = (y1 < centres) & (centres < y2), (x1 < centres) & (centres < x2)
+            classes[rows[:, None] & columns] = digit
+    return result
 
 
-def train_backbone(source: SceneSource) -> ResNetBackbone:
-    """A backbone that has learned to tell which digit each cell of its grid is part of."""
+def train_backbone(draw: Draw) -> ResNetBackbone:
+    """A backbone that has learned to tell in which digit's box each cell of its grid lies."""
     backbone = make_backbone()
     head = nn.Conv2d(backbone.channels[-1], NO_DIGIT + 1, kernel_size=1)
 
     def loss_at(step: int) -> Tensor:
-        scenes = source.draw(step)
+        scenes = draw(step)
         (features,) = backbone(**detection.encode(scenes)).feature_maps
         return functional.cross_entropy(head(features), cell_classes(scenes))
 
@@ -123,11 +114,16 @@ def train_backbone(source: SceneSource) -> ResNetBackbone:
 
 def train(training: DigitImages, seed: int) -> DetrForObjectDetection:
     """A trained model; every step draws fresh scenes."""
-    source = SceneSource(training, seed)
-    model = make_model(train_backbone(source))
+    generator = random.Random(seed)
+    augmented = Augmented(training)
+
+    def draw(step: int) -> list[Scene]:
+        return detection.draw_scenes(augmented.at(step), BATCH_SIZE, generator)
+
+    model = make_model(train_backbone(draw))
 
     def loss_at(step: int) -> Tensor:
-        scenes = source.draw(step)
+        scenes = draw(step)
         return model(**detection.encode(scenes), labels=detection.encode_targets(scenes)).loss
 
     fit(model, loss_at, STEPS, PEAK_RATE)

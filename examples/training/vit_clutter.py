@@ -21,7 +21,7 @@ from torch.nn import functional
 from transformers import ViTConfig, ViTForImageClassification
 
 from examples.tasks import clutter
-from examples.tasks.digit_images import DigitImages, augment, split_digits
+from examples.tasks.digit_images import Augmented, DigitImages, split_digits
 from examples.training.loop import command_line, fit, print_size
 
 STEPS = 4000
@@ -53,13 +53,10 @@ def train(training: DigitImages, seed: int) -> ViTForImageClassification:
     """A trained model; every step draws fresh scenes."""
     model = make_model()
     generator = random.Random(seed)
-    augmented = training
+    augmented = Augmented(training)
 
     def loss_at(step: int) -> Tensor:
-        nonlocal augmented
-        if step % 10 == 0:  # augmenting all images now and then costs less than each as it is drawn
-            augmented = augment(training)
-        scenes = clutter.draw_scenes(augmented, BATCH_SIZE, generator)
+        scenes = clutter.draw_scenes(augmented.at(step), BATCH_SIZE, generator)
         scores = model(**clutter.encode(scenes)).logits
         return functional.cross_entropy(scores, clutter.encode_targets(scenes))
 
