@@ -10,7 +10,7 @@ supervised.
     python -m examples.training.detr_digits            # train, write the model, check it
     python -m examples.training.detr_digits --check    # only check what is already there
 
-Training takes about eleven minutes on one CPU core.
+Training takes about ten minutes on one CPU core.
 """
 
 from __future__ import annotations
