@@ -17,7 +17,8 @@ import torch
 from rich.console import Console
 
 import fxplain
-from examples.training.lxmert_digits import draw_samples, make_batch, split_digits
+from examples.tasks.digit_images import split_digits
+from examples.tasks.questions import draw_samples, encode_lxmert, encode_targets
 from fxplain.demo import digits
 from fxplain.reports import to_rich
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model, tokenizer = digits.load_model()
     _, held_out = split_digits()
     samples = draw_samples(held_out, options.questions, random.Random(options.seed))
-    inputs, answers = make_batch(tokenizer, samples)
+    inputs, answers = encode_lxmert(tokenizer, samples), encode_targets(samples)
     start, start_of_work = time.perf_counter(), time.process_time()
     found = fxplain.evaluate(
         model,

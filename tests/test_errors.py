@@ -248,9 +248,9 @@ def test_errors_are_what_convention_says() -> None:
     assert issubclass(fxplain.TargetError, ValueError)
     assert issubclass(fxplain.ModalityError, KeyError)
     assert issubclass(fxplain.CaptureError, RuntimeError)
-    errors = [getattr(fxplain, name) for name in fxplain.__all__ if name.endswith("Error")]
-    assert len(errors) == 11
-    assert all(issubclass(error, fxplain.FxplainError) for error in errors)
+    public = {name for name in fxplain.__all__ if name.endswith("Error")}
+    assert public == set(fxplain.errors.__all__)
+    assert all(issubclass(getattr(fxplain, name), fxplain.FxplainError) for name in public)
 
 
 def test_inspect_raises_the_same_errors() -> None:

@@ -237,13 +237,13 @@ def test_ranking_is_stable_over_seeds() -> None:
     import random
 
     model, tokenizer = digits.load_model()
-    _, held_out = lxmert_digits.split_digits()
+    _, held_out = digit_images.split_digits()
     rankings = set()
     for seed in range(3):
-        samples = lxmert_digits.draw_samples(held_out, 200, random.Random(seed))
+        samples = questions.draw_samples(held_out, 200, random.Random(seed))
         found = fxplain.evaluate(
             model,
-            [lxmert_digits.make_batch(tokenizer, samples)],
+            [(questions.encode_lxmert(tokenizer, samples), questions.encode_targets(samples))],
             ("generic", "gradcam"),
             ["abpc"],
             modalities=["visual_feats"],

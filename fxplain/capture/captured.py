@@ -216,7 +216,7 @@ class Capture:
         read: dict[str, Callable[[StateSlot], Any]] = {
             "parameter": lambda slot: _ordinary(parameters[slot.path]),
             "buffer": lambda slot: _ordinary(buffers[slot.path]),
-            "constant": lambda slot: slot.tensor,
+            "constant": lambda slot: None if slot.tensor is None else _ordinary(slot.tensor),
         }
         values = {name: read[slot.kind](slot) for name, slot in self.state.items()}
         leaves = zip(self.inputs, inputs.leaves, strict=True)
@@ -225,8 +225,8 @@ class Capture:
 
 
 def _ordinary(leaf: Tensor) -> Tensor:
-    """A tensor that autograd may save, also where it was made in inference mode."""
-    return leaf.clone() if leaf.is_inference() else leaf.detach()
+    """A tensor that needs no gradient and that autograd may save, also one of inference mode."""
+    return leaf.detach().clone() if leaf.is_inference() else leaf.detach()
 
 
 def _unchanged(weight: weakref.ref[Tensor], version: int) -> bool:

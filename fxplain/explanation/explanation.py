@@ -119,6 +119,9 @@ class Explanation(Presentable):
     def matrix(self, a: str, b: str) -> Tensor:
         """The relevancy matrix R[a, b] after the last update of `a`.
 
+        Where relevance was found without the matrices and nothing was kept to make them from, the
+        model runs once more; an explanation keeps its model and inputs for that.
+
         Parameters
         ----------
         a, b
@@ -133,6 +136,8 @@ class Explanation(Presentable):
         ------
         ModalityError
             When there is no such modality.
+        ChangedModelError
+            When the model runs once more and says something else.
         """
         for name in (a, b):
             self._check(name)

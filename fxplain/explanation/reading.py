@@ -135,7 +135,8 @@ def _rows_without_matrices(
         found = [_engine(views[0]).read(joint) if read is None else read] * len(views)
     samples = [sorted({share.sample for share in _shares(program, view)}) for view in views]
     return [
-        {column: x[own].sum(0) for column, x in rows.items()}
+        # a readout of two towers may read its second text and its only image
+        {column: x[[i for i in own if i < len(x)]].sum(0) for column, x in rows.items()}
         for rows, own in zip(found, samples, strict=True)
     ]
 
