@@ -233,8 +233,10 @@ def test_boxes_are_dropped_as_in_the_papers_code(questions) -> None:
 @pytest.mark.slow
 def test_ranking_is_stable_over_seeds() -> None:
     """Over what the evaluation draws, and over which questions it is about."""
-    lxmert_digits = pytest.importorskip("examples.training.lxmert_digits")
+    pytest.importorskip("sklearn")  # the digits' source
     import random
+
+    from examples.tasks import digit_images, questions
 
     model, tokenizer = digits.load_model()
     _, held_out = digit_images.split_digits()
