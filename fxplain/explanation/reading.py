@@ -128,11 +128,12 @@ def _rows_without_matrices(
     program: Program, views: Sequence[View], read: dict[int, Tensor] | None
 ) -> list[dict[int, Tensor]]:
     """The readouts' rows, together where each is read from a sample of its own."""
-    joint = joint_shares(program, views)
-    if joint is None:
-        found = [_engine(view).read(_shares(program, view)) for view in views]
+    if read is not None:
+        found = [read] * len(views)
+    elif (joint := joint_shares(program, views)) is not None:
+        found = [_engine(views[0]).read(joint)] * len(views)
     else:
-        found = [_engine(views[0]).read(joint) if read is None else read] * len(views)
+        found = [_engine(view).read(_shares(program, view)) for view in views]
     samples = [sorted({share.sample for share in _shares(program, view)}) for view in views]
     return [
         # a readout of two towers may read its second text and its only image
