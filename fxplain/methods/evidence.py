@@ -11,6 +11,7 @@ from torch import Tensor
 from fxplain.methods.node_evidence import NodeEvidence
 from fxplain.methods.node_maps import Finish, NodeMap, NodeMaps, Weighing
 from fxplain.program import Program
+from fxplain.run import Scratch
 
 __all__ = ["BornTokens", "Evidence", "Needs"]
 
@@ -102,9 +103,10 @@ class Evidence:
         Maps are made when they are asked for. `by_query` says that both functions treat each query
         by itself, whatever the others are: then maps are made some queries at a time.
         """
+        scratch = Scratch()
         return NodeMaps(
             {
-                index: NodeMap(node, weigh, finish, by_query=by_query)
+                index: NodeMap(node, weigh, finish, by_query=by_query, scratch=scratch)
                 for index, node in self.nodes.items()
             }
         )

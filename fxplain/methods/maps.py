@@ -40,7 +40,7 @@ def _times_gradient(node: NodeEvidence, A: Tensor, signed: bool) -> Tensor | Non
     gradient = node.gradient()
     if gradient is None:
         return None
-    return gradient * A if signed else attention_map(A, gradient)
+    return gradient.mul_(A) if signed else attention_map(A, gradient, out=gradient)
 
 
 def relevance(node: NodeEvidence, *, signed: bool = True) -> Tensor | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fxplain.program import MapLayout, ProgramNode
-from fxplain.run import NodeRun
+from fxplain.run import NodeRun, Scratch
 
 __all__ = ["NodeEvidence"]
 
@@ -18,7 +18,7 @@ __all__ = ["NodeEvidence"]
 class NodeEvidence:
     """What one attention node shows: A, dy/dA and LRP(A), each (groups, heads, queries, keys).
 
-    In float32 at least.
+    In float32 at least. The gradient is the caller's to change.
     """
 
     node: ProgramNode
@@ -52,9 +52,12 @@ class NodeEvidence:
         """The evidence of some queries, with all of their keys."""
         return self._of(lambda run: run.part(queries))
 
-    def prepared(self) -> NodeEvidence:
-        """The same with what all parts would repeat done once."""
-        return self._of(NodeRun.prepared)
+    def prepared(self, scratch: Scratch) -> NodeEvidence:
+        """The same with what all parts would repeat done once.
+
+        What a part shows is made in `scratch`: it lasts until that is asked for again.
+        """
+        return self._of(lambda run: run.prepared(scratch))
 
     def _of(self, change: Callable[[NodeRun], NodeRun]) -> NodeEvidence:
         propagated = None if self.propagated is None else change(self.propagated)

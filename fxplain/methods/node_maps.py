@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fxplain.methods.node_evidence import NodeEvidence
 from fxplain.rewriting.fused import wide
+from fxplain.run import Scratch
 
 __all__ = ["Finish", "NodeMap", "NodeMaps", "Weighing"]
 
@@ -19,10 +20,11 @@ Weighing = Callable[[NodeEvidence], Tensor | None]
 Finish = Callable[[Tensor], Tensor]
 """What is done to the mean over heads."""
 
-TILE = {"cpu": 2**19}
-"""How many weights, over all heads, are made at once: what a processor's cache holds."""
+TILE = {"cpu": 2**21}
+"""How many weights, over all heads, are made at once: enough for matrix products to be fast, little
+beside what a backward pass keeps."""
 
-LARGE_TILE = 2**26
+LARGE_TILE = 2**22
 """The same on other devices."""
 
 
@@ -38,6 +40,8 @@ class NodeMap:
         What the node shows; it is let go of once the whole map is made.
     weigh, finish, by_query
         See `Evidence.maps`.
+    scratch
+        Where tiles are made.
     """
 
     def __init__(
@@ -47,8 +51,10 @@ class NodeMap:
         finish: Finish | None = None,
         *,
         by_query: bool = False,
+        scratch: Scratch | None = None,
     ) -> None:
         self._node: NodeEvidence | None = node
+        self._scratch = scratch or Scratch()
         self._weigh, self._finish = weigh, finish
         self._in_parts = by_query and node.divisible
         self._passes_by = node.awaited
@@ -156,10 +162,13 @@ class NodeMap:
         *lead, count, keys = node.seen.shape
         device = node.seen.operands[0].device.type
         size = max(1, TILE.get(device, LARGE_TILE) // max(1, math.prod(lead) * keys))
-        if some is None and (size >= count or not self._in_parts):
+        if not self._in_parts:
             yield slice(0, count), node
             return
-        node = node.prepared()
+        node = node.prepared(self._scratch)
+        if some is None and size >= count:
+            yield slice(0, count), node
+            return
         for start in range(0, count if some is None else len(some), size):
             if some is None:
                 queries: slice | Tensor = slice(start, min(start + size, count))

@@ -25,12 +25,13 @@ def grouped(x: Tensor, like: Sequence[int]) -> Tensor:
     return x
 
 
-def scaled_scores(query: Tensor, key: Tensor, scale: Any = None) -> Tensor:
+def scaled_scores(
+    query: Tensor, key: Tensor, scale: Any = None, *, out: Tensor | None = None
+) -> Tensor:
     """Queries times keys, scaled, in float32 at least."""
     scale = query.shape[-1] ** -0.5 if not isinstance(scale, (int, float)) else scale
-    key = grouped(key, query.shape)
-    scores: Tensor = (query.to(wide(query)) * scale) @ key.to(wide(query)).transpose(-1, -2)
-    return scores
+    key = grouped(key, query.shape).to(wide(query))
+    return torch.matmul(query.to(wide(query)) * scale, key.transpose(-1, -2), out=out)
 
 
 def wide(x: Tensor) -> torch.dtype:
@@ -43,18 +44,22 @@ def allowed_scores(
     mask: Tensor | None = None,
     causal: bool = False,
     queries: slice | Tensor | None = None,
+    *,
+    in_place: bool = False,
 ) -> Tensor:
     """Scores with the mask added and, if causal, without those of later keys.
 
     `queries` says which queries the scores are of, where they are not of all.
     """
+    if not in_place and (causal or mask is not None):
+        scores = scores.clone()
     if causal:
-        scores = scores.masked_fill(_later(scores, queries), float("-inf"))
+        scores.masked_fill_(_later(scores, queries), float("-inf"))
     if mask is None:
         return scores
     if mask.dtype is torch.bool:
-        return scores.masked_fill(~mask, float("-inf"))
-    return scores + mask.to(scores.dtype)
+        return scores.masked_fill_(~mask, float("-inf"))
+    return scores.add_(mask.to(scores.dtype))
 
 
 def _later(scores: Tensor, queries: slice | Tensor | None) -> Tensor:
@@ -68,6 +73,7 @@ def _later(scores: Tensor, queries: slice | Tensor | None) -> Tensor:
     return torch.arange(keys, device=scores.device) > at.unsqueeze(-1)
 
 
-def softmax(scores: Tensor) -> Tensor:
+def softmax(scores: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The weights; a query that may attend to nothing has none (and no NaN)."""
-    return scores.softmax(-1).nan_to_num(0.0)
+    weights: Tensor = torch.softmax(scores, -1, out=out)
+    return weights.nan_to_num(0.0) if out is None else weights.nan_to_num_(0.0)

@@ -3,5 +3,6 @@
 from fxplain.run.execute import Run, forward
 from fxplain.run.instrument import instrumented, tap
 from fxplain.run.node_run import NodeRun
+from fxplain.run.scratch import Scratch
 
-__all__ = ["NodeRun", "Run", "forward", "instrumented", "tap"]
+__all__ = ["NodeRun", "Run", "Scratch", "forward", "instrumented", "tap"]

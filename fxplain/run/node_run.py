@@ -17,6 +17,7 @@ from fxplain.rewriting.fused import (
     softmax,
     wide,
 )
+from fxplain.run.scratch import Scratch
 from fxplain.tokens import framed
 
 __all__ = ["NodeRun"]
@@ -45,6 +46,9 @@ class NodeRun:
         The queries that this is about, where it is a part of what the node saw.
     awaited
         Whether the gradient is still to come: a backward is about to bring it, or to pass by.
+    scratch
+        Where weights and their gradient are made, if anywhere: then they last until they are asked for
+        again, of this part or another.
     """
 
     node: ProgramNode
@@ -55,6 +59,7 @@ class NodeRun:
     share: float = 1.0
     queries: slice | Tensor | None = None
     awaited: bool = False
+    scratch: Scratch | None = None
 
     # -- parts --------------------------------------------------------------------------------------
 
@@ -93,13 +98,14 @@ class NodeRun:
         operands = tuple(x.detach() if isinstance(x, Tensor) else x for x in self.operands)
         return replace(self, operands=operands, output=self.output.new_empty(0))
 
-    def prepared(self) -> NodeRun:
+    def prepared(self, scratch: Scratch) -> NodeRun:
         """The same with what all parts would repeat done once: keys and values for every head."""
         if self.node.site.form != "fused" or self._weights_only:
             return self
         query, key, values, mask = self.operands
         keys = grouped(key.detach().to(wide(query)), query.shape)
-        return replace(self, operands=(query, keys, grouped(values, query.shape), mask))
+        operands = (query, keys, grouped(values, query.shape), mask)
+        return replace(self, operands=operands, scratch=scratch)
 
     def part(self, queries: slice | Tensor) -> NodeRun:
         """What the node saw for some of its queries, with all of their keys."""
@@ -163,7 +169,8 @@ class NodeRun:
         gradient = self.gradient if self.share == 1 else self.gradient * self.share
         if site.form == "fused":
             values = grouped(self.operands[2].detach(), gradient.shape)
-            return gradient @ values.transpose(-1, -2)
+            out = self._memory("gradient", gradient)
+            return torch.matmul(gradient, values.transpose(-1, -2), out=out)
         values = self.operands[1].detach()
         if site.form == "product":
             return _product_gradient(self, gradient, values)
@@ -172,6 +179,10 @@ class NodeRun:
             gradient = gradient.unsqueeze(site.axis)
         shape = _with_axes(self.operands[0], rank).shape
         return framed((gradient * values).sum_to_size(shape), site.axis, site.query_axis)
+
+    def _memory(self, name: str, like: Tensor) -> Tensor | None:
+        """Where a tensor of the weights' shape is to be made; None for memory of its own."""
+        return None if self.scratch is None else self.scratch.take(name, self.shape, like)
 
     def value_norms(self) -> Tensor:
         """The norm of each key's value vector, expanded to (..., queries, keys)."""
@@ -218,10 +229,13 @@ def _with_axes(weights: Tensor, rank: int) -> Tensor:
 def _fused_weights(run: NodeRun) -> Tensor:
     query, key, _, mask = (x.detach() if isinstance(x, Tensor) else x for x in run.operands)
     named = fused_arguments(run.node.site.node)
-    scores = scaled_scores(query, key, named.get("scale"))
+    out = run._memory("weights", key)
+    scores = scaled_scores(query, key, named.get("scale"), out=out)
     causal = bool(named.get("is_causal", False))
-    scores = allowed_scores(scores, mask, causal, run.queries)
-    return softmax(scores) if mask is not None else scores.softmax(-1)
+    scores = allowed_scores(scores, mask, causal, run.queries, in_place=True)
+    if mask is not None:
+        return softmax(scores, out=out)
+    return torch.softmax(scores, -1, out=out)
 
 
 def _picked(x: Tensor, queries: slice | Tensor, axis: int) -> Tensor:

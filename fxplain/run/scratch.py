@@ -1,0 +1,36 @@
+"""Scratch: memory for tensors that are needed for a moment only, used again for the next ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["Scratch"]
+
+
+class Scratch:
+    """One block of memory per name, as large as the largest tensor that was asked for.
+
+    On a processor, a tile of some megabytes that is allocated anew costs more than its arithmetic:
+    the system hands out each page zeroed. Other devices keep what was freed, so nothing is kept for
+    them here.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: dict[str, Tensor] = {}
+
+    def take(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor | None:
+        """Memory of that shape, of `like`'s type; it holds what was last left there.
+
+        Taken again under the same name, it is the same memory. None on devices that need none.
+        """
+        if like.device.type != "cpu":
+            return None
+        size, block = math.prod(shape), self._blocks.get(name)
+        if block is None or block.numel() < size or block.dtype != like.dtype:
+            self._blocks.pop(name, None)  # before the larger one is made
+            block = self._blocks[name] = torch.empty(size, dtype=like.dtype)
+        return block[:size].view(tuple(shape))
