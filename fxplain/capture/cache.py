@@ -13,6 +13,7 @@ from fxplain.capture.comparison import differences, first_line, run_eagerly
 from fxplain.capture.custom import custom_functions
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.preserve import ModelState, preserved
+from fxplain.capture.state import parts_of, tensors_of
 from fxplain.errors import CaptureError, TrainingModeError
 
 __all__ = ["capture", "clear_captures"]
@@ -36,7 +37,7 @@ def capture(model: nn.Module, inputs: ModelInputs) -> Capture:
     CaptureError
         When every route to a graph failed.
     """
-    training = [name for name, module in model.named_modules() if module.training]
+    training = [name for name, module in parts_of(model) if module.training]
     if training:
         part = f" (its part {training[0]!r})" if training[0] else ""
         raise TrainingModeError(
@@ -71,7 +72,7 @@ def clear_captures(model: nn.Module | None = None) -> None:
 
 def _keep_passing_buffers(made: Capture, model: nn.Module, present: set[str]) -> None:
     """Buffers that the model made while it ran are gone afterwards: keep them in the capture."""
-    current = dict(model.named_buffers(remove_duplicate=False))
+    _, current = tensors_of(model)
     for name, slot in made.state.items():
         if slot.kind == "buffer" and slot.path not in present and slot.path in current:
             made.state[name] = StateSlot("constant", slot.path, current[slot.path].detach())
@@ -81,20 +82,22 @@ def _fingerprint(model: nn.Module) -> int:
     """Changes when a flag of the model changes: an attention implementation, a precision, a head."""
     facts: list[Any] = []
     configs: dict[int, Any] = {}
-    for name, module in model.named_modules():
-        facts.append((name, type(module), _flags(module)))
-        config = getattr(module, "config", None)
+    for path, module in parts_of(model):
+        own = vars(module)
+        facts.append((path, type(module), _flags(own)))
+        inherited = getattr(module, "config", None) if hasattr(type(module), "config") else None
+        config = own.get("config", inherited)
         if hasattr(config, "__dict__"):
             configs[id(config)] = config
-    facts += [_flags(config) for config in configs.values()]
-    state = (*model.parameters(), *model.buffers())
-    facts.append(tuple((tensor.dtype, tensor.device) for tensor in state))
+        for tensors in (module._parameters, module._buffers):
+            facts += [(t.dtype, t.device) for t in tensors.values() if t is not None]
+    facts += [_flags(vars(config)) for config in configs.values()]
     return hash(tuple(facts))
 
 
-def _flags(thing: Any) -> tuple[Any, ...]:
+def _flags(attributes: dict[str, Any]) -> tuple[Any, ...]:
     plain = (bool, int, float, str, type(None))
-    return tuple((k, v) for k, v in vars(thing).items() if isinstance(v, plain))
+    return tuple([(k, v) for k, v in attributes.items() if isinstance(v, plain)])
 
 
 def _make(model: nn.Module, inputs: ModelInputs, state: ModelState) -> Capture:

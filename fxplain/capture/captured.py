@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxplain.capture.inputs import ModelInputs
+from fxplain.capture.state import tensors_of
 from fxplain.capture.structure import leaves_of, with_leaves
 
 if TYPE_CHECKING:
@@ -211,8 +212,7 @@ class Capture:
 
     def bind(self, model: nn.Module, inputs: ModelInputs) -> list[Tensor]:
         """The values of all placeholders: the model's live state (detached), then the inputs."""
-        parameters = dict(model.named_parameters(remove_duplicate=False))
-        buffers = dict(model.named_buffers(remove_duplicate=False))
+        parameters, buffers = tensors_of(model)
         read: dict[str, Callable[[StateSlot], Any]] = {
             "parameter": lambda slot: _ordinary(parameters[slot.path]),
             "buffer": lambda slot: _ordinary(buffers[slot.path]),

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fxplain.capture.state import tensors_of
 from fxplain.capture.structure import leaves_of, opens_objects, outline, with_leaves
 from fxplain.errors import InputError
 
@@ -232,7 +233,7 @@ def _check(model: nn.Module, names: Sequence[str], leaves: Sequence[Tensor]) -> 
 
 def _check_weights(model: nn.Module) -> None:
     """Weights that do not exist (yet) cannot be explained."""
-    for name, parameter in model.named_parameters():
+    for name, parameter in tensors_of(model)[0].items():
         if isinstance(parameter, nn.parameter.UninitializedParameter):
             raise InputError(
                 f"parameter {name!r} is not made yet: it is lazy. Call the model once on such inputs, "

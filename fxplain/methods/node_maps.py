@@ -104,27 +104,31 @@ class NodeMap:
             return self._whole() @ x
         return torch.cat([self._head_mean(tile) @ x for _, tile in self._tiles()], 1)
 
-    def transposed_times(self, x: Tensor, *, once: bool = False) -> Tensor:
-        """The transposed map times (token groups, queries, c).
+    def transposed_times(self, x: Tensor, *, once: bool = False) -> Tensor | None:
+        """The transposed map times (token groups, queries, c); None where there is no map.
 
         `once` says that nothing else will be asked of the map: it need not be kept, nor what a node
         saw that was awaited.
         """
         used = (x != 0).any(-1).any(0).nonzero().flatten()
         if not (once and self._product_is_less(x)) and self._made_for(len(used)):
-            made = self._whole().transpose(-1, -2) @ x
+            matrix = self.matrix()
+            made = None if matrix is None else matrix.transpose(-1, -2) @ x
         else:
             made = self._transposed_by_tiles(x, used)
         if once and self._passes_by:
             self._node, self._matrix = None, None
         return made
 
-    def _transposed_by_tiles(self, x: Tensor, used: Tensor) -> Tensor:
+    def _transposed_by_tiles(self, x: Tensor, used: Tensor) -> Tensor | None:
         some = used if 2 * len(used) < x.shape[1] else None
         assert self._node is not None
         total = x.new_zeros(len(x), self._node.seen.shape[-1], x.shape[-1])
         for queries, tile in self._tiles(some):
-            total += self._tile_times(tile, x[:, queries])
+            made = self._tile_times(tile, x[:, queries])
+            if made is None:
+                return None
+            total += made
         return total
 
     # -- tiles --------------------------------------------------------------------------------------
@@ -188,13 +192,15 @@ class NodeMap:
         assert made is not None
         return made
 
-    def _tile_times(self, tile: NodeEvidence, x: Tensor) -> Tensor:
+    def _tile_times(self, tile: NodeEvidence, x: Tensor) -> Tensor | None:
         """The tile's transpose times x: sums over heads and queries at once where that can be."""
         layout = tile.layout
         if not self._sums_at_once(tile, x):
-            return self._head_mean(tile).transpose(-1, -2) @ x
+            made = self._map(tile)
+            return None if made is None else made.transpose(-1, -2) @ x
         weighed = self._weigh(tile)
-        assert weighed is not None
+        if weighed is None:
+            return None
         groups, heads, queries, keys = weighed.shape
         shares = x.unsqueeze(1).expand(-1, heads, -1, -1).reshape(groups, heads * queries, -1)
         by_key = weighed.reshape(groups, heads * queries, keys).transpose(-1, -2)

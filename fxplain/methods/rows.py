@@ -106,7 +106,7 @@ class RelevancyRows:
             parts = self._waiting.pop(update)
             if node is None:
                 self._through_route(self.program.routes[update], parts)
-            elif self.reach.live(update) and maps.some(update) is not None:
+            elif self.reach.live(update):
                 self._through_node(node, parts)
 
     def result(self) -> dict[int, Tensor]:
@@ -162,6 +162,8 @@ class RelevancyRows:
         distinct = list({id(x): x for x in shares}.values())
         place = {id(x): i for i, x in enumerate(distinct)}
         made = self._transposed(node, torch.cat(distinct, -1))
+        if made is None:
+            return
         for x, (block, columns, crosses) in zip(shares, uses, strict=True):
             sizes = self.program.streams[block.stream].tokens.shape
             of_share = made[..., place[id(x)]].unsqueeze(-1)
@@ -175,7 +177,7 @@ class RelevancyRows:
     def _lineage(self, block: KeyBlock) -> set[int]:
         return self.program.lineage(block.stream)
 
-    def _transposed(self, node: ProgramNode, x: Tensor) -> Tensor:
+    def _transposed(self, node: ProgramNode, x: Tensor) -> Tensor | None:
         of_node = self.relevancies.maps.of(node.index)
         return of_node.transposed_times(node.gathered(x, node.rows), once=self.reach.one_way)
 
