@@ -1,0 +1,36 @@
+"""State: a model's parts and tensors in one walk, since each explanation looks at all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+__all__ = ["parts_of", "tensors_of"]
+
+
+def parts_of(model: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Every module below a model, itself first, by its path; shared ones under each of their paths.
+
+    As ``named_modules(remove_duplicate=False)``, without a generator for each level.
+    """
+    waiting = [(path, model)]
+    while waiting:
+        path, module = waiting.pop()
+        yield path, module
+        prefix = f"{path}." if path else ""
+        children = module._modules.items()
+        waiting.extend((prefix + k, m) for k, m in reversed(children) if m is not None)
+
+
+def tensors_of(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Parameters and buffers by path, shared ones under each of their paths."""
+    parameters: dict[str, Tensor] = {}
+    buffers: dict[str, Tensor] = {}
+    for path, module in parts_of(model):
+        prefix = f"{path}." if path else ""
+        for found, own in ((parameters, module._parameters), (buffers, module._buffers)):
+            for name, tensor in own.items():
+                if tensor is not None:
+                    found[prefix + name] = tensor
+    return parameters, buffers
