@@ -2,13 +2,15 @@
 
 One forward with attention written out and hooks that keep every layer's weights A; one backward
 that keeps every dy/dA; then the rules of Chefer, Gur & Wolf (ICCV 2021, arXiv 2103.15679) as full
-matrix products, one sample. As in the published code, but without its gradients of the parameters.
+matrix products, one sample. As in the published code the backward gives the gradients of the
+parameters too, and keeps the graph; frozen, it gives no more than the recipe reads.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
 
@@ -121,21 +123,27 @@ class TwoStreams(Recipe):
         return {self.text: R_tt[0], self.image: R_ti[0]}
 
 
-def classic(recipe: Recipe, model: nn.Module, score: Callable[[], Tensor]) -> dict[str, Tensor]:
+def classic(
+    recipe: Recipe, model: nn.Module, score: Callable[[], Tensor], *, frozen: bool = False
+) -> dict[str, Tensor]:
     """The relevance of every token: ``score()`` runs the model to the explained number."""
+    parameters = [] if frozen else list(model.parameters())
     kept: dict[tuple[str, int], Tensor] = {}
     hooks = []
     for path in recipe.paths:
         module = model.get_submodule(path)
         hooks.append(module.register_forward_pre_hook(_ask_for_weights, with_kwargs=True))
         hooks.append(module.register_forward_hook(_keep_weights(kept, path)))
-    try:
-        value = score()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    asked = torch.autograd.grad(value.sum(), list(kept.values()), allow_unused=True)
-    gradients = dict(zip(kept, asked, strict=True))
+    with _trainable(parameters):
+        try:
+            value = score()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        asked = torch.autograd.grad(
+            value.sum(), [*kept.values(), *parameters], allow_unused=True, retain_graph=not frozen
+        )
+    gradients = dict(zip(kept, asked, strict=False))
 
     def maps(path: str, call: int = 0) -> Tensor:
         attention, gradient = kept[path, call].detach()[0], gradients[path, call]
@@ -144,6 +152,19 @@ def classic(recipe: Recipe, model: nn.Module, score: Callable[[], Tensor]) -> di
         return (gradient[0] * attention).clamp(min=0).mean(dim=0)  # eq. 5
 
     return recipe.relevance(maps)
+
+
+@contextmanager
+def _trainable(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Parameters as a model has them that nobody froze."""
+    before = [parameter.requires_grad for parameter in parameters]
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_()
+        yield
+    finally:
+        for parameter, requires_grad in zip(parameters, before, strict=True):
+            parameter.requires_grad_(requires_grad)
 
 
 def _ask_for_weights(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 
 import torch
@@ -53,10 +54,11 @@ def warm(workload: Workload) -> Call:
     return call
 
 
-def recipe(workload: Workload) -> Call:
+def recipe(workload: Workload, *, frozen: bool = False) -> Call:
     """The classic recipe, on the same weights with attention written out."""
     model = workload.written_out()
-    return lambda: classic(workload.recipe, model, lambda: workload.run(model, Leaves()))
+    score = partial(workload.run, model, Leaves())
+    return lambda: classic(workload.recipe, model, score, frozen=frozen)
 
 
 def integrated_gradients(workload: Workload) -> Call:
@@ -97,6 +99,7 @@ COLUMNS: dict[str, Callable[[Workload], Call]] = {
     "floor": floor,
     "warm": warm,
     "classic": recipe,
+    "classic, frozen": partial(recipe, frozen=True),
 }
 INTEGRATED = "integrated gradients"
 ALL: dict[str, Callable[[Workload], Call]] = {**COLUMNS, INTEGRATED: integrated_gradients}

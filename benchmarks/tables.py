@@ -23,18 +23,19 @@ def time_table(results: Results) -> Table:
     """Medians, and the median of the ratios of one round with the lowest and the highest."""
     table = Table(
         *("model, tokens", "forward", "floor", "warm", "warm / floor", "cold", "a further length"),
-        *("classic", "classic / warm", "IG, 50 steps"),
+        *("classic", "classic / warm", "classic, frozen / warm", "IG, 50 steps"),
         title="Time in seconds (floor: one forward and one backward to the embeddings)",
         title_justify="left",
     )
     _right(table)
     for name, case in results["cases"].items():
-        forward, floor, warm, classic = (_seconds(case, column) for column in COLUMNS)
+        forward, floor, warm, classic, _ = (_seconds(case, column) for column in COLUMNS)
         cold = case["cold"]
         table.add_row(
             *(name, forward, floor, warm, _ratio(case, "warm/floor")),
             *(_number(cold.get("first explanation")), _number(cold.get("further length"))),
-            *(classic, _ratio(case, "classic/warm"), _seconds(case, INTEGRATED)),
+            *(classic, _ratio(case, "classic/warm"), _ratio(case, "classic, frozen/warm")),
+            _seconds(case, INTEGRATED),
         )
     return table
 
@@ -43,8 +44,8 @@ def memory_table(results: Results) -> Table:
     """Peaks above model and inputs."""
     columns = [*COLUMNS, INTEGRATED]
     table = Table(
-        *("model, tokens", "forward", "floor", "warm", "cold", "classic", "IG, 50 steps"),
-        *("warm / floor", "classic / warm"),
+        *("model, tokens", "forward", "floor", "warm", "cold", "classic", "classic, frozen"),
+        *("IG, 50 steps", "warm / floor", "classic / warm"),
         title="Peak memory above the model, in MiB",
         title_justify="left",
     )

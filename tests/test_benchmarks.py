@@ -56,7 +56,7 @@ def test_times_of_a_tiny_case() -> None:
     columns = set(ALL) if has_captum() else set(ALL) - {INTEGRATED}
     assert found["seconds"].keys() == columns
     assert all(0 < column["median"] < math.inf for column in found["seconds"].values())
-    assert found["ratios"].keys() == {"warm/floor", "classic/warm"}
+    assert found["ratios"].keys() == {"warm/floor", "classic/warm", "classic, frozen/warm"}
     assert found["cold"].keys() == {"capture and analysis", "first explanation", "further length"}
 
 
