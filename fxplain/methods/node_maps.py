@@ -24,7 +24,7 @@ TILE = {"cpu": 2**21}
 """How many weights, over all heads, are made at once: enough for matrix products to be fast, little
 beside what a backward pass keeps."""
 
-LARGE_TILE = 2**22
+LARGE_TILE = 2**23
 """The same on other devices."""
 
 
