@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
+from fxplain.rewriting.fused import fused_attention
 from fxplain.rewriting.gates import gate_operand
 from fxplain.rewriting.rewriting import Replacement, Rewriting
 from fxplain.tokens import operation
@@ -190,23 +191,20 @@ def _product(node: fx.Node) -> Replacement:
     return replaced
 
 
-def _fused(node: fx.Node) -> Replacement:
+def _fused(_node: fx.Node) -> Replacement:
     """A V shares its gradient between A and V, and so does q k^T."""
-    target: Any = node.target
 
     def replaced(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **kwargs: Any) -> Any:
-        return _shared(target(_shared(query), _shared(key), value, *rest, **kwargs))
+        return _shared(fused_attention(_shared(query), _shared(key), value, *rest, **kwargs))
 
     return replaced
 
 
-def _fused_constant(node: fx.Node) -> Replacement:
-    target: Any = node.target
-
+def _fused_constant() -> Replacement:
     def replaced(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **kwargs: Any) -> Any:
         rest = tuple(map(_held, rest))
         kwargs = {name: _held(x) for name, x in kwargs.items()}
-        return target(_held(query), _held(key), value, *rest, **kwargs)
+        return fused_attention(_held(query), _held(key), value, *rest, **kwargs)
 
     return replaced
 
@@ -244,7 +242,7 @@ def corrected_rewriting(attention: str, weights: frozenset[fx.Node]) -> Rewritin
         name = operation(node)
         if attention == "constant":
             if name == "aten.scaled_dot_product_attention":
-                return _fused_constant(node)
+                return _fused_constant()
             held = [i for i, x in enumerate(node.args) if x in weights]
             if held and name in _CONTRACTS:
                 return _with_constant(node, held[0])

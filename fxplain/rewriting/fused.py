@@ -8,7 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-__all__ = ["allowed_scores", "fused_arguments", "grouped", "scaled_scores", "softmax", "wide"]
+__all__ = [
+    "CAUSAL",
+    "allowed_scores",
+    "fused_arguments",
+    "fused_attention",
+    "grouped",
+    "needed_mask",
+    "scaled_scores",
+    "softmax",
+    "wide",
+]
+
+CAUSAL = "causal"
+"""Stands for the mask that hides later keys."""
 
 
 def fused_arguments(call: fx.Node) -> dict[str, Any]:
@@ -16,6 +29,51 @@ def fused_arguments(call: fx.Node) -> dict[str, Any]:
     schema: Any = call.target
     names = [argument.name for argument in schema._schema.arguments]
     return {**dict(zip(names, call.args, strict=False)), **call.kwargs}
+
+
+def needed_mask(mask: Tensor) -> Tensor | str | None:
+    """A mask as the kernels take it fastest: None where it hides nothing, `CAUSAL` for later keys.
+
+    Traced models always make their masks, where as they are they leave these two to the kernels.
+    """
+    if mask.requires_grad or mask.dim() < 2:
+        return mask
+    allowed = mask if mask.dtype is torch.bool else mask == 0
+    if bool(allowed.all()):
+        return None
+    queries, keys = mask.shape[-2:]
+    if queries != keys or bool(allowed[..., 0, 1:].any()):
+        return mask
+    earlier = torch.ones(queries, keys, dtype=torch.bool, device=mask.device).tril_()
+    if not bool((allowed == earlier).all()):
+        return mask
+    if mask.dtype is not torch.bool:
+        hidden = mask[..., ~earlier]
+        if bool(hidden.max() > torch.finfo(mask.dtype).min / 2):  # only made less likely
+            return mask
+    return CAUSAL
+
+
+def fused_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | str | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **options: Any,
+) -> Tensor:
+    """`scaled_dot_product_attention` with a mask of `needed_mask`."""
+    causal = isinstance(attn_mask, str)
+    return torch.nn.functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=None if isinstance(attn_mask, str) else attn_mask,
+        dropout_p=dropout_p,
+        is_causal=is_causal or causal,
+        **options,
+    )
 
 
 def grouped(x: Tensor, like: Sequence[int]) -> Tensor:

@@ -13,13 +13,14 @@ from torch import Tensor, fx
 from fxplain.capture import Capture
 from fxplain.program import BirthSite, ProgramNode
 from fxplain.rewriting import PLAIN, Rewriting
-from fxplain.rewriting.fused import fused_arguments
+from fxplain.rewriting.fused import fused_arguments, fused_attention, needed_mask
 
 __all__ = ["born_with", "instrumented", "tap"]
 
 
 _VIEW = torch.ops.aten.view.default
 _COPY = torch.ops.aten.copy.default
+_FUSED = torch.ops.aten.scaled_dot_product_attention.default
 
 
 def _copied(into: Tensor, source: Tensor, _non_blocking: bool = False) -> Tensor:
@@ -89,6 +90,7 @@ class _Instrumenting:
         self.sites = {node.site.node: node for node in nodes}
         self.graph = fx.Graph()
         self.copies: dict[fx.Node, fx.Node] = {}
+        self.masks: dict[fx.Node, fx.Node] = {}
         self.reports: dict[str, tuple[Any, ...]] = {}
         self.tapped = self._weights_to_tap() if rewriting.taken_apart else {}
 
@@ -113,7 +115,7 @@ class _Instrumenting:
             copy = self.graph.call_function(_born(self.births[original]), (copy,))
         if node is not None:
             copy = self.graph.call_function(tap, (copy,))
-            operands = fx.map_arg(_operands(node), self.copies.__getitem__)
+            operands = fx.map_arg(_operands(node), self._place(original))
             tapped = self._tapped_weights(original)
             self.reports[node.info.name] = (*(tapped or operands), copy)
         return copy
@@ -124,11 +126,12 @@ class _Instrumenting:
         if original.op == "call_function":
             function = self.rewriting.replacement(original)
         swaps = self.tapped.get(original, {})
-        if swaps:
-            for weights in swaps:
-                if swaps[weights] is None:
-                    swaps[weights] = self.graph.call_function(tap, (self.copies[weights],))
-        place = lambda n: swaps.get(n) or self.copies[n]  # noqa: E731
+        for weights in swaps:
+            if swaps[weights] is None:
+                swaps[weights] = self.graph.call_function(tap, (self.copies[weights],))
+        place = self._place(original)
+        if function is None and original.target is _FUSED:
+            function = fused_attention
         if function is not None:
             args, kwargs = fx.map_arg((original.args, original.kwargs), place)
             copy = self.graph.call_function(_named(function, original.name), args, kwargs)
@@ -140,6 +143,24 @@ class _Instrumenting:
         if copy.target is _VIEW:  # with gradients a kernel may lay its output out in another way
             copy.target = torch.ops.aten.reshape.default
         return copy
+
+    def _place(self, original: fx.Node) -> Callable[[fx.Node], fx.Node]:
+        """From an operand of a node to what stands for it in the copy."""
+        swaps = self.tapped.get(original, {})
+        mask = fused_arguments(original).get("attn_mask") if original.target is _FUSED else None
+
+        def place(operand: fx.Node) -> fx.Node:
+            if operand is mask:
+                return self._needed(operand)
+            return swaps.get(operand) or self.copies[operand]
+
+        return place
+
+    def _needed(self, mask: fx.Node) -> fx.Node:
+        """What is needed of a mask: found once for all the nodes that it is for."""
+        if mask not in self.masks:
+            self.masks[mask] = self.graph.call_function(needed_mask, (self.copies[mask],))
+        return self.masks[mask]
 
     def _report(self, node: ProgramNode) -> tuple[Any, ...]:
         """A node's operands, what was divided by the sum of its weights afterwards, its output."""

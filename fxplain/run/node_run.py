@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fxplain.program import ProgramNode
 from fxplain.rewriting.fused import (
+    CAUSAL,
     allowed_scores,
     fused_arguments,
     grouped,
@@ -32,7 +33,8 @@ class NodeRun:
     node
         The attention node.
     operands
-        (query, key, value, mask) of a fused node, (weights, values) of the others.
+        (query, key, value, mask) of a fused node, with the mask that `needed_mask` found, (weights,
+        values) of the others.
     output
         The contraction's output.
     scale
@@ -126,7 +128,7 @@ class NodeRun:
         first = _picked(first, queries, self._query_axis)
         if self.node.site.form == "fused":
             key, values, mask = rest
-            if mask is not None and mask.dim() > 1 and mask.shape[-2] > 1:
+            if isinstance(mask, Tensor) and mask.dim() > 1 and mask.shape[-2] > 1:
                 mask = _picked(mask, queries, -2)
             return (first, key, values, mask)
         return (first, *rest)
@@ -231,7 +233,8 @@ def _fused_weights(run: NodeRun) -> Tensor:
     named = fused_arguments(run.node.site.node)
     out = run._memory("weights", key)
     scores = scaled_scores(query, key, named.get("scale"), out=out)
-    causal = bool(named.get("is_causal", False))
+    causal = bool(named.get("is_causal", False)) or mask is CAUSAL
+    mask = None if mask is CAUSAL else mask
     scores = allowed_scores(scores, mask, causal, run.queries, in_place=True)
     if mask is not None:
         return softmax(scores, out=out)
