@@ -1,6 +1,7 @@
 """The HTML report's data: what is shown, how exactly, and that nothing in it runs."""
 
 import base64
+import copy
 import io
 import json
 import re
@@ -36,8 +37,9 @@ def unpacked(packed):
 
     whole = numbers("values", f"<i{packed['bits'] // 8}").reshape(packed["rows"], packed["columns"])
     matrix = whole * numbers("scales", "<f4")[:, None].astype(np.float64)
-    if "diagonal" in packed:
-        np.fill_diagonal(matrix, numbers("diagonal", "<f4"))
+    if "apart" in packed:
+        places, values = (base64.b64decode(text) for text in packed["apart"])
+        matrix.flat[np.frombuffer(places, "<i4")] = np.frombuffer(values, "<f4")
     return matrix
 
 
@@ -62,9 +64,9 @@ def test_packed_rows_are_off_by_half_a_step_of_their_largest(rows, columns, bits
     assert abs(packed_size(rows, columns, bits) - size) <= 8
 
 
-def test_a_diagonal_kept_apart_spares_its_row():
+def test_numbers_kept_apart_spare_their_row():
     matrix = torch.eye(3) + 1e-4 * torch.rand(3, 3)
-    found = unpacked(pack_matrix(matrix, 8, apart=True))
+    found = unpacked(pack_matrix(matrix, 8, torch.eye(3, dtype=torch.bool)))
     assert np.abs(found - matrix.double().numpy()).max() < 1e-6
 
 
@@ -357,12 +359,35 @@ def test_maps_of_nodes_are_their_mean_attention():
     model, inputs = architecture("bert")
     explanation = fxplain.explain(model, inputs)
     weights = fxplain.attention_weights(model, inputs)
-    nodes = data_of(explanation.to_html(attention=weights))["graph"]["nodes"]
-    for node in nodes:
-        expected = weights[node["name"]].mean(1)[1].detach().double().numpy()
-        assert np.abs(unpacked(node["maps"][1]) - expected).max() < 1 / 200
+    for extras in ({}, {"attention": weights}):
+        nodes = data_of(explanation.to_html(**extras))["graph"]["nodes"]
+        for node in nodes:
+            expected = weights[node["name"]].mean(1)[1].detach().double().numpy()
+            assert np.abs(unpacked(node["maps"][1]) - expected).max() < 1 / 200
+
+
+def missing_maps(explanation, **extras):
+    """What a page says of each map that it has not."""
+    nodes = data_of(explanation.to_html(**extras))["graph"]["nodes"]
+    assert all((node["maps"] is None) == bool(node["missing"]) for node in nodes)
+    return [node["missing"] for node in nodes]
+
+
+def test_a_map_that_is_missing_says_why(tmp_path):
     model, inputs = architecture("swin")
-    page = fxplain.explain(model, inputs).to_html(
-        attention=fxplain.attention_weights(model, inputs)
-    )
-    assert "other axes" in data_of(page)["leftOut"][0]
+    assert all("other axes" in why for why in missing_maps(fxplain.explain(model, inputs)))
+    model, inputs = architecture("bert")
+    model = copy.deepcopy(model)
+    explanation = fxplain.explain(model, inputs)
+    nodes = explanation.graph.nodes
+    most = sum(2 * packed_size(node.q_len, node.k_len, 8) for node in nodes) - 1
+    first, *others = missing_maps(explanation, matrix_bytes=2 * most)  # maps may take half
+    assert "for its size" in first
+    assert set(others) == {""}
+    assert all("not given" in why for why in missing_maps(explanation, attention={}))
+    explanation.save(tmp_path / "e.safetensors")
+    assert all("no model" in why for why in missing_maps(fxplain.load(tmp_path / "e.safetensors")))
+    kept = replace(explanation, matrix_of=lambda a, b: torch.zeros(2, 9, 9))
+    with torch.no_grad():
+        next(p for p in model.parameters() if p.dim() == 2).add_(1)
+    assert all("Explain again" in why for why in missing_maps(kept))

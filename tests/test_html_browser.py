@@ -310,6 +310,21 @@ def test_graph_nodes_are_clickable(visit, answers):
     assert attention[graph.nodes[11].name].shape[0] == 2
 
 
+def test_a_node_shows_its_map_without_being_told(browser, tmp_path):
+    model, inputs = architecture("bert")
+    explanation = fxplain.explain(model, inputs)
+    explanation.to_html(tmp_path / "bert.html")
+    expected = fxplain.attention_weights(model, inputs)[explanation.graph.nodes[1].name].mean(1)[0]
+    with Visit(browser, tmp_path / "bert.html") as visit:
+        visit.page.locator(".mark[data-index='1']").click()
+        canvas = visit.page.locator(".node-details canvas")
+        canvas.focus()
+        visit.page.keyboard.press("ArrowRight")
+        said = visit.page.locator(".node-details .status").inner_text()
+        assert float(said.rpartition(" ")[2]) == pytest.approx(float(expected[0, 1]), abs=1 / 200)
+        assert visit.complaints == []
+
+
 def test_graph_marks_the_line_that_is_read_out(browser, tmp_path):
     model, inputs = architecture("bart")
     fxplain.inspect(model, inputs).to_html(tmp_path / "graph.html")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,7 +22,7 @@ from fxplain.html.pictures import (
 )
 from fxplain.html.words import are_words, written
 
-__all__ = ["InputView", "input_views", "readout_places"]
+__all__ = ["InputView", "input_views"]
 
 Kind = Literal["words", "grid", "boxes", "strip", "tokens"]
 
@@ -160,23 +159,3 @@ def _padding(explanation: Explanation, name: str, count: int) -> list[list[int]]
     if not name.endswith("input_ids") or mask is None or tuple(mask.shape) != (batch, count):
         return []
     return [(row <= 0).nonzero().flatten().tolist() for row in mask]
-
-
-def readout_places(readout: str, modality: str) -> list[int]:
-    """The places of a modality's tokens that the target is read from.
-
-    Examples
-    --------
-    >>> readout_places("input_ids[7] and pixel_values[0]", "pixel_values")
-    [0]
-    >>> readout_places("mean of pixel_values[0..2, 5]", "pixel_values")
-    [0, 1, 2, 5]
-    >>> readout_places("mean of 16 tokens made of pixel_values", "pixel_values")
-    []
-    """
-    places: list[int] = []
-    for part in re.findall(rf"(?<![\w.]){re.escape(modality)}\[([\d., ]+)\]", readout):
-        for piece in part.split(","):
-            first, _, last = piece.strip().partition("..")
-            places += range(int(first), int(last or first) + 1)
-    return places

@@ -139,7 +139,7 @@ def _explained_row(
 
 
 def _at(values: Tensor, index: tuple[int, ...]) -> Tensor | None:
-    inside = all(0 <= i < size for i, size in zip(index, values.shape, strict=True))
+    inside = all(-size <= i < size for i, size in zip(index, values.shape, strict=True))
     return values[index] if inside else None
 
 
