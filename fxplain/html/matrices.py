@@ -72,8 +72,8 @@ def kept_matrices(explanations: Sequence[Explanation], limit: int) -> Kept:
         names = explanations[which].modalities
         matrix = explanations[which].matrix(names[a], names[b])
         for sample in [s for w, s, *pair in chosen if (w, pair) == (which, [a, b])]:
-            own = torch.eye(len(matrix[sample]), dtype=torch.bool) if a == b else None
-            packed = pack_matrix(matrix[sample], bits, own)
+            diagonal = torch.eye(len(matrix[sample]), dtype=torch.bool) if a == b else None
+            packed = pack_matrix(matrix[sample], bits, diagonal)
             kept.setdefault((which, sample), {})[f"{a},{b}"] = packed
     return Kept(kept, list(_left_out(explanations, missing, limit)), size)
 

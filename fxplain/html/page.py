@@ -34,8 +34,8 @@ NOTEBOOK_BYTES = 120_000
 """Bytes of matrices in a notebook's cell, which is saved with the notebook."""
 
 SCRIPTS = (
-    "numbers", "colours", "elements", "state", "explained", "written", "words", "canvas", "grid", "strip", "boxes", "inputs",
-    "ranking", "matrix", "relevancies", "outputs", "node", "graph", "page",
+    "numbers", "colours", "elements", "state", "explained", "written", "words", "canvas", "grid",
+    "strip", "boxes", "inputs", "ranking", "matrix", "relevancies", "outputs", "node", "graph", "page",
 )  # fmt: skip
 """The page's own scripts, each after those that it uses."""
 
@@ -135,7 +135,8 @@ def _explanations(result: Explanation | Sequence[Explanation]) -> Sequence[Expla
     given = tuple(result) if isinstance(result, (list, tuple)) else ()
     if not given or not all(isinstance(each, Explanation) for each in given):
         raise InputError(
-            f"a report shows an AttentionGraph, an Explanation, a list of Explanations or a Generation, not "
+            f"a report shows an AttentionGraph, an Explanation, a list of Explanations or a "
+            f"Generation, not "
             f"{'an empty list' if result == [] else type(result).__name__}."
         )
     return given
