@@ -48,10 +48,8 @@ def plot_boxes(
         [0, 1], corners (x1, y1, x2, y2) or centre and size; or its output does, of object queries.
     modality
         Whose boxes; by default the first modality that has some.
-    sample
-        Which of the batch.
-    ax
-        Where to draw; by default in a new figure.
+    sample, ax
+        Which of the batch, and where to draw: by default in a new figure.
     image
         The image to draw them on (an array or a PIL image), which a model of regions never sees; by
         default the one that the model was given, if any.

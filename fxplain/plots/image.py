@@ -45,10 +45,8 @@ def plot_image(
         What `fxplain.explain` returned.
     modality
         Which image; by default the first modality whose tokens lie on a grid.
-    sample
-        Which of the batch.
-    ax
-        Where to draw; by default in a new figure.
+    sample, ax
+        Which of the batch, and where to draw: by default in a new figure.
     interpolation
         "nearest" shows each token's number over its patch, as it is; "bilinear" blends neighbours.
 

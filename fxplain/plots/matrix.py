@@ -50,10 +50,8 @@ def plot_matrix(
         What `fxplain.explain` returned, by a method with matrices.
     a, b
         Modalities of the rows and of the columns. By default `a` is the first one and `b` is `a`.
-    sample
-        Which of the batch.
-    ax
-        Where to draw; by default in a new figure.
+    sample, ax
+        Which of the batch, and where to draw: by default in a new figure.
 
     Returns
     -------
@@ -97,10 +95,8 @@ def plot_generation(
         What `fxplain.explain_generation` returned.
     modality
         The columns: an input, or "earlier outputs". By default all of them, side by side.
-    sample
-        Which of the batch.
-    ax
-        Where to draw; by default in a new figure.
+    sample, ax
+        Which of the batch, and where to draw: by default in a new figure.
 
     Returns
     -------

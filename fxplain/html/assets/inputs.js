@@ -64,9 +64,7 @@
       legend,
       behind.details,
     );
-    const update = (total) => {
-      const view = fxplain.view(m);
-      const most = view ? fxplain.largest(view.values, view.apart) : 0;
+    const update = (view, most, total) => {
       last = { view, most };
       missing.hidden = view !== null;
       missing.textContent = view === null ? fxplain.whyNoView() : "";
@@ -78,7 +76,16 @@
       say(spoken);
       behind.refresh();
     };
-    return { element, update };
+    return { m, element, update };
+  };
+
+  // What gets the strongest shade of each modality: its own largest number, but of a generated text and the words
+  // that it was written after the largest of all, so that they can be compared.
+  const scaled = (views) => {
+    const own = views.map((view) => (view ? fxplain.largest(view.values, view.apart) : 0));
+    if (!data.outputs) return own;
+    const words = own.filter((_, m) => data.modalities[m].kind === "words");
+    return own.map((most, m) => (data.modalities[m].kind === "words" ? Math.max(...words) : most));
   };
 
   const sum = (view) =>
@@ -119,7 +126,8 @@
       note.hidden = !note.textContent;
       const views = data.modalities.map((_, m) => fxplain.view(m));
       const total = views.reduce((all, view) => all + (view ? sum(view) : 0), 0);
-      panels.forEach((each) => each.update(total));
+      const scales = scaled(views);
+      panels.forEach(({ m, update }) => update(views[m], scales[m], total));
     };
     build();
     fxplain.onChange((changes) => {

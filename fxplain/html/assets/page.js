@@ -32,8 +32,8 @@
     report.append(
       ...(top ? [top] : []),
       inputs.section,
-      fxplain.section("Chosen output", el("div", { class: "side-by-side" }, answer.element, ranking.element)),
       matrix.section,
+      fxplain.section("Chosen output", el("div", { class: "side-by-side" }, answer.element, ranking.element)),
       fxplain.graph(),
     );
     leftOut();
