@@ -10,10 +10,12 @@ import torch
 import fxplain
 from examples.tasks import lookup
 from fxplain import Contrast, Span
-from fxplain.generation import EARLIER
+from fxplain.explanation.explanation import ByModality
+from fxplain.generation import EARLIER, Generation
 from tests import small_pretrained
 from tests.architectures.case import draw, randomise
 from tests.browser import MISSING, Visit, find_browser, launched
+from tests.made_explanations import made_explanation, made_graph, made_node
 from tests.test_html import data_of, unpacked
 
 in_a_browser = pytest.mark.skipif(find_browser() is None, reason=MISSING)
@@ -249,11 +251,53 @@ def test_the_table_behind_the_matrix_has_all_numbers(visit):
     page.get_by_label("Columns: tokens of").select_option(str(len(g.modalities) - 1))
     page.get_by_text("Numbers of this matrix").click()
     section = page.locator("section", has_text="Outputs against inputs").first
+    section.locator("details table td.number").first.wait_for()
     cells = section.locator("details table td.number").all_inner_texts()
     length = int(g.written[0].sum())
     expected = g.matrix(EARLIER)[0, :, :length]
     numbers = torch.tensor([float(cell) for cell in cells]).reshape(len(g.targets), length)
     assert torch.allclose(numbers, expected, rtol=2e-3, atol=1e-4)
+
+
+def long_generation(prompt, outputs):
+    """A text after a long prompt, its rows random."""
+    words = [f"w{i}" for i in range(prompt + outputs)]
+    graph = made_graph([made_node(0)], {"input_ids": len(words)})
+    rows = torch.rand(outputs, len(words), generator=torch.Generator().manual_seed(0))
+    explanations = [
+        made_explanation(
+            words,
+            graph,
+            relevance=ByModality({"input_ids": row[None]}),
+            readout=(f"input_ids[{prompt + i - 1}]",),
+            output=None,
+        )
+        for i, row in enumerate(rows)
+    ]
+    return Generation(
+        text=(" ".join(words[prompt:]),),
+        ids=torch.arange(outputs)[None],
+        written=torch.ones(1, outputs, dtype=torch.bool),
+        targets=tuple(range(outputs)),
+        names=tuple((word,) for word in words[prompt:]),
+        real=torch.ones(1, outputs, dtype=torch.bool),
+        explanations=tuple(explanations),
+        score="logit",
+        text_input="input_ids",
+    )
+
+
+@in_a_browser
+def test_long_texts_stay_quick(browser, tmp_path):
+    assert len(long_generation(1024, 128).to_html(tmp_path / "text.html")) < 1_000_000
+    with Visit(browser, tmp_path / "text.html") as visit:
+        limit = 200
+        pointed = "new PointerEvent('pointerover', {bubbles: true})"
+        words = "document.querySelector('.panel').querySelectorAll('[data-place]')"
+        assert visit.milliseconds(f"{words}[i + 3].dispatchEvent({pointed})") < limit
+        zoom = "document.querySelector('.matrix-bar button').click()"
+        assert visit.milliseconds(zoom) < limit
+        assert visit.complaints == []
 
 
 @in_a_browser
