@@ -42,4 +42,3 @@ def write_demo_page(path: Path, questions: int, method: str) -> None:
     inputs = digits.encode(tokenizer, [sample.question.text for sample in samples], mosaics)
     explanation = fxplain.explain(model, inputs, method=method, tokenizer=tokenizer)
     explanation.to_html(path, class_names=digits.ANSWERS, pictures={"visual_feats": mosaics})
-

@@ -125,7 +125,7 @@
       note.textContent = fxplain.viewNote();
       note.hidden = !note.textContent;
       const views = data.modalities.map((_, m) => fxplain.view(m));
-      const total = views.reduce((all, view) => all + (view ? sum(view) : 0), 0);
+      const total = views.includes(null) ? 0 : views.reduce((all, view) => all + sum(view), 0); // shares of all, or none
       const scales = scaled(views);
       panels.forEach(({ m, update }) => update(views[m], scales[m], total));
     };

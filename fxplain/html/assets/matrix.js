@@ -174,7 +174,7 @@
       context.translate(9, top + Math.min(height, 200) / 2);
       context.rotate(-Math.PI / 2);
       context.textAlign = "center";
-      context.fillText(map.axes.rows.name, 0, 0);
+      context.fillText(fitting(context, map.axes.rows.name, Math.max(60, Math.min(height, 200))), 0, 0);
       context.restore();
       context.textAlign = "left";
       context.fillText(fitting(context, map.axes.columns.name, layout.wide - left), left, 8);
