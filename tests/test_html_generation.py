@@ -159,7 +159,9 @@ def test_choosing_a_token_of_an_input_shows_which_outputs_drew_on_it(visit):
 @in_a_browser
 def test_what_later_outputs_drew_on_an_output(visit):
     token(visit, TEXT, 1).click()
-    visit.page.get_by_role("radio", name="What drew on it").check()
+    visit.page.get_by_role("radio", name="What it drew on").focus()
+    visit.page.keyboard.press("ArrowRight")
+    assert visit.page.evaluate("document.activeElement.value") == "column"
     visit.page.locator("h1").hover()
     length = int(answered().written[0].sum())
     column = answered().matrix(EARLIER)[0, :length, 1]

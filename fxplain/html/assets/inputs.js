@@ -121,7 +121,9 @@
     const update = () => {
       title.replaceChildren("Shown: ", el("strong", {}, fxplain.viewName()));
       const offered = fxplain.viewChoices();
+      const focused = choices.contains(document.activeElement);
       choices.replaceChildren(...(offered ? choosing(offered) : []));
+      if (focused) choices.querySelector("input:checked")?.focus();
       note.textContent = fxplain.viewNote();
       note.hidden = !note.textContent;
       const views = data.modalities.map((_, m) => fxplain.view(m));
