@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips must not write to one environment
-.PHONY: help demo test test-all browser lint format zoo bench bench-quick docs paper vendor clean
+.PHONY: help demo test test-all browser lint format zoo bench bench-quick docs screenshots paper vendor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ bench-quick: $(VENV)/.installed-bench ## The same on three of the models (under 
 docs: $(VENV)/.installed-docs ## Build the documentation's site in build/site
 	$(PY) -m examples.gallery build/gallery
 	$(VENV)/bin/mkdocs build --strict
+
+screenshots: $(VENV)/.installed-test ## Photograph reports for docs/images (needs Chromium)
+	$(PY) -m tools.screenshots
 
 vendor: ## Fetch the browser scripts that fxplain carries (needs npm)
 	$(PYTHON) tools/vendor_assets.py

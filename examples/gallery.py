@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 import fxplain
 from examples import co_attention, encoder_decoder, windows
-from examples.tasks import detection
+from examples.tasks import detection, lookup
 from examples.tasks.digit_images import split_digits
 from fxplain.demo import digits
 
@@ -39,7 +39,7 @@ class Piece:
     title, about
         What the page says of it.
     result
-        What is shown: a graph, an explanation, or several of one input.
+        What is shown: a graph, an explanation, several of one input, or a generated text.
     picture
         The first of them, drawn.
     extras
@@ -136,6 +136,28 @@ def detections() -> Iterator[Piece]:
     )
 
 
+def texts() -> Iterator[Piece]:
+    """What the small T5 drew on when it looked up three keys, word by word."""
+    model, tokenizer = lookup.load_model()
+    (asked,) = lookup.draw_lookups(1, random.Random(0))
+    inputs = lookup.encode(tokenizer, [asked])
+    del inputs["decoder_input_ids"]
+    targets = [
+        *range(len(asked.answer) + 1),
+        fxplain.Span(0, 2),
+        fxplain.Contrast(3, asked.answer[5]),
+    ]
+    yield Piece(
+        "generated-text",
+        f"{' '.join(asked.words)}: {' '.join(asked.answer)}",
+        "Point at a word of the answer to see which words of the source, and which earlier words of "
+        "the answer, it drew on. Two rows more: the first two words together, and why one digit rather "
+        "than another.",
+        written := fxplain.explain_generation(model, inputs, 8, targets, tokenizer=tokenizer),
+        written.plot(),
+    )
+
+
 def graphs() -> Iterator[Piece]:
     """The attention that is found in models written from scratch."""
     for example, about in (
@@ -161,6 +183,7 @@ def write(folder: Path) -> None:
     sections = (
         ("Answers", answers()),
         ("Detections", detections()),
+        ("Generated text", texts()),
         ("Attention graphs", graphs()),
     )
     for heading, pieces in sections:

@@ -1,6 +1,7 @@
 """The HTML report's data: what is shown, how exactly, and that nothing in it runs."""
 
 import base64
+import copy
 import io
 import json
 import re
@@ -19,11 +20,12 @@ import fxplain
 from fxplain import InputError
 from fxplain.explanation.explanation import ByModality
 from fxplain.html import to_html, to_notebook
-from fxplain.html.boxes import boxes_of
 from fxplain.html.inputs import input_views
 from fxplain.html.numbers import pack_matrix, pack_vector, packed_size, png_url
 from fxplain.html.outputs import top_classes
 from fxplain.html.pictures import images_of, strip_of
+from fxplain.views.boxes import boxes_of
+from fxplain.views.pixels import frames_of, signal_of
 from tests.made_explanations import made_explanation, made_graph, made_node
 from tests.small_models import architecture
 
@@ -36,8 +38,9 @@ def unpacked(packed):
 
     whole = numbers("values", f"<i{packed['bits'] // 8}").reshape(packed["rows"], packed["columns"])
     matrix = whole * numbers("scales", "<f4")[:, None].astype(np.float64)
-    if "diagonal" in packed:
-        np.fill_diagonal(matrix, numbers("diagonal", "<f4"))
+    if "apart" in packed:
+        places, values = (base64.b64decode(text) for text in packed["apart"])
+        matrix.flat[np.frombuffer(places, "<i4")] = np.frombuffer(values, "<f4")
     return matrix
 
 
@@ -62,9 +65,9 @@ def test_packed_rows_are_off_by_half_a_step_of_their_largest(rows, columns, bits
     assert abs(packed_size(rows, columns, bits) - size) <= 8
 
 
-def test_a_diagonal_kept_apart_spares_its_row():
+def test_numbers_kept_apart_spare_their_row():
     matrix = torch.eye(3) + 1e-4 * torch.rand(3, 3)
-    found = unpacked(pack_matrix(matrix, 8, apart=True))
+    found = unpacked(pack_matrix(matrix, 8, torch.eye(3, dtype=torch.bool)))
     assert np.abs(found - matrix.double().numpy()).max() < 1e-6
 
 
@@ -126,34 +129,34 @@ def test_padding_is_not_shown():
 
 def test_pictures_are_scaled_but_keep_their_proportions():
     image = torch.rand(1, 3, 600, 300)
-    (pixels,) = images_of(image, 0, (6, 3), 20_000)
+    (pixels,) = images_of(frames_of(image[0], (6, 3)), 20_000)
     height, width, channels = pixels.shape
     assert channels == 3
     assert height * width <= 20_500
     assert height / width == pytest.approx(2, rel=0.03)
-    (small,) = images_of(torch.tensor([[[[0.0, 1.0], [0.5, 0.25]]]]), 0, (1, 1), 100)
+    (small,) = images_of([torch.tensor([[[0.0, 1.0], [0.5, 0.25]]])], 100)
     assert small.tolist() == [[0, 255], [128, 64]]
 
 
 def test_video_has_a_picture_for_each_time():
     video = torch.zeros(1, 8, 3, 4, 4)
     video[0, 4:] = 1
-    pictures = images_of(video, 0, (2, 2, 2), 1000)
+    pictures = images_of(frames_of(video[0], (2, 2, 2)), 1000)
     assert len(pictures) == 2
 
 
 def test_sound_is_drawn_over_its_time():
     wave = torch.cat([torch.zeros(1920), torch.sin(torch.arange(1920.0))])[None]
-    pixels = strip_of(wave, 0, 20)
+    pixels = strip_of(signal_of(wave[0], 20))
     ink = (pixels < 128).sum(0)
     quiet, loud = ink[: len(ink) // 2 - 1], ink[len(ink) // 2 :]
     assert quiet.min() > 0
     assert quiet.max() < loud.mean() / 5
     features = torch.rand(1, 40, 200)
-    assert strip_of(features, 0, 100).shape == (40, 200)
-    assert strip_of(features.mT, 0, 100).shape == (40, 200)  # frames first
-    assert strip_of(torch.rand(1, 6, 12), 0, 12) is None  # tokens with features, no time
-    assert strip_of(torch.zeros(1, 50, dtype=torch.long), 0, 10) is None
+    assert strip_of(signal_of(features[0], 100)).shape == (40, 200)
+    assert strip_of(signal_of(features[0].T, 100)).shape == (40, 200)  # frames first
+    assert signal_of(torch.rand(6, 12), 12) is None  # tokens with features, no time
+    assert signal_of(torch.zeros(50, dtype=torch.long), 10) is None
 
 
 @pytest.mark.parametrize("name", ["bert", "detr", "gpt2"])
@@ -357,12 +360,35 @@ def test_maps_of_nodes_are_their_mean_attention():
     model, inputs = architecture("bert")
     explanation = fxplain.explain(model, inputs)
     weights = fxplain.attention_weights(model, inputs)
-    nodes = data_of(explanation.to_html(attention=weights))["graph"]["nodes"]
-    for node in nodes:
-        expected = weights[node["name"]].mean(1)[1].detach().double().numpy()
-        assert np.abs(unpacked(node["maps"][1]) - expected).max() < 1 / 200
+    for extras in ({}, {"attention": weights}):
+        nodes = data_of(explanation.to_html(**extras))["graph"]["nodes"]
+        for node in nodes:
+            expected = weights[node["name"]].mean(1)[1].detach().double().numpy()
+            assert np.abs(unpacked(node["maps"][1]) - expected).max() < 1 / 200
+
+
+def missing_maps(explanation, **extras):
+    """What a page says of each map that it has not."""
+    nodes = data_of(explanation.to_html(**extras))["graph"]["nodes"]
+    assert all((node["maps"] is None) == bool(node["missing"]) for node in nodes)
+    return [node["missing"] for node in nodes]
+
+
+def test_a_map_that_is_missing_says_why(tmp_path):
     model, inputs = architecture("swin")
-    page = fxplain.explain(model, inputs).to_html(
-        attention=fxplain.attention_weights(model, inputs)
-    )
-    assert "other axes" in data_of(page)["leftOut"][0]
+    assert all("other axes" in why for why in missing_maps(fxplain.explain(model, inputs)))
+    model, inputs = architecture("bert")
+    model = copy.deepcopy(model)
+    explanation = fxplain.explain(model, inputs)
+    nodes = explanation.graph.nodes
+    most = sum(2 * packed_size(node.q_len, node.k_len, 8) for node in nodes) - 1
+    first, *others = missing_maps(explanation, matrix_bytes=2 * most)  # maps may take half
+    assert "for its size" in first
+    assert set(others) == {""}
+    assert all("not given" in why for why in missing_maps(explanation, attention={}))
+    explanation.save(tmp_path / "e.safetensors")
+    assert all("no model" in why for why in missing_maps(fxplain.load(tmp_path / "e.safetensors")))
+    kept = replace(explanation, matrix_of=lambda a, b: torch.zeros(2, 9, 9))
+    with torch.no_grad():
+        next(p for p in model.parameters() if p.dim() == 2).normal_()
+    assert all("Explain again" in why for why in missing_maps(kept))

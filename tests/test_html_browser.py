@@ -217,7 +217,9 @@ def test_heat_map_is_as_strong_as_the_relevance(browser, tmp_path):
         box = canvas.bounding_box()
         canvas.click(position={"x": box["width"] * 0.5, "y": box["height"] * 0.9})
         visit.page.get_by_text("Numbers of pixel_values").click()
-        cells = visit.page.locator(".panel table tbody td.number").all_inner_texts()
+        numbers = visit.page.locator(".panel table tbody td.number")
+        numbers.first.wait_for()
+        cells = numbers.all_inner_texts()
     row = explanation.matrix("pixel_values", "pixel_values")[0][8]  # CLS, then row 2, column 1
     assert [float(cell) for cell in cells] == pytest.approx(
         row.tolist(), abs=1e-3 * float(row.abs().max())
@@ -230,6 +232,7 @@ def test_matrix_is_drawn_and_chosen_by_cell(visit, answers):
     page.get_by_label("Columns: what they drew on").select_option("1")
     page.get_by_text("Numbers of this matrix").click()
     table = page.locator("section", has_text="Relevancy matrices").locator("details table").first
+    table.locator("td.number").first.wait_for()
     numbers = [float(text) for text in table.locator("td.number").all_inner_texts()]
     expected = answers[0][0].matrix("input_ids", "visual_feats")[0]
     assert numbers == pytest.approx(expected.flatten().tolist(), abs=2e-3 * float(expected.max()))
@@ -308,6 +311,21 @@ def test_graph_nodes_are_clickable(visit, answers):
     canvas = visit.page.locator(".node-details canvas")
     assert canvas.count() == 1
     assert attention[graph.nodes[11].name].shape[0] == 2
+
+
+def test_a_node_shows_its_map_without_being_told(browser, tmp_path):
+    model, inputs = architecture("bert")
+    explanation = fxplain.explain(model, inputs)
+    explanation.to_html(tmp_path / "bert.html")
+    expected = fxplain.attention_weights(model, inputs)[explanation.graph.nodes[1].name].mean(1)[0]
+    with Visit(browser, tmp_path / "bert.html") as visit:
+        visit.page.locator(".mark[data-index='1']").click()
+        canvas = visit.page.locator(".node-details canvas")
+        canvas.focus()
+        visit.page.keyboard.press("ArrowRight")
+        said = visit.page.locator(".node-details .status").inner_text()
+        assert float(said.rpartition(" ")[2]) == pytest.approx(float(expected[0, 1]), abs=1 / 200)
+        assert visit.complaints == []
 
 
 def test_graph_marks_the_line_that_is_read_out(browser, tmp_path):

@@ -374,7 +374,7 @@ def test_an_architecture_is_drawn():
         ("vit", {"pixel_values": "image"}),
         ("lxmert", {"input_ids": "text", "visual_feats": "boxes"}),
         ("whisper", {"input_features": "signal", "decoder_input_ids": "text"}),
-        ("detr", {"pixel_values": "image", "model.query_position_embeddings": "tokens"}),
+        ("detr", {"pixel_values": "image", "model.query_position_embeddings": "boxes"}),
     ],
 )
 def test_plot_picks_the_picture_that_fits(name, kinds):
@@ -451,7 +451,7 @@ def test_a_loaded_explanation_is_drawn_alike(tmp_path):
     ("draw", "error", "message"),
     [
         (lambda e: plots.plot_text(e), fxplain.PlotError, "'pixel_values' as image or tokens"),
-        (lambda e: plots.plot_boxes(e), fxplain.PlotError, "no input gives each of their tokens"),
+        (lambda e: plots.plot_boxes(e), fxplain.PlotError, "nothing gives each of their tokens"),
         (lambda e: plots.plot_signal(e), fxplain.PlotError, "no time axis"),
         (lambda e: e.plot(sample=2), fxplain.PlotError, "no sample 2: the explanation has 2"),
         (lambda e: plots.plot_matrix(e, sample=-1), fxplain.PlotError, "no sample -1"),

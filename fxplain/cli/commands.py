@@ -420,9 +420,11 @@ def generate(
         asked |= {"num_beams": beams, "do_sample": seed is not None, "seed": seed}
         asked |= parse_options(method, option or ())
         raw = _raw(text, None, image, audio)
-        generation = open_source(model, raw, task, trust_remote_code).generated(asked)
+        source = open_source(model, raw, task, trust_remote_code)
+        generation = source.generated(asked)
         if html:
-            generation.to_html(html)
+            names = source.class_namer(generation.explanations[0], None)
+            generation.to_html(html, class_names=names)
         if plot:
             generation.plot().savefig(plot)
         _show(generation.to_dict() if json_ else to_rich(generation), json_)

@@ -16,6 +16,7 @@ from fxplain.explanation.explanation import ByModality, Explanation
 from fxplain.explanation.labels import token_labels
 from fxplain.explanation.passes import Passes
 from fxplain.explanation.target import ResolvedTarget, resolve_target
+from fxplain.explanation.weights import attention_again
 from fxplain.methods import Method, Relevancies, RelevancyRows
 from fxplain.program import Program
 
@@ -152,6 +153,7 @@ class Call:
             engine=engine,
             conservation=self.passes.conservation,
             matrix_of=matrix_of,
+            attention_of=attention_again(self.captured, self.model, bound, program, self.outputs),
             inputs=dict(zip(bound.names, (leaf.detach() for leaf in bound.leaves), strict=True)),
         )
 

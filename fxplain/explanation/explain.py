@@ -12,6 +12,7 @@ from fxplain.errors import TargetError
 from fxplain.explanation.call import Call
 from fxplain.explanation.detection import graph_of, program_of
 from fxplain.explanation.explanation import Explanation
+from fxplain.explanation.weights import weights_by_node
 from fxplain.methods import resolve_method
 from fxplain.program import AttentionGraph
 from fxplain.run import forward
@@ -165,4 +166,4 @@ def attention_weights(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
     """
     bound, captured, program = program_of(model, inputs)
     run = forward(captured, model, bound, program)
-    return {seen.node.info.name: seen.weights() for seen in run.nodes}
+    return weights_by_node(run)

@@ -24,6 +24,7 @@ from fxplain.explanation.merging import (
     words_of,
 )
 from fxplain.explanation.target import plain_target, target_of
+from fxplain.explanation.weights import AttentionOf
 from fxplain.presentation import Presentable
 from fxplain.program import AttentionGraph
 
@@ -85,6 +86,9 @@ class Explanation(Presentable):
     conservation
         Of a method with layer-wise relevance propagation: per graph node the relevance that came in
         and that went out to its operands. Empty for other methods and in a loaded explanation.
+    matrix_of, attention_of
+        What makes matrices of R, and the attention weights of the nodes that are named, when they
+        are asked for; None for the latter in a loaded explanation.
     """
 
     relevance: ByModality
@@ -105,6 +109,7 @@ class Explanation(Presentable):
     target_names: tuple[str, ...] = ()
     word_pieces: Mapping[str, list[list[Word]]] = field(default_factory=dict, repr=False)
     seconds: Mapping[str, float] = field(default_factory=dict, repr=False)
+    attention_of: AttentionOf | None = field(default=None, repr=False)
 
     @property
     def modalities(self) -> tuple[str, ...]:

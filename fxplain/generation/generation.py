@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fxplain.errors import ModalityError
-from fxplain.explanation import Contrast, Explanation
-from fxplain.generation.outputs import Span
+from fxplain.explanation import Contrast, Explanation, read_places
+from fxplain.generation.outputs import Span, places_of
 from fxplain.presentation import Presentable
 from fxplain.program import AttentionGraph
 
@@ -117,6 +117,11 @@ class Generation(Presentable):
         source, places = self.columns(modality)
         return torch.stack([e.relevance[source] for e in self.explanations], 1)[..., places]
 
+    def row(self, target: int, sample: int, modality: str) -> Tensor:
+        """A row of a matrix: (tokens,) how much a target draws on each."""
+        source, places = self.columns(modality)
+        return self.explanations[target].relevance[source][sample, places]
+
     def matrices(self) -> dict[str, Tensor]:
         """All of them, by modality."""
         return {name: self.matrix(name) for name in self.modalities}
@@ -141,6 +146,16 @@ class Generation(Presentable):
         plain = [i for i in places if i not in first.special.get(source, {})]
         own = plain[-self.ids.shape[1] :]
         return source, own if modality == EARLIER else [i for i in places if i not in own]
+
+    def places(self, target: int, sample: int) -> list[int]:
+        """The generated tokens of a sample that a target is about: one, or those of a `Span`."""
+        return places_of(self.targets[target], int(self.written[sample].sum()))
+
+    def read(self, target: int, sample: int, modality: str) -> list[int]:
+        """The columns of a matrix that a target is read from: they start from 1, or a share of it."""
+        source, places = self.columns(modality)
+        read = read_places(self.explanations[target].readout[sample], source)
+        return [column for column, place in enumerate(places) if place in read]
 
     def to_dict(self) -> dict[str, Any]:
         """Text, tokens and relevance as plain data (for JSON)."""

@@ -14,7 +14,7 @@ from fxplain.explanation.target import Contrast, Sum, signed_parts
 from fxplain.explanation.vocabulary import word_id
 from fxplain.generation.writing import Writing
 
-__all__ = ["SCORES", "Output", "Span", "choose_outputs"]
+__all__ = ["SCORES", "Output", "Span", "choose_outputs", "places_of"]
 
 SCORES = ("logit", "log_probability")
 
@@ -112,11 +112,11 @@ class _Text:
 
 
 def _entry(asked: Any, text: _Text, tokenizer: Any) -> Any:
+    places = places_of(asked, text.length)
     if isinstance(asked, Span):
-        places = range(text.length)[asked.start : asked.stop]
         return Sum(*map(text.at, places)) if places else None
+    place = next(iter(places), None)
     if isinstance(asked, Contrast):
-        place = _place(asked.a, text)
         other = word_id(tokenizer, asked.b) if tokenizer is not None else asked.b
         if not isinstance(other, int):
             raise TargetError(f"{asked.b!r} in {asked!r} is no token: give an id, or a tokenizer.")
@@ -125,21 +125,29 @@ def _entry(asked: Any, text: _Text, tokenizer: Any) -> Any:
                 f"{asked!r} is no target: {asked.b!r} is what was generated at index {place}."
             )
         return None if place is None else Contrast(text.at(place), text.at(place, other))
-    place = _place(asked, text)
     return None if place is None else text.at(place)
 
 
-def _place(asked: Any, text: _Text) -> int | None:
-    """A generated token's place; a negative index counts from the text's own end."""
+def places_of(asked: Any, length: int) -> list[int]:
+    """The generated tokens that a target is about, none where a text of some length has no such.
+
+    Examples
+    --------
+    >>> places_of(-1, 4), places_of(7, 4), places_of(Span(2), 4), places_of(Contrast(1, 99), 4)
+    ([3], [], [2, 3], [1])
+    """
+    if isinstance(asked, Span):
+        return [*range(length)[asked.start : asked.stop]]
+    index = asked.a if isinstance(asked, Contrast) else asked
     try:
-        index = range(asked, asked + 1)[0]
+        index = range(index, index + 1)[0]
     except TypeError as error:
         raise TargetError(
             f"{asked!r} is no target: give the index of a generated token, a Span, or a Contrast of "
             f"an index and another token."
         ) from error
-    place = index + text.length if index < 0 else index
-    return place if 0 <= place < text.length else None
+    place = index + length if index < 0 else index
+    return [place] if 0 <= place < length else []
 
 
 def _log_probabilities(entries: Sequence[Any]) -> Callable[[Any], Tensor]:

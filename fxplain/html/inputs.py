@@ -1,9 +1,7 @@
-"""Inputs: how each modality is shown on the page, decided by shapes and values alone."""
+"""Inputs: how each modality is shown on the page."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,19 +9,12 @@ from typing import Any, Literal
 from torch import Tensor
 
 from fxplain.explanation import Explanation
-from fxplain.html.boxes import boxes_of
 from fxplain.html.numbers import png_url
-from fxplain.html.pictures import (
-    Pixels,
-    given_pictures,
-    image_of,
-    images_of,
-    is_image,
-    strip_of,
-)
-from fxplain.html.words import are_words, written
+from fxplain.html.pictures import Pixels, given_pictures, image_of, images_of, strip_of
+from fxplain.html.words import written
+from fxplain.views import View, image_beneath
 
-__all__ = ["InputView", "input_views", "readout_places"]
+__all__ = ["InputView", "input_views"]
 
 Kind = Literal["words", "grid", "boxes", "strip", "tokens"]
 
@@ -92,48 +83,29 @@ def input_views(explanation: Explanation, pictures: Mapping[str, Any]) -> list[I
     own = {name: given_pictures(p, name, batch) for name, p in pictures.items()}
     shown = batch * max(1, sum(_has_picture(explanation, m) for m in explanation.modalities))
     return [
-        _view(explanation, name, own.get(name), max(1, PICTURE_PIXELS // shown))
+        _view(View(explanation, name), own.get(name), max(1, PICTURE_PIXELS // shown))
         for name in explanation.modalities
     ]
 
 
-def _view(
-    explanation: Explanation, name: str, own: list[Pixels] | None, most_pixels: int
-) -> InputView:
-    value = explanation.inputs.get(name)
-    grid = explanation.grids.get(name, ())
-    count = explanation.relevance[name].shape[1]
-    plain = count - len(explanation.special.get(name, {}))
+def _view(view: View, own: list[Pixels] | None, most_pixels: int) -> InputView:
+    name, explanation = view.name, view.explanation
     given = [[pixels] for pixels in own] if own else []
-    boxes = boxes_of(explanation, name)
-    if boxes is not None:
-        return InputView(
-            name,
-            "boxes",
-            pictures=given or _pictures_beneath(explanation, most_pixels),
-            boxes=boxes,
-        )
-    if _is_text(explanation, name, value):
-        return InputView(name, "words", padding=_padding(explanation, name, count))
     samples = range(explanation.batch_size)
-    if len(grid) in (2, 3) and math.prod(grid) == plain:
-        found = given
-        if not found and value is not None:
-            found = [images_of(value, sample, grid, most_pixels) for sample in samples]
-        return InputView(name, "grid", grid, found if any(found) else [])
-    strips = [None if value is None else strip_of(value, sample, plain) for sample in samples]
-    pictures = given or [[strip] for strip in strips if strip is not None]
-    kind: Kind = "strip" if pictures or count > MANY_TOKENS else "tokens"
-    return InputView(name, kind, pictures=pictures)
-
-
-def _is_text(explanation: Explanation, name: str, value: Tensor | None) -> bool:
-    """Whether tokens are words: ids, or labels that say more than a place."""
-    if value is not None:
-        return not value.is_floating_point()
-    special = explanation.special.get(name, {})
-    labels = explanation.tokens(name)[0]
-    return are_words([label for i, label in enumerate(labels) if i not in special])
+    kind = view.kinds[0]
+    if kind == "boxes":
+        found = given or [_beneath(explanation, sample, most_pixels) for sample in samples]
+        return InputView(name, "boxes", pictures=found if any(found) else [], boxes=view.boxes)
+    if kind == "text":
+        count = explanation.relevance[name].shape[1]
+        return InputView(name, "words", padding=_padding(explanation, name, count))
+    if kind == "image":
+        found = given or [images_of(view.frames(sample), most_pixels) for sample in samples]
+        return InputView(name, "grid", view.grid, found if any(found) else [])
+    signals = [view.signal(sample) for sample in samples]
+    pictures = given or [[strip_of(signal)] for signal in signals if signal is not None]
+    many = len(explanation.tokens(name)[0]) > MANY_TOKENS
+    return InputView(name, "strip" if pictures or many else "tokens", pictures=pictures)
 
 
 def _has_picture(explanation: Explanation, name: str) -> bool:
@@ -141,16 +113,10 @@ def _has_picture(explanation: Explanation, name: str) -> bool:
     return value is None or value.is_floating_point()
 
 
-def _pictures_beneath(explanation: Explanation, most_pixels: int) -> list[list[Pixels]]:
+def _beneath(explanation: Explanation, sample: int, most_pixels: int) -> list[Pixels]:
     """The image that boxes lie on, if the model was given one."""
-    for value in explanation.inputs.values():
-        if is_image(value):
-            last = len(value) - 1
-            return [
-                [image_of(value[min(sample, last)].detach().float().cpu(), most_pixels)]
-                for sample in range(explanation.batch_size)
-            ]
-    return []
+    image = image_beneath(explanation, sample)
+    return [] if image is None else [image_of(image.float(), most_pixels)]
 
 
 def _padding(explanation: Explanation, name: str, count: int) -> list[list[int]]:
@@ -160,23 +126,3 @@ def _padding(explanation: Explanation, name: str, count: int) -> list[list[int]]
     if not name.endswith("input_ids") or mask is None or tuple(mask.shape) != (batch, count):
         return []
     return [(row <= 0).nonzero().flatten().tolist() for row in mask]
-
-
-def readout_places(readout: str, modality: str) -> list[int]:
-    """The places of a modality's tokens that the target is read from.
-
-    Examples
-    --------
-    >>> readout_places("input_ids[7] and pixel_values[0]", "pixel_values")
-    [0]
-    >>> readout_places("mean of pixel_values[0..2, 5]", "pixel_values")
-    [0, 1, 2, 5]
-    >>> readout_places("mean of 16 tokens made of pixel_values", "pixel_values")
-    []
-    """
-    places: list[int] = []
-    for part in re.findall(rf"(?<![\w.]){re.escape(modality)}\[([\d., ]+)\]", readout):
-        for piece in part.split(","):
-            first, _, last = piece.strip().partition("..")
-            places += range(int(first), int(last or first) + 1)
-    return places

@@ -6,16 +6,28 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from fxplain.errors import ChangedModelError
 from fxplain.explanation import Explanation
 from fxplain.html.numbers import PackedMatrix, pack_matrix, packed_size
-from fxplain.program import AttentionNode
 
-__all__ = ["MATRIX_BYTES", "attention_maps", "kept_matrices"]
+__all__ = ["MATRIX_BYTES", "NodeMaps", "attention_maps", "kept_matrices"]
 
 MATRIX_BYTES = 640_000
 """Bytes of a page that its matrices may take by default, so that the page stays under 1 MB."""
+
+TOO_LARGE = (
+    "Its map is left out of this page, for its size: to_html(..., matrix_bytes=...) with more bytes "
+    "has it."
+)
+OTHER_AXES = "It has no one map: its attention has other axes than batch, heads, queries and keys."
+LOADED = (
+    "Its map is not in this page: a loaded explanation holds no model. to_html(..., "
+    "attention=fxplain.attention_weights(model, inputs)) has it."
+)
+NOT_GIVEN = "Its map is not in this page: it was not given in attention=."
 
 _Place = tuple[int, int]  # (explanation, sample)
 
@@ -60,7 +72,8 @@ def kept_matrices(explanations: Sequence[Explanation], limit: int) -> Kept:
         names = explanations[which].modalities
         matrix = explanations[which].matrix(names[a], names[b])
         for sample in [s for w, s, *pair in chosen if (w, pair) == (which, [a, b])]:
-            packed = pack_matrix(matrix[sample], bits, apart=a == b)
+            diagonal = torch.eye(len(matrix[sample]), dtype=torch.bool) if a == b else None
+            packed = pack_matrix(matrix[sample], bits, diagonal)
             kept.setdefault((which, sample), {})[f"{a},{b}"] = packed
     return Kept(kept, list(_left_out(explanations, missing, limit)), size)
 
@@ -103,45 +116,60 @@ def _samples(samples: list[int], batch: int) -> str:
     return f"sample{'s' if samples[1:] else ''} {', '.join(map(str, samples))}"
 
 
+@dataclass
+class NodeMaps:
+    """The attention of each node, heads averaged.
+
+    Attributes
+    ----------
+    maps
+        By node, a packed map per sample, or None.
+    missing
+        By node, why it has no map, or "".
+    """
+
+    maps: list[list[PackedMatrix] | None]
+    missing: list[str]
+
+
 def attention_maps(
-    nodes: Sequence[AttentionNode], weights: Mapping[str, Tensor], batch: int, limit: int
-) -> tuple[list[list[PackedMatrix] | None], list[str]]:
-    """Each node's attention, heads averaged, by sample: as far as it has such axes and fits.
+    explanation: Explanation, given: Mapping[str, Tensor] | None, limit: int
+) -> NodeMaps:
+    """Each node's attention, as far as it has axes of its own for samples and heads, and fits.
 
     Parameters
     ----------
-    nodes
-        The graph's.
-    weights
+    explanation
+        Whose nodes; it runs its model once more where nothing is given.
+    given
         What `fxplain.attention_weights` returned: (batch, heads, queries, keys) by node name.
-    batch, limit
-        Number of samples, and bytes that all maps may take.
-
-    Returns
-    -------
-    tuple
-        For each node a map per sample, or None; and a sentence on what is left out.
+    limit
+        Bytes that all maps may take. The last nodes, next to what is read out, go first.
     """
-    maps: list[list[PackedMatrix] | None] = []
-    unfit = large = size = 0
-    for node in nodes:
-        of_node = weights.get(node.name)
-        maps.append(None)
-        if of_node is None:
-            continue
-        if of_node.dim() != 4 or len(of_node) != batch or of_node.shape[1] != node.heads:
-            unfit += 1
-            continue
-        queries, keys = of_node.shape[-2:]
-        own = batch * packed_size(queries, keys, bits=8)
+    nodes, batch = explanation.graph.nodes, explanation.batch_size
+    found = NodeMaps([None] * len(nodes), [""] * len(nodes))
+    chosen, size = [], 0
+    for i, node in reversed([*enumerate(nodes)]):
+        own = batch * packed_size(node.q_len, node.k_len, bits=8)
         if size + own > limit:
-            large += 1
-            continue
-        size += own
-        maps[-1] = [pack_matrix(sample.float().mean(0), 8) for sample in of_node]
-    reasons = ((unfit, "they have other axes than batch, heads, queries, keys"), (large, "size"))
-    return maps, [
-        f"The attention of {count} node{'' if count == 1 else 's'} is left out: {reason}."
-        for count, reason in reasons
-        if count
-    ]
+            found.missing[i] = TOO_LARGE
+        else:
+            size += own
+            chosen.append(i)
+    weights = given
+    if weights is None:
+        if explanation.attention_of is None:
+            return NodeMaps(found.maps, [LOADED] * len(nodes))
+        try:
+            weights = explanation.attention_of({nodes[i].name for i in chosen}) if chosen else {}
+        except ChangedModelError as error:
+            return NodeMaps(found.maps, [f"Its map is not in this page: {error}"] * len(nodes))
+    for i in chosen:
+        of_node = weights.get(nodes[i].name)
+        if of_node is None:
+            found.missing[i] = NOT_GIVEN
+        elif of_node.dim() != 4 or len(of_node) != batch or of_node.shape[1] != nodes[i].heads:
+            found.missing[i] = OTHER_AXES
+        else:
+            found.maps[i] = [pack_matrix(sample.float().mean(0), 8) for sample in of_node]
+    return found

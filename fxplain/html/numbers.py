@@ -34,7 +34,7 @@ def packed_size(rows: int, columns: int, bits: int) -> int:
     return math.ceil((rows * columns * bits // 8 + 4 * rows) * 4 / 3)
 
 
-def pack_matrix(matrix: Tensor, bits: int, *, apart: bool = False) -> PackedMatrix:
+def pack_matrix(matrix: Tensor, bits: int, apart: Tensor | None = None) -> PackedMatrix:
     """A matrix as whole numbers, each row with a scale of its own.
 
     A row's largest number becomes 127 (8 bits) or 32767 (16 bits), so that every number is off by at
@@ -47,14 +47,18 @@ def pack_matrix(matrix: Tensor, bits: int, *, apart: bool = False) -> PackedMatr
     bits
         8 or 16.
     apart
-        Keep the diagonal apart in single precision: a token's relevancy to itself starts from 1,
-        beside which the rest of its row would be rounded away.
+        (rows, columns) which numbers are kept apart in single precision: those that start from 1, as
+        a token's relevancy to itself, beside which the rest of the row would be rounded away.
     """
     values = floats(matrix).copy()
     packed: PackedMatrix = {"rows": values.shape[0], "columns": values.shape[1], "bits": bits}
-    if apart:
-        packed["diagonal"] = _base64(np.diagonal(values).astype("<f4"))
-        np.fill_diagonal(values, 0)
+    if apart is not None:
+        places = np.flatnonzero(apart.cpu().numpy())
+        packed["apart"] = [
+            _base64(places.astype("<i4")),
+            _base64(values.flat[places].astype("<f4")),
+        ]
+        values.flat[places] = 0
     most = 2 ** (bits - 1) - 1
     scales = np.abs(values).max(axis=1, initial=0) / most
     safe = np.where(scales > 0, scales, 1)

@@ -1,35 +1,24 @@
-"""Outputs: the numbers beside the explained one, and boxes that a model predicts."""
+"""Outputs: the numbers beside the explained one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fxplain.explanation import Contrast, Explanation
+from fxplain.views import named_outputs
 
 __all__ = [
-    "ClassNames", "explained_text", "name_of", "named_outputs", "target_text", "top_classes",
+    "ClassNames", "explained_text", "name_of", "target_text", "top_classes",
 ]  # fmt: skip
 
 ClassNames = Sequence[str] | Mapping[int, str] | Callable[[int], str]
 """What classes are called: by place, by index, or by asking."""
 
 MOST_CLASSES = 5
-
-
-def named_outputs(output: Any, name: str = "output") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in a model's output with the name of its field."""
-    if isinstance(output, Tensor):
-        yield name, output
-    elif isinstance(output, Mapping):
-        for key, value in output.items():
-            yield from named_outputs(value, str(key))
-    elif isinstance(output, (tuple, list)):
-        for value in output:
-            yield from named_outputs(value, name)
 
 
 def name_of(index: int, names: ClassNames | None) -> str:
@@ -139,7 +128,7 @@ def _explained_row(
 
 
 def _at(values: Tensor, index: tuple[int, ...]) -> Tensor | None:
-    inside = all(0 <= i < size for i, size in zip(index, values.shape, strict=True))
+    inside = all(-size <= i < size for i, size in zip(index, values.shape, strict=True))
     return values[index] if inside else None
 
 

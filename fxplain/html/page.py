@@ -20,10 +20,11 @@ from torch import Tensor
 from fxplain.errors import InputError
 from fxplain.explanation import Explanation
 from fxplain.generation import Generation
+from fxplain.html.generation_data import generation_data
 from fxplain.html.matrices import MATRIX_BYTES
 from fxplain.html.outputs import ClassNames
 from fxplain.html.report_data import Extras, explanation_data, graph_data
-from fxplain.html.summary import summaries
+from fxplain.html.summary import sample_summaries, text_summaries
 from fxplain.presentation import KIND_COLOURS, text_colour
 from fxplain.program import AttentionGraph
 
@@ -33,8 +34,8 @@ NOTEBOOK_BYTES = 120_000
 """Bytes of matrices in a notebook's cell, which is saved with the notebook."""
 
 SCRIPTS = (
-    "numbers", "colours", "elements", "state", "words", "canvas", "grid", "strip", "boxes", "inputs",
-    "ranking", "matrix", "node", "graph", "page",
+    "numbers", "colours", "elements", "state", "explained", "written", "words", "canvas", "grid",
+    "strip", "boxes", "inputs", "ranking", "matrix", "relevancies", "outputs", "node", "graph", "page",
 )  # fmt: skip
 """The page's own scripts, each after those that it uses."""
 
@@ -54,8 +55,7 @@ def to_html(
     ----------
     result
         What `fxplain.explain` or `fxplain.inspect` returned, or explanations of one input by several
-        methods (or of several targets), between which the page switches; of a Generation, it
-        switches between the generated tokens.
+        methods (or of several targets), between which the page switches; or a Generation.
     path
         Where to write the page, if anywhere.
     class_names
@@ -65,10 +65,11 @@ def to_html(
         By modality, one picture per sample, (height, width) or (height, width, 3), for features and
         boxes that were cut from it. Images that the model itself is given are shown anyway.
     attention
-        What `fxplain.attention_weights` returned for the same inputs: each node then shows its map.
+        What `fxplain.attention_weights` returned for the same inputs, for the map of each node. Without
+        it the model runs once more for the maps that fit half of `matrix_bytes`; ``{}`` for none.
     matrix_bytes
-        Bytes that matrices may take. Larger ones are rounded to 8 bits, then left out; the page says
-        so.
+        Bytes that matrices and maps may take. Larger ones are rounded to 8 bits, then left out; the
+        page says so.
 
     Returns
     -------
@@ -82,7 +83,7 @@ def to_html(
     OSError
         When the page cannot be written.
     """
-    extras = Extras(class_names, pictures or {}, attention or {}, matrix_bytes)
+    extras = Extras(class_names, pictures or {}, attention, matrix_bytes)
     page = _page(result, extras)
     if path is not None:
         Path(path).write_text(page, encoding="utf-8")
@@ -92,9 +93,10 @@ def to_html(
 def to_notebook(result: AttentionGraph | Explanation | Generation) -> str:
     """A result as a frame for a notebook's cell, apart from the notebook's own page."""
     page = _page(result, Extras(matrix_bytes=NOTEBOOK_BYTES))
+    graph = result if isinstance(result, AttentionGraph) else result.graph
     return (
         f'<iframe srcdoc="{html.escape(page)}" sandbox="allow-scripts" '
-        f'title="{html.escape(_title(result))}" loading="lazy" '
+        f'title="{_kind(result)} of {html.escape(graph.model)}" loading="lazy" '
         f'style="width: 100%; height: 640px; border: 1px solid #8884; border-radius: 8px"></iframe>'
     )
 
@@ -102,20 +104,22 @@ def to_notebook(result: AttentionGraph | Explanation | Generation) -> str:
 def _page(
     result: AttentionGraph | Explanation | Generation | Sequence[Explanation], extras: Extras
 ) -> str:
-    explanations = _explanations(result)
-    if explanations:
-        data = explanation_data(explanations, extras)
-        graph = explanations[0].graph
-    else:
-        assert isinstance(result, AttentionGraph)
+    summaries: Sequence[Any] = ()
+    if isinstance(result, AttentionGraph):
         data, graph = {"graph": graph_data(result)}, result
+    elif isinstance(result, Generation):
+        data, graph = generation_data(result, extras), result.graph
+        summaries = text_summaries(result)
+    else:
+        explanations = _explanations(result)
+        data, graph = explanation_data(explanations, extras), explanations[0].graph
+        summaries = sample_summaries(explanations[0], extras.class_names)
     style, script = _style(), _script()
     return _template().render(
-        title=_title(explanations[0] if explanations else graph),
+        kind=_kind(result),
         name_parts=re.findall(r".[^A-Z]*", graph.model),
-        is_explanation=bool(explanations),
         graph=graph,
-        summaries=summaries(explanations[0], extras.class_names) if explanations else [],
+        summaries=summaries,
         data=_island(data),
         style=style,
         script=script,
@@ -125,28 +129,23 @@ def _page(
     )
 
 
-def _explanations(
-    result: AttentionGraph | Explanation | Generation | Sequence[Explanation],
-) -> Sequence[Explanation]:
-    if isinstance(result, AttentionGraph):
-        return ()
+def _explanations(result: Explanation | Sequence[Explanation]) -> Sequence[Explanation]:
     if isinstance(result, Explanation):
         return (result,)
-    if isinstance(result, Generation):
-        return result.explanations
     given = tuple(result) if isinstance(result, (list, tuple)) else ()
     if not given or not all(isinstance(each, Explanation) for each in given):
         raise InputError(
-            f"a report shows an AttentionGraph, an Explanation or a list of Explanations, not "
+            f"a report shows an AttentionGraph, an Explanation, a list of Explanations or a "
+            f"Generation, not "
             f"{'an empty list' if result == [] else type(result).__name__}."
         )
     return given
 
 
-def _title(result: AttentionGraph | Explanation | Generation) -> str:
+def _kind(result: AttentionGraph | Explanation | Generation | Sequence[Explanation]) -> str:
     if isinstance(result, AttentionGraph):
-        return f"Attention graph of {result.model}"
-    return f"Explanation of {result.graph.model}"
+        return "Attention graph"
+    return "Generation" if isinstance(result, Generation) else "Explanation"
 
 
 def _version() -> str:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from fxplain.errors import InputError
 
-__all__ = ["given_pictures", "image_of", "images_of", "is_image", "strip_of"]
+__all__ = ["given_pictures", "image_of", "images_of", "strip_of"]
 
 Pixels = NDArray[np.uint8]
 
@@ -24,43 +24,17 @@ LONGEST_SIDE = 448
 STRIP_HEIGHT, STRIP_WIDTH = 96, 960
 
 
-def is_image(value: Tensor) -> bool:
-    """Whether a tensor looks like (batch, 1 or 3 channels, height, width)."""
-    return value.is_floating_point() and value.dim() == 4 and value.shape[1] in (1, 3)
-
-
-def images_of(value: Tensor, sample: int, grid: Sequence[int], most_pixels: int) -> list[Pixels]:
-    """The picture under a grid of tokens: one, or one for each step in time.
+def images_of(frames: Sequence[Tensor], most_pixels: int) -> list[Pixels]:
+    """The pictures under a grid of tokens as pixels.
 
     Parameters
     ----------
-    value
-        An input: an image, a video (batch, frames, channels, height, width), with frames and channels
-        in either order, or a plane of features (batch, height, width).
-    sample
-        Which of the batch.
-    grid
-        The tokens' (rows, columns) or (times, rows, columns).
+    frames
+        (1 or 3 channels, height, width) each.
     most_pixels
         How many pixels all pictures together may have.
-
-    Returns
-    -------
-    list
-        No picture where the input has none of these shapes.
     """
-    own = value[min(sample, len(value) - 1)].detach().float().cpu()
-    if len(grid) == 2 and own.dim() == 3 and own.shape[0] in (1, 3):
-        return [image_of(own, most_pixels)]
-    if len(grid) == 2 and own.dim() == 2 and own.is_floating_point():
-        turned = abs(_log_ratio(own.shape, grid)) > abs(_log_ratio(own.T.shape, grid))
-        return [image_of((own.T if turned else own)[None], most_pixels)]
-    if len(grid) == 3 and own.dim() == 4:
-        frames = own if own.shape[1] in (1, 3) else own.transpose(0, 1)
-        if frames.shape[1] in (1, 3) and len(frames) >= grid[0]:
-            steps = [i * len(frames) // grid[0] for i in range(grid[0])]
-            return [image_of(frames[i], most_pixels // grid[0]) for i in steps]
-    return []
+    return [image_of(frame.float(), most_pixels // len(frames)) for frame in frames]
 
 
 def image_of(channels: Tensor, most_pixels: int) -> Pixels:
@@ -74,30 +48,13 @@ def image_of(channels: Tensor, most_pixels: int) -> Pixels:
     return pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
 
-def strip_of(value: Tensor, sample: int, tokens: int) -> Pixels | None:
-    """A picture over time for tokens that follow each other: a waveform or features by frame.
-
-    Parameters
-    ----------
-    value
-        An input: (batch, samples), or (batch, features, frames) with frames in either place.
-    sample
-        Which of the batch.
-    tokens
-        How many tokens the time is cut into.
-    """
-    own = value[min(sample, len(value) - 1)].detach().cpu()
-    if not own.is_floating_point():
-        return None
-    if own.dim() == 1 and len(own) > tokens:
-        return _waveform(own.float())
-    if own.dim() != 2 or len(own) == tokens or max(own.shape) <= tokens:
-        return None  # a row for each token is its features: nothing lies along time
-    time = min((0, 1), key=lambda axis: (_misfit(own.shape[axis], tokens), -own.shape[axis]))
-    by_frame = own.float() if time == 1 else own.float().T
-    features, frames = by_frame.shape
+def strip_of(signal: Tensor) -> Pixels:
+    """A picture over time: of a waveform (1, samples), or of features by frame (features, frames)."""
+    if len(signal) == 1:
+        return _waveform(signal[0].float())
+    features, frames = signal.shape
     size = (min(features, STRIP_HEIGHT), min(frames, STRIP_WIDTH))
-    small = F.adaptive_avg_pool2d(by_frame[None], size)
+    small = F.adaptive_avg_pool2d(signal.float()[None], size)
     pixels: Pixels = _stretched(small.flip(1))[0]  # low frequencies below
     return pixels
 
@@ -144,14 +101,3 @@ def _waveform(samples: Tensor) -> Pixels:
     ink = (height >= low - line) & (height <= high + line)
     pixels: Pixels = torch.where(ink, 70, 255).to(torch.uint8).numpy()
     return pixels
-
-
-def _log_ratio(shape: Sequence[int], grid: Sequence[int]) -> float:
-    return math.log(shape[0] / shape[1]) - math.log(grid[0] / grid[1])
-
-
-def _misfit(size: int, tokens: int) -> float:
-    """How far `size` frames are from being `tokens` equal pieces."""
-    if size < tokens:
-        return math.inf
-    return abs(size / tokens - round(size / tokens))

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from fxplain.errors import InputError
-from fxplain.explanation import Explanation
-from fxplain.html.inputs import InputView, input_views, readout_places
+from fxplain.explanation import Explanation, read_places
+from fxplain.html.inputs import InputView, input_views
 from fxplain.html.matrices import MATRIX_BYTES, attention_maps, kept_matrices
 from fxplain.html.numbers import PackedMatrix, pack_vector
 from fxplain.html.outputs import ClassNames, explained_text, top_classes
@@ -19,7 +19,7 @@ from fxplain.methods import methods
 from fxplain.program import AttentionGraph
 from fxplain.reports.lanes import lay_out
 
-__all__ = ["Extras", "explanation_data", "graph_data"]
+__all__ = ["Extras", "explanation_data", "graph_data", "graph_with_maps", "method_data"]
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,31 @@ class Extras:
     pictures
         By modality, a picture per sample that features or boxes were cut from.
     attention
-        `fxplain.attention_weights` of the same inputs, for the map of each node.
+        `fxplain.attention_weights` of the same inputs, for the map of each node; where it is None, the
+        explanation is asked for those that fit half of `matrix_bytes`.
     matrix_bytes
         Bytes that matrices may take.
     """
 
     class_names: ClassNames | None = None
     pictures: Mapping[str, Any] = field(default_factory=dict)
-    attention: Mapping[str, Tensor] = field(default_factory=dict)
+    attention: Mapping[str, Tensor] | None = None
     matrix_bytes: int = MATRIX_BYTES
+
+    def check(self, modalities: Sequence[str]) -> None:
+        """Refuse pictures of unknown modalities.
+
+        Raises
+        ------
+        InputError
+            With the known ones.
+        """
+        for name in self.pictures:
+            if name not in modalities:
+                known = ", ".join(map(repr, modalities))
+                raise InputError(
+                    f"pictures[{name!r}]: there is no such modality; there are: {known}."
+                )
 
 
 def graph_data(graph: AttentionGraph) -> dict[str, Any]:
@@ -49,6 +65,22 @@ def graph_data(graph: AttentionGraph) -> dict[str, Any]:
     data = graph.to_dict()
     data["drawing"] = asdict(lay_out(graph))
     return data
+
+
+def graph_with_maps(explanation: Explanation, extras: Extras, limit: int) -> dict[str, Any]:
+    """An explanation's graph, with the map of each node where that fits.
+
+    Parameters
+    ----------
+    limit
+        Bytes of `extras.matrix_bytes` that are not yet taken.
+    """
+    most = limit if extras.attention is not None else min(limit, extras.matrix_bytes // 2)
+    found = attention_maps(explanation, extras.attention, most)
+    graph = graph_data(explanation.graph)
+    for node, maps, missing in zip(graph["nodes"], found.maps, found.missing, strict=True):
+        node |= {"maps": maps, "missing": missing}
+    return graph
 
 
 def explanation_data(explanations: Sequence[Explanation], extras: Extras) -> dict[str, Any]:
@@ -61,20 +93,11 @@ def explanation_data(explanations: Sequence[Explanation], extras: Extras) -> dic
     """
     first = explanations[0]
     _check_same_input(explanations)
-    for name in extras.pictures:
-        if name not in first.modalities:
-            known = ", ".join(map(repr, first.modalities))
-            raise InputError(f"pictures[{name!r}]: there is no such modality; there are: {known}.")
+    extras.check(first.modalities)
     kept = kept_matrices(explanations, extras.matrix_bytes)
-    maps, maps_left_out = attention_maps(
-        first.graph.nodes, extras.attention, first.batch_size, extras.matrix_bytes - kept.size
-    )
     views = input_views(first, extras.pictures)
-    graph = graph_data(first.graph)
-    for node, of_node in zip(graph["nodes"], maps, strict=True):
-        node["maps"] = of_node
     return {
-        "graph": graph,
+        "graph": graph_with_maps(first, extras, extras.matrix_bytes - kept.size),
         "modalities": [_modality(first, view) for view in views],
         "samples": [
             [view.of_sample(first.tokens(view.name)[sample], sample) for view in views]
@@ -86,7 +109,7 @@ def explanation_data(explanations: Sequence[Explanation], extras: Extras) -> dic
                 zip(explanations, _titles(explanations), strict=True)
             )
         ],
-        "leftOut": [*kept.left_out, *maps_left_out],
+        "leftOut": kept.left_out,
     }
 
 
@@ -149,6 +172,17 @@ def _changed_options(explanation: Explanation) -> list[str]:
     ]
 
 
+def method_data(explanation: Explanation) -> dict[str, Any]:
+    """What the page says of a method."""
+    method = methods().get(explanation.method)
+    return {
+        "method": explanation.method,
+        "about": method.about if method else "",
+        "source": method.source if method else "",
+        "options": _changed_options(explanation),
+    }
+
+
 def _of_method(
     explanation: Explanation,
     title: str,
@@ -156,13 +190,9 @@ def _of_method(
     matrices: Mapping[tuple[int, int], dict[str, PackedMatrix]],
     class_names: ClassNames | None,
 ) -> dict[str, Any]:
-    method = methods().get(explanation.method)
     return {
+        **method_data(explanation),
         "title": title,
-        "method": explanation.method,
-        "about": method.about if method else "",
-        "source": method.source if method else "",
-        "options": _changed_options(explanation),
         "hasMatrices": explanation.engine != "tokens",
         "samples": [
             {
@@ -170,7 +200,7 @@ def _of_method(
                 "score": float(explanation.scores[sample]),
                 "readout": explanation.readout[sample],
                 "read": [
-                    readout_places(explanation.readout[sample], name)
+                    sorted(read_places(explanation.readout[sample], name))
                     for name in explanation.modalities
                 ],
                 "classes": top_classes(explanation, sample, class_names),

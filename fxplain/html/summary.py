@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fxplain.explanation import Explanation
-from fxplain.html.inputs import readout_places
+from fxplain.explanation import Explanation, read_places
+from fxplain.generation import Generation
 from fxplain.html.outputs import ClassNames, explained_text
+from fxplain.reports.generation_report import drawn_from, output_name
 
-__all__ = ["Summary", "summaries"]
+__all__ = ["Summary", "sample_summaries", "text_summaries"]
 
 MOST_SAMPLES = 16
 MOST_TOKENS = 10
@@ -16,47 +17,72 @@ MOST_TOKENS = 10
 
 @dataclass(frozen=True)
 class Summary:
-    """One sample's target and the tokens that it draws on most.
+    """One sample in a few words and a table.
 
     Attributes
     ----------
     sample
         Its place in the batch.
-    target, readout, score
-        What is explained, where it is read, and its number.
-    tokens
-        (modality, place, label, relevance), the largest first, without the readout's own tokens.
+    title, about
+        What is explained: a target, or a text; where it is read, and its number.
+    caption, headings, rows
+        The table of what it draws on most.
     """
 
     sample: int
-    target: str
-    readout: str
-    score: float
-    tokens: list[tuple[str, int, str, float]]
+    title: str
+    about: str
+    caption: str
+    headings: tuple[str, ...]
+    rows: list[tuple[str, ...]]
 
 
-def summaries(explanation: Explanation, names: ClassNames | None) -> list[Summary]:
-    """A summary of each sample, of the first sixteen of a large batch."""
+def sample_summaries(explanation: Explanation, names: ClassNames | None) -> list[Summary]:
+    """Each sample's target and the tokens that it draws on most, of the first sixteen samples."""
     shown = range(min(explanation.batch_size, MOST_SAMPLES))
-    return [_summary(explanation, sample, names) for sample in shown]
+    return [_of_sample(explanation, sample, names) for sample in shown]
 
 
-def _summary(explanation: Explanation, sample: int, names: ClassNames | None) -> Summary:
+def _of_sample(explanation: Explanation, sample: int, names: ClassNames | None) -> Summary:
     readout = explanation.readout[sample]
     tokens = []
     for modality, values in explanation.relevance.items():
-        read = readout_places(readout, modality)
+        read = read_places(readout, modality)
         labels = explanation.tokens(modality)[sample]
         tokens += [
-            (modality, i, label, value)
+            (modality, f"{i}: {label}", value)
             for i, (label, value) in enumerate(zip(labels, values[sample].tolist(), strict=True))
-            if read != [i]
+            if read != {i}
         ]
-    tokens.sort(key=lambda token: -abs(token[3]))
+    tokens.sort(key=lambda token: -abs(token[2]))
     return Summary(
         sample,
         explained_text(explanation, sample, names),
-        readout,
-        float(explanation.scores[sample]),
-        tokens[:MOST_TOKENS],
+        f"Score {float(explanation.scores[sample]):.4g}, read from {readout}.",
+        "Tokens that it draws on most",
+        ("input", "token", "relevance"),
+        [(name, token, f"{value:.4g}") for name, token, value in tokens[:MOST_TOKENS]],
     )
+
+
+def text_summaries(generation: Generation) -> list[Summary]:
+    """Each text, and what each of its explained tokens draws on most, of the first sixteen texts."""
+    return [
+        Summary(
+            sample,
+            generation.text[sample],
+            f"Explained: each token's {generation.score.replace('_', ' ')}.",
+            "What each token draws on most",
+            ("output", "score", "draws on"),
+            [
+                (
+                    output_name(generation, sample, target),
+                    f"{float(explanation.scores[sample]):.4g}",
+                    "; ".join(drawn_from(generation, sample, target)),
+                )
+                for target, explanation in enumerate(generation.explanations)
+                if generation.real[sample, target]
+            ],
+        )
+        for sample in range(min(generation.batch_size, MOST_SAMPLES))
+    ]

@@ -1,28 +1,15 @@
-"""Words: how tokens of a text are written, and which tokens are words at all."""
+"""Words: how tokens of a text are written."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fxplain.reports.explanation_report import is_number
-
-__all__ = ["are_words", "written"]
+__all__ = ["written"]
 
 WORD_STARTS = ("\u2581", "\u0120")
 """What SentencePiece and byte-level BPE put before a piece that starts a word."""
 
 _NEW_LINE = "\u010a"  # byte-level BPE's character for a line feed
-
-
-def are_words(labels: Sequence[str]) -> bool:
-    """Whether some label says more than an id or a place.
-
-    Examples
-    --------
-    >>> are_words(["[CLS]", "17"]), are_words(["0,1", "0,2"])
-    (True, False)
-    """
-    return not all(map(is_number, labels))
 
 
 def written(labels: Sequence[str]) -> list[tuple[str, bool]]:

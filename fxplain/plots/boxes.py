@@ -45,15 +45,14 @@ def plot_boxes(
     ----------
     explanation
         What `fxplain.explain` returned. One of its inputs holds boxes: (batch, tokens, 4) numbers in
-        [0, 1], corners (x1, y1, x2, y2) or centre and size.
+        [0, 1], corners (x1, y1, x2, y2) or centre and size; or its output does, of object queries.
     modality
         Whose boxes; by default the first modality that has some.
-    sample
-        Which of the batch.
-    ax
-        Where to draw; by default in a new figure.
+    sample, ax
+        Which of the batch, and where to draw: by default in a new figure.
     image
-        The image to draw them on (an array or a PIL image), which a model of regions never sees.
+        The image to draw them on (an array or a PIL image), which a model of regions never sees; by
+        default the one that the model was given, if any.
 
     Returns
     -------
@@ -69,6 +68,7 @@ def plot_boxes(
     picture = None if image is None else np.asarray(image)
     if picture is not None and picture.ndim not in (2, 3):
         raise PlotError(f"image has {picture.ndim} axes; it has height, width, and maybe channels.")
+    picture = view.beneath if picture is None else picture
     height, width = (1, 1) if picture is None else picture.shape[:2]
     room = Room(min(SIDE * width / height, 10.0), SIDE, right=BAR)
     return draw_boxes(view, axes_for(ax, room), picture)
@@ -76,13 +76,14 @@ def plot_boxes(
 
 def draw_boxes(view: ModalityView, ax: Axes, picture: Any = None) -> Figure:
     """Draw into axes."""
+    picture = view.beneath if picture is None else picture
     height, width = (1.0, 1.0) if picture is None else picture.shape[:2]
     if picture is None:
         ax.add_patch(Rectangle((0, 0), 1, 1, facecolor="0.95", edgecolor="none", zorder=0))
     else:
         ax.imshow(picture, cmap="gray", extent=(0, width, height, 0), alpha=0.65)
     assert view.boxes is not None
-    values = view.others[view.plain]
+    values = view.others
     shades, scale = colour_scale(values)
     total = float(np.nansum(np.abs(values))) or 1.0
     ranked = [i for i in np.argsort(np.abs(np.nan_to_num(values))) if values[i] == values[i]]
@@ -94,7 +95,7 @@ def draw_boxes(view: ModalityView, ax: Axes, picture: Any = None) -> Figure:
             Rectangle(
                 (left, top), right - left, bottom - top,
                 facecolor=(*colour[:3], 0.15 + 0.6 * strength), edgecolor=colour,
-                linewidth=0.8 + 1.7 * strength, gid=f"token {view.plain[i]}",
+                linewidth=0.8 + 1.7 * strength, gid=f"token {i}",
             )
         )  # fmt: skip
     for i in ranked[::-1][:MOST_NAMED]:

@@ -9,13 +9,12 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from fxplain.errors import PlotError
 from fxplain.explanation import Explanation
 from fxplain.plots.canvas import BAR, Array, Room, axes_for, colour_bar, colour_scale, figure_of
-from fxplain.plots.view import ModalityView, are_boxes, corners, numbers
+from fxplain.plots.view import ModalityView, numbers
+from fxplain.views import predicted_boxes
 
 __all__ = ["Interpolation", "draw_image", "image_room", "pixel_relevance", "plot_image"]
 
@@ -46,10 +45,8 @@ def plot_image(
         What `fxplain.explain` returned.
     modality
         Which image; by default the first modality whose tokens lie on a grid.
-    sample
-        Which of the batch.
-    ax
-        Where to draw; by default in a new figure.
+    sample, ax
+        Which of the batch, and where to draw: by default in a new figure.
     interpolation
         "nearest" shows each token's number over its patch, as it is; "bilinear" blends neighbours.
 
@@ -135,12 +132,10 @@ def _target_box(view: ModalityView) -> Array | None:
     target = explanation.target[sample]
     if not (isinstance(target, tuple) and len(target) == 2 and isinstance(target[0], int)):
         return None
-    for leaf in pytree.tree_leaves(explanation.output):
-        if isinstance(leaf, Tensor) and leaf.dim() == 3 and len(leaf) == explanation.batch_size:
-            boxes = numbers(leaf[sample])
-            if are_boxes(boxes, len(boxes)) and 0 <= target[0] < len(boxes):
-                return np.asarray(corners(boxes)[target[0]])
-    return None
+    boxes = predicted_boxes(explanation)
+    if boxes is None or len(boxes) != explanation.batch_size or target[0] >= boxes.shape[1]:
+        return None
+    return numbers(boxes[sample, target[0]])
 
 
 def _upsampled(view: ModalityView, interpolation: Interpolation) -> Array:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fxplain.explanation import Explanation, read_places
+from fxplain.explanation import Explanation
 from fxplain.generation import Generation
 from fxplain.plots.canvas import (
     BAR,
@@ -48,10 +50,8 @@ def plot_matrix(
         What `fxplain.explain` returned, by a method with matrices.
     a, b
         Modalities of the rows and of the columns. By default `a` is the first one and `b` is `a`.
-    sample
-        Which of the batch.
-    ax
-        Where to draw; by default in a new figure.
+    sample, ax
+        Which of the batch, and where to draw: by default in a new figure.
 
     Returns
     -------
@@ -95,10 +95,8 @@ def plot_generation(
         What `fxplain.explain_generation` returned.
     modality
         The columns: an input, or "earlier outputs". By default all of them, side by side.
-    sample
-        Which of the batch.
-    ax
-        Where to draw; by default in a new figure.
+    sample, ax
+        Which of the batch, and where to draw: by default in a new figure.
 
     Returns
     -------
@@ -117,12 +115,12 @@ def plot_generation(
     labels = [label for name in names for label in generation.labels(name)[sample]]
     others = torch.ones_like(values, dtype=torch.bool)
     for row, target in enumerate(real):
-        readout, start = generation.explanations[target].readout[sample], 0
-        for name in names:
-            source, places = generation.columns(name)
-            read = read_places(readout, source)
-            others[row, [start + i for i, place in enumerate(places) if place in read]] = False
-            start += len(places)
+        read = [generation.read(target, sample, name) for name in names]
+        starts = itertools.accumulate(
+            (len(generation.columns(name)[1]) for name in names), initial=0
+        )
+        for start, places in zip(starts, read, strict=False):
+            others[row, [start + place for place in places]] = False
     numbers = values.detach().cpu().double().numpy()
     down = _names([generation.names[target][sample] for target in real])
     drawn = _draw(numbers, numbers[others.cpu().numpy()], down, _names(labels), ax)

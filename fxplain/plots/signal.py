@@ -34,10 +34,8 @@ def plot_signal(
         What `fxplain.explain` returned.
     modality
         Which signal; by default the first modality whose tokens follow each other in time.
-    sample
-        Which of the batch.
-    ax
-        Where to draw; by default in a new figure.
+    sample, ax
+        Which of the batch, and where to draw: by default in a new figure.
 
     Returns
     -------

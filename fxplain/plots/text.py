@@ -52,10 +52,8 @@ def plot_text(
         What `fxplain.explain` returned.
     modality
         Whose words; by default the first modality that has words.
-    sample
-        Which of the batch.
-    ax
-        Where to draw; by default in a new figure, as high as the text.
+    sample, ax
+        Which of the batch, and where to draw: by default in a new figure, as high as the text.
 
     Returns
     -------

@@ -33,10 +33,8 @@ def plot_tokens(
         What `fxplain.explain` returned.
     modality
         Whose tokens; by default the first modality's.
-    sample
-        Which of the batch.
-    ax
-        Where to draw; by default in a new figure.
+    sample, ax
+        Which of the batch, and where to draw: by default in a new figure.
     most
         How many tokens are shown.
 

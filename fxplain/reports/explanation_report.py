@@ -15,8 +15,9 @@ from torch import Tensor
 from fxplain.explanation import Explanation, readout_place
 from fxplain.reports.drawing import Bars, ShadedGrid, ShadedWords
 from fxplain.reports.graph_report import count_nodes, facts_table, warning_lines
+from fxplain.views import are_words, is_number
 
-__all__ = ["explanation_report", "is_number", "relevance_view"]
+__all__ = ["explanation_report", "relevance_view"]
 
 MOST_SAMPLES = 8
 MOST_WORDS = 256
@@ -111,7 +112,7 @@ def relevance_view(
         shown = values.clone()
         shown[[] if read is None else [read]] = 0
         drawn.append(ShadedGrid(shown[plain].reshape(grid[0], grid[1])))
-    elif any(not is_number(labels[i]) for i in plain):
+    elif are_words(labels[i] for i in plain):
         drawn.append(_words(values, labels, read))
     if special:
         names = ", ".join(f"{i} is {name}" for i, name in _some(special))
@@ -141,11 +142,6 @@ def _distinct(labels: Sequence[str], i: int) -> str:
     label = labels[i] or str(i)
     own = not is_number(label) or "," in label or label == str(i)
     return label if own and labels.count(label) <= 1 else f"{i}: {label}"
-
-
-def is_number(label: str) -> bool:
-    """Whether a label is an id or a place rather than a word."""
-    return not label or label.replace(",", "").isdigit()
 
 
 def _some(special: Mapping[int, str], most: int = 6) -> list[tuple[int | str, str]]:

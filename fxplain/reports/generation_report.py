@@ -10,12 +10,11 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from fxplain.explanation import read_places
 from fxplain.generation import EARLIER, Generation
 from fxplain.reports.graph_report import count_nodes, facts_table, warning_lines
 from fxplain.reports.shading import percent, printable
 
-__all__ = ["generation_report"]
+__all__ = ["drawn_from", "generation_report", "output_name"]
 
 MOST_SAMPLES = 8
 MOST_SOURCES = 4
@@ -53,34 +52,34 @@ def _table(generation: Generation, sample: int) -> Table:
     for target, e in enumerate(generation.explanations):
         if generation.real[sample, target]:
             table.add_row(
-                Text(_output(generation, sample, target)),
+                Text(output_name(generation, sample, target)),
                 f"{float(e.scores[sample]):.4g}",
-                Text("\n".join(_sources(generation, sample, target)) or "nothing"),
+                Text("\n".join(drawn_from(generation, sample, target)) or "nothing"),
             )
     return table
 
 
-def _output(generation: Generation, sample: int, target: int) -> str:
+def output_name(generation: Generation, sample: int, target: int) -> str:
+    """A target's place and what it is called."""
     asked = generation.targets[target]
     place = f"{asked} " if isinstance(asked, int) else ""
     return place + printable(generation.names[target][sample])
 
 
-def _sources(generation: Generation, sample: int, target: int) -> Iterator[str]:
+def drawn_from(generation: Generation, sample: int, target: int) -> Iterator[str]:
     """For each modality, most first: its share of the relevance, and that of its top tokens.
 
     Tokens that the target is read from start from 1, or a share of it, which would drown all
     others: they are left out.
     """
-    e = generation.explanations[target]
     found: dict[str, list[tuple[float, str]]] = {}
     for modality in generation.modalities:
-        source, places = generation.columns(modality)
-        read = read_places(e.readout[sample], source)
-        values, labels = e.relevance[source][sample].abs().tolist(), e.tokens(source)[sample]
+        read = generation.read(target, sample, modality)
+        values = generation.row(target, sample, modality).abs().tolist()
+        labels = generation.labels(modality)[sample]
         found[modality] = [
-            (values[place], _label(modality, number, labels[place]))
-            for number, place in enumerate(places)
+            (value, _label(modality, place, label))
+            for place, (value, label) in enumerate(zip(values, labels, strict=True))
             if place not in read
         ]
     sums = {name: sum(amount for amount, _ in tokens) for name, tokens in found.items()}

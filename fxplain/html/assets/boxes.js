@@ -32,7 +32,7 @@
     const element = el("div", {}, tile, list.element);
     const update = (view, most) => {
       list.update(view, most);
-      const read = fxplain.ofSample().read[m];
+      const read = new Set(fxplain.readFrom(m));
       rects.forEach((rect, i) => {
         const level = !view || !most || view.apart.includes(i) ? 0 : view.values[i] / most;
         const size = Math.min(1, Math.abs(level));
@@ -42,7 +42,7 @@
         rect.style.stroke = colour;
         rect.style.strokeOpacity = 0.25 + 0.75 * size;
         rect.classList.toggle("picked", fxplain.isPicked(m, i));
-        rect.classList.toggle("read", read.length === 1 && read[0] === i);
+        rect.classList.toggle("read", read.has(i));
       });
     };
     return { element, hover: list.hover, update, redraw: () => {} };

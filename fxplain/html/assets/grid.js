@@ -128,8 +128,7 @@
           (column * w) / columns + 1, (row * h) / rows + 1, w / columns - 2, h / rows - 2,
         );
       };
-      const read = fxplain.ofSample().read[m];
-      if (read.length === 1) outline(places.indexOf(read[0]), fxplain.css("--read"), 3);
+      fxplain.readFrom(m).forEach((i) => outline(places.indexOf(i), fxplain.css("--read"), 3));
       if (local.cursor !== null) outline(local.cursor, fxplain.css("--focus"), 3);
       const { token } = fxplain.state;
       if (token?.m === m) outline(places.indexOf(token.i), fxplain.css("--picked"), 4);

@@ -13,6 +13,15 @@
     return fxplain.tokenList(m, places, (i) => input.words[i][0], (i) => input.words[i][1]);
   };
 
+  // What each panel is called, and what it is said to show beside its tokens.
+  const heading = (m) => (m === fxplain.text ? "Generated text" : el("code", {}, data.modalities[m].name));
+  const counted = (m, share) => {
+    const { count } = data.modalities[m];
+    const part = share === null ? "" : `, ${share} of what is shown`;
+    if (m !== fxplain.text) return `${count} token${count === 1 ? "" : "s"}${part}`;
+    return share === null ? "" : `its earlier outputs: ${share} of what is shown`;
+  };
+
   const panel = (m) => {
     const modality = data.modalities[m];
     const status = el("p", { class: "status", "aria-live": "polite" });
@@ -26,7 +35,7 @@
       status.textContent =
         i === null || i === undefined || !view
           ? ""
-          : `${fxplain.tokenName(m, i)}: ${fxplain.number(view.values[i])}`;
+          : (fxplain.said(m, i) ?? `${fxplain.tokenName(m, i)}: ${fxplain.number(view.values[i])}`);
     };
     const shown = drawing(m, say);
     shown.hover?.addEventListener("pointerover", (event) => {
@@ -34,7 +43,8 @@
       say(option ? Number(option.dataset.place) : null);
     });
     shown.hover?.addEventListener("focusin", (event) => say(Number(event.target.dataset.place)));
-    const missing = el("p", { class: "note", hidden: true }, "This matrix is left out of the page, for its size.");
+    const together = m === fxplain.text ? fxplain.outputTokens(shown.hover) : null;
+    const missing = el("p", { class: "note", hidden: true });
     const behind = fxplain.behind(`Numbers of ${modality.name}`, () => {
       const { view } = last;
       const rows = Array.from({ length: modality.count }, (_, i) => [
@@ -46,26 +56,36 @@
     const element = el(
       "section",
       { class: `panel ${modality.kind}${fxplain.isLong(modality) ? " wide" : ""}`, "aria-labelledby": id },
-      el("h3", { id }, el("code", {}, modality.name), " ", share),
+      el("h3", { id }, heading(m), " ", share),
       shown.element,
+      together?.element ?? null,
       missing,
       status,
       legend,
       behind.details,
     );
-    const update = (total) => {
-      const view = fxplain.view(m);
-      const most = view ? fxplain.largest(view.values, view.apart) : 0;
+    const update = (view, most, total) => {
       last = { view, most };
       missing.hidden = view !== null;
-      share.textContent = `${modality.count} token${modality.count === 1 ? "" : "s"}${view && total && data.modalities.length > 1 ? `, ${fxplain.percent(sum(view) / total)} of what is shown` : ""}`;
+      missing.textContent = view === null ? fxplain.whyNoView() : "";
+      share.textContent = counted(m, view && total && data.modalities.length > 1 ? fxplain.percent(sum(view) / total) : null);
+      together?.update();
       legend.replaceChildren(...scale(view, most));
       legend.setAttribute("aria-label", view ? `Shades from ${view.values.some((v) => v < 0) ? fxplain.number(-most) : "0"} to ${fxplain.number(most)}` : "No shades");
       shown.update(view, most);
       say(spoken);
       behind.refresh();
     };
-    return { element, update };
+    return { m, element, update };
+  };
+
+  // What gets the strongest shade of each modality: its own largest number, but of a generated text and the words
+  // that it was written after the largest of all, so that they can be compared.
+  const scaled = (views) => {
+    const own = views.map((view) => (view ? fxplain.largest(view.values, view.apart) : 0));
+    if (!data.outputs) return own;
+    const words = own.filter((_, m) => data.modalities[m].kind === "words");
+    return own.map((most, m) => (data.modalities[m].kind === "words" ? Math.max(...words) : most));
   };
 
   const sum = (view) =>
@@ -81,6 +101,11 @@
     return [el("span", {}, low ? fxplain.number(-most) : "0"), bar, el("span", {}, fxplain.number(most))];
   };
 
+  const choosing = ({ legend, options, chosen, choose, clear }) => [
+    fxplain.choices(legend, options, chosen, choose),
+    clear ? el("button", { type: "button", onclick: clear }, "Clear") : "",
+  ];
+
   // beside: an element that stands beside a single panel, or null.
   fxplain.inputs = (beside) => {
     const holder = el("div", { class: "panels" });
@@ -89,29 +114,22 @@
     const note = el("p", { class: "note" });
     let panels = [];
     const build = () => {
-      panels = data.modalities.map((_, m) => panel(m));
+      const order = data.modalities.map((_, m) => m);
+      panels = (data.outputs ? [order.pop(), ...order] : order).map(panel);
       holder.replaceChildren(...panels.map((each) => each.element), ...(beside ? [beside] : []));
     };
     const update = () => {
-      const { token, direction } = fxplain.state;
-      const able = fxplain.explanation().hasMatrices;
       title.replaceChildren("Shown: ", el("strong", {}, fxplain.viewName()));
-      const options = [["target", "Relevance to the target"], ["row", "What it drew on"], ["column", "What drew on it"]];
-      choices.replaceChildren(
-        ...(token !== null && able
-          ? [fxplain.choices(`Of ${fxplain.tokenName(token.m, token.i)}`, options, direction, (value) => fxplain.change({ direction: value })),
-             el("button", { type: "button", onclick: () => fxplain.change({ token: null, direction: "target" }) }, "Clear")]
-          : []),
-      );
-      note.textContent = able
-        ? token === null
-          ? "Choose a token to see what it drew on, and what drew on it."
-          : ""
-        : `The method ${fxplain.explanation().method} scores tokens and has no relevancy matrices: what a token drew on is not known.`;
+      const offered = fxplain.viewChoices();
+      const focused = choices.contains(document.activeElement);
+      choices.replaceChildren(...(offered ? choosing(offered) : []));
+      if (focused) choices.querySelector("input:checked")?.focus();
+      note.textContent = fxplain.viewNote();
       note.hidden = !note.textContent;
       const views = data.modalities.map((_, m) => fxplain.view(m));
-      const total = views.reduce((all, view) => all + (view ? sum(view) : 0), 0);
-      panels.forEach((each) => each.update(total));
+      const total = views.includes(null) ? 0 : views.reduce((all, view) => all + sum(view), 0); // shares of all, or none
+      const scales = scaled(views);
+      panels.forEach(({ m, update }) => update(views[m], scales[m], total));
     };
     build();
     fxplain.onChange((changes) => {
@@ -120,8 +138,8 @@
     });
     fxplain.onModeChange(update);
     const section = fxplain.section(
-      "Input",
-      el("div", { class: "showing-bar" }, title, choices),
+      data.outputs ? "The text, and what it drew on" : "Input",
+      el("div", { class: data.outputs ? "showing-bar steady" : "showing-bar" }, title, choices),
       note,
       holder,
       el("p", { class: "key" },

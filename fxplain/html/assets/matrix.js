@@ -2,9 +2,11 @@
 {
   const { el } = fxplain;
   const TALLEST = 520;
+  const MOST_CELLS = 1200;
   const LABEL = 13; // pixels that a label's line needs
 
-  // axes: { rows: {name, label(i)}, columns: {name, label(i)} }; pick(row, column) is called on a choice.
+  // axes: { rows: {name, label(i), place(i)?, starts?}, columns }: `place` says where a token is, `starts` where
+  // another modality's tokens begin. pick(row, column) is called on a choice.
   fxplain.matrixMap = (describe, pick) => {
     const canvas = el("canvas", { tabindex: "0", role: "application", "aria-roledescription": "matrix" });
     const status = el("p", { class: "status", "aria-live": "polite" });
@@ -27,14 +29,15 @@
       });
     d3.select(canvas).call(zoom);
 
-    const show = (matrix, axes, square) => {
-      Object.assign(map, { matrix, axes, square, cursor: null });
-      map.signed = matrix.values.some((value) => value < 0);
+    // apart(row, column): whether a number starts from 1: a dot stands for it, and the colours are for the others.
+    const show = (matrix, axes, apart = () => false) => {
+      Object.assign(map, { matrix, axes, apart: [], cursor: null });
       map.most = 0;
       matrix.values.forEach((value, k) => {
         const size = Math.abs(value);
-        const own = square && Math.floor(k / matrix.columns) === k % matrix.columns;
-        if (!own && size > map.most) map.most = size;
+        const [row, column] = [Math.floor(k / matrix.columns), k % matrix.columns];
+        if (apart(row, column)) map.apart.push([row, column]);
+        else if (size > map.most) map.most = size;
       });
       canvas.setAttribute("aria-label", describe(map));
       paint();
@@ -43,8 +46,10 @@
     const paint = () => {
       if (!map.matrix) return;
       const { rows, columns, values } = map.matrix;
+      const levels = map.most ? values.map((value) => value / map.most) : new Float32Array(values.length);
+      for (const [row, column] of map.apart) levels[row * columns + column] = 0;
       small = fxplain.pixels(columns, rows, (k) => {
-        const { r, g, b } = fxplain.colour(map.most ? values[k] / map.most : 0);
+        const { r, g, b } = fxplain.colour(levels[k]);
         return [r, g, b, 255];
       });
     };
@@ -86,6 +91,8 @@
       const side = cell * t.k;
       const at = (row, column) => [t.applyX(left + column * cell), t.applyY(top + row * cell)];
       if (side > 9) lines(context, at, side, rows, columns);
+      borders(context, at, side, rows);
+      dots(context, at, side);
       if (map.marked) {
         context.strokeStyle = fxplain.css("--picked");
         context.lineWidth = 2;
@@ -120,6 +127,26 @@
       }
       context.stroke();
     };
+    const dots = (context, at, side) => {
+      context.fillStyle = fxplain.css("--muted");
+      for (const cell of map.apart) {
+        const [x, y] = at(...cell);
+        context.beginPath();
+        context.arc(x + side / 2, y + side / 2, Math.min(3, side / 4), 0, 2 * Math.PI);
+        context.fill();
+      }
+    };
+    const borders = (context, at, side, rows) => {
+      context.strokeStyle = fxplain.css("--muted");
+      context.lineWidth = 2;
+      for (const start of map.axes.columns.starts ?? []) {
+        const [x, y] = at(0, start);
+        context.beginPath();
+        context.moveTo(x, y);
+        context.lineTo(x, y + side * rows);
+        context.stroke();
+      }
+    };
     const labels = (context, at, side) => {
       const { left, top, width, height } = layout;
       const { rows, columns } = map.matrix;
@@ -147,10 +174,10 @@
       context.translate(9, top + Math.min(height, 200) / 2);
       context.rotate(-Math.PI / 2);
       context.textAlign = "center";
-      context.fillText(map.axes.rows.name, 0, 0);
+      context.fillText(fitting(context, map.axes.rows.name, Math.max(60, Math.min(height, 200))), 0, 0);
       context.restore();
       context.textAlign = "left";
-      context.fillText(map.axes.columns.name, left, 8);
+      context.fillText(fitting(context, map.axes.columns.name, layout.wide - left), left, 8);
     };
 
     const cellAt = (event) => {
@@ -165,7 +192,8 @@
       if (!cell) return void (status.textContent = "");
       const [row, column] = cell;
       const value = map.matrix.values[row * map.matrix.columns + column];
-      status.textContent = `${map.axes.rows.label(row)} (${row}) from ${map.axes.columns.label(column)} (${column}): ${fxplain.number(value)}`;
+      const name = (axis, i) => `${axis.label(i)} (${axis.place?.(i) ?? i})`;
+      status.textContent = `${name(map.axes.rows, row)} from ${name(map.axes.columns, column)}: ${fxplain.number(value)}`;
     };
     canvas.addEventListener("pointermove", (event) => say(cellAt(event)));
     canvas.addEventListener("pointerleave", () => say(null));
@@ -206,95 +234,26 @@
     return { element: el("div", {}, holder, status), buttons, show, mark, repaint, map };
   };
 
-  const short = (text) => (text.length > 14 ? `${text.slice(0, 13)}\u2026` : text);
-}
-{
-  const { el, data } = fxplain;
-  const MOST_CELLS = 1200;
-
-  fxplain.axis = (m) => ({ name: data.modalities[m].name, label: (i) => fxplain.shortName(m, i) });
-
-  // The section with the relevancy matrices.
-  fxplain.matrices = () => {
-    const pair = firstPair();
-    const pairKey = () => `${pair[0]},${pair[1]}`;
-    const note = el("p", { class: "note" });
-    const area = el("div", {});
-    const map = fxplain.matrixMap(
-      ({ matrix, axes }) => `Relevancy matrix, ${matrix.rows} rows of ${axes.rows.name} by ${matrix.columns} columns of ${axes.columns.name}. Arrow keys move, Enter chooses the row's token; the table below has the numbers.`,
-      (row) => fxplain.pick(pair[0], row),
-    );
-    const behind = fxplain.behind("Numbers of this matrix", () => table(pair));
-    const options = data.modalities.map((modality, m) => [String(m), modality.name]);
-    const choose = (end) => (value) => {
-      pair[end] = Number(value);
-      update();
-    };
-    const bar = el(
-      "div",
-      { class: "matrix-bar" },
-      fxplain.select("Rows: tokens of", options, String(pair[0]), choose(0)),
-      fxplain.select("Columns: what they drew on", options, String(pair[1]), choose(1)),
-      map.buttons,
-    );
-    area.append(map.element, behind.details);
-    let shown = "";
-    const update = () => {
-      const able = fxplain.explanation().hasMatrices;
-      const matrix = able ? fxplain.relevancies(...pair) : null;
-      note.textContent = !able
-        ? `The method ${fxplain.explanation().method} scores tokens and has no relevancy matrices.`
-        : matrix
-          ? `Each row is a token of ${data.modalities[pair[0]].name}, and shows how much it drew on each token of ${data.modalities[pair[1]].name}. ${pair[0] === pair[1] ? "The diagonal starts from 1 (a token is itself) and is left out of the scale. " : ""}Choose a row to see it on the input; Ctrl and the wheel, or two fingers, zoom.`
-          : "This matrix is left out of the page, for its size.";
-      area.hidden = map.buttons.hidden = !matrix;
-      const key = `${fxplain.state.explanation} ${fxplain.state.sample} ${pairKey()}`;
-      if (matrix && key !== shown) {
-        shown = key;
-        map.show(matrix, { rows: fxplain.axis(pair[0]), columns: fxplain.axis(pair[1]) }, pair[0] === pair[1]);
-      }
-      const { token, direction } = fxplain.state;
-      const marked = {};
-      if (token?.m === pair[0] && direction !== "column") marked.row = token.i;
-      if (token?.m === pair[1] && direction === "column") marked.column = token.i;
-      if (matrix) map.mark(marked);
-      behind.refresh();
-    };
-    fxplain.onChange(update);
-    fxplain.onModeChange(() => map.repaint());
-    return { section: fxplain.section("Relevancy matrices", bar, note, area), update };
-  };
-
-  // What the readout's modality drew on most: rows and columns that say something about the target.
-  const firstPair = () => {
-    const { read } = fxplain.ofSample();
-    const sizes = data.modalities.map((_, m) => {
-      const { values, apart } = fxplain.view(m);
-      return values.reduce((sum, value, i) => sum + (apart.includes(i) ? 0 : Math.abs(value)), 0);
-    });
-    const a = Math.max(0, read.findIndex((places) => places.length > 0));
-    return [a, sizes.indexOf(Math.max(...sizes))];
-  };
-
-  const table = ([a, b]) => {
-    const matrix = fxplain.relevancies(a, b);
-    const { token } = fxplain.state;
-    const whole = matrix.rows * matrix.columns <= MOST_CELLS;
-    const row = token?.m === a ? token.i : 0;
-    const rows = whole ? Array.from({ length: matrix.rows }, (_, i) => i) : [row];
-    const columns = Array.from({ length: matrix.columns }, (_, j) => j);
-    const name = (m, i) => `${i}: ${fxplain.shortName(m, i)}`;
-    if (whole) {
-      return fxplain.table(
-        ["", ...columns.map((j) => name(b, j))],
-        rows.map((i) => [name(a, i), ...fxplain.row(matrix, i)]),
-        `Rows: ${data.modalities[a].name}; columns: ${data.modalities[b].name}`,
-      );
+  // The numbers of a matrix as a table: all of them, or of a large one a row.
+  fxplain.matrixTable = (matrix, axes, row, hint) => {
+    const name = (axis, i) => `${axis.place?.(i) ?? i}: ${axis.label(i)}`;
+    const columns = Array.from({ length: matrix.columns }, (_, j) => name(axes.columns, j));
+    if (matrix.rows * matrix.columns <= MOST_CELLS) {
+      const rows = Array.from({ length: matrix.rows }, (_, i) => [name(axes.rows, i), ...fxplain.row(matrix, i)]);
+      return fxplain.table(["", ...columns], rows, `Rows: ${axes.rows.name}; columns: ${axes.columns.name}`);
     }
+    const numbers = fxplain.row(matrix, row);
     return fxplain.table(
       ["token", "number"],
-      columns.map((j) => [name(b, j), matrix.values[row * matrix.columns + j]]),
-      `Row ${name(a, row)} (choose a token for another)`,
+      columns.map((column, j) => [column, numbers[j]]),
+      `Row ${name(axes.rows, row)} (${hint})`,
     );
   };
+
+  const fitting = (context, text, width) => {
+    let end = text.length;
+    while (end > 1 && context.measureText(`${text.slice(0, end)}\u2026`).width > width) end--;
+    return end < text.length && context.measureText(text).width > width ? `${text.slice(0, end)}\u2026` : text;
+  };
+  const short = (text) => (text.length > 14 ? `${text.slice(0, 13)}\u2026` : text);
 }

@@ -45,8 +45,10 @@
       requestAnimationFrame(() => map.show(matrix, {
         rows: axisOf(node.query, matrix.rows, "queries"),
         columns: axisOf(node.key, matrix.columns, "keys"),
-      }, false));
+      }));
     }
+    const missing = data.samples ? node.missing : "This page is of the graph alone: the page of an explanation has the map.";
+    if (!matrix && missing) details.append(el("p", { class: "note" }, missing));
     return details;
   };
 }

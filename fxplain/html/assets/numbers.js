@@ -4,7 +4,7 @@
 
   fxplain.vector = (text) => new Float32Array(bytes(text).buffer);
 
-  // A matrix as `pack_matrix` wrote it: whole numbers, a scale for each row, perhaps a diagonal apart.
+  // A matrix as `pack_matrix` wrote it: whole numbers, a scale for each row, perhaps numbers apart.
   fxplain.matrix = (packed) => {
     const { rows, columns } = packed;
     const buffer = bytes(packed.values).buffer;
@@ -14,8 +14,10 @@
     for (let i = 0; i < values.length; i++) {
       values[i] = whole[i] * scales[Math.floor(i / columns)];
     }
-    if (packed.diagonal) {
-      fxplain.vector(packed.diagonal).forEach((value, i) => (values[i * columns + i] = value));
+    if (packed.apart) {
+      const [places, numbers] = packed.apart;
+      const own = fxplain.vector(numbers);
+      new Int32Array(bytes(places).buffer).forEach((place, k) => (values[place] = own[k]));
     }
     return { rows, columns, values };
   };

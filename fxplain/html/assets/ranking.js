@@ -55,7 +55,7 @@
       const { about, source, options, method } = fxplain.explanation();
       const facts = [
         ["Explained", el("strong", { class: "target" }, sample.target)],
-        ["Score", fxplain.number(sample.score)],
+        ["Score", `${fxplain.number(sample.score)}${data.outputs ? ` (${data.outputs.score})` : ""}`],
         ["Read from", el("code", {}, sample.readout)],
         ["Method", el("span", {}, el("strong", {}, method), about ? `: ${about}` : "", options.length ? ` (${options.join(", ")})` : "")],
       ];

@@ -1,10 +1,12 @@
-// State: what is chosen (explanation, sample, token, direction), and the numbers that follow from it.
+// State: what is chosen. What follows from it is in explained.js, of explanations, and in written.js, of a
+// generated text.
 {
   const data = JSON.parse(document.getElementById("data").textContent);
   const listeners = [];
   const cache = new Map();
 
-  const state = { explanation: 0, sample: 0, token: null, direction: "target" };
+  // explanation: which method or target; output, preview: which output is chosen, which is pointed at.
+  const state = { explanation: 0, sample: 0, token: null, direction: "target", output: 0, preview: null };
 
   fxplain.data = data;
   fxplain.state = state;
@@ -14,60 +16,18 @@
     listeners.forEach((listener) => listener(changes));
   };
 
-  const cached = (key, make) => {
+  fxplain.cached = (key, make) => {
     if (!cache.has(key)) cache.set(key, make());
     return cache.get(key);
   };
 
-  fxplain.explanation = () => data.explanations[state.explanation];
-  fxplain.ofSample = () => fxplain.explanation().samples[state.sample];
   fxplain.inputOf = (m) => data.samples[state.sample][m];
-
-  fxplain.relevance = (m) =>
-    cached(`r ${state.explanation} ${state.sample} ${m}`, () =>
-      fxplain.vector(fxplain.ofSample().relevance[m]),
-    );
-
-  // The relevancy matrix of the chosen explanation and sample, or null where the page has none.
-  fxplain.relevancies = (a, b) => {
-    const packed = fxplain.ofSample().matrices[`${a},${b}`];
-    if (!packed) return null;
-    return cached(`m ${state.explanation} ${state.sample} ${a} ${b}`, () => fxplain.matrix(packed));
-  };
 
   fxplain.nodeMap = (node) => {
     const maps = data.graph.nodes[node].maps;
     if (!maps) return null;
-    return cached(`n ${node} ${state.sample}`, () => fxplain.matrix(maps[state.sample]));
+    return fxplain.cached(`n ${node} ${state.sample}`, () => fxplain.matrix(maps[state.sample]));
   };
-
-  // What is shown on modality m: its numbers, and the places that are left out of the shades since they
-  // start from the identity (the readout itself, the chosen token itself).
-  fxplain.view = (m) => {
-    const { token, direction } = state;
-    if (token === null || direction === "target" || !fxplain.explanation().hasMatrices) {
-      const read = fxplain.ofSample().read[m];
-      return { values: fxplain.relevance(m), apart: read.length === 1 ? read : [] };
-    }
-    const matrix =
-      direction === "row" ? fxplain.relevancies(token.m, m) : fxplain.relevancies(m, token.m);
-    if (matrix === null) return null;
-    return {
-      values: (direction === "row" ? fxplain.row : fxplain.column)(matrix, token.i),
-      apart: m === token.m ? [token.i] : [],
-    };
-  };
-
-  fxplain.pick = (m, i) => {
-    const { token, direction } = state;
-    if (token !== null && token.m === m && token.i === i) {
-      fxplain.change({ token: null, direction: "target" });
-    } else {
-      fxplain.change({ token: { m, i }, direction: direction === "target" ? "row" : direction });
-    }
-  };
-
-  fxplain.isPicked = (m, i) => state.token !== null && state.token.m === m && state.token.i === i;
 
   // A text too long for half of the page.
   fxplain.isLong = ({ kind, count }) => kind === "words" && count > 40;
@@ -76,7 +36,7 @@
 
   // The places of a modality's tokens that lie on its grid, special ones left aside.
   fxplain.plain = (m) =>
-    cached(`p ${m}`, () => {
+    fxplain.cached(`p ${m}`, () => {
       const { count, special } = data.modalities[m];
       return Array.from({ length: count }, (_, i) => i).filter((i) => !(i in special));
     });
@@ -90,7 +50,7 @@
   fxplain.tokenName = (m, i) => {
     const { kind, grid, special, seconds } = data.modalities[m];
     const label = fxplain.inputOf(m).labels[i];
-    if (kind === "words") return `\u201c${fxplain.shortName(m, i)}\u201d (token ${i})`;
+    if (kind === "words") return `\u201c${fxplain.shortName(m, i)}\u201d (${data.outputs && m === data.modalities.length - 1 ? "output" : "token"} ${i})`;
     if (i in special) return label;
     if (kind === "grid") {
       const place = fxplain.plain(m).indexOf(i);
@@ -106,14 +66,5 @@
       return `${start.toFixed(2)}\u2013${(start + step).toFixed(2)} s`;
     }
     return label && label !== String(i) ? `token ${i} (${label})` : `token ${i}`;
-  };
-
-  fxplain.viewName = () => {
-    const { token, direction } = state;
-    if (token === null || direction === "target" || !fxplain.explanation().hasMatrices) {
-      return "relevance to the target";
-    }
-    const name = `${fxplain.tokenName(token.m, token.i)} of ${data.modalities[token.m].name}`;
-    return direction === "row" ? `what ${name} drew on` : `what drew on ${name}`;
   };
 }

@@ -34,7 +34,7 @@
       const { view, most } = shown;
       const zero = view && view.values.some((value) => value < 0) ? HEIGHT / 2 : HEIGHT;
       const tall = zero - 4;
-      const read = fxplain.ofSample().read[m];
+      const read = new Set(fxplain.readFrom(m));
       places.forEach((i, k) => {
         const [left, wide] = [(k * w) / count, w / count];
         if (view && !view.apart.includes(i) && most) {
@@ -42,7 +42,7 @@
           context.fillStyle = fxplain.colour(Math.sign(level) * (0.35 + 0.65 * Math.abs(level))).formatHex();
           context.fillRect(left, zero, Math.max(1, wide - (wide > 4 ? 1 : 0)), -level * tall);
         }
-        const mark = fxplain.isPicked(m, i) ? "--picked" : read.length === 1 && read[0] === i ? "--read" : k === cursor ? "--focus" : null;
+        const mark = fxplain.isPicked(m, i) ? "--picked" : read.has(i) ? "--read" : k === cursor ? "--focus" : null;
         if (mark) {
           context.strokeStyle = fxplain.css(mark);
           context.lineWidth = 2;

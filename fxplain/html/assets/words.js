@@ -35,8 +35,7 @@
   };
 
   const update = (m, shown, options, view, most) => {
-    const read = new Set(fxplain.ofSample().read[m]);
-    const one = read.size === 1;
+    const read = new Set(fxplain.readFrom(m));
     shown.forEach((i, k) => {
       const value = view ? view.values[i] : NaN;
       const apart = view?.apart.includes(i);
@@ -44,11 +43,11 @@
       const option = options[k];
       option.style.backgroundColor = colour.formatHex();
       option.style.color = fxplain.inkOn(colour);
-      option.classList.toggle("read", one && read.has(i));
+      option.classList.toggle("read", read.has(i));
       option.classList.toggle("picked", fxplain.isPicked(m, i));
       option.setAttribute("aria-selected", fxplain.isPicked(m, i));
       option.setAttribute("data-value", value);
-      const role = one && read.has(i) ? ", read out" : "";
+      const role = read.has(i) ? ", read out" : "";
       option.setAttribute("aria-label", `${option.textContent}: ${fxplain.number(value)}${role}`);
     });
   };

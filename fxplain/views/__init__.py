@@ -1,0 +1,16 @@
+"""Views: what each modality of an explanation can be drawn as, decided by shapes and values alone."""
+
+from fxplain.views.boxes import named_outputs, predicted_boxes
+from fxplain.views.labels import are_words, is_number
+from fxplain.views.pixels import image_beneath
+from fxplain.views.view import Kind, View
+
+__all__ = [
+    "Kind",
+    "View",
+    "are_words",
+    "image_beneath",
+    "is_number",
+    "named_outputs",
+    "predicted_boxes",
+]

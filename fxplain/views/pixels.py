@@ -1,0 +1,97 @@
+"""Pixels: the pictures that a grid of tokens lies on, and the signal that tokens follow in time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import product
+
+from torch import Tensor
+
+from fxplain.explanation import Explanation
+
+__all__ = ["frames_of", "image_beneath", "of_sample", "signal_of"]
+
+
+def of_sample(value: Tensor | None, sample: int) -> Tensor | None:
+    """One sample's part of an input that has a part for each, or one for all."""
+    if value is None or value.dim() < 2:
+        return None
+    return value[min(sample, len(value) - 1)].detach().cpu()
+
+
+def image_beneath(explanation: Explanation, sample: int) -> Tensor | None:
+    """The image that boxes lie on, (1 or 3 channels, height, width), if the model was given one."""
+    for value in explanation.inputs.values():
+        if value.is_floating_point() and value.dim() == 4 and value.shape[1] in (1, 3):
+            return of_sample(value, sample)
+    return None
+
+
+def frames_of(own: Tensor, grid: Sequence[int]) -> list[Tensor]:
+    """The picture under a grid of tokens: one, or one for each step in time.
+
+    Parameters
+    ----------
+    own
+        One sample's input: an image or a video whose channels stand first, second or last, or a plane
+        (a spectrogram) as rows or as columns.
+    grid
+        The tokens' (rows, columns) or (times, rows, columns).
+
+    Returns
+    -------
+    list
+        (1 or 3 channels, height, width) each; none where the input has none of these shapes.
+    """
+    if not own.is_floating_point() or len(grid) not in (2, 3):
+        return []
+    if len(grid) == 2 and own.dim() == 2:
+        return [min(own, own.T, key=lambda plane: _lengthening(plane.shape, grid))[None]]
+    if own.dim() != len(grid) + 1:
+        return []
+    frames = _channels_second(own if len(grid) == 3 else own[None])
+    times = grid[0] if len(grid) == 3 else 1
+    if frames is None or len(frames) < times:
+        return []
+    return [frames[i * len(frames) // times] for i in range(times)]
+
+
+def _channels_second(frames: Tensor) -> Tensor | None:
+    """(frames, 1 or 3 channels, height, width), wherever the channels stand; no transparency."""
+    for channels, axis in product((3, 1, 4), (1, 3, 0)):
+        if frames.shape[axis] == channels:
+            return frames.movedim(axis, 1)[:, : 3 if channels == 4 else channels]
+    return None
+
+
+def _lengthening(plane: Sequence[int], grid: Sequence[int]) -> float:
+    """How far patches are from being square."""
+    return abs(math.log(plane[0] / plane[1]) - math.log(grid[0] / grid[1]))
+
+
+def signal_of(own: Tensor, tokens: int) -> Tensor | None:
+    """What tokens follow in time: (1, samples) of a waveform, (features, frames) of a spectrogram.
+
+    Parameters
+    ----------
+    own
+        One sample's input: (samples,), or features by frames with either first.
+    tokens
+        How many tokens the time is cut into.
+    """
+    if not own.is_floating_point():
+        return None
+    if own.dim() == 1 and len(own) > tokens:
+        return own[None]
+    if own.dim() != 2 or len(own) == tokens or max(own.shape) <= tokens:
+        return None  # a row for each token is its features: nothing lies along time
+    time = min((0, 1), key=lambda axis: (_misfit(own.shape[axis], tokens), -own.shape[axis]))
+    return own if time == 1 else own.T
+
+
+def _misfit(size: int, tokens: int) -> float:
+    """How far `size` frames are from being `tokens` equal pieces."""
+    if size < tokens:
+        return math.inf
+    return abs(size / tokens - round(size / tokens))

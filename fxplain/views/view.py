@@ -1,0 +1,87 @@
+"""View: what one modality can be drawn as. The HTML report and the plots both ask it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from torch import Tensor
+
+from fxplain.explanation import Explanation
+from fxplain.views.boxes import boxes_of
+from fxplain.views.labels import are_words
+from fxplain.views.pixels import frames_of, of_sample, signal_of
+
+__all__ = ["Kind", "View"]
+
+Kind = Literal["boxes", "text", "image", "signal", "tokens"]
+"""Tokens somewhere on a picture, words, tokens on a grid, tokens in time, or just tokens."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A modality of an explanation.
+
+    Attributes
+    ----------
+    explanation, name
+        Whose it is.
+    """
+
+    explanation: Explanation
+    name: str
+
+    @cached_property
+    def value(self) -> Tensor | None:
+        """The input that the modality is named after; a parameter's tokens have none."""
+        return self.explanation.inputs.get(self.name)
+
+    @cached_property
+    def plain(self) -> list[int]:
+        """The places of all tokens but the special ones (a CLS, registers)."""
+        special = self.explanation.special.get(self.name, {})
+        count = self.explanation.relevance[self.name].shape[1]
+        return [place for place in range(count) if place not in special]
+
+    @cached_property
+    def grid(self) -> tuple[int, ...]:
+        """(rows, columns) or (times, rows, columns) of the plain tokens; () where they lie on none."""
+        grid = self.explanation.grids.get(self.name, ())
+        return grid if len(grid) in (2, 3) and math.prod(grid) == len(self.plain) else ()
+
+    @cached_property
+    def boxes(self) -> Tensor | None:
+        """(batch, tokens, 4) corners of each token's box as fractions of the picture."""
+        return boxes_of(self.explanation, self.name)
+
+    @cached_property
+    def is_text(self) -> bool:
+        """Whether tokens are words: ids, or labels that say more than a place."""
+        if self.value is not None:
+            return not self.value.is_floating_point()
+        labels = self.explanation.tokens(self.name)[0]
+        return not self.grid and are_words([labels[place] for place in self.plain])
+
+    def frames(self, sample: int) -> list[Tensor]:
+        """The pictures under the grid: (1 or 3 channels, height, width), one for each time."""
+        own = of_sample(self.value, sample)
+        return [] if own is None else frames_of(own, self.grid)
+
+    def signal(self, sample: int) -> Tensor | None:
+        """(features, time) of a waveform or a spectrogram that the tokens follow in time."""
+        own = of_sample(self.value, sample)
+        return None if own is None or self.grid else signal_of(own, len(self.plain))
+
+    @cached_property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What fits, the best first."""
+        fits: dict[Kind, bool] = {
+            "boxes": self.boxes is not None,
+            "text": self.is_text,
+            "image": bool(self.grid),
+            "signal": self.signal(0) is not None,
+            "tokens": True,
+        }
+        return tuple(kind for kind, fit in fits.items() if fit)
