@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 import fxplain
 from examples import co_attention, encoder_decoder, windows
-from examples.tasks import detection
+from examples.tasks import clutter, detection, lookup, questions
 from examples.tasks.digit_images import split_digits
 from fxplain.demo import digits
 
@@ -39,7 +39,7 @@ class Piece:
     title, about
         What the page says of it.
     result
-        What is shown: a graph, an explanation, or several of one input.
+        What is shown: a graph, a generated text, an explanation, or several of one input.
     picture
         The first of them, drawn.
     extras
@@ -60,8 +60,8 @@ def answers() -> Iterator[Piece]:
     samples = digits.load_samples()
 
     def ask(asked: Sequence[digits.Sample], **options: Any) -> fxplain.Explanation:
-        questions = [sample.question.text for sample in asked]
-        inputs = digits.encode(tokenizer, questions, mosaics(asked))
+        texts = [sample.question.text for sample in asked]
+        inputs = digits.encode(tokenizer, texts, mosaics(asked))
         return fxplain.explain(model, inputs, tokenizer=tokenizer, **options)
 
     def mosaics(asked: Sequence[digits.Sample]) -> torch.Tensor:
@@ -118,6 +118,61 @@ def answers() -> Iterator[Piece]:
     )
 
 
+def joint_answers() -> Iterator[Piece]:
+    """What the small VisualBERT looked at: its words and patches are one sequence."""
+    model, tokenizer = questions.load_visualbert()
+    samples = digits.load_samples()[:4]
+    inputs = questions.encode_visualbert(tokenizer, samples)
+    explained = fxplain.explain(model, inputs, tokenizer=tokenizer)
+    yield Piece(
+        "joint-sequence",
+        "Questions and mosaics in one sequence",
+        "This VisualBERT reads words and patches as one sequence, so that all of its attention is "
+        "self-attention: relevance is told apart by where tokens come from.",
+        explained,
+        explained.plot(),
+        {
+            "class_names": digits.ANSWERS,
+            "pictures": {"visual_embeds": torch.stack([sample.mosaic for sample in samples])},
+        },
+    )
+
+
+def classes() -> Iterator[Piece]:
+    """What the small ViT looked at when it recognised a digit among fragments of others."""
+    model = clutter.load_model()
+    inputs = clutter.encode(clutter.draw_scenes(split_digits()[1], 1, random.Random(0)))
+    methods = [
+        fxplain.explain(model, inputs, method=name)
+        for name in ("generic", "transformer_attribution", "rollout", "integrated_gradients")
+    ]
+    yield Piece(
+        "clutter",
+        "A digit among fragments of others",
+        "The class is read from a CLS token. The report switches from `generic` to "
+        "`transformer_attribution`, `rollout` and `integrated_gradients`.",
+        methods,
+        methods[0].plot("pixel_values"),
+    )
+
+
+def texts() -> Iterator[Piece]:
+    """What the words that the small T5 wrote drew on, in the source and among each other."""
+    model, tokenizer = lookup.load_model()
+    (asked,) = lookup.draw_lookups(1, random.Random(0))
+    source = " ".join(asked.words)
+    inputs = tokenizer([source], return_tensors="pt")
+    generation = fxplain.explain_generation(model, inputs, tokenizer=tokenizer)
+    yield Piece(
+        "text",
+        f"“{source}” → “{generation.text[0]}”",
+        "The source asks for three of its keys, and the answer names each and its digit. Every word "
+        "that is written is explained, from one forward; the report switches between them.",
+        generation,
+        generation.plot(),
+    )
+
+
 def detections() -> Iterator[Piece]:
     """What the small DETR's object queries looked at when they found digits on a canvas."""
     model = detection.load_model()
@@ -160,7 +215,10 @@ def write(folder: Path) -> None:
     page = [INTRODUCTION]
     sections = (
         ("Answers", answers()),
+        ("Answers from one sequence", joint_answers()),
+        ("Classes", classes()),
         ("Detections", detections()),
+        ("Written text", texts()),
         ("Attention graphs", graphs()),
     )
     for heading, pieces in sections:
