@@ -225,7 +225,10 @@ class Explainer:
             As a call, and `fxplain.explain_generation`, raise.
         """
         if not writes(self.model):
-            raise TaskError(f"{type(self.model).__name__} does not write text: call the explainer.")
+            raise TaskError(
+                f"{type(self.model).__name__} does not write text: explain its answer by a "
+                f"call (on the command line: fxplain explain)."
+            )
         raw = {"text": text, "pair": None, "image": image, "audio": audio, "inputs": inputs}
         return self._written(
             self._given(positional, raw),
