@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -67,7 +68,8 @@ def _normed(site: BirthSite) -> BirthSite:
     users = list(site.node.users)
     if len(users) != 1 or operation_name(users[0]) not in ("layer_norm", "rms_norm"):
         return site
-    operand, shape = users[0].args[:2]
+    given: list[Any] = [*users[0].args, None, None]
+    operand, shape = given[:2]
     features = site.tokens.shape[-len(shape) :] if isinstance(shape, (list, tuple)) else ()
     if operand is not site.node or not features or any(size > 1 for size in features):
         return site
