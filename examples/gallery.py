@@ -7,7 +7,7 @@ page about all of them.
 import random
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 import fxplain
 from examples import co_attention, encoder_decoder, windows
-from examples.tasks import detection, lookup
+from examples.tasks import clutter, detection, lookup, questions
 from examples.tasks.digit_images import split_digits
 from fxplain.demo import digits
 
@@ -60,8 +60,8 @@ def answers() -> Iterator[Piece]:
     samples = digits.load_samples()
 
     def ask(asked: Sequence[digits.Sample], **options: Any) -> fxplain.Explanation:
-        questions = [sample.question.text for sample in asked]
-        inputs = digits.encode(tokenizer, questions, mosaics(asked))
+        texts = [sample.question.text for sample in asked]
+        inputs = digits.encode(tokenizer, texts, mosaics(asked))
         return fxplain.explain(model, inputs, tokenizer=tokenizer, **options)
 
     def mosaics(asked: Sequence[digits.Sample]) -> torch.Tensor:
@@ -115,6 +115,46 @@ def answers() -> Iterator[Piece]:
         batch := ask(samples),
         drawn(batch, samples[7], 7),
         seen(samples),
+    )
+
+
+def joint_answers() -> Iterator[Piece]:
+    """What the small VisualBERT looked at: its words and patches are one sequence."""
+    model, tokenizer = questions.load_visualbert()
+    samples = digits.load_samples()[:4]
+    inputs = questions.encode_visualbert(tokenizer, samples)
+    explained = fxplain.explain(model, inputs, tokenizer=tokenizer)
+    # the model is given the patches as a sequence: how they lie is known here alone
+    explained = replace(explained, grids={**explained.grids, "visual_embeds": (4, 4)})
+    yield Piece(
+        "joint-sequence",
+        "Questions and mosaics in one sequence",
+        "This VisualBERT reads words and patches as one sequence, so that all of its attention is "
+        "self-attention: relevance is told apart by where tokens come from.",
+        explained,
+        fxplain.plot_matrix(explained, "input_ids", "visual_embeds"),
+        {
+            "class_names": digits.ANSWERS,
+            "pictures": {"visual_embeds": torch.stack([sample.mosaic for sample in samples])},
+        },
+    )
+
+
+def classes() -> Iterator[Piece]:
+    """What the small ViT looked at when it recognised a digit among fragments of others."""
+    model = clutter.load_model()
+    inputs = clutter.encode(clutter.draw_scenes(split_digits()[1], 1, random.Random(0)))
+    methods = [
+        fxplain.explain(model, inputs, method=name)
+        for name in ("generic", "transformer_attribution", "rollout", "integrated_gradients")
+    ]
+    yield Piece(
+        "clutter",
+        "A digit among fragments of others",
+        "The class is read from a CLS token. The report switches from `generic` to "
+        "`transformer_attribution`, `rollout` and `integrated_gradients`.",
+        methods,
+        methods[0].plot("pixel_values"),
     )
 
 
@@ -182,6 +222,8 @@ def write(folder: Path) -> None:
     page = [INTRODUCTION]
     sections = (
         ("Answers", answers()),
+        ("Answers from one sequence", joint_answers()),
+        ("Classes", classes()),
         ("Detections", detections()),
         ("Generated text", texts()),
         ("Attention graphs", graphs()),

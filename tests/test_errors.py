@@ -1,6 +1,7 @@
 """Bad input: each kind has its own error, which says what was wrong and what to do."""
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -280,3 +281,18 @@ def test_nan_with_a_known_capture() -> None:
     fxplain.explain(model, (IDS, torch.tensor([1.0, 2.0])))
     with pytest.raises(fxplain.NonFiniteError, match=r"NaN|finite"):
         fxplain.explain(model, (IDS, torch.tensor([1.0, float("nan")])))
+
+
+def test_quantised_layers_pass_no_gradient() -> None:
+    from torch.ao.quantization import quantize_dynamic
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch means to drop these layers for those of torchao
+        model = quantize_dynamic(seeded(TextClassifier), {nn.Linear}, dtype=torch.qint8).eval()
+    inputs = (words(2, 6),)
+    message = "no gradient comes through quantized.linear_dynamic in .* before it was quantised"
+    with pytest.raises(fxplain.NoGradientError, match=message):
+        fxplain.explain(model, inputs)
+    with pytest.raises(fxplain.NoGradientError, match=message):
+        fxplain.explain(model, inputs, engine="matrices")
+    assert fxplain.explain(model, inputs, method="rollout").relevance["input_ids"].sum() > 0

@@ -5,6 +5,7 @@ import pickle
 import zipfile
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -294,6 +295,42 @@ def test_labels_are_ids_or_word_pieces() -> None:
     assert plain == [[str(i) for i in row] for row in IDS.tolist()]
     pieces = fxplain.explain(TEXT, (IDS,), tokenizer=Tokenizer()).tokens("input_ids")
     assert pieces == [[f"<{i}>" for i in row] for row in IDS.tolist()]
+
+
+class Named(nn.Module):
+    """A model whose config names its classes, or its words, as those of transformers do."""
+
+    def __init__(self, model: nn.Module, **config: object) -> None:
+        super().__init__()
+        self.model, self.config = model, SimpleNamespace(**config)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.model(input_ids)
+
+
+def test_classes_are_named_by_the_config() -> None:
+    classes = fxplain.explain(TEXT, (IDS,)).output.shape[-1]
+    names = {i: f"class {i}" for i in range(classes)}
+    model = Named(TEXT, id2label=names, label2id={name: i for i, name in names.items()}).eval()
+    given = fxplain.explain(model, (IDS,), target=[0, fxplain.Contrast(2, "class 1")])
+    assert given.target_names == ("class 0", "class 2 rather than class 1")
+    predicted, other = fxplain.explain(model, (IDS,), targets=[None, 1])
+    assert predicted.target_names == tuple(names[i] for i in predicted.target)
+    assert other.target_names == ("class 1", "class 1")
+    assert "target 0 (class 0)" in str(given)
+    unnamed = Named(TEXT, id2label={i: f"LABEL_{i}" for i in range(classes)}).eval()
+    of_others = Named(
+        TEXT, id2label={0: "a", 1: "b"}
+    ).eval()  # as many names as there are no classes
+    for model in (TEXT, unnamed, of_others):
+        assert fxplain.explain(model, (IDS,)).target_names == ()
+
+
+def test_words_are_named_by_the_tokenizer() -> None:
+    model = Named(TAGGER, vocab_size=5).eval()
+    e = fxplain.explain(model, (IDS,), target=(1, 2), tokenizer=Tokenizer())
+    assert e.target_names == ("'<2>'", "'<2>'")
+    assert fxplain.explain(model, (IDS,), target=(1, 2)).target_names == ()  # nothing reads words
 
 
 def test_labels_of_patches_are_their_places() -> None:

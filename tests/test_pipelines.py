@@ -1,5 +1,6 @@
 """Explainers: from raw inputs of every task to an explanation, as the library itself gives it."""
 
+import sys
 import warnings
 
 import numpy as np
@@ -416,6 +417,47 @@ def test_an_unknown_task(root):
         fxplain.from_pretrained(folder, "fill-mask")
 
 
+def test_a_model_that_cannot_do_a_task(root):
+    from fxplain.demo import digits
+
+    with pytest.raises(fxplain.TaskError, match="it is for 'visual-question-answering'"):
+        fxplain.from_pretrained(digits.MODEL_FOLDER, "object-detection")
+    with pytest.raises(fxplain.TaskError, match="LMHeadModel is not for 'zero-shot-image-class"):
+        fxplain.from_pretrained(
+            small_pretrained.save("gpt2", root), "zero-shot-image-classification"
+        )
+    assert fxplain.from_pretrained(digits.MODEL_FOLDER, "any").task.name == "any"
+
+
+def test_a_model_that_no_task_lists_does_what_it_returns(tmp_path):
+    import transformers
+
+    config = transformers.VisualBertConfig(
+        vocab_size=30, visual_embedding_dim=8, num_labels=3, **small_pretrained.SIZE
+    )
+    transformers.VisualBertForQuestionAnswering(config).save_pretrained(tmp_path)
+    assert fxplain.from_pretrained(tmp_path).task.name == "any"
+    asked = fxplain.from_pretrained(tmp_path, "visual-question-answering")
+    assert asked.task.name == "visual-question-answering"
+    with pytest.raises(fxplain.TaskError, match="no task is known to be"):
+        fxplain.from_pretrained(tmp_path, "object-detection")  # it returns no boxes
+
+
+def test_packages_that_are_not_installed(explainer, monkeypatch):
+    detect, transcribe = explainer("vit"), explainer("wav2vec2")
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    for name in [name for name in sys.modules if name.startswith("scipy.")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(fxplain.MissingExtraError, match=r"pip install 'fxplain\[image\]'"):
+        detect("a.png")
+    with pytest.raises(fxplain.MissingExtraError, match=r"pip install 'fxplain\[audio\]'"):
+        transcribe("a.wav")
+    samples = {"array": recording(), "sampling_rate": 8_000}
+    with pytest.raises(fxplain.MissingExtraError, match="at the model's own rate"):
+        transcribe(samples)
+
+
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
@@ -454,6 +496,7 @@ def test_positional_inputs_are_what_the_task_needs(explainer):
         ("classifier", {"text": ["a", "b"]}),
         ("vit", {"image": [picture(), picture()]}),
         ("wav2vec2", {"audio": [recording(), recording()]}),
+        ("gpt2", {"text": ["a", "b"]}),
     ],
 )
 def test_each_is_of_one_sample(explainer, name, given):
@@ -542,6 +585,30 @@ def test_generated_tokens_are_explained(explainer, name, given):
     assert g.labels("earlier outputs")[0] == pieces
     if name == "whisper":
         assert g.explanations[0].timeline("input_features").edges[-1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("gpt2", {"text": "the movie was great"}),
+        ("t5", {"text": "the movie was great"}),
+        ("blip", {"image": picture(), "text": "a cat"}),
+        ("whisper", {"audio": recording()}),
+    ],
+)
+def test_each_token_that_is_written(explainer, name, given):
+    writer = explainer(name)
+    each = writer.each(**given, max_new_tokens=3)
+    g = writer.generate(**given, max_new_tokens=3)
+    assert [e.target_names for e in each] == list(g.names) != []
+    for e, expected in zip(each, g.explanations, strict=True):
+        assert e.target == expected.target
+        assert e.seconds == expected.seconds
+        for modality, values in expected.relevance.items():
+            assert torch.equal(e.relevance[modality], values)
+    token = writer.loaded.tokenizer.convert_ids_to_tokens([e.target[0][1]])[0]
+    (asked,) = writer.each(**given, target=token)  # a target is asked for as the next token
+    assert asked.target[0][-1] == e.target[0][1]
 
 
 def test_what_does_not_write(explainer):

@@ -5,12 +5,20 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 import fxplain
-from examples.miniature.experiment import Claim, Column, Results, Run, perturbation_columns
+from examples.miniature.experiment import (
+    Claim,
+    Column,
+    Experiment,
+    Results,
+    Run,
+    perturbation_columns,
+)
 from examples.tasks import questions
 from examples.tasks.digit_images import split_digits
 from fxplain.demo.digits import Sample
@@ -28,6 +36,48 @@ most relevant first, lower. *Mass* is the share of the image's positive relevanc
 that are asked about, *point* how often its most relevant patch is in one."""
 
 Encode = Callable[[Any, Sequence[Sample]], Mapping[str, Tensor]]
+
+
+def experiment(
+    name: str,
+    kind: str,
+    model: str,
+    weights: Path,
+    paper: str,
+    load: Callable[[], tuple[Any, Any]],
+    encode: Encode,
+    image: str,
+    others: tuple[str, ...],
+) -> Experiment:
+    """The digit questions of one model.
+
+    Parameters
+    ----------
+    name, model, kind
+        What files call the experiment, pages the model, and both its kind of attention.
+    weights
+        The model's folder.
+    paper
+        What the paper found.
+    load, encode
+        The model with its tokenizer, and what makes its inputs.
+    image
+        The modality that is the image.
+    others
+        The methods that the paper found `generic` better than.
+    """
+    return Experiment(
+        name=name,
+        title=f"{model}: digit questions, {kind}",
+        model=f"{kind} ({model})",
+        weights=weights,
+        about=ABOUT,
+        paper=paper,
+        parts=parts(load, encode, image),
+        columns=columns(image),
+        claims=claims(image, others),
+        plots={f"{name}-image": ("true", image), f"{name}-text": ("true", "input_ids")},
+    )
 
 
 def parts(

@@ -15,18 +15,21 @@ import json
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 import fxplain
-from examples.paper.running import Record, Subject, stream
+from examples.paper import running
+from examples.paper.running import Record, Subject, from_hub, stream
 from examples.training.words import word_tokenizer
 
 DATASET = "lmms-lab/VQAv2"
@@ -36,12 +39,13 @@ REGIONS = 36
 QUESTION = "what is the colour of how many are there a dog ball on left ?"
 WORDS = QUESTION.split()
 DRY_ANSWERS = ("yes", "no", "red", "two")
+DRY_FEATURES = 16
 
 Regions = Callable[[Tensor, Tensor], dict[str, Tensor]]
 """From features (1, regions, numbers) and boxes (1, regions, 4) to a model's own inputs."""
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def _add_options(parser: argparse.ArgumentParser) -> None:
     """What both scripts ask for."""
     parser.add_argument("--features", type=Path, metavar="FOLDER", help="of the regions' features")
     parser.add_argument(
@@ -53,15 +57,46 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def real(
-    options: argparse.Namespace,
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    regions: Regions,
-) -> Subject:
+@dataclass(frozen=True)
+class Answerer:
+    """A model that answers questions about image regions.
+
+    Attributes
+    ----------
+    model_class : type
+        Of transformers.
+    checkpoint, tokenizer : str
+        The hub ids of its weights and of its tokenizer.
+    small_config : callable
+        From the size of the vocabulary to the config of a dry run's model, which reads regions of
+        `DRY_FEATURES` numbers and knows `DRY_ANSWERS`.
+    regions : callable
+        Its inputs, of features and boxes.
+    """
+
+    model_class: Any
+    checkpoint: str
+    tokenizer: str
+    small_config: Callable[[int], Any]
+    regions: Regions
+
+
+def run(
+    about: str | None, answerer: Answerer, arguments: Sequence[str] | None
+) -> fxplain.Evaluation:
+    """Evaluate a model from the command line, as `examples.paper.running.run` does."""
+    return running.run(
+        about, partial(_real, answerer), partial(_dry, answerer), arguments, _add_options
+    )
+
+
+def _real(answerer: Answerer, options: argparse.Namespace) -> Subject:
     """A checkpoint on the validation questions."""
+    check_features(options)
+    model = from_hub(answerer.model_class.from_pretrained, answerer.checkpoint)
+    tokenizer = from_hub(AutoTokenizer.from_pretrained, answerer.tokenizer)
     records = stream(DATASET, "validation", COLUMNS)
-    return _subject(model, tokenizer, records, options.features, options.answers, regions)
+    return _subject(model, tokenizer, records, options.features, options.answers, answerer.regions)
 
 
 def check_features(options: argparse.Namespace) -> None:
@@ -130,19 +165,15 @@ def true_class(record: Record, classes: Mapping[str, int]) -> int | None:
 # ---- a dry run ----------------------------------------------------------------------------------
 
 
-def dry(
-    options: argparse.Namespace,
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    size: int,
-    regions: Regions,
-) -> Subject:
-    """Random weights on invented questions, with regions of `size` features."""
+def _dry(answerer: Answerer, options: argparse.Namespace) -> Subject:
+    """Random weights on invented questions."""
+    tokenizer = make_tokenizer()
+    model = answerer.model_class(answerer.small_config(len(tokenizer)))
     folder = tempfile.TemporaryDirectory()
     answers = Path(folder.name) / "answers.json"
     answers.write_text(json.dumps(DRY_ANSWERS), encoding="utf-8")
-    records = invented_questions(folder, options.seed, size)
-    return _subject(model, tokenizer, records, Path(folder.name), answers, regions)
+    records = invented_questions(folder, options.seed)
+    return _subject(model, tokenizer, records, Path(folder.name), answers, answerer.regions)
 
 
 def make_tokenizer() -> PreTrainedTokenizerBase:
@@ -159,16 +190,14 @@ def make_tokenizer() -> PreTrainedTokenizerBase:
     )
 
 
-def invented_questions(
-    folder: tempfile.TemporaryDirectory[str], seed: int, size: int
-) -> Iterator[Record]:
+def invented_questions(folder: tempfile.TemporaryDirectory[str], seed: int) -> Iterator[Record]:
     """Questions as the hub has them, with files of random features; without end."""
     generator = random.Random(seed)
     noise = torch.Generator().manual_seed(seed)
     for place in count():
         save_file(
             {
-                "features": torch.randn(REGIONS, size, generator=noise),
+                "features": torch.randn(REGIONS, DRY_FEATURES, generator=noise),
                 "boxes": torch.rand(REGIONS, 4, generator=noise),
             },
             Path(folder.name) / f"{place}.safetensors",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from examples.tasks.digit_images import DigitImages
 from fxplain.demo.digits import MAX_INK
 
 INK = 6
@@ -62,6 +63,22 @@ def paste(canvas: Tensor, image: Tensor, square: Square) -> None:
     """Draw an image (side, side) into a square of the canvas, in place; ink covers fainter ink."""
     pixels = canvas[square.rows, square.columns]
     torch.maximum(pixels, image, out=pixels)
+
+
+def draw_digit(
+    canvas: Tensor, source: DigitImages, square: Square, generator: random.Random
+) -> tuple[int, Tensor]:
+    """Draw any digit of the source into a square of the canvas, in place.
+
+    Returns
+    -------
+    tuple of int and Tensor
+        Which digit it is, and (canvas' side, canvas' side) true at its own pixels.
+    """
+    place = generator.randrange(len(source.labels))
+    image = source.enlarged(square.side)[place]
+    paste(canvas, image, square)
+    return source.labels[place], inked(len(canvas), image, square)
 
 
 def inked(canvas_size: int, image: Tensor, square: Square) -> Tensor:

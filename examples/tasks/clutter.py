@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import ViTForImageClassification
 
-from examples.tasks.canvas import Square, draw_paper, draw_square, inked, paste
+from examples.tasks.canvas import Square, draw_digit, draw_paper, draw_square, paste
 from examples.tasks.digit_images import DigitImages
 
 MODEL_FOLDER = Path(__file__).parents[1] / "models" / "vit_clutter"
@@ -77,15 +77,13 @@ def draw_scenes(source: DigitImages, number: int, generator: random.Random) -> l
 def _draw_scene(source: DigitImages, canvas: Tensor, generator: random.Random) -> Scene:
     top, left = (generator.randrange(0, CANVAS_SIZE - DIGIT_SIDE + 1, PATCH_SIZE) for _ in "yx")
     square = Square(top, left, DIGIT_SIDE)
-    place = generator.randrange(len(source.labels))
-    image = source.enlarged(square.side)[place]
-    paste(canvas, image, square)
+    digit, mask = draw_digit(canvas, source, square, generator)
     for _ in range(generator.randint(*FRAGMENTS)):
         beside = square
         while beside.overlaps(square):
             beside = draw_square(CANVAS_SIZE, FRAGMENT_SIDES, generator)
         paste(canvas, _draw_fragment(source, beside.side, generator), beside)
-    return Scene(canvas, source.labels[place], inked(CANVAS_SIZE, image, square))
+    return Scene(canvas, digit, mask)
 
 
 def _draw_fragment(source: DigitImages, side: int, generator: random.Random) -> Tensor:

@@ -19,7 +19,7 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 from transformers import DetrForObjectDetection
 
-from examples.tasks.canvas import Square, draw_paper, draw_square, inked, paste
+from examples.tasks.canvas import Square, draw_digit, draw_paper, draw_square
 from examples.tasks.digit_images import DigitImages
 from fxplain.demo.digits import MAX_INK
 
@@ -101,11 +101,9 @@ def draw_scenes(source: DigitImages, number: int, generator: random.Random) -> l
 def _draw_scene(source: DigitImages, canvas: Tensor, generator: random.Random) -> Scene:
     digits, masks = [], []
     for square in _draw_squares(generator.randint(1, MOST_DIGITS), generator):
-        place = generator.randrange(len(source.labels))
-        image = source.enlarged(square.side)[place]
-        paste(canvas, image, square)
-        digits.append(source.labels[place])
-        masks.append(inked(CANVAS_SIZE, image, square))
+        digit, mask = draw_digit(canvas, source, square, generator)
+        digits.append(digit)
+        masks.append(mask)
     stacked = torch.stack(masks)
     return Scene(canvas, tuple(digits), stacked, mask_boxes(stacked))
 

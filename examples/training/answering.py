@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import random
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from examples.tasks.digit_images import Augmented, DigitImages
 from examples.tasks.questions import draw_samples, encode_targets
@@ -57,6 +59,35 @@ def train(model: nn.Module, scores: Scores, source: DigitImages, steps: int, see
         return functional.cross_entropy(scores(samples), encode_targets(samples))
 
     fit(model, loss_at, steps, PEAK_RATE)
+
+
+def train_and_save(
+    make_model: Callable[[int], PreTrainedModel],
+    scores_of: Callable[[Any, PreTrainedTokenizerFast], Scores],
+    source: DigitImages,
+    steps: int,
+    arguments: argparse.Namespace,
+) -> None:
+    """Train a new model from a script's options, and save it with its tokenizer.
+
+    Parameters
+    ----------
+    make_model : callable
+        From the vocabulary's size to an untrained model.
+    scores_of : callable
+        From model and tokenizer to what scores samples.
+    source : DigitImages
+        What to draw mosaics of.
+    steps : int
+        How many.
+    arguments : Namespace
+        The seed, and the folder to save into.
+    """
+    tokenizer = make_tokenizer()
+    model = make_model(len(tokenizer))
+    train(model, scores_of(model, tokenizer), source, steps, arguments.seed)
+    model.save_pretrained(arguments.folder)
+    tokenizer.save_pretrained(arguments.folder)
 
 
 @torch.no_grad()

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from examples.tasks.digit_images import DigitImages, split_digits
 
 WARMUP_STEPS = 100
 
@@ -76,6 +79,40 @@ def command_line(description: str | None, folder: Path) -> argparse.ArgumentPars
     parser.add_argument("--folder", type=Path, default=folder, help="the model's folder")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     return parser
+
+
+def begin(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options that were typed, with the threads and the seed set that they ask for."""
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    return arguments
+
+
+def train_on_digits(
+    description: str | None,
+    folder: Path,
+    train: Callable[[DigitImages, int], PreTrainedModel],
+    check: Callable[[Path, DigitImages], None],
+) -> None:
+    """The script of a model of images alone: train, save and check it, or only check it.
+
+    Parameters
+    ----------
+    description : str
+        The script's docstring.
+    folder : Path
+        Where its model lies.
+    train : callable
+        From digit images and a seed to a trained model.
+    check : callable
+        Prints what the model in a folder makes of held-out digit images.
+    """
+    arguments = begin(command_line(description, folder))
+    training, held_out = split_digits()
+    if not arguments.check:
+        train(training, arguments.seed).save_pretrained(arguments.folder)
+    check(arguments.folder, held_out)
 
 
 def print_size(folder: Path) -> None:

@@ -22,8 +22,8 @@ from transformers import LxmertConfig, LxmertForQuestionAnswering, PreTrainedTok
 
 from examples.tasks import questions
 from examples.tasks.digit_images import DigitImages, split_digits
-from examples.training.answering import Scores, make_tokenizer, print_accuracies, train
-from examples.training.loop import command_line, print_size
+from examples.training.answering import Scores, print_accuracies, train_and_save
+from examples.training.loop import begin, command_line, print_size
 from fxplain.demo import digits
 from fxplain.demo.digits import ANSWERS, QUESTION_KINDS, Sample
 
@@ -124,16 +124,10 @@ def main() -> None:
     parser.add_argument(
         "--samples", type=Path, default=digits.SAMPLES_FILE, help="the samples' file"
     )
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed)
+    arguments = begin(parser)
     training, held_out = split_digits()
     if not arguments.check:
-        tokenizer = make_tokenizer()
-        model = make_model(len(tokenizer))
-        train(model, scores_of(model, tokenizer), training, STEPS, arguments.seed)
-        model.save_pretrained(arguments.folder)
-        tokenizer.save_pretrained(arguments.folder)
+        train_and_save(make_model, scores_of, training, STEPS, arguments)
         digits.save_samples(choose_samples(held_out, arguments.seed), arguments.samples)
     check(arguments.folder, held_out)
 

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase, T5Config, T5ForConditionalGene
 
 from examples.tasks import lookup
 from examples.tasks.lookup import COMMANDS
-from examples.training.loop import command_line, fit, print_size
+from examples.training.loop import begin, command_line, fit, print_size
 from examples.training.words import word_tokenizer
 
 STEPS = 3500
@@ -96,9 +96,7 @@ def check(folder: Path) -> None:
 
 def main() -> None:
     """Train, save and check the model, or only check it."""
-    arguments = command_line(__doc__, lookup.MODEL_FOLDER).parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed)
+    arguments = begin(command_line(__doc__, lookup.MODEL_FOLDER))
     if not arguments.check:
         tokenizer = make_tokenizer()
         model = make_model(tokenizer)

@@ -16,7 +16,6 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from transformers import (
     PreTrainedTokenizerBase,
@@ -26,8 +25,8 @@ from transformers import (
 
 from examples.tasks import questions
 from examples.tasks.digit_images import DigitImages, split_digits
-from examples.training.answering import Scores, make_tokenizer, print_accuracies, train
-from examples.training.loop import command_line, print_size
+from examples.training.answering import Scores, print_accuracies, train_and_save
+from examples.training.loop import begin, command_line, print_size
 from fxplain.demo import digits
 from fxplain.demo.digits import ANSWERS, Sample
 
@@ -75,16 +74,10 @@ def check(folder: Path, held_out: DigitImages) -> None:
 
 def main() -> None:
     """Train, save and check the model, or only check it."""
-    arguments = command_line(__doc__, questions.VISUALBERT_FOLDER).parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed)
+    arguments = begin(command_line(__doc__, questions.VISUALBERT_FOLDER))
     training, held_out = split_digits()
     if not arguments.check:
-        tokenizer = make_tokenizer()
-        model = make_model(len(tokenizer))
-        train(model, scores_of(model, tokenizer), training, STEPS, arguments.seed)
-        model.save_pretrained(arguments.folder)
-        tokenizer.save_pretrained(arguments.folder)
+        train_and_save(make_model, scores_of, training, STEPS, arguments)
     check(arguments.folder, held_out)
 
 

@@ -21,8 +21,8 @@ from torch.nn import functional
 from transformers import ViTConfig, ViTForImageClassification
 
 from examples.tasks import clutter
-from examples.tasks.digit_images import Augmented, DigitImages, split_digits
-from examples.training.loop import command_line, fit, print_size
+from examples.tasks.digit_images import Augmented, DigitImages
+from examples.training.loop import fit, print_size, train_on_digits
 
 STEPS = 4000
 BATCH_SIZE = 48
@@ -76,13 +76,7 @@ def check(folder: Path, held_out: DigitImages) -> None:
 
 def main() -> None:
     """Train, save and check the model, or only check it."""
-    arguments = command_line(__doc__, clutter.MODEL_FOLDER).parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed)
-    training, held_out = split_digits()
-    if not arguments.check:
-        train(training, arguments.seed).save_pretrained(arguments.folder)
-    check(arguments.folder, held_out)
+    train_on_digits(__doc__, clutter.MODEL_FOLDER, train, check)
 
 
 if __name__ == "__main__":

@@ -300,7 +300,7 @@ def explain(
         typer.Option(
             "--each",
             help="Explain all that the model says by itself: each entity, each detection, start and "
-            "end of an answer.",
+            "end of an answer, each token that it writes.",
         ),
     ] = False,
     threshold: Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import typer
@@ -15,7 +15,7 @@ from fxplain.cli.factory import is_factory, load_factory
 from fxplain.cli.inputs import as_typed, stand_ins
 from fxplain.cli.terminal import note, progress
 from fxplain.errors import InputError
-from fxplain.pipelines.naming import class_namer, target_names
+from fxplain.explanation.naming import class_namer
 
 __all__ = ["Checkpoint", "Made", "open_source"]
 
@@ -43,9 +43,7 @@ class Made:
         if each:
             raise typer.BadParameter("a factory's model has no task: leave --each out.")
         with progress("explaining"):
-            explanation = fxplain.explain(self.model, self.inputs, **asked)
-        names = target_names(explanation, self.model, output=asked.get("output"))
-        return [replace(explanation, target_names=names)]
+            return [fxplain.explain(self.model, self.inputs, **asked)]
 
     def generated(self, asked: Mapping[str, Any]) -> fxplain.Generation:
         """What the model writes after the inputs, explained."""
@@ -89,7 +87,7 @@ class Checkpoint:
                 self.explainer.each(**everything) if each else [self.explainer(**everything)]
             )
         start = explanations[0].inputs.get("decoder_input_ids") if explanations else None
-        if start is not None:
+        if start is not None and not each:
             tokens = ", ".join(map(str, start[0].tolist()))
             note(f"the decoder is given its start token ({tokens}): its first token is explained.")
         return explanations

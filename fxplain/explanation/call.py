@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from fxplain.explanation import reading
 from fxplain.explanation.detection import graph_of, no_attention, program_of
 from fxplain.explanation.explanation import ByModality, Explanation
 from fxplain.explanation.labels import token_labels
+from fxplain.explanation.naming import target_names
 from fxplain.explanation.passes import Passes
 from fxplain.explanation.target import ResolvedTarget, resolve_target
 from fxplain.explanation.weights import attention_again
@@ -52,7 +54,7 @@ class Call:
         engine: str = "auto",
     ) -> None:
         self.model, self.method, self.options = model, method, options
-        self.output, self.engine = output, engine
+        self.output, self.tokenizer, self.engine = output, tokenizer, engine
         self.again: Callable[[], Call] = lambda: Call(
             model, inputs, method, options, output, tokenizer, engine
         )
@@ -135,7 +137,7 @@ class Call:
     ) -> Explanation:
         engine = reading.choose_engine(self.engine, views[0].scores, self.method.name)
         bound, program = self.bound, self.program
-        return Explanation(
+        made = Explanation(
             relevance=ByModality(reading.relevance(program, views, engine, read)),
             graph=graph_of(self.model, self.captured, program),
             method=self.method.name,
@@ -156,6 +158,8 @@ class Call:
             attention_of=attention_again(self.captured, self.model, bound, program, self.outputs),
             inputs=dict(zip(bound.names, (leaf.detach() for leaf in bound.leaves), strict=True)),
         )
+        names = target_names(made, self.model, self.tokenizer, self.output)
+        return replace(made, target_names=names)
 
     def _ridden(
         self, resolved: ResolvedTarget

@@ -73,7 +73,8 @@ class Explanation(Presentable):
     inputs
         The explained inputs by argument name, as they were given (pixels, ids, masks), for drawing.
     target_names
-        Per sample, what people call the target (a label, a word); empty where nobody said.
+        Per sample, what people call the target: a label of the model's config, or a word of the
+        tokenizer; empty where neither names it.
     word_pieces
         By modality and sample, the words that the tokens are pieces of, where a tokenizer told.
     seconds

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from fxplain.capture import Capture, ModelInputs
 from fxplain.explanation.target import ResolvedTarget
+from fxplain.explanation.undifferentiable import causes_named
 from fxplain.methods import BornTokens, Evidence, Needs, NodeEvidence
 from fxplain.program import BirthSite, Program, birth_sites, sample_axes
 from fxplain.rewriting import PLAIN, Rewriting, corrected_rewriting, lrp_rewriting, noting
@@ -110,7 +111,8 @@ class Passes:
 
         leaves, gradients = target.seeds(self._run.outputs, None)
         run, self._run = self._run, self._run.without_nodes()
-        run.ridden_backward(leaves, gradients, handed)
+        with causes_named(self.captured):
+            run.ridden_backward(leaves, gradients, handed)
 
     # -- the pieces -------------------------------------------------------------------------------
 
@@ -124,7 +126,8 @@ class Passes:
         self, run: Run, target: ResolvedTarget, sample: int | None, keep_graph: bool
     ) -> tuple[Tensor | None, ...]:
         leaves, gradients = target.seeds(run.outputs, sample)
-        return run.backward(leaves, gradients, keep_graph=keep_graph)
+        with causes_named(self.captured):
+            return run.backward(leaves, gradients, keep_graph=keep_graph)
 
     def _born(self, run: Run, gradients: Sequence[Tensor | None]) -> list[BornTokens]:
         if not run.births:

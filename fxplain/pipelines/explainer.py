@@ -14,7 +14,6 @@ from fxplain.errors import InputError, TaskError
 from fxplain.explanation import Explanation, explain, inspect
 from fxplain.generation import Generation, explain_generation
 from fxplain.pipelines.encoding import Encoded, padded_left
-from fxplain.pipelines.generation_tasks import writes
 from fxplain.pipelines.given import Given, gather
 from fxplain.pipelines.loading import (
     HUB_OPTIONS,
@@ -24,9 +23,8 @@ from fxplain.pipelines.loading import (
     load_model,
     load_processors,
 )
-from fxplain.pipelines.naming import target_names
 from fxplain.pipelines.registry import find_task
-from fxplain.pipelines.task import Goal, Run, Task
+from fxplain.pipelines.task import Goal, Run, Task, writes
 from fxplain.program import AttentionGraph
 
 __all__ = ["Explainer", "from_pretrained"]
@@ -170,7 +168,7 @@ class Explainer:
             As `fxplain.explain` raises.
         """
         raw = {"text": text, "pair": pair, "image": image, "audio": audio, "inputs": inputs}
-        run = self._run(positional, raw)
+        run = self._run(self._given(positional, raw))
         own, rest = self._split(options)
         return self._explained(run, [self.task.goal(run, target, **own)], method, rest)[0]
 
@@ -179,8 +177,9 @@ class Explainer:
     ) -> list[Explanation]:
         """Explain all that the model says of one sample, each by itself.
 
-        Every entity, every detection, start and end of an answer, every mask: `fxplain.tasks()` tells
-        what. Parameters are those of a call; what is found may be nothing.
+        Every entity, every detection, start and end of an answer, every mask, every token of a text
+        that the model writes: `fxplain.tasks()` tells what. Parameters are those of a call, and of
+        `generate` where the model writes and no target is given; what is found may be nothing.
 
         Returns
         -------
@@ -192,9 +191,12 @@ class Explainer:
             When several samples are given, for each may have another number of targets.
         """
         raw = {kind: keywords.pop(kind, None) for kind in RAW}
-        run = self._run(positional, raw)
-        if not self.task.is_one_sample(run.given):
+        given = self._given(positional, raw)
+        if not self.task.is_one_sample(given):
             raise InputError("several samples are given: explain each target of one at a time.")
+        if target is None and self.task.answers_in_text(self.loaded):
+            return list(self._written(given, method=method, **keywords).explanations)
+        run = self._run(given)
         own, rest = self._split(keywords)
         return self._explained(run, self.task.goals(run, target, **own), method, rest)
 
@@ -223,24 +225,26 @@ class Explainer:
             As a call, and `fxplain.explain_generation`, raise.
         """
         if not writes(self.model):
-            raise TaskError(f"{type(self.model).__name__} does not write text: call the explainer.")
+            raise TaskError(
+                f"{type(self.model).__name__} does not write text: explain its answer by a "
+                f"call (on the command line: fxplain explain)."
+            )
         raw = {"text": text, "pair": None, "image": image, "audio": audio, "inputs": inputs}
-        given = self._given(positional, raw)
-        with padded_left(self.loaded):
-            encoded = self.task.prompt(self.loaded, given)
-        generation = explain_generation(
-            self.model, encoded.inputs, max_new_tokens, targets, method,
-            tokenizer=self.loaded.tokenizer, **options,
-        )  # fmt: skip
-        told = tuple(replace(e, seconds=encoded.seconds) for e in generation.explanations)
-        return replace(generation, explanations=told)
+        return self._written(
+            self._given(positional, raw),
+            max_new_tokens=max_new_tokens,
+            targets=targets,
+            method=method,
+            **options,
+        )
 
     def inputs(self, *positional: Any, **raw: Any) -> dict[str, Any]:
         """The model's inputs, by argument name, as the processors make them of what a call takes."""
         unknown = set(raw) - set(RAW)
         if unknown:
             raise InputError(f"{unknown.pop()!r} is no input; there are: {', '.join(RAW)}.")
-        return self._run(positional, {kind: raw.get(kind) for kind in RAW}).encoded.inputs
+        given = self._given(positional, {kind: raw.get(kind) for kind in RAW})
+        return self._run(given).encoded.inputs
 
     def inspect(self, *positional: Any, **raw: Any) -> AttentionGraph:
         """What `fxplain.inspect` detects in the model, given such inputs."""
@@ -248,8 +252,7 @@ class Explainer:
 
     # -- the steps of a call --------------------------------------------------------------------------
 
-    def _run(self, positional: Sequence[Any], raw: dict[str, Any]) -> Run:
-        given = self._given(positional, raw)
+    def _run(self, given: Given) -> Run:
         return Run(self.loaded, given, self.task.encode(self.loaded, given))
 
     def _given(self, positional: Sequence[Any], raw: dict[str, Any]) -> Given:
@@ -276,6 +279,16 @@ class Explainer:
         own = {k: v for k, v in options.items() if k in self.task.options}
         return own, {k: v for k, v in options.items() if k not in own}
 
+    def _written(self, given: Given, **options: Any) -> Generation:
+        """The one place where generated text is explained."""
+        with padded_left(self.loaded):
+            encoded = self.task.prompt(self.loaded, given)
+        generation = explain_generation(
+            self.model, encoded.inputs, tokenizer=self.loaded.tokenizer, **options
+        )
+        told = tuple(replace(e, seconds=encoded.seconds) for e in generation.explanations)
+        return replace(generation, explanations=told)
+
     def _explained(
         self, run: Run, goals: Sequence[Goal], method: str, options: dict[str, Any]
     ) -> list[Explanation]:
@@ -287,7 +300,7 @@ class Explainer:
             given = {**options, "output": output, "tokenizer": self.loaded.tokenizer}
             made = self._explain(run, [goal.target for goal in shared], method, given)
             told += [
-                self._told(explanation, run.encoded, goal, output)
+                self._told(explanation, run.encoded, goal)
                 for explanation, goal in zip(made, shared, strict=True)
             ]
         return told
@@ -301,11 +314,8 @@ class Explainer:
             return [explain(self.model, inputs, targets[0], method, **given)]
         return explain(self.model, inputs, targets=targets, method=method, **given)
 
-    def _told(
-        self, explanation: Explanation, encoded: Encoded, goal: Goal, output: str | None
-    ) -> Explanation:
+    def _told(self, explanation: Explanation, encoded: Encoded, goal: Goal) -> Explanation:
         """With what the inputs and the task tell: names, words, times."""
-        names = goal.names or target_names(explanation, self.model, self.loaded.tokenizer, output)
         words = {
             name: [rows[i] for i in goal.texts] if goal.texts else rows
             for name, rows in encoded.words.items()
@@ -313,7 +323,7 @@ class Explainer:
         }
         return replace(
             explanation,
-            target_names=names,
+            target_names=goal.names or explanation.target_names,
             word_pieces={
                 name: rows for name, rows in words.items() if self._fit(explanation, name, rows)
             },

@@ -13,7 +13,7 @@ from fxplain.explanation.vocabulary import word_id
 from fxplain.pipelines.encoding import Encoded, encode, start_decoder
 from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded
-from fxplain.pipelines.task import Goal, Run, Task, each_entry, per_sample
+from fxplain.pipelines.task import Goal, Run, Task, each_entry, per_sample, writes
 
 __all__ = [
     "Generation",
@@ -22,12 +22,13 @@ __all__ = [
     "SpeechRecognition",
     "TextGeneration",
     "VisualQuestionAnswering",
-    "writes",
 ]
 
 
 class Generation(Task):
     """Base class: the next token is explained, which is a decoder's first."""
+
+    writes = True
 
     def encode(self, loaded: Loaded, given: Given) -> Encoded:
         """A decoder of its own is given what it starts with."""
@@ -103,6 +104,10 @@ class VisualQuestionAnswering(Task):
 
     _writing = ImageToText()
 
+    def answers_in_text(self, loaded: Loaded) -> bool:
+        """Whether the answer is written rather than chosen."""
+        return writes(loaded.model)
+
     def encode(self, loaded: Loaded, given: Given) -> Encoded:
         """The question is a prompt where the answer is written."""
         if writes(loaded.model):
@@ -118,11 +123,6 @@ class VisualQuestionAnswering(Task):
         if writes(run.loaded.model):
             return self._writing.goal(run, target, **options)
         return super().goal(run, target, **options)
-
-
-def writes(model: Any) -> bool:
-    """Whether a model generates text, rather than labelling what it is given."""
-    return bool(getattr(model, "can_generate", bool)())
 
 
 class SpeechRecognition(Generation):

@@ -13,6 +13,7 @@ from fxplain.pipelines.media import (
     is_one_recording,
     open_image,
     open_recording,
+    pillow,
 )
 
 __all__ = ["Given", "gather"]
@@ -60,7 +61,11 @@ def gather(
         When something has the wrong type, or the model has nothing that reads it.
     LoadError
         When a file cannot be read, or the model has no processor at all.
+    MissingExtraError
+        When what reads the files is not installed.
     """
+    if image is not None:
+        pillow()  # without it no image processor could be loaded, either
     if not loaded.reads and not inputs:
         reasons = "".join(f"\n  {failure}" for failure in loaded.failures)
         raise LoadError(

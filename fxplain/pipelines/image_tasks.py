@@ -32,6 +32,7 @@ class ZeroShotImageClassification(Task):
     about = "the text that fits the image best"
     auto = ("AutoModelForZeroShotImageClassification",)
     needs = ("image", "text")
+    returns = ("logits_per_image",)
 
     def _check_counts(self, counts: dict[str, int]) -> None:
         if counts["image"] > 1:
@@ -85,6 +86,7 @@ class ObjectDetection(Task):
     about = "each detection above threshold=: its object query and class"
     auto = ("AutoModelForObjectDetection",)
     needs = ("image",)
+    returns = ("logits", "pred_boxes")
     options = frozenset({"threshold"})
 
     def goal(self, run: Run, target: Any, **_: Any) -> Goal:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fxplain.errors import InputError, LoadError
+from fxplain.errors import InputError, LoadError, MissingExtraError
 
-__all__ = ["is_one_image", "is_one_recording", "open_image", "open_recording"]
+__all__ = ["is_one_image", "is_one_recording", "open_image", "open_recording", "pillow"]
 
 Samples = NDArray[np.float32]
 
@@ -43,16 +43,13 @@ def open_image(value: Any) -> Any:
     Raises
     ------
     LoadError
-        When pillow is missing, or the file is no image.
+        When the file is no image.
+    MissingExtraError
+        When pillow is missing.
     InputError
         When it is nothing that could be an image.
     """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise LoadError(
-            "images need pillow, which is not installed: pip install 'fxplain[image]'."
-        ) from error
+    Image = pillow()
     if isinstance(value, Image.Image):
         return value.convert("RGB")
     if isinstance(value, (np.ndarray, Tensor)):
@@ -65,6 +62,23 @@ def open_image(value: Any) -> Any:
         return Image.open(value).convert("RGB")
     except OSError as error:  # pillow's message names the file
         raise LoadError(str(error)) from error
+
+
+def pillow() -> Any:
+    """The module `PIL.Image`.
+
+    Raises
+    ------
+    MissingExtraError
+        When it is not installed.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingExtraError(
+            "images need pillow, which is not installed: pip install 'fxplain[image]'."
+        ) from error
+    return Image
 
 
 def _bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -106,7 +120,9 @@ def open_recording(value: Any, rate: int) -> Samples:
     Raises
     ------
     LoadError
-        When the file is no .wav file, or what reads and converts it is not installed.
+        When the file is no .wav file.
+    MissingExtraError
+        When what reads and converts it is not installed.
     InputError
         When it is nothing that could be a recording.
     """
@@ -167,7 +183,7 @@ def _scipy(module: str) -> Any:
     try:
         return import_module(f"scipy.{module}")
     except ImportError as error:
-        raise LoadError(
+        raise MissingExtraError(
             "reading and converting recordings needs scipy, which is not installed: pip install "
             "'fxplain[audio]'; or give an array of samples at the model's own rate."
         ) from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_type_hints
 
 from fxplain.errors import TaskError
 from fxplain.pipelines.generation_tasks import (
@@ -80,21 +81,50 @@ def find_task(name: str | None, config: Any) -> tuple[Task, Any]:
         raise TaskError(f"there is no task {name!r}.{hint} There are: {', '.join(_TASKS)}.")
     task = _TASKS[name]
     known = _classes(task, config)
-    if own in known or (not known and set(task.needs) - {"pair"} <= modalities_of(own)):
+    if own in known or not task.auto:
         return task, own
-    if not known:
-        raise TaskError(
-            f"a {own.__name__} is not for {name!r}: that needs {' and '.join(task.needs)}, and a "
-            f"model that one of {', '.join(task.auto)} knows."
-        )
-    return task, known[0]
+    if known:
+        return task, known[0]
+    listed = [repr(other.name) for other in _listed(config, own)]
+    if _can_do(task, own, bool(listed)):
+        return task, own
+    can = f"it is for {' and '.join(listed)}" if listed else "no task is known to be"
+    raise TaskError(
+        f"a {own.__name__} is not for {name!r}: {can}. Leave the task out, or name 'any' to explain "
+        f"whatever the model predicts."
+    )
+
+
+def _can_do(task: Task, own: Any, is_listed: bool) -> bool:
+    """Whether a class that no Auto class lists for a task can do it all the same.
+
+    A model that writes can write for any such task; another one has to return what the task reads,
+    and must not be listed for something else.
+    """
+    if not set(task.needs) - {"pair"} <= modalities_of(own):
+        return False
+    if task.writes:
+        return bool(own.can_generate())
+    return not is_listed and set(task.returns) <= _returned(own)
+
+
+def _returned(model_class: Any) -> set[str]:
+    """The fields of a model's output, as its forward's annotation tells."""
+    told = get_type_hints(model_class.forward).get("return")
+    kinds = [kind for kind in get_args(told) or (told,) if is_dataclass(kind)]
+    return {field.name for kind in kinds for field in fields(kind)}
 
 
 def _inferred(config: Any, own: Any) -> Task:
+    return next(iter(_listed(config, own)), _TASKS["any"])
+
+
+def _listed(config: Any, own: Any) -> list[Task]:
+    """The tasks that a class is listed for; those alone that give it all it sees, if there are any."""
     listed = [task for task in _TASKS.values() if own in _classes(task, config)]
     seen = modalities_of(own) - {"text"}  # a model that writes says that it takes text in, too
     fitting = [task for task in listed if seen <= set(task.needs + task.may)]
-    return next(iter(fitting or listed), _TASKS["any"])
+    return fitting or listed
 
 
 def _own_class(config: Any) -> Any:

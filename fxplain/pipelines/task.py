@@ -21,7 +21,7 @@ from fxplain.pipelines.encoding import Encoded, encode, start_decoder
 from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded, modalities_of
 
-__all__ = ["Goal", "Run", "Task", "each_entry"]
+__all__ = ["Goal", "Run", "Task", "each_entry", "per_sample", "writes"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,10 @@ class Task:
     needs, may
         The kinds of input that it needs, and those that it may have besides: "text", "pair", "image",
         "audio".
+    returns
+        The fields of a model's output that the answer is read from.
+    writes
+        Whether the answer is text that the model writes.
     options
         What a caller may say besides: the names of keyword arguments of `goal` and `goals`.
     """
@@ -94,11 +98,17 @@ class Task:
     auto: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
     may: ClassVar[tuple[str, ...]] = ()
+    returns: ClassVar[tuple[str, ...]] = ("logits",)
+    writes: ClassVar[bool] = False
     options: ClassVar[frozenset[str]] = frozenset()
 
     def wants(self, loaded: Loaded) -> tuple[str, ...]:
         """The kinds of input that have to be given, of those that the model's processors read."""
         return tuple(k for k in self.needs if k in loaded.reads or k == "pair")
+
+    def answers_in_text(self, loaded: Loaded) -> bool:
+        """Whether this model writes the answer."""
+        return self.writes and writes(loaded.model)
 
     def check(self, loaded: Loaded, given: Given) -> None:
         """Say what is missing, too much, or not of equal number.
@@ -180,6 +190,11 @@ def _runs(loaded: Loaded, encoded: Encoded) -> bool:
     except (ValueError, TypeError, AttributeError, RuntimeError):
         return False
     return True
+
+
+def writes(model: Any) -> bool:
+    """Whether a model generates text, rather than labelling what it is given."""
+    return bool(getattr(model, "can_generate", bool)())
 
 
 def each_entry(target: Any, convert: Callable[[Any], Any]) -> Any:

@@ -112,6 +112,7 @@ class QuestionAnswering(Task):
     about = "the answer span: its start and its end together, or each"
     auto = ("AutoModelForQuestionAnswering",)
     needs = ("text", "pair")
+    returns = ("start_logits", "end_logits")
 
     LONGEST = 30
     """In tokens: a longer answer is none."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from fxplain.capture import operation_name
 from fxplain.program.program import Program
 from fxplain.tokens import Level, Tags, TokenFlow
 
@@ -16,6 +18,8 @@ __all__ = ["BirthSite", "birth_sites", "sample_axes"]
 @dataclass(frozen=True, eq=False)
 class BirthSite:
     """A value that holds tokens as they were born: an embedding lookup, a first projection.
+
+    Where nothing but a norm over features reads that value, it is the norm's result.
 
     Attributes
     ----------
@@ -50,9 +54,26 @@ def birth_sites(program: Program, flow: TokenFlow) -> list[BirthSite]:
             new = (tokens >= 0) & known[tokens.clamp(min=0)] & ~_made(tag.tokens, flow)
             new &= ~torch.isin(tokens, _tokens_before(node, flow))
             if new.any():
-                sites.append(BirthSite(node, torch.where(new, tokens, -1)))
+                sites.append(_normed(BirthSite(node, torch.where(new, tokens, -1))))
                 break
     return sites
+
+
+def _normed(site: BirthSite) -> BirthSite:
+    """The site behind the norm that alone reads it, if one does.
+
+    A norm tells nothing of its operand's length: on the way from no token to the token, and in the
+    token times its gradient, all that the token says would be lost (Euler: x df/dx = 0).
+    """
+    users = list(site.node.users)
+    if len(users) != 1 or operation_name(users[0]) not in ("layer_norm", "rms_norm"):
+        return site
+    given: list[Any] = [*users[0].args, None, None]
+    operand, shape = given[:2]
+    features = site.tokens.shape[-len(shape) :] if isinstance(shape, (list, tuple)) else ()
+    if operand is not site.node or not features or any(size > 1 for size in features):
+        return site
+    return _normed(BirthSite(users[0], site.tokens))
 
 
 def _made(tokens: Tensor, flow: TokenFlow) -> Tensor:

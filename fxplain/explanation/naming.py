@@ -1,4 +1,4 @@
-"""Naming: what people call an explained class or word, where the model's files tell."""
+"""Naming: what people call an explained class or word, as the config or a tokenizer tells."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fxplain.explanation import Contrast, Explanation, Sum
+from fxplain.explanation.explanation import Explanation
+from fxplain.explanation.target import Contrast, Sum
 
 __all__ = ["class_namer", "target_names"]
 
@@ -61,13 +62,22 @@ def _namer_of(size: int | None, model: nn.Module, tokenizer: Any) -> Callable[[i
     """Names for an output of so many classes: the config's labels, or decoded word pieces."""
     config = getattr(model, "config", None)
     labels = getattr(config, "id2label", None) or {}
-    if all(str(label).startswith("LABEL_") for label in labels.values()):  # nobody named them
+    if not isinstance(labels, Mapping) or all(
+        str(label).startswith("LABEL_") for label in labels.values()
+    ):  # nobody named them
         labels = {}
     if labels and size in (len(labels), len(labels) + 1):
         return lambda i: str(labels.get(i, ""))
     if tokenizer is not None and size in _vocabularies(config):
-        return lambda i: repr(tokenizer.decode([i]))
+        return lambda i: repr(_word(tokenizer, i))
     return None
+
+
+def _word(tokenizer: Any, number: int) -> str:
+    """A word piece as it is read; as the vocabulary has it where nothing decodes it."""
+    if hasattr(tokenizer, "decode"):
+        return str(tokenizer.decode([number]))
+    return str(tokenizer.convert_ids_to_tokens([number])[0])
 
 
 def _index(target: Any) -> tuple[int, ...]:
@@ -78,7 +88,9 @@ def _index(target: Any) -> tuple[int, ...]:
 
 def _vocabularies(config: Any) -> set[int]:
     """How many words a model knows, or its decoder."""
-    configs = [config] if config is None else [config, config.get_text_config(decoder=True)]
+    configs = [config]
+    if hasattr(config, "get_text_config"):
+        configs.append(config.get_text_config(decoder=True))
     sizes = {getattr(one, "vocab_size", None) for one in configs}
     return {size for size in sizes if isinstance(size, int)}
 
