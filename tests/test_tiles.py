@@ -79,6 +79,12 @@ def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3)
 
 
+def hidden(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal by a mask."""
+    later = torch.full((TOKENS, TOKENS), float("-inf"), dtype=q.dtype).triu(1)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=later)
+
+
 def shared_keys(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
 
@@ -97,7 +103,10 @@ def divided_late(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (weights @ v) / weights.sum(-1, keepdim=True)
 
 
-FORMS = [masked, biased, padded, causal, shared_keys, explicit, queries_last, divided_late]
+FORMS = [
+    *(masked, biased, padded, causal, hidden, shared_keys, explicit, queries_last),
+    divided_late,
+]
 METHODS = [
     ("generic", {}),
     ("generic", {"signed": True}),
@@ -140,6 +149,28 @@ def test_products_without_the_map(small_tiles: None, monkeypatch: pytest.MonkeyP
     got = fxplain.explain(model, inputs, target=0)
     assert got.engine == "rows"
     torch.testing.assert_close(got.relevance["input_ids"], want.relevance["input_ids"])
+
+
+@pytest.mark.parametrize("attend", [causal, hidden, shared_keys, masked], ids=lambda f: f.__name__)
+def test_no_weights_of_later_keys_are_made(
+    attend: Callable[..., Tensor], small_tiles: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tile of a causal node ends with its last query, where zero weights add nothing."""
+    widths: list[tuple[int, int]] = []
+    weigh = node_maps.NodeMap._tile_times
+
+    def noted(self: node_maps.NodeMap, tile: node_maps.NodeEvidence, x: Tensor) -> Tensor | None:
+        if isinstance(tile.seen.queries, slice):
+            widths.append((tile.seen.queries.stop, tile.attention().shape[-1]))
+        return weigh(self, tile, x)
+
+    monkeypatch.setattr(node_maps.NodeMap, "_tile_times", noted)
+    model, inputs = made(attend, torch.float64)
+    for method, narrow in (("generic", attend is not masked), ("legrad", False)):
+        widths.clear()
+        fxplain.explain(model, inputs, target=0, method=method)
+        assert all(width == (last if narrow else TOKENS) for last, width in widths)
+        assert len(widths) > 1 or method == "legrad"
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

@@ -71,7 +71,7 @@ def _generic(evidence: Evidence, options: Options) -> Scores:
     weigh = maps.gradient_times_relevance if of_lrp else maps.gradient_times_attention
     return Relevancies(
         evidence.program,
-        evidence.maps(partial(weigh, signed=options["signed"]), by_query=True),
+        evidence.maps(partial(weigh, signed=options["signed"]), by_query=True, of_attended=True),
         normalize=options["normalize"],
         self_in_bimodal=options["self_in_bimodal"],
         aggregate=options["aggregate"],

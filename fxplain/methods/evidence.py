@@ -96,17 +96,26 @@ class Evidence:
     births: Sequence[BornTokens] = ()
 
     def maps(
-        self, weigh: Weighing, finish: Finish | None = None, *, by_query: bool = False
+        self,
+        weigh: Weighing,
+        finish: Finish | None = None,
+        *,
+        by_query: bool = False,
+        of_attended: bool = False,
     ) -> NodeMaps:
         """Each node's map: weighed per head, averaged over the heads, then finished.
 
         Maps are made when they are asked for. `by_query` says that both functions treat each query
-        by itself, whatever the others are: then maps are made some queries at a time.
+        by itself, whatever the others are: then maps are made some queries at a time. `of_attended`
+        says that they give 0 where A is 0, and look at no other key for one: then keys that a causal
+        node hides can be left out.
         """
         scratch = Scratch()
         return NodeMaps(
             {
-                index: NodeMap(node, weigh, finish, by_query=by_query, scratch=scratch)
+                index: NodeMap(
+                    node, weigh, finish, by_query=by_query, of_attended=of_attended, scratch=scratch
+                )
                 for index, node in self.nodes.items()
             }
         )

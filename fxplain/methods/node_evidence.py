@@ -52,6 +52,15 @@ class NodeEvidence:
         """The evidence of some queries, with all of their keys."""
         return self._of(lambda run: run.part(queries))
 
+    @property
+    def is_causal(self) -> bool:
+        """Whether the node is known to hide later keys, and no others."""
+        return self.propagated is None and self.seen.is_causal
+
+    def without_later_keys(self) -> NodeEvidence:
+        """A part, of queries next to each other, without the keys that come after all of them."""
+        return self._of(NodeRun.without_later_keys)
+
     def prepared(self, scratch: Scratch) -> NodeEvidence:
         """The same with what all parts would repeat done once.
 

@@ -38,7 +38,7 @@ class NodeMap:
     ----------
     node
         What the node shows; it is let go of once the whole map is made.
-    weigh, finish, by_query
+    weigh, finish, by_query, of_attended
         See `Evidence.maps`.
     scratch
         Where tiles are made.
@@ -51,12 +51,14 @@ class NodeMap:
         finish: Finish | None = None,
         *,
         by_query: bool = False,
+        of_attended: bool = False,
         scratch: Scratch | None = None,
     ) -> None:
         self._node: NodeEvidence | None = node
         self._scratch = scratch or Scratch()
         self._weigh, self._finish = weigh, finish
         self._in_parts = by_query and node.divisible
+        self._of_attended = of_attended
         self._passes_by = node.awaited
         self._matrix: Tensor | None = None
 
@@ -125,10 +127,12 @@ class NodeMap:
         assert self._node is not None
         total = x.new_zeros(len(x), self._node.seen.shape[-1], x.shape[-1])
         for queries, tile in self._tiles(some):
+            if self._of_attended and tile.is_causal and isinstance(tile.seen.queries, slice):
+                tile = tile.without_later_keys()
             made = self._tile_times(tile, x[:, queries])
             if made is None:
                 return None
-            total += made
+            total[:, : made.shape[1]] += made
         return total
 
     # -- tiles --------------------------------------------------------------------------------------

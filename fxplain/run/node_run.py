@@ -46,6 +46,8 @@ class NodeRun:
         The part of it that the weights get.
     queries
         The queries that this is about, where it is a part of what the node saw.
+    keys
+        How many of the first keys this is about, where it is not about all.
     awaited
         Whether the gradient is still to come: a backward is about to bring it, or to pass by.
     scratch
@@ -60,6 +62,7 @@ class NodeRun:
     gradient: Tensor | None = None
     share: float = 1.0
     queries: slice | Tensor | None = None
+    keys: int | None = None
     awaited: bool = False
     scratch: Scratch | None = None
 
@@ -71,7 +74,7 @@ class NodeRun:
         *lead, queries, keys = self.node.site.shape
         if self.queries is not None:
             queries = len(_numbers(self.queries, queries))
-        return (*lead, queries, keys)
+        return (*lead, queries, keys if self.keys is None else self.keys)
 
     @property
     def divisible(self) -> bool:
@@ -108,6 +111,24 @@ class NodeRun:
         keys = grouped(key.detach().to(wide(query)), query.shape)
         operands = (query, keys, grouped(values, query.shape), mask)
         return replace(self, operands=operands, scratch=scratch)
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether the node is known to hide later keys, and no others."""
+        if self.node.site.form != "fused":
+            return False
+        mask = self.operands[3]
+        return mask is CAUSAL or (mask is None and _says_causal(self))
+
+    def without_later_keys(self) -> NodeRun:
+        """A part, of queries next to each other, without the keys that come after all of them."""
+        assert self.is_causal
+        assert isinstance(self.queries, slice)
+        query, key, values, mask = self.operands
+        keys = min(self.queries.stop, key.shape[-2])
+        return replace(
+            self, operands=(query, key[..., :keys, :], values[..., :keys, :], mask), keys=keys
+        )
 
     def part(self, queries: slice | Tensor) -> NodeRun:
         """What the node saw for some of its queries, with all of their keys."""
@@ -233,12 +254,16 @@ def _fused_weights(run: NodeRun) -> Tensor:
     named = fused_arguments(run.node.site.node)
     out = run._memory("weights", key)
     scores = scaled_scores(query, key, named.get("scale"), out=out)
-    causal = bool(named.get("is_causal", False)) or mask is CAUSAL
+    causal = mask is CAUSAL or _says_causal(run)
     mask = None if mask is CAUSAL else mask
     scores = allowed_scores(scores, mask, causal, run.queries, in_place=True)
     if mask is not None:
         return softmax(scores, out=out)
     return torch.softmax(scores, -1, out=out)
+
+
+def _says_causal(run: NodeRun) -> bool:
+    return bool(fused_arguments(run.node.site.node).get("is_causal", False))
 
 
 def _picked(x: Tensor, queries: slice | Tensor, axis: int) -> Tensor:
