@@ -357,6 +357,14 @@ class Recorded:
     attend: Attend
     attention: Tensor
 
+    def a_bar(self, sample: int) -> np.ndarray | None:
+        """Eq. 5, after the backward; None where nothing that is read depends on it."""
+        if self.attention.grad is None:
+            return None
+        return attention_map(
+            self.attention[sample].detach().numpy(), self.attention.grad[sample].numpy()
+        )
+
 
 _records: list[Recorded] | None = None
 
@@ -738,13 +746,25 @@ def scores(output: Tensor, target: Target) -> Tensor:
     return torch.stack([output[b][entry] for b, entry in enumerate(target)])
 
 
-def expected(model: RandomModel, inputs: Inputs, target: Target) -> Expected:
-    """The paper's equations on the model's attentions, step by step, sample by sample."""
+def expected(model: RandomModel, inputs: Inputs, target: Target, *, least: float = 0.0) -> Expected:
+    """The paper's equations on the model's attentions, step by step, sample by sample.
+
+    Of each A-bar, what is less than ``least`` of the largest number in all of them is left out.
+    """
     recipe = model.recipe
     with recording() as records:
         scores(model(**inputs), target).sum().backward()
     model.zero_grad()
     places = oracle_places(recipe)
+    least *= max(
+        (
+            a_bar.max()
+            for record in records
+            for a_bar in map(record.a_bar, range(recipe.batch))
+            if a_bar is not None
+        ),
+        default=0.0,
+    )
     samples = []
     for b in range(recipe.batch):
         oracle = Oracle(oracle_tokens(recipe))
@@ -752,7 +772,7 @@ def expected(model: RandomModel, inputs: Inputs, target: Target) -> Expected:
             updates = []
             for record in records:
                 if record.step == step:
-                    updates += blocks_of(record, b, oracle, places)
+                    updates += blocks_of(record, b, oracle, places, least)
             update_together(oracle, updates)
         samples.append(oracle.R)
     rows = [readout_row(recipe, target[b]) for b in range(recipe.batch)]
@@ -784,14 +804,13 @@ Update = tuple[str, str, np.ndarray]
 
 
 def blocks_of(
-    record: Recorded, sample: int, oracle: Oracle, places: dict[str, Place]
+    record: Recorded, sample: int, oracle: Oracle, places: dict[str, Place], least: float
 ) -> list[Update]:
     """A-bar of one attention (eq. 5), cut into a block for each stream of keys."""
-    if record.attention.grad is None:  # nothing that is read depends on it
+    a_bar = record.a_bar(sample)
+    if a_bar is None:
         return []
-    a_bar = attention_map(
-        record.attention[sample].detach().numpy(), record.attention.grad[sample].numpy()
-    )
+    a_bar = np.where(a_bar < least, 0.0, a_bar)
     s, rows = places[record.attend.query]
     updates, start = [], 0
     for name in record.attend.keys:
@@ -915,6 +934,9 @@ def recipes(draw: st.DrawFn, *kinds: str) -> Recipe:
     counts = draw(token_counts())
     if attention == "weighted_sum":  # element by element, one token leaves no trace of its axis
         counts = {name: max(count, 2) for name, count in counts.items()}
+    attends = (attend for step in wiring.steps for attend in step)
+    if any("queries" in attend.keys and len(attend.keys) > 1 for attend in attends):
+        counts["queries"] = max(counts["queries"], 2)  # one among others is their class token
     return Recipe(
         wiring,
         seed=draw(st.integers(0, 10_000)),

@@ -18,6 +18,7 @@ from tests.random_models import (
     ATTENTIONS,
     FEATURES,
     KINDS,
+    Expected,
     Inputs,
     RandomModel,
     Recipe,
@@ -30,6 +31,7 @@ from tests.random_models import (
 )
 
 TOLERANCE = 1e-8
+ROUNDING = 1e-12
 
 
 def some_examples(count: int, shrink: bool = False) -> settings:
@@ -53,11 +55,13 @@ def explained(recipe: Recipe) -> fxplain.Explanation:
     return fxplain.explain(model, inputs, target=target)
 
 
-def check(got: torch.Tensor, want: np.ndarray, start: np.ndarray, what: object) -> None:
-    """``got`` is ``want``, relative to the largest number added to ``start``."""
+def check(
+    got: torch.Tensor, want: np.ndarray, start: np.ndarray, what: object, rounding: float = 1e-20
+) -> None:
+    """``got`` is ``want``, relative to the largest number added to ``start``, up to ``rounding``."""
     got = got.detach().numpy()
     assert got.shape == want.shape, what
-    tolerance = TOLERANCE * max(np.abs(want - start).max(), 1e-12)
+    tolerance = max(TOLERANCE * np.abs(want - start).max(), rounding)
     np.testing.assert_allclose(got, want, rtol=0, atol=tolerance, err_msg=str(what))
 
 
@@ -65,17 +69,30 @@ def check_oracle(recipe: Recipe) -> None:
     model, inputs, target = made(recipe)
     explanation = fxplain.explain(model, inputs, target=target)
     want = expected(model, inputs, target)
+    assume_settled(want, expected(model, inputs, target, least=ROUNDING))
     names = set(explanation.relevance)
     # tokens that nothing reads may be left out
     assert recipe.wiring.live - {"joint"} <= names <= set(want.relevance)
+    added = max(np.abs(want.relevance[name] - want.start[name]).max() for name in want.relevance)
     for modality in names:
         got = explanation.relevance[modality]
-        check(got, want.relevance[modality], want.start[modality], modality)
+        check(got, want.relevance[modality], want.start[modality], modality, ROUNDING * added)
     for (s, q), matrix in want.matrices.items():
         if not {s, q} <= names:
             continue
         start = np.eye(matrix.shape[1]) if s == q else np.zeros(matrix.shape[1:])
         check(explanation.matrix(s, q), matrix, start, (s, q))
+
+
+def assume_settled(want: Expected, cut: Expected) -> None:
+    """Give up an example whose numbers rounding decides.
+
+    Where gradients are zero but for rounding, equation 8 divides noise by noise, and any two ways to
+    compute the same model differ: so do the oracle's numbers with the noise and without.
+    """
+    for modality, relevance in want.relevance.items():
+        scale = max(np.abs(relevance - want.start[modality]).max(), 1e-12)
+        assume(np.abs(relevance - cut.relevance[modality]).max() <= 1e-6 * scale)
 
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
