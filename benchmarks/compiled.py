@@ -17,6 +17,8 @@ from torch import Tensor
 
 from benchmarks.measure import interleaved, ratio, seconds, spread
 from fxplain.methods.node_maps import LARGE_TILE, TILE
+from fxplain.methods.rules import attention_map
+from fxplain.rewriting.fused import scaled_scores
 from fxplain.run import Scratch
 
 Tile = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -38,10 +40,9 @@ def in_scratch(scratch: Scratch) -> Tile:
     def made(query: Tensor, key: Tensor, value: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:
         shape = (*query.shape[:-1], key.shape[-2])
         first, second = (scratch.take(name, shape, query) for name in ("weights", "gradient"))
-        weights = torch.matmul(query, key.transpose(-1, -2), out=first)
-        weights = torch.softmax(weights, -1, out=first)
-        weighed = torch.matmul(gradient, value.transpose(-1, -2), out=second)
-        weighed = weighed.mul_(weights).clamp_(min=0).flatten(0, 1)
+        weights = torch.softmax(scaled_scores(query, key, 1.0, out=first), -1, out=first)
+        made = torch.matmul(gradient, value.transpose(-1, -2), out=second)
+        weighed = attention_map(weights, made, out=made).flatten(0, 1)
         return rows.expand(len(query), -1, -1).reshape(1, -1) @ weighed
 
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,7 +38,8 @@ def capture(model: nn.Module, inputs: ModelInputs) -> Capture:
     CaptureError
         When every route to a graph failed.
     """
-    training = [name for name, module in parts_of(model) if module.training]
+    parts = list(parts_of(model))
+    training = [name for name, module in parts if module.training]
     if training:
         part = f" (its part {training[0]!r})" if training[0] else ""
         raise TrainingModeError(
@@ -45,7 +47,7 @@ def capture(model: nn.Module, inputs: ModelInputs) -> Capture:
             f"a random one. Call model.eval() first."
         )
     known = _captures.setdefault(model, {})
-    key = (inputs.constants, inputs.names, _fingerprint(model))
+    key = (inputs.constants, inputs.names, _fingerprint(parts))
     for candidate in known.get(key, []):
         if candidate.sizes(inputs.leaves) is not None:
             return candidate
@@ -78,11 +80,11 @@ def _keep_passing_buffers(made: Capture, model: nn.Module, present: set[str]) ->
             made.state[name] = StateSlot("constant", slot.path, current[slot.path].detach())
 
 
-def _fingerprint(model: nn.Module) -> int:
+def _fingerprint(parts: Sequence[tuple[str, nn.Module]]) -> int:
     """Changes when a flag of the model changes: an attention implementation, a precision, a head."""
     facts: list[Any] = []
     configs: dict[int, Any] = {}
-    for path, module in parts_of(model):
+    for path, module in parts:
         own = vars(module)
         facts.append((path, type(module), _flags(own)))
         inherited = getattr(module, "config", None) if hasattr(type(module), "config") else None

@@ -147,7 +147,9 @@ class _Instrumenting:
     def _place(self, original: fx.Node) -> Callable[[fx.Node], fx.Node]:
         """From an operand of a node to what stands for it in the copy."""
         swaps = self.tapped.get(original, {})
-        mask = fused_arguments(original).get("attn_mask") if original.target is _FUSED else None
+        mask = None
+        if original.target is _FUSED and not self.rewriting.taken_apart:
+            mask = fused_arguments(original).get("attn_mask")
 
         def place(operand: fx.Node) -> fx.Node:
             if operand is mask:
