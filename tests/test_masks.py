@@ -106,29 +106,3 @@ def test_one_capture_holds_for_padded_and_unpadded_words() -> None:
         gradient = model.head.weight[1].detach() @ x[0].T
         expected = torch.eye(4)[-1] + (attention[0, -1] * gradient).clamp(min=0)
         torch.testing.assert_close(e.relevance["input_ids"][0], expected, rtol=1e-6, atol=1e-9)
-
-
-class AmongFeatures(nn.Module):
-    """Tokens attend; then the features of each attend among themselves, earlier ones to no later."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words, self.query = nn.Embedding(30, 8), nn.Linear(8, 8)
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        x = self.words(input_ids)
-        x = x + nn.functional.scaled_dot_product_attention(self.query(x), x, x)
-        parts = x.unflatten(-1, (4, 2))
-        mask = torch.ones(4, 4, dtype=torch.bool).tril()
-        mixed = nn.functional.scaled_dot_product_attention(parts, parts, parts, attn_mask=mask)
-        return self.head((x + mixed.flatten(-2))[:, 0])
-
-
-@pytest.mark.parametrize("method", ["generic", "lrp"])
-def test_a_mask_of_what_is_no_attention_of_tokens(method: str) -> None:
-    """A rewriting that knows masks as the model makes them alone is given them so."""
-    model = small_models.seeded(AmongFeatures)
-    e = fxplain.explain(model, {"input_ids": small_models.words(1, 3)}, 0, method=method)
-    assert e.relevance["input_ids"].isfinite().all()
-    assert e.relevance["input_ids"].abs().sum() > 0
