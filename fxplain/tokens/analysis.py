@@ -14,7 +14,7 @@ from fxplain.tokens.joining import Joiner
 from fxplain.tokens.tag import Level, Tag, Tags
 from fxplain.tokens.updates import AttentionSite, RejectedSoftmax, Update
 from fxplain.tokens.values import Values, content_inputs
-from fxplain.tokens.versions import Versions
+from fxplain.tokens.versions import Scaling, Versions
 
 __all__ = ["Analysis", "TokenFlow", "follow_tokens"]
 
@@ -92,6 +92,8 @@ class Analysis:
         self._mixing: set[str] = set()
         self._ranks = {slot.name: i for i, slot in enumerate(capture.inputs.values())}
         self._origins: dict[fx.Node, frozenset[str]] = {}
+        self._lost: set[fx.Node] = set()
+        self._scalings: dict[fx.Node, list[tuple[Tensor, int]]] = {}
 
     def run(self) -> TokenFlow:
         """Walk over the graph once."""
@@ -106,6 +108,8 @@ class Analysis:
                 tags = rule_for(node)(self, node)
                 if tags:
                     self._tags[node] = tags
+                elif self._loses_tokens(node):
+                    self._lost.add(node)
             elif node.op == "output":
                 output = node
         assert output is not None
@@ -133,6 +137,13 @@ class Analysis:
         if isinstance(value, Tensor):
             return value.dtype.is_floating_point or value.dtype.is_complex
         return isinstance(value, (tuple, list)) or value is None
+
+    def _loses_tokens(self, node: fx.Node) -> bool:
+        """Whether a value of no token was computed from tokens."""
+        return any(
+            n in self._lost or any(t.level > Level.RAW_INPUT for t in self.tags(n))
+            for n in content_inputs(node)
+        )
 
     def all_tags(self) -> dict[fx.Node, Tags]:
         """The tags of every node with one output."""
@@ -172,6 +183,20 @@ class Analysis:
                 return False
             node = node.all_input_nodes[0]
         return False
+
+    def is_lost(self, node: fx.Node) -> bool:
+        """Whether a value was computed from tokens that it is not known to hold."""
+        return node in self._lost
+
+    def scaling(self, factor: fx.Node, ids: Tensor, made: Scaling) -> int:
+        """The index of a scaling: one for the same rows and the same factor, however often."""
+        known = self._scalings.setdefault(factor, [])
+        for rows, index in known:
+            if torch.equal(rows, ids):
+                return index
+        self.versions.scalings.append(made)
+        known.append((ids, len(self.versions.scalings) - 1))
+        return known[-1][1]
 
     def origins(self, node: fx.Node) -> frozenset[str]:
         """The graph inputs that `node` depends on."""

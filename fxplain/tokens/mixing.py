@@ -137,10 +137,10 @@ def _noted(
     tokens = made.tokens
 
     def weighed() -> RouteSite:
-        return _site(index, node, tokens, groups.expand(*tokens.shape, -1), weights)
+        return _site(a, index, node, tokens, groups.expand(*tokens.shape, -1), weights)
 
     old = a.book.find(tag.tokens).unique()
-    reads = weights is not None
+    reads = weights is not None or _scaled(a, groups)
     a.updates.append(
         Mixing(index, node, operation_name(node), tokens, old[old >= 0], weighed, reads)
     )
@@ -198,7 +198,7 @@ def _route(
         )
     else:
         made = a.book.find(tokens_in(keep)).expand(shape)
-    a.updates.append(_site(index, node, made, groups, weights))
+    a.updates.append(_site(a, index, node, made, groups, weights))
     return Tag(pack(made, a.versions.intern(frozenset({index}))), tag.level)
 
 
@@ -212,7 +212,7 @@ def spread(a: Analysis, node: fx.Node, tag: Tag, source: Tag) -> Tag:
     if bool((a.book.samples(made) != a.book.samples(a.book.find(tokens_in(old))))[old >= 0].any()):
         return tag  # something that the samples share
     index = len(a.updates)
-    a.updates.append(_site(index, node, made, old.unsqueeze(-1), None))
+    a.updates.append(_site(a, index, node, made, old.unsqueeze(-1), None))
     own, route = versions_in(tag.ids), a.versions.intern(frozenset({index}))
     result = own.clone()
     for version in own.unique().tolist():
@@ -221,13 +221,30 @@ def spread(a: Analysis, node: fx.Node, tag: Tag, source: Tag) -> Tag:
     return tag.with_ids(pack(a.book.find(tag.tokens), result))
 
 
-def _site(index: int, node: fx.Node, made: Tensor, groups: Tensor, weights: Weights) -> RouteSite:
+def _site(
+    a: Analysis, index: int, node: fx.Node, made: Tensor, groups: Tensor, weights: Weights
+) -> RouteSite:
     share = weights() if callable(weights) else torch.ones(())
-    share = share.to(torch.float64).expand(groups.shape) * (groups >= 0)
+    share = share.to(torch.float64).expand(groups.shape) * _factors(a, groups)
     share = share / share.sum(-1, keepdim=True).clamp(min=1e-300)
     new = made.unsqueeze(-1).expand(groups.shape)
     real = (groups >= 0) & (new >= 0) & (share > 0)
     return RouteSite(index, node, operation_name(node), new[real], groups[real], share[real])
+
+
+def _factors(a: Analysis, groups: Tensor) -> Tensor:
+    """What is left of each entry's row by what scaled it, 0 where there is no token."""
+    factors = (groups >= 0).double()
+    versions = versions_in(groups)
+    for version in versions.unique().tolist():
+        if a.versions.is_scaled(version):
+            here = versions == version
+            factors[here] = a.versions.factor(version, a.book.find(tokens_in(groups[here])))
+    return factors
+
+
+def _scaled(a: Analysis, groups: Tensor) -> bool:
+    return any(a.versions.is_scaled(version) for version in versions_in(groups).unique().tolist())
 
 
 def windows(

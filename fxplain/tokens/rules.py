@@ -13,6 +13,7 @@ from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.joining import Meeting
 from fxplain.tokens.mixing import absorbed, mix, spread
+from fxplain.tokens.scaling import multiplied, unmasked
 from fxplain.tokens.scores import FIXED_VALUES, becomes_scores, is_fixed, only_scales
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, compact, pack
 from fxplain.tokens.updates import AttentionSite, framed
@@ -90,7 +91,9 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
         a.warn_of_mixing(node)
     for tag in tuple(a.joiner.spread):
         joined = _heard(a, node, joined, tag)
-    return _started_bare(a, node, joined) if operation_name(node) == "add" else joined
+    if operation_name(node) == "add":
+        return _started_bare(a, node, joined)
+    return multiplied(a, node, joined)
 
 
 def _meeting(a: Analysis, node: fx.Node) -> Meeting:
@@ -141,7 +144,7 @@ def masked(a: Analysis, node: fx.Node) -> Tagged:
 
     In skewed scores (banded attention) corners hold a neighbour's leftovers: they are no token's.
     """
-    joined = pointwise(a, node)
+    joined = unmasked(a, node, pointwise(a, node))
     named = arguments(node)
     mask = named.get("mask", named.get("condition"))
     if not _skewed(joined) or not isinstance(mask, fx.Node) or a.origins(mask):

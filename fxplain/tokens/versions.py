@@ -1,36 +1,81 @@
-"""Versions: which attention nodes and routes a value has absorbed."""
+"""Versions: which attention nodes and routes a value has absorbed, and what has scaled it since."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cached_property, lru_cache
 
-__all__ = ["IDENTITY", "Versions"]
+import torch
+from torch import Tensor
+
+__all__ = ["IDENTITY", "Scaling", "Versions"]
 
 IDENTITY = -1
 """The mark of a residual path from the tokens' birth."""
 
 
+class Scaling:
+    """Factors that rows were multiplied with, by token: a mask, 1 / n, anything made of no token.
+
+    Factors are read when a sum asks for them, not before: most masks are never asked.
+
+    Parameters
+    ----------
+    rows
+        Computes the token of every row that was scaled, -1 for none.
+    factors
+        Computes the absolute factors, broadcastable to the rows; of several for one row (features
+        of their own) the mean counts.
+    """
+
+    def __init__(self, rows: Callable[[], Tensor], factors: Callable[[], Tensor]) -> None:
+        self._rows, self._factors = rows, factors
+
+    @cached_property
+    def _table(self) -> tuple[Tensor, Tensor]:
+        """Distinct tokens in order, and the factor of each."""
+        tokens, factors = torch.broadcast_tensors(self._rows(), self._factors().double())
+        distinct, place = tokens.reshape(-1).unique(return_inverse=True)
+        total = torch.zeros(len(distinct), dtype=torch.float64)
+        total.index_add_(0, place, factors.reshape(-1).abs())
+        return distinct, total / place.bincount(minlength=len(distinct))
+
+    def of(self, tokens: Tensor) -> Tensor:
+        """The factor of each token; 1 for tokens that were not scaled here."""
+        distinct, factor = self._table
+        place = torch.searchsorted(distinct, tokens).clamp(max=len(distinct) - 1)
+        return torch.where(distinct[place] == tokens, factor[place], 1.0)
+
+
 class Versions:
-    """Interned sets of absorbed updates.
+    """Interned sets of absorbed updates, each with the scalings that the value went through since.
 
     A version is a frozenset of update indices (positions in the program), with `IDENTITY` in it
     where a residual path from the tokens' birth reaches the value. Index 0 is ``{IDENTITY}``.
+
+    A scaling belongs to the version, so it moves with the rows wherever they go. It is of the whole
+    value or of none: what two values that were scaled alike are added to is scaled alike, a sum of
+    unlike ones counts as not scaled (a row of it is 0 only if it is in both).
     """
 
     def __init__(self) -> None:
         self.before_attention: set[int] = {IDENTITY}
         """Updates that happen before any attention: births and the mixing of newborn tokens."""
+        self.scalings: list[Scaling] = []
         self._sets: list[frozenset[int]] = []
-        self._index: dict[frozenset[int], int] = {}
+        self._scaled: list[frozenset[int]] = []
+        self._index: dict[tuple[frozenset[int], frozenset[int]], int] = {}
         self.union = lru_cache(maxsize=None)(self._union)
         self.intern(frozenset({IDENTITY}))
 
-    def intern(self, updates: frozenset[int]) -> int:
+    def intern(self, updates: frozenset[int], scaled: frozenset[int] = frozenset()) -> int:
         """The index of a version."""
-        index = self._index.get(updates)
+        key = (updates, scaled)
+        index = self._index.get(key)
         if index is None:
-            index = self._index[updates] = len(self._sets)
+            index = self._index[key] = len(self._sets)
             self._sets.append(updates)
+            self._scaled.append(scaled)
         return index
 
     def of(self, index: int) -> frozenset[int]:
@@ -39,10 +84,27 @@ class Versions:
 
     def newborn(self, index: int) -> bool:
         """Whether a version has absorbed neither attention nor a route."""
-        return self._sets[index] <= self.before_attention
+        return index >= 0 and self._sets[index] <= self.before_attention
+
+    def scale(self, version: int, scaling: int) -> int:
+        """A version after one more scaling (an index of `scalings`)."""
+        return self.intern(self._sets[version], self._scaled[version] | {scaling})
+
+    def factor(self, version: int, tokens: Tensor) -> Tensor:
+        """How much of each token's row is left by all that scaled it: 1, or the factors' product."""
+        result = torch.ones(tokens.shape, dtype=torch.float64)
+        for scaling in self._scaled[version]:
+            result = result * self.scalings[scaling].of(tokens)
+        return result
+
+    def is_scaled(self, version: int) -> bool:
+        """Whether anything has scaled a value of this version."""
+        return version >= 0 and bool(self._scaled[version])
 
     def _union(self, a: int, b: int) -> int:
-        return a if a == b else self.intern(self._sets[a] | self._sets[b])
+        if a == b:
+            return a
+        return self.intern(self._sets[a] | self._sets[b], self._scaled[a] & self._scaled[b])
 
     def __len__(self) -> int:
         return len(self._sets)
