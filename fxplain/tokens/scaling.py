@@ -1,0 +1,88 @@
+"""Scaling: what is left of a token's row once something that belongs to no token has multiplied it.
+
+A mask, ``1 / n``, a window function: a sum over the rows reads each by its factor, and one whose
+factor is 0 not at all (`fxplain.tokens.versions.Scaling`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, fx
+
+from fxplain.capture import operation_name
+from fxplain.tokens.analysis import Analysis
+from fxplain.tokens.arguments import arguments
+from fxplain.tokens.tag import Level, Tag, Tags, pack, tokens_in, versions_in
+from fxplain.tokens.versions import Scaling
+
+__all__ = ["multiplied", "unmasked"]
+
+_DIVIDES = ("div", "divide", "true_divide")
+_MULTIPLIES = ("mul", "multiply")
+
+
+def multiplied(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
+    """The tags of a product or quotient, scaled by the operand that belongs to no token."""
+    name = operation_name(node)
+    parts = node.args[:2]
+    if name not in (*_DIVIDES, *_MULTIPLIES) or len(parts) != 2:
+        return tags
+    for value, factor in (parts,) if name in _DIVIDES else (parts, parts[::-1]):
+        if isinstance(value, fx.Node) and isinstance(factor, fx.Node) and _is_factor(a, factor):
+            inverse = name in _DIVIDES
+            return _scaled(a, node, tags, factor, lambda x: 1 / x if inverse else x)
+    return tags
+
+
+def unmasked(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
+    """The tags of what ``where`` and ``masked_fill`` keep; the rest is a constant in every row."""
+    named = arguments(node)
+    mask = named.get("mask", named.get("condition"))
+    if not isinstance(mask, fx.Node):
+        return tags
+    if "condition" not in named:
+        return _scaled(a, node, tags, mask, lambda x: ~x.bool())
+    of_tokens = [bool(a.tags(named[side])) for side in ("input", "other")]
+    if all(of_tokens):
+        return tags
+    return _scaled(a, node, tags, mask, lambda x: x.bool() if of_tokens[0] else ~x.bool())
+
+
+def _is_factor(a: Analysis, node: fx.Node) -> bool:
+    """Whether a value is known without any token: it is no activation, whatever it depends on."""
+    if a.is_lost(node):
+        return False
+    return all(tag.level in (Level.PARAMETER, Level.RAW_INPUT) for tag in a.tags(node))
+
+
+def _scaled(
+    a: Analysis, node: fx.Node, tags: Tags, factor: fx.Node, read: Callable[[Tensor], Tensor]
+) -> Tags:
+    shape = a.shape(factor)
+    missing = len(a.shape(node)) - len(shape)
+    varies = [missing + axis for axis, size in enumerate(shape) if size > 1]
+    return tuple(
+        _rescaled(a, tag, factor, missing, read) if any(map(tag.varies, varies)) else tag
+        for tag in tags
+    )
+
+
+def _rescaled(
+    a: Analysis, tag: Tag, factor: fx.Node, missing: int, read: Callable[[Tensor], Tensor]
+) -> Tag:
+    ids = tag.ids
+
+    def factors() -> Tensor:
+        found = read(a.value(factor).detach().cpu()).double().abs()
+        found = found.reshape((1,) * missing + tuple(found.shape))
+        features = [x for x, n in enumerate(found.shape) if n > 1 and ids.shape[x] == 1]
+        return found.mean(features, keepdim=True) if features else found
+
+    scaling = a.scaling(factor, ids, Scaling(lambda: a.book.find(tokens_in(ids)), factors))
+    versions = versions_in(ids)
+    made = versions.clone()
+    for version in versions.unique().tolist():
+        if version >= 0:
+            made[versions == version] = a.versions.scale(version, scaling)
+    return tag.with_ids(pack(tag.tokens, made))
