@@ -69,8 +69,13 @@ def follow_tokens(
     activations (token pruning, routing), runs no layer of the model. With `keep_tags` the result
     holds the tags of every node.
     """
-    analysis = Analysis(capture, model, inputs)
-    flow = analysis.run()
+    labels: frozenset[fx.Node] = frozenset()
+    while True:
+        analysis = Analysis(capture, model, inputs, labels)
+        flow = analysis.run()
+        if analysis.joiner.found_labels <= labels:
+            break
+        labels |= analysis.joiner.found_labels
     if keep_tags:
         flow.tags = analysis.all_tags()
     return flow
@@ -79,12 +84,18 @@ def follow_tokens(
 class Analysis:
     """The state of one walk. The operation table (`fxplain.tokens.op_table`) works on it."""
 
-    def __init__(self, capture: Capture, model: nn.Module, inputs: ModelInputs) -> None:
+    def __init__(
+        self,
+        capture: Capture,
+        model: nn.Module,
+        inputs: ModelInputs,
+        labels: frozenset[fx.Node] = frozenset(),
+    ) -> None:
         self.capture = capture
         self.values = Values(capture, capture.bind(model, inputs), inputs.leaves)
         self.book = TokenBook(inputs.batch_size)
         self.versions = Versions()
-        self.joiner = Joiner(self.book, self.versions)
+        self.joiner = Joiner(self.book, self.versions, labels)
         self.updates: list[Update] = []
         self.warnings: dict[str, None] = {}
         self.softmaxes: dict[fx.Node, str | None] = {}
@@ -261,7 +272,11 @@ class Analysis:
         channel = _channel_axis(shape)
         lead = [1 if axis == channel else size for axis, size in enumerate(shape)]
         ids = self.book.add("input", name, lead, rank=self._ranks[name], node=node)
-        return (Tag(ids, Level.RAW_INPUT),)
+        return (self.born(ids, Level.RAW_INPUT),)
+
+    def born(self, ids: Tensor, level: Level = Level.TOKEN) -> Tag:
+        """The tag of tokens that the book has just noted."""
+        return self.joiner.labelled(Tag(ids, level, births=frozenset({len(self.book.births) - 1})))
 
     # -- softmaxes --------------------------------------------------------------------------------
 

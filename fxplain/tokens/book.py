@@ -169,11 +169,11 @@ class TokenBook:
         """
         if not self._merged:
             return bool(torch.isin(self._birth[a], self._birth[b]).any())
-        return bool(torch.isin(self._births_united(a), self._births_united(b)).any())
+        return not self.births_united(a).isdisjoint(self.births_united(b))
 
-    def _births_united(self, tokens: Tensor) -> Tensor:
-        births: Tensor = self._birth[torch.isin(self._parent, tokens)].unique()
-        return births
+    def births_united(self, tokens: Tensor) -> set[int]:
+        """The births of canonical tokens and of all that were united with them."""
+        return set(self._birth[torch.isin(self._parent, tokens)].unique().tolist())
 
     # -- lookup -----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from enum import Enum, auto
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from fxplain.tokens.book import TokenBook
 from fxplain.tokens.tag import Level, Tag, Tags, narrowed, pack, versions_in
@@ -38,9 +38,15 @@ _LARGEST_COPY = 4_000_000  # entries; a parameter this large is a bias table, no
 class Joiner:
     """Joins tags by the rules of DESIGN section 3, uniting tokens in the book where they are one."""
 
-    def __init__(self, book: TokenBook, versions: Versions) -> None:
+    def __init__(
+        self, book: TokenBook, versions: Versions, labels: frozenset[fx.Node] = frozenset()
+    ) -> None:
         self.book = book
         self.versions = versions
+        self.labels = labels
+        """The nodes of births that are labels: absorbed by what they are added to."""
+        self.found_labels: set[fx.Node] = set()
+        """Further ones, which this walk has united with several others."""
         self.lost = False
         """Whether the last join left out tokens that the result is made of, too."""
         self.spread: list[Tag] = []
@@ -185,19 +191,24 @@ class Joiner:
             ):
                 version = self.versions.union(small.version, large.version)
                 level = max(a.level, b.level)
-                return Tag(pack(small.tokens, version), level, a.softmax or b.softmax)
+                births = a.births | b.births
+                return Tag(
+                    pack(small.tokens, version), level, a.softmax or b.softmax, births=births
+                )
         return self._union(a, b, tokens_a, tokens_b)
 
     def _union(self, a: Tag, b: Tag, tokens_a: Tensor, tokens_b: Tensor) -> Tag:
         tokens = torch.where(tokens_a >= 0, tokens_a, tokens_b)
-        level, softmax = max(a.level, b.level), a.softmax or b.softmax
+        level, softmax, births = (
+            max(a.level, b.level), a.softmax or b.softmax, a.births | b.births
+        )  # fmt: skip
         if a.version is not None and b.version is not None and a.version >= 0 and b.version >= 0:
             only_a, only_b = (tokens_a < 0).any(), (tokens_b < 0).any()
             if (not only_a and not only_b) or a.version == b.version:
                 ids = pack(tokens, self.versions.union(a.version, b.version))
-                return Tag(ids, level, softmax)
+                return Tag(ids, level, softmax, births=births)
         versions = self._union_entries(versions_in(a.ids), versions_in(b.ids), tokens.shape)
-        return Tag(pack(tokens, versions), level, softmax)
+        return Tag(pack(tokens, versions), level, softmax, births=births)
 
     def _union_entries(self, a: Tensor, b: Tensor, shape: Sequence[int]) -> Tensor:
         a, b = a.expand(shape), b.expand(shape)
@@ -229,6 +240,7 @@ class Joiner:
                 return None
             if self._meeting is Meeting.TOWERS and self._two_readouts(a, b):
                 return None
+            self._note_labels(a, b)
             older = self._older(a, b, both)
             leads = torch.zeros(pairs.shape[1], dtype=torch.int64)
             leads = leads.scatter_reduce(0, place, older[both], "amax", include_self=False)
@@ -240,6 +252,25 @@ class Joiner:
         if not (self.newborn(larger) and self.newborn(smaller)) or self._condition(smaller, larger):
             self.spread.append(smaller)
         return larger
+
+    def _note_labels(self, a: Tag, b: Tag) -> None:
+        """Remember which of two values to be united is a label: one that was united with others.
+
+        What is added to two values (a time step to states and to actions) would make them one token;
+        it is absorbed by each instead, once the walk is made again and knows.
+        """
+        for tag, other in ((b, a), (a, b)):
+            if not tag.births or not self.newborn(tag):
+                continue
+            united = self.book.births_united(self.book.find(tag.tokens[tag.tokens >= 0]))
+            strangers = {
+                i for i in united - tag.births - other.births
+                if self.book.births[i].kind == "input"
+            }  # fmt: skip
+            if strangers:
+                nodes = (self.book.births[index].node for index in tag.births)
+                self.found_labels.update(node for node in nodes if node is not None)
+                return
 
     def _condition(self, small: Tag, large: Tag) -> bool:
         """Whether an input's single token (a style, a speaker) meets the tokens of another input."""
@@ -318,7 +349,15 @@ class Joiner:
     def promoted(self, tags: Tags) -> Tags:
         """The tags of a value that weights have touched: what waited to be a token is one now."""
         levels = {Level.PARAMETER: Level.PARAMETER_TOKEN, Level.RAW_INPUT: Level.TOKEN}
-        return tuple(replace(tag, level=levels.get(tag.level, tag.level)) for tag in tags)
+        return tuple(
+            self.labelled(replace(tag, level=levels.get(tag.level, tag.level))) for tag in tags
+        )
+
+    def labelled(self, tag: Tag) -> Tag:
+        """An input's token, as a label if it is one."""
+        nodes = {self.book.births[index].node for index in tag.births}
+        label = tag.level is Level.TOKEN and nodes and nodes <= self.labels
+        return replace(tag, level=Level.LABEL) if label else tag
 
 
 def _from_end(tag: Tag) -> frozenset[int]:

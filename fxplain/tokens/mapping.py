@@ -34,7 +34,7 @@ def embedding(a: Analysis, node: fx.Node) -> Tagged:
         ids = a.book.add(
             "input", origin[0], shape, rank=origin[1], module=module_path(node), node=node
         )
-        return (Tag(ids.unsqueeze(-1)),)
+        return (a.born(ids.unsqueeze(-1)),)
     table = a.tags(weight)
     if not table:
         return ()
@@ -57,7 +57,7 @@ def bag(a: Analysis, node: fx.Node) -> Tagged:
     ids = a.book.add(
         "input", origin[0], (count,), rank=origin[1], module=module_path(node), node=node
     )
-    return [(Tag(ids.unsqueeze(-1)),)]
+    return [(a.born(ids.unsqueeze(-1)),)]
 
 
 # -- linear maps ----------------------------------------------------------------------------------

@@ -63,10 +63,10 @@ def mix(
     """
     same = one_token(a, groups)
     if same is not None:
-        return Tag(same, tag.level, tag.softmax)
+        return Tag(same, tag.level, tag.softmax, births=tag.births)
     if a.joiner.newborn(tag):
         if keep is not None and tag.level is not Level.RAW_INPUT:
-            return Tag(keep, tag.level)
+            return Tag(keep, tag.level, births=tag.births)
         old = groups.amax(-1)
         made = newer(a, node, tag, old if lead is None else old.expand(tuple(lead)))
         return _noted(a, node, tag, made, groups, weights) if tag.level is Level.TOKEN else made
@@ -163,8 +163,7 @@ def newer(a: Analysis, node: fx.Node, tag: Tag, old: Tensor) -> Tag:
         node=node,
         samples=samples,
     )
-    level = Level.TOKEN if tag.level is Level.RAW_INPUT else tag.level
-    return Tag(made, level)
+    return a.born(made, Level.TOKEN if tag.level is Level.RAW_INPUT else tag.level)
 
 
 def settled(a: Analysis, node: fx.Node, tags: Tags, axis: int) -> Tags:

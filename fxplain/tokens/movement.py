@@ -217,12 +217,13 @@ def _concatenated(a: Analysis, parts: list[tuple[Tag | None, tuple[int, ...]]], 
     tags = [tag for tag, _ in parts if tag is not None]
     level = max(tag.level for tag in tags)
     softmax = next((tag.softmax for tag in tags if tag.softmax), None)
+    births = frozenset().union(*(tag.births for tag in tags))
     if (
         len({id(tag.ids) for tag in tags}) == 1
         and len(tags) == len(parts)
         and not tags[0].varies(axis)
     ):
-        return Tag(tags[0].ids, level, softmax)
+        return Tag(tags[0].ids, level, softmax, births=births)
     rank = len(parts[0][1])
     others = broadcast_shape(
         [1 if i == axis else size for i, size in enumerate(tag.ids.shape)] for tag in tags
@@ -243,7 +244,7 @@ def _concatenated(a: Analysis, parts: list[tuple[Tag | None, tuple[int, ...]]], 
         size = [shape[axis] if i == axis else n for i, n in enumerate(others)]
         ids = tag.ids if tag is not None else torch.full((), NO_TOKEN)
         pieces.append(ids.expand(size))
-    return Tag(compact(torch.cat(pieces, axis)), level, softmax)
+    return Tag(compact(torch.cat(pieces, axis)), level, softmax, births=births)
 
 
 def _real(tokens: Tensor) -> Tensor:

@@ -24,6 +24,9 @@ __all__ = [
 ]  # fmt: skip
 
 
+_FACTORS = ("mul", "multiply", "div", "divide", "true_divide")
+
+
 def no_tokens(_a: Analysis, _node: fx.Node) -> Tagged:
     """Fresh tensors (zeros, ranges, noise) belong to no token."""
     return ()
@@ -81,9 +84,7 @@ def item(a: Analysis, node: fx.Node) -> Tagged:
 
 def pointwise(a: Analysis, node: fx.Node) -> Tagged:
     """Join the operands' tags."""
-    operands = [
-        (a.tags(n), a.shape(n)) for n in node.all_input_nodes if _is_tensor(n) and a.tags(n)
-    ]
+    operands = [(a.tags(n), a.shape(n)) for n in _speaking(a, node)]
     if not operands:
         return ()
     joined = a.joiner.join(operands, a.shape(node), _meeting(a, node))
@@ -94,6 +95,20 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
     if operation_name(node) == "add":
         return _started_bare(a, node, joined)
     return multiplied(a, node, joined)
+
+
+def _speaking(a: Analysis, node: fx.Node) -> list[fx.Node]:
+    """The operands that may name the result's tokens.
+
+    A bare parameter names none where activations are: a bias or a factor of values whose tokens were
+    lost does not make tokens of them, and what it multiplies it only scales.
+    """
+    tagged = [n for n in node.all_input_nodes if _is_tensor(n) and a.tags(n)]
+    bare = [n for n in tagged if all(t.level is Level.PARAMETER for t in a.tags(n))]
+    others = [n for n in tagged if n not in bare]
+    if any(map(a.is_lost, node.all_input_nodes)):
+        return others
+    return others if others and operation_name(node) in _FACTORS else tagged
 
 
 def _meeting(a: Analysis, node: fx.Node) -> Meeting:

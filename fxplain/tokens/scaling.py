@@ -37,6 +37,8 @@ def multiplied(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
 
 def unmasked(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
     """The tags of what ``where`` and ``masked_fill`` keep; the rest is a constant in every row."""
+    if not tags:
+        return tags
     named = arguments(node)
     mask = named.get("mask", named.get("condition"))
     if not isinstance(mask, fx.Node):

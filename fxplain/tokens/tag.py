@@ -41,13 +41,16 @@ class Level(IntEnum):
 
     A parameter's rows (position embeddings, biases) vanish against anything; a float input that no
     weight has touched yet (a float mask) vanishes against tokens; a parameter that was projected or
-    put into a sequence (CLS, object queries) is a token unless it is added to an input's token.
+    put into a sequence (CLS, object queries) is a token unless it is added to an input's token. An
+    input that labels the tokens of several others (a time step that is added to each) is absorbed by
+    them; alone it is a token.
     """
 
     PARAMETER = 0
     RAW_INPUT = 1
     PARAMETER_TOKEN = 2
-    TOKEN = 3
+    LABEL = 3
+    TOKEN = 4
 
 
 def pack(tokens: Tensor, versions: Tensor | int) -> Tensor:
@@ -80,12 +83,15 @@ class Tag:
         The softmax that normalised the value, as long as the value may be attention weights.
     carried
         Whether the value also holds something of the tokens' neighbours (a recurrence's state).
+    births
+        The births whose tokens the value holds as they were born; empty where that is not known.
     """
 
     ids: Tensor
     level: Level = Level.TOKEN
     softmax: fx.Node | None = None
     carried: bool = False
+    births: frozenset[int] = frozenset()
 
     @cached_property
     def tokens(self) -> Tensor:
