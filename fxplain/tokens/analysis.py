@@ -46,6 +46,9 @@ class TokenFlow:
         The shapes of what the attention sites' softmaxes made.
     tags
         The tags of every node with one output, where they were asked for.
+    context
+        The inputs that scale, shift or gate the tokens of others, all alike: no attention carries
+        what they do.
     """
 
     book: TokenBook
@@ -58,6 +61,7 @@ class TokenFlow:
     data_dependent: bool = False
     normalized: dict[fx.Node, tuple[int, ...]] = field(default_factory=dict)
     tags: dict[fx.Node, Tags] = field(default_factory=dict)
+    context: tuple[str, ...] = ()
 
 
 def follow_tokens(
@@ -140,6 +144,7 @@ class Analysis:
                 for u in self.updates
                 if isinstance(u, AttentionSite)
             },
+            context=tuple(self.joiner.context),
         )
 
     def _carries_tokens(self, node: fx.Node) -> bool:
@@ -265,6 +270,17 @@ class Analysis:
             samples=None if self.book.batch_size == 1 else torch.tensor(-1),
         )
         return (Tag(ids.unsqueeze(-1), Level.PARAMETER),)
+
+    def untouched(self, node: fx.Node) -> Tags:
+        """Tokens in waiting of a value that was computed from integers of an input alone.
+
+        Pixels that are given as bytes, a time step's sines: the first weights that touch it make
+        tokens, as they do of a float input.
+        """
+        origin = self.first_origin(node)
+        if origin is None or self.is_lost(node):
+            return ()
+        return self._raw_input(node, origin[0])
 
     def _raw_input(self, node: fx.Node, name: str) -> Tags:
         """Tokens in waiting: a position of the input becomes a token when weights first touch it."""

@@ -31,6 +31,8 @@ class Birth:
         The graph node.
     first, shape
         The tokens are ``first, first + 1, ...`` over this shape (batch first, then the grid).
+    made_of
+        Of a route's tokens, the roots of all that they were made of.
     """
 
     index: int
@@ -41,6 +43,7 @@ class Birth:
     node: fx.Node | None
     first: int
     shape: tuple[int, ...]
+    made_of: frozenset[str] = frozenset()
 
     @property
     def count(self) -> int:
@@ -76,6 +79,7 @@ class TokenBook:
         module: str = "",
         node: fx.Node | None = None,
         samples: Tensor | None = None,
+        made_of: frozenset[str] = frozenset(),
     ) -> Tensor:
         """Give birth to tokens of the given shape and return their ids (of that shape).
 
@@ -83,7 +87,7 @@ class TokenBook:
         the sample where its size is the batch size; a batch of one has sample 0 everywhere.
         """
         first, shape = len(self), tuple(shape)
-        birth = Birth(len(self.births), kind, root, rank, module, node, first, shape)
+        birth = Birth(len(self.births), kind, root, rank, module, node, first, shape, made_of)
         self.births.append(birth)
         ids = torch.arange(first, first + birth.count).reshape(shape)
         if samples is None:
@@ -189,6 +193,11 @@ class TokenBook:
     def births_of(self, tokens: Tensor) -> Tensor:
         """The birth index of each token."""
         return self._birth[tokens]
+
+    def lineage(self, tokens: Tensor) -> frozenset[str]:
+        """The roots that tokens descend from, also through routes."""
+        births = [self.births[i] for i in self._birth[tokens[tokens >= 0]].unique().tolist()]
+        return frozenset().union(*(birth.made_of or {birth.root} for birth in births))
 
     def roots(self, tokens: Tensor) -> set[tuple[str, str]]:
         """The kinds and roots of the births of tokens."""

@@ -25,8 +25,6 @@ class Meeting(Enum):
     """The same, but learned tokens that one value is added to stay many."""
     PRODUCT = auto()
     """The same, but a product of two single tokens of a sequence belongs to both."""
-    TOWERS = auto()
-    """A product of values that no input is behind both of: single tokens are two readouts."""
     SCORES = auto()
     """A query meets many keys, for scores: both are kept."""
 
@@ -47,6 +45,8 @@ class Joiner:
         """The nodes of births that are labels: absorbed by what they are added to."""
         self.found_labels: set[fx.Node] = set()
         """Further ones, which this walk has united with several others."""
+        self.context: dict[str, None] = {}
+        """The inputs that scale, shift or gate the tokens of others, all alike."""
         self.lost = False
         """Whether the last join left out tokens that the result is made of, too."""
         self.spread: list[Tag] = []
@@ -234,11 +234,11 @@ class Joiner:
             dim=1, return_inverse=True
         )
         if pairs.shape[1] == len(distinct_a) == len(distinct_b):
+            if self._single(a) and self._single(b) and self._strangers(a, b):
+                return self._fused(a, b)
             if a.axes == b.axes and self.book.share_births(distinct_a, distinct_b):
                 return None if self._two_readouts(a, b) else self._later(a, b)
             if not (self.newborn(a) or self.newborn(b) or self._routed(a) or self._routed(b)):
-                return None
-            if self._meeting is Meeting.TOWERS and self._two_readouts(a, b):
                 return None
             self._note_labels(a, b)
             older = self._older(a, b, both)
@@ -249,9 +249,34 @@ class Joiner:
         if len(distinct_a) == len(distinct_b) or self._meeting is Meeting.SCORES:
             return None
         larger, smaller = (a, b) if len(distinct_a) > len(distinct_b) else (b, a)
-        if not (self.newborn(larger) and self.newborn(smaller)) or self._condition(smaller, larger):
+        if self._condition(smaller, larger):
+            self._note_context(smaller)
+        elif not (self.newborn(larger) and self.newborn(smaller)):
             self.spread.append(smaller)
         return larger
+
+    def _single(self, tag: Tag) -> bool:
+        """Whether a value is of one token in each sample."""
+        return tag.ids.numel() <= self.book.batch_size
+
+    def _strangers(self, a: Tag, b: Tag) -> bool:
+        """Whether one has a past, and no input or parameter is behind both."""
+        if self._meeting is Meeting.SCORES or (self.newborn(a) and self.newborn(b)):
+            return False
+        return self.book.lineage(a.tokens).isdisjoint(self.book.lineage(b.tokens))
+
+    def _fused(self, a: Tag, b: Tag) -> Tag | None:
+        """Single tokens of two origins become one value: it is read from both (None).
+
+        But for a condition, which has modulated others before.
+        """
+        for tag, other in ((a, b), (b, a)):
+            if self.newborn(tag) and self.book.lineage(tag.tokens) <= self.context.keys():
+                return other
+        return None
+
+    def _note_context(self, tag: Tag) -> None:
+        self.context.update(dict.fromkeys(sorted(self.book.lineage(tag.tokens))))
 
     def _note_labels(self, a: Tag, b: Tag) -> None:
         """Remember which of two values to be united is a label: one that was united with others.
@@ -273,15 +298,18 @@ class Joiner:
                 return
 
     def _condition(self, small: Tag, large: Tag) -> bool:
-        """Whether an input's single token (a style, a speaker) meets the tokens of another input."""
-        if small.ids.numel() > self.book.batch_size:
+        """Whether an input's single token (a time step, a style) meets the tokens of another input.
+
+        No attention carries what it does to all of them alike.
+        """
+        if not (self._single(small) and self.newborn(small)):
             return False
         roots = [self.book.roots(self.book.find(tag.tokens)) for tag in (small, large)]
         return all(kind == "input" for kind, _ in roots[0]) and roots[0].isdisjoint(roots[1])
 
     def _two_readouts(self, a: Tag, b: Tag) -> bool:
         """Whether two values, of one token in each sample, are multiplied: it belongs to both."""
-        if self._meeting not in (Meeting.PRODUCT, Meeting.TOWERS) or a.carried or b.carried:
+        if self._meeting is not Meeting.PRODUCT or a.carried or b.carried:
             return False
         if self.newborn(a) or self.newborn(b):
             return False

@@ -68,11 +68,12 @@ def linear(a: Analysis, node: fx.Node) -> Tagged:
     source, weight = node.args[0], node.args[1]
     assert isinstance(source, fx.Node)
     axis = len(a.shape(source)) - 1
+    tags = a.tags(source) or a.untouched(source)
     vector = len(a.shape(node)) <= axis  # one output, without an axis of its own
     made = mapped(
         a,
         node,
-        a.tags(source),
+        tags,
         a.shape(source),
         axis,
         lambda: matrix_of(a, weight, transposed=False),
@@ -149,8 +150,9 @@ def convolution(a: Analysis, node: fx.Node) -> Tagged:
 
     padding = _padding(named.get("padding", 0), kernel, per_axis)
     result = []
-    for tag in a.joiner.promoted(a.tags(source)):
-        if _frames(tag, a.tags(source), channel, axes):
+    raw = a.tags(source) or a.untouched(source)
+    for tag in a.joiner.promoted(raw):
+        if _frames(tag, raw, channel, axes):
             result.append(_grid_births(a, node, tag, channel))
             continue
         if tag.varies(channel):  # tokens as channels, as in a spatial gating unit

@@ -193,8 +193,9 @@ def _route(
         tokens = a.book.find(tokens_in(groups))
         samples = a.book.samples(tokens).amax(-1)
         made = a.book.add(
-            "route", node.name, shape, module=module_path(node), node=node, samples=samples
-        )
+            "route", node.name, shape, module=module_path(node), node=node, samples=samples,
+            made_of=a.book.lineage(tokens),
+        )  # fmt: skip
     else:
         made = a.book.find(tokens_in(keep)).expand(shape)
     a.updates.append(_site(a, index, node, made, groups, weights))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -189,6 +190,9 @@ def concatenate(a: Analysis, node: fx.Node) -> Tagged:
     if not any(tags for tags, _ in operands):
         return ()
     operands = _beside_tokens(a, node, operands, axis)
+    fused = None if stacked else _features_of_several(a, operands, axis)
+    if fused is not None:
+        return fused
     count = max(len(tags) for tags, _ in operands)
     return tuple(
         _concatenated(a, [(t[i] if i < len(t) else None, s) for t, s in operands], axis)
@@ -213,6 +217,32 @@ def _beside_tokens(
     return operands
 
 
+def _features_of_several(
+    a: Analysis, operands: list[tuple[Tags, tuple[int, ...]]], axis: int
+) -> Tags | None:
+    """Features side by side of tokens of different origin, one of each in a sample: both are read."""
+    tags = [tag for tags, _ in operands for tag in tags]
+    if axis != len(operands[0][1]) - 1 or not all(
+        tag.ids.numel() <= a.book.batch_size and not tag.varies(axis) for tag in tags
+    ):
+        return None
+    made = a.joiner.join(
+        [((tag,), tag.ids.shape) for tag in tags],
+        broadcast_shape(tag.ids.shape for tag in tags),
+    )
+    return made if len(made) > 1 and not _neighbours(a, made) else None
+
+
+def _neighbours(a: Analysis, tags: Tags) -> bool:
+    """Whether some of the values are different tokens of one birth."""
+    tokens = [a.book.find(tag.tokens) for tag in tags]
+    return any(
+        not torch.equal(*torch.broadcast_tensors(one, other))
+        and a.book.share_births(_real(one), _real(other))
+        for one, other in itertools.combinations(tokens, 2)
+    )
+
+
 def _concatenated(a: Analysis, parts: list[tuple[Tag | None, tuple[int, ...]]], axis: int) -> Tag:
     tags = [tag for tag, _ in parts if tag is not None]
     level = max(tag.level for tag in tags)
@@ -230,13 +260,8 @@ def _concatenated(a: Analysis, parts: list[tuple[Tag | None, tuple[int, ...]]], 
     )
     if axis == rank - 1 and all(not tag.varies(axis) for tag in tags):
         # features side by side: one token per row, unless they are neighbours' (patch merging)
-        tokens = [a.book.find(tag.tokens) for tag in tags]
-        neighbours = any(
-            not torch.equal(*torch.broadcast_tensors(tokens[0], other))
-            and a.book.share_births(_real(tokens[0]), _real(other))
-            for other in tokens[1:]
-        )
-        same = () if neighbours else a.joiner.join([((t,), t.ids.shape) for t in tags], others)
+        apart = _neighbours(a, tuple(tags))
+        same = () if apart else a.joiner.join([((t,), t.ids.shape) for t in tags], others)
         if len(same) == 1:
             return same[0]
     pieces = []

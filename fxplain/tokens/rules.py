@@ -120,10 +120,8 @@ def _meeting(a: Analysis, node: fx.Node) -> Meeting:
         return Meeting.SCORES
     if operation_name(node) == "add":
         return Meeting.SUM
-    if operation_name(node) not in ("mul", "multiply"):
-        return Meeting.SAME_TOKENS
-    shared = a.origins(parts[0]) & a.origins(parts[1])
-    return Meeting.PRODUCT if shared else Meeting.TOWERS
+    product = operation_name(node) in ("mul", "multiply")
+    return Meeting.PRODUCT if product else Meeting.SAME_TOKENS
 
 
 def _heard(a: Analysis, node: fx.Node, tags: Tags, source: Tag) -> Tags:
