@@ -66,6 +66,9 @@ class AttentionGraph(Presentable):
         Where the analysis was unsure, and where capture and model differ.
     capture
         How the model was captured.
+    context
+        Inputs that scale, shift or gate the tokens of others, all alike (a time step, a style). They
+        have influence, but no attention carries it: it is not in the relevance.
     """
 
     model: str
@@ -77,6 +80,7 @@ class AttentionGraph(Presentable):
     rejected: tuple[RejectedSoftmax, ...]
     warnings: tuple[str, ...]
     capture: CaptureInfo
+    context: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: str, capture: Capture, program: Program, readout: str) -> AttentionGraph:
@@ -102,6 +106,7 @@ class AttentionGraph(Presentable):
             rejected=tuple(program.flow.rejected),
             warnings=(*capture.warnings, *program.flow.warnings),
             capture=CaptureInfo(capture.route, capture.failures),
+            context=program.flow.context,
         )
 
     def to_networkx(self) -> nx.DiGraph:
@@ -188,6 +193,7 @@ class AttentionGraph(Presentable):
             rejected=tuple(record(RejectedSoftmax, x) for x in data["rejected"]),
             warnings=tuple(data["warnings"]),
             capture=record(CaptureInfo, data["capture"]),
+            context=tuple(data.get("context", ())),
         )
 
     def __repr__(self) -> str:

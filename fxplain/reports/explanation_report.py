@@ -49,6 +49,9 @@ def _sample(explanation: Explanation, sample: int) -> Iterator[RenderableType]:
     yield Text(
         f"score {float(explanation.scores[sample]):.4g}, read from {explanation.readout[sample]}"
     )
+    if explanation.graph.context:
+        acting = ", ".join(explanation.graph.context)
+        yield Text(f"not in the relevance, since it acts on all tokens alike: {acting}", "dim")
     for modality in explanation.modalities:
         yield Text()
         yield from _modality(explanation, modality, sample)

@@ -12,6 +12,7 @@ from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mapping import mapped, matrix_of
 from fxplain.tokens.mixing import absorbed, settled, united_along
+from fxplain.tokens.neighbours import with_neighbours
 from fxplain.tokens.scores import (
     FIXED_VALUES,
     is_exponential,
@@ -19,7 +20,7 @@ from fxplain.tokens.scores import (
     late_division,
     positive_scores,
 )
-from fxplain.tokens.tag import Level, Tag, Tags, broadcast_shape, tokens_in
+from fxplain.tokens.tag import Level, Tag, Tags, broadcast_shape, pack, tokens_in, versions_in
 from fxplain.tokens.updates import AttentionSite
 
 __all__ = ["added_product", "distances", "fused_attention", "product", "similarity"]
@@ -119,6 +120,9 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
     right_tags = _to_rank(a.joiner.promoted(right_tags), right_shape, rank, as_column=True)
     left_tags = _in_each_sample(a, left_tags, right_shape, rank)
     right_tags = _in_each_sample(a, right_tags, left_shape, rank)
+    left_tags = tuple(with_neighbours(a, node, tag, rank - 1) for tag in left_tags)
+    right_tags = tuple(with_neighbours(a, node, tag, rank - 2) for tag in right_tags)
+    right_tags = tuple(with_neighbours(a, node, tag, rank - 1) for tag in right_tags)
     made = _contracted(a, node, left, right, left_tags, right_tags, rank)
     out_rank = len(a.shape(node))
     if out_rank < rank:  # vectors: drop the axes that they were given
@@ -339,11 +343,21 @@ def _keys(a: Analysis, key: fx.Node, value: fx.Node) -> Tensor | None:
         tags = settled(a, node, a.tags(node), len(a.shape(node)) - 1)
         tags = a.joiner.promoted(tags)
         if tags:
+            last = len(a.shape(node)) - 1
+            tags = tuple(with_neighbours(a, node, tag, last) for tag in tags)
             sides.append((tuple(_one_per_row(tag) for tag in tags), (*a.shape(node)[:-1], 1)))
     if not sides:
         return None
     joined = a.joiner.join(sides, broadcast_shape(shape for _, shape in sides))
-    return joined[0].ids
+    return _as_carried(joined[0].ids, sides[0][0][0].ids)
+
+
+def _as_carried(columns: Tensor, values: Tensor) -> Tensor:
+    """The attended tokens as their values hold them: keys say who is attended, values what is heard."""
+    if columns.shape != values.shape:
+        return columns
+    versions = torch.where(values >= 0, versions_in(values), versions_in(columns))
+    return pack(tokens_in(columns), versions.clamp(min=0))
 
 
 def _one_per_row(tag: Tag) -> Tag:
@@ -412,7 +426,7 @@ def _attend(
         [(side, side[0].ids.shape) for side in sides],
         broadcast_shape(side[0].ids.shape for side in sides),
     )
-    columns = joined[0].ids
+    columns = _as_carried(joined[0].ids, sides[0][0].ids) if over_tokens else joined[0].ids
     row_ids = _rows(a, node, tuple(rows), columns, tuple(shape))
     index = len(a.updates)
     a.updates.append(AttentionSite(

@@ -51,6 +51,8 @@ class Joiner:
         """Whether the last join left out tokens that the result is made of, too."""
         self.spread: list[Tag] = []
         """The tags of the last join that reach many other tokens (a pooled vector, a condition)."""
+        self.neighbours: Tags = ()
+        """The tags of the last join that are one sequence's, at another place in each."""
         self._meeting = Meeting.SAME_TOKENS
 
     def join(
@@ -64,7 +66,7 @@ class Joiner:
         Only the operands of the highest level speak: a bias, a position embedding or a float mask
         says nothing about a value that already has tokens.
         """
-        self.lost, self.spread, self._meeting = False, [], meeting
+        self.lost, self.spread, self.neighbours, self._meeting = False, [], (), meeting
         tagged = [(tags, tuple(s)) for tags, s in operands if tags]
         if not tagged:
             return ()
@@ -237,7 +239,12 @@ class Joiner:
             if self._single(a) and self._single(b) and self._strangers(a, b):
                 return self._fused(a, b)
             if a.axes == b.axes and self.book.share_births(distinct_a, distinct_b):
-                return None if self._two_readouts(a, b) else self._later(a, b)
+                if self._two_readouts(a, b):
+                    return None
+                if self._sequence_of_neighbours(a, b):
+                    self.neighbours = (a, b)
+                    return a
+                return self._later(a, b)
             if not (self.newborn(a) or self.newborn(b) or self._routed(a) or self._routed(b)):
                 return None
             self._note_labels(a, b)
@@ -350,6 +357,19 @@ class Joiner:
             known = torch.isin(versions, torch.tensor(old, dtype=torch.int64))
             past.append((known & ~made[births]).long())
         return (past[0] - past[1]).expand(both.shape)
+
+    def _sequence_of_neighbours(self, a: Tag, b: Tag) -> bool:
+        """Whether both are whole sequences of the same tokens, one of them moved along the other."""
+        if a.carried or b.carried or self._single(a) or a.softmax or b.softmax:
+            return False
+        tokens = [self.book.find(tag.tokens) for tag in (a, b)]
+        whole = [bool((t >= 0).all()) for t in tokens]
+        real = [t[t >= 0].unique() for t in tokens]
+        return any(
+            whole[i] and len(real[i]) == tokens[i].numel() and
+            bool(torch.isin(real[1 - i], real[i]).all())
+            for i in (0, 1)
+        )  # fmt: skip
 
     def _later(self, a: Tag, b: Tag) -> Tag:
         """Of neighbours that are combined (a recurrence, a token shift), the one whose value it is."""

@@ -12,6 +12,7 @@ from fxplain.capture import module_path
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import mix, mix_along, newer, slide
+from fxplain.tokens.neighbours import own_of_neighbours
 from fxplain.tokens.resampling import transposed_convolution
 from fxplain.tokens.tag import Level, Tag, Tags
 
@@ -106,8 +107,9 @@ def mapped(
                 continue
             groups = tag.ids.movedim(axis, -1)
             lead = [n for i, n in enumerate(shape) if i != axis] if raw else None
-            mixed = mix(a, node, tag, groups, lead=lead)
-            tag = Tag(mixed.ids.unsqueeze(axis), mixed.level)
+            own = None if raw else own_of_neighbours(a, groups)
+            mixed = mix(a, node, tag, groups, lead=lead, keep=own, neighbours=own is not None)
+            tag = Tag(mixed.ids.unsqueeze(axis), mixed.level, births=mixed.births)
         result.append(tag)
     return tuple(result)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import reduce
 
 import torch
@@ -39,6 +40,7 @@ def mix(
     weights: Weights = None,
     lead: Sequence[int] | None = None,
     keep: Tensor | None = None,
+    neighbours: bool = False,
 ) -> Tag:
     """The tag of a value whose every element is made of a group of tokens.
 
@@ -60,11 +62,14 @@ def mix(
     keep
         Packed entries of the result's tokens where the mixing keeps their identity (a convolution
         that keeps the grid).
+    neighbours
+        Whether each token is put beside its neighbours as it is: that is a route even of newborn
+        tokens, since these are read without their neighbours, too.
     """
     same = one_token(a, groups)
     if same is not None:
         return Tag(same, tag.level, tag.softmax, births=tag.births)
-    if a.joiner.newborn(tag):
+    if a.joiner.newborn(tag) and not neighbours:
         if keep is not None and tag.level is not Level.RAW_INPUT:
             return Tag(keep, tag.level, births=tag.births)
         old = groups.amax(-1)
@@ -187,6 +192,9 @@ def _route(
     weights: Weights,
     keep: Tensor | None,
 ) -> Tag:
+    known = a.known_route(groups, keep) if weights is None else None
+    if known is not None:
+        return replace(known, level=tag.level)
     index = len(a.updates)
     shape = groups.shape[:-1]
     if keep is None:
@@ -199,7 +207,10 @@ def _route(
     else:
         made = a.book.find(tokens_in(keep)).expand(shape)
     a.updates.append(_site(a, index, node, made, groups, weights))
-    return Tag(pack(made, a.versions.intern(frozenset({index}))), tag.level)
+    result = Tag(pack(made, a.versions.intern(frozenset({index}))), tag.level)
+    if weights is None:
+        a.note_route(groups, keep, result)
+    return result
 
 
 def spread(a: Analysis, node: fx.Node, tag: Tag, source: Tag) -> Tag:

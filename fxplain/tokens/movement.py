@@ -210,7 +210,7 @@ def _beside_tokens(
     features = [
         i
         for i in range(1, len(operands[0][1]))
-        if i != axis and not any(t.varies(i) for t in beside)
+        if (i != axis or i == len(operands[0][1]) - 1) and not any(t.varies(i) for t in beside)
     ]
     for i in features:
         operands = [(settled(a, node, tags, i), shape) for tags, shape in operands]

@@ -13,6 +13,7 @@ from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.joining import Meeting
 from fxplain.tokens.mixing import absorbed, mix, spread
+from fxplain.tokens.neighbours import blended
 from fxplain.tokens.scaling import multiplied, unmasked
 from fxplain.tokens.scores import FIXED_VALUES, becomes_scores, is_fixed, only_scales
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, compact, pack
@@ -90,6 +91,8 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
     joined = a.joiner.join(operands, a.shape(node), _meeting(a, node))
     if a.joiner.lost:
         a.warn_of_mixing(node)
+    if a.joiner.neighbours and len(joined) == 1:
+        return blended(a, node, a.joiner.neighbours)
     for tag in tuple(a.joiner.spread):
         joined = _heard(a, node, joined, tag)
     if operation_name(node) == "add":
