@@ -295,7 +295,7 @@ class StreamTable:
             named.setdefault(owner[key], []).append(token)
         for token in self.live.tolist():
             birth = births[self.birth[token]]
-            if birth.kind == "parameter":
+            if birth.kind in ("parameter", "constant"):
                 host = self._host(token, owner)
                 label = birth.root.removesuffix(".weight")
                 if host is None:
@@ -355,7 +355,7 @@ class StreamTable:
                 if (
                     t >= 0
                     and t not in self._sequences
-                    and (self.book.births[self.birth[t]].kind == "parameter")
+                    and self.book.births[self.birth[t]].kind in ("parameter", "constant")
                 ):
                     self._sequences[t] = row
 

@@ -20,7 +20,8 @@ class Birth:
     index
         Position in the book.
     kind
-        "input" (a graph input's tokens), "parameter" (a learned one's) or "route" (made of others).
+        "input" (a graph input's tokens), "parameter" (a learned one's), "constant" (those of a buffer
+        or of zeros that stand in a sequence) or "route" (made of others).
     root
         The graph input's name, the parameter's path, or for a route the name of its node.
     rank
@@ -193,6 +194,14 @@ class TokenBook:
     def births_of(self, tokens: Tensor) -> Tensor:
         """The birth index of each token."""
         return self._birth[tokens]
+
+    def real(self, tokens: Tensor) -> Tensor:
+        """Whether each is a token that has something to carry: one, and no constant."""
+        constant = [index for index, birth in enumerate(self.births) if birth.kind == "constant"]
+        real = tokens >= 0
+        if constant:
+            real &= ~torch.isin(self._birth[tokens.clamp(min=0)], torch.tensor(constant))
+        return real
 
     def lineage(self, tokens: Tensor) -> frozenset[str]:
         """The roots that tokens descend from, also through routes."""

@@ -244,13 +244,15 @@ def _site(
 
 
 def _factors(a: Analysis, groups: Tensor) -> Tensor:
-    """What is left of each entry's row by what scaled it, 0 where there is no token."""
-    factors = (groups >= 0).double()
-    versions = versions_in(groups)
+    """What is left of each entry's row by what scaled it, 0 where there is no token to carry."""
+    tokens, versions = a.book.find(tokens_in(groups)), versions_in(groups)
+    factors = (tokens >= 0).double()
     for version in versions.unique().tolist():
+        if a.versions.newborn(version):  # a constant has nothing to carry until it has attended
+            factors *= (versions != version) | a.book.real(tokens)
         if a.versions.is_scaled(version):
             here = versions == version
-            factors[here] = a.versions.factor(version, a.book.find(tokens_in(groups[here])))
+            factors[here] *= a.versions.factor(version, tokens[here])
     return factors
 
 

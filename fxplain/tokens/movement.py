@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import operation_name
+from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import settled
+from fxplain.tokens.scores import is_fixed
 from fxplain.tokens.tag import (
     NO_TOKEN,
     Level,
@@ -190,6 +191,10 @@ def concatenate(a: Analysis, node: fx.Node) -> Tagged:
     if not any(tags for tags, _ in operands):
         return ()
     operands = _beside_tokens(a, node, operands, axis)
+    operands = [
+        (tags or _constant_tokens(a, part, operands, axis), shape)
+        for (part, _), (tags, shape) in zip(kept, operands, strict=True)
+    ]
     fused = None if stacked else _features_of_several(a, operands, axis)
     if fused is not None:
         return fused
@@ -215,6 +220,29 @@ def _beside_tokens(
     for i in features:
         operands = [(settled(a, node, tags, i), shape) for tags, shape in operands]
     return operands
+
+
+def _constant_tokens(
+    a: Analysis, part: fx.Node, operands: list[tuple[Tags, tuple[int, ...]]], axis: int
+) -> Tags:
+    """A buffer or zeros put into a sequence of tokens: they attend and are attended like tokens."""
+    beside = [tag for tags, _ in operands for tag in tags]
+    shape = a.shape(part)
+    sequence = all(tag.varies(axis) and not tag.varies(len(shape) - 1) for tag in beside)
+    if axis == len(shape) - 1 or not sequence or not is_fixed(a, part):
+        return ()
+    if any(tag.softmax for tag in beside) or max(len(tags) for tags, _ in operands) > 1:
+        return ()
+    ids = a.book.add("constant", _name(a, part), shape[:-1], module=module_path(part), node=part)
+    return (a.born(ids.unsqueeze(-1), Level.PARAMETER_TOKEN),)
+
+
+def _name(a: Analysis, node: fx.Node) -> str:
+    """What a constant is called: a buffer's path, or the operation that made it."""
+    while node.all_input_nodes:
+        node = node.all_input_nodes[0]
+    state = a.capture.state.get(node.name)
+    return state.path if state is not None else operation_name(node)
 
 
 def _features_of_several(

@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.mixing import mix
-from fxplain.tokens.tag import Tag, Tags, tokens_in
+from fxplain.tokens.tag import NO_TOKEN, Tag, Tags, tokens_in
 
 __all__ = ["blended", "own_of_neighbours", "with_neighbours"]
 
@@ -32,6 +32,7 @@ def own_of_neighbours(a: Analysis, groups: Tensor) -> Tensor | None:
     if columns.shape[1] > _MOST:
         return None
     tokens = a.book.find(tokens_in(columns))
+    tokens = torch.where(a.book.real(tokens), tokens, NO_TOKEN)
     count = place.bincount(minlength=columns.shape[1])
     best: tuple[tuple[bool, int], int] | None = None
     for i in range(columns.shape[1]):
