@@ -8,9 +8,11 @@ from fxplain.capture.captured import (
     StateSlot,
     module_path,
     operation_name,
+    version_of,
 )
 from fxplain.capture.chance import chance_kept, draws
 from fxplain.capture.inputs import ModelInputs, bind_inputs
+from fxplain.capture.state import tensors_of
 
 __all__ = [
     "Capture",
@@ -25,4 +27,6 @@ __all__ = [
     "draws",
     "module_path",
     "operation_name",
+    "tensors_of",
+    "version_of",
 ]

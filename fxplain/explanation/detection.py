@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from fxplain.capture import Capture, ModelInputs, bind_inputs, capture
+from fxplain.capture import Capture, ModelInputs, bind_inputs, capture, tensors_of, version_of
 from fxplain.errors import NoGradientError
 from fxplain.explanation.outputs import TokenRef, choose_output, describe, positions_at
 from fxplain.program import AttentionGraph, Program, build_program
@@ -18,19 +20,64 @@ __all__ = ["graph_of", "no_attention", "program_of"]
 
 
 def program_of(model: nn.Module, inputs: Any) -> tuple[ModelInputs, Capture, Program]:
-    """The call, its capture and its program; one that depends on sizes only is used again."""
+    """The call, its capture and its program; one that holds for these inputs too is used again."""
     bound = bind_inputs(model, inputs)
     captured = capture(model, bound)
     bound = captured.sized(bound)
     sizes = captured.sizes(bound.leaves)
     assert sizes is not None
-    key = ("program", tuple(sizes.items()))
-    program: Program | None = captured.memo.get(key)
-    if program is None:
-        program = build_program(follow_tokens(captured, model, bound))
-        if not program.flow.data_dependent:
-            captured.memo[key] = program
+    known: list[_Known] = captured.memo.setdefault(("programs", tuple(sizes.items())), [])
+    for each in known:
+        if each.holds(captured, model, bound):
+            return bound, captured, each.program
+    program = build_program(follow_tokens(captured, model, bound))
+    read = program.flow.read
+    if read <= {*captured.inputs, *captured.state}:  # else it follows random draws
+        known[:] = [_Known.of(program, captured, model, bound), *known][:_MOST_PROGRAMS]
     return bound, captured, program
+
+
+_MOST_PROGRAMS = 4
+"""How many programs of a size are kept where they depend on values (masks, weights)."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """A program, and the values that the analysis read for it: copied inputs, weights as they were."""
+
+    program: Program
+    inputs: dict[str, Tensor]
+    weights: dict[str, tuple[weakref.ref[Tensor], int]]
+
+    @classmethod
+    def of(
+        cls, program: Program, captured: Capture, model: nn.Module, inputs: ModelInputs
+    ) -> _Known:
+        """What has to be the same for `program` to hold."""
+        read = program.flow.read
+        leaves = dict(zip(captured.inputs, inputs.leaves, strict=True))
+        weights = {name: captured.state[name] for name in read if name in captured.state}
+        parameters = tensors_of(model)[0] if weights else {}
+        return cls(
+            program,
+            {name: leaf.detach().clone() for name, leaf in leaves.items() if name in read},
+            {
+                name: (weakref.ref(parameters[slot.path]), version_of(parameters[slot.path]))
+                for name, slot in weights.items()
+            },
+        )
+
+    def holds(self, captured: Capture, model: nn.Module, inputs: ModelInputs) -> bool:
+        """Whether these inputs and the model's weights are what the analysis read."""
+        leaves = dict(zip(captured.inputs, inputs.leaves, strict=True))
+        if not all(torch.equal(leaves[name], value) for name, value in self.inputs.items()):
+            return False
+        parameters = tensors_of(model)[0] if self.weights else {}
+        for name, (held, version) in self.weights.items():
+            weight = parameters.get(captured.state[name].path)
+            if weight is None or held() is not weight or version_of(weight) != version:
+                return False
+        return True
 
 
 def graph_of(model: nn.Module, captured: Capture, program: Program) -> AttentionGraph:

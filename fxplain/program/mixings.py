@@ -39,7 +39,6 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
         flow.book.births[birth] = replace(
             flow.book.births[birth], kind="route", root=mixing.node.name
         )
-        flow.data_dependent |= mixing.reads_weights
     births = frozenset(mixings.keys() - routes)
     for index in births:  # forget the analysis that they could be weighed with
         flow.updates[index] = replace(mixings[index], weighed=_settled)

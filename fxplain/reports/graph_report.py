@@ -90,7 +90,8 @@ def _facts(graph: AttentionGraph) -> list[tuple[str, str]]:
         for i, s in enumerate(derived)
     ]
     if graph.context:
-        facts += [("context", f"{', '.join(graph.context)}: acts on all tokens alike, not by attention")]
+        names = ", ".join(graph.context)
+        facts += [("context", f"{names}: acts on all tokens alike, not by attention")]
     facts += [("readout", graph.readout), ("captured by", graph.capture.route)]
     return facts + [("", f"after {failure}") for failure in graph.capture.failures]
 

@@ -40,8 +40,9 @@ class TokenFlow:
         The shapes of these tensors.
     warnings
         Where the analysis was unsure, naming operation and module.
-    data_dependent
-        Whether tokens moved by values that another input of the same shape may change.
+    read
+        The graph inputs (and random draws) whose values the analysis read: with others of the same
+        shape it may come out otherwise. It grows while mixings are weighed.
     normalized
         The shapes of what the attention sites' softmaxes made.
     tags
@@ -58,7 +59,7 @@ class TokenFlow:
     outputs: list[Tags]
     shapes: list[tuple[int, ...]]
     warnings: list[str] = field(default_factory=list)
-    data_dependent: bool = False
+    read: set[str] = field(default_factory=set)
     normalized: dict[fx.Node, tuple[int, ...]] = field(default_factory=dict)
     tags: dict[fx.Node, Tags] = field(default_factory=dict)
     context: tuple[str, ...] = ()
@@ -139,7 +140,7 @@ class Analysis:
             [self.tags(node) for node in results],
             [self.values.shape(node) for node in results],
             list(self.warnings),
-            self.values.read_data,
+            self.values.read,
             {
                 u.softmax: self.shape(u.softmax)
                 for u in self.updates

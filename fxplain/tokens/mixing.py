@@ -145,10 +145,7 @@ def _noted(
         return _site(a, index, node, tokens, groups.expand(*tokens.shape, -1), weights)
 
     old = a.book.find(tag.tokens).unique()
-    reads = weights is not None or _scaled(a, groups)
-    a.updates.append(
-        Mixing(index, node, operation_name(node), tokens, old[old >= 0], weighed, reads)
-    )
+    a.updates.append(Mixing(index, node, operation_name(node), tokens, old[old >= 0], weighed))
     return made.with_ids(pack(tokens, a.versions.intern(frozenset({index}))))
 
 
@@ -254,10 +251,6 @@ def _factors(a: Analysis, groups: Tensor) -> Tensor:
             here = versions == version
             factors[here] *= a.versions.factor(version, tokens[here])
     return factors
-
-
-def _scaled(a: Analysis, groups: Tensor) -> bool:
-    return any(a.versions.is_scaled(version) for version in versions_in(groups).unique().tolist())
 
 
 def windows(

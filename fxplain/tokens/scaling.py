@@ -28,10 +28,10 @@ def multiplied(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
     parts = node.args[:2]
     if name not in (*_DIVIDES, *_MULTIPLIES) or len(parts) != 2:
         return tags
-    for value, factor in (parts,) if name in _DIVIDES else (parts, parts[::-1]):
+    divides = name in _DIVIDES
+    for value, factor in (parts,) if divides else (parts, parts[::-1]):
         if isinstance(value, fx.Node) and isinstance(factor, fx.Node) and _is_factor(a, factor):
-            inverse = name in _DIVIDES
-            return _scaled(a, node, tags, factor, lambda x: 1 / x if inverse else x)
+            return _scaled(a, node, tags, factor, lambda x: 1 / x if divides else x)
     return tags
 
 

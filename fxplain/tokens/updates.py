@@ -105,8 +105,6 @@ class Mixing:
         The tokens that they are made of.
     weighed
         Computes the route.
-    reads_weights
-        Whether that reads the model's weights.
     """
 
     index: int
@@ -115,7 +113,6 @@ class Mixing:
     new: Tensor
     old: Tensor
     weighed: Callable[[], RouteSite]
-    reads_weights: bool
 
 
 Update = AttentionSite | RouteSite | Mixing

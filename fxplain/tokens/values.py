@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,8 +53,9 @@ class Values:
         self._drawn = {node for node in capture.graph.nodes if draws(node)}
         self._changing = {node for node in capture.placeholders if node.name in names} | self._drawn
         self._leaves = leaves
-        self.read_data = False
-        """Whether a value was read that another call may change (an input's, a weight's)."""
+        self.read: set[str] = set()
+        """The nodes whose values were read, of those that another call may change: inputs, weights,
+        random draws."""
 
     def shape(self, node: fx.Node) -> tuple[int, ...]:
         """The concrete shape of a tensor node; of several outputs, the first one's."""
@@ -83,16 +84,19 @@ class Values:
     def value(self, node: fx.Node) -> Any:
         """The concrete value of a node, computing what it needs first."""
         if node in self._known:
-            self.read_data |= node in self._changing
+            self._note_read([node])
             return self._known[node]
         needed = self._missing([node])
         if not self._drawn.isdisjoint(needed):  # the same numbers in the same order as in a run
             needed = self._missing([node, *self._drawn])
-            self.read_data = True
+            self._note_read(self._drawn)
         with chance_kept(self._leaves), torch.no_grad():
             for each in needed:
                 self._known[each] = self._compute(each)
         return self._known[node]
+
+    def _note_read(self, nodes: Iterable[fx.Node]) -> None:
+        self.read.update(node.name for node in nodes if node in self._changing)
 
     def concrete(self, argument: Any) -> Any:
         """An argument structure with every node in it replaced by its value."""
@@ -125,7 +129,7 @@ class Values:
                 found = getattr(found, part)
             return found
         needed = content_inputs(node)
-        self.read_data |= not self._changing.isdisjoint(needed)
+        self._note_read(needed)
 
         def known(n: fx.Node) -> Any:
             return self._known[n] if n in needed else self._hollow(n)
