@@ -23,7 +23,7 @@ from fxplain.tokens.tag import (
     compact,
     narrowed,
     tokens_in,
-)
+)from fxplain.tokens.values import content_inputs
 
 __all__ = [
     "along_axes",
@@ -239,8 +239,8 @@ def _constant_tokens(
 
 def _name(a: Analysis, node: fx.Node) -> str:
     """What a constant is called: a buffer's path, or the operation that made it."""
-    while node.all_input_nodes:
-        node = node.all_input_nodes[0]
+    while content_inputs(node):
+        node = content_inputs(node)[0]
     state = a.capture.state.get(node.name)
     return state.path if state is not None else operation_name(node)
 

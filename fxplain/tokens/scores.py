@@ -17,6 +17,7 @@ from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.tag import Tags
+from fxplain.tokens.values import content_inputs
 
 __all__ = [
     "FIXED_VALUES",
@@ -150,7 +151,7 @@ def is_fixed(a: Analysis, node: fx.Node) -> bool:
         slot = a.capture.state.get(current.name)
         if a.tags(current) or a.origins(current) or (slot and slot.kind == "parameter"):
             return False
-        fresh = [n for n in current.all_input_nodes if n not in seen]
+        fresh = [n for n in content_inputs(current) if n not in seen]
         seen.update(fresh)
         todo += fresh
     return True
