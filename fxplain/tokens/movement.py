@@ -23,7 +23,8 @@ from fxplain.tokens.tag import (
     compact,
     narrowed,
     tokens_in,
-)from fxplain.tokens.values import content_inputs
+)
+from fxplain.tokens.values import content_inputs
 
 __all__ = [
     "along_axes",
