@@ -283,7 +283,10 @@ class Joiner:
         return None
 
     def _note_context(self, tag: Tag) -> None:
-        self.context.update(dict.fromkeys(sorted(self.book.lineage(tag.tokens))))
+        tokens = self.book.find(tag.tokens)
+        births = [self.book.births[i] for i in self.book.births_united(tokens[tokens >= 0])]
+        births.sort(key=lambda birth: (birth.rank, birth.index))
+        self.context.update(dict.fromkeys(birth.root for birth in births))
 
     def _note_labels(self, a: Tag, b: Tag) -> None:
         """Remember which of two values to be united is a label: one that was united with others.
