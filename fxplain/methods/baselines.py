@@ -23,7 +23,7 @@ class _Direct(Accumulation):
 
     def direct(self, node: ProgramNode, block: KeyBlock, A: Tensor, keys: RowSet) -> Blocks:
         """The map of one block, by column."""
-        lineage = self.program.lineage(block.stream)
+        lineage = self.program.lineage(block.stream, node.index)
         own = keys.identity or keys.full  # tokens that attention made anew are what they drew on
         update = {c: A @ R for c, R in own.items() if c in lineage}
         if not block.same:
@@ -53,7 +53,7 @@ class _Direct(Accumulation):
         for node in self.program.nodes.values():
             if node.stream == stream:
                 for block in node.blocks:
-                    found |= self.program.lineage(block.stream)
+                    found |= self.program.lineage(block.stream, node.index)
         return found
 
     def attended(self, node: ProgramNode) -> Blocks:
@@ -125,7 +125,7 @@ class SelfAttentionSum(_Direct):
     def attended(self, node: ProgramNode) -> Blocks:
         """A R over the stream's own columns, and the map itself over other modalities'."""
         total: Blocks = {}
-        lineage = self.program.lineage(node.stream)
+        lineage = self.program.lineage(node.stream, node.index)
         for block, A, keys in self.blocks(node):
             if block.same:
                 of_own = {c: R for c, R in keys.full.items() if c in lineage or c == block.stream}
@@ -177,7 +177,7 @@ class Rollout(_Direct):
         return RowSet({**rolled, **self.delta(node.index).full}, before.identity)
 
     def _rolled(self, before: RowSet, node: ProgramNode) -> Blocks:
-        lineage = self.program.lineage(node.stream)
+        lineage = self.program.lineage(node.stream, node.index)
         same = [(b, A, keys) for b, A, keys in self.blocks(node) if b.same]
         if not same:
             return before.full
@@ -196,7 +196,7 @@ class Rollout(_Direct):
         for block, A, keys in self.blocks(node):
             if block.same:
                 continue
-            lineage = self.program.lineage(block.stream)
+            lineage = self.program.lineage(block.stream, node.index)
             own = self.at(node.stream, node.row_versions).full.get(node.stream)
             turned = A if own is None else own.transpose(-1, -2) @ A
             update = {c: turned @ R for c, R in keys.full.items() if c in lineage}

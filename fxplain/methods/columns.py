@@ -119,7 +119,9 @@ class ColumnProducts:
             return total
         keys = None
         for block in node.blocks:
-            if block.same or self.column not in self.program.lineage(block.stream):
+            if block.same or self.column not in self.program.lineage(
+                block.stream, node.index
+            ):
                 x = self.at(block.stream, block.versions).full
             else:
                 x = self.normalized_at(block.stream, block.versions)

@@ -126,7 +126,7 @@ class Reach:
             return all(self.free(e.stream, e.version, column) for e in entries)
         for block in node.blocks:
             here = column in self.columns(block.stream, block.versions)
-            crossed = not block.same and column in self.program.lineage(block.stream)
+            crossed = not block.same and column in self.program.lineage(block.stream, update)
             if here and crossed and self.has_own(node):
                 return False
             if here and not self.free(block.stream, block.versions, column):

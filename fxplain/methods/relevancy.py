@@ -106,7 +106,7 @@ class Relevancies(Accumulation):
         return total
 
     def _bimodal(self, node: ProgramNode, key_stream: int, A: Tensor, keys: RowSet) -> Blocks:
-        lineage = self.program.lineage(key_stream)
+        lineage = self.program.lineage(key_stream, node.index)
         own = self._self_relevancy(self.at(node.stream, node.row_versions), node.stream)
         update: Blocks = {}
         for column, R in keys.full.items():

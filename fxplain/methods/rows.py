@@ -151,7 +151,7 @@ class RelevancyRows:
             crossed: Tensor | None = None
             for block in node.blocks:
                 columns = part.columns & self.reach.columns(block.stream, block.versions)
-                mixed = frozenset() if block.same else columns & self._lineage(block)
+                mixed = frozenset() if block.same else columns & self.program.lineage(block.stream, node.index)
                 if columns - mixed:
                     shares.append(x)
                     uses.append((block, columns - mixed, False))
@@ -173,9 +173,6 @@ class RelevancyRows:
                     self._share_normalized(block, column, of_keys)
             else:
                 self._share(block.stream, block.versions, _Part(columns), of_keys)
-
-    def _lineage(self, block: KeyBlock) -> set[int]:
-        return self.program.lineage(block.stream)
 
     def _transposed(self, node: ProgramNode, x: Tensor) -> Tensor | None:
         of_node = self.relevancies.maps.of(node.index)

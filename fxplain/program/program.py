@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -76,13 +77,13 @@ class Program:
         """The stream whose rows an update changes."""
         return (self.nodes.get(update) or self.routes[update]).stream
 
-    def lineage(self, stream: int) -> set[int]:
-        """The stream and those that routes made it of."""
+    def lineage(self, stream: int, before: int) -> set[int]:
+        """The stream and those that routes made it of, as of the update `before`."""
         found, todo = {stream}, [stream]
         while todo:
             current = todo.pop()
             for route in self.routes.values():
-                if route.stream == current:
+                if route.stream == current and route.index < before:
                     for entry in route.entries:
                         if entry.stream not in found:
                             found.add(entry.stream)
@@ -95,20 +96,43 @@ class Program:
         made = torch.tensor([birth.kind == "route" for birth in book.births])
         return made[book.births_of(tokens.clamp(min=0))] & (tokens >= 0)
 
-    def final_version(self, stream: int) -> int:
-        """What the stream's tokens have absorbed after its last update."""
-        own = [u for u in (*self.nodes, *self.routes) if self.rows_of(u) == stream]
-        if not own:
-            return 0
-        last = max(own)  # it may be dead: then no version but its own has it
-        best: tuple[tuple[bool, int], int] | None = None
-        for index in range(len(self.versions)):
-            updates = self.versions.of(index)
-            own_only = all(u < 0 or u in self.births or self.rows_of(u) == stream for u in updates)
-            rank = (not self.births.isdisjoint(updates) or IDENTITY in updates, len(updates))
-            if own_only and (last in updates or rank[0]) and (best is None or rank > best[0]):
-                best = (rank, index)
-        return 0 if best is None else best[1]
+    def final_version(self, stream: int) -> int | Tensor:
+        """What the stream's tokens have absorbed after their last update: one version, or (batch, n)."""
+        tokens = self.streams[stream].tokens
+        table = self._last_versions
+        versions = torch.where(tokens >= 0, table[tokens.clamp(min=0)], table.new_full((), -1))
+        found = versions[versions >= 0].unique()
+        if len(found) == 1:
+            return int(found)
+        return versions.clamp(min=0)
+
+    @cached_property
+    def _last_versions(self) -> Tensor:
+        """For each token the version with its last update, of several the one that holds most.
+
+        What the model returns of a token comes before what it computes of it and drops.
+        """
+        returned = [tag.ids.reshape(-1) for tags in self.flow.outputs for tag in tags]
+        table = torch.zeros(len(self.flow.book), dtype=torch.int64)
+        ranks = [self._rank(index) for index in range(len(self.versions))]
+        order = {rank: i for i, rank in enumerate(sorted(set(ranks)))}
+        places = torch.tensor([order[rank] for rank in ranks], dtype=torch.int64)
+        for entries in (self.flow.seen, torch.cat(returned) if returned else None):
+            if entries is None:
+                continue
+            entries = entries[entries >= 0].unique()
+            versions = versions_in(entries)
+            by_rank = places[versions].argsort(stable=True)  # the highest is written last
+            tokens = self.flow.book.find(tokens_in(entries))[by_rank].tolist()
+            for token, version in zip(tokens, versions[by_rank].tolist(), strict=True):
+                table[token] = version
+        return table
+
+    def _rank(self, version: int) -> tuple[int, bool, int]:
+        updates = self.versions.of(version)
+        own = [u for u in updates if u in self.nodes or u in self.routes]
+        born = IDENTITY in updates or not self.births.isdisjoint(updates)
+        return max(own, default=-1), born, len(own)
 
 
 def build_program(flow: TokenFlow) -> Program:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +51,8 @@ class TokenFlow:
     context
         The inputs that scale, shift or gate the tokens of others, all alike: no attention carries
         what they do.
+    seen
+        Every (token, version) that some value holds, as distinct packed entries.
     """
 
     book: TokenBook
@@ -63,6 +66,7 @@ class TokenFlow:
     normalized: dict[fx.Node, tuple[int, ...]] = field(default_factory=dict)
     tags: dict[fx.Node, Tags] = field(default_factory=dict)
     context: tuple[str, ...] = ()
+    seen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
 
 def follow_tokens(
@@ -147,7 +151,20 @@ class Analysis:
                 if isinstance(u, AttentionSite)
             },
             context=tuple(self.joiner.context),
+            seen=self._seen(),
         )
+
+    def _seen(self) -> Tensor:
+        """Every (token, version) that a value holds, in distinct packed entries."""
+        tags = [t for tagged in self._tags.values() for t in _flat(tagged)]
+        distinct = {
+            (tag.ids.data_ptr(), tuple(tag.ids.shape), tag.ids.stride()): tag.ids
+            for tag in tags
+            if tag.level >= Level.PARAMETER_TOKEN
+        }
+        found = [ids.reshape(-1) for ids in distinct.values()]
+        every = torch.cat(found).unique() if found else torch.empty(0, dtype=torch.int64)
+        return every[every >= 0]
 
     def _carries_tokens(self, node: fx.Node) -> bool:
         """Integers and booleans carry no tags, so a mask never glues two streams together."""
@@ -323,6 +340,15 @@ class Analysis:
             reason = reason or "its weights are never contracted against tokens"
             rejected.append(RejectedSoftmax(node.name, module_path(node), reason))
         return rejected
+
+
+def _flat(tagged: Tagged) -> Iterator[Tag]:
+    """The tags of a node with one output or several."""
+    for each in tagged:
+        if isinstance(each, Tag):
+            yield each
+        else:
+            yield from each
 
 
 _STILL_A_WEIGHT = frozenset(
