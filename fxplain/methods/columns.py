@@ -130,7 +130,7 @@ class ColumnProducts:
         assert keys is not None
         size = total.attended.shape[:2]
         weighed = self.relevancies.maps.of(node.index).times(keys)
-        made = node.scattered(weighed, node.rows, (size[0], size[1]))
+        made = node.scattered(node.shared(weighed), node.rows, (size[0], size[1]))
         return Product(total.identity, made)
 
     def _routed(self, route: ProgramRoute) -> Product:

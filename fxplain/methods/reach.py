@@ -16,7 +16,10 @@ __all__ = ["Reach", "made_by", "own_updates"]
 
 def own_updates(program: Program, stream: int, version: int) -> frozenset[int]:
     """The updates of a stream's own rows in a version, births as `IDENTITY`."""
-    updates = (IDENTITY if u in program.births else u for u in program.versions.of(version))
+    absorbed = program.versions.of(version)
+    if program.chunks:
+        absorbed = absorbed.union(*(program.chunks[u] for u in absorbed if u in program.chunks))
+    updates = (IDENTITY if u in program.births else u for u in absorbed)
     return frozenset(u for u in updates if u == IDENTITY or program.rows_of(u) == stream)
 
 

@@ -176,7 +176,7 @@ class RelevancyRows:
 
     def _transposed(self, node: ProgramNode, x: Tensor) -> Tensor | None:
         of_node = self.relevancies.maps.of(node.index)
-        return of_node.transposed_times(node.gathered(x, node.rows), once=self.reach.one_way)
+        return of_node.transposed_times(node.shared(node.gathered(x, node.rows)), once=self.reach.one_way)
 
     def _own_times(self, node: ProgramNode, x: Tensor) -> Tensor:
         """norm(R_ss) x, for the transposed norm(R_ss) of equation 10."""

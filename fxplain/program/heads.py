@@ -8,7 +8,7 @@ from torch import Tensor, fx
 from fxplain.capture import operation_name
 from fxplain.tokens import AttentionSite, TokenFlow, is_elementwise, tokens_in
 
-__all__ = ["heads_among_keys", "sibling_heads"]
+__all__ = ["distinct_in_row", "heads_among_keys", "heads_among_rows", "sibling_heads"]
 
 _JOINS = ("cat", "concat", "stack")
 
@@ -63,6 +63,43 @@ def _same(flow: TokenFlow, a: Tensor, b: Tensor) -> bool:
     if a.shape != b.shape or not torch.equal(a >> 32, b >> 32):
         return False
     return torch.equal(flow.book.find(tokens_in(a)), flow.book.find(tokens_in(b)))
+
+
+def heads_among_rows(flow: TokenFlow, rows: Tensor) -> tuple[int, Tensor | None]:
+    """How often a query token has a row of its own in a node's map: these rows are heads.
+
+    Multi-query attention lays its heads out among the queries, hashed attention among the groups.
+    A query's map is the mean over all of them.
+
+    Parameters
+    ----------
+    rows
+        Packed entries of the queries, (groups, queries).
+
+    Returns
+    -------
+    int, torch.Tensor or None
+        The number for all tokens; where it differs, 1 and each row's share, (groups, queries).
+    """
+    tokens = flow.book.find(tokens_in(rows))
+    distinct, place, count = tokens.unique(return_inverse=True, return_counts=True)
+    count = torch.where(distinct < 0, 1, count)
+    known = count[distinct >= 0].unique().tolist()
+    if len(known) <= 1:
+        return (known[0] if known else 1), None
+    return 1, 1 / count.double()[place]
+
+
+def distinct_in_row(flow: TokenFlow, entries: Tensor, size: int) -> int:
+    """How many tokens stand side by side in a map, heads that stand there with them counted once."""
+    if entries.shape[-1] != size or size < 2:
+        return size
+    tokens = flow.book.find(tokens_in(entries)).reshape(-1, size)
+    first = tokens[0]
+    real = first[first >= 0]
+    _, count = real.unique(return_counts=True)
+    same = len(count) > 0 and len(count.unique()) == 1 and len(real) == size
+    return size // int(count[0]) if same else size
 
 
 def heads_among_keys(flow: TokenFlow, site: AttentionSite) -> int:

@@ -86,10 +86,13 @@ class MapLayout:
     per_query
         Whether each query is a group, since it has keys of its own (local attention).
     apart
-        How many heads stand where tokens do: among `groups`, each with keys of its own, or side by
-        side among the keys.
+        How many heads stand where tokens do: among `groups` or the queries, or side by side among
+        the keys.
     siblings
         How many nodes, this one with them, are the heads of one attention.
+    shares
+        Each row's share of its token's map, (token groups, queries), where tokens have different
+        numbers of rows; None where `apart` says it for all.
     """
 
     permutation: tuple[int, ...]
@@ -99,6 +102,7 @@ class MapLayout:
     per_query: bool = False
     apart: int = 1
     siblings: int = 1
+    shares: Tensor | None = None
 
     def split(self, weights: Tensor) -> Tensor:
         """(..., queries, keys) to (groups, heads, queries, keys)."""
@@ -206,6 +210,7 @@ class ProgramNode:
         rows, columns, samples = (
             x.to(groups.device) for x in (self.rows, block.columns, self.samples)
         )
+        groups = self.shared(groups)
         if _plain(rows, n_rows) and _plain(columns, n_columns) and len(samples) == batch:
             return groups
         flat_rows = samples.unsqueeze(1) * n_rows + rows
@@ -214,6 +219,11 @@ class ProgramNode:
         result = groups.new_zeros(batch * n_rows * n_columns)
         result.index_add_(0, index[real], groups[real])
         return result.reshape(batch, n_rows, n_columns)
+
+    def shared(self, by_row: Tensor) -> Tensor:
+        """Values by token group and query, (groups, queries, c), each with its row's share."""
+        shares = self.layout.shares
+        return by_row if shares is None else by_row * shares.to(by_row).unsqueeze(-1)
 
     def gathered(self, x: Tensor, positions: Tensor) -> Tensor:
         """Vectors over a stream's tokens, (batch, n, c), by token group, (groups, positions, c).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fxplain.capture import module_path
-from fxplain.program.heads import heads_among_keys, sibling_heads
+from fxplain.program.heads import distinct_in_row, heads_among_keys, heads_among_rows, sibling_heads
 from fxplain.program.mixings import settle_mixings
 from fxplain.program.nodes import (
     AttentionNode,
@@ -53,6 +52,9 @@ class Program:
         For each canonical token its stream and its position there.
     births
         Updates that gave birth to tokens: in a version they mean identity.
+    chunks
+        For each node that is a part of one attention, all parts: what absorbed one absorbed the
+        attention.
     memo
         What later stages derived from the program and may use again.
     """
@@ -66,6 +68,7 @@ class Program:
     token_index: np.ndarray
     token_sample: np.ndarray
     births: frozenset[int] = frozenset()
+    chunks: dict[int, tuple[int, ...]] = field(default_factory=dict)
     memo: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -156,6 +159,7 @@ def build_program(flow: TokenFlow) -> Program:
         table.token_index,
         table.sample,
         births,
+        table.chunks,
     )
     names: dict[str, int] = {}
     for index, node in nodes.items():
@@ -193,7 +197,7 @@ class _Builder:
             query=self._modalities(row_tokens) or ("pooled",),
             key=self._modalities(column_tokens),
             heads=layout.head_count,
-            q_len=site.shape[-2],
+            q_len=distinct_in_row(self.flow, site.rows.squeeze(-1), site.shape[-2]),
             k_len=site.shape[-1],
             form=site.form,
             query_stream=names[stream],
@@ -338,30 +342,20 @@ def _groups(flow: TokenFlow, site: AttentionSite) -> tuple[Tensor, Tensor, MapLa
     head_count = 1
     for axis in heads:
         head_count *= shape[axis]
-    own_keys = math.prod(site.shape[x] for x in groups if _own_keys(flow, site, x))
-    apart = own_keys * heads_among_keys(flow, site)
     both = torch.cat([flow.book.find(tokens_in(rows)), flow.book.find(tokens_in(columns))], 1)
     distinct, fold = both.unique(dim=0, return_inverse=True)
-    if len(distinct) == count or own_keys > 1:
-        return rows, columns, MapLayout(permutation, count, head_count, None, per_query, apart)
-    first = torch.full((len(distinct),), count).scatter_reduce(0, fold, torch.arange(count), "amin")
-    order = first.argsort()
-    fold = order.argsort()[fold]
-    first = first[order]
-    layout = MapLayout(permutation, count, head_count, fold, per_query, apart)
-    return rows[first], columns[first], layout
-
-
-def _own_keys(flow: TokenFlow, site: AttentionSite, axis: int) -> bool:
-    """Whether all queries are there at each place of an axis, as for each head, with other keys."""
-    if site.shape[axis] == 1 or axis >= len(site.shape) - 2:
-        return False
-    rows, columns = (
-        flow.book.find(tokens_in(x)).movedim(axis, 0).flatten(1) for x in (site.rows, site.columns)
-    )
-    ordered = rows.sort(1).values
-    same_queries = bool((ordered == ordered[:1]).all())
-    return same_queries and not all(bool((x == x[:1]).all()) for x in (rows, columns))
+    if len(distinct) < count and len(fold.bincount().unique()) == 1:
+        first = torch.full((len(distinct),), count)
+        first = first.scatter_reduce(0, fold, torch.arange(count), "amin")
+        order = first.argsort()
+        folded = order.argsort()[fold]
+        rows, columns = rows[first[order]], columns[first[order]]
+    else:
+        folded = None
+    apart, shares = heads_among_rows(flow, rows)
+    apart *= heads_among_keys(flow, site)
+    layout = MapLayout(permutation, count, head_count, folded, per_query, apart, shares=shares)
+    return rows, columns, layout
 
 
 def _kind(program: Program, node: ProgramNode) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fxplain.program.chunks import chunked_attentions
 from fxplain.program.roots import roots_of
 from fxplain.tokens import (
     AttentionSite,
@@ -109,6 +110,7 @@ class StreamTable:
         self.flow = flow
         self.book: TokenBook = flow.book
         self._resolve_samples()
+        self.chunks = chunked_attentions(flow)
         count = len(self.book)
         every = torch.arange(count)
         self.sample = self.book.samples(every).clamp(min=0).numpy()
@@ -179,6 +181,8 @@ class StreamTable:
         self._key = self.birth.astype(np.int64) * width + self.place
         queried: set[int] = set()
         groups = _Groups()
+        for family in dict.fromkeys(self.chunks.values()):
+            groups.unify([k for index in family for k in self._keys(self.flow.updates[index])[0]])
         for rows, columns in map(self._keys, self.flow.updates):
             groups.unify(rows)
             queried.update(rows)

@@ -1,0 +1,70 @@
+"""Chunks: one attention whose queries the model takes in parts (memory-efficient attention)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, fx
+
+from fxplain.capture import operation_name
+from fxplain.tokens import AttentionSite, TokenFlow, is_elementwise, moves, tokens_in
+
+__all__ = ["chunked_attentions"]
+
+_CUTS = frozenset(
+    "slice split split_with_sizes chunk narrow select unbind tensor_split unsafe_split "
+    "unsafe_chunk unsafe_split_with_sizes index_select".split()
+)
+_PRODUCTS = frozenset(["matmul", "bmm", "mm", "baddbmm"])
+_FAR = 64  # steps from weights back to the queries
+
+
+def chunked_attentions(flow: TokenFlow) -> dict[int, tuple[int, ...]]:
+    """For each attention site that is a part of one attention, all of its parts.
+
+    They are cut from the same queries, or from the weights of one softmax, and see the same keys,
+    which have absorbed the same; no query is in two of them. Equation 10 and what is one sequence
+    are matters of the whole.
+    """
+    parts: dict[fx.Node, list[AttentionSite]] = {}
+    for site in flow.updates:
+        if isinstance(site, AttentionSite):
+            cut = _cut_from(site)
+            if cut is not None:
+                parts.setdefault(cut, []).append(site)
+    found: dict[int, tuple[int, ...]] = {}
+    for sites in parts.values():
+        alike = [s for s in sites if _same_keys(flow, sites[0], s)]
+        rows = [flow.book.find(tokens_in(s.rows)).unique() for s in alike]
+        apart = sum(len(r) for r in rows) == len(torch.cat(rows).unique())
+        if len(alike) > 1 and apart:
+            family = tuple(site.index for site in alike)
+            found.update(dict.fromkeys(family, family))
+    return found
+
+
+def _cut_from(site: AttentionSite) -> fx.Node | None:
+    """What a site's queries, or its weights, were cut from."""
+    start = site.node.args[0] if site.form == "fused" else site.weights
+    node = start if isinstance(start, fx.Node) else None
+    for _ in range(_FAR):
+        if node is None or node.op != "call_function":
+            return None
+        name = operation_name(node)
+        source = node.all_input_nodes[0] if node.all_input_nodes else None
+        if name in _CUTS:
+            return source
+        steps = name in _PRODUCTS or "softmax" in name or moves(node) or is_elementwise(node)
+        if not steps:
+            return None
+        left = site.weights_on_left or name not in _PRODUCTS
+        node = source if left else node.all_input_nodes[-1]
+    return None
+
+
+def _same_keys(flow: TokenFlow, one: AttentionSite, other: AttentionSite) -> bool:
+    def entries(columns: Tensor) -> Tensor:
+        tokens = flow.book.find(tokens_in(columns))
+        return torch.stack([tokens, columns >> 32]).flatten(1).unique(dim=1)
+
+    a, b = entries(one.columns), entries(other.columns)
+    return a.shape == b.shape and torch.equal(a, b)
