@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from fxplain.methods.reach import made_by
+from fxplain.methods.rules import divided_by_sums
 from fxplain.program import Program, ProgramNode, ProgramRoute
 from fxplain.tokens import IDENTITY
 
 if TYPE_CHECKING:
     from fxplain.methods.relevancy import Relevancies
 
-__all__ = ["ColumnProducts", "Product", "divided"]
+__all__ = ["ColumnProducts", "Product"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +45,7 @@ class Product:
 
     def normalized(self, sums: Tensor) -> Tensor:
         """norm(R) X of equations 8 and 9, from R X and the row sums of R - I."""
-        return self.identity + divided(self.attended, sums)
-
-
-def divided(x: Tensor, sums: Tensor) -> Tensor:
-    """`x` by row sums; 0 where a row's sum is 0."""
-    return torch.where(sums == 0, 0, x / torch.where(sums == 0, 1, sums))
+        return self.identity + divided_by_sums(self.attended, sums)
 
 
 class ColumnProducts:
@@ -119,9 +115,7 @@ class ColumnProducts:
             return total
         keys = None
         for block in node.blocks:
-            if block.same or self.column not in self.program.lineage(
-                block.stream, node.index
-            ):
+            if block.same or self.column not in self.program.lineage(block.stream, node.index):
                 x = self.at(block.stream, block.versions).full
             else:
                 x = self.normalized_at(block.stream, block.versions)

@@ -50,9 +50,12 @@ def relevance(node: NodeEvidence, *, signed: bool = True) -> Tensor | None:
 
 
 def attention_gradient(node: NodeEvidence, *, signed: bool = False) -> Tensor | None:
-    """max(0, dy/dA) of LeGrad (arXiv 2404.03214); signed, dy/dA."""
+    """max(0, dy/dA) of LeGrad (arXiv 2404.03214); signed, dy/dA. Keys that a mask hides have none."""
     gradient = node.gradient()
-    return gradient if gradient is None or signed else gradient.clamp(min=0)
+    if gradient is None:
+        return None
+    gradient = gradient.masked_fill(node.attention() == 0, 0)
+    return gradient if signed else gradient.clamp_(min=0)
 
 
 def head_weighted_attention(node: NodeEvidence) -> Tensor | None:

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fxplain.methods.columns import ColumnProducts, divided
+from fxplain.methods.columns import ColumnProducts
 from fxplain.methods.reach import made_by
 from fxplain.methods.relevancy import Relevancies
+from fxplain.methods.rules import divided_by_sums
 from fxplain.program import KeyBlock, Program, ProgramNode, ProgramRoute
 from fxplain.tokens import IDENTITY
 
@@ -151,7 +152,11 @@ class RelevancyRows:
             crossed: Tensor | None = None
             for block in node.blocks:
                 columns = part.columns & self.reach.columns(block.stream, block.versions)
-                mixed = frozenset() if block.same else columns & self.program.lineage(block.stream, node.index)
+                mixed = (
+                    frozenset()
+                    if block.same
+                    else columns & self.program.lineage(block.stream, node.index)
+                )
                 if columns - mixed:
                     shares.append(x)
                     uses.append((block, columns - mixed, False))
@@ -176,7 +181,9 @@ class RelevancyRows:
 
     def _transposed(self, node: ProgramNode, x: Tensor) -> Tensor | None:
         of_node = self.relevancies.maps.of(node.index)
-        return of_node.transposed_times(node.shared(node.gathered(x, node.rows)), once=self.reach.one_way)
+        return of_node.transposed_times(
+            node.shared(node.gathered(x, node.rows)), once=self.reach.one_way
+        )
 
     def _own_times(self, node: ProgramNode, x: Tensor) -> Tensor:
         """norm(R_ss) x, for the transposed norm(R_ss) of equation 10."""
@@ -202,7 +209,7 @@ class RelevancyRows:
         else:
             sums = rules.row_sums(column).at(stream, version).attended
             self._share(stream, version, _Part(only, attended=False), x)
-            self._share(stream, version, _Part(only, identity=False), divided(x, sums))
+            self._share(stream, version, _Part(only, identity=False), divided_by_sums(x, sums))
 
     def _through_route(self, route: ProgramRoute, parts: dict[_Part, Tensor]) -> None:
         made = made_by(self.program, route)

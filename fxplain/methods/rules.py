@@ -14,6 +14,7 @@ __all__ = [
     "attention_map",
     "bimodal_cross_update",
     "bimodal_own_update",
+    "divided_by_sums",
     "normalized",
     "route_update",
     "self_attention_update",
@@ -33,13 +34,18 @@ def self_attention_update(A: Tensor, R: Tensor) -> Tensor:
 def normalized(R: Tensor, identity: Tensor) -> Tensor:
     """Equations 8 and 9: ``(R - I) / rowsum(R - I) + I``; a row whose sum is 0 stays the identity."""
     residual = R - identity
-    sums = residual.sum(-1, keepdim=True)
-    share = torch.where(sums == 0, torch.zeros_like(residual), residual / _nonzero(sums))
-    return share + identity
+    return divided_by_sums(residual, residual.sum(-1, keepdim=True)) + identity
 
 
-def _nonzero(sums: Tensor) -> Tensor:
-    return torch.where(sums == 0, torch.ones_like(sums), sums)
+def divided_by_sums(x: Tensor, sums: Tensor) -> Tensor:
+    """Rows of `x` (batch, rows, c) by row sums (batch, rows, 1), 0 where a row's sum is 0.
+
+    So is a sum that is 0 but for rounding: one below the type's epsilon times the largest sum of its
+    sample. Noise by noise would be a share like any other.
+    """
+    size = sums.abs()
+    nothing = size <= torch.finfo(sums.dtype).eps * size.amax(-2, keepdim=True)
+    return torch.where(nothing, 0, x / torch.where(nothing, 1, sums))
 
 
 def bimodal_cross_update(R_ss: Tensor | None, A: Tensor, R_qq: Tensor) -> Tensor:

@@ -11,8 +11,20 @@ from fxplain.tokens import AttentionSite, TokenFlow, is_elementwise, moves, toke
 __all__ = ["chunked_attentions"]
 
 _CUTS = frozenset(
-    "slice split split_with_sizes chunk narrow select unbind tensor_split unsafe_split "
-    "unsafe_chunk unsafe_split_with_sizes index_select".split()
+    [
+        "slice",
+        "split",
+        "split_with_sizes",
+        "chunk",
+        "narrow",
+        "select",
+        "unbind",
+        "tensor_split",
+        "unsafe_split",
+        "unsafe_chunk",
+        "unsafe_split_with_sizes",
+        "index_select",
+    ]
 )
 _PRODUCTS = frozenset(["matmul", "bmm", "mm", "baddbmm"])
 _FAR = 64  # steps from weights back to the queries

@@ -333,7 +333,10 @@ class StreamTable:
         return None
 
     def _sequences_with(self, token: int) -> Iterable[list[int]]:
-        """The query sequences (then the key sequences) that hold `token`, in program order."""
+        """The longest sequence that holds `token`; of equal ones the first, of queries before keys.
+
+        A shorter one may be a choice of tokens (pruning), in which neighbours are missing.
+        """
         if not hasattr(self, "_sequences"):
             self._sequences: dict[int, list[int]] = {}
             for axis in (0, 1):
@@ -358,7 +361,7 @@ class StreamTable:
             for t in row:
                 if (
                     t >= 0
-                    and t not in self._sequences
+                    and len(row) > len(self._sequences.get(t, ()))
                     and self.book.births[self.birth[t]].kind in ("parameter", "constant")
                 ):
                     self._sequences[t] = row
