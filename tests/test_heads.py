@@ -66,3 +66,78 @@ def test_keys_that_stand_there_twice_are_no_heads() -> None:
     gradient = (model.head.weight[1] @ torch.cat([x, x]).mT)[None]
     want = (weights * gradient).clamp(min=0).unflatten(-1, (2, 5)).sum(1)[0].detach()
     torch.testing.assert_close(e.relevance["ids"][0], want + torch.eye(5)[0])
+
+
+class Grouped(nn.Module):
+    """Four heads of queries share keys and values by groups, written in several ways."""
+
+    def __init__(self, groups: int, form: str) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(VOCABULARY, 16), nn.Linear(16, 3)
+        self.query, self.key = nn.Linear(16, 16), nn.Linear(16, 4 * groups)
+        self.groups, self.form = groups, form
+
+    def attend(self, x: Tensor) -> Tensor:
+        g, r = self.groups, 4 // self.groups
+        q, k = self.query(x).unflatten(-1, (g, r, 4)), self.key(x).unflatten(-1, (g, 4))
+        if self.form == "einsum":
+            weights = torch.einsum("bigrd,bjgd->bgrij", q, k).softmax(-1)
+            return torch.einsum("bgrij,bjgd->bigrd", weights, k).flatten(2)
+        if self.form in ("heads by queries", "queries by heads"):
+            lead = (0, 2, 3, 1, 4) if self.form == "heads by queries" else (0, 2, 1, 3, 4)
+            rows, keys = q.permute(lead), k.transpose(1, 2)
+            mixed = (rows.flatten(2, 3) @ keys.mT).softmax(-1) @ keys
+            mixed = mixed.unflatten(2, rows.shape[2:4])
+            back = (0, 3, 1, 2, 4) if self.form == "heads by queries" else (0, 2, 1, 3, 4)
+            return mixed.permute(back).flatten(2)
+        q = q.flatten(2, 3).transpose(1, 2)
+        k = k.repeat_interleave(r, 2).transpose(1, 2)
+        return ((q @ k.mT).softmax(-1) @ k).transpose(1, 2).flatten(2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        for _ in range(2):
+            x = x + self.attend(x)
+        return self.head(x[:, 0])
+
+
+@pytest.mark.parametrize("form", ["einsum", "heads by queries", "queries by heads"])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_heads_that_share_keys_are_averaged(groups: int, form: str) -> None:
+    ids = words(2, 6)
+    want = fxplain.explain(seeded(Grouped, groups, "repeated"), (ids,), target=1)
+    for engine in ("rows", "matrices"):
+        e = fxplain.explain(seeded(Grouped, groups, form), (ids,), target=1, engine=engine)
+        torch.testing.assert_close(e.output, want.output)
+        assert [(n.heads, n.q_len, n.k_len) for n in e.graph.nodes] == [(4, 6, 6)] * 2
+        torch.testing.assert_close(e.relevance["ids"], want.relevance["ids"])
+
+
+class Twice(nn.Module):
+    """The first word queries twice, in rows of its own: its map is the mean of both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(VOCABULARY, 16), nn.Linear(16, 3)
+        self.other = nn.Linear(16, 16)
+
+    def run(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.words(ids)
+        weights = (torch.cat([x, self.other(x[:, :1])], 1) @ x.mT).softmax(-1)
+        mixed = weights @ x
+        x = x + torch.cat([mixed[:, :1] + mixed[:, -1:], mixed[:, 1:-1]], 1)
+        return self.head(x[:, 0] + x[:, 1]), weights
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.run(ids)[0]
+
+
+def test_a_token_with_more_rows_than_others() -> None:
+    model, ids = seeded(Twice), words(1, 5)
+    score, weights = model.run(ids)
+    weights.retain_grad()
+    score[0, 1].backward()
+    rows = (weights.grad * weights.detach())[0].clamp(min=0)
+    first, second = (rows[0] + rows[-1]) / 2 + torch.eye(5)[0], rows[1] + torch.eye(5)[1]
+    e = fxplain.explain(model, (ids,), target=1, engine="matrices")
+    torch.testing.assert_close(e.matrix("ids", "ids")[0, :2], torch.stack([first, second]))

@@ -12,20 +12,10 @@ __all__ = ["chunked_attentions"]
 
 _CUTS = frozenset(
     [
-        "slice",
-        "split",
-        "split_with_sizes",
-        "chunk",
-        "narrow",
-        "select",
-        "unbind",
-        "tensor_split",
-        "unsafe_split",
-        "unsafe_chunk",
-        "unsafe_split_with_sizes",
-        "index_select",
+        "slice", "split", "split_with_sizes", "chunk", "narrow", "select", "unbind",
+        "tensor_split", "unsafe_split", "unsafe_chunk", "unsafe_split_with_sizes", "index_select",
     ]
-)
+)  # fmt: skip
 _PRODUCTS = frozenset(["matmul", "bmm", "mm", "baddbmm"])
 _FAR = 64  # steps from weights back to the queries
 
@@ -76,7 +66,8 @@ def _cut_from(site: AttentionSite) -> fx.Node | None:
 def _same_keys(flow: TokenFlow, one: AttentionSite, other: AttentionSite) -> bool:
     def entries(columns: Tensor) -> Tensor:
         tokens = flow.book.find(tokens_in(columns))
-        return torch.stack([tokens, columns >> 32]).flatten(1).unique(dim=1)
+        found: Tensor = torch.stack([tokens, columns >> 32]).flatten(1).unique(dim=1)
+        return found
 
     a, b = entries(one.columns), entries(other.columns)
     return a.shape == b.shape and torch.equal(a, b)

@@ -100,7 +100,7 @@ class Program:
         return made[book.births_of(tokens.clamp(min=0))] & (tokens >= 0)
 
     def final_version(self, stream: int) -> int | Tensor:
-        """What the stream's tokens have absorbed after their last update: one version, or (batch, n)."""
+        """What the stream's tokens have absorbed in the end: one version, or one each, (batch, n)."""
         tokens = self.streams[stream].tokens
         table = self._last_versions
         versions = torch.where(tokens >= 0, table[tokens.clamp(min=0)], table.new_full((), -1))

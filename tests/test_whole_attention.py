@@ -1,0 +1,120 @@
+"""One attention in parts, tokens with versions of their own: matrices and rows say the same."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import fxplain
+from tests.small_models import VOCABULARY, Attention, Block, TextClassifier, seeded, words
+
+WIDTH = 16
+
+
+def taken(q: Tensor, k: Tensor, size: int, form: str) -> Tensor:
+    """Attention with `size` queries at a time (0: all at once)."""
+    if not size:
+        return (q @ k.mT / 4).softmax(-1) @ k
+    if form == "weights cut":
+        return torch.cat([w @ k for w in (q @ k.mT / 4).softmax(-1).split(size, 1)], 1)
+    if form == "fused":
+        cut = q[:, None].split(size, 2)
+        made = [F.scaled_dot_product_attention(c, k[:, None], k[:, None])[:, 0] for c in cut]
+        return torch.cat(made, 1)
+    starts = range(0, q.shape[1], size)
+    return torch.cat([(q[:, i : i + size] @ k.mT / 4).softmax(-1) @ k for i in starts], 1)
+
+
+class Bimodal(nn.Module):
+    """Words that attend to patches, then both to both; queries are taken in chunks."""
+
+    def __init__(self, size: int, form: str) -> None:
+        super().__init__()
+        self.words, self.patches = nn.Embedding(VOCABULARY, WIDTH), nn.Linear(5, WIDTH)
+        self.text, self.image, self.head = Block(), Block(), nn.Linear(WIDTH, 3)
+        self.size, self.form = size, form
+
+    def forward(self, ids: Tensor, patches: Tensor) -> Tensor:
+        x, y = self.text(self.words(ids)), self.image(self.patches(patches))
+        x = x + taken(x, y, self.size, self.form)
+        z = torch.cat([x, y], 1)
+        z = z + taken(z, z, self.size, self.form)
+        return self.head(z[:, 1])
+
+
+@pytest.mark.parametrize("form", ["queries cut", "weights cut", "fused"])
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_an_attention_in_chunks_is_the_whole_attention(size: int, form: str) -> None:
+    given = {"ids": words(2, 4), "patches": torch.randn(2, 4, 5)}
+    whole = fxplain.explain(seeded(Bimodal, 0, form), given, target=1)
+    e = fxplain.explain(seeded(Bimodal, size, form), given, target=1)
+    torch.testing.assert_close(e.output, whole.output)
+    assert {node.kind for node in e.graph.nodes} == {node.kind for node in whole.graph.nodes}
+    for name in given:
+        torch.testing.assert_close(e.relevance[name], whole.relevance[name], rtol=1e-4, atol=1e-6)
+
+
+class Uneven(nn.Module):
+    """Tokens that are not all updated alike."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.words, self.head, self.form = (
+            nn.Embedding(VOCABULARY, WIDTH),
+            nn.Linear(WIDTH, 3),
+            form,
+        )
+        self.attention = Attention(fused=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        for _ in range(2):
+            y = self.attention(x, x)
+            if self.form == "no residual":
+                x = y
+            elif self.form == "first two":
+                x = torch.cat([x[:, :2] + y[:, :2], x[:, 2:]], 1)
+            elif self.form == "chunks":
+                x = x + torch.cat([self.attention(c, x) for c in x.split(2, 1)], 1)
+            else:
+                x = x + y
+        return self.head(x)
+
+
+@pytest.mark.parametrize("form", ["all", "no residual", "first two", "chunks"])
+@pytest.mark.parametrize("place", [0, 3])
+def test_a_matrix_has_the_relevance_as_its_row(form: str, place: int) -> None:
+    e = fxplain.explain(seeded(Uneven, form), (words(2, 4),), target=(place, 1))
+    torch.testing.assert_close(e.matrix("ids", "ids")[:, place], e.relevance["ids"])
+
+
+class Pruned(nn.Module):
+    """A class token and the patches from `start` on query all tokens."""
+
+    def __init__(self, start: int) -> None:
+        super().__init__()
+        self.patches, self.head, self.start = nn.Linear(7, WIDTH), nn.Linear(WIDTH, 3), start
+        self.cls = nn.Parameter(torch.randn(1, 1, WIDTH))
+        self.attention = Attention()
+
+    def forward(self, patches: Tensor) -> Tensor:
+        x = torch.cat((self.cls.expand(len(patches), -1, -1), self.patches(patches)), 1)
+        kept = torch.cat((x[:, :1], x[:, 1 + self.start :]), 1)
+        return self.head((kept + self.attention(kept, x))[:, 0])
+
+
+@pytest.mark.parametrize("start", [0, 2, 3])
+def test_a_class_token_stands_first_though_only_some_patches_query(start: int) -> None:
+    e = fxplain.explain(seeded(Pruned, start), (torch.randn(2, 5, 7),), target=1)
+    assert e.readout[0] == "patches[0]"
+    assert e.special["patches"] == {0: "cls"}
+    assert bool((e.relevance["patches"][:, 0] >= 1).all())
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_legrad_gives_nothing_to_hidden_keys(fused: bool) -> None:
+    mask = torch.ones(2, 5, dtype=torch.long)
+    mask[1, 3:] = 0
+    given = {"input_ids": words(2, 5), "attention_mask": mask}
+    e = fxplain.explain(seeded(TextClassifier, fused=fused), given, target=1, method="legrad")
+    assert not e.relevance["input_ids"][1, 3:].any()
