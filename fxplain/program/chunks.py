@@ -53,7 +53,9 @@ def _cut_from(site: AttentionSite) -> fx.Node | None:
             return None
         name = operation_name(node)
         source = node.all_input_nodes[0] if node.all_input_nodes else None
-        if name in _CUTS:
+        if name in _CUTS:  # along several axes, one after the other
+            while source is not None and operation_name(source) in _CUTS:
+                source = source.all_input_nodes[0]
             return source
         steps = name in _PRODUCTS or "softmax" in name or moves(node) or is_elementwise(node)
         if not steps:
