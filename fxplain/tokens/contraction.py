@@ -18,6 +18,7 @@ from fxplain.tokens.scores import (
     is_fixed,
     late_division,
     positive_scores,
+    tokens_of,
 )
 from fxplain.tokens.tag import Level, Tag, Tags, broadcast_shape, tokens_in
 from fxplain.tokens.updates import AttentionSite
@@ -81,7 +82,7 @@ def similarity(a: Analysis, node: fx.Node) -> Tagged:
 def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
     """``left @ right``: the last axis of `left` against the second to last of `right`."""
     left_shape, right_shape = a.shape(left), a.shape(right)
-    left_tags, right_tags = a.tags(left), a.tags(right)
+    left_tags, right_tags = tokens_of(a, left), tokens_of(a, right)
     for weights, values in ((left_tags, right), (right_tags, left)):
         mark = _weights_of(weights)
         if mark is not None and is_fixed(a, values):
@@ -198,6 +199,9 @@ def _contracted(
     right_tags: Tags,
     rank: int,
 ) -> Tags:
+    # what runs over states of one token (layers, residual streams) runs over no tokens
+    left_tags = tuple(united_along(a, t, rank - 1) for t in left_tags)
+    right_tags = tuple(united_along(a, t, rank - 2) for t in right_tags)
     left_k = [t for t in left_tags if t.varies(rank - 1)]
     right_k = [t for t in right_tags if t.varies(rank - 2)]
     left_weights, right_weights = _weights_of(left_tags), _weights_of(right_tags)
@@ -215,8 +219,6 @@ def _contracted(
         turned_right = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in right_tags)
         made = _attend(a, node, right, left, turned_right, turned_left, right_weights, False)
         return tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in made)
-    left_tags = tuple(united_along(a, t, rank - 1) for t in left_tags)
-    right_tags = tuple(united_along(a, t, rank - 2) for t in right_tags)
     if any(t.varies(rank - 1) for t in left_tags) or any(t.varies(rank - 2) for t in right_tags):
         return _mixed(a, node, left, right, left_tags, right_tags, rank)
     return _without_duplicates(a, (*left_tags, *right_tags))
