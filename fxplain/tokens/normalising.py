@@ -10,7 +10,7 @@ from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import united_along
-from fxplain.tokens.rules import pointwise
+from fxplain.tokens.rules import pointwise, single_key
 from fxplain.tokens.scores import (
     computes_the_same,
     elementwise_origin,
@@ -83,9 +83,10 @@ def _over_features(a: Analysis, node: fx.Node, axis: int) -> str:
     return f"it normalises over {size} features, classes or experts, not over tokens"
 
 
-def _over_tokens(a: Analysis, tags: Tags, axis: int) -> bool:
-    """Whether `axis` runs over tokens, not over states of one token (residual streams, layers)."""
-    return any(united_along(a, tag, axis).varies(axis) for tag in tags)
+def _over_keys(a: Analysis, value: fx.Node, tags: Tags, axis: int) -> bool:
+    """Whether `axis` runs over tokens, if only one; not over states of a token (layers, streams)."""
+    alone = a.shape(value)[axis] == 1
+    return alone or any(united_along(a, tag, axis).varies(axis) for tag in tags)
 
 
 def _marked(tags: Tags, node: fx.Node) -> Tags:
@@ -98,7 +99,7 @@ def exponential(a: Analysis, node: fx.Node) -> Tagged:
     for step in elementwise_origin(a, node.all_input_nodes[0]):
         axis = _log_normalised(a, step)
         if axis is not None:
-            return _marked(tags, node) if _over_tokens(a, tags, axis) else tags
+            return _marked(tags, node) if _over_keys(a, step, tags, axis) else tags
         if operation_name(step) not in _TRANSPARENT:
             break
     return tags
@@ -117,6 +118,9 @@ def _log_normalised(a: Analysis, node: fx.Node) -> int | None:
 
 def quotient(a: Analysis, node: fx.Node) -> Tagged:
     """Products and quotients: what is divided by its own sum along tokens becomes weights."""
+    apart = single_key(a, node)
+    if apart is not None:
+        return (*apart[0], *apart[1])
     tags = pointwise(a, node)
     parts = [n for n in node.args[:2] if isinstance(n, fx.Node)]
     if len(parts) != 2 or any(tag.softmax for tag in tags):
@@ -125,7 +129,7 @@ def quotient(a: Analysis, node: fx.Node) -> Tagged:
     for value, divisor in [parts] if divided else [parts, parts[::-1]]:
         total = _statistic(divisor, ("sum", "linalg_vector_norm", "norm"), inverse=not divided)
         axis = None if total is None else _axis_of(a, total, value)
-        if axis is not None and _over_tokens(a, tags, axis):
+        if axis is not None and _over_keys(a, value, tags, axis):
             return _marked(tags, node)
     return tags
 

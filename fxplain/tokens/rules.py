@@ -19,7 +19,7 @@ from fxplain.tokens.updates import AttentionSite, framed
 
 __all__ = [
     "as_complex", "as_real", "gated", "item", "keep", "keep_first", "masked", "no_tokens",
-    "pointwise", "reduce", "top", "unknown",
+    "pointwise", "reduce", "single_key", "top", "unknown",
 ]  # fmt: skip
 
 
@@ -192,14 +192,20 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
     axes = sorted({d % len(shape) for d in ([dims] if isinstance(dims, int) else dims)})
     keepdim = bool(named.get("keepdim"))
     varied = any(t.varies(x) for t in tags for x in axes)
-    statistic = varied and not _weighs_tokens(a, source) and only_scales(a, node, source)
+    # of a single key nothing varies, but its scores have a maximum and a sum as others have
+    alone = len(tags) > 1 and any(shape[x] == 1 for x in axes)
+    statistic = (
+        (varied or alone) and not _weighs_tokens(a, source) and only_scales(a, node, source)
+    )
     attention = None if statistic else _weighted_sum(a, node, source, tags, axes)
     if attention is not None:
         return (attention if keepdim else _dropped(attention, axes),)
     rows = _rows_of_pairs(tags, axes)
     if not statistic and (rows or _unlike_products(a, source, tags, axes)):
         a.warn_of_mixing(node)
-    if rows or statistic:
+    if statistic and not varied:
+        result: Tags = ()
+    elif rows or statistic:
         kept = [replace(t, softmax=None) for t in tags if not any(t.varies(x) for x in axes)]
         result = tuple(kept if keepdim else (_dropped(tag, axes) for tag in kept))
     else:
@@ -258,13 +264,20 @@ def _weighted_sum(
     marked = [tag for tag in tags if tag.softmax is not None and tag.varies(axis)]
     operands = [n for n in source.args if isinstance(n, fx.Node)]
     weights = [n for n in operands if any(t.softmax for t in a.tags(n))]
-    if not marked or len(operands) != 2 or len(weights) != 1:
+    apart = None if marked else single_key(a, source)
+    if not (marked or apart) or len(operands) != 2 or len(weights) != 1:
         return None
     values = operands[0] if operands[1] is weights[0] else operands[1]
     if is_fixed(a, values):
         a.softmaxes[marked[0].softmax] = FIXED_VALUES  # type: ignore[index]
         return None
-    keys, own = marked[0].ids, [tag for tag in tags if tag is not marked[0]]
+    if apart is not None:
+        queries, (key, *_) = apart
+        own = [tag for tag in queries if not _name_alike(a, tag, key)] or list(queries)
+        marked = [replace(key, softmax=queries[0].softmax)]
+    else:
+        own = [tag for tag in tags if tag is not marked[0]]
+    keys = marked[0].ids
     rows = own[0].ids.narrow(axis, 0, 1) if own else _pooled(a, node, marked[0], axis)
     rank = keys.dim()
     shape = (1,) * (rank - len(a.shape(weights[0]))) + a.shape(weights[0])
@@ -278,6 +291,38 @@ def _weighted_sum(
         framed(rows, axis, query), framed(keys, axis, query), query_axis=query,
     ))  # fmt: skip
     return Tag(absorbed(a, index, rows))
+
+
+def single_key(a: Analysis, node: fx.Node) -> tuple[Tags, Tags] | None:
+    """The tags of weights and of values, where weights of a single key are about to be summed.
+
+    Nothing varies along an axis of one element, so what the two have in common is not seen there.
+    """
+    shape, parts = a.shape(node), [n for n in node.args[:2] if isinstance(n, fx.Node)]
+    marked = [n for n in parts if any(tag.softmax for tag in a.tags(n))]
+    if operation_name(node) != "mul" or len(parts) != 2 or len(marked) != 1 or not node.users:
+        return None
+    values = parts[0] if parts[1] is marked[0] else parts[1]
+    for user in node.users:
+        dims = arguments(user).get("dim") if operation_name(user) == "sum" else None
+        dims = [dims] if isinstance(dims, int) else dims
+        if not dims or len(dims) != 1 or shape[dims[0]] != 1:
+            return None
+    if not a.tags(values) or is_fixed(a, values):
+        return None
+    weigh, weighed = (
+        tuple(
+            tag.with_ids(tag.ids.reshape((1,) * (len(shape) - tag.ids.dim()) + tag.ids.shape))
+            for tag in tags
+        )
+        for tags in (a.tags(marked[0]), a.joiner.promoted(a.tags(values)))
+    )
+    return weigh, weighed
+
+
+def _name_alike(a: Analysis, one: Tag, other: Tag) -> bool:
+    tokens = (a.book.find(one.tokens), a.book.find(other.tokens))
+    return one.ids.shape == other.ids.shape and torch.equal(*tokens)
 
 
 def _pooled(a: Analysis, node: fx.Node, keys: Tag, axis: int) -> Tensor:
