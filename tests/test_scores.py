@@ -254,3 +254,87 @@ class Streams(nn.Module):
 @pytest.mark.parametrize("form", ["sinkhorn", "expanded", "softmax", "learned query"])
 def test_streams_of_one_token_are_not_attended(form: str) -> None:
     assert between(lambda: Streams(form)).graph.warnings == ()
+
+
+# The best of many scores
+
+
+class MaxSim(nn.Module):
+    """Each query token's best document token (ColBERT), summed over the query."""
+
+    def __init__(self, best: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.words, self.best = nn.Embedding(VOCABULARY, WIDTH), best
+        self.weights: list[Tensor] = []
+
+    def encoded(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        weights = (x @ x.mT / 4).softmax(-1)
+        self.weights.append(weights)
+        return x + weights @ x
+
+    def forward(self, query: Tensor, doc: Tensor) -> Tensor:
+        return self.best(self.encoded(query), self.encoded(doc)).sum(-1)
+
+
+BEST: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "amax": lambda q, d: (q @ d.mT).amax(-1),
+    "max": lambda q, d: (q @ d.mT).max(-1).values,
+    "keepdim": lambda q, d: (q @ d.mT).amax(-1, keepdim=True).squeeze(-1),
+    "topk": lambda q, d: (q @ d.mT).topk(1, -1).values.squeeze(-1),
+    "min": lambda q, d: -(-q @ d.mT).amin(-1),
+    "turned": lambda q, d: (d @ q.mT).amax(-2),
+    "einsum": lambda q, d: torch.einsum("bqe,bde->bqd", q, d).amax(-1),
+}
+
+
+@pytest.mark.parametrize("form", BEST)
+def test_the_best_of_many_scores_is_a_choice_of_keys(form: str) -> None:
+    model = seeded(MaxSim, BEST[form])
+    inputs = {"query": torch.arange(4).reshape(2, 2), "doc": torch.arange(5, 15).reshape(2, 5)}
+    explanation = fxplain.explain(model, inputs)
+    assert explanation.graph.warnings == ()
+    model.weights.clear()
+    score = model(**inputs).sum()
+    gradients = torch.autograd.grad(score, model.weights, retain_graph=True)
+    words = model.words.weight
+    (q, d), best = model.weights, []
+    with torch.no_grad():
+        texts = [words[inputs[name]] + w @ words[inputs[name]] for name, w in zip(inputs, (q, d))]
+        best = (texts[0] @ texts[1].mT).argmax(-1)
+    for name, weights, gradient in zip(inputs, model.weights, gradients, strict=True):
+        matrix = torch.eye(weights.shape[-1]) + (weights * gradient).clamp(min=0).detach()
+        for sample in range(2):
+            rows = matrix[sample] if name == "query" else matrix[sample][best[sample]]
+            torch.testing.assert_close(explanation.relevance[name][sample], rows.mean(0))
+
+
+# Windows that overlap
+
+
+class Folded(nn.Module):
+    """Neighbourhoods of a grid, unfolded, weighed by their centre and folded (outlook attention)."""
+
+    def __init__(self, *, weighed: bool = True) -> None:
+        super().__init__()
+        self.weights, self.weighed = nn.Linear(WIDTH, 81), weighed
+
+    def forward(self, x: Tensor) -> Tensor:
+        grid = x.unflatten(1, (2, 3)).permute(0, 3, 1, 2)
+        columns = nn.functional.unfold(grid, 3, padding=1)
+        if self.weighed:
+            values = columns.unflatten(1, (WIDTH, 9)).permute(0, 3, 2, 1)
+            weights = self.weights(x).unflatten(-1, (9, 9)).softmax(-1)
+            columns = (weights @ values).permute(0, 3, 2, 1).flatten(1, 2)
+        return nn.functional.fold(columns, (2, 3), 3, padding=1).flatten(2).mT
+
+
+def test_weights_over_a_neighbourhood_are_said_so() -> None:
+    graph = between(Folded).graph
+    assert any("mixes tokens without attention" in warning for warning in graph.warnings)
+    (softmax,) = graph.rejected
+    assert "9 features" in softmax.reason
+
+
+def test_what_a_fold_sums_is_one_token_where_it_is_one() -> None:
+    assert between(lambda: Folded(weighed=False)).graph.routes == ()

@@ -13,7 +13,14 @@ from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.joining import Meeting
 from fxplain.tokens.mixing import absorbed, mix, spread
-from fxplain.tokens.scores import FIXED_VALUES, becomes_scores, is_fixed, only_scales
+from fxplain.tokens.scores import (
+    FIXED_VALUES,
+    becomes_scores,
+    is_extreme,
+    is_fixed,
+    is_pair,
+    only_scales,
+)
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, compact, pack
 from fxplain.tokens.updates import AttentionSite, framed
 
@@ -200,17 +207,41 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
     attention = None if statistic else _weighted_sum(a, node, source, tags, axes)
     if attention is not None:
         return (attention if keepdim else _dropped(attention, axes),)
-    rows = _rows_of_pairs(tags, axes)
+    extreme = is_extreme(node) and not any(tag.softmax for tag in tags)
+    # the best of many scores is made of its query and of the keys among which it was found
+    rows = () if extreme and not statistic else _rows_of_pairs(tags, axes)
     if not statistic and (rows or _unlike_products(a, source, tags, axes)):
         a.warn_of_mixing(node)
     if statistic and not varied:
         result: Tags = ()
+    elif extreme and not statistic and len(axes) == 1 and is_pair(tags):
+        result = _best(a, node, source, tags, axes[0], keepdim)
     elif rows or statistic:
         kept = [replace(t, softmax=None) for t in tags if not any(t.varies(x) for x in axes)]
         result = tuple(kept if keepdim else (_dropped(tag, axes) for tag in kept))
     else:
         result = tuple(_reduced(a, node, tag, axes, keepdim) for tag in tags)
     return [result, result] if isinstance(node.meta.get("val"), (tuple, list)) else result
+
+
+def _best(
+    a: Analysis, node: fx.Node, source: fx.Node, tags: Tags, axis: int, keepdim: bool
+) -> Tags:
+    """The best of scores along an axis: what was picked is read from the run, as `top` does."""
+    if operation_name(node) == "logsumexp":
+        return tuple(_reduced(a, node, tag, [axis], keepdim) for tag in tags)
+    scores: Tensor = a.value(source).cpu()
+    lowest = operation_name(node) in ("min", "amin")
+    place = (scores.argmin if lowest else scores.argmax)(axis, keepdim=True)
+    picked = tuple(_picked(tag, a.shape(source), axis, place) for tag in tags)
+    return picked if keepdim else tuple(_dropped(tag, [axis]) for tag in picked)
+
+
+def _picked(tag: Tag, shape: Sequence[int], axis: int, place: Tensor) -> Tag:
+    """The tag of the elements at some places along an axis."""
+    if not tag.varies(axis):
+        return tag
+    return tag.with_ids(torch.gather(tag.ids.expand(tuple(shape)), axis, place))
 
 
 def _weighs_tokens(a: Analysis, node: fx.Node) -> bool:
@@ -354,11 +385,7 @@ def top(a: Analysis, node: fx.Node) -> Tagged:
     if not any(tag.varies(axis) for tag in tags):
         return [tags, ()]
     picked: Tensor = a.value(node)[1].cpu()
-    result = tuple(
-        tag.with_ids(torch.gather(tag.ids.expand(shape), axis, picked)) if tag.varies(axis) else tag
-        for tag in tags
-    )
-    return [result, ()]
+    return [tuple(_picked(tag, shape, axis, picked) for tag in tags), ()]
 
 
 # -- the rest -------------------------------------------------------------------------------------

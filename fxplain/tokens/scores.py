@@ -25,6 +25,7 @@ __all__ = [
     "elementwise_origin",
     "is_elementwise",
     "is_exponential",
+    "is_extreme",
     "is_fixed",
     "is_pair",
     "is_positive",
@@ -217,6 +218,11 @@ def _contracts_features(a: Analysis, user: fx.Node, source: fx.Node) -> bool:
     return False
 
 
+def is_extreme(node: fx.Node) -> bool:
+    """Whether a reduction picks the largest or the smallest, if only smoothly."""
+    return operation_name(node) in _EXTREMES
+
+
 # -- statistics -----------------------------------------------------------------------------------
 
 
@@ -227,7 +233,7 @@ def only_scales(a: Analysis, node: fx.Node, source: fx.Node) -> bool:
     divided by carry nothing from token to token that the weights themselves do not say. A maximum
     that is taken off nothing is a pooling, whatever it is multiplied by.
     """
-    extreme = operation_name(node) in _EXTREMES
+    extreme = is_extreme(node)
     weights = any(tag.softmax for tag in a.tags(source)) or is_pair(a.tags(source))
     if not extreme and not weights:
         weights = any(is_positive(step) for step in elementwise_origin(a, source))
