@@ -178,15 +178,15 @@ def by_hand(scores: Tensor) -> Tensor:
 SINGLE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "product": lambda scores, values: scores.softmax(-1) @ values,
     "weights times values": lambda scores, values: (
-        (scores.softmax(-1).unsqueeze(-1) * values.unsqueeze(-3)).sum(-2)
-    ),
+        scores.softmax(-1).unsqueeze(-1) * values.unsqueeze(-3)
+    ).sum(-2),
     "values times weights": lambda scores, values: (
-        (values.unsqueeze(-3) * scores.softmax(-1)[..., None]).sum(dim=-2)
-    ),
+        values.unsqueeze(-3) * scores.softmax(-1)[..., None]
+    ).sum(dim=-2),
     "by hand": lambda scores, values: by_hand(scores) @ values,
     "by hand, times values": lambda scores, values: (
-        (by_hand(scores).unsqueeze(-1) * values.unsqueeze(-3)).sum(-2)
-    ),
+        by_hand(scores).unsqueeze(-1) * values.unsqueeze(-3)
+    ).sum(-2),
     "einsum": lambda scores, values: torch.einsum("bqk,bkd->bqd", scores.softmax(-1), values),
     "log": lambda scores, values: scores.log_softmax(-1).exp() @ values,
 }
@@ -297,11 +297,9 @@ def test_the_best_of_many_scores_is_a_choice_of_keys(form: str) -> None:
     model.weights.clear()
     score = model(**inputs).sum()
     gradients = torch.autograd.grad(score, model.weights, retain_graph=True)
-    words = model.words.weight
-    (q, d), best = model.weights, []
     with torch.no_grad():
-        texts = [words[inputs[name]] + w @ words[inputs[name]] for name, w in zip(inputs, (q, d))]
-        best = (texts[0] @ texts[1].mT).argmax(-1)
+        best = (model.encoded(inputs["query"]) @ model.encoded(inputs["doc"]).mT).argmax(-1)
+    del model.weights[2:]
     for name, weights, gradient in zip(inputs, model.weights, gradients, strict=True):
         matrix = torch.eye(weights.shape[-1]) + (weights * gradient).clamp(min=0).detach()
         for sample in range(2):

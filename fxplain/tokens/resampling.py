@@ -15,8 +15,8 @@ from fxplain.tokens.mixing import mix, mix_along, newer, slide
 from fxplain.tokens.tag import NO_TOKEN, Tag
 
 __all__ = [
-    "accumulate", "adaptive_pool", "cell", "fold", "fourier", "grid_sample", "interpolate", "pool", "recurrent",
-    "spectrogram", "transposed_convolution",
+    "accumulate", "adaptive_pool", "cell", "fold", "fourier", "grid_sample", "interpolate", "pool",
+    "recurrent", "spectrogram", "transposed_convolution",
 ]  # fmt: skip
 
 

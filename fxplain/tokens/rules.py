@@ -201,9 +201,7 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
     varied = any(t.varies(x) for t in tags for x in axes)
     # of a single key nothing varies, but its scores have a maximum and a sum as others have
     alone = len(tags) > 1 and any(shape[x] == 1 for x in axes)
-    statistic = (
-        (varied or alone) and not _weighs_tokens(a, source) and only_scales(a, node, source)
-    )
+    statistic = (varied or alone) and not _weighs_tokens(a, source) and only_scales(a, node, source)
     attention = None if statistic else _weighted_sum(a, node, source, tags, axes)
     if attention is not None:
         return (attention if keepdim else _dropped(attention, axes),)
