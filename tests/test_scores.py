@@ -336,3 +336,81 @@ def test_weights_over_a_neighbourhood_are_said_so() -> None:
 
 def test_what_a_fold_sums_is_one_token_where_it_is_one() -> None:
     assert between(lambda: Folded(weighed=False)).graph.routes == ()
+
+
+# Tables of relative keys
+
+
+class RelativeKeys(nn.Module):
+    """Learned queries attend to each other, with learned keys of their distances, then to words."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(VOCABULARY, WIDTH), nn.Linear(WIDTH, 3)
+        self.queries, self.table = nn.Embedding(3, WIDTH), nn.Embedding(5, WIDTH)
+        self.projected, self.form = nn.Linear(WIDTH, WIDTH), form
+
+    def distances(self, q: Tensor) -> Tensor:
+        places = torch.arange(3)[None] - torch.arange(3)[:, None] + 2
+        if self.form in ("gathered", "projected"):
+            table = self.table.weight
+            table = self.projected(table) if self.form == "projected" else table
+            return (q @ table.T).gather(-1, places.expand(len(q), 3, 3))
+        keys = self.table(places)
+        if self.form == "product":
+            return (q.unsqueeze(2) @ keys.mT).squeeze(2)
+        if self.form == "sum":
+            return (q.unsqueeze(2) * keys).sum(-1)
+        return torch.einsum("bqd,qkd->bqk", q, keys)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x, q = self.words(ids), self.queries.weight.repeat(len(ids), 1, 1)
+        q = q + (q @ q.mT + self.distances(q)).softmax(-1) @ q
+        return self.head(q + (q @ x.mT).softmax(-1) @ x)
+
+
+@pytest.mark.parametrize("form", ["einsum", "gathered", "projected", "product", "sum"])
+@pytest.mark.parametrize("samples", [1, 2])
+def test_a_table_of_relative_keys_is_not_attended(form: str, samples: int) -> None:
+    graph = fxplain.inspect(seeded(RelativeKeys, form), (torch.arange(4).repeat(samples, 1),))
+    assert [(node.query, node.key) for node in graph.nodes] == [
+        (("queries",), ("queries",)),
+        (("queries",), ("ids",)),
+    ]
+    assert graph.modalities == {"ids": 4, "queries": 3}
+    assert graph.warnings == ()
+
+
+# Tokens mixed by a known matrix
+
+
+class Mixed(nn.Module):
+    """Tokens mixed by a matrix: as a product, or as products and a sum."""
+
+    def __init__(self, form: str, matrix: Tensor, *, learned: bool) -> None:
+        super().__init__()
+        self.form = form
+        if learned:
+            self.matrix = nn.Parameter(matrix.clone())
+        else:
+            self.register_buffer("matrix", matrix)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.form == "product":
+            return self.matrix @ x
+        if self.form == "turned":
+            return (x.unsqueeze(2) * self.matrix.T[None, :, :, None]).sum(1)
+        return (self.matrix[None, :, :, None] * x[:, None]).sum(dim=2)
+
+
+@pytest.mark.parametrize("form", ["sum", "turned"])
+@pytest.mark.parametrize("learned", [True, False], ids=["parameter", "buffer"])
+@pytest.mark.parametrize("kind", ["dense", "shift"])
+def test_products_that_are_summed_mix_as_a_matrix_does(form: str, learned: bool, kind: str) -> None:
+    matrix = torch.rand(6, 6) if kind == "dense" else torch.eye(6).roll(1, 0)
+    want, found = (
+        between(lambda f=f: Mixed(f, matrix, learned=learned)) for f in ("product", form)
+    )
+    assert len(found.graph.routes) == len(want.graph.routes) == 1
+    assert found.graph.warnings == want.graph.warnings
+    torch.testing.assert_close(found.relevance["ids"], want.relevance["ids"])

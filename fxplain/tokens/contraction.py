@@ -114,6 +114,13 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
             _outputs(left_shape, -2),
         )
         return _without_axis(made, axis) if len(left_shape) == 1 else made  # fmt: skip
+    if _is_table(a, right_tags, left_tags):
+        rows = _rows_of_weights(left_tags, len(left_shape))
+        if rows:
+            return rows
+        right_tags = ()
+    elif _is_table(a, left_tags, right_tags):
+        left_tags = ()
     left_tags, right_tags = _met(a, node, left_tags, right_tags, len(left_shape), len(right_shape))
     rank = max(len(left_shape), len(right_shape), 2)
     left_tags = _to_rank(a.joiner.promoted(left_tags), left_shape, rank, as_column=False)
@@ -127,6 +134,21 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
         axes += [rank - 2] if len(left_shape) == 1 else []
         made = tuple(tag.with_ids(_squeezed(tag.ids, axes)) for tag in made)
     return made
+
+
+def _is_table(a: Analysis, tags: Tags, others: Tags) -> bool:
+    """Whether an operand is a parameter with rows of its own for every token that it meets.
+
+    A table of relative keys has a row for each pair; a sequence of learned keys is one for all.
+    """
+    if not tags or any(tag.level is not Level.PARAMETER for tag in tags):
+        return False
+    learned = a.book.find(torch.cat([tag.tokens.flatten() for tag in tags]))
+    if a.book.batch_size > 1 and bool((a.book.samples(learned) >= 0).any()):
+        return False
+    axes = frozenset().union(*({axis - tag.ids.dim() for axis in tag.axes} for tag in tags))
+    met = frozenset().union(*({axis - tag.ids.dim() for axis in tag.axes} for tag in others))
+    return bool(axes & {-1, -2}) and any(axis < -2 for axis in axes & met)
 
 
 def _rows_of_weights(tags: Tags, rank: int) -> Tags:

@@ -19,6 +19,7 @@ from fxplain.tokens.scores import (
     is_extreme,
     is_fixed,
     is_pair,
+    made_of_tokens,
     only_scales,
 )
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, compact, pack
@@ -205,6 +206,11 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
     attention = None if statistic else _weighted_sum(a, node, source, tags, axes)
     if attention is not None:
         return (attention if keepdim else _dropped(attention, axes),)
+    known = None if statistic else _mixed_by_known(a, node, source, axes)
+    if known is not None:
+        return (
+            tuple(tag.with_ids(tag.ids.unsqueeze(axes[0])) for tag in known) if keepdim else known
+        )
     extreme = is_extreme(node) and not any(tag.softmax for tag in tags)
     # the best of many scores is made of its query and of the keys among which it was found
     rows = () if extreme and not statistic else _rows_of_pairs(tags, axes)
@@ -220,6 +226,51 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
     else:
         result = tuple(_reduced(a, node, tag, axes, keepdim) for tag in tags)
     return [result, result] if isinstance(node.meta.get("val"), (tuple, list)) else result
+
+
+def _mixed_by_known(
+    a: Analysis, node: fx.Node, source: fx.Node, axes: Sequence[int]
+) -> Tags | None:
+    """Tokens times a matrix that is made of no token, summed: ``matrix @ tokens``, written out."""
+    parts = [n for n in source.args[:2] if isinstance(n, fx.Node)]
+    names = (operation_name(source), operation_name(node))
+    if len(parts) != 2 or len(axes) != 1 or names not in (("mul", "sum"), ("multiply", "sum")):
+        return None
+    (axis,), rank = axes, len(a.shape(source))
+    for matrix, tokens in (parts, parts[::-1]):
+        wide, narrow = ((1,) * (rank - len(a.shape(n))) + a.shape(n) for n in (matrix, tokens))
+        new = [i for i in range(rank) if wide[i] > 1 and narrow[i] == 1]
+        tags = [_with_rank(tag, rank) for tag in a.joiner.promoted(a.tags(tokens))]
+        varied = any(tag.varies(axis) for tag in tags)
+        if len(new) == 1 and wide[axis] > 1 and varied and not made_of_tokens(a, matrix):
+            return tuple(_mixed_into(a, node, tag, axis, new[0], wide, matrix) for tag in tags)
+    return None
+
+
+def _mixed_into(
+    a: Analysis,
+    node: fx.Node,
+    tag: Tag,
+    axis: int,
+    new: int,
+    shape: Sequence[int],
+    matrix: fx.Node,
+) -> Tag:
+    """Tokens along `axis` mixed into as many as a matrix has rows along `new`."""
+    if not tag.varies(axis):
+        return _dropped(tag, [axis])
+    sizes = [shape[i] if i == new else -1 for i in range(len(shape))]
+    groups = tag.ids.expand(sizes).movedim(axis, -1)
+
+    def weights() -> Tensor:
+        known: Tensor = a.value(matrix).detach().cpu().double().abs().reshape(tuple(shape))
+        kept = (axis, new)
+        summed = [i for i, n in enumerate(shape) if n > 1 and i not in kept and not tag.varies(i)]
+        return (known.sum(summed, keepdim=True) if summed else known).movedim(axis, -1)
+
+    square = shape[axis] == shape[new]
+    keep = tag.ids.transpose(axis, new).squeeze(axis) if square else None
+    return mix(a, node, tag, groups, weights=weights, keep=keep)
 
 
 def _best(
@@ -340,13 +391,15 @@ def single_key(a: Analysis, node: fx.Node) -> tuple[Tags, Tags] | None:
     if not a.tags(values) or is_fixed(a, values):
         return None
     weigh, weighed = (
-        tuple(
-            tag.with_ids(tag.ids.reshape((1,) * (len(shape) - tag.ids.dim()) + tag.ids.shape))
-            for tag in tags
-        )
+        tuple(_with_rank(tag, len(shape)) for tag in tags)
         for tags in (a.tags(marked[0]), a.joiner.promoted(a.tags(values)))
     )
     return weigh, weighed
+
+
+def _with_rank(tag: Tag, rank: int) -> Tag:
+    """The tag of a value that is broadcast to `rank` axes."""
+    return tag.with_ids(tag.ids.reshape((1,) * (rank - tag.ids.dim()) + tag.ids.shape))
 
 
 def _name_alike(a: Analysis, one: Tag, other: Tag) -> bool:

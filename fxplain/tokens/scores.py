@@ -17,6 +17,7 @@ from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.tag import Level, Tags
+from fxplain.tokens.values import content_inputs
 
 __all__ = [
     "FIXED_VALUES",
@@ -165,10 +166,16 @@ def made_of_tokens(a: Analysis, node: fx.Node) -> bool:
         current = todo.pop()
         if any(tag.level in (Level.RAW_INPUT, Level.TOKEN) for tag in a.tags(current)):
             return True
-        fresh = [n for n in current.all_input_nodes if n not in seen and _carries(n)]
+        fresh = [n for n in content_inputs(current) if n not in seen and _is_content(n)]
         seen.update(fresh)
         todo += fresh
     return False
+
+
+def _is_content(node: fx.Node) -> bool:
+    """Whether a node holds numbers that tokens may be in: not a size, an index or a mask."""
+    value = node.meta.get("val")
+    return _carries(node) and not isinstance(value, (int, float, torch.SymInt, torch.SymFloat))
 
 
 def tokens_of(a: Analysis, node: fx.Node) -> Tags:
