@@ -19,6 +19,7 @@ from fxplain.tokens.scores import (
     is_fixed,
     late_division,
     positive_scores,
+    tokens_of,
 )
 from fxplain.tokens.tag import Level, Tag, Tags, broadcast_shape, pack, tokens_in, versions_in
 from fxplain.tokens.updates import AttentionSite
@@ -82,7 +83,7 @@ def similarity(a: Analysis, node: fx.Node) -> Tagged:
 def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
     """``left @ right``: the last axis of `left` against the second to last of `right`."""
     left_shape, right_shape = a.shape(left), a.shape(right)
-    left_tags, right_tags = a.tags(left), a.tags(right)
+    left_tags, right_tags = tokens_of(a, left), tokens_of(a, right)
     for weights, values in ((left_tags, right), (right_tags, left)):
         mark = _weights_of(weights)
         if mark is not None and is_fixed(a, values):
@@ -114,6 +115,13 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
             _outputs(left_shape, -2),
         )
         return _without_axis(made, axis) if len(left_shape) == 1 else made  # fmt: skip
+    if _is_table(a, right_tags, left_tags):
+        rows = _rows_of_weights(left_tags, len(left_shape))
+        if rows:
+            return rows
+        right_tags = ()
+    elif _is_table(a, left_tags, right_tags):
+        left_tags = ()
     left_tags, right_tags = _met(a, node, left_tags, right_tags, len(left_shape), len(right_shape))
     rank = max(len(left_shape), len(right_shape), 2)
     left_tags = _to_rank(a.joiner.promoted(left_tags), left_shape, rank, as_column=False)
@@ -130,6 +138,21 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
         axes += [rank - 2] if len(left_shape) == 1 else []
         made = tuple(tag.with_ids(_squeezed(tag.ids, axes)) for tag in made)
     return made
+
+
+def _is_table(a: Analysis, tags: Tags, others: Tags) -> bool:
+    """Whether an operand is a parameter with rows of its own for every token that it meets.
+
+    A table of relative keys has a row for each pair; a sequence of learned keys is one for all.
+    """
+    if not tags or any(tag.level is not Level.PARAMETER for tag in tags):
+        return False
+    learned = a.book.find(torch.cat([tag.tokens.flatten() for tag in tags]))
+    if a.book.batch_size > 1 and bool((a.book.samples(learned) >= 0).any()):
+        return False
+    axes = frozenset().union(*({axis - tag.ids.dim() for axis in tag.axes} for tag in tags))
+    met = frozenset().union(*({axis - tag.ids.dim() for axis in tag.axes} for tag in others))
+    return bool(axes & {-1, -2}) and any(axis < -2 for axis in axes & met)
 
 
 def _rows_of_weights(tags: Tags, rank: int) -> Tags:
@@ -202,6 +225,9 @@ def _contracted(
     right_tags: Tags,
     rank: int,
 ) -> Tags:
+    # what runs over states of one token (layers, residual streams) runs over no tokens
+    left_tags = tuple(united_along(a, t, rank - 1) for t in left_tags)
+    right_tags = tuple(united_along(a, t, rank - 2) for t in right_tags)
     left_k = [t for t in left_tags if t.varies(rank - 1)]
     right_k = [t for t in right_tags if t.varies(rank - 2)]
     left_weights, right_weights = _weights_of(left_tags), _weights_of(right_tags)
@@ -219,8 +245,6 @@ def _contracted(
         turned_right = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in right_tags)
         made = _attend(a, node, right, left, turned_right, turned_left, right_weights, False)
         return tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in made)
-    left_tags = tuple(united_along(a, t, rank - 1) for t in left_tags)
-    right_tags = tuple(united_along(a, t, rank - 2) for t in right_tags)
     if any(t.varies(rank - 1) for t in left_tags) or any(t.varies(rank - 2) for t in right_tags):
         return _mixed(a, node, left, right, left_tags, right_tags, rank)
     return _without_duplicates(a, (*left_tags, *right_tags))

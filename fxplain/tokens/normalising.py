@@ -10,8 +10,15 @@ from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import united_along
-from fxplain.tokens.rules import pointwise
-from fxplain.tokens.scores import computes_the_same, elementwise_origin, is_pair, is_positive
+from fxplain.tokens.rules import pointwise, single_key
+from fxplain.tokens.scores import (
+    computes_the_same,
+    elementwise_origin,
+    is_pair,
+    is_positive,
+    made_of_tokens,
+    tokens_of,
+)
 from fxplain.tokens.tag import Level, Tags
 
 __all__ = ["exponential", "quotient", "softmax"]
@@ -45,10 +52,14 @@ def softmax(a: Analysis, node: fx.Node) -> Tagged:
     """Normalisation: along tokens it may make attention weights, along anything else it does not."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    tags = a.tags(source)
+    tags = tokens_of(a, source)
     axis = int(arguments(node)["dim"]) % max(len(a.shape(source)), 1)
     if not tags:
-        a.softmaxes[node] = "it normalises values that belong to no token"
+        a.softmaxes[node] = (
+            _over_features(a, node, axis)
+            if made_of_tokens(a, source)
+            else "it normalises values that belong to no token"
+        )
         return ()
     if all(tag.level is Level.PARAMETER and not tag.axes for tag in tags):
         a.softmaxes[node] = "it normalises learned weights, not over tokens"
@@ -58,16 +69,24 @@ def softmax(a: Analysis, node: fx.Node) -> Tagged:
         if any(tag.varies(axis) for tag in tags):
             a.softmaxes[node] = "it normalises over layers or states of one token, not over tokens"
             return united
-        size = a.shape(node)[axis]
-        a.softmaxes[node] = (
-            f"it normalises over {size} features, classes or experts, not over tokens"
-        )
-        if size > 1:
+        a.softmaxes[node] = _over_features(a, node, axis)
+        if a.shape(node)[axis] > 1:
             return tags
         a.softmaxes[node] = "it normalises over a single element that belongs to no key token"
         return _marked(tags, node)
     a.softmaxes[node] = None
     return _marked(tags, node)
+
+
+def _over_features(a: Analysis, node: fx.Node, axis: int) -> str:
+    size = a.shape(node)[axis]
+    return f"it normalises over {size} features, classes or experts, not over tokens"
+
+
+def _over_keys(a: Analysis, value: fx.Node, tags: Tags, axis: int) -> bool:
+    """Whether `axis` runs over tokens, if only one; not over states of a token (layers, streams)."""
+    alone = a.shape(value)[axis] == 1
+    return alone or any(united_along(a, tag, axis).varies(axis) for tag in tags)
 
 
 def _marked(tags: Tags, node: fx.Node) -> Tags:
@@ -80,7 +99,7 @@ def exponential(a: Analysis, node: fx.Node) -> Tagged:
     for step in elementwise_origin(a, node.all_input_nodes[0]):
         axis = _log_normalised(a, step)
         if axis is not None:
-            return _marked(tags, node) if any(tag.varies(axis) for tag in tags) else tags
+            return _marked(tags, node) if _over_keys(a, step, tags, axis) else tags
         if operation_name(step) not in _TRANSPARENT:
             break
     return tags
@@ -99,6 +118,9 @@ def _log_normalised(a: Analysis, node: fx.Node) -> int | None:
 
 def quotient(a: Analysis, node: fx.Node) -> Tagged:
     """Products and quotients: what is divided by its own sum along tokens becomes weights."""
+    apart = single_key(a, node)
+    if apart is not None:
+        return (*apart[0], *apart[1])
     tags = pointwise(a, node)
     parts = [n for n in node.args[:2] if isinstance(n, fx.Node)]
     if len(parts) != 2 or any(tag.softmax for tag in tags):
@@ -107,7 +129,7 @@ def quotient(a: Analysis, node: fx.Node) -> Tagged:
     for value, divisor in [parts] if divided else [parts, parts[::-1]]:
         total = _statistic(divisor, ("sum", "linalg_vector_norm", "norm"), inverse=not divided)
         axis = None if total is None else _axis_of(a, total, value)
-        if axis is not None and any(tag.varies(axis) for tag in tags):
+        if axis is not None and _over_keys(a, value, tags, axis):
             return _marked(tags, node)
     return tags
 

@@ -88,7 +88,7 @@ TABLE: dict[str, Rule] = {
     ),
     **_rows(
         movement.shuffle,
-        "pixel_shuffle pixel_unshuffle im2col col2im channel_shuffle "
+        "pixel_shuffle pixel_unshuffle im2col channel_shuffle "
         "native_channel_shuffle diag diag_embed reflection_pad1d reflection_pad2d reflection_pad3d "
         "replication_pad1d replication_pad2d replication_pad3d _pad_circular",
     ),
@@ -176,6 +176,7 @@ TABLE: dict[str, Rule] = {
         resampling.transposed_convolution,
         "conv_transpose1d conv_transpose2d conv_transpose3d",
     ),
+    **_rows(resampling.fold, "col2im"),
     **_rows(resampling.grid_sample, "grid_sampler grid_sampler_2d grid_sampler_3d"),
     **_rows(resampling.accumulate, "cumsum cumprod logcumsumexp cummax cummin"),
     **_rows(

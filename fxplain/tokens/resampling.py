@@ -12,11 +12,11 @@ from fxplain.capture import module_path
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import mix, mix_along, newer, slide
-from fxplain.tokens.tag import Tag
+from fxplain.tokens.tag import NO_TOKEN, Tag
 
 __all__ = [
-    "accumulate", "adaptive_pool", "cell", "fourier", "grid_sample", "interpolate", "pool", "recurrent",
-    "spectrogram", "transposed_convolution",
+    "accumulate", "adaptive_pool", "cell", "fold", "fourier", "grid_sample", "interpolate", "pool",
+    "recurrent", "spectrogram", "transposed_convolution",
 ]  # fmt: skip
 
 
@@ -39,6 +39,39 @@ def pool(a: Analysis, node: fx.Node) -> Tagged:
         for tag in a.tags(source)
     )
     return [result, ()] if _has_indices(node) else result
+
+
+def fold(a: Analysis, node: fx.Node) -> Tagged:
+    """``fold``: columns laid out as windows of a grid; where windows overlap, they are summed.
+
+    Of each place in the window at most one column reaches a position, so what is summed there is
+    found by laying out one place at a time.
+    """
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    named, shape = arguments(node), a.shape(source)
+    height, width = (int(n) for n in named["kernel_size"])
+    count = height * width
+    rest = a.value(node.args[1:])
+    target: Any = node.target
+    result = []
+    for tag in a.tags(source):
+        by_place = tag.full(shape, (tag.ids.dim() - 2, tag.ids.dim() - 1))
+        by_place = by_place.unflatten(-2, (-1, count))
+        if not tag.varies(tag.ids.dim() - 2):
+            by_place = by_place[..., :1, :, :]
+        laid_out = []
+        for place in range(count):
+            alone = torch.full_like(by_place, NO_TOKEN)
+            alone[..., place, :] = by_place[..., place, :]
+            columns = (alone + 1).double().flatten(-3, -2)
+            laid_out.append(target(columns, *rest).long() - 1)
+        groups = torch.stack(laid_out, -1)
+        centre = groups[..., count // 2]
+        same = count % 2 and shape[-1] == groups.shape[-2] * groups.shape[-3]
+        keep = centre if same and bool((centre >= 0).all()) else None
+        result.append(mix(a, node, tag, groups, keep=keep))
+    return tuple(result)
 
 
 def _has_indices(node: fx.Node) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.arguments import arguments
-from fxplain.tokens.tag import Tags
+from fxplain.tokens.tag import Level, Tags
 from fxplain.tokens.values import content_inputs
 
 __all__ = [
@@ -26,12 +26,15 @@ __all__ = [
     "elementwise_origin",
     "is_elementwise",
     "is_exponential",
+    "is_extreme",
     "is_fixed",
     "is_pair",
     "is_positive",
     "late_division",
+    "made_of_tokens",
     "only_scales",
     "positive_scores",
+    "tokens_of",
 ]
 
 FIXED_VALUES = "its weights are contracted against fixed values, not against tokens"
@@ -68,7 +71,6 @@ _POSITIVE = frozenset(["relu", "sigmoid", "exp", "exp2", "square", "softplus", "
 _MAY_BE_POSITIVE = frozenset(["pow", "clamp", "clamp_min"])
 _EXTREMES = frozenset(["max", "amax", "min", "amin", "logsumexp"])
 _NEAR = 12  # steps between the sum of a query and a key and their score
-_SCALING = frozenset(["sub", "div", "mul", "divide", "multiply", "subtract"])
 
 
 def is_pair(tags: Tags) -> bool:
@@ -157,6 +159,36 @@ def is_fixed(a: Analysis, node: fx.Node) -> bool:
     return True
 
 
+def made_of_tokens(a: Analysis, node: fx.Node) -> bool:
+    """Whether a value was computed from an input's tokens, whether or not it still carries them."""
+    todo, seen = [node], {node}
+    while todo:
+        current = todo.pop()
+        if any(tag.level in (Level.RAW_INPUT, Level.TOKEN) for tag in a.tags(current)):
+            return True
+        fresh = [n for n in content_inputs(current) if n not in seen and _is_content(n)]
+        seen.update(fresh)
+        todo += fresh
+    return False
+
+
+def _is_content(node: fx.Node) -> bool:
+    """Whether a node holds numbers that tokens may be in: not a size, an index or a mask."""
+    value = node.meta.get("val")
+    return _carries(node) and not isinstance(value, (int, float, torch.SymInt, torch.SymFloat))
+
+
+def tokens_of(a: Analysis, node: fx.Node) -> Tags:
+    """The tags of a value, but for a parameter's that only scales or shifts it.
+
+    Scores of features against features (channel attention) carry no token any more; the temperature
+    that they are multiplied by does not lend them its own.
+    """
+    tags = a.tags(node)
+    bare = bool(tags) and all(tag.level is Level.PARAMETER for tag in tags)
+    return () if bare and made_of_tokens(a, node) else tags
+
+
 def is_exponential(node: fx.Node) -> bool:
     """Whether a node exponentiates: what it makes are weights once they are divided by their sum."""
     return operation_name(node) in ("exp", "exp2")
@@ -193,6 +225,11 @@ def _contracts_features(a: Analysis, user: fx.Node, source: fx.Node) -> bool:
     return False
 
 
+def is_extreme(node: fx.Node) -> bool:
+    """Whether a reduction picks the largest or the smallest, if only smoothly."""
+    return operation_name(node) in _EXTREMES
+
+
 # -- statistics -----------------------------------------------------------------------------------
 
 
@@ -200,23 +237,30 @@ def only_scales(a: Analysis, node: fx.Node, source: fx.Node) -> bool:
     """Whether a reduction of `source` is a statistic: all that it does is to shift or scale others.
 
     The maximum that is taken off the scores before they are exponentiated and the sum that they are
-    divided by carry nothing from token to token that the weights themselves do not say.
+    divided by carry nothing from token to token that the weights themselves do not say. A maximum
+    that is taken off nothing is a pooling, whatever it is multiplied by.
     """
+    extreme = is_extreme(node)
     weights = any(tag.softmax for tag in a.tags(source)) or is_pair(a.tags(source))
-    if operation_name(node) not in _EXTREMES and not weights:
+    if not extreme and not weights:
         weights = any(is_positive(step) for step in elementwise_origin(a, source))
         if not weights:
             return False
     todo, seen = [node], {node}
+    scales = set() if extreme else {node}  # what may be a factor of others, not only taken off them
     while todo:
         current = todo.pop()
         for user in current.users:
-            if _scales(user, current, seen) or not _carries(user) or _only_ranks(user):
+            if _shifts(user, current, seen) or not _carries(user) or _only_ranks(user):
+                continue
+            if current in scales and _scales(user, current, seen):
                 continue
             if not _passes_on(user):
                 return False
-            if user not in seen:
+            factor = current in scales or is_exponential(user)
+            if user not in seen or (factor and user not in scales):
                 seen.add(user)
+                scales |= {user} if factor else set()
                 todo.append(user)
     return len(seen) > 1 or bool(node.users)
 
@@ -241,15 +285,28 @@ def _carries(node: fx.Node) -> bool:
     return not isinstance(value, Tensor) or value.dtype.is_floating_point
 
 
-def _scales(user: fx.Node, statistic: fx.Node, seen: set[fx.Node]) -> bool:
-    """Whether `user` shifts or scales another value by the statistic."""
+def _other_operand(user: fx.Node, statistic: fx.Node, seen: set[fx.Node]) -> fx.Node | None:
+    """What meets the statistic in `user`, if that is no statistic itself."""
     tensors = user.all_input_nodes
-    if operation_name(user) not in _SCALING or len(tensors) != 2:
-        return False
+    if len(tensors) != 2:
+        return None
     other = tensors[0] if tensors[1] is statistic else tensors[1]
-    if other in seen:
+    return None if other in seen else other
+
+
+def _shifts(user: fx.Node, statistic: fx.Node, seen: set[fx.Node]) -> bool:
+    """Whether the statistic is taken off another value, or divides it."""
+    if operation_name(user) not in ("sub", "subtract", "div", "divide", "true_divide"):
         return False
-    return operation_name(user).startswith("mul") or tensors[1] is statistic
+    other = _other_operand(user, statistic, seen)
+    return other is not None and user.all_input_nodes[1] is statistic
+
+
+def _scales(user: fx.Node, statistic: fx.Node, seen: set[fx.Node]) -> bool:
+    """Whether another value is multiplied by the statistic."""
+    if operation_name(user) not in ("mul", "multiply"):
+        return False
+    return _other_operand(user, statistic, seen) is not None
 
 
 # -- division after the contraction ---------------------------------------------------------------
