@@ -10,7 +10,7 @@ from fxplain.capture.captured import (
     operation_name,
 )
 from fxplain.capture.chance import chance_kept, draws
-from fxplain.capture.inputs import ModelInputs, bind_inputs
+from fxplain.capture.inputs import ModelInputs, bind_inputs, on_axis
 
 __all__ = [
     "Capture",
@@ -19,6 +19,7 @@ __all__ = [
     "OutputLayout",
     "StateSlot",
     "bind_inputs",
+    "on_axis",
     "capture",
     "chance_kept",
     "clear_captures",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fxplain.errors import ChangedModelError, NoAttentionError
 from fxplain.explanation import reading
-from fxplain.explanation.detection import graph_of, no_attention, program_of
+from fxplain.explanation.detection import BatchAxis, graph_of, no_attention, program_of
 from fxplain.explanation.explanation import ByModality, Explanation
 from fxplain.explanation.labels import token_labels
 from fxplain.explanation.naming import target_names
@@ -34,7 +34,7 @@ class Call:
         As `fxplain.explain` takes them.
     method, options
         The method, and all of its options.
-    output, tokenizer, engine
+    output, tokenizer, engine, batch_axis
         As `fxplain.explain` takes them.
 
     Raises
@@ -52,13 +52,14 @@ class Call:
         output: str | None = None,
         tokenizer: Any = None,
         engine: str = "auto",
+        batch_axis: BatchAxis = None,
     ) -> None:
         self.model, self.method, self.options = model, method, options
         self.output, self.tokenizer, self.engine = output, tokenizer, engine
         self.again: Callable[[], Call] = lambda: Call(
-            model, inputs, method, options, output, tokenizer, engine
+            model, inputs, method, options, output, tokenizer, engine, batch_axis
         )
-        self.bound, self.captured, self.program = program_of(model, inputs)
+        self.bound, self.captured, self.program = program_of(model, inputs, batch_axis)
         if not self.program.nodes:
             raise NoAttentionError(no_attention(model, self.program))
         self.modalities = {m.name: m for m in self.program.modalities}

@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from fxplain.capture import Capture, ModelInputs, bind_inputs, capture
+from fxplain.capture import Capture, ModelInputs, bind_inputs, capture, on_axis
 from fxplain.errors import NoGradientError
 from fxplain.explanation.outputs import TokenRef, choose_output, describe, positions_at
 from fxplain.program import AttentionGraph, Program, build_program
-from fxplain.tokens import follow_tokens
+from fxplain.tokens import TokenFlow, follow_tokens, reaches_across, rebatched
 
-__all__ = ["graph_of", "no_attention", "program_of"]
+__all__ = ["BatchAxis", "graph_of", "no_attention", "program_of"]
 
 
-def program_of(model: nn.Module, inputs: Any) -> tuple[ModelInputs, Capture, Program]:
+BatchAxis = int | Mapping[str, int] | None
+
+
+def program_of(
+    model: nn.Module, inputs: Any, batch_axis: BatchAxis = None
+) -> tuple[ModelInputs, Capture, Program]:
     """The call, its capture and its program; one that depends on sizes only is used again."""
     bound = bind_inputs(model, inputs)
     captured = capture(model, bound)
-    bound = captured.sized(bound)
+    bound = captured.sized(bound) if batch_axis is None else on_axis(bound, batch_axis)
     sizes = captured.sizes(bound.leaves)
     assert sizes is not None
-    key = ("program", tuple(sizes.items()))
-    program: Program | None = captured.memo.get(key)
-    if program is None:
-        program = build_program(follow_tokens(captured, model, bound))
-        if not program.flow.data_dependent:
-            captured.memo[key] = program
-    return bound, captured, program
+    key = ("program", tuple(sizes.items()), bound.batch_axes)
+    found: tuple[Program, int, tuple[int | None, ...]] | None = captured.memo.get(key)
+    if found is None:
+        batched, flow = _followed(captured, model, bound, given=batch_axis is not None)
+        found = build_program(flow), batched.batch_size, batched.batch_axes
+        if not flow.data_dependent:
+            captured.memo[key] = found
+    program, size, axes = found
+    return replace(bound, batch_size=size, batch_axes=axes), captured, program
+
+
+def _followed(
+    captured: Capture, model: nn.Module, bound: ModelInputs, *, given: bool
+) -> tuple[ModelInputs, TokenFlow]:
+    """The tokens' flow, with the samples along the axes that attention itself shows."""
+    flow = follow_tokens(captured, model, bound)
+    if given or not reaches_across(flow):
+        return bound, flow
+    turned = rebatched(flow, bound)
+    if turned is not None:
+        other = follow_tokens(captured, model, turned)
+        if not reaches_across(other):
+            return turned, other
+    return bound, flow
 
 
 def graph_of(model: nn.Module, captured: Capture, program: Program) -> AttentionGraph:

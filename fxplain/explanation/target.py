@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from fxplain.capture import Capture, ModelInputs
 from fxplain.errors import NonFiniteError, TargetError
-from fxplain.explanation.outputs import TokenRef, choose_output, describe, mask_of, positions_at
+from fxplain.explanation.outputs import (
+    TokenRef,
+    batch_axis_of,
+    choose_output,
+    describe,
+    mask_of,
+    positions_at,
+)
 from fxplain.program import Program
 
 __all__ = [
@@ -257,6 +264,7 @@ class _Resolver:
         self.name = self.capture.output.names[chosen] or "output"
         if leaf.dim() == 0:
             raise TargetError(f"output {self.name!r} is a single number without a batch axis.")
+        self.axis = batch_axis_of(self.program, self.inputs, chosen)
         entries = self._entries(target, leaf)
         found = [self._indexed(entry, b, chosen, leaf) for b, entry in enumerate(entries)]
         wanted = [signed_parts(indexed) for indexed in found]
@@ -266,10 +274,12 @@ class _Resolver:
             for b, parts in enumerate(wanted):
                 if sample is None or sample == b:
                     for index, sign in parts:
-                        gradient[(b, *index)] += sign
+                        gradient[self._full(b, index)] += sign
             return [outputs[chosen]], [gradient]
 
-        scores = [sum(sign * leaf[(b, *i)] for i, sign in parts) for b, parts in enumerate(wanted)]
+        scores = [
+            sum(sign * leaf[self._full(b, i)] for i, sign in parts) for b, parts in enumerate(wanted)
+        ]
         readouts = tuple(self._readout(self._groups(p, b, chosen)) for b, p in enumerate(wanted))
         description = tuple(self._described(indexed, leaf) for indexed in found)
         return ResolvedTarget(description, torch.stack(scores).detach(), readouts, seeds)  # type: ignore[arg-type]
@@ -278,13 +288,23 @@ class _Resolver:
         self, parts: Sequence[tuple[Index, int]], sample: int, chosen: int
     ) -> list[list[TokenRef]]:
         """The tokens that all parts of a target are read from, as of a function of the output."""
-        indices = {(sample, *index) for index, _ in parts}
+        indices = {self._full(sample, index) for index, _ in parts}
         if len(indices) == 1:
             return positions_at(self.program, chosen, indices.pop())
         mask = torch.zeros(self.program.flow.shapes[chosen], dtype=torch.bool)
         for index in indices:
             mask[index] = True
         return positions_at(self.program, chosen, mask)
+
+    def _full(self, sample: int, index: Index) -> Index:
+        """The index into the whole output of one into a sample's part of it."""
+        if self.axis is None:
+            return index
+        return (*index[: self.axis], sample, *index[self.axis :])
+
+    def _of_sample(self, sample: int, leaf: Tensor) -> Tensor:
+        """A sample's part of the output."""
+        return leaf if self.axis is None else leaf.select(self.axis, sample)
 
     def _indexed(self, entry: Any, sample: int, chosen: int, leaf: Tensor) -> Any:
         """One sample's target with the full index of each output in it."""
@@ -305,11 +325,12 @@ class _Resolver:
             return Sum(*(self._described(part, leaf) for part in indexed.parts))
         if isinstance(indexed, Contrast):
             return Contrast(*(self._described(e, leaf) for e in (indexed.a, indexed.b)))
-        return indexed[0] if len(indexed) == 1 and leaf.dim() == 2 else indexed
+        axes = leaf.dim() - (self.axis is not None)
+        return indexed[0] if len(indexed) == 1 and axes == 1 else indexed
 
     def _entries(self, target: Target, leaf: Tensor) -> list[Any]:
         """One entry per sample."""
-        batch = leaf.shape[0]
+        batch = 1 if self.axis is None else leaf.shape[self.axis]
         if isinstance(target, Tensor):
             target = target.tolist()
             if isinstance(target, list) and target and isinstance(target[0], list):
@@ -327,7 +348,7 @@ class _Resolver:
 
     def _index(self, entry: Any, sample: int, chosen: int, leaf: Tensor) -> Index:
         """The index of one sample's target, without the batch axis."""
-        row = leaf[sample].detach()
+        row = self._of_sample(sample, leaf).detach()
         if entry is None:
             return self._default(sample, chosen, row)
         if isinstance(entry, (tuple, list)):
@@ -400,11 +421,13 @@ class _Resolver:
 
     def _origins(self, sample: int, chosen: int) -> list[tuple[str, str]]:
         """(kind of birth, root) of the first and the last token along the output's first axis."""
-        first, *rest = self.program.flow.shapes[chosen][1:]
+        shape = self.program.flow.shapes[chosen]
+        first, *rest = (n for axis, n in enumerate(shape) if axis != self.axis)
         book = self.program.flow.book
         found = []
         for place in (0, first - 1):
-            groups = positions_at(self.program, chosen, (sample, place, *(0 for _ in rest)))
+            index = self._full(sample, (place, *(0 for _ in rest)))
+            groups = positions_at(self.program, chosen, index)
             if groups:
                 birth = book.births[int(book.births_of(torch.tensor([groups[0][0].token])))]
                 found.append((birth.kind, birth.root))

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from fxplain.capture import Capture, ModelInputs, module_path, operation_name
 from fxplain.tokens.book import TokenBook
+from fxplain.tokens.elements import Elements
 from fxplain.tokens.joining import Joiner
 from fxplain.tokens.tag import Level, Tag, Tags
 from fxplain.tokens.updates import AttentionSite, RejectedSoftmax, Update
@@ -82,7 +83,10 @@ class Analysis:
     def __init__(self, capture: Capture, model: nn.Module, inputs: ModelInputs) -> None:
         self.capture = capture
         self.values = Values(capture, capture.bind(model, inputs), inputs.leaves)
-        self.book = TokenBook(inputs.batch_size)
+        self.book = TokenBook(
+            inputs.batch_size, {axis for axis in inputs.batch_axes if axis is not None}
+        )
+        self.elements = Elements(capture, self.values, inputs, self.origins)
         self.versions = Versions()
         self.joiner = Joiner(self.book, self.versions)
         self.updates: list[Update] = []
@@ -235,7 +239,19 @@ class Analysis:
         shape = self.shape(node)
         channel = _channel_axis(shape)
         lead = [1 if axis == channel else size for axis, size in enumerate(shape)]
-        ids = self.book.add("input", name, lead, rank=self._ranks[name], node=node)
+        elements = self.elements.of_input(name)
+        if channel is not None:
+            elements = elements.narrow(channel, 0, 1)
+        samples = self.elements.samples(elements)
+        ids = self.book.add(
+            "input",
+            name,
+            lead,
+            rank=self._ranks[name],
+            node=node,
+            samples=samples,
+            elements=elements,
+        )
         return (Tag(ids, Level.RAW_INPUT),)
 
     # -- softmaxes --------------------------------------------------------------------------------

@@ -162,6 +162,7 @@ def newer(a: Analysis, node: fx.Node, tag: Tag, old: Tensor) -> Tag:
         module=module_path(node),
         node=node,
         samples=samples,
+        elements=a.book.elements(tokens),
     )
     level = Level.TOKEN if tag.level is Level.RAW_INPUT else tag.level
     return Tag(made, level)
