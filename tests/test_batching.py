@@ -70,7 +70,7 @@ def test_sequence_first(read: str, batch: int, length: int) -> None:
     e = fxplain.explain(model, (ids,), target)
     assert e.graph.warnings == ()
     assert {n.q_len for n in e.graph.nodes} == {length + (read == "cls")}
-    turned = Turned(model, output=read == "each")
+    turned = Turned(model, output=read == "each").eval()
     for sample in range(batch):
         alone = fxplain.explain(turned, (ids[:, [sample]].t().contiguous(),), target)
         torch.testing.assert_close(e.relevance["src"][sample], alone.relevance["src"][0])
@@ -112,7 +112,7 @@ def test_mask_of_other_layout() -> None:
     model, ids = _made(Reader, "mean"), words(6, 2)
     mask = torch.tensor([[False] * 6, [False] * 4 + [True] * 2])
     e = fxplain.explain(model, (ids, mask), 2)
-    turned = Turned(model)
+    turned = Turned(model).eval()
     for b in range(2):
         alone = fxplain.explain(turned, (ids[:, [b]].t().contiguous(), mask[[b]]), 2)
         torch.testing.assert_close(e.relevance["src"][b], alone.relevance["src"][0])

@@ -19,11 +19,11 @@ __all__ = [
     "OutputLayout",
     "StateSlot",
     "bind_inputs",
-    "on_axis",
     "capture",
     "chance_kept",
     "clear_captures",
     "draws",
     "module_path",
+    "on_axis",
     "operation_name",
 ]

@@ -239,7 +239,7 @@ class Analysis:
         shape = self.shape(node)
         channel = _channel_axis(shape)
         lead = [1 if axis == channel else size for axis, size in enumerate(shape)]
-        elements = self.elements.of_input(name)
+        elements = self.elements.of_input(node)
         if channel is not None:
             elements = elements.narrow(channel, 0, 1)
         samples = self.elements.samples(elements)

@@ -65,7 +65,7 @@ def rebatched(flow: TokenFlow, inputs: ModelInputs) -> ModelInputs | None:
 
 def _separates(component: Tensor, axis: int) -> bool:
     """Whether no two indices along an axis have tokens that are connected."""
-    slices = component.movedim(axis, 0).flatten(1)
+    slices = component.movedim(axis, 0).reshape(component.shape[axis], -1)
     own = [row[row >= 0].unique() for row in slices]
     return len(torch.cat(own)) == len(torch.cat(own).unique())
 

@@ -80,16 +80,16 @@ class Elements:
             found = _completed(found, axis)
         return found if bool((found >= 0).any()) else None
 
-    def of_input(self, name: str) -> Tensor:
+    def of_input(self, node: fx.Node) -> Tensor:
         """The elements of one of the user's tensors, in its shape."""
-        leaf, first = self._leaves[name], self._first[name]
+        leaf, first = self._leaves[node.name], self._first[node.name]
         return torch.arange(first, first + leaf.numel()).reshape(leaf.shape)
 
     # -- the walk ---------------------------------------------------------------------------------
 
     def _follow(self, node: fx.Node) -> Tensor | None:
         if node.op == "placeholder":
-            return self.of_input(node.name) if node.name in self._leaves else None
+            return self.of_input(node) if node.name in self._leaves else None
         value = node.meta.get("val")
         if node.op != "call_function" or not isinstance(value, (Tensor, list, tuple)):
             return None
