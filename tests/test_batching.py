@@ -35,7 +35,11 @@ class Reader(nn.Module):
     def __init__(self, read: str) -> None:
         super().__init__()
         self.read = read
-        self.e, self.encoder, self.head = nn.Embedding(WORDS, WIDTH), _encoder(), nn.Linear(WIDTH, 5)
+        self.e, self.encoder, self.head = (
+            nn.Embedding(WORDS, WIDTH),
+            _encoder(),
+            nn.Linear(WIDTH, 5),
+        )
         self.position = nn.Parameter(torch.randn(20, 1, WIDTH))
         self.cls = nn.Parameter(torch.randn(1, 1, WIDTH))
 
@@ -261,3 +265,104 @@ def test_chunks(how: str, batch: int) -> None:
         alone = fxplain.explain(model, (ids[[b]],), 1)
         assert float(alone.relevance["ids"].abs().sum()) > 0
         torch.testing.assert_close(e.relevance["ids"][b], alone.relevance["ids"][0])
+
+
+# -- outputs --------------------------------------------------------------------------------------------
+
+
+class Head(nn.Module):
+    """A text encoder whose pooled vector is put out in one way or another."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.e, self.encoder = nn.Embedding(WORDS, WIDTH), _encoder(batch_first=True)
+        self.head = nn.Linear(WIDTH, 3)
+
+    def forward(self, ids: Tensor) -> Any:
+        h = self.encoder(self.e(ids))[:, 0]
+        y = self.head(h)
+        if self.how == "turned":
+            return y.t()
+        if self.how == "flat":
+            return y.view(1, -1)
+        if self.how == "complex":
+            return torch.complex(y, y + 1)
+        if self.how == "similarity":
+            return h @ h.t()
+        if self.how == "loss":
+            return y.square().mean()
+        return y
+
+
+def test_samples_along_the_outputs_second_axis() -> None:
+    ids = words(2, 5)
+    e = fxplain.explain(_made(Head, "turned"), (ids,), [0, 2])
+    plain = fxplain.explain(_made(Head, "plain"), (ids,), [0, 2])
+    torch.testing.assert_close(e.relevance["ids"], plain.relevance["ids"])
+    torch.testing.assert_close(e.scores, plain.scores)
+    assert e.target == plain.target
+    assert fxplain.explain(_made(Head, "turned"), (ids[:1].repeat(3, 1),)).scores.shape == (3,)
+
+
+def test_a_flattened_batch_is_refused() -> None:
+    model = _made(Head, "flat")
+    with pytest.raises(fxplain.TargetError, match=r"\(1, 6\), and no axis of it"):
+        fxplain.explain(model, (words(2, 5),), 1)
+    alone = fxplain.explain(model, (words(2, 5)[:1],), 1)
+    by_function = fxplain.explain(model, (words(2, 5),), lambda y: y.view(2, 3)[:, 1])
+    torch.testing.assert_close(by_function.relevance["ids"][0], alone.relevance["ids"][0])
+
+
+def test_a_target_across_samples_is_refused() -> None:
+    model, ids = _made(Head, "similarity"), words(2, 5)
+    with pytest.raises(fxplain.TargetError, match="samples 0 and 1 of the batch at once"):
+        fxplain.explain(model, (ids,), [1, 0])
+    with pytest.raises(fxplain.TargetError, match="samples 0 and 1"):
+        fxplain.explain(model, (ids,), lambda sim: torch.stack([sim[0, 1], sim[1, 0]]))
+    own = fxplain.explain(model, (ids,), [0, 1])  # a sample with itself
+    for b in range(2):
+        alone = fxplain.explain(model, (ids[[b]],), 0)
+        torch.testing.assert_close(own.relevance["ids"][b], alone.relevance["ids"][0])
+
+
+def test_two_arguments_are_compared() -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = Head("vector")
+
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return self.model(a) @ self.model(b).t()
+
+    a, b = words(2, 5), words(2, 4, seed=3)
+    model = _made(Pair)
+    e = fxplain.explain(model, (a, b), [1, 0])
+    for i, j in ((0, 1), (1, 0)):
+        alone = fxplain.explain(model, (a[[i]], b[[j]]), 0)
+        for name, relevance in alone.relevance.items():
+            torch.testing.assert_close(e.relevance[name][i], relevance[0])
+
+
+def test_complex_outputs_need_a_function() -> None:
+    model, ids = _made(Head, "complex"), words(2, 5)
+    with pytest.raises(fxplain.TargetError, match="is complex"):
+        fxplain.explain(model, (ids,), 1)
+    with pytest.raises(fxplain.TargetError, match="returned complex numbers"):
+        fxplain.explain(model, (ids,), lambda y: y[:, 1])
+    e = fxplain.explain(model, (ids,), lambda y: y.real[:, 1])
+    plain = fxplain.explain(_made(Head, "plain"), (ids,), 1)
+    torch.testing.assert_close(e.relevance["ids"], plain.relevance["ids"])
+
+
+def test_a_loss_says_what_to_explain() -> None:
+    class Trainer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Head("plain")
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.net(ids).square().mean()
+
+    with pytest.raises(fxplain.TargetError, match=r"single number .* model\.net\."):
+        fxplain.explain(_made(Trainer), (words(2, 5),))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fxplain.errors import ChangedModelError, NoAttentionError
 from fxplain.explanation import reading
+from fxplain.explanation.cuts import cut_attention
 from fxplain.explanation.detection import BatchAxis, graph_of, no_attention, program_of
 from fxplain.explanation.explanation import ByModality, Explanation
 from fxplain.explanation.labels import token_labels
@@ -20,7 +21,7 @@ from fxplain.explanation.passes import Passes
 from fxplain.explanation.target import ResolvedTarget, resolve_target
 from fxplain.explanation.weights import attention_again
 from fxplain.methods import Method, Relevancies, RelevancyRows
-from fxplain.program import Program
+from fxplain.program import AttentionGraph, Program
 
 __all__ = ["Call"]
 
@@ -140,7 +141,7 @@ class Call:
         bound, program = self.bound, self.program
         made = Explanation(
             relevance=ByModality(reading.relevance(program, views, engine, read)),
-            graph=graph_of(self.model, self.captured, program),
+            graph=self._graph(resolved),
             method=self.method.name,
             target=resolved.description,
             readout=tuple(readout.text for readout in resolved.readouts),
@@ -161,6 +162,14 @@ class Call:
         )
         names = target_names(made, self.model, self.tokenizer, self.output)
         return replace(made, target_names=names)
+
+    def _graph(self, resolved: ResolvedTarget) -> AttentionGraph:
+        """The attention graph, with what is to be said of this target's gradients."""
+        graph = graph_of(self.model, self.captured, self.program)
+        if not self.passes.needs.gradient:
+            return graph
+        cut = cut_attention(self.captured, self.program, resolved.outputs)
+        return replace(graph, warnings=(*graph.warnings, *cut)) if cut else graph
 
     def _ridden(
         self, resolved: ResolvedTarget

@@ -22,9 +22,7 @@ __all__ = ["attention_weights", "explain", "inspect"]
 Inputs = Mapping[str, Any] | Sequence[Any] | Tensor
 
 
-def inspect(
-    model: nn.Module, inputs: Inputs, *, batch_axis: BatchAxis = None
-) -> AttentionGraph:
+def inspect(model: nn.Module, inputs: Inputs, *, batch_axis: BatchAxis = None) -> AttentionGraph:
     """Detect every attention of a model, without running a layer of it where that can be avoided.
 
     Parameters

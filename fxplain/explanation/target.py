@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxplain.capture import Capture, ModelInputs
+from fxplain.capture import Capture, ModelInputs, module_path
 from fxplain.errors import NonFiniteError, TargetError
 from fxplain.explanation.outputs import (
     TokenRef,
@@ -136,6 +136,8 @@ class ResolvedTarget:
     seeds
         From the outputs of any run and a sample (None: the sum over all) to the output tensors that
         the score depends on and d(score)/d(tensor).
+    outputs
+        Which of the model's output tensors the scores are read from.
     readouts
         Per sample, where it is read.
     """
@@ -144,6 +146,7 @@ class ResolvedTarget:
     scores: Tensor
     readouts: tuple[Readout, ...]
     seeds: Callable[[Sequence[Tensor], int | None], Seeds]
+    outputs: tuple[int, ...]
 
 
 def resolve_target(
@@ -208,21 +211,27 @@ class _Resolver:
             return [outputs[i] for i in floats], gradients
 
         readouts = []
+        read: dict[int, None] = {}
         for sample in range(len(scores)):
             groups: list[tuple[TokenRef, ...]] = []
             for i, gradient in zip(floats, seeds(self.outputs, sample)[1], strict=True):
                 mask = mask_of(gradient, sample, 1)
                 if mask.any():
+                    read[i] = None
                     groups += [tuple(g) for g in positions_at(self.program, i, mask)]
-            readouts.append(self._readout(groups))
+            readouts.append(self._readout(groups, sample))
         name = getattr(target, "__name__", type(target).__name__)
-        return ResolvedTarget((name,) * len(scores), scores.detach(), tuple(readouts), seeds)
+        described = (name,) * len(scores)
+        return ResolvedTarget(described, scores.detach(), tuple(readouts), seeds, tuple(read))
 
     def _scores_of(
         self, target: Callable[[Any], Any], outputs: Sequence[Tensor]
     ) -> tuple[list[Tensor], Tensor]:
         """The outputs as leaves, and one number per sample computed from them."""
-        leaves = [o.detach().requires_grad_() if o.is_floating_point() else o for o in outputs]
+        leaves = [
+            o.detach().requires_grad_() if o.is_floating_point() or o.is_complex() else o
+            for o in outputs
+        ]
         with torch.enable_grad():
             scores: Any = target(self.capture.output.rebuild(leaves))
             if isinstance(scores, (list, tuple)):
@@ -240,6 +249,11 @@ class _Resolver:
                 f"the target function {name!r} returned a tensor of shape {returned}; it "
                 f"must return one number per sample, shape ({self.inputs.batch_size},)."
             )
+        if scores.is_complex():
+            raise TargetError(
+                f"the target function {name!r} returned complex numbers; it must return real ones, "
+                f"such as their .abs() or .real."
+            )
         if not scores.requires_grad:
             raise TargetError(
                 f"the target function {name!r} returned a number that does not depend on the model's "
@@ -247,14 +261,32 @@ class _Resolver:
             )
         return leaves, scores
 
-    def _readout(self, groups: Sequence[Sequence[TokenRef]]) -> Readout:
+    def _readout(self, groups: Sequence[Sequence[TokenRef]], sample: int) -> Readout:
         distinct = tuple(dict.fromkeys(tuple(group) for group in groups))
         if not distinct:
             raise TargetError(
                 "the target is read from a part of the output that belongs to no token, so there is "
                 "nothing to attribute it to."
             )
+        self._check_samples(distinct, sample)
         return Readout(distinct, describe(self.program, distinct))
+
+    def _check_samples(self, groups: Sequence[Sequence[TokenRef]], sample: int) -> None:
+        """One row of relevance is one sample's: two samples of one sequence have no place in it."""
+        program = self.program
+        samples: dict[int, set[int]] = {}
+        for ref in (ref for group in groups for ref in group):
+            stream = program.streams[int(program.token_stream[ref.token])]
+            samples.setdefault(stream.root, set()).add(int(program.token_sample[ref.token]))
+        for own in samples.values():
+            if len(own) > 1:
+                raise TargetError(
+                    f"the target of sample {sample} is read from samples "
+                    f"{' and '.join(map(str, sorted(own)))} of the batch at once, as a comparison of the "
+                    f"batch with itself is, and relevance has one row per sample. Compare two "
+                    f"arguments in place of two samples: wrap the model in a module with "
+                    f"forward(a, b), and call it in there for each of them."
+                )
 
     # -- an element of an output tensor -------------------------------------------------------------
 
@@ -263,7 +295,14 @@ class _Resolver:
         leaf = self.outputs[chosen]
         self.name = self.capture.output.names[chosen] or "output"
         if leaf.dim() == 0:
-            raise TargetError(f"output {self.name!r} is a single number without a batch axis.")
+            raise TargetError(
+                f"output {self.name!r} is a single number without a batch axis.{self._instead(chosen)}"
+            )
+        if leaf.is_complex():
+            raise TargetError(
+                f"output {self.name!r} is complex, and a score must be a real number: give a function "
+                f"from the output to one per sample, such as its .abs() or .real at one place."
+            )
         self.axis = batch_axis_of(self.program, self.inputs, chosen)
         entries = self._entries(target, leaf)
         found = [self._indexed(entry, b, chosen, leaf) for b, entry in enumerate(entries)]
@@ -278,11 +317,15 @@ class _Resolver:
             return [outputs[chosen]], [gradient]
 
         scores = [
-            sum(sign * leaf[self._full(b, i)] for i, sign in parts) for b, parts in enumerate(wanted)
+            sum(sign * leaf[self._full(b, i)] for i, sign in parts)
+            for b, parts in enumerate(wanted)
         ]
-        readouts = tuple(self._readout(self._groups(p, b, chosen)) for b, p in enumerate(wanted))
+        readouts = tuple(
+            self._readout(self._groups(p, b, chosen), b) for b, p in enumerate(wanted)
+        )
         description = tuple(self._described(indexed, leaf) for indexed in found)
-        return ResolvedTarget(description, torch.stack(scores).detach(), readouts, seeds)  # type: ignore[arg-type]
+        stacked = torch.stack(scores).detach()  # type: ignore[arg-type]
+        return ResolvedTarget(description, stacked, readouts, seeds, (chosen,))
 
     def _groups(
         self, parts: Sequence[tuple[Index, int]], sample: int, chosen: int
@@ -295,6 +338,22 @@ class _Resolver:
         for index in indices:
             mask[index] = True
         return positions_at(self.program, chosen, mask)
+
+    def _instead(self, chosen: int) -> str:
+        """What to explain in the place of a number for the whole batch, such as a loss."""
+        others = [
+            name
+            for i, name in enumerate(self.capture.output.names)
+            if i != chosen and name and self.outputs[i].dim() and self.program.flow.outputs[i]
+        ]
+        if others:
+            return f" Name another one: output={others[0]!r}."
+        paths = [module_path(node.site.node).split(".") for node in self.program.nodes.values()]
+        shared = [parts[0] for parts in zip(*paths, strict=False) if len(set(parts)) == 1]
+        inner = shared[0] if shared else ""
+        if not isinstance(getattr(self.model, inner, None) if inner else None, nn.Module):
+            return ""
+        return f" Explain the module inside that makes one output per sample: model.{inner}."
 
     def _full(self, sample: int, index: Index) -> Index:
         """The index into the whole output of one into a sample's part of it."""

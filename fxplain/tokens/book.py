@@ -57,7 +57,7 @@ class TokenBook:
     def __init__(self, batch_size: int, batch_axes: Collection[int] = (0,)) -> None:
         self.batch_size = batch_size
         self.batch_axes = sorted({0, *batch_axes})
-        """The axes along which samples may lie: the inputs', and the first, where attention has them."""
+        """The axes along which samples may lie: the inputs', and attention's first."""
         self.births: list[Birth] = []
         self._parent = torch.empty(0, dtype=torch.int64)
         self._sample = torch.empty(0, dtype=torch.int64)

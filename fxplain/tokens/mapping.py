@@ -50,7 +50,9 @@ def embedding(a: Analysis, node: fx.Node) -> Tagged:
     tag = Tag(rows.unsqueeze(-1), Level.PARAMETER)
     for axis in a.book.batch_axes if a.book.batch_size > 1 else ():
         per_sample = axis < len(shape) and shape[axis] == a.book.batch_size
-        if per_sample and bool((rows == rows.narrow(axis, 0, 1)).all()):  # the same for every sample
+        if per_sample and bool(
+            (rows == rows.narrow(axis, 0, 1)).all()
+        ):  # the same for every sample
             once = tag.with_ids(tag.ids.narrow(axis, 0, 1))
             return (a.joiner.copied(once, axis, shape[axis]),)
     return (tag,)
