@@ -125,4 +125,5 @@ def test_a_routed_mixture_is_no_cut() -> None:
             x = x + weight * torch.einsum("btd,btdf->btf", x, self.experts[chosen[..., 0]])
             return self.head(x[:, 0])
 
-    assert fxplain.explain(_made(Mixture), (words(2, 5),), 1).graph.warnings == ()
+    warnings = fxplain.explain(_made(Mixture), (words(2, 5),), 1).graph.warnings
+    assert not any("gradient" in warning for warning in warnings)
