@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor, fx
 
 from fxplain.capture import Capture, module_path, operation_name
 from fxplain.errors import NoGradientError
 from fxplain.explanation.undifferentiable import is_unknown
 from fxplain.program import Program
-from fxplain.tokens import is_elementwise
 
 __all__ = ["cut_attention"]
 

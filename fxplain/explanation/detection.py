@@ -13,7 +13,7 @@ from fxplain.capture import Capture, ModelInputs, bind_inputs, capture, on_axis
 from fxplain.errors import NoGradientError
 from fxplain.explanation.outputs import TokenRef, choose_output, describe, positions_at
 from fxplain.program import AttentionGraph, Program, build_program
-from fxplain.tokens import TokenFlow, follow_tokens, reaches_across, rebatched
+from fxplain.tokens import TokenFlow, follow_tokens, rebatched, unsettled
 
 __all__ = ["BatchAxis", "graph_of", "no_attention", "program_of"]
 
@@ -46,12 +46,12 @@ def _followed(
 ) -> tuple[ModelInputs, TokenFlow]:
     """The tokens' flow, with the samples along the axes that attention itself shows."""
     flow = follow_tokens(captured, model, bound)
-    if given or not reaches_across(flow):
+    if given or not unsettled(flow):
         return bound, flow
     turned = rebatched(flow, bound)
     if turned is not None:
         other = follow_tokens(captured, model, turned)
-        if not reaches_across(other):
+        if not unsettled(other):
             return turned, other
     return bound, flow
 

@@ -32,7 +32,9 @@ def _by_sample(name: str, inputs: ModelInputs) -> Tensor | None:
         return None
     place = inputs.names.index(name)
     leaf, axis = inputs.leaves[place], inputs.batch_axis_of(place)
-    if axis is None and inputs.batch_size == 1:  # a bare sequence, or one sequence along the first axis
+    if (
+        axis is None and inputs.batch_size == 1
+    ):  # a bare sequence, or one sequence along the first axis
         return leaf.reshape(1, -1)
     return leaf.movedim(axis, 0) if axis else leaf
 

@@ -320,9 +320,7 @@ class _Resolver:
             sum(sign * leaf[self._full(b, i)] for i, sign in parts)
             for b, parts in enumerate(wanted)
         ]
-        readouts = tuple(
-            self._readout(self._groups(p, b, chosen), b) for b, p in enumerate(wanted)
-        )
+        readouts = tuple(self._readout(self._groups(p, b, chosen), b) for b, p in enumerate(wanted))
         description = tuple(self._described(indexed, leaf) for indexed in found)
         stacked = torch.stack(scores).detach()  # type: ignore[arg-type]
         return ResolvedTarget(description, stacked, readouts, seeds, (chosen,))

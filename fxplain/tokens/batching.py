@@ -17,13 +17,19 @@ from fxplain.tokens.analysis import TokenFlow
 from fxplain.tokens.tag import tokens_in
 from fxplain.tokens.updates import AttentionSite, RouteSite
 
-__all__ = ["reaches_across", "rebatched"]
+__all__ = ["rebatched", "unsettled"]
 
 
-def reaches_across(flow: TokenFlow) -> bool:
-    """Whether attention connects tokens that are taken for different samples'."""
+def unsettled(flow: TokenFlow) -> bool:
+    """Whether attention connects tokens that are taken for different samples', or for no one's.
+
+    No one's are those of an input none of whose axes is known to hold the samples.
+    """
     for rows, columns in _attending(flow):
         samples = [flow.book.samples(tokens) for tokens in (rows, columns)]
+        for own, tokens in zip(samples, (rows, columns), strict=True):
+            if bool(((own < 0) & (flow.book.elements(tokens) >= 0)).any()):
+                return True
         high = torch.maximum(*(s.amax((-2, -1)) for s in samples))
         low = torch.minimum(*(torch.where(s < 0, _MOST, s).amin((-2, -1)) for s in samples))
         if bool((high > low).any()):
