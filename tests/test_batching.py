@@ -267,7 +267,7 @@ def test_chunks(how: str, batch: int) -> None:
         torch.testing.assert_close(e.relevance["ids"][b], alone.relevance["ids"][0])
 
 
-# -- outputs --------------------------------------------------------------------------------------------
+# -- outputs --------------------------------------------------------------------------------
 
 
 class Head(nn.Module):

@@ -282,8 +282,8 @@ class _Resolver:
             if len(own) > 1:
                 raise TargetError(
                     f"the target of sample {sample} is read from samples "
-                    f"{' and '.join(map(str, sorted(own)))} of the batch at once, as a comparison of the "
-                    f"batch with itself is, and relevance has one row per sample. Compare two "
+                    f"{' and '.join(map(str, sorted(own)))} of the batch at once, as a comparison of "
+                    f"the batch with itself is, and relevance has one row per sample. Compare two "
                     f"arguments in place of two samples: wrap the model in a module with "
                     f"forward(a, b), and call it in there for each of them."
                 )
