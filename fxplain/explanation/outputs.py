@@ -225,7 +225,10 @@ def _batch_axis(program: Program, inputs: ModelInputs, output: int) -> int | Non
         aligned.append({axis for axis in range(len(shape)) if _along(samples, axis, batch)})
     found = set().union(*aligned)
     if found:
-        return min(found)
+        axis = min(found)
+        rows = [tag for tag in program.flow.outputs[output] if tag.varies(0)]
+        # pictures by texts, of different numbers: one explanation for each picture
+        return 0 if any(not tag.varies(axis) for tag in rows) else axis
     return _FOLDED if several and not _of_one_sample_each(program, output) else 0
 
 
