@@ -83,3 +83,20 @@ def test_dropout_in_eval_mode() -> None:
     torch.testing.assert_close(e.output, model(IDS).detach())
     assert "draws random numbers (torch)" in e.graph.warnings[0]
     assert fxplain.inspect(seeded(TextClassifier), (IDS,)).warnings == ()
+
+
+def test_draws_that_nothing_depends_on() -> None:
+    """A decorator looks at a random one of the arguments' items, as run-time type checkers do."""
+
+    class Checked(TextClassifier):
+        def forward(self, input_ids: Tensor) -> Tensor:
+            row = random.randrange(len(input_ids))
+            assert isinstance(input_ids[row], Tensor)
+            assert np.random.rand() <= 1
+            return super().forward(input_ids)
+
+    before = random.getstate(), np.random.get_state(legacy=False)
+    e = fxplain.explain(seeded(Checked), (IDS,), 1)
+    assert e.graph.warnings == ()
+    assert random.getstate() == before[0]
+    assert str(np.random.get_state(legacy=False)) == str(before[1])

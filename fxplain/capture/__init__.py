@@ -11,7 +11,7 @@ from fxplain.capture.captured import (
     version_of,
 )
 from fxplain.capture.chance import chance_kept, draws
-from fxplain.capture.inputs import ModelInputs, bind_inputs
+from fxplain.capture.inputs import ModelInputs, bind_inputs, on_axis
 from fxplain.capture.state import tensors_of
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "clear_captures",
     "draws",
     "module_path",
+    "on_axis",
     "operation_name",
     "tensors_of",
     "version_of",

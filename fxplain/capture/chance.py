@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-__all__ = ["RandomState", "chance_kept", "draws", "reseed"]
+__all__ = ["RandomState", "chance_kept", "draws", "other_draws", "reseed"]
 
 
 class RandomState:
@@ -62,6 +62,19 @@ def draws(node: fx.Node) -> bool:
     given.update(zip((a.name for a in arguments), node.args, strict=False), **node.kwargs)
     off = (("train", False), ("training", False), ("dropout_p", 0.0))  # dropout in eval mode
     return not any(name in given and given[name] == value for name, value in off)
+
+
+@contextmanager
+def other_draws(seed: int) -> Iterator[None]:
+    """Run with other numbers from Python's and NumPy's generators, and put them back."""
+    python, numpy = random.getstate(), np.random.get_state(legacy=False)
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections import UserDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from fxplain.capture.state import tensors_of
 from fxplain.capture.structure import leaves_of, opens_objects, outline, with_leaves
 from fxplain.errors import InputError
 
-__all__ = ["ModelInputs", "bind_inputs"]
+__all__ = ["ModelInputs", "bind_inputs", "on_axis"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class ModelInputs:
         A hashable summary of everything that is not a tensor (flags, None, the nesting).
     batch_size
         The size of the first axis that most tensors share.
+    batch_axes
+        For each leaf the axis of the samples, None where it has none; empty where that is the first
+        axis wherever its size is the batch size.
     """
 
     args: tuple[Any, ...]
@@ -45,6 +48,26 @@ class ModelInputs:
     leaves: tuple[Tensor, ...]
     constants: str
     batch_size: int
+    batch_axes: tuple[int | None, ...] = ()
+
+    def batch_axis_of(self, leaf: int) -> int | None:
+        """The axis of a leaf's samples; None where it has none."""
+        if self.batch_axes:
+            return self.batch_axes[leaf]
+        shape = self.leaves[leaf].shape
+        return 0 if shape and shape[0] == self.batch_size else None
+
+    def along(self, axes: Sequence[int | None], size: int) -> ModelInputs:
+        """The same call, where a batch of `size` lies along each leaf's axis of `axes`.
+
+        Leaves without one (masks that nobody has asked about) have it where their size is `size`, the
+        first axis first.
+        """
+        found = tuple(
+            next((a for a, n in enumerate(leaf.shape) if n == size), None) if axis is None else axis
+            for axis, leaf in zip(axes, self.leaves, strict=True)
+        )
+        return replace(self, batch_size=size, batch_axes=found)
 
     def rebuild(self, leaves: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The same call with other tensors in the place of `leaves`."""
@@ -208,6 +231,40 @@ def _tensor_leaves(named: list[tuple[str, Any]]) -> tuple[tuple[str, ...], tuple
 def _batch_size(leaves: Sequence[Tensor]) -> int:
     sizes = [leaf.shape[0] for leaf in leaves if leaf.dim()]
     return max(sizes, key=sizes.count) if sizes else 1
+
+
+def on_axis(inputs: ModelInputs, axis: int | Mapping[str, int]) -> ModelInputs:
+    """`inputs` with the samples along the axis that the user says: one for all, or one by name.
+
+    Said for all, it is that of the inputs that have as many samples there as the first that has such
+    an axis; the others (a mask) have them along their first axis of that size.
+
+    Raises
+    ------
+    InputError
+        When a name is none of the inputs', an input has no such axis, or the sizes differ.
+    """
+    given = axis if isinstance(axis, Mapping) else dict.fromkeys(inputs.names, axis)
+    shapes = {n: leaf.shape for n, leaf in zip(inputs.names, inputs.leaves, strict=True)}
+    for name in given:
+        if name not in shapes:
+            raise InputError(f"batch_axis= names {name!r}; the inputs are: {', '.join(shapes)}.")
+    fits = {n: -len(shapes[n]) <= a < len(shapes[n]) for n, a in given.items()}
+    sizes = [shapes[n][a] for n, a in given.items() if fits[n]]
+    by_name = isinstance(axis, Mapping)
+    if not sizes or (by_name and (not all(fits.values()) or len(set(sizes)) > 1)):
+        described = ", ".join(f"{n} {tuple(shapes[n])}" for n in given)
+        raise InputError(
+            f"batch_axis={axis!r} does not fit the inputs' shapes ({described}): it is the axis of "
+            f"the samples, of the same size in every input that has one."
+        )
+    axes = [
+        given[name] % len(shape)
+        if name in given and fits[name] and shape[given[name]] == sizes[0]
+        else None
+        for name, shape in shapes.items()
+    ]
+    return inputs.along(axes, sizes[0])
 
 
 def _check(model: nn.Module, names: Sequence[str], leaves: Sequence[Tensor]) -> None:

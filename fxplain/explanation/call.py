@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from fxplain.errors import ChangedModelError, NoAttentionError
 from fxplain.explanation import reading
-from fxplain.explanation.detection import graph_of, no_attention, program_of
+from fxplain.explanation.cuts import cut_attention
+from fxplain.explanation.detection import BatchAxis, graph_of, no_attention, program_of
 from fxplain.explanation.explanation import ByModality, Explanation
 from fxplain.explanation.labels import token_labels
 from fxplain.explanation.naming import target_names
@@ -20,7 +21,7 @@ from fxplain.explanation.passes import Passes
 from fxplain.explanation.target import ResolvedTarget, resolve_target
 from fxplain.explanation.weights import attention_again
 from fxplain.methods import Method, Relevancies, RelevancyRows
-from fxplain.program import Program
+from fxplain.program import AttentionGraph, Program
 
 __all__ = ["Call"]
 
@@ -34,7 +35,7 @@ class Call:
         As `fxplain.explain` takes them.
     method, options
         The method, and all of its options.
-    output, tokenizer, engine
+    output, tokenizer, engine, batch_axis
         As `fxplain.explain` takes them.
 
     Raises
@@ -52,13 +53,14 @@ class Call:
         output: str | None = None,
         tokenizer: Any = None,
         engine: str = "auto",
+        batch_axis: BatchAxis = None,
     ) -> None:
         self.model, self.method, self.options = model, method, options
         self.output, self.tokenizer, self.engine = output, tokenizer, engine
         self.again: Callable[[], Call] = lambda: Call(
-            model, inputs, method, options, output, tokenizer, engine
+            model, inputs, method, options, output, tokenizer, engine, batch_axis
         )
-        self.bound, self.captured, self.program = program_of(model, inputs)
+        self.bound, self.captured, self.program = program_of(model, inputs, batch_axis)
         if not self.program.nodes:
             raise NoAttentionError(no_attention(model, self.program))
         self.modalities = {m.name: m for m in self.program.modalities}
@@ -139,7 +141,7 @@ class Call:
         bound, program = self.bound, self.program
         made = Explanation(
             relevance=ByModality(reading.relevance(program, views, engine, read)),
-            graph=graph_of(self.model, self.captured, program),
+            graph=self._graph(resolved),
             method=self.method.name,
             target=resolved.description,
             readout=tuple(readout.text for readout in resolved.readouts),
@@ -160,6 +162,14 @@ class Call:
         )
         names = target_names(made, self.model, self.tokenizer, self.output)
         return replace(made, target_names=names)
+
+    def _graph(self, resolved: ResolvedTarget) -> AttentionGraph:
+        """The attention graph, with what is to be said of this target's gradients."""
+        graph = graph_of(self.model, self.captured, self.program)
+        if not self.passes.needs.gradient:
+            return graph
+        cut = cut_attention(self.captured, self.program, resolved.outputs)
+        return replace(graph, warnings=(*graph.warnings, *cut)) if cut else graph
 
     def _ridden(
         self, resolved: ResolvedTarget

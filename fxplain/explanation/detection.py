@@ -3,38 +3,67 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fxplain.capture import Capture, ModelInputs, bind_inputs, capture, tensors_of, version_of
+from fxplain.capture import (
+    Capture,
+    ModelInputs,
+    bind_inputs,
+    capture,
+    on_axis,
+    tensors_of,
+    version_of,
+)
 from fxplain.errors import NoGradientError
 from fxplain.explanation.outputs import TokenRef, choose_output, describe, positions_at
 from fxplain.program import AttentionGraph, Program, build_program
-from fxplain.tokens import follow_tokens
+from fxplain.tokens import TokenFlow, follow_tokens, rebatched, unsettled
 
-__all__ = ["graph_of", "no_attention", "program_of"]
+__all__ = ["BatchAxis", "graph_of", "no_attention", "program_of"]
 
 
-def program_of(model: nn.Module, inputs: Any) -> tuple[ModelInputs, Capture, Program]:
+BatchAxis = int | Mapping[str, int] | None
+
+
+def program_of(
+    model: nn.Module, inputs: Any, batch_axis: BatchAxis = None
+) -> tuple[ModelInputs, Capture, Program]:
     """The call, its capture and its program; one that holds for these inputs too is used again."""
     bound = bind_inputs(model, inputs)
     captured = capture(model, bound)
-    bound = captured.sized(bound)
+    bound = captured.sized(bound) if batch_axis is None else on_axis(bound, batch_axis)
     sizes = captured.sizes(bound.leaves)
     assert sizes is not None
-    known: list[_Known] = captured.memo.setdefault(("programs", tuple(sizes.items())), [])
+    key = ("programs", tuple(sizes.items()), bound.batch_axes)
+    known: list[_Known] = captured.memo.setdefault(key, [])
     for each in known:
         if each.holds(captured, model, bound):
-            return bound, captured, each.program
-    program = build_program(follow_tokens(captured, model, bound))
-    read = program.flow.read
-    if read <= {*captured.inputs, *captured.state}:  # else it follows random draws
-        known[:] = [_Known.of(program, captured, model, bound), *known][:_MOST_PROGRAMS]
-    return bound, captured, program
+            return each.batched(bound), captured, each.program
+    batched, flow = _followed(captured, model, bound, given=batch_axis is not None)
+    program = build_program(flow)
+    if flow.read <= {*captured.inputs, *captured.state}:  # else it follows random draws
+        known[:] = [_Known.of(program, captured, model, batched), *known][:_MOST_PROGRAMS]
+    return batched, captured, program
+
+
+def _followed(
+    captured: Capture, model: nn.Module, bound: ModelInputs, *, given: bool
+) -> tuple[ModelInputs, TokenFlow]:
+    """The tokens' flow, with the samples along the axes that attention itself shows."""
+    flow = follow_tokens(captured, model, bound)
+    if given or not unsettled(flow):
+        return bound, flow
+    turned = rebatched(flow, bound)
+    if turned is not None:
+        other = follow_tokens(captured, model, turned)
+        if not unsettled(other):
+            return turned, other
+    return bound, flow
 
 
 _MOST_PROGRAMS = 4
@@ -46,6 +75,8 @@ class _Known:
     """A program, and the values that the analysis read for it: copied inputs, weights as they were."""
 
     program: Program
+    batch_size: int
+    batch_axes: tuple[int | None, ...]
     inputs: dict[str, Tensor]
     weights: dict[str, tuple[weakref.ref[Tensor], int]]
 
@@ -60,12 +91,18 @@ class _Known:
         parameters = tensors_of(model)[0] if weights else {}
         return cls(
             program,
+            inputs.batch_size,
+            inputs.batch_axes,
             {name: leaf.detach().clone() for name, leaf in leaves.items() if name in read},
             {
                 name: (weakref.ref(parameters[slot.path]), version_of(parameters[slot.path]))
                 for name, slot in weights.items()
             },
         )
+
+    def batched(self, inputs: ModelInputs) -> ModelInputs:
+        """Inputs with the samples where they were found."""
+        return replace(inputs, batch_size=self.batch_size, batch_axes=self.batch_axes)
 
     def holds(self, captured: Capture, model: nn.Module, inputs: ModelInputs) -> bool:
         """Whether these inputs and the model's weights are what the analysis read."""

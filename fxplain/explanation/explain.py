@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fxplain.errors import TargetError
 from fxplain.explanation.call import Call
-from fxplain.explanation.detection import graph_of, program_of
+from fxplain.explanation.detection import BatchAxis, graph_of, program_of
 from fxplain.explanation.explanation import Explanation
 from fxplain.explanation.weights import weights_by_node
 from fxplain.methods import resolve_method
@@ -22,7 +22,7 @@ __all__ = ["attention_weights", "explain", "inspect"]
 Inputs = Mapping[str, Any] | Sequence[Any] | Tensor
 
 
-def inspect(model: nn.Module, inputs: Inputs) -> AttentionGraph:
+def inspect(model: nn.Module, inputs: Inputs, *, batch_axis: BatchAxis = None) -> AttentionGraph:
     """Detect every attention of a model, without running a layer of it where that can be avoided.
 
     Parameters
@@ -32,6 +32,9 @@ def inspect(model: nn.Module, inputs: Inputs) -> AttentionGraph:
     inputs
         A mapping of argument names (a processor's output as it is) or a tuple of positional
         arguments.
+    batch_axis
+        The axis of the inputs that holds the samples, one for all or one by name, where attention
+        itself does not show it.
 
     Returns
     -------
@@ -43,7 +46,7 @@ def inspect(model: nn.Module, inputs: Inputs) -> AttentionGraph:
     FxplainError
         When inputs do not fit the model, or the model cannot be captured.
     """
-    _, captured, program = program_of(model, inputs)
+    _, captured, program = program_of(model, inputs, batch_axis)
     return graph_of(model, captured, program)
 
 
@@ -58,6 +61,7 @@ def explain(
     output: str | None = None,
     tokenizer: Any = None,
     engine: str = "auto",
+    batch_axis: BatchAxis = None,
     **options: Any,
 ) -> Explanation: ...
 
@@ -72,6 +76,7 @@ def explain(
     output: str | None = None,
     tokenizer: Any = None,
     engine: str = "auto",
+    batch_axis: BatchAxis = None,
     **options: Any,
 ) -> list[Explanation]: ...
 
@@ -86,6 +91,7 @@ def explain(
     output: str | None = None,
     tokenizer: Any = None,
     engine: str = "auto",
+    batch_axis: BatchAxis = None,
     **options: Any,
 ) -> Explanation | list[Explanation]:
     """Explain one number per sample of a model's output: which tokens of each input it draws on.
@@ -117,6 +123,10 @@ def explain(
     engine
         "rows" finds the readout's rows of the relevancy matrices by products with vectors, "matrices"
         builds the matrices, and "auto" takes the rows where the method can.
+    batch_axis
+        The axis of the inputs that holds the samples: one for all, or one by name. Left out, it is
+        found: the first, unless attention shows that tokens along it are one sample's and that those
+        along another are not, as in PyTorch's own (sequence, batch, features).
     **options
         Options of the method, for example ``normalize=False``.
 
@@ -140,7 +150,7 @@ def explain(
     if targets is not None:
         _check_targets(target, targets)
     with torch.inference_mode(False):  # gradients are needed whatever mode the caller is in
-        call = Call(model, inputs, chosen, all_options, output, tokenizer, engine)
+        call = Call(model, inputs, chosen, all_options, output, tokenizer, engine, batch_axis)
         if targets is None:
             return call.explanation(target)
         return call.explanations(targets)
@@ -155,7 +165,9 @@ def _check_targets(target: Any, targets: Sequence[Any]) -> None:
         )
 
 
-def attention_weights(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+def attention_weights(
+    model: nn.Module, inputs: Inputs, *, batch_axis: BatchAxis = None
+) -> dict[str, Tensor]:
     """The attention weights A of every detected node, as the model computes them.
 
     Returns
@@ -164,6 +176,6 @@ def attention_weights(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
         Node name to tensor (..., queries, keys), with the leading axes that the model uses (batch
         and heads, windows folded into the batch).
     """
-    bound, captured, program = program_of(model, inputs)
+    bound, captured, program = program_of(model, inputs, batch_axis)
     run = forward(captured, model, bound, program)
     return weights_by_node(run)

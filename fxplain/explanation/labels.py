@@ -14,7 +14,7 @@ __all__ = ["token_labels"]
 
 def token_labels(modality: Modality, inputs: ModelInputs, tokenizer: Any = None) -> list[list[str]]:
     """Labels by sample: word pieces with a tokenizer, else the input's ids or grid positions."""
-    ids = dict(zip(inputs.names, inputs.leaves, strict=True)).get(modality.name)
+    ids = _by_sample(modality.name, inputs)
     plain = len(modality) - len(modality.special)
     words: list[list[str]] | None = None
     if ids is not None and not ids.is_floating_point() and ids.dim() == 2 and ids.shape[1] == plain:
@@ -24,6 +24,19 @@ def token_labels(modality: Modality, inputs: ModelInputs, tokenizer: Any = None)
         own = words[sample] if words and sample < len(words) else _places(modality, plain)
         result.append(_with_special(own, modality))
     return result
+
+
+def _by_sample(name: str, inputs: ModelInputs) -> Tensor | None:
+    """An input with the samples along the first axis."""
+    if name not in inputs.names:
+        return None
+    place = inputs.names.index(name)
+    leaf, axis = inputs.leaves[place], inputs.batch_axis_of(place)
+    if (
+        axis is None and inputs.batch_size == 1
+    ):  # a bare sequence, or one sequence along the first axis
+        return leaf.reshape(1, -1)
+    return leaf.movedim(axis, 0) if axis else leaf
 
 
 def _pieces(ids: Tensor, tokenizer: Any) -> list[str]:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fxplain.capture import Capture
+from fxplain.capture import Capture, ModelInputs
 from fxplain.errors import NoGradientError, TargetError
 from fxplain.program import Program
 from fxplain.tokens import Tags, tokens_in, versions_in
 
-__all__ = ["Position", "TokenRef", "choose_output", "describe", "positions_at"]
+__all__ = ["Position", "TokenRef", "batch_axis_of", "choose_output", "describe", "positions_at"]
 
 
 @dataclass(frozen=True)
@@ -180,6 +180,78 @@ def _ranges(places: Sequence[int]) -> str:
         else:
             runs.append([place])
     return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}..{r[-1]}" for r in runs)
+
+
+def batch_axis_of(program: Program, inputs: ModelInputs, output: int) -> int | None:
+    """The axis of an output that holds the samples, as its tokens have them; None without one.
+
+    Raises
+    ------
+    TargetError
+        When several samples share each index of every axis (a flattened batch).
+    """
+    key = ("batch axis", output)
+    if key not in program.memo:
+        program.memo[key] = _batch_axis(program, inputs, output)
+    axis = program.memo[key]
+    if axis == _FOLDED:
+        shape = program.flow.shapes[output]
+        raise TargetError(
+            f"the explained output has shape {tuple(shape)}, and no axis of it is that of the "
+            f"{inputs.batch_size} samples: each index holds several samples' numbers. Explain one "
+            f"sample at a time, or give a function from the output to one number per sample."
+        )
+    return axis  # type: ignore[no-any-return]
+
+
+_FOLDED = -1
+
+
+def _batch_axis(program: Program, inputs: ModelInputs, output: int) -> int | None:
+    shape, batch = program.flow.shapes[output], inputs.batch_size
+    if not shape:
+        return None
+    if batch == 1:
+        if not inputs.batch_axes or shape[0] == 1:
+            return 0
+        return next((axis for axis, size in enumerate(shape) if size == 1), None)
+    several = False
+    aligned: list[set[int]] = []
+    for tag in program.flow.outputs[output]:
+        tokens = program.flow.book.find(tag.tokens)
+        samples = torch.as_tensor(program.token_sample)[tokens.clamp(min=0)]
+        samples = torch.where(tokens >= 0, samples, -1)
+        several |= len(samples[samples >= 0].unique()) > 1
+        aligned.append({axis for axis in range(len(shape)) if _along(samples, axis, batch)})
+    found = set().union(*aligned)
+    if found:
+        axis = min(found)
+        rows = [tag for tag in program.flow.outputs[output] if tag.varies(0)]
+        # pictures by texts, of different numbers: one explanation for each picture
+        return 0 if any(not tag.varies(axis) for tag in rows) else axis
+    return _FOLDED if several and not _of_one_sample_each(program, output) else 0
+
+
+def _along(samples: Tensor, axis: int, batch: int) -> bool:
+    """Whether the i-th index along an axis holds sample i's numbers and no other's."""
+    if samples.shape[axis] != batch:
+        return False
+    sizes = [1] * samples.dim()
+    sizes[axis] = batch
+    own = torch.arange(batch).reshape(sizes)
+    return bool(((samples == own) | (samples < 0)).all()) and bool((samples >= 0).any())
+
+
+def _of_one_sample_each(program: Program, output: int) -> bool:
+    """Whether each index of the first axis holds one sample's numbers (pictures of a list)."""
+    for tag in program.flow.outputs[output]:
+        tokens = program.flow.book.find(tag.tokens)
+        samples = torch.as_tensor(program.token_sample)[tokens.clamp(min=0)]
+        flat = torch.where(tokens >= 0, samples, -1).flatten(1)
+        low = torch.where(flat < 0, flat.amax(1, keepdim=True), flat)
+        if bool((flat.amax(1) != low.amin(1)).any()):
+            return False
+    return True
 
 
 def mask_of(gradient: Tensor, sample: int, batch: int) -> Tensor:

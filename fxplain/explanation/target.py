@@ -9,9 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxplain.capture import Capture, ModelInputs
+from fxplain.capture import Capture, ModelInputs, module_path
 from fxplain.errors import NonFiniteError, TargetError
-from fxplain.explanation.outputs import TokenRef, choose_output, describe, mask_of, positions_at
+from fxplain.explanation.outputs import (
+    TokenRef,
+    batch_axis_of,
+    choose_output,
+    describe,
+    mask_of,
+    positions_at,
+)
 from fxplain.program import Program
 
 __all__ = [
@@ -129,6 +136,8 @@ class ResolvedTarget:
     seeds
         From the outputs of any run and a sample (None: the sum over all) to the output tensors that
         the score depends on and d(score)/d(tensor).
+    outputs
+        Which of the model's output tensors the scores are read from.
     readouts
         Per sample, where it is read.
     """
@@ -137,6 +146,7 @@ class ResolvedTarget:
     scores: Tensor
     readouts: tuple[Readout, ...]
     seeds: Callable[[Sequence[Tensor], int | None], Seeds]
+    outputs: tuple[int, ...]
 
 
 def resolve_target(
@@ -201,21 +211,27 @@ class _Resolver:
             return [outputs[i] for i in floats], gradients
 
         readouts = []
+        read: dict[int, None] = {}
         for sample in range(len(scores)):
             groups: list[tuple[TokenRef, ...]] = []
             for i, gradient in zip(floats, seeds(self.outputs, sample)[1], strict=True):
                 mask = mask_of(gradient, sample, 1)
                 if mask.any():
+                    read[i] = None
                     groups += [tuple(g) for g in positions_at(self.program, i, mask)]
-            readouts.append(self._readout(groups))
+            readouts.append(self._readout(groups, sample))
         name = getattr(target, "__name__", type(target).__name__)
-        return ResolvedTarget((name,) * len(scores), scores.detach(), tuple(readouts), seeds)
+        described = (name,) * len(scores)
+        return ResolvedTarget(described, scores.detach(), tuple(readouts), seeds, tuple(read))
 
     def _scores_of(
         self, target: Callable[[Any], Any], outputs: Sequence[Tensor]
     ) -> tuple[list[Tensor], Tensor]:
         """The outputs as leaves, and one number per sample computed from them."""
-        leaves = [o.detach().requires_grad_() if o.is_floating_point() else o for o in outputs]
+        leaves = [
+            o.detach().requires_grad_() if o.is_floating_point() or o.is_complex() else o
+            for o in outputs
+        ]
         with torch.enable_grad():
             scores: Any = target(self.capture.output.rebuild(leaves))
             if isinstance(scores, (list, tuple)):
@@ -233,6 +249,11 @@ class _Resolver:
                 f"the target function {name!r} returned a tensor of shape {returned}; it "
                 f"must return one number per sample, shape ({self.inputs.batch_size},)."
             )
+        if scores.is_complex():
+            raise TargetError(
+                f"the target function {name!r} returned complex numbers; it must return real ones, "
+                f"such as their .abs() or .real."
+            )
         if not scores.requires_grad:
             raise TargetError(
                 f"the target function {name!r} returned a number that does not depend on the model's "
@@ -240,14 +261,32 @@ class _Resolver:
             )
         return leaves, scores
 
-    def _readout(self, groups: Sequence[Sequence[TokenRef]]) -> Readout:
+    def _readout(self, groups: Sequence[Sequence[TokenRef]], sample: int) -> Readout:
         distinct = tuple(dict.fromkeys(tuple(group) for group in groups))
         if not distinct:
             raise TargetError(
                 "the target is read from a part of the output that belongs to no token, so there is "
                 "nothing to attribute it to."
             )
+        self._check_samples(distinct, sample)
         return Readout(distinct, describe(self.program, distinct))
+
+    def _check_samples(self, groups: Sequence[Sequence[TokenRef]], sample: int) -> None:
+        """One row of relevance is one sample's: two samples of one sequence have no place in it."""
+        program = self.program
+        samples: dict[int, set[int]] = {}
+        for ref in (ref for group in groups for ref in group):
+            stream = program.streams[int(program.token_stream[ref.token])]
+            samples.setdefault(stream.root, set()).add(int(program.token_sample[ref.token]))
+        for own in samples.values():
+            if len(own) > 1:
+                raise TargetError(
+                    f"the target of sample {sample} is read from samples "
+                    f"{' and '.join(map(str, sorted(own)))} of the batch at once, as a comparison of "
+                    f"the batch with itself is, and relevance has one row per sample. Compare two "
+                    f"arguments in place of two samples: wrap the model in a module with "
+                    f"forward(a, b), and call it in there for each of them."
+                )
 
     # -- an element of an output tensor -------------------------------------------------------------
 
@@ -256,7 +295,15 @@ class _Resolver:
         leaf = self.outputs[chosen]
         self.name = self.capture.output.names[chosen] or "output"
         if leaf.dim() == 0:
-            raise TargetError(f"output {self.name!r} is a single number without a batch axis.")
+            raise TargetError(
+                f"output {self.name!r} is a single number without a batch axis.{self._instead(chosen)}"
+            )
+        if leaf.is_complex():
+            raise TargetError(
+                f"output {self.name!r} is complex, and a score must be a real number: give a function "
+                f"from the output to one per sample, such as its .abs() or .real at one place."
+            )
+        self.axis = batch_axis_of(self.program, self.inputs, chosen)
         entries = self._entries(target, leaf)
         found = [self._indexed(entry, b, chosen, leaf) for b, entry in enumerate(entries)]
         wanted = [signed_parts(indexed) for indexed in found]
@@ -266,25 +313,55 @@ class _Resolver:
             for b, parts in enumerate(wanted):
                 if sample is None or sample == b:
                     for index, sign in parts:
-                        gradient[(b, *index)] += sign
+                        gradient[self._full(b, index)] += sign
             return [outputs[chosen]], [gradient]
 
-        scores = [sum(sign * leaf[(b, *i)] for i, sign in parts) for b, parts in enumerate(wanted)]
-        readouts = tuple(self._readout(self._groups(p, b, chosen)) for b, p in enumerate(wanted))
+        scores = [
+            sum(sign * leaf[self._full(b, i)] for i, sign in parts)
+            for b, parts in enumerate(wanted)
+        ]
+        readouts = tuple(self._readout(self._groups(p, b, chosen), b) for b, p in enumerate(wanted))
         description = tuple(self._described(indexed, leaf) for indexed in found)
-        return ResolvedTarget(description, torch.stack(scores).detach(), readouts, seeds)  # type: ignore[arg-type]
+        stacked = torch.stack(scores).detach()  # type: ignore[arg-type]
+        return ResolvedTarget(description, stacked, readouts, seeds, (chosen,))
 
     def _groups(
         self, parts: Sequence[tuple[Index, int]], sample: int, chosen: int
     ) -> list[list[TokenRef]]:
         """The tokens that all parts of a target are read from, as of a function of the output."""
-        indices = {(sample, *index) for index, _ in parts}
+        indices = {self._full(sample, index) for index, _ in parts}
         if len(indices) == 1:
             return positions_at(self.program, chosen, indices.pop())
         mask = torch.zeros(self.program.flow.shapes[chosen], dtype=torch.bool)
         for index in indices:
             mask[index] = True
         return positions_at(self.program, chosen, mask)
+
+    def _instead(self, chosen: int) -> str:
+        """What to explain in the place of a number for the whole batch, such as a loss."""
+        others = [
+            name
+            for i, name in enumerate(self.capture.output.names)
+            if i != chosen and name and self.outputs[i].dim() and self.program.flow.outputs[i]
+        ]
+        if others:
+            return f" Name another one: output={others[0]!r}."
+        paths = [module_path(node.site.node).split(".") for node in self.program.nodes.values()]
+        shared = [parts[0] for parts in zip(*paths, strict=False) if len(set(parts)) == 1]
+        inner = shared[0] if shared else ""
+        if not isinstance(getattr(self.model, inner, None) if inner else None, nn.Module):
+            return ""
+        return f" Explain the module inside that makes one output per sample: model.{inner}."
+
+    def _full(self, sample: int, index: Index) -> Index:
+        """The index into the whole output of one into a sample's part of it."""
+        if self.axis is None:
+            return index
+        return (*index[: self.axis], sample, *index[self.axis :])
+
+    def _of_sample(self, sample: int, leaf: Tensor) -> Tensor:
+        """A sample's part of the output."""
+        return leaf if self.axis is None else leaf.select(self.axis, sample)
 
     def _indexed(self, entry: Any, sample: int, chosen: int, leaf: Tensor) -> Any:
         """One sample's target with the full index of each output in it."""
@@ -305,11 +382,12 @@ class _Resolver:
             return Sum(*(self._described(part, leaf) for part in indexed.parts))
         if isinstance(indexed, Contrast):
             return Contrast(*(self._described(e, leaf) for e in (indexed.a, indexed.b)))
-        return indexed[0] if len(indexed) == 1 and leaf.dim() == 2 else indexed
+        axes = leaf.dim() - (self.axis is not None)
+        return indexed[0] if len(indexed) == 1 and axes == 1 else indexed
 
     def _entries(self, target: Target, leaf: Tensor) -> list[Any]:
         """One entry per sample."""
-        batch = leaf.shape[0]
+        batch = 1 if self.axis is None else leaf.shape[self.axis]
         if isinstance(target, Tensor):
             target = target.tolist()
             if isinstance(target, list) and target and isinstance(target[0], list):
@@ -327,7 +405,7 @@ class _Resolver:
 
     def _index(self, entry: Any, sample: int, chosen: int, leaf: Tensor) -> Index:
         """The index of one sample's target, without the batch axis."""
-        row = leaf[sample].detach()
+        row = self._of_sample(sample, leaf).detach()
         if entry is None:
             return self._default(sample, chosen, row)
         if isinstance(entry, (tuple, list)):
@@ -400,11 +478,13 @@ class _Resolver:
 
     def _origins(self, sample: int, chosen: int) -> list[tuple[str, str]]:
         """(kind of birth, root) of the first and the last token along the output's first axis."""
-        first, *rest = self.program.flow.shapes[chosen][1:]
+        shape = self.program.flow.shapes[chosen]
+        first, *rest = (n for axis, n in enumerate(shape) if axis != self.axis)
         book = self.program.flow.book
         found = []
         for place in (0, first - 1):
-            groups = positions_at(self.program, chosen, (sample, place, *(0 for _ in rest)))
+            index = self._full(sample, (place, *(0 for _ in rest)))
+            groups = positions_at(self.program, chosen, index)
             if groups:
                 birth = book.births[int(book.births_of(torch.tensor([groups[0][0].token])))]
                 found.append((birth.kind, birth.root))

@@ -11,7 +11,7 @@ from torch import fx
 from fxplain.capture import Capture, module_path
 from fxplain.errors import NoGradientError
 
-__all__ = ["causes_named"]
+__all__ = ["causes_named", "is_unknown"]
 
 MOST_NAMED = 2
 
@@ -31,7 +31,7 @@ def causes_named(capture: Capture) -> Iterator[None]:
     try:
         yield
     except NoGradientError as error:
-        found = [node for node in capture.graph_module.graph.nodes if _is_unknown(node)]
+        found = [node for node in capture.graph_module.graph.nodes if is_unknown(node)]
         if not found:
             raise
         named = ", ".join(_place(node) for node in found[:MOST_NAMED])
@@ -43,7 +43,8 @@ def causes_named(capture: Capture) -> Iterator[None]:
         ) from error
 
 
-def _is_unknown(node: fx.Node) -> bool:
+def is_unknown(node: fx.Node) -> bool:
+    """Whether autograd does not know an operation."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
     name, has_kernel = node.target.name(), torch._C._dispatch_has_kernel_for_dispatch_key

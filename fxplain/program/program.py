@@ -233,7 +233,8 @@ class _Builder:
         if bool(((of_keys != samples.unsqueeze(1)) & (columns >= 0)).any()):
             message = (
                 f"attention in {module_path(site.node) or 'the model'} reaches across the samples of "
-                f"the batch: explain one sample at a time to be sure of its relevance"
+                f"the batch: explain one sample at a time to be sure of its relevance, or say "
+                f"which axis of the inputs holds the samples: batch_axis="
             )
             if message not in self.flow.warnings:
                 self.flow.warnings.append(message)

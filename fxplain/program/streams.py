@@ -123,8 +123,12 @@ class StreamTable:
     # -- samples ----------------------------------------------------------------------------------
 
     def _resolve_samples(self) -> None:
-        """Tokens of a parameter get their sample from where they stand in an attention's batch axis."""
+        """Tokens of a parameter get their sample from where they stand in an attention's batch axis.
+
+        That is where the tokens that they attend with are of one sample, wherever the axis is.
+        """
         batch = self.book.batch_size
+        self._samples_by_company()
         for site in self.flow.updates:
             if not isinstance(site, AttentionSite) or batch == 1 or len(site.shape) < 3:
                 continue
@@ -140,6 +144,23 @@ class StreamTable:
                 tokens = self.book.find(tokens_in(ids))
                 real = tokens >= 0
                 self.book.set_samples(tokens[real], samples.expand(tokens.shape)[real])
+
+    def _samples_by_company(self) -> None:
+        if self.book.batch_size == 1:
+            return
+        for site in self.flow.updates:
+            if not isinstance(site, AttentionSite):
+                continue
+            rows, columns = (self.book.find(tokens_in(ids)) for ids in (site.rows, site.columns))
+            lead = torch.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
+            tokens = torch.cat([x.flatten(-2).expand(*lead, -1) for x in (rows, columns)], -1)
+            samples = self.book.samples(tokens)
+            if not bool(((samples < 0) & (tokens >= 0)).any()):
+                continue
+            high = samples.amax(-1, keepdim=True)
+            low = torch.where(samples < 0, high, samples).amin(-1, keepdim=True)
+            told = ((high == low) & (high >= 0) & (tokens >= 0)).expand(tokens.shape)
+            self.book.set_samples(tokens[told], high.expand(tokens.shape)[told])
 
     # -- streams ----------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Tokens: which token every element of every value belongs to."""
 
 from fxplain.tokens.analysis import TokenFlow, follow_tokens
+from fxplain.tokens.batching import rebatched, unsettled
 from fxplain.tokens.book import Birth, TokenBook
 from fxplain.tokens.op_table import moves, operation
 from fxplain.tokens.scores import is_elementwise
@@ -28,6 +29,8 @@ __all__ = [
     "is_elementwise",
     "moves",
     "operation",
+    "rebatched",
     "tokens_in",
+    "unsettled",
     "versions_in",
 ]

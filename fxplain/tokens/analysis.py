@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from fxplain.capture import Capture, ModelInputs, module_path, operation_name
 from fxplain.tokens.book import TokenBook
+from fxplain.tokens.elements import Elements
 from fxplain.tokens.joining import Joiner
 from fxplain.tokens.tag import Level, Tag, Tags
 from fxplain.tokens.updates import AttentionSite, RejectedSoftmax, Update
@@ -102,7 +103,10 @@ class Analysis:
     ) -> None:
         self.capture = capture
         self.values = Values(capture, capture.bind(model, inputs), inputs.leaves)
-        self.book = TokenBook(inputs.batch_size)
+        self.book = TokenBook(
+            inputs.batch_size, {axis for axis in inputs.batch_axes if axis is not None}
+        )
+        self.elements = Elements(capture, self.values, inputs, self.origins)
         self.versions = Versions()
         self.joiner = Joiner(self.book, self.versions, labels)
         self.updates: list[Update] = []
@@ -318,7 +322,18 @@ class Analysis:
         shape = self.shape(node)
         channel = _channel_axis(shape)
         lead = [1 if axis == channel else size for axis, size in enumerate(shape)]
-        ids = self.book.add("input", name, lead, rank=self._ranks[name], node=node)
+        elements = self.elements.of(node)
+        if channel is not None and elements is not None:
+            elements = elements.narrow(channel, 0, 1)
+        ids = self.book.add(
+            "input",
+            name,
+            lead,
+            rank=self._ranks[name],
+            node=node,
+            samples=self.elements.samples(elements),
+            elements=elements,
+        )
         return (self.born(ids, Level.RAW_INPUT),)
 
     def born(self, ids: Tensor, level: Level = Level.TOKEN) -> Tag:

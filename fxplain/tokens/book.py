@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,12 +58,15 @@ class Birth:
 class TokenBook:
     """Token ids, unique over the batch; union of those that turn out to be the same token."""
 
-    def __init__(self, batch_size: int) -> None:
+    def __init__(self, batch_size: int, batch_axes: Collection[int] = (0,)) -> None:
         self.batch_size = batch_size
+        self.batch_axes = sorted({0, *batch_axes})
+        """The axes along which samples may lie: the inputs', and attention's first."""
         self.births: list[Birth] = []
         self._parent = torch.empty(0, dtype=torch.int64)
         self._sample = torch.empty(0, dtype=torch.int64)
         self._birth = torch.empty(0, dtype=torch.int64)
+        self._element = torch.empty(0, dtype=torch.int64)
         self._merged = False
         self._copies: dict[tuple[int, int, bool], int] = {}
 
@@ -81,11 +84,13 @@ class TokenBook:
         node: fx.Node | None = None,
         samples: Tensor | None = None,
         made_of: frozenset[str] = frozenset(),
+        elements: Tensor | None = None,
     ) -> Tensor:
         """Give birth to tokens of the given shape and return their ids (of that shape).
 
         `samples` (broadcastable to `shape`) names each token's sample. Without it the first axis is
         the sample where its size is the batch size; a batch of one has sample 0 everywhere.
+        `elements` (likewise) names the element of the inputs that each token was made of.
         """
         first, shape = len(self), tuple(shape)
         birth = Birth(len(self.births), kind, root, rank, module, node, first, shape, made_of)
@@ -96,6 +101,8 @@ class TokenBook:
         self._parent = torch.cat([self._parent, ids.flatten()])
         self._sample = torch.cat([self._sample, samples.expand(shape).flatten()])
         self._birth = torch.cat([self._birth, torch.full((birth.count,), birth.index)])
+        elements = torch.tensor(-1) if elements is None else elements
+        self._element = torch.cat([self._element, elements.expand(shape).flatten()])
         return ids
 
     def _samples_by_axis(self, shape: tuple[int, ...]) -> Tensor:
@@ -190,6 +197,10 @@ class TokenBook:
         """Fill in samples that were not known at birth."""
         unknown = self._sample[tokens] < 0
         self._sample[tokens[unknown]] = samples[unknown]
+
+    def elements(self, tokens: Tensor) -> Tensor:
+        """The input element that each token was made of (-1 where unknown, and of no token)."""
+        return torch.where(tokens >= 0, self._element[tokens.clamp(min=0)], -1)
 
     def births_of(self, tokens: Tensor) -> Tensor:
         """The birth index of each token."""

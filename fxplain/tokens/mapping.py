@@ -32,8 +32,16 @@ def embedding(a: Analysis, node: fx.Node) -> Tagged:
     shape = a.shape(node)[:-1]
     origin = a.first_origin(index)
     if origin is not None:
+        elements = a.elements.of(index)
         ids = a.book.add(
-            "input", origin[0], shape, rank=origin[1], module=module_path(node), node=node
+            "input",
+            origin[0],
+            shape,
+            rank=origin[1],
+            module=module_path(node),
+            node=node,
+            samples=a.elements.samples(elements),
+            elements=elements,
         )
         return (a.born(ids.unsqueeze(-1)),)
     table = a.tags(weight)
@@ -41,9 +49,13 @@ def embedding(a: Analysis, node: fx.Node) -> Tagged:
         return ()
     rows = table[0].ids.squeeze(-1)[a.value(index).cpu()]
     tag = Tag(rows.unsqueeze(-1), Level.PARAMETER)
-    per_sample = a.book.batch_size > 1 and shape[:1] == (a.book.batch_size,)
-    if per_sample and bool((rows == rows[:1]).all()):  # the same rows for every sample
-        tag = a.joiner.copied(tag.with_ids(tag.ids[:1]), 0, shape[0])
+    for axis in a.book.batch_axes if a.book.batch_size > 1 else ():
+        per_sample = axis < len(shape) and shape[axis] == a.book.batch_size
+        if per_sample and bool(
+            (rows == rows.narrow(axis, 0, 1)).all()
+        ):  # the same for every sample
+            once = tag.with_ids(tag.ids.narrow(axis, 0, 1))
+            return (a.joiner.copied(once, axis, shape[axis]),)
     return (tag,)
 
 

@@ -164,6 +164,7 @@ def newer(a: Analysis, node: fx.Node, tag: Tag, old: Tensor) -> Tag:
         module=module_path(node),
         node=node,
         samples=samples,
+        elements=a.book.elements(tokens),
     )
     return a.born(made, Level.TOKEN if tag.level is Level.RAW_INPUT else tag.level)
 

@@ -1,0 +1,122 @@
+"""Batching: which axis of each input holds the samples, as attention shows it.
+
+Tokens that attend to each other are of one sample. Where the first axis is taken for the samples and
+attention connects tokens along it, but none along another axis, the samples lie along that one:
+PyTorch's own layout is (sequence, batch, features).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from fxplain.capture import ModelInputs
+from fxplain.tokens.analysis import TokenFlow
+from fxplain.tokens.tag import tokens_in
+from fxplain.tokens.updates import AttentionSite, RouteSite
+
+__all__ = ["rebatched", "unsettled"]
+
+
+def unsettled(flow: TokenFlow) -> bool:
+    """Whether attention connects tokens that are taken for different samples', or for no one's.
+
+    No one's are those of an input none of whose axes is known to hold the samples.
+    """
+    for rows, columns in _attending(flow):
+        samples = [flow.book.samples(tokens) for tokens in (rows, columns)]
+        for own, tokens in zip(samples, (rows, columns), strict=True):
+            if bool(((own < 0) & (flow.book.elements(tokens) >= 0)).any()):
+                return True
+        high = torch.maximum(*(s.amax((-2, -1)) for s in samples))
+        low = torch.minimum(*(torch.where(s < 0, _MOST, s).amin((-2, -1)) for s in samples))
+        if bool((high > low).any()):
+            return True
+    return False
+
+
+_MOST = torch.iinfo(torch.int64).max
+
+
+def rebatched(flow: TokenFlow, inputs: ModelInputs) -> ModelInputs | None:
+    """`inputs` with the axes of the samples that attention shows; None if it shows no others.
+
+    Requires a flow in which attention reaches across what is taken for samples.
+    """
+    connected = _components(flow)
+    elements = flow.book.elements(torch.arange(len(connected)))
+    component = torch.full((sum(leaf.numel() for leaf in inputs.leaves),), -1)
+    component[elements[elements >= 0]] = connected[elements >= 0]
+    axes: list[int | None] = []
+    sizes: set[int] = set()
+    first = 0
+    for leaf in inputs.leaves:
+        of_leaf = component[first : first + leaf.numel()].reshape(leaf.shape)
+        first += leaf.numel()
+        known = bool((of_leaf >= 0).any())
+        axis = next((a for a in range(leaf.dim()) if _separates(of_leaf, a)), None)
+        axes.append(axis if known else None)
+        if known and axis is not None:
+            sizes.add(leaf.shape[axis])
+        elif known and (leaf.dim() == 1 or _of_one(of_leaf)):
+            sizes.add(1)  # a bare sequence, without an axis for samples
+        elif known:
+            return None
+    if len(sizes) != 1:
+        return None
+    return inputs.along(axes, sizes.pop())
+
+
+def _separates(component: Tensor, axis: int) -> bool:
+    """Whether no two indices along an axis have tokens that are connected."""
+    slices = component.movedim(axis, 0).reshape(component.shape[axis], -1)
+    own = [row[row >= 0].unique() for row in slices]
+    return len(torch.cat(own)) == len(torch.cat(own).unique())
+
+
+def _of_one(component: Tensor) -> bool:
+    """Whether all tokens of a float input (sequence, features) are connected."""
+    return component.dim() == 2 and len(component[component >= 0].unique()) == 1
+
+
+def _components(flow: TokenFlow) -> Tensor:
+    """For each token, the least of those that attention and routes connect it with."""
+    book = flow.book
+    every = book.find(torch.arange(len(book)))
+    pairs = [_edges(flow, *attending) for attending in _attending(flow)]
+    for update in flow.updates:
+        if isinstance(update, RouteSite):
+            pairs.append(torch.stack([update.new.flatten(), tokens_in(update.old).flatten()]))
+    edges = torch.cat(pairs, 1) if pairs else torch.empty((2, 0), dtype=torch.int64)
+    a, b = book.find(edges[:, (edges >= 0).all(0)])
+    label = every
+    while True:
+        least = torch.minimum(label[a], label[b])
+        lower = label.scatter_reduce(0, torch.cat([a, b]), least.repeat(2), "amin")
+        lower = torch.minimum(lower, lower[lower])
+        if torch.equal(lower, label):
+            return label[every]
+        label = lower
+
+
+def _edges(flow: TokenFlow, rows: Tensor, columns: Tensor) -> Tensor:
+    """Each token of a group with the group's first one, as (2, edges).
+
+    A parameter's tokens connect nobody: all samples may attend to the same ones.
+    """
+    tokens = torch.cat([rows.flatten(-2), columns.flatten(-2)], -1)
+    learned = torch.tensor([birth.kind == "parameter" for birth in flow.book.births])
+    tokens = torch.where(learned[flow.book.births_of(tokens.clamp(min=0))], -1, tokens)
+    first = tokens.amax(-1, keepdim=True).expand(tokens.shape)
+    return torch.stack([tokens.flatten(), first.flatten()])
+
+
+def _attending(flow: TokenFlow) -> Iterator[tuple[Tensor, Tensor]]:
+    """The query and key tokens of each attention site, by groups that attend among themselves."""
+    for site in flow.updates:
+        if isinstance(site, AttentionSite):
+            rows, columns = (flow.book.find(tokens_in(ids)) for ids in (site.rows, site.columns))
+            lead = torch.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
+            yield rows.expand(*lead, *rows.shape[-2:]), columns.expand(*lead, *columns.shape[-2:])

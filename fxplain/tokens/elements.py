@@ -1,0 +1,238 @@
+"""Elements: which element of the user's inputs each entry of a value computed from them is.
+
+Inputs are cut, folded and padded before they are looked up: a long text becomes several rows of
+chunks. The sample of a token is that of the input element that it was made of, wherever it went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+
+from fxplain.capture import Capture, ModelInputs
+from fxplain.tokens.arguments import arguments
+from fxplain.tokens.values import Values
+
+if TYPE_CHECKING:
+    from fxplain.tokens.op_table import Rule
+
+__all__ = ["Elements"]
+
+UNKNOWN = -1
+
+_INDICES = frozenset(["index", "indices", "mask"])
+"""What operations that move elements call the operands that say where to."""
+
+
+class Elements:
+    """Runs what happens to integer inputs on the places of their elements.
+
+    Parameters
+    ----------
+    capture, values, inputs
+        The graph, its concrete values and the user's tensors.
+    origins
+        The user's tensors that a node depends on.
+    """
+
+    def __init__(
+        self,
+        capture: Capture,
+        values: Values,
+        inputs: ModelInputs,
+        origins: Callable[[fx.Node], frozenset[str]],
+    ) -> None:
+        self._values, self._origins = values, origins
+        self._found: dict[fx.Node, Tensor | None] = {}
+        self._first: dict[str, int] = {}
+        self._leaves = dict(zip(capture.inputs, inputs.leaves, strict=True))
+        samples: list[Tensor] = []
+        for i, (name, leaf) in enumerate(self._leaves.items()):
+            self._first[name] = sum(len(before) for before in samples)
+            samples.append(_samples(leaf, inputs.batch_axis_of(i), inputs.batch_size))
+        self._samples = torch.cat(samples)
+
+    def of(self, node: fx.Node) -> Tensor | None:
+        """The input element of each entry of a node's value (-1 unknown), or None if all are unknown.
+
+        An element's number counts through all inputs, in their order.
+        """
+        if node not in self._found:
+            self._found[node] = None  # what is asked for in a circle is unknown
+            self._found[node] = self._follow(node)
+        return self._found[node]
+
+    def samples(self, elements: Tensor | None) -> Tensor | None:
+        """The sample of each element (-1 unknown), or None if all are unknown.
+
+        What came from no element (a start token, padding) has the sample of its row, where the others
+        of its row have one.
+        """
+        if elements is None:
+            return None
+        found = torch.where(elements >= 0, self._samples[elements.clamp(min=0)], UNKNOWN)
+        for axis in range(found.dim()):
+            if not bool((found < 0).any()):
+                break
+            found = _completed(found, axis)
+        return found if bool((found >= 0).any()) else None
+
+    def of_input(self, node: fx.Node) -> Tensor:
+        """The elements of one of the user's tensors, in its shape."""
+        leaf, first = self._leaves[node.name], self._first[node.name]
+        return torch.arange(first, first + leaf.numel()).reshape(leaf.shape)
+
+    # -- the walk ---------------------------------------------------------------------------------
+
+    def _follow(self, node: fx.Node) -> Tensor | None:
+        if node.op == "placeholder":
+            return self.of_input(node) if node.name in self._leaves else None
+        value = node.meta.get("val")
+        if node.op != "call_function" or not isinstance(value, (Tensor, list, tuple)):
+            return None
+        from fxplain.tokens import movement, op_table, rules
+
+        rule: Rule = op_table.rule_for(node)
+        if rule is rules.item:
+            return self._moved(node)
+        if not isinstance(value, Tensor):
+            return None
+        if getattr(rule, "__module__", "") == movement.__name__:
+            return self._moved(node)
+        if rule is rules.reduce:
+            return self._reduced(node)
+        if rule in (rules.no_tokens, rules.top):
+            return None
+        return self._beside(node)
+
+    def _moved(self, node: fx.Node) -> Tensor | None:
+        """The very same operation, run on the elements of what it moves."""
+        source = node.args[0] if node.args else None
+        if isinstance(source, fx.Node) and not isinstance(source.meta.get("val"), Tensor):
+            return self._piece(source, node.args[1])
+        named = self._operands(node)
+        if named is None:
+            return None
+        target: Any = node.target
+        args, kwargs = named
+        moved = target(*args, **kwargs)
+        return moved if isinstance(moved, Tensor) else None
+
+    def _piece(self, source: fx.Node, place: Any) -> Tensor | None:
+        """One of the pieces that a value was split into."""
+        from fxplain.tokens import movement, op_table
+
+        rule = op_table.rule_for(source)
+        if getattr(rule, "__module__", "") != movement.__name__:
+            return None
+        named = self._operands(source)
+        if named is None:
+            return None
+        target: Any = source.target
+        args, kwargs = named
+        return target(*args, **kwargs)[place]  # type: ignore[no-any-return]
+
+    def _operands(self, node: fx.Node) -> tuple[list[Any], dict[str, Any]] | None:
+        """The arguments of a moving operation with elements in the place of what is moved."""
+        schema = getattr(node.target, "_schema", None)
+        if schema is None:
+            return None
+        known = False
+
+        def elements(operand: fx.Node) -> Any:
+            nonlocal known
+            if not isinstance(operand.meta.get("val"), Tensor):
+                return self._values.value(operand)
+            found = self.of(operand)
+            shape = self._values.shape(operand)
+            known |= found is not None
+            return torch.full(shape, UNKNOWN) if found is None else found
+
+        def given(name: str, value: Any) -> Any:
+            if name in _INDICES:
+                return _on_cpu(self._values.concrete(value))
+            if name == "value" and isinstance(value, (int, float)):
+                return UNKNOWN
+            return fx.map_arg(value, elements)
+
+        names = [argument.name for argument in schema.arguments]
+        given_by_name = [*zip(names, node.args, strict=False), *node.kwargs.items()]
+        places = [value for name, value in given_by_name if name in _INDICES]
+        if not self._values.read and self._depends_on_data(places):
+            return None  # reading them would make the analysis hold for these inputs only
+        args = [given(name, value) for name, value in zip(names, node.args, strict=False)]
+        kwargs = {name: given(name, value) for name, value in node.kwargs.items()}
+        return (args, kwargs) if known else None
+
+    def _depends_on_data(self, arguments: Any) -> bool:
+        found: list[fx.Node] = []
+        fx.map_arg(arguments, found.append)
+        return any(self._origins(node) for node in found)
+
+    def _reduced(self, node: fx.Node) -> Tensor | None:
+        """Several elements at once: one of them, for all of one sample are alike."""
+        named = arguments(node)
+        source = named.get("input")
+        found = self.of(source) if isinstance(source, fx.Node) else None
+        if found is None:
+            return None
+        dims = self._values.concrete(named.get("dim"))
+        axes = [dims] if isinstance(dims, int) else list(dims or range(found.dim()))
+        reduced = found.amax(axes, keepdim=bool(named.get("keepdim")))
+        return reduced if tuple(reduced.shape) == self._values.shape(node) else None
+
+    def _beside(self, node: fx.Node) -> Tensor | None:
+        """Entry by entry: of what stands at a place, the element that comes first in the call."""
+        shape = self._values.shape(node)
+        result: Tensor | None = None
+        for operand in node.all_input_nodes:
+            if not isinstance(operand.meta.get("val"), Tensor):
+                continue
+            if not _broadcasts(self._values.shape(operand), shape):
+                return None
+            found = self.of(operand)
+            if found is None:
+                continue
+            found = found.expand(shape)
+            if result is None:
+                result = found
+            else:
+                earlier = (result >= 0) & ((found < 0) | (result <= found))
+                result = torch.where(earlier, result, found)
+        return result
+
+
+def _samples(leaf: Tensor, axis: int | None, batch: int) -> Tensor:
+    """The sample of each element of an input, flat; -1 where it has no axis for samples."""
+    if axis is None:
+        return torch.full((leaf.numel(),), 0 if batch == 1 else UNKNOWN)
+    sizes = [1] * leaf.dim()
+    sizes[axis] = leaf.shape[axis]
+    return torch.arange(leaf.shape[axis]).reshape(sizes).expand(leaf.shape).flatten()
+
+
+def _completed(samples: Tensor, axis: int) -> Tensor:
+    """Unknown samples filled in where all known ones of the same index along `axis` agree."""
+    others = [a for a in range(samples.dim()) if a != axis]
+    high = samples.amax(others, keepdim=True) if others else samples
+    known = torch.where(samples < 0, torch.iinfo(torch.int64).max, samples)
+    low = known.amin(others, keepdim=True) if others else known
+    if not bool((high == low).all()):
+        return samples
+    return torch.where(samples < 0, high, samples)
+
+
+def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    if len(shape) > len(to):
+        return False
+    tail = to[len(to) - len(shape) :]
+    return all(own in (1, wanted) for own, wanted in zip(shape, tail, strict=True))
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.cpu()
+    return [_on_cpu(each) for each in value] if isinstance(value, (list, tuple)) else value
