@@ -78,13 +78,13 @@ def _disturbed(masks: Sequence[Tensor], seed: int, sign: float) -> Callable[[Ten
 def probes(program: Program, sources: Sequence[Source], count: int, seed: int) -> Iterator[Probe]:
     """Disturb each token at a source of its own choice, or not at all.
 
-    A quarter of the tokens stays as it is; of the rest one half is disturbed where it was born. A
-    parameter's token is disturbed wherever the parameter enters: it is one and the same there.
+    A quarter of the tokens stays as it is; of the rest one half is disturbed where it was born. Joint
+    sources are disturbed together.
     """
     generator = torch.Generator().manual_seed(seed)
     size = len(program.flow.book)
-    learned = [source.learned for source in sources]
-    group = [learned.index(True) if own else i for i, own in enumerate(learned)]
+    joint = [source.joint for source in sources]
+    group = [joint.index(True) if own else i for i, own in enumerate(joint)]
     holds = torch.zeros(len(sources), size, dtype=torch.bool)
     for i, source in zip(group, sources, strict=True):
         holds[i, source.tokens[source.tokens >= 0]] = True
@@ -170,19 +170,21 @@ class Law:
         found: dict[fx.Node, Culprit] = {}
         for probe in probes(self.program, self.sources, count, seed):
             claims = probe.claims(self.program)
-            suspects = self._judged(probe, claims, self.used, 1.0)
+            suspects, _ = self._judged(probe, claims, self.used, 1.0)
             if any(suspects.values()):
                 self._culprits(probe, claims, suspects, found)
         return sorted(found.values(), key=lambda culprit: self.order[culprit.node])
 
     def _judged(
         self, probe: Probe, claims: Claims, where: Any, sign: float
-    ) -> dict[fx.Node, Finding]:
-        """The findings at some nodes (at all if None), of two runs side by side."""
+    ) -> tuple[dict[fx.Node, Finding], set[fx.Node]]:
+        """The findings at some nodes (at all if None) of two runs side by side, and what was reached."""
         findings: dict[fx.Node, Finding] = {}
+        reached: set[fx.Node] = set()
         tags = self.program.flow.tags
 
         def compare(node: fx.Node, plain: Any, other: Any) -> None:
+            reached.add(node)
             if (where is not None and node not in where) or node in self.sites:
                 return
             own = claimed_tags(tags.get(node, ()))
@@ -203,7 +205,7 @@ class Law:
             )
         calls = sum(node.op == "call_function" for node in self.module.graph.nodes)
         self.runs += 1 + own / max(calls, 1)
-        return findings
+        return findings, reached
 
     def _culprits(
         self,
@@ -213,7 +215,7 @@ class Law:
         found: dict[fx.Node, Culprit],
     ) -> None:
         """Judge all values, once more and with other noise, and find where it begins."""
-        everywhere = self._judged(probe, claims, None, -1.7)
+        everywhere, reached = self._judged(probe, claims, None, -1.7)
         excused = torch.zeros_like(canonical_tokens(self.program), dtype=torch.bool)
         broken: dict[fx.Node, tuple[int, int, Tensor]] = {}
         for node, finding in everywhere.items():
@@ -224,7 +226,7 @@ class Law:
                 broken[node] = (finding.leaks, ghosts, torch.cat([finding.leaked, credited]))
         behind: dict[fx.Node, fx.Node] = {}
         for node in self.module.graph.nodes:
-            if node not in broken and node not in everywhere:
+            if node not in reached or node in self.sites:
                 continue
             before = [behind[n] for n in node.all_input_nodes if n in behind]
             if node in broken or before:

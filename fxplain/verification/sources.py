@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from fxplain.capture import module_path, operation_name
 from fxplain.program import Program
-from fxplain.tokens import IDENTITY, AttentionSite, Level, Tags, TokenFlow, versions_in
+from fxplain.tokens import IDENTITY, AttentionSite, Level, Tag, Tags, TokenFlow, versions_in
 from fxplain.verification.claims import canonical_tokens, claimed_tags
 
 __all__ = ["Source", "attention_outputs", "births", "sources_of", "unclaimed"]
@@ -32,15 +32,16 @@ class Source:
     anew
         Whether these elements are tokens anew, whatever they were made of: a backbone's convolutions
         make newer tokens.
-    learned
-        Whether the tokens are a parameter's.
+    joint
+        Whether the tokens are disturbed at all of their joint sources at once: a parameter is the same
+        wherever it enters, and of a backbone's values only the last ones are read.
     """
 
     node: fx.Node
     update: int
     tokens: Tensor
     anew: bool = False
-    learned: bool = False
+    joint: bool = False
 
     def __str__(self) -> str:
         return f"{operation_name(self.node)} in {module_path(self.node) or 'the model'}"
@@ -54,8 +55,9 @@ def sources_of(program: Program) -> list[Source]:
 def births(program: Program) -> list[Source]:
     """Values that hold a token which nothing that they are computed from holds.
 
-    A token with several births (a word and its type, added) has several. What a backbone mixes before
-    any attention is born where the last convolution or pooling made it.
+    A token with several births (a word and its type, added) has several. A learned query's stream that
+    begins with zeros is the query's own: it is born where that stream does, too. What a backbone mixes before
+    any attention is born anew wherever a convolution or pooling makes it.
     """
     flow, canonical = program.flow, canonical_tokens(program)
     known = torch.zeros(len(canonical), dtype=torch.bool)
@@ -73,17 +75,19 @@ def births(program: Program) -> list[Source]:
             if tag.softmax is not None:
                 continue
             tokens = torch.where(tag.tokens < 0, -1, canonical[tag.tokens.clamp(min=0)])
-            new = (tokens >= 0) & known[tokens.clamp(min=0)]
+            new = (tokens >= 0) & known[tokens.clamp(min=0)] & newborn.identity(tag)
             if bool(new.any()):
-                before = newborn.held_before(node) if before is None else before
-                new &= ~torch.isin(tokens, before) & ~newborn.mixed_later(node, tokens)
+                if node not in newborn.mixings:
+                    before = newborn.held_before(node) if before is None else before
+                    new &= ~torch.isin(tokens, before)
             if bool(new.any()):
                 tokens = torch.where(new, tokens, -1)
                 anew = node in newborn.mixings
-                for own, of_parameter in ((learned, True), (~learned, False)):
-                    part = torch.where((tokens >= 0) & own[tokens.clamp(min=0)], tokens, -1)
+                together = learned[tokens.clamp(min=0)] | newborn.mixed(tokens)
+                for own, joint in ((together, True), (~together, False)):
+                    part = torch.where(own, tokens, -1)
                     if bool((part >= 0).any()):
-                        found.append(Source(node, IDENTITY, part, anew, of_parameter))
+                        found.append(Source(node, IDENTITY, part, anew, joint))
                 break
     return found
 
@@ -95,39 +99,39 @@ class _Newborn:
         self._flow, self._canonical = program.flow, canonical
         self._births = program.births | {IDENTITY}
         flow = program.flow
+        self._learned = _of_kind(flow, "parameter")[canonical]
         self.mixings = {
             node for node in flow.tags if _mixes_neighbours(node) and self._is_newborn(node)
         }
-        self._mixed: dict[fx.Node, set[int]] = {}
-        if self.mixings:
-            for node in reversed(list(flow.tags)):
-                later = self._of(node) if node in self.mixings else self._mixed.get(node, set())
-                for source in node.all_input_nodes if later else ():
-                    shared = later & self._of(source)
-                    if shared:
-                        self._mixed.setdefault(source, set()).update(shared)
+        mixed: set[int] = set()
+        for node in self.mixings:
+            for tag in claimed_tags(flow.tags[node]):
+                tokens = canonical[tag.tokens[tag.tokens >= 0]]
+                mixed.update(flow.book.births_of(tokens).unique().tolist())
+        self._mixed = torch.tensor(sorted(mixed), dtype=torch.int64)
 
-    def mixed_later(self, node: fx.Node, tokens: Tensor) -> Tensor:
-        """Which of some tokens that a node holds are mixed with their neighbours further down."""
-        births = torch.tensor(sorted(self._mixed.get(node, ())), dtype=torch.int64)
-        return torch.isin(self._flow.book.births_of(tokens.clamp(min=0)), births)
+    def mixed(self, tokens: Tensor) -> Tensor:
+        """Which of some tokens are mixed with their neighbours while they are newborn."""
+        return torch.isin(self._flow.book.births_of(tokens.clamp(min=0)), self._mixed)
 
     def held_before(self, node: fx.Node) -> Tensor:
-        """The tokens that a node's inputs hold, as they will stay."""
+        """The tokens that a node's inputs hold; learned ones by identity only."""
         held = [torch.empty(0, dtype=torch.int64)]
         for source in node.all_input_nodes:
             for tag in claimed_tags(_whole(source, self._flow)):
-                tokens = self._canonical[tag.tokens[tag.tokens >= 0]]
-                held.append(tokens[~self.mixed_later(source, tokens)])
+                learned = self._learned[tag.tokens.clamp(min=0)]
+                own = (tag.tokens >= 0) & (~learned | self.identity(tag))
+                held.append(self._canonical[tag.tokens[own]])
         return torch.cat(held)
 
-    def _of(self, node: fx.Node) -> set[int]:
-        """The births of the tokens that a node holds."""
-        births: set[int] = set()
-        for tag in claimed_tags(self._flow.tags.get(node, ())):
-            tokens = self._canonical[tag.tokens[tag.tokens >= 0]]
-            births.update(self._flow.book.births_of(tokens).unique().tolist())
-        return births
+    def identity(self, tag: Tag) -> Tensor:
+        """Which of a tag's entries are claimed to come from the tokens' birth."""
+        versions = versions_in(tag.ids)
+        found = torch.zeros(versions.shape, dtype=torch.bool)
+        for version in versions.unique().tolist():
+            if version >= 0 and self._flow.versions.of(version) & self._births:
+                found |= versions == version
+        return found
 
     def _is_newborn(self, node: fx.Node) -> bool:
         versions = self._flow.versions
@@ -140,8 +144,15 @@ class _Newborn:
 
 
 def _mixes_neighbours(node: fx.Node) -> bool:
+    """Whether an operation is a convolution over several positions, a pooling or a resampling."""
     name = operation_name(node)
-    return node.op == "call_function" and any(word in name for word in _MIXING)
+    if node.op != "call_function" or not any(word in name for word in _MIXING):
+        return False
+    if "conv" not in name:
+        return True
+    weight = node.args[1]
+    value = weight.meta.get("val") if isinstance(weight, fx.Node) else None
+    return not isinstance(value, Tensor) or any(size != 1 for size in value.shape[2:])
 
 
 _MIXING = ("conv", "pool", "upsample", "grid_sampler", "lstm", "gru", "stft", "im2col")
