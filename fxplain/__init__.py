@@ -24,6 +24,7 @@ from fxplain.errors import (
     TargetError,
     TaskError,
     TrainingModeError,
+    VerificationError,
 )
 from fxplain.evaluation import Evaluation, Example, Metric, evaluate, metrics, register_metric
 from fxplain.explanation import (
@@ -81,6 +82,7 @@ __all__ = [
     "TargetError",
     "TaskError",
     "TrainingModeError",
+    "VerificationError",
     "attention_weights",
     "clear_captures",
     "evaluate",

@@ -34,7 +34,7 @@ class Call:
         As `fxplain.explain` takes them.
     method, options
         The method, and all of its options.
-    output, tokenizer, engine
+    output, tokenizer, engine, verify, strict
         As `fxplain.explain` takes them.
 
     Raises
@@ -52,13 +52,18 @@ class Call:
         output: str | None = None,
         tokenizer: Any = None,
         engine: str = "auto",
+        *,
+        verify: str = "off",
+        strict: bool = False,
     ) -> None:
         self.model, self.method, self.options = model, method, options
         self.output, self.tokenizer, self.engine = output, tokenizer, engine
         self.again: Callable[[], Call] = lambda: Call(
             model, inputs, method, options, output, tokenizer, engine
         )
-        self.bound, self.captured, self.program = program_of(model, inputs)
+        self.bound, self.captured, self.program = program_of(
+            model, inputs, verify, strict=strict
+        )
         if not self.program.nodes:
             raise NoAttentionError(no_attention(model, self.program))
         self.modalities = {m.name: m for m in self.program.modalities}

@@ -9,16 +9,24 @@ import torch
 from torch import nn
 
 from fxplain.capture import Capture, ModelInputs, bind_inputs, capture
-from fxplain.errors import NoGradientError
+from fxplain.errors import MethodError, NoGradientError, VerificationError
 from fxplain.explanation.outputs import TokenRef, choose_output, describe, positions_at
 from fxplain.program import AttentionGraph, Program, build_program
 from fxplain.tokens import follow_tokens
+from fxplain.verification import LEVELS, check_program
 
 __all__ = ["graph_of", "no_attention", "program_of"]
 
 
-def program_of(model: nn.Module, inputs: Any) -> tuple[ModelInputs, Capture, Program]:
-    """The call, its capture and its program; one that depends on sizes only is used again."""
+def program_of(
+    model: nn.Module, inputs: Any, verify: str = "off", *, strict: bool = False
+) -> tuple[ModelInputs, Capture, Program]:
+    """The call, its capture and its program; one that depends on sizes only is used again.
+
+    A program is checked against the model once for each size, as `verify` says.
+    """
+    if verify not in LEVELS:
+        raise MethodError(f"verify={verify!r} is none of {', '.join(map(repr, LEVELS))}.")
     bound = bind_inputs(model, inputs)
     captured = capture(model, bound)
     bound = captured.sized(bound)
@@ -27,10 +35,45 @@ def program_of(model: nn.Module, inputs: Any) -> tuple[ModelInputs, Capture, Pro
     key = ("program", tuple(sizes.items()))
     program: Program | None = captured.memo.get(key)
     if program is None:
-        program = build_program(follow_tokens(captured, model, bound))
-        if not program.flow.data_dependent:
+        flow = follow_tokens(captured, model, bound, keep_tags=verify != "off")
+        program = build_program(flow)
+        if not flow.data_dependent:
             captured.memo[key] = program
+    if verify != "off":
+        _checked(captured, model, bound, program, (verify, *key), strict)
     return bound, captured, program
+
+
+def _checked(
+    captured: Capture,
+    model: nn.Module,
+    bound: ModelInputs,
+    program: Program,
+    key: tuple[Any, ...],
+    strict: bool,
+) -> None:
+    """Check a program, and warn of what is broken in it."""
+    flow = program.flow
+    if key not in captured.memo:
+        if not flow.tags:  # it was made for a call that asked for no check
+            tagged = build_program(follow_tokens(captured, model, bound, keep_tags=True))
+        else:
+            tagged = program
+        results = check_program(captured, model, bound, tagged, key[0])
+        captured.memo[key] = [
+            f"{fault}: what the model computes contradicts the explanation there"
+            for result in results
+            for fault in result.faults
+        ]
+    flow.tags = {}  # they are large, and serve the check alone
+    for message in captured.memo[key]:
+        if message not in flow.warnings:
+            flow.warnings.append(message)
+            program.memo.pop("graph", None)
+    if strict and captured.memo[key]:
+        raise VerificationError(
+            f"{captured.memo[key][0]}. Without strict=True it is a warning; fxplain.verify tells more."
+        )
 
 
 def graph_of(model: nn.Module, captured: Capture, program: Program) -> AttentionGraph:

@@ -22,8 +22,10 @@ __all__ = ["attention_weights", "explain", "inspect"]
 Inputs = Mapping[str, Any] | Sequence[Any] | Tensor
 
 
-def inspect(model: nn.Module, inputs: Inputs) -> AttentionGraph:
-    """Detect every attention of a model, without running a layer of it where that can be avoided.
+def inspect(
+    model: nn.Module, inputs: Inputs, *, verify: str = "light", strict: bool = False
+) -> AttentionGraph:
+    """Detect every attention of a model, and check once what was detected against the model.
 
     Parameters
     ----------
@@ -32,6 +34,12 @@ def inspect(model: nn.Module, inputs: Inputs) -> AttentionGraph:
     inputs
         A mapping of argument names (a processor's output as it is) or a tuple of positional
         arguments.
+    verify
+        How what is detected is checked, once for each size of input: "off" (no layer is run where that
+        can be avoided), "light" (about three forwards) or "full". What is broken is a warning of the
+        graph.
+    strict
+        Raise `VerificationError` instead.
 
     Returns
     -------
@@ -43,7 +51,7 @@ def inspect(model: nn.Module, inputs: Inputs) -> AttentionGraph:
     FxplainError
         When inputs do not fit the model, or the model cannot be captured.
     """
-    _, captured, program = program_of(model, inputs)
+    _, captured, program = program_of(model, inputs, verify, strict=strict)
     return graph_of(model, captured, program)
 
 
@@ -58,6 +66,8 @@ def explain(
     output: str | None = None,
     tokenizer: Any = None,
     engine: str = "auto",
+    verify: str = "light",
+    strict: bool = False,
     **options: Any,
 ) -> Explanation: ...
 
@@ -72,6 +82,8 @@ def explain(
     output: str | None = None,
     tokenizer: Any = None,
     engine: str = "auto",
+    verify: str = "light",
+    strict: bool = False,
     **options: Any,
 ) -> list[Explanation]: ...
 
@@ -86,6 +98,8 @@ def explain(
     output: str | None = None,
     tokenizer: Any = None,
     engine: str = "auto",
+    verify: str = "light",
+    strict: bool = False,
     **options: Any,
 ) -> Explanation | list[Explanation]:
     """Explain one number per sample of a model's output: which tokens of each input it draws on.
@@ -117,6 +131,8 @@ def explain(
     engine
         "rows" finds the readout's rows of the relevancy matrices by products with vectors, "matrices"
         builds the matrices, and "auto" takes the rows where the method can.
+    verify, strict
+        As `inspect` takes them.
     **options
         Options of the method, for example ``normalize=False``.
 
@@ -140,7 +156,17 @@ def explain(
     if targets is not None:
         _check_targets(target, targets)
     with torch.inference_mode(False):  # gradients are needed whatever mode the caller is in
-        call = Call(model, inputs, chosen, all_options, output, tokenizer, engine)
+        call = Call(
+            model,
+            inputs,
+            chosen,
+            all_options,
+            output,
+            tokenizer,
+            engine,
+            verify=verify,
+            strict=strict,
+        )
         if targets is None:
             return call.explanation(target)
         return call.explanations(targets)

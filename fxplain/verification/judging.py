@@ -97,13 +97,15 @@ def _any(moved: Tensor, axes: list[int]) -> Tensor:
 
 
 def _constant(value: Tensor, axes: list[int]) -> Tensor:
-    """Whether a value is one and the same number along some axes."""
+    """Whether a value is one and the same number along some axes, or hidden there by a mask."""
     value = value.detach()
     if value.dtype.is_complex:
         value = value.abs()
     if not axes:
         return (value == 0).cpu()
-    return (value.amax(axes, keepdim=True) == value.amin(axes, keepdim=True)).cpu()
+    high = value.amax(axes, keepdim=True)
+    hidden = high <= torch.finfo(value.dtype).min / 2  # what a mask has lowered, once or twice
+    return ((high == value.amin(axes, keepdim=True)) | hidden).cpu()
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -108,14 +108,28 @@ def used_values(flow: TokenFlow, outputs: Sequence[fx.Node]) -> dict[fx.Node, st
             if site.form == "fused":
                 operands = [n for n in site.node.args[:3] if isinstance(n, fx.Node)]
             else:
-                operands = [site.values]
-                scores = site.softmax if site.softmax is not site.node else site.weights
-                operands += [] if scores is None else scores.all_input_nodes[:1]
+                operands = [site.values, *_scores(site)]
             used.update(dict.fromkeys(operands, f"read by {operation_name(site.node)}"))
         elif isinstance(site, RouteSite):
             used[site.node] = "made by a route"
     used.update(dict.fromkeys(outputs, "an output"))
     return used
+
+
+def _scores(site: AttentionSite) -> list[fx.Node]:
+    """What the weights of a site that is not fused are made of, before they are normalised.
+
+    Where a softmax is written out (an exponential, a maximum that is subtracted, a sum), these are
+    the products of queries and keys before that.
+    """
+    node = site.softmax
+    if "softmax" in operation_name(node):
+        return node.all_input_nodes[:1]
+    while node.op == "call_function" and node.all_input_nodes:
+        if operation_name(node) in ("matmul", "bmm", "baddbmm", "mm"):
+            return [node]
+        node = node.all_input_nodes[0]
+    return []
 
 
 @dataclass
@@ -164,6 +178,10 @@ class Law:
         self.sources = sources_of(program)
         self.anew = {s.node: s.tokens >= 0 for s in self.sources if s.anew}
         self.runs = 0.0
+
+    def probe(self, chosen: Sequence[tuple[Source, Tensor]]) -> Probe:
+        """A probe that disturbs some tokens of some sources."""
+        return Probe(tuple(chosen), 0)
 
     def check(self, count: int, seed: int = 0) -> list[Culprit]:
         """Try `count` probes; the culprits of what breaks, in graph order."""
