@@ -61,9 +61,7 @@ class Call:
         self.again: Callable[[], Call] = lambda: Call(
             model, inputs, method, options, output, tokenizer, engine
         )
-        self.bound, self.captured, self.program = program_of(
-            model, inputs, verify, strict=strict
-        )
+        self.bound, self.captured, self.program = program_of(model, inputs, verify, strict=strict)
         if not self.program.nodes:
             raise NoAttentionError(no_attention(model, self.program))
         self.modalities = {m.name: m for m in self.program.modalities}

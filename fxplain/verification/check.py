@@ -151,9 +151,7 @@ def _moves(law: Law, output: fx.Node, tokens: torch.Tensor) -> bool:
     return any(moved)
 
 
-def _fault(
-    program: Program, ancestry: Ancestry, output: fx.Node, ghosts: torch.Tensor
-) -> Fault:
+def _fault(program: Program, ancestry: Ancestry, output: fx.Node, ghosts: torch.Tensor) -> Fault:
     """The first route that gives a share to tokens that nothing reads."""
     canonical = canonical_tokens(program)
     names = modality_names(program, ghosts.nonzero().flatten().tolist())

@@ -128,7 +128,9 @@ def reached(
         return value
 
     result = _run_to(module, values, output, {*by_node, *held}, rooted)
-    found = {s.update: torch.zeros(size, dtype=torch.bool) for all_ in by_node.values() for s in all_}
+    found = {
+        s.update: torch.zeros(size, dtype=torch.bool) for all_ in by_node.values() for s in all_
+    }
     if not isinstance(result, Tensor) or not result.requires_grad:
         return found
     generator = torch.Generator().manual_seed(0)
