@@ -24,6 +24,7 @@ from fxplain.errors import (
     TargetError,
     TaskError,
     TrainingModeError,
+    VerificationError,
 )
 from fxplain.evaluation import Evaluation, Example, Metric, evaluate, metrics, register_metric
 from fxplain.explanation import (
@@ -36,10 +37,12 @@ from fxplain.explanation import (
     load,
 )
 from fxplain.generation import Generation, Span, explain_generation
+from fxplain.laws import verify
 from fxplain.methods import methods
 from fxplain.pipelines import Explainer, from_pretrained, tasks
 from fxplain.presentation import to_html
 from fxplain.program import AttentionGraph, AttentionNode
+from fxplain.verification import Verification
 
 if TYPE_CHECKING:
     from fxplain.plots import plot_generation as plot_generation
@@ -81,6 +84,8 @@ __all__ = [
     "TargetError",
     "TaskError",
     "TrainingModeError",
+    "Verification",
+    "VerificationError",
     "attention_weights",
     "clear_captures",
     "evaluate",
@@ -94,6 +99,7 @@ __all__ = [
     "register_metric",
     "tasks",
     "to_html",
+    "verify",
 ]
 
 _PLOTS = ("plot_generation", "plot_graph", "plot_image", "plot_matrix", "plot_text")

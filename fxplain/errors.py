@@ -19,6 +19,7 @@ __all__ = [
     "TargetError",
     "TaskError",
     "TrainingModeError",
+    "VerificationError",
 ]
 
 
@@ -60,6 +61,10 @@ class NoGradientError(FxplainError, RuntimeError):
 
 class NonFiniteError(FxplainError, ValueError):
     """The model's output holds NaN or infinite values where it is explained."""
+
+
+class VerificationError(FxplainError, RuntimeError):
+    """What was detected in the model contradicts what the model computes (asked with ``strict=True``)."""
 
 
 class MethodError(FxplainError, ValueError):

@@ -272,6 +272,39 @@ def inspect(
 
 
 @app.command()
+def verify(
+    model: Model,
+    text: Texts = None,
+    pair: Pairs = None,
+    image: Images = None,
+    audio: Recordings = None,
+    task: TaskName = None,
+    light: Annotated[
+        bool,
+        typer.Option("--light", help="Only what inspect and explain check by themselves."),
+    ] = False,
+    json_: AsJson = False,
+    trust_remote_code: TrustRemoteCode = False,
+    debug: Debug = False,
+) -> None:
+    """Try on a model whether what is detected in it, and said of it, is true.
+
+    The exit status is 1 where something is broken. Where no input is given, a sentence, a grey image
+    and a noisy second stand in.
+
+    JSON keys: format, ok, model, laws (law, state, faults, reason, forwards), seconds, forwards;
+    docs/json.md describes them.
+    """
+    quiet(debug)
+    with errors_reported(debug):
+        source = open_source(model, _raw(text, pair, image, audio), task, trust_remote_code)
+        found = source.verified("light" if light else "full")
+        _show(found.to_dict() if json_ else to_rich(found), json_)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
 def explain(
     model: Model,
     text: Texts = None,

@@ -32,6 +32,11 @@ class Made:
         with progress("detecting attention"):
             return fxplain.inspect(self.model, self.inputs)
 
+    def verified(self, level: str) -> fxplain.Verification:
+        """What held and what broke in the model."""
+        with progress("verifying"):
+            return fxplain.verify(self.model, self.inputs, level=level)
+
     def explained(self, asked: Mapping[str, Any], each: bool) -> list[fxplain.Explanation]:
         """The one explanation that was asked for.
 
@@ -78,6 +83,12 @@ class Checkpoint:
         """What is detected in the model; what is not given has a stand-in."""
         with progress("detecting attention"), _input_errors_are_usage():
             return self.explainer.inspect(**stand_ins(self.explainer, self.raw))
+
+    def verified(self, level: str) -> fxplain.Verification:
+        """What held and what broke in the model; what is not given has a stand-in."""
+        with progress("verifying"), _input_errors_are_usage():
+            inputs = self.explainer.inputs(**stand_ins(self.explainer, self.raw))
+            return fxplain.verify(self.model, inputs, level=level)
 
     def explained(self, asked: Mapping[str, Any], each: bool) -> list[fxplain.Explanation]:
         """The explanation that was asked for, or one of `each` target that the task has."""

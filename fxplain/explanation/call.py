@@ -35,7 +35,7 @@ class Call:
         As `fxplain.explain` takes them.
     method, options
         The method, and all of its options.
-    output, tokenizer, engine, batch_axis
+    output, tokenizer, engine, batch_axis, verify, strict
         As `fxplain.explain` takes them.
 
     Raises
@@ -54,13 +54,18 @@ class Call:
         tokenizer: Any = None,
         engine: str = "auto",
         batch_axis: BatchAxis = None,
+        *,
+        verify: str = "off",
+        strict: bool = False,
     ) -> None:
         self.model, self.method, self.options = model, method, options
         self.output, self.tokenizer, self.engine = output, tokenizer, engine
         self.again: Callable[[], Call] = lambda: Call(
             model, inputs, method, options, output, tokenizer, engine, batch_axis
         )
-        self.bound, self.captured, self.program = program_of(model, inputs, batch_axis)
+        self.bound, self.captured, self.program = program_of(
+            model, inputs, batch_axis, verify, strict=strict
+        )
         if not self.program.nodes:
             raise NoAttentionError(no_attention(model, self.program))
         self.modalities = {m.name: m for m in self.program.modalities}

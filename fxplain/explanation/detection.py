@@ -19,10 +19,11 @@ from fxplain.capture import (
     tensors_of,
     version_of,
 )
-from fxplain.errors import NoGradientError
+from fxplain.errors import MethodError, NoGradientError, VerificationError
 from fxplain.explanation.outputs import TokenRef, choose_output, describe, positions_at
 from fxplain.program import AttentionGraph, Program, build_program
 from fxplain.tokens import TokenFlow, follow_tokens, rebatched, unsettled
+from fxplain.verification import LEVELS, check_program
 
 __all__ = ["BatchAxis", "graph_of", "no_attention", "program_of"]
 
@@ -31,9 +32,19 @@ BatchAxis = int | Mapping[str, int] | None
 
 
 def program_of(
-    model: nn.Module, inputs: Any, batch_axis: BatchAxis = None
+    model: nn.Module,
+    inputs: Any,
+    batch_axis: BatchAxis = None,
+    verify: str = "off",
+    *,
+    strict: bool = False,
 ) -> tuple[ModelInputs, Capture, Program]:
-    """The call, its capture and its program; one that holds for these inputs too is used again."""
+    """The call, its capture and its program; one that holds for these inputs too is used again.
+
+    A program is checked against the model once for each size, as `verify` says.
+    """
+    if verify not in LEVELS:
+        raise MethodError(f"verify={verify!r} is none of {', '.join(map(repr, LEVELS))}.")
     bound = bind_inputs(model, inputs)
     captured = capture(model, bound)
     bound = captured.sized(bound) if batch_axis is None else on_axis(bound, batch_axis)
@@ -43,24 +54,30 @@ def program_of(
     known: list[_Known] = captured.memo.setdefault(key, [])
     for each in known:
         if each.holds(captured, model, bound):
-            return each.batched(bound), captured, each.program
-    batched, flow = _followed(captured, model, bound, given=batch_axis is not None)
-    program = build_program(flow)
-    if flow.read <= {*captured.inputs, *captured.state}:  # else it follows random draws
-        known[:] = [_Known.of(program, captured, model, batched), *known][:_MOST_PROGRAMS]
+            batched, program = each.batched(bound), each.program
+            break
+    else:
+        tags = verify != "off"
+        given = batch_axis is not None
+        batched, flow = _followed(captured, model, bound, given=given, keep_tags=tags)
+        program = build_program(flow)
+        if flow.read <= {*captured.inputs, *captured.state}:  # else it follows random draws
+            known[:] = [_Known.of(program, captured, model, batched), *known][:_MOST_PROGRAMS]
+    if verify != "off":
+        _checked(captured, model, batched, program, (verify, *key), strict)
     return batched, captured, program
 
 
 def _followed(
-    captured: Capture, model: nn.Module, bound: ModelInputs, *, given: bool
+    captured: Capture, model: nn.Module, bound: ModelInputs, *, given: bool, keep_tags: bool
 ) -> tuple[ModelInputs, TokenFlow]:
     """The tokens' flow, with the samples along the axes that attention itself shows."""
-    flow = follow_tokens(captured, model, bound)
+    flow = follow_tokens(captured, model, bound, keep_tags=keep_tags)
     if given or not unsettled(flow):
         return bound, flow
     turned = rebatched(flow, bound)
     if turned is not None:
-        other = follow_tokens(captured, model, turned)
+        other = follow_tokens(captured, model, turned, keep_tags=keep_tags)
         if not unsettled(other):
             return turned, other
     return bound, flow
@@ -115,6 +132,38 @@ class _Known:
             if weight is None or held() is not weight or version_of(weight) != version:
                 return False
         return True
+
+
+def _checked(
+    captured: Capture,
+    model: nn.Module,
+    bound: ModelInputs,
+    program: Program,
+    key: tuple[Any, ...],
+    strict: bool,
+) -> None:
+    """Check a program, and warn of what is broken in it."""
+    flow = program.flow
+    if key not in captured.memo:
+        if not flow.tags:  # it was made for a call that asked for no check
+            tagged = build_program(follow_tokens(captured, model, bound, keep_tags=True))
+        else:
+            tagged = program
+        results = check_program(captured, model, bound, tagged, key[0])
+        captured.memo[key] = [
+            f"{fault}: what the model computes contradicts the explanation there"
+            for result in results
+            for fault in result.faults
+        ]
+    flow.tags = {}  # they are large, and serve the check alone
+    for message in captured.memo[key]:
+        if message not in flow.warnings:
+            flow.warnings.append(message)
+            program.memo.pop("graph", None)
+    if strict and captured.memo[key]:
+        raise VerificationError(
+            f"{captured.memo[key][0]}. Without strict=True it is a warning; fxplain.verify tells more."
+        )
 
 
 def graph_of(model: nn.Module, captured: Capture, program: Program) -> AttentionGraph:

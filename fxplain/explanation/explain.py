@@ -22,8 +22,15 @@ __all__ = ["attention_weights", "explain", "inspect"]
 Inputs = Mapping[str, Any] | Sequence[Any] | Tensor
 
 
-def inspect(model: nn.Module, inputs: Inputs, *, batch_axis: BatchAxis = None) -> AttentionGraph:
-    """Detect every attention of a model, without running a layer of it where that can be avoided.
+def inspect(
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    batch_axis: BatchAxis = None,
+    verify: str = "light",
+    strict: bool = False,
+) -> AttentionGraph:
+    """Detect every attention of a model, and check once what was detected against the model.
 
     Parameters
     ----------
@@ -35,6 +42,12 @@ def inspect(model: nn.Module, inputs: Inputs, *, batch_axis: BatchAxis = None) -
     batch_axis
         The axis of the inputs that holds the samples, one for all or one by name, where attention
         itself does not show it.
+    verify
+        How what is detected is checked, once for each size of input: "off" (no layer is run where that
+        can be avoided), "light" (about three forwards) or "full". What is broken is a warning of the
+        graph.
+    strict
+        Raise `VerificationError` instead.
 
     Returns
     -------
@@ -46,7 +59,7 @@ def inspect(model: nn.Module, inputs: Inputs, *, batch_axis: BatchAxis = None) -
     FxplainError
         When inputs do not fit the model, or the model cannot be captured.
     """
-    _, captured, program = program_of(model, inputs, batch_axis)
+    _, captured, program = program_of(model, inputs, batch_axis, verify, strict=strict)
     return graph_of(model, captured, program)
 
 
@@ -62,6 +75,8 @@ def explain(
     tokenizer: Any = None,
     engine: str = "auto",
     batch_axis: BatchAxis = None,
+    verify: str = "light",
+    strict: bool = False,
     **options: Any,
 ) -> Explanation: ...
 
@@ -77,6 +92,8 @@ def explain(
     tokenizer: Any = None,
     engine: str = "auto",
     batch_axis: BatchAxis = None,
+    verify: str = "light",
+    strict: bool = False,
     **options: Any,
 ) -> list[Explanation]: ...
 
@@ -92,6 +109,8 @@ def explain(
     tokenizer: Any = None,
     engine: str = "auto",
     batch_axis: BatchAxis = None,
+    verify: str = "light",
+    strict: bool = False,
     **options: Any,
 ) -> Explanation | list[Explanation]:
     """Explain one number per sample of a model's output: which tokens of each input it draws on.
@@ -127,6 +146,8 @@ def explain(
         The axis of the inputs that holds the samples: one for all, or one by name. Left out, it is
         found: the first, unless attention shows that tokens along it are one sample's and that those
         along another are not, as in PyTorch's own (sequence, batch, features).
+    verify, strict
+        As `inspect` takes them.
     **options
         Options of the method, for example ``normalize=False``.
 
@@ -150,7 +171,18 @@ def explain(
     if targets is not None:
         _check_targets(target, targets)
     with torch.inference_mode(False):  # gradients are needed whatever mode the caller is in
-        call = Call(model, inputs, chosen, all_options, output, tokenizer, engine, batch_axis)
+        call = Call(
+            model,
+            inputs,
+            chosen,
+            all_options,
+            output,
+            tokenizer,
+            engine,
+            batch_axis,
+            verify=verify,
+            strict=strict,
+        )
         if targets is None:
             return call.explanation(target)
         return call.explanations(targets)

@@ -15,18 +15,22 @@ from fxplain.reports.evaluation_report import evaluation_report
 from fxplain.reports.explanation_report import explanation_report
 from fxplain.reports.generation_report import generation_report
 from fxplain.reports.graph_report import graph_report
+from fxplain.reports.verification_report import verification_report
+from fxplain.verification import Verification
 
 __all__ = ["to_rich", "to_text"]
 
 
-def to_rich(result: AttentionGraph | Explanation | Evaluation | Generation) -> RenderableType:
+def to_rich(
+    result: AttentionGraph | Explanation | Evaluation | Generation | Verification,
+) -> RenderableType:
     """A result as something that a `rich.console.Console` prints.
 
     Parameters
     ----------
     result
-        What `fxplain.inspect`, `fxplain.explain`, `fxplain.evaluate` or `fxplain.explain_generation`
-        returned.
+        What `fxplain.inspect`, `fxplain.explain`, `fxplain.evaluate`, `fxplain.explain_generation`
+        or `fxplain.verify` returned.
 
     Raises
     ------
@@ -41,22 +45,25 @@ def to_rich(result: AttentionGraph | Explanation | Evaluation | Generation) -> R
         return evaluation_report(result)
     if isinstance(result, Generation):
         return generation_report(result)
+    if isinstance(result, Verification):
+        return verification_report(result)
     raise TypeError(
         f"there is no report for a {type(result).__name__}, only for an AttentionGraph, an "
-        f"Explanation, an Evaluation and a Generation."
+        f"Explanation, an Evaluation, a Generation and a Verification."
     )
 
 
 def to_text(
-    result: AttentionGraph | Explanation | Evaluation | Generation, width: int | None = None
+    result: AttentionGraph | Explanation | Evaluation | Generation | Verification,
+    width: int | None = None,
 ) -> str:
     """A result as plain text, without colour.
 
     Parameters
     ----------
     result
-        What `fxplain.inspect`, `fxplain.explain`, `fxplain.evaluate` or `fxplain.explain_generation`
-        returned.
+        What `fxplain.inspect`, `fxplain.explain`, `fxplain.evaluate`, `fxplain.explain_generation`
+        or `fxplain.verify` returned.
     width
         Characters per line; the terminal's width (or 80) by default.
     """

@@ -1,0 +1,65 @@
+"""`verify`: all laws, tried on a user's own model and input."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import nn
+
+from fxplain.errors import FxplainError
+from fxplain.explanation import explain
+from fxplain.explanation.detection import program_of
+from fxplain.laws.cheap import batch_independence, map_sums, same_output, two_readings
+from fxplain.program import build_program
+from fxplain.tokens import follow_tokens
+from fxplain.verification import LawResult, Verification, check_program
+
+__all__ = ["verify"]
+
+
+def verify(model: nn.Module, inputs: Any, *, level: str = "full") -> Verification:
+    """Try on a model whether what fxplain detects in it, and says of it, is true.
+
+    Nothing of it knows how the operations of a graph are analysed: it disturbs tokens where they are
+    born, and what attention nodes say of them, and looks at what moves.
+
+    Parameters
+    ----------
+    model, inputs
+        As `fxplain.explain` takes them.
+    level
+        "light" (what `inspect` and `explain` check by themselves) or "full".
+
+    Returns
+    -------
+    Verification
+        Print it; ``.ok``, ``.laws``, ``.to_dict()``.
+
+    Examples
+    --------
+    >>> import fxplain, torch
+    >>> model = torch.nn.TransformerEncoderLayer(8, 2, batch_first=True).eval()
+    >>> fxplain.verify(model, (torch.randn(2, 4, 8),)).ok
+    True
+    """
+    start = time.perf_counter()
+    with torch.inference_mode(False):
+        bound, captured, _ = program_of(model, inputs)
+        tagged = build_program(follow_tokens(captured, model, bound, keep_tags=True))
+        results = check_program(captured, model, bound, tagged, level)
+        if level == "full":
+            results.append(same_output(captured, model, bound, inputs))
+            results.append(map_sums(captured, model, bound, tagged))
+            results.append(batch_independence(model, inputs, bound))
+            results.append(_readings(model, inputs))
+    return Verification(type(model).__name__, tuple(results), round(time.perf_counter() - start, 3))
+
+
+def _readings(model: nn.Module, inputs: Any) -> LawResult:
+    try:
+        explained = explain(model, inputs, verify="off")
+    except FxplainError as error:
+        return LawResult("matrices and rows agree", "not checked", reason=str(error))
+    return two_readings(model, inputs, explained)

@@ -1,0 +1,112 @@
+"""Judging: one value's rows that moved, against those that its tags say must have moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fxplain.tokens import Tag
+from fxplain.verification.claims import Claims
+
+__all__ = ["Finding", "judge"]
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """What of one value contradicts its tags.
+
+    Attributes
+    ----------
+    leaks
+        How many rows moved that should not: influence that the explanation misses.
+    ghosts
+        How many rows should have moved and did not: credit for nothing.
+    leaked
+        Canonical tokens of the rows that leak (none where a row is claimed for no token).
+    credited
+        Canonical tokens of the rows that are credited for nothing.
+    still
+        Canonical tokens of rows that should have moved, and hold one and the same number
+        everywhere: they were multiplied by 0 or hidden by a mask.
+    """
+
+    leaks: int
+    ghosts: int
+    leaked: Tensor
+    credited: Tensor
+    still: Tensor
+
+    def __bool__(self) -> bool:
+        return bool(self.leaks or self.ghosts)
+
+
+_NOBODY = torch.empty(0, dtype=torch.int64)
+
+
+def judge(tags: Sequence[Tag], plain: Any, other: Any, claims: Claims) -> Finding | None:
+    """Compare two runs' values of one node, bit by bit, row by row.
+
+    Parameters
+    ----------
+    tags
+        What claims the value. With several (scores: queries along one axis, keys along another) an
+        element must move if one of them says so, and each is asked along its own axes what it credits.
+    plain, other
+        The value as it is, and in the disturbed run.
+    claims
+        What was disturbed.
+
+    Returns
+    -------
+    Finding or None
+        None where there is nothing to compare.
+    """
+    if not isinstance(plain, Tensor) or not isinstance(other, Tensor):
+        return None
+    if plain.shape != other.shape or any(tag.ids.dim() != plain.dim() for tag in tags):
+        return None
+    moved = ((plain != other) & ~(plain.isnan() & other.isnan())).detach().cpu()
+    everywhere = [x for x in range(plain.dim()) if all(tag.ids.shape[x] == 1 for tag in tags)]
+    told = _any(moved, everywhere)
+    wanted = torch.zeros((), dtype=torch.bool)
+    for tag in tags:
+        wanted = wanted | claims.moved(tag.ids)
+    leak = told & ~wanted
+    leaked, credited, still, ghosts = [], [], [], 0
+    for tag in tags:
+        tokens = claims.tokens_of(tag)
+        own = _any(leak, [x for x in range(leak.dim()) if tokens.shape[x] == 1])
+        leaked.append(tokens[own & (tokens >= 0)])
+        rest = [x for x in range(plain.dim()) if tokens.shape[x] == 1]
+        ghost = claims.moved(tag.ids) & ~_any(moved, rest)
+        if bool(ghost.any()):
+            constant = ghost & _constant(plain, rest)
+            still.append(tokens[constant])
+            credited.append(tokens[ghost & ~constant])
+            ghosts += int((ghost & ~constant).sum())
+    return Finding(int(leak.sum()), ghosts, _joined(leaked), _joined(credited), _joined(still))
+
+
+def _any(moved: Tensor, axes: list[int]) -> Tensor:
+    """Whether something moved along some axes, which stay with size 1."""
+    return moved.any(axes, keepdim=True) if axes else moved
+
+
+def _constant(value: Tensor, axes: list[int]) -> Tensor:
+    """Whether a value is one and the same number along some axes, or hidden there by a mask."""
+    value = value.detach()
+    if value.dtype.is_complex:
+        value = value.abs()
+    if not axes:
+        return (value == 0).cpu()
+    high = value.amax(axes, keepdim=True)
+    hidden = high <= torch.finfo(value.dtype).min / 2  # what a mask has lowered, once or twice
+    return ((high == value.amin(axes, keepdim=True)) | hidden).cpu()
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts).unique() if parts else _NOBODY

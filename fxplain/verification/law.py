@@ -1,0 +1,260 @@
+"""The law: what every tag and version claims, tried on the model itself.
+
+A value depends *directly* on an update (an attention node, a route) or a birth if it depends on it
+with the outputs of all attention nodes held at their recorded values. Then a row depends directly on a
+token's birth exactly if its tag is that token and its version holds `IDENTITY`, and on row t of
+attention node k exactly if its tag is t and its version holds k. So births and rows are disturbed, and
+every row must move exactly if its tag says so: bit by bit, without any rule of the token analysis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from fxplain.capture import Capture, ModelInputs, chance_kept, draws, operation_name
+from fxplain.program import Program
+from fxplain.tokens import IDENTITY, AttentionSite, RouteSite, TokenFlow
+from fxplain.verification.claims import Claims, canonical_tokens, claimed_tags
+from fxplain.verification.judging import Finding, judge
+from fxplain.verification.lockstep import lockstep
+from fxplain.verification.sources import Source, sources_of
+
+__all__ = ["Culprit", "Law", "Probe", "probes", "used_values"]
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """One disturbed run: for each source, which of its tokens are disturbed.
+
+    Every token is disturbed at one source at most, so that no source hides behind another one.
+    """
+
+    chosen: tuple[tuple[Source, Tensor], ...]
+    seed: int
+
+    def claims(self, program: Program) -> Claims:
+        """What the tags say about this probe."""
+        disturbed: dict[int, Tensor] = {IDENTITY: _nobody(program)}
+        for source, tokens in self.chosen:
+            disturbed[source.update] = disturbed.get(source.update, _nobody(program)) | tokens
+        for site in program.flow.updates:
+            if isinstance(site, AttentionSite):
+                disturbed.setdefault(site.index, _nobody(program))
+        return Claims(program, disturbed)
+
+    def noise(self, sign: float = 1.0) -> dict[fx.Node, Callable[[Tensor], Tensor]]:
+        """What each disturbed node's value is replaced by."""
+        parts: dict[fx.Node, list[Tensor]] = {}
+        for source, tokens in self.chosen:
+            here = (source.tokens >= 0) & tokens[source.tokens.clamp(min=0)]
+            if bool(here.any()):
+                parts.setdefault(source.node, []).append(here)
+        return {node: _disturbed(masks, self.seed, sign) for node, masks in parts.items()}
+
+
+def _nobody(program: Program) -> Tensor:
+    return torch.zeros(len(program.flow.book), dtype=torch.bool)
+
+
+def _disturbed(masks: Sequence[Tensor], seed: int, sign: float) -> Callable[[Tensor], Tensor]:
+    def disturb(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        generator = torch.Generator().manual_seed(seed)
+        scale = value.abs().float().nan_to_num(0, 0, 0).mean() + 0.1
+        noise = torch.randn(value.shape, generator=generator).to(value.device) * scale * sign
+        for mask in masks:
+            value = torch.where(mask.to(value.device), value + noise.to(value.dtype), value)
+        return value
+
+    return disturb
+
+
+def probes(program: Program, sources: Sequence[Source], count: int, seed: int) -> Iterator[Probe]:
+    """Disturb each token at a source of its own choice, or not at all.
+
+    A quarter of the tokens stays as it is; of the rest one half is disturbed where it was born. Joint
+    sources are disturbed together.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    size = len(program.flow.book)
+    joint = [source.joint for source in sources]
+    group = [joint.index(True) if own else i for i, own in enumerate(joint)]
+    holds = torch.zeros(len(sources), size, dtype=torch.bool)
+    for i, source in zip(group, sources, strict=True):
+        holds[i, source.tokens[source.tokens >= 0]] = True
+    at_birth = torch.tensor([source.update == IDENTITY for source in sources], dtype=torch.bool)
+    for number in range(count):
+        luck = torch.rand(len(sources), size, generator=generator)
+        drawn = torch.rand(size, generator=generator)
+        first = holds & at_birth.unsqueeze(1) & (drawn < 0.4)
+        allowed = torch.where(first.any(0), first, holds)
+        choice = torch.where(allowed, luck, -1).argmax(0)
+        active = allowed.any(0) & (drawn < 0.75)
+        chosen = [(s, active & (choice == i)) for i, s in zip(group, sources, strict=True)]
+        yield Probe(tuple((s, t) for s, t in chosen if bool(t.any())), seed + number)
+
+
+def used_values(flow: TokenFlow, outputs: Sequence[fx.Node]) -> dict[fx.Node, str]:
+    """Where claims are used: queries, keys, values and scores of sites, routes, and the outputs."""
+    used: dict[fx.Node, str] = {}
+    for site in flow.updates:
+        if isinstance(site, AttentionSite):
+            if site.form == "fused":
+                operands = [n for n in site.node.args[:3] if isinstance(n, fx.Node)]
+            else:
+                operands = [site.values, *_scores(site)]
+            used.update(dict.fromkeys(operands, f"read by {operation_name(site.node)}"))
+        elif isinstance(site, RouteSite):
+            used[site.node] = "made by a route"
+    used.update(dict.fromkeys(outputs, "an output"))
+    return used
+
+
+def _scores(site: AttentionSite) -> list[fx.Node]:
+    """What the weights of a site that is not fused are made of, before they are normalised.
+
+    Where a softmax is written out (an exponential, a maximum that is subtracted, a sum), these are
+    the products of queries and keys before that.
+    """
+    node = site.softmax
+    if "softmax" in operation_name(node):
+        return node.all_input_nodes[:1]
+    while node.op == "call_function" and node.all_input_nodes:
+        if operation_name(node) in ("matmul", "bmm", "baddbmm", "mm"):
+            return [node]
+        node = node.all_input_nodes[0]
+    return []
+
+
+@dataclass
+class Culprit:
+    """The first operation whose result contradicts its tags, and what it does further down.
+
+    Attributes
+    ----------
+    node
+        The operation.
+    leaks, ghosts
+        Rows of its result that move and should not, and that should and do not.
+    tokens
+        Canonical tokens of these rows.
+    touched
+        The used values behind it that break the law.
+    """
+
+    node: fx.Node
+    leaks: int = 0
+    ghosts: int = 0
+    tokens: set[int] = field(default_factory=set)
+    touched: set[fx.Node] = field(default_factory=set)
+
+
+class Law:
+    """The law for one model and one input.
+
+    Parameters
+    ----------
+    captured, model, inputs, program
+        What runs, and what is claimed of it; the program's flow has to hold its tags.
+    """
+
+    def __init__(
+        self, captured: Capture, model: nn.Module, inputs: ModelInputs, program: Program
+    ) -> None:
+        self.program, self.module, self.inputs = program, captured.graph_module, inputs
+        self.values = captured.bind(model, inputs)
+        flow = program.flow
+        self.sites = {u.division or u.node for u in flow.updates if isinstance(u, AttentionSite)}
+        self.frozen = self.sites | {n for n in captured.graph.nodes if draws(n)}
+        output = next(n for n in captured.graph.nodes if n.op == "output")
+        self.used = used_values(flow, output.all_input_nodes)
+        self.order = {node: i for i, node in enumerate(captured.graph.nodes)}
+        self.sources = sources_of(program)
+        self.anew = {s.node: s.tokens >= 0 for s in self.sources if s.anew}
+        self.runs = 0.0
+
+    def probe(self, chosen: Sequence[tuple[Source, Tensor]]) -> Probe:
+        """A probe that disturbs some tokens of some sources."""
+        return Probe(tuple(chosen), 0)
+
+    def check(self, count: int, seed: int = 0) -> list[Culprit]:
+        """Try `count` probes; the culprits of what breaks, in graph order."""
+        found: dict[fx.Node, Culprit] = {}
+        for probe in probes(self.program, self.sources, count, seed):
+            claims = probe.claims(self.program)
+            suspects, _ = self._judged(probe, claims, self.used, 1.0)
+            if any(suspects.values()):
+                self._culprits(probe, claims, suspects, found)
+        return sorted(found.values(), key=lambda culprit: self.order[culprit.node])
+
+    def _judged(
+        self, probe: Probe, claims: Claims, where: Any, sign: float
+    ) -> tuple[dict[fx.Node, Finding], set[fx.Node]]:
+        """The findings at some nodes (at all if None) of two runs side by side, and what was reached."""
+        findings: dict[fx.Node, Finding] = {}
+        reached: set[fx.Node] = set()
+        tags = self.program.flow.tags
+
+        def compare(node: fx.Node, plain: Any, other: Any) -> None:
+            reached.add(node)
+            if (where is not None and node not in where) or node in self.sites:
+                return
+            own = claimed_tags(tags.get(node, ()))
+            if any(tag.softmax is not None for tag in own):
+                return  # weights on their way to values: what they carry is the node's
+            finding = judge(own, plain, other, claims)
+            if finding is not None:
+                findings[node] = finding
+
+        with torch.no_grad(), chance_kept(self.inputs.leaves):
+            own = lockstep(
+                self.module,
+                self.values,
+                frozen=self.frozen,
+                anew=self.anew,
+                noise=probe.noise(sign),
+                compare=compare,
+            )
+        calls = sum(node.op == "call_function" for node in self.module.graph.nodes)
+        self.runs += 1 + own / max(calls, 1)
+        return findings, reached
+
+    def _culprits(
+        self,
+        probe: Probe,
+        claims: Claims,
+        suspects: dict[fx.Node, Finding],
+        found: dict[fx.Node, Culprit],
+    ) -> None:
+        """Judge all values, once more and with other noise, and find where it begins."""
+        everywhere, reached = self._judged(probe, claims, None, -1.7)
+        excused = torch.zeros_like(canonical_tokens(self.program), dtype=torch.bool)
+        broken: dict[fx.Node, tuple[int, int, Tensor]] = {}
+        for node, finding in everywhere.items():
+            excused[finding.still] = True
+            credited = finding.credited[~excused[finding.credited]]
+            ghosts = finding.ghosts if len(credited) else 0
+            if finding.leaks or ghosts:
+                broken[node] = (finding.leaks, ghosts, torch.cat([finding.leaked, credited]))
+        behind: dict[fx.Node, fx.Node] = {}
+        for node in self.module.graph.nodes:
+            if node not in reached or node in self.sites:
+                continue
+            before = [behind[n] for n in node.all_input_nodes if n in behind]
+            if node in broken or before:
+                behind[node] = before[0] if before else node
+        for node, suspect in suspects.items():
+            if not suspect or node not in broken:
+                continue
+            cause = behind[node]
+            leaks, ghosts, tokens = broken[cause]
+            culprit = found.setdefault(cause, Culprit(cause))
+            culprit.leaks, culprit.ghosts = culprit.leaks + leaks, culprit.ghosts + ghosts
+            culprit.tokens.update(tokens.tolist())
+            culprit.touched.add(node)

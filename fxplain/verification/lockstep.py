@@ -1,0 +1,102 @@
+"""Lockstep: the captured graph run twice side by side, once as it is and once disturbed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+__all__ = ["Compare", "lockstep"]
+
+Compare = Callable[[fx.Node, Any, Any], None]
+"""Takes a node, its value as it is and its value in the disturbed run."""
+
+
+def lockstep(
+    module: fx.GraphModule,
+    values: Sequence[Any],
+    *,
+    frozen: Collection[fx.Node],
+    anew: Mapping[fx.Node, Tensor],
+    noise: Mapping[fx.Node, Callable[[Tensor], Tensor]],
+    compare: Compare,
+) -> int:
+    """Run a graph as it is and disturbed, node by node, and compare the two.
+
+    In the disturbed run `frozen` nodes, and everything that is no float, keep the value that the other
+    run has: what is left is what one value depends on directly, and the way it was chosen (an argmax,
+    the order of a sort) stays as it was. What no disturbance has reached is computed once.
+
+    Parameters
+    ----------
+    module, values
+        The graph and the values of its placeholders.
+    frozen
+        Nodes that keep their value.
+    anew
+        Elements of nodes (masks that broadcast) that keep their value, whatever comes to them.
+    noise
+        For each disturbed node, what its value is replaced by.
+    compare
+        Called for each node that a disturbance may have reached, before its value is dropped.
+
+    Returns
+    -------
+    int
+        How many calls the disturbed run took for itself.
+    """
+    plain: dict[fx.Node, Any] = {}
+    other: dict[fx.Node, Any] = {}  # where it may differ
+    uses = Counter(n for node in module.graph.nodes for n in node.all_input_nodes)
+    given = iter(values)
+    calls = 0
+    for node in module.graph.nodes:
+        if node.op == "output":
+            break
+        if node.op == "placeholder":
+            plain[node] = next(given)
+        elif node.op == "get_attr":
+            plain[node] = _attribute(module, str(node.target))
+        else:
+            plain[node] = _called(node, plain.__getitem__)
+            reached = any(n in other for n in node.all_input_nodes)
+            if reached and node not in frozen and _is_content(plain[node]):
+                other[node] = _called(node, lambda n: other[n] if n in other else plain[n])
+                calls += 1
+        if node in anew and node in other:
+            mask = anew[node].to(other[node].device)
+            other[node] = torch.where(mask, plain[node], other[node])
+        if node in noise:
+            other[node] = noise[node](other.get(node, plain[node]))
+        if node in other:
+            compare(node, plain[node], other[node])
+        for used in node.all_input_nodes:
+            uses[used] -= 1
+            if not uses[used]:
+                plain.pop(used, None)
+                other.pop(used, None)
+    return calls
+
+
+def _called(node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
+    assert callable(node.target)
+    return node.target(*fx.map_arg(node.args, value_of), **fx.map_arg(node.kwargs, value_of))
+
+
+def _is_content(value: Any) -> bool:
+    """Whether a value may carry tokens: floats, or several tensors with floats among them."""
+    if isinstance(value, Tensor):
+        return value.dtype.is_floating_point or value.dtype.is_complex
+    if isinstance(value, (tuple, list)):
+        return any(_is_content(part) for part in value)
+    return False
+
+
+def _attribute(module: torch.nn.Module, path: str) -> Any:
+    found: Any = module
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found

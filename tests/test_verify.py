@@ -1,0 +1,146 @@
+"""The law finds what is wrong: rules of the table that are broken on purpose, and models it cannot follow."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+import fxplain
+from fxplain.capture import bind_inputs, capture
+from fxplain.program import build_program
+from fxplain.tokens import Tag, follow_tokens, tokens_in, versions_in
+from fxplain.tokens.op_table import TABLE
+from fxplain.tokens.tag import pack
+from fxplain.verification import Fault, check_program
+from tests.small_models import TextClassifier
+
+IDS = torch.tensor([[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]])
+
+
+class Winding(nn.Module):
+    """Two attentions over words that are moved about, read as a mean over all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(20, 8), nn.Linear(8, 3)
+        self.mix, self.norm = nn.Linear(8, 8), nn.LayerNorm(8)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.norm(self.mix(self.words(input_ids)))
+        x = torch.cat([x[:, 3:], x[:, :3]], 1).roll(1, 1)
+        x = x + F.scaled_dot_product_attention(x, x, x)
+        x = x.flip(1).index_select(1, torch.tensor([1, 0, 3, 2, 5, 4]))
+        x = x.transpose(1, 2).transpose(1, 2).repeat(1, 1, 2).unflatten(-1, (2, 8))[:, :, 1]
+        y = F.gelu(x * 1.5)
+        x = x + (y @ y.mT / 3).softmax(-1) @ y
+        return self.head(x)
+
+
+class MaskedMean(nn.Module):
+    """One attention, and a mean over the words that a mask keeps: as product, sum and quotient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(20, 8), nn.Linear(8, 3)
+
+    def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        x = self.words(input_ids)
+        x = x + F.scaled_dot_product_attention(x, x, x, mask[:, None].bool())
+        return self.head((x * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True))
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    torch.manual_seed(0)
+    yield
+    fxplain.clear_captures()
+
+
+Change = Callable[[Tag], Tag | None]
+
+
+def off_by_one(tag: Tag) -> Tag | None:
+    """Every token's row is its neighbour's."""
+    axis = max(range(tag.ids.dim()), key=lambda x: tag.ids.shape[x] if x else 0)
+    return tag.with_ids(tag.ids.roll(1, axis))
+
+
+def two_swapped(tag: Tag) -> Tag | None:
+    axis = max(range(tag.ids.dim()), key=lambda x: tag.ids.shape[x] if x else 0)
+    order = [1, 0, *range(2, tag.ids.shape[axis])][: tag.ids.shape[axis]]
+    return tag.with_ids(tag.ids.index_select(axis, torch.tensor(order)))
+
+
+def lost(_: Tag) -> None:
+    return None
+
+
+def newborn_again(tag: Tag) -> Tag | None:
+    """All that the rows have absorbed is forgotten."""
+    return tag.with_ids(pack(tokens_in(tag.ids), torch.zeros_like(versions_in(tag.ids))))
+
+
+BROKEN: list[tuple[str, Change]] = [
+    *((f"aten.{name}", off_by_one) for name in (
+        "cat", "roll", "flip", "index_select", "transpose", "slice", "linear", "layer_norm", "add",
+        "repeat", "gelu", "mul",
+    )),
+    *((f"aten.{name}", two_swapped) for name in ("flip", "roll", "cat", "linear", "unflatten", "select")),
+    *((f"aten.{name}", newborn_again) for name in ("add", "flip", "index_select", "gelu", "linear")),
+    *((f"aten.{name}", lost) for name in ("cat", "flip")),
+]  # fmt: skip
+
+
+def faults_of(model: nn.Module, inputs: Any, level: str = "full") -> list[Fault]:
+    bound = bind_inputs(model, inputs)
+    captured = capture(model, bound)
+    program = build_program(follow_tokens(captured, model, bound, keep_tags=True))
+    results = check_program(captured, model, bound, program, level)
+    return [fault for result in results for fault in result.faults]
+
+
+def broken_rule(rule: Callable[..., Any], change: Change) -> Callable[..., Any]:
+    def broken(analysis: Any, node: fx.Node) -> Any:
+        tags = rule(analysis, node)
+        if not isinstance(tags, tuple):
+            return tags
+        changed = (change(tag) if tag.level > 1 and tag.softmax is None else tag for tag in tags)
+        return tuple(tag for tag in changed if tag is not None)
+
+    return broken
+
+
+def test_rules_that_are_broken_on_purpose_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fxplain.tokens import rules
+
+    model = Winding().eval()
+    assert not faults_of(model, (IDS,))
+    found, named, missed = 0, 0, []
+    for name, change in BROKEN:
+        with monkeypatch.context() as patch:
+            patch.setitem(TABLE, name, broken_rule(TABLE.get(name, rules.pointwise), change))
+            faults = faults_of(model, (IDS,))
+        found += bool(faults)
+        first = bool(faults) and faults[0].operation.startswith(name)
+        named += first
+        if not first:
+            missed.append((name, change.__name__, [f.operation for f in faults]))
+    assert len(BROKEN) == 25
+    assert found >= 24, missed
+    assert named >= 20, missed
+
+
+@pytest.mark.parametrize("level", ["light", "full"])
+def test_a_share_of_padding_is_found(level: str) -> None:
+    mask = torch.tensor([[1.0] * 6, [1, 1, 1, 0, 0, 0]])
+    faults = faults_of(MaskedMean().eval(), {"input_ids": IDS, "mask": mask}, level)
+    ghosts = [fault.ghosts for fault in faults]
+    assert not faults or ghosts == [3]  # none once shares follow the mask
+
+
+def test_small_models_hold() -> None:
+    for fused in (True, False):
+        assert not faults_of(TextClassifier(fused=fused).eval(), {"input_ids": IDS})
