@@ -49,7 +49,7 @@ def main() -> int:
     if options.problems:
         for row in rows:
             if not row.right:
-                console.print(f"[bold]{row.name}[/bold]: {row.error or row.problems}")
+                console.print(f"[bold]{row.name}[/bold]", row.error or row.wrong)
                 for line in row.unmatched:
                     console.print(f"    no node saw {line}", markup=False)
     console.print(summary(rows))

@@ -14,8 +14,11 @@ INTRODUCTION = """\
 
 What fxplain detects in {count} tiny architectures of `transformers` (random weights, batch 2 where the
 model allows it), against what eager attention returns: the number of attention nodes of each kind,
-heads and sizes, and the attention weights themselves. `make zoo` prints it; this page is written by
-`python -m tests.zoo --markdown docs/coverage.md`.
+heads and sizes, and the attention weights themselves; and against what is known of each architecture:
+the modalities with their numbers of tokens, and the tokens that the main output is read from. The laws
+are checked besides: the matrix's row at the token that is read is the relevance, ids have one number
+each, a query's map sums to what its weights sum to, padding has no relevance. `make zoo` prints it;
+this page is written by `python -m tests.zoo --markdown docs/coverage.md`.
 
 **{summary}.**
 """
@@ -36,9 +39,16 @@ def page(rows: Sequence[Row]) -> str:
         _not_right(rows),
         "## Every architecture\n",
         _table(
-            ("architecture", "capture", "attention nodes", "modalities", "right"),
+            ("architecture", "capture", "attention nodes", "modalities", "readout", "right"),
             [
-                (row.name, row.route, _counts(row.found), _counts(row.modalities), _yes(row.right))
+                (
+                    row.name,
+                    row.route,
+                    _counts(row.found),
+                    _counts(row.modalities),
+                    row.readout,
+                    _yes(row.right),
+                )
                 for row in rows
             ],
         ),
@@ -61,15 +71,11 @@ def _not_right(rows: Sequence[Row]) -> str:
     wrong = [row for row in rows if not row.right]
     if not wrong:
         return ""
-    lines = [(row.name, "; ".join(_reasons(row)), REASONS.get(row.name, "")) for row in wrong]
+    lines = [
+        (row.name, "; ".join(row.wrong).replace("|", " or "), REASONS.get(row.name, ""))
+        for row in wrong
+    ]
     return "## What is not right\n\n" + _table(("architecture", "what differs", "why"), lines)
-
-
-def _reasons(row: Row) -> list[str]:
-    if row.error:
-        return [row.error.split(" [")[0].splitlines()[0]]
-    unmatched = [f"{len(row.unmatched)} attentions that no node saw"] if row.unmatched else []
-    return [problem.replace("|", " or ") for problem in (*row.problems, *unmatched)]
 
 
 def _counts(counts: dict[str, int]) -> str:
