@@ -18,7 +18,7 @@ from fxplain.explanation.detection import program_of
 from fxplain.program import Program, ProgramNode
 from tests.zoo.case import Inputs
 
-__all__ = ["broken_laws", "explained"]
+__all__ = ["broken_laws", "explained", "unlike_weights"]
 
 TOLERANCE = 1e-4
 
@@ -59,7 +59,11 @@ def broken_laws(
         *_unlike_matrix(explanation),
         *_unlike_input(explanation, inputs),
         *_read_padding(explanation, inputs),
-        *_unlike_weights(program, weights),
+        *(
+            broken
+            for node in program.nodes.values()
+            for broken in unlike_weights(program, node, weights[node.info.name])
+        ),
         *_unverified(model, inputs),
     ]
 
@@ -124,20 +128,19 @@ def _mask_name(modality: str) -> str:
     return "attention_mask"
 
 
-def _unlike_weights(program: Program, weights: Mapping[str, Tensor]) -> Iterator[str]:
+def unlike_weights(program: Program, node: ProgramNode, weights: Tensor) -> Iterator[str]:
     """The map of a query, averaged over heads, sums to what its weights sum to: 1, or less."""
-    for node in program.nodes.values():
-        of_node = weights[node.info.name].float()
-        sums, real = _sums_of_map(program, node, of_node)
-        most, least = float(sums.max()), float(sums.min())
-        if most > max(1, float(of_node.sum(-1).max())) + 1e-3:
-            yield f"{node.info.name}: a query's map sums to {most:.3g}"
-        elif real and least < 1 - 1e-3:
-            yield f"{node.info.name}: a query's map sums to {least:.3g}"
+    weights = weights.float()
+    sums, whole = _sums_of_map(program, node, weights)
+    most, least = float(sums.max()), float(sums.min())
+    if most > max(1.0, float(weights.sum(-1).max())) + 1e-3:
+        yield f"{node.info.name}: a query's map sums to {most:.3g}"
+    elif whole and least < 1 - 1e-3:
+        yield f"{node.info.name}: a query's map sums to {least:.3g}"
 
 
 def _sums_of_map(program: Program, node: ProgramNode, weights: Tensor) -> tuple[Tensor, bool]:
-    """By query token, and whether all of its weights sum to 1 and belong to tokens."""
+    """By query token, and whether all weights sum to 1 by query and belong to tokens."""
     groups = node.layout.mean_over_heads(node.layout.split(weights)) * node.layout.siblings
     stream = program.streams[node.stream]
     total = torch.zeros(stream.batch, len(stream))

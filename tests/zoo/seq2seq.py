@@ -104,7 +104,7 @@ CASES = [
         "num_buckets": 8, "relative_max_distance": 16}, nodes=(6, 2), returned=False,
         recorded="attn$", note="a main and an n-gram stream in each decoder layer",
         tokens={**BOTH, "prophetnet.decoder.ngram_embeddings": 2 * 6},
-        reads="each of prophetnet.decoder.ngram_embeddings[:6]"),
+        reads="each of prophetnet.decoder.ngram_embeddings[-6:]"),
     seq2seq("bigbird-pegasus", "BigBirdPegasusForConditionalGeneration", lambda d: {
         **d.text(48, 48), "decoder_input_ids": d.ids(2, 6)}, base=BART, nodes=(18, 2), unseen=8,
         block_size=4, num_random_blocks=1, returned=False,

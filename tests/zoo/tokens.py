@@ -150,7 +150,7 @@ def _found_places(found: str, counts: Mapping[str, int]) -> dict[str, set[int] |
         own = {place for first, last in runs for place in range(int(first), int(last or first) + 1)}
         argument = name.split("@")[0]
         read[argument] = own | (read.get(argument) or set())
-    rest = set(re.split(r"[\s,]+", _PLACES.sub("", found)))
+    rest = {word.split("@")[0] for word in re.split(r"[\s,]+", _PLACES.sub("", found))}
     read |= {name: None for name in counts if name in rest and name not in read}
     return read
 
