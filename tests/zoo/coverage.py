@@ -24,11 +24,53 @@ this page is written by `python -m tests.zoo --markdown docs/coverage.md`.
 """
 
 
-REASONS = {
-    "paligemma": "this release of transformers masks less through SDPA than eagerly; fxplain "
-    "follows what the model runs, the table compares with eager attention",
+KNOWN = {
+    "an argument that is embedded, or cut, in several places is a modality for each": (
+        "canine bart-classifier deformable-detr-two-stage rt-detr rt-detr-v2 d-fine qwen2-vl "
+        "qwen2-5-vl qwen3-vl mimi time-series-transformer informer informer-full patchtst "
+        "patchtsmixer timesfm"
+    ),
+    "grids of several strides, of which one alone, or the finest, is counted": (
+        "detr-segmentation deformable-detr"
+    ),
+    "the maps of a token that queries several times are added up, not averaged": (
+        "timesformer x-clip fastspeech2-conformer informer decision-transformer llava-next mimi"
+    ),
+    "of tokens that are read side by side, added or multiplied, the readout names some": (
+        "dinov2 dinov2-registers swin2sr funnel owlvit owlv2 lilt"
+    ),
+    "the readout names no merged tokens where it names others": (
+        "gemma3-vision idefics3 smolvlm qwen2-vl qwen2-5-vl qwen3-vl internvl aya-vision got-ocr2 "
+        "qwen2-audio"
+    ),
+    "the matrix is that of one version for all tokens of a stream": (
+        "levit sam siglip detr-segmentation deformable-detr x-clip"
+    ),
+    "a class token or query is a modality of its own, or stands at a wrong place, in the sequence of "
+    "another": "cvt pvt x-clip eomt flava llava-next",
+    "what is added to several tokens unites them, or is a modality": (
+        "decision-transformer mllama timesfm udop"
+    ),
+    "images that share a text batch are one sequence": "owlvit",
+    "a table of relative positions is taken for tokens, and masked values for words": "vits",
+    "two queries that a one-hot product moves are counted at every place": "xlnet-two-streams",
+    "the tokens bear the name of a norm's weight, not of the latents": "idefics2",
+    "the token that a vector of ids makes without an embedding is lost": "oneformer",
+    "queries take the name of the proposals that place them": "grounding-dino",
+    "queries take the name of what they share a sequence with": "omdet-turbo",
+    "means by cell (a scatter) are taken for one word of each cell": "tapas",
+    "the loss is taken for the main output": "time-series-transformer informer informer-full",
+    "this release of transformers masks less through SDPA than eagerly; fxplain follows what the "
+    "model runs, the table compares with eager attention": "paligemma",
 }
-"""Why something is not right, as far as it is known."""
+"""Why something is not right, as far as it is known: a cause, and the architectures that it touches."""
+
+REASONS = {
+    name: "; ".join(cause for cause, names in KNOWN.items() if name in names.split())
+    for every in KNOWN.values()
+    for name in every.split()
+}
+"""The causes by architecture."""
 
 
 def page(rows: Sequence[Row]) -> str:
