@@ -34,7 +34,7 @@ KNOWN = {
         "detr-segmentation deformable-detr"
     ),
     "the maps of a token that queries several times are added up, not averaged": (
-        "timesformer x-clip fastspeech2-conformer informer decision-transformer llava-next mimi"
+        "timesformer x-clip fastspeech2-conformer informer decision-transformer mimi"
     ),
     "of tokens that are read side by side, added or multiplied, the readout names some": (
         "dinov2 dinov2-registers swin2sr funnel owlvit owlv2 lilt"
@@ -52,6 +52,7 @@ KNOWN = {
         "decision-transformer mllama timesfm udop"
     ),
     "images that share a text batch are one sequence": "owlvit",
+    "the sequences of all samples are taken for those of one": "llava-next",
     "a table of relative positions is taken for tokens, and masked values for words": "vits",
     "two queries that a one-hot product moves are counted at every place": "xlnet-two-streams",
     "the tokens bear the name of a norm's weight, not of the latents": "idefics2",
