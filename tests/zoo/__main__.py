@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +12,8 @@ from rich.progress import track
 
 from tests.zoo import CASES
 from tests.zoo.coverage import page
-from tests.zoo.table import as_json, check, from_json, quiet, summary, table
+from tests.zoo.parallel import checked
+from tests.zoo.table import as_json, from_json, summary, table
 
 
 def main() -> int:
@@ -25,7 +27,10 @@ def main() -> int:
     parser.add_argument(
         "--rows", type=Path, metavar="FILE", help="take the rows from a file that --json wrote"
     )
-    parser.add_argument("--limit", type=int, default=60, help="seconds per architecture")
+    parser.add_argument("--limit", type=int, default=120, help="seconds per architecture")
+    parser.add_argument(
+        "-j", "--jobs", type=int, default=os.cpu_count(), help="architectures at a time"
+    )
     parser.add_argument("--problems", action="store_true", help="say what is wrong, and where")
     options = parser.parse_args()
     unknown = set(options.only or ()) - {case.name for case in CASES}
@@ -37,19 +42,20 @@ def main() -> int:
         if (not options.only or case.name in options.only)
         and (not options.family or case.family == options.family)
     ]
-    quiet()
     progress = Console(stderr=True)
-    bar = track(chosen, console=progress, transient=True, disable=not progress.is_terminal)
     if options.rows:
         rows = from_json(json.loads(options.rows.read_text(encoding="utf-8")))
     else:
-        rows = [check(case, options.limit) for case in bar]
+        every = checked(chosen, options.limit, options.jobs)
+        silent = not progress.is_terminal
+        bar = track(every, total=len(chosen), console=progress, transient=True, disable=silent)
+        rows = list(bar)
     console = Console(width=None if progress.is_terminal else 180)
     console.print(table(rows))
     if options.problems:
         for row in rows:
             if not row.right:
-                console.print(f"[bold]{row.name}[/bold]: {row.error or row.problems}")
+                console.print(f"[bold]{row.name}[/bold]", row.error or row.wrong)
                 for line in row.unmatched:
                     console.print(f"    no node saw {line}", markup=False)
     console.print(summary(rows))

@@ -1,4 +1,4 @@
-"""What one architecture of the zoo is made of, and the truth about its attention.
+"""What one architecture of the zoo is made of, and the truth about its attention and its tokens.
 
 The truth comes from the model's own eager attention: the tensors that it returns with
 `output_attentions`, and for what it does not return, the softmaxes that its attention modules
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ import transformers
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.zoo.tokens import Counts
 
 Inputs = dict[str, Any]
 Build = Callable[[str | None], tuple[nn.Module, Inputs]]
@@ -64,8 +66,12 @@ class ZooCase:
     eager
         Whether the truth is the eager implementation's; False where the model computes something
         else with it (a mask that is added as it is) than with its default one.
-    modalities
-        Names that the modalities must have; empty where the case does not say.
+    tokens
+        How many tokens each modality has, as `tests.zoo.tokens` says it; empty for a model without
+        attention, which has nothing to explain.
+    reads
+        The tokens that the main output of the first sample is computed from, as `tests.zoo.tokens`
+        says it.
     note
         What a reader of the table should know.
     """
@@ -79,7 +85,8 @@ class ZooCase:
     dead: int = 0
     unseen: int = 0
     eager: bool = True
-    modalities: frozenset[str] = frozenset()
+    tokens: Counts = field(default_factory=dict)
+    reads: str = ""
     note: str = ""
 
     @property

@@ -14,18 +14,64 @@ INTRODUCTION = """\
 
 What fxplain detects in {count} tiny architectures of `transformers` (random weights, batch 2 where the
 model allows it), against what eager attention returns: the number of attention nodes of each kind,
-heads and sizes, and the attention weights themselves. `make zoo` prints it; this page is written by
-`python -m tests.zoo --markdown docs/coverage.md`.
+heads and sizes, and the attention weights themselves; and against what is known of each architecture:
+the modalities with their numbers of tokens, and the tokens that the main output is read from. The laws
+are checked besides: the matrix's row at the token that is read is the relevance, ids have one number
+each, a query's map sums to what its weights sum to, padding has no relevance. `make zoo` prints it;
+this page is written by `python -m tests.zoo --markdown docs/coverage.md`.
 
 **{summary}.**
 """
 
 
-REASONS = {
-    "paligemma": "this release of transformers masks less through SDPA than eagerly; fxplain "
-    "follows what the model runs, the table compares with eager attention",
+KNOWN = {
+    "an argument that is embedded, or cut, in several places is a modality for each": (
+        "canine bart-classifier deformable-detr-two-stage rt-detr rt-detr-v2 d-fine qwen2-vl "
+        "qwen2-5-vl qwen3-vl mimi time-series-transformer informer informer-full patchtst "
+        "patchtsmixer timesfm"
+    ),
+    "grids of several strides, of which one alone, or the finest, is counted": (
+        "detr-segmentation deformable-detr"
+    ),
+    "the maps of a token that queries several times are added up, not averaged": (
+        "timesformer x-clip fastspeech2-conformer informer decision-transformer mimi"
+    ),
+    "of tokens that are read side by side, added or multiplied, the readout names some": (
+        "dinov2 dinov2-registers swin2sr funnel owlvit owlv2 lilt"
+    ),
+    "the readout names no merged tokens where it names others": (
+        "gemma3-vision idefics3 smolvlm qwen2-vl qwen2-5-vl qwen3-vl internvl aya-vision got-ocr2 "
+        "qwen2-audio"
+    ),
+    "the matrix is that of one version for all tokens of a stream": (
+        "levit sam siglip detr-segmentation deformable-detr x-clip perceiver-mlm"
+    ),
+    "a class token or query is a modality of its own, or stands at a wrong place, in the sequence of "
+    "another": "cvt pvt x-clip eomt flava llava-next",
+    "what is added to several tokens unites them, or is a modality": (
+        "decision-transformer mllama timesfm udop"
+    ),
+    "images that share a text batch are one sequence": "owlvit",
+    "the sequences of all samples are taken for those of one": "llava-next",
+    "a table of relative positions is taken for tokens, and masked values for words": "vits",
+    "two queries that a one-hot product moves are counted at every place": "xlnet-two-streams",
+    "the tokens bear the name of a norm's weight, not of the latents": "idefics2",
+    "the token that a vector of ids makes without an embedding is lost": "oneformer",
+    "queries take the name of the proposals that place them": "grounding-dino",
+    "queries take the name of what they share a sequence with": "omdet-turbo",
+    "means by cell (a scatter) are taken for one word of each cell": "tapas",
+    "the loss is taken for the main output": "time-series-transformer informer informer-full",
+    "this release of transformers masks less through SDPA than eagerly; fxplain follows what the "
+    "model runs, the table compares with eager attention": "paligemma",
 }
-"""Why something is not right, as far as it is known."""
+"""Why something is not right, as far as it is known: a cause, and the architectures that it touches."""
+
+REASONS = {
+    name: "; ".join(cause for cause, names in KNOWN.items() if name in names.split())
+    for every in KNOWN.values()
+    for name in every.split()
+}
+"""The causes by architecture."""
 
 
 def page(rows: Sequence[Row]) -> str:
@@ -36,9 +82,16 @@ def page(rows: Sequence[Row]) -> str:
         _not_right(rows),
         "## Every architecture\n",
         _table(
-            ("architecture", "capture", "attention nodes", "modalities", "right"),
+            ("architecture", "capture", "attention nodes", "modalities", "readout", "right"),
             [
-                (row.name, row.route, _counts(row.found), _counts(row.modalities), _yes(row.right))
+                (
+                    row.name,
+                    row.route,
+                    _counts(row.found),
+                    _counts(row.modalities),
+                    row.readout,
+                    _yes(row.right),
+                )
                 for row in rows
             ],
         ),
@@ -61,15 +114,11 @@ def _not_right(rows: Sequence[Row]) -> str:
     wrong = [row for row in rows if not row.right]
     if not wrong:
         return ""
-    lines = [(row.name, "; ".join(_reasons(row)), REASONS.get(row.name, "")) for row in wrong]
+    lines = [
+        (row.name, "; ".join(row.wrong).replace("|", " or "), REASONS.get(row.name, ""))
+        for row in wrong
+    ]
     return "## What is not right\n\n" + _table(("architecture", "what differs", "why"), lines)
-
-
-def _reasons(row: Row) -> list[str]:
-    if row.error:
-        return [row.error.split(" [")[0].splitlines()[0]]
-    unmatched = [f"{len(row.unmatched)} attentions that no node saw"] if row.unmatched else []
-    return [problem.replace("|", " or ") for problem in (*row.problems, *unmatched)]
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -1,6 +1,7 @@
 """Causal language models: learned, rotary and ALiBi positions, grouped queries, windows, caps."""
 
 from tests.zoo.case import COMMON, Draw, Inputs, ZooCase, tiny
+from tests.zoo.tokens import length
 
 GROUPED = {**COMMON, "num_key_value_heads": 2, "head_dim": 8}
 GPT = {"vocab_size": 99, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64,
@@ -14,9 +15,12 @@ def padded(d: Draw) -> Inputs:
 
 def decoder(name, model, inputs=padded, *, nodes=2, base=COMMON, note="", unseen=0,
             returned=True, recorded="", eager=True, **config):  # fmt: skip
+    """A classifier reads the last word piece that is no padding."""
+    reads = "input_ids[real]" if "Classification" in model else "each of input_ids[:]"
     build = tiny(model, {**base, **config}, inputs)
     return ZooCase(name, "decoder", build, {"self": nodes}, unseen=unseen, note=note,
-                   returned=returned, recorded=recorded, eager=eager)  # fmt: skip
+                   returned=returned, recorded=recorded, eager=eager, tokens={"input_ids": length},
+                   reads=reads)  # fmt: skip
 
 
 CASES = [

@@ -1,6 +1,7 @@
 """Mixtures of experts, and hybrids of attention with state-space or linear-attention layers."""
 
 from tests.zoo.case import COMMON, Draw, Inputs, ZooCase, tiny
+from tests.zoo.tokens import length
 
 GROUPED = {**COMMON, "num_key_value_heads": 2, "head_dim": 8}
 EXPERTS = {**GROUPED, "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4,
@@ -26,7 +27,9 @@ def case(name, model, inputs=padded, *, nodes=2, family="moe", base=EXPERTS, not
          returned=True, recorded="", configure=None, **config):  # fmt: skip
     build = tiny(model, {**base, **config}, inputs, configure=configure)
     return ZooCase(name, family, build, {"self": nodes} if nodes else {}, note=note,
-                   returned=returned, recorded=recorded)  # fmt: skip
+                   returned=returned, recorded=recorded,
+                   tokens={"input_ids": length} if nodes else {},
+                   reads="each of input_ids[:]")  # fmt: skip
 
 
 def hybrid(name, model, inputs=padded, *, nodes=1, base=None, **config):

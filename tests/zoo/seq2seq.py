@@ -3,6 +3,7 @@
 from transformers import BertConfig, EncoderDecoderModel
 
 from tests.zoo.case import COMMON, Draw, Inputs, ZooCase, tiny
+from tests.zoo.tokens import length
 
 T5 = {"vocab_size": 99, "d_model": 32, "d_kv": 8, "d_ff": 40, "num_layers": 2, "num_heads": 4,
       "num_decoder_layers": 2, "relative_attention_num_buckets": 8, "decoder_start_token_id": 0,
@@ -12,6 +13,10 @@ BART = {"vocab_size": 99, "d_model": 32, "encoder_layers": 2, "decoder_layers": 
         "decoder_ffn_dim": 40, "max_position_embeddings": 64, "pad_token_id": 0,
         "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2,
         "forced_eos_token_id": None}  # fmt: skip
+
+
+BOTH = {"input_ids": length, "decoder_input_ids": length}
+DECODED = "each of decoder_input_ids[:]"
 
 
 def pair(d: Draw) -> Inputs:
@@ -30,11 +35,11 @@ def derived(d: Draw) -> Inputs:
 
 
 def seq2seq(name, model, inputs=pair, *, base, nodes=(4, 2), returned=True, recorded="", note="",
-            unseen=0, **config):  # fmt: skip
+            unseen=0, tokens=BOTH, reads=DECODED, **config):  # fmt: skip
     own, cross = nodes
     return ZooCase(name, "encoder-decoder", tiny(model, {**base, **config}, inputs),
                    {"self": own, "encoder-decoder": cross}, returned=returned, recorded=recorded,
-                   note=note, unseen=unseen)  # fmt: skip
+                   note=note, unseen=unseen, tokens=tokens, reads=reads)  # fmt: skip
 
 
 def encoder_decoder(d: Draw) -> Inputs:
@@ -52,7 +57,7 @@ CASES = [
     seq2seq("t5", "T5ForConditionalGeneration", base=T5),
     seq2seq("t5-equal", "T5ForConditionalGeneration", equal_lengths, base=T5),
     ZooCase("t5-encoder", "encoder-decoder", tiny("T5EncoderModel", T5, lambda d: d.text(11, 7)),
-            {"self": 2}),
+            {"self": 2}, tokens={"input_ids": length}, reads="each of input_ids[:]"),
     seq2seq("mt5", "MT5ForConditionalGeneration", base=T5),
     seq2seq("umt5", "UMT5ForConditionalGeneration", base=T5),
     seq2seq("longt5-local", "LongT5ForConditionalGeneration", lambda d: {
@@ -68,6 +73,7 @@ CASES = [
     seq2seq("bart", "BartForConditionalGeneration", base=BART),
     seq2seq("bart-equal", "BartForConditionalGeneration", equal_lengths, base=BART),
     seq2seq("bart-classifier", "BartForSequenceClassification", derived, base=BART,
+            tokens={"input_ids": length}, reads="input_ids[8]",
             note="the decoder reads the shifted input_ids"),
     seq2seq("mbart", "MBartForConditionalGeneration", base=BART),
     seq2seq("plbart", "PLBartForConditionalGeneration", base=BART),
@@ -77,6 +83,7 @@ CASES = [
         lambda d: {**d.text(16, 16), "decoder_input_ids": d.ids(2, 6)}),
         {"self": 4, "co": 4, "encoder-decoder": 2}, returned=False, unseen=4, dead=1,
         recorded=r"(self_attn \(2, 4, 4, 2[04]\)|decoder.*attn$)",
+        tokens={**BOTH, "model.encoder.embed_global": 4}, reads=DECODED,
         note="words read a block and the global tokens by one softmax; global tokens read all"),
     seq2seq("blenderbot", "BlenderbotForConditionalGeneration", base=BART),
     seq2seq("blenderbot-small", "BlenderbotSmallForConditionalGeneration", base=BART),
@@ -95,7 +102,9 @@ CASES = [
         "encoder_ffn_dim": 40, "decoder_ffn_dim": 40, "max_position_embeddings": 64,
         "num_encoder_attention_heads": 4, "num_decoder_attention_heads": 4, "ngram": 2,
         "num_buckets": 8, "relative_max_distance": 16}, nodes=(6, 2), returned=False,
-        recorded="attn$", note="a main and an n-gram stream in each decoder layer"),
+        recorded="attn$", note="a main and an n-gram stream in each decoder layer",
+        tokens={**BOTH, "prophetnet.decoder.ngram_embeddings": 2 * 6},
+        reads="each of prophetnet.decoder.ngram_embeddings[-6:]"),
     seq2seq("bigbird-pegasus", "BigBirdPegasusForConditionalGeneration", lambda d: {
         **d.text(48, 48), "decoder_input_ids": d.ids(2, 6)}, base=BART, nodes=(18, 2), unseen=8,
         block_size=4, num_random_blocks=1, returned=False,

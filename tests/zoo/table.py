@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 import fxplain
 from tests.zoo.case import Attention, Inputs, ZooCase, same_values, truth
+from tests.zoo.laws import broken_laws, explained
+from tests.zoo.tokens import wrong_counts, wrong_position, wrong_readout
 
 __all__ = ["Row", "check", "summary", "table"]
 
@@ -35,9 +37,13 @@ class Row:
     modalities, readout
         As the graph names them.
     problems
-        What is not right, in words.
+        What is not right about the nodes, in words.
     unmatched
         Attention tensors that no node saw.
+    wrong_tokens, wrong_readout
+        What is not right about the modalities, and about what the output is read from, in words.
+    laws
+        Which laws the explanation breaks.
     error
         The exception, when there was one, and its last frames.
     """
@@ -51,6 +57,9 @@ class Row:
     readout: str = ""
     problems: list[str] = field(default_factory=list)
     unmatched: list[str] = field(default_factory=list)
+    wrong_tokens: list[str] = field(default_factory=list)
+    wrong_readout: list[str] = field(default_factory=list)
+    laws: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     rejected: list[str] = field(default_factory=list)
     error: str = ""
@@ -65,8 +74,35 @@ class Row:
         return not self.unmatched and not self.error
 
     @property
+    def tokens_right(self) -> bool:
+        return not self.wrong_tokens and not self.error
+
+    @property
+    def readout_right(self) -> bool:
+        return not self.wrong_readout and not self.error
+
+    @property
+    def laws_kept(self) -> bool:
+        return not self.laws and not self.error
+
+    @property
     def right(self) -> bool:
-        return self.kinds_right and self.values_right
+        """Right in everything that is compared."""
+        return not self.wrong
+
+    @property
+    def wrong(self) -> list[str]:
+        """All that is not right, in words."""
+        if self.error:
+            return [self.error.split(" [")[0].splitlines()[0]]
+        unseen = f"{len(self.unmatched)} attentions that no node saw"
+        return [
+            *self.problems,
+            *([unseen] if self.unmatched else []),
+            *self.wrong_tokens,
+            *self.wrong_readout,
+            *self.laws,
+        ]
 
 
 def check(case: ZooCase, limit: int = 60) -> Row:
@@ -97,15 +133,20 @@ def _compare(case: ZooCase, row: Row) -> None:
     row.warnings = list(graph.warnings)
     row.rejected = [f"{r.name} in {r.module}: {r.reason}" for r in graph.rejected]
     row.problems += _wrong_kinds(case, row.found)
-    missing = sorted(case.modalities - set(graph.modalities))
-    if missing:
-        row.problems.append(f"no modality {', '.join(missing)}")
     if not case.expected:
         row.problems += _no_error(model, inputs)
-    else:
-        found = fxplain.attention_weights(model, inputs)
-        row.unmatched = _unmatched(expected, list(found.values()), case.dead)
-        row.problems += _wrong_sizes(graph.nodes, found)
+        return
+    found = fxplain.attention_weights(model, inputs)
+    row.unmatched = _unmatched(expected, list(found.values()), case.dead)
+    row.problems += _wrong_sizes(graph.nodes, found)
+    explanation = explained(model, inputs)
+    row.modalities = {name: values.shape[1] for name, values in explanation.relevance.items()}
+    row.wrong_tokens = wrong_counts(case.tokens, inputs, row.modalities)
+    row.wrong_readout = [
+        *wrong_readout(case.reads, inputs, row.modalities, graph.readout),
+        *wrong_position(case.reads, inputs, explanation.target, explanation.readout),
+    ]
+    row.laws = broken_laws(model, inputs, explanation, found)
 
 
 def _wrong_kinds(case: ZooCase, found: dict[str, int]) -> list[str]:
@@ -187,7 +228,8 @@ def table(rows: Sequence[Row]) -> Table:
     for name in ("architecture", "family", "capture", "nodes found / expected", "modalities"):
         made.add_column(name, overflow="fold")
     made.add_column("readout", overflow="fold")
-    made.add_column("values agree")
+    for name in ("values agree", "tokens", "readout right", "laws"):
+        made.add_column(name)
     made.add_column("seconds", justify="right")
     for row in rows:
         made.add_row(
@@ -198,6 +240,9 @@ def table(rows: Sequence[Row]) -> Table:
             ", ".join(f"{name} {size}" for name, size in row.modalities.items()),
             row.readout,
             _values(row),
+            _yes(row, row.tokens_right),
+            _yes(row, row.readout_right),
+            _yes(row, row.laws_kept),
             f"{row.seconds:.1f}",
             style="" if row.right else "red",
         )
@@ -220,14 +265,23 @@ def _values(row: Row) -> str:
     return "yes" if row.values_right else f"no: {len(row.unmatched)} unmatched"
 
 
+def _yes(row: Row, right: bool) -> str:
+    return "-" if row.error else "yes" if right else "no"
+
+
 def summary(rows: Sequence[Row]) -> str:
     """One line: how many architectures are right."""
-    kinds = sum(row.kinds_right for row in rows)
-    values = sum(row.values_right for row in rows)
-    both = sum(row.right for row in rows)
+    right = sum(row.right for row in rows)
+    parts = {
+        "kind and number": sum(row.kinds_right for row in rows),
+        "values": sum(row.values_right for row in rows),
+        "tokens": sum(row.tokens_right for row in rows),
+        "readout": sum(row.readout_right for row in rows),
+        "the laws": sum(row.laws_kept for row in rows),
+    }
     return (
-        f"{kinds} of {len(rows)} right in kind and number, {values} in values, {both} in both "
-        f"({both / max(len(rows), 1):.1%})"
+        f"{right} of {len(rows)} right in everything compared ({right / max(len(rows), 1):.1%}): "
+        + ", ".join(f"{count} in {part}" for part, count in parts.items())
     )
 
 

@@ -1,8 +1,11 @@
 """Text encoders: absolute, relative, disentangled positions; sparse, pooled, hashed attention."""
 
 from tests.zoo.case import COMMON, Draw, Inputs, ZooCase, tiny
+from tests.zoo.tokens import length
 
 LENGTHS = (11, 9)
+WORDS = {"input_ids": length}
+EACH, FIRST = "each of input_ids[:]", "input_ids[0]"
 
 
 def padded(d: Draw) -> Inputs:
@@ -18,10 +21,13 @@ FUNNEL = {"d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 40, "vocab_size": 
 
 
 def encoder(name, model, inputs=padded, *, nodes=2, base=COMMON, returned=True, recorded="",
-            unseen=0, note="", **config):  # fmt: skip
+            unseen=0, tokens=WORDS, reads="", note="", **config):  # fmt: skip
+    """A classifier reads the first word piece unless the case says otherwise."""
+    reads = reads or (FIRST if "SequenceClassification" in model else EACH)
     build = tiny(model, {**base, **config}, inputs)
     return ZooCase(name, "text", build, {"self": nodes} if nodes else {}, returned=returned,
-                   recorded=recorded, unseen=unseen, note=note)  # fmt: skip
+                   recorded=recorded, unseen=unseen, tokens=tokens, reads=reads,
+                   note=note)  # fmt: skip
 
 
 def sixteen(d: Draw) -> Inputs:
@@ -67,7 +73,7 @@ CASES = [
     encoder("luke", "LukeModel", lambda d: {
         **d.text(11, 7), "entity_ids": d.ids(2, 3, low=1, high=20),
         "entity_position_ids": d.ids(2, 3, 4, low=0, high=7)}, entity_vocab_size=20,
-        entity_emb_size=16),
+        entity_emb_size=16, tokens={"input_ids": 11, "entity_ids": 3}),
     encoder("splinter", "SplinterModel"),
     encoder("convbert", "ConvBertForSequenceClassification", nodes=2,
             embedding_size=32, conv_kernel_size=3,
@@ -77,10 +83,12 @@ CASES = [
     encoder("deberta-v2", "DebertaV2ForSequenceClassification", relative_attention=True,
             pos_att_type=["c2p", "p2c"], position_buckets=8, max_relative_positions=16,
             share_att_key=True, norm_rel_ebd="layer_norm", position_biased_input=False),
-    encoder("xlnet", "XLNetForSequenceClassification", base=XLNET),
+    encoder("xlnet", "XLNetForSequenceClassification", base=XLNET, reads="input_ids[-1]"),
     ZooCase("xlnet-two-streams", "text", tiny("XLNetLMHeadModel", XLNET, permuted),
             {"self": 2, "self|pooling|encoder-decoder": 2}, returned=False, recorded="rel_attn$",
-            dead=1, note="content and query stream in each layer; the last content is not read"),
+            dead=1, tokens={"input_ids": 9, "transformer.mask_emb": 2},
+            reads="each of transformer.mask_emb[:]",
+            note="content and query stream in each layer; the last content is not read"),
     encoder("funnel", "FunnelModel", nodes=4, base=FUNNEL,
             block_sizes=[1, 2], num_decoder_layers=1, note="the second block pools its queries"),
     encoder("nystromformer", "NystromformerForSequenceClassification", lambda d: {
@@ -88,7 +96,8 @@ CASES = [
             recorded=r"self \(2, 4, 4, 16\)", num_landmarks=4, segment_means_seq_len=16,
             conv_kernel_size=3, note="to landmarks, and back by a product with a pseudo-inverse"),
     encoder("canine", "CanineModel", sixteen, nodes=5, returned=False,
-            recorded="self$", downsampling_rate=4, num_hash_buckets=64, local_transformer_stride=8),
+            recorded="self$", downsampling_rate=4, num_hash_buckets=64, local_transformer_stride=8,
+            reads="of input_ids", note="one token of four characters, and back"),
     encoder("bigbird", "BigBirdForSequenceClassification", lambda d: d.text(48, 40), nodes=16,
             unseen=8, returned=False, recorded=r"self \(2, 4, 4, (48|20)\)", block_size=4,
             num_random_blocks=1,
@@ -104,7 +113,8 @@ CASES = [
             nodes=3, cls_token_id=1, sep_token_id=2, local_attention=4,
             global_attn_every_n_layers=3),
     encoder("nomic-bert", "NomicBertModel"),
-    encoder("eurobert", "EuroBertForSequenceClassification", num_key_value_heads=2),
+    encoder("eurobert", "EuroBertForSequenceClassification", num_key_value_heads=2,
+            reads="input_ids[:]", note="the mean of what is said of each word piece"),
     encoder("gte", "GteModel"),
     encoder("jina-v3", "JinaEmbeddingsV3Model"),
     encoder("roformer", "RoFormerForSequenceClassification", embedding_size=32),
@@ -130,6 +140,6 @@ CASES = [
     encoder("esm-absolute", "EsmForTokenClassification", position_embedding_type="absolute",
             mask_token_id=4, pad_token_id=0),
     encoder("esmc", "EsmcForSequenceClassification", mask_token_id=4),
-    encoder("fnet", "FNetForSequenceClassification", full, nodes=0, returned=False,
+    encoder("fnet", "FNetForSequenceClassification", full, nodes=0, returned=False, tokens={},
             note="Fourier mixing, no attention"),
 ]  # fmt: skip
