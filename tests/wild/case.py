@@ -65,12 +65,14 @@ class Entry:
     modalities
         Name to number of tokens; a tuple of such mappings where the definition leaves the choice.
     readout
-        What the target is read from, such as ``ids[0]`` or ``ids[0..6]``; `MADE` of a modality is
-        ``image[made]``. One text, or one per sample; ``a | b`` where either is right.
+        What the target is read from, such as ``ids[0]`` or ``ids[0..6]``; ``image[made]`` is read
+        from what was made of a modality, ``image[*]`` from any of its tokens. One text, or one per sample; ``a | b`` where either is right.
     target
         What is explained.
     not_attention
         A pattern of module paths and shapes, as in ``gate (2, 4)``, of softmaxes that mix no tokens.
+    dead
+        How many of the nodes nothing reads, so that a graph may have lost them.
     unseen
         How many nodes have weights that no softmax makes.
     contracted
@@ -88,6 +90,7 @@ class Entry:
     readout: str | tuple[str, ...] = ""
     target: Any = 1
     not_attention: str = ""
+    dead: int = 0
     unseen: int = 0
     contracted: Callable[[Tensor], Tensor] | None = None
     by_hand: ByHand | None = None
@@ -134,7 +137,7 @@ def read_tokens(text: str) -> dict[str, frozenset[int] | str]:
     >>> read_tokens("mean of 36 tokens made of image")
     {'image': 'made'}
     """
-    found: dict[str, frozenset[int] | str] = {}
+    found: dict[str, frozenset[int] | str] = dict.fromkeys(re.findall(r"([\w.@]+)\[\*\]", text), "*")
     for name, places in re.findall(r"([\w.@]+)\[([\d., ]+)\]", text):
         runs = re.findall(r"(\d+)(?:\.\.(\d+))?", places)
         numbers = {n for a, b in runs for n in range(int(a), int(b or a) + 1)}

@@ -572,7 +572,7 @@ CASES = [
     ),
     Entry("perceiver", "vision", made(Perceiver, lambda d: {"img": d.images(4)}), {"self": 2, "encoder-decoder": 2}, {"img": 16, "latents": 4}, "latents[0..3]"),
     Entry("slot-attention", "vision", made(SlotAttention, image), {"encoder-decoder": 2}, {"img": 4, "slots": 3}, "slots[0..2]", not_attention=".", unseen=2),
-    Entry("siglip-pool", "vision", made(AttentionPool, image), {"self": 1, "pooling": 1}, {"img": 4}),
+    Entry("siglip-pool", "vision", made(AttentionPool, image), {"self": 1, "pooling": 1}, ({"img": 4}, {"img": 4, "probe": 1})),
     Entry("clip-pool", "vision", made(ClipPool, image), {"self|pooling": 1}, ({"img": 4}, {"img": 5})),
     Entry("non-local", "vision", made(NonLocal, image), {"self": 1}, {"img": 16}, "img[0..15]", by_hand=plain("img", 1, torch.full((16,), 1 / 16), lambda w, b: w[:, None])),
     Entry("sagan", "vision", made(SelfAttentionGan, image), {"self": 1}, {"img": 4}, "img[0..3]", by_hand=plain("img", 1, torch.full((4,), 1 / 4), lambda w, b: w[:, None])),
@@ -580,7 +580,7 @@ CASES = [
     Entry("divided-space-time", "vision", VIDEO, {"self": 2}, {"video": 12}, "video[0..11]"),
     Entry("factorised-video", "vision", made(Factorised, lambda d: {"video": d.floats(2, 3, 3, 8, 8)}), {"self": 2}, {"video": 16}, ""),
     Entry("segmenter", "vision", made(Segmenter, image), {"self": 1}, {"img": 7}, "img[1, 5]", lambda out: out[:, 1, 0, 1]),
-    Entry("restormer", "vision", made(Restormer, image), {}),
+    Entry("restormer", "vision", made(Restormer, image), {}, not_attention="."),
     Entry("xcit", "vision", made(Xcit, image), {"self": 2}, {"img": 4}, "img[0..3]", not_attention=r"\(2, 2, 8, 8\)"),
     Entry(
         "mae",
