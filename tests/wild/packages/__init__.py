@@ -9,7 +9,10 @@ from tests.wild.case import Entry
 
 __all__ = ["found"]
 
-FAMILIES: dict[str, str] = {}
+FAMILIES = {
+    "timm_models": "timm",
+    "vit_pytorch_models": "vit_pytorch",
+}
 """By module of this package, the package that its models are of."""
 
 
