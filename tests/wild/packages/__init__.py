@@ -11,7 +11,12 @@ __all__ = ["found"]
 
 FAMILIES = {
     "timm_models": "timm",
+    "torchvision_models": "torchvision",
     "vit_pytorch_models": "vit_pytorch",
+    "x_transformers_models": "x_transformers",
+    "open_clip_models": "open_clip",
+    "diffusers_models": "diffusers",
+    "diverse_models": "torch",
 }
 """By module of this package, the package that its models are of."""
 

@@ -71,7 +71,7 @@ CASES = [
         {"self": 2, "pooling": 1},
         ({"x": 16}, {"x": 16, "attn_pool.latent": 1}),
     ),
-    entry("cait", model("cait_xxs24_224", **SMALL, depth_token_only=1), 32, {"self": 2, "self|pooling": 1}, {"x": 17}, "x[0]", not_attention=""),
+    entry("cait", model("cait_xxs24_224", **SMALL, depth_token_only=1), 32, {"self": 2, "self|pooling": 1}, {"x": 17}, "x[0]", not_attention=r"blocks\.[01]\.", unseen=2),
     entry(
         "xcit",
         model("xcit_nano_12_p16_224", **SMALL, cls_attn_layers=1),
@@ -115,5 +115,5 @@ CASES = [
     entry("levit", model("levit_128s", img_size=128, embed_dim=(16, 16, 16), num_heads=(2, 2, 2), depth=(1, 1, 1), key_dim=8), 128, {"self": 5}, {"x": 64}, "x[0, 4, 32, 36]"),
     entry("davit", model("davit_tiny", window_size=2, **PYRAMID), 64, {"self": 4}, {"x": 256}, "x[made]", not_attention=r"\(2, \d, 8, 8\)"),
     entry("nest", lambda: Nest(img_size=32, patch_size=4, num_levels=2, embed_dims=(8, 16), num_heads=(2, 2), depths=(1, 1), num_classes=5), 32, {"self": 2}, {"x": 64}, "x[made]"),
-    entry("volo", volo, 32, {"self": 3}, (), "", not_attention="."),
+    entry("volo", volo, 32, {"self": 2, "self|pooling": 2}, {"x": 17}),
 ]
