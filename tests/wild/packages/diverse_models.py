@@ -148,6 +148,21 @@ def ft_transformer() -> nn.Module:
     )  # fmt: skip
 
 
+COLUMNS = {"categories": (4, 5, 6), "num_continuous": 4, "dim": 16, "dim_out": 3, "depth": 2, "heads": 2, "dim_head": 8}
+
+
+def tab_transformer() -> nn.Module:
+    return the("tab_transformer_pytorch:TabTransformer")(**COLUMNS, mlp_hidden_mults=(2,), mlp_act=nn.ReLU())
+
+
+def tab_ft() -> nn.Module:
+    return the("tab_transformer_pytorch:FTTransformer")(**COLUMNS)
+
+
+def columns(draw: Draw) -> Inputs:
+    return (draw.ids(2, 3, low=0, high=4), draw.floats(2, 4))
+
+
 def inverted() -> nn.Module:
     return the("iTransformer:iTransformer")(
         num_variates=5, lookback_len=12, dim=16, depth=2, heads=2, dim_head=8, pred_length=(3,)
@@ -290,6 +305,10 @@ ALL = {
             {"x_cont": 4, "x_cat": 2},
             "x_cont[0]",
         )
+    ],
+    "tab_transformer_pytorch": [
+        Entry("tab-transformer", "tab_transformer_pytorch", made(tab_transformer, columns), {"self": 2}, ({"x_categ": 3}, {"x_categ": 3, "x_cont": 1}), ""),
+        Entry("tab-ft-transformer", "tab_transformer_pytorch", made(tab_ft, columns), {"self": 2}, {"x_categ": 4, "x_numer": 4}, "x_categ[0]"),
     ],
     "iTransformer": [
         Entry("itransformer-lucidrains", "iTransformer", made(inverted, floats(12, 5)), {"self": 2}, {"x": 9}, "x[6]", lambda out: out[3][:, 1, 2], **UNSEEN)

@@ -25,7 +25,7 @@ def entry(
     make: Any,
     size: int,
     kinds: Mapping[str, int],
-    modalities: Any,
+    modalities: Any = (),
     readout: str = "",
     **more: Any,
 ) -> Entry:
@@ -63,6 +63,8 @@ CASES = [
     vit("eva02", "eva02_tiny_patch14_224", 17, "x[1..16]", plain("x", 2, PATCHES)),
     vit("beit", "beit_base_patch16_224", 17, "x[1..16]", plain("x", 2, PATCHES)),
     vit("flexivit", "flexivit_small", 17, "x[0]", CLS),
+    vit("vit-register-mean", "vit_wee_patch16_reg1_gap_256", 17, "x[1..16]", plain("x", 2, PATCHES)),
+    vit("dinov3", "vit_small_patch16_dinov3", 21, "", None),
     vit("vit-tokens-averaged", "vit_tiny_patch16_224", 17, "x[1..16]", None, global_pool="avg"),
     entry(
         "siglip",
@@ -115,5 +117,9 @@ CASES = [
     entry("levit", model("levit_128s", img_size=128, embed_dim=(16, 16, 16), num_heads=(2, 2, 2), depth=(1, 1, 1), key_dim=8), 128, {"self": 5}, {"x": 64}, "x[0, 4, 32, 36]"),
     entry("davit", model("davit_tiny", window_size=2, **PYRAMID), 64, {"self": 4}, {"x": 256}, "x[made]", not_attention=r"\(2, \d, 8, 8\)"),
     entry("nest", lambda: Nest(img_size=32, patch_size=4, num_levels=2, embed_dims=(8, 16), num_heads=(2, 2), depths=(1, 1), num_classes=5), 32, {"self": 2}, {"x": 64}, "x[made]"),
+    entry("vit-parallel", model("vit_small_patch16_18x2_224", **SMALL), 32, {"self": 4}, {"x": 17}, "x[0]"),
+    entry("sam-vit", model("samvit_base_patch16", **SMALL, window_size=2, global_attn_indexes=(1,), neck_chans=8), 32, {"self": 2}, {"x": 16}, "x[made]"),
+    entry("botnet", model("botnet26t_256", img_size=64), 64, {"self": 3}, {"x": 16}, "x[made]"),
+    entry("convnext", model("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 8, 16, 16)), 32, {}),
     entry("volo", volo, 32, {"self": 2, "self|pooling": 2}, {"x": 17}),
 ]
