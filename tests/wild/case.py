@@ -66,7 +66,8 @@ class Entry:
         Name to number of tokens; a tuple of such mappings where the definition leaves the choice.
     readout
         What the target is read from, such as ``ids[0]`` or ``ids[0..6]``; ``image[made]`` is read
-        from what was made of a modality, ``image[*]`` from any of its tokens. One text, or one per sample; ``a | b`` where either is right.
+        from what was made of a modality, ``image[*]`` from any of its tokens. One text, or one per
+        sample; ``a | b`` where either is right.
     target
         What is explained.
     not_attention
@@ -111,7 +112,10 @@ class Entry:
 
 
 def plain(
-    modality: str, layers: int, read: int | Tensor, heads: Callable[[Tensor, int], Tensor] | None = None
+    modality: str,
+    layers: int,
+    read: int | Tensor,
+    heads: Callable[[Tensor, int], Tensor] | None = None,
 ) -> ByHand:
     """A stack of self-attentions with residuals around them, over one modality."""
     return joint((modality,), layers, read, heads)
@@ -137,7 +141,9 @@ def read_tokens(text: str) -> dict[str, frozenset[int] | str]:
     >>> read_tokens("mean of 36 tokens made of image")
     {'image': 'made'}
     """
-    found: dict[str, frozenset[int] | str] = dict.fromkeys(re.findall(r"([\w.@]+)\[\*\]", text), "*")
+    found: dict[str, frozenset[int] | str] = dict.fromkeys(
+        re.findall(r"([\w.@]+)\[\*\]", text), "*"
+    )
     for name, places in re.findall(r"([\w.@]+)\[([\d., ]+)\]", text):
         runs = re.findall(r"(\d+)(?:\.\.(\d+))?", places)
         numbers = {n for a, b in runs for n in range(int(a), int(b or a) + 1)}

@@ -12,16 +12,16 @@ __all__ = ["page"]
 INTRODUCTION = """\
 # Models from elsewhere
 
-What fxplain says of {count} tiny models that do not come from `transformers`: of packages of the registry, and
-written by hand in the styles of many hands. Compared are the kind, number and sizes of attention nodes, the
-weights against the softmaxes that the model computes, the modalities and their numbers of tokens, what the
-target is read from, and relevance by hand where a model is plain enough. `make wild` prints it; this page is
-written by `python -m tests.wild --markdown docs/wild.md`.
+What fxplain says of {count} tiny models that do not come from `transformers`: of packages of the
+registry, and written by hand in the styles of many hands. Compared are the kind, number and sizes of
+attention nodes, the weights against the softmaxes that the model computes, the modalities and their
+numbers of tokens, what the target is read from, and relevance by hand where a model is plain enough.
+`make wild` prints it and writes this page.
 
 **{summary}.**
 
-*Warned*: wrong, and the graph's warnings say so. *Silent*: wrong without a word. *Refused*: an `FxplainError`.
-*Crashed*: any other error.
+*Warned*: wrong, and the graph's warnings say so. *Silent*: wrong without a word. *Refused*: an
+`FxplainError`. *Crashed*: any other error.
 """
 
 

@@ -174,9 +174,7 @@ def relevance_by_hand(entry: Entry) -> dict[str, np.ndarray]:
             else:
                 oracle.bi_modal(*made)
         for stream, names in hand.streams.items():
-            row = sum(
-                _row(oracle.R[s, stream], shares, sample) for s, shares in hand.read.items()
-            )
+            row = sum(_row(oracle.R[s, stream], shares, sample) for s, shares in hand.read.items())
             start = 0
             for name in names:
                 found[name].append(row[start : start + sizes[name]])

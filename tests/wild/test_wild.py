@@ -1,4 +1,4 @@
-"""The hand-written models of the wild zoo as tests; those of packages have an environment of their own."""
+"""The hand-written models of the wild zoo; those of packages have an environment of their own."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def text_image(draw: Draw) -> Inputs:
 
 
 class ViLBERT(nn.Module):
-    """Two streams, co-attention that reads both sides from before, and a product of the first tokens."""
+    """Two streams; co-attention reads both sides from before; the first tokens are multiplied."""
 
     def __init__(self, fuse: str = "mul"):
         super().__init__()
@@ -87,7 +87,11 @@ class OneStream(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.emb, self.patch, self.kind = nn.Embedding(V, D), nn.Conv2d(3, D, 4, 4), nn.Embedding(2, D)
+        self.emb, self.patch, self.kind = (
+            nn.Embedding(V, D),
+            nn.Conv2d(3, D, 4, 4),
+            nn.Embedding(2, D),
+        )
         self.layers, self.head = nn.ModuleList(Attend() for _ in range(2)), nn.Linear(D, 3)
 
     def forward(self, text, image, mask):
@@ -106,9 +110,15 @@ class Clip(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.emb, self.patch, self.cls = nn.Embedding(V, D), nn.Conv2d(3, D, 4, 4), nn.Parameter(torch.randn(D))
+        self.emb, self.patch, self.cls = (
+            nn.Embedding(V, D),
+            nn.Conv2d(3, D, 4, 4),
+            nn.Parameter(torch.randn(D)),
+        )
         self.text, self.vision = Attend(), Attend()
-        self.text_projection, self.visual_projection = (nn.Parameter(torch.randn(D, 8)) for _ in range(2))
+        self.text_projection, self.visual_projection = (
+            nn.Parameter(torch.randn(D, 8)) for _ in range(2)
+        )
         self.logit_scale = nn.Parameter(torch.tensor(1.5))
 
     def forward(self, image, text):
@@ -123,11 +133,15 @@ class Clip(nn.Module):
 
 
 class Flamingo(nn.Module):
-    """A resampler's latents attend to [image; latents]; gated cross-attention in a causal text model."""
+    """Latents attend to [image; latents]; gated cross-attention in a causal text model."""
 
     def __init__(self):
         super().__init__()
-        self.emb, self.latents, self.to_image = nn.Embedding(V, D), nn.Parameter(torch.randn(3, D)), nn.Linear(10, D)
+        self.emb, self.latents, self.to_image = (
+            nn.Embedding(V, D),
+            nn.Parameter(torch.randn(3, D)),
+            nn.Linear(10, D),
+        )
         self.resample, self.cross, self.self_ = Attend(), Attend(), Attend()
         self.gate, self.head = nn.Parameter(torch.zeros(1)), nn.Linear(D, V)
 
@@ -145,7 +159,11 @@ class QFormer(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.emb, self.queries, self.to_image = nn.Embedding(V, D), nn.Parameter(torch.randn(1, 3, D)), nn.Linear(10, D)
+        self.emb, self.queries, self.to_image = (
+            nn.Embedding(V, D),
+            nn.Parameter(torch.randn(1, 3, D)),
+            nn.Linear(10, D),
+        )
         self.self_, self.cross, self.again = Attend(), Attend(), Attend()
         self.head = nn.Linear(D, 2)
 
@@ -162,7 +180,11 @@ class Captioner(nn.Module):
     def __init__(self):
         super().__init__()
         self.patch, self.vision, self.project = nn.Conv2d(3, D, 4, 4), Attend(), nn.Linear(D, D)
-        self.emb, self.layers, self.head = nn.Embedding(V, D), nn.ModuleList(Attend() for _ in range(2)), nn.Linear(D, V)
+        self.emb, self.layers, self.head = (
+            nn.Embedding(V, D),
+            nn.ModuleList(Attend() for _ in range(2)),
+            nn.Linear(D, V),
+        )
 
     def forward(self, image, ids):
         v = self.project(self.vision(self.patch(image).flatten(2).transpose(1, 2)))
@@ -210,7 +232,11 @@ class ColBert(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.emb, self.layer, self.linear = nn.Embedding(V, D), Attend(), nn.Linear(D, 8, bias=False)
+        self.emb, self.layer, self.linear = (
+            nn.Embedding(V, D),
+            Attend(),
+            nn.Linear(D, 8, bias=False),
+        )
 
     def forward(self, query, doc):
         q, d = (F.normalize(self.linear(self.layer(self.emb(x))), dim=-1) for x in (query, doc))
@@ -222,7 +248,11 @@ class CrossEncoder(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.emb, self.segment, self.layers = nn.Embedding(V, D), nn.Embedding(2, D), nn.ModuleList(Attend() for _ in range(2))
+        self.emb, self.segment, self.layers = (
+            nn.Embedding(V, D),
+            nn.Embedding(2, D),
+            nn.ModuleList(Attend() for _ in range(2)),
+        )
         self.head = nn.Linear(D, 1)
 
     def forward(self, query, doc):
@@ -255,12 +285,22 @@ class Late(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.emb, self.text, self.columns = nn.Embedding(V, D), Attend(), nn.Parameter(torch.randn(5, D))
-        self.table, self.cls, self.head = Attend(), nn.Parameter(torch.randn(1, 1, D)), nn.Linear(2 * D, 3)
+        self.emb, self.text, self.columns = (
+            nn.Embedding(V, D),
+            Attend(),
+            nn.Parameter(torch.randn(5, D)),
+        )
+        self.table, self.cls, self.head = (
+            Attend(),
+            nn.Parameter(torch.randn(1, 1, D)),
+            nn.Linear(2 * D, 3),
+        )
 
     def forward(self, text, numbers):
         t = self.text(self.emb(text)).mean(1)
-        x = torch.cat([self.cls.expand(len(numbers), -1, -1), numbers[..., None] * self.columns], dim=1)
+        x = torch.cat(
+            [self.cls.expand(len(numbers), -1, -1), numbers[..., None] * self.columns], dim=1
+        )
         return self.head(torch.cat([t, self.table(x)[:, 0]], dim=-1))
 
 
@@ -295,9 +335,31 @@ def clip_inputs(draw: Draw) -> Inputs:
 
 
 CASES = [
-    Entry("vilbert-text", "multimodal", made(lambda: ViLBERT("text"), text_image), {"self": 3, "co|encoder-decoder": 2}, {"text": 6, "regions": 4}, "text[0]", dead=1),
-    Entry("vilbert-product", "multimodal", made(lambda: ViLBERT("mul"), text_image), {"self": 3, "co": 2}, {"text": 6, "regions": 4}, "text[0] and regions[0]"),
-    Entry("vilbert-concatenated", "multimodal", made(lambda: ViLBERT("cat"), text_image), {"self": 3, "co": 2}, {"text": 6, "regions": 4}, "text[0] and regions[0..3]"),
+    Entry(
+        "vilbert-text",
+        "multimodal",
+        made(lambda: ViLBERT("text"), text_image),
+        {"self": 3, "co|encoder-decoder": 2},
+        {"text": 6, "regions": 4},
+        "text[0]",
+        dead=1,
+    ),
+    Entry(
+        "vilbert-product",
+        "multimodal",
+        made(lambda: ViLBERT("mul"), text_image),
+        {"self": 3, "co": 2},
+        {"text": 6, "regions": 4},
+        "text[0] and regions[0]",
+    ),
+    Entry(
+        "vilbert-concatenated",
+        "multimodal",
+        made(lambda: ViLBERT("cat"), text_image),
+        {"self": 3, "co": 2},
+        {"text": 6, "regions": 4},
+        "text[0] and regions[0..3]",
+    ),
     Entry(
         "lxmert-cross",
         "multimodal",
@@ -307,10 +369,41 @@ CASES = [
         "text[0]",
         dead=2,
     ),
-    Entry("vilt", "multimodal", made(OneStream, mask6), {"self": 2}, {"text": 6, "image": 4}, "text[0]", by_hand=joint(("text", "image"), 2, 0)),
-    Entry("clip", "multimodal", made(Clip, clip_inputs), {"self": 2}, {"text": 6, "image": 5}, ("text[4] and image[0]", "text[3] and image[0]"), identity),
-    Entry("flamingo", "multimodal", made(Flamingo, text_image), {"self": 1, "encoder-decoder": 2}, {"text": 6, "regions": 4, "latents": 3}, "text[5]", last),
-    Entry("q-former", "multimodal", made(QFormer, text_image), {"self": 2, "encoder-decoder": 1}, ({"text": 9, "regions": 4}, {"text": 6, "regions": 4, "queries": 3}), ""),
+    Entry(
+        "vilt",
+        "multimodal",
+        made(OneStream, mask6),
+        {"self": 2},
+        {"text": 6, "image": 4},
+        "text[0]",
+        by_hand=joint(("text", "image"), 2, 0),
+    ),
+    Entry(
+        "clip",
+        "multimodal",
+        made(Clip, clip_inputs),
+        {"self": 2},
+        {"text": 6, "image": 5},
+        ("text[4] and image[0]", "text[3] and image[0]"),
+        identity,
+    ),
+    Entry(
+        "flamingo",
+        "multimodal",
+        made(Flamingo, text_image),
+        {"self": 1, "encoder-decoder": 2},
+        {"text": 6, "regions": 4, "latents": 3},
+        "text[5]",
+        last,
+    ),
+    Entry(
+        "q-former",
+        "multimodal",
+        made(QFormer, text_image),
+        {"self": 2, "encoder-decoder": 1},
+        ({"text": 9, "regions": 4}, {"text": 6, "regions": 4, "queries": 3}),
+        "",
+    ),
     Entry(
         "captioner",
         "multimodal",
@@ -323,7 +416,10 @@ CASES = [
     Entry(
         "three-modalities",
         "multimodal",
-        made(Three, lambda d: {"text": d.ids(2, 6), "audio": d.floats(2, 4, 5), "video": d.floats(2, 3, 7)}),
+        made(
+            Three,
+            lambda d: {"text": d.ids(2, 6), "audio": d.floats(2, 4, 5), "video": d.floats(2, 3, 7)},
+        ),
         {"self": 1, "encoder-decoder": 2},
         {"text": 6, "audio": 4, "video": 3},
         "text[0]",
@@ -333,9 +429,48 @@ CASES = [
             {"t": 0},
         ),
     ),
-    Entry("bi-encoder", "multimodal", made(BiEncoder, pair("question", "passage", True)), {"self": 2}, {"question": 5, "passage": 8}, ("question[0..4] and passage[0..7]", "question[0..4] and passage[0..5]"), identity),
-    Entry("colbert", "multimodal", made(ColBert, pair("query", "doc")), {"self": 2}, {"query": 5, "doc": 8}, "query[0..4] and doc[*]", identity),
-    Entry("cross-encoder", "multimodal", made(CrossEncoder, pair("query", "doc")), {"self": 2}, {"query": 5, "doc": 8}, "query[0]", identity, by_hand=joint(("query", "doc"), 2, 0)),
-    Entry("ensemble", "multimodal", made(Ensemble, lambda d: {"ids": d.ids(2, 6)}), {"self": 2}, {"ids": 6}, "ids[0..5]"),
-    Entry("text-and-table", "multimodal", made(Late, lambda d: {"text": d.ids(2, 6), "numbers": d.floats(2, 5)}), {"self": 2}, {"text": 6, "numbers": 6}, "text[0..5] and numbers[0]"),
+    Entry(
+        "bi-encoder",
+        "multimodal",
+        made(BiEncoder, pair("question", "passage", True)),
+        {"self": 2},
+        {"question": 5, "passage": 8},
+        ("question[0..4] and passage[0..7]", "question[0..4] and passage[0..5]"),
+        identity,
+    ),
+    Entry(
+        "colbert",
+        "multimodal",
+        made(ColBert, pair("query", "doc")),
+        {"self": 2},
+        {"query": 5, "doc": 8},
+        "query[0..4] and doc[*]",
+        identity,
+    ),
+    Entry(
+        "cross-encoder",
+        "multimodal",
+        made(CrossEncoder, pair("query", "doc")),
+        {"self": 2},
+        {"query": 5, "doc": 8},
+        "query[0]",
+        identity,
+        by_hand=joint(("query", "doc"), 2, 0),
+    ),
+    Entry(
+        "ensemble",
+        "multimodal",
+        made(Ensemble, lambda d: {"ids": d.ids(2, 6)}),
+        {"self": 2},
+        {"ids": 6},
+        "ids[0..5]",
+    ),
+    Entry(
+        "text-and-table",
+        "multimodal",
+        made(Late, lambda d: {"text": d.ids(2, 6), "numbers": d.floats(2, 5)}),
+        {"self": 2},
+        {"text": 6, "numbers": 6},
+        "text[0..5] and numbers[0]",
+    ),
 ]

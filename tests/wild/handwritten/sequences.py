@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.wild.case import Draw, Entry, Inputs, joint, made, plain
+from tests.wild.case import Draw, Entry, Inputs, made, plain
 
 D, H, V = 16, 2, 30
 
@@ -40,7 +40,11 @@ class BehaviourSequence(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.item, self.pos, self.user = nn.Embedding(V, D), nn.Parameter(torch.randn(6, D)), nn.Linear(3, D)
+        self.item, self.pos, self.user = (
+            nn.Embedding(V, D),
+            nn.Parameter(torch.randn(6, D)),
+            nn.Linear(3, D),
+        )
         self.layer = nn.TransformerEncoderLayer(D, H, 32, batch_first=True)
         self.mlp = nn.Sequential(nn.Linear(7 * D, 16), nn.LeakyReLU(), nn.Linear(16, 2))
 
@@ -55,7 +59,12 @@ class DecisionTransformer(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.r, self.s, self.a, self.t = nn.Linear(1, D), nn.Linear(5, D), nn.Linear(2, D), nn.Embedding(20, D)
+        self.r, self.s, self.a, self.t = (
+            nn.Linear(1, D),
+            nn.Linear(5, D),
+            nn.Linear(2, D),
+            nn.Embedding(20, D),
+        )
         self.layer = nn.TransformerEncoderLayer(D, H, 32, batch_first=True)
         self.ln, self.predict_action = nn.LayerNorm(D), nn.Sequential(nn.Linear(D, 2), nn.Tanh())
 
@@ -88,9 +97,13 @@ class Evoformer(nn.Module):
     def forward(self, msa):
         m = self.emb(msa)  # b s r d
         z = self.left(m[:, 0])[:, :, None] + self.right(m[:, 0])[:, None]
-        m = m + torch.sigmoid(self.gate(m)) * self.attend(self.row, m, self.bias(z).permute(0, 3, 1, 2)[:, None])
+        m = m + torch.sigmoid(self.gate(m)) * self.attend(
+            self.row, m, self.bias(z).permute(0, 3, 1, 2)[:, None]
+        )
         m = m + self.attend(self.col, m.transpose(1, 2)).transpose(1, 2)
-        outer = torch.einsum("bsic,bsjd->bijcd", self.left(m), self.right(m)).flatten(-2) / m.shape[1]
+        outer = (
+            torch.einsum("bsic,bsjd->bijcd", self.left(m), self.right(m)).flatten(-2) / m.shape[1]
+        )
         z = z + self.pair(outer)
         m = m + self.attend(self.row2, m, self.bias2(z).permute(0, 3, 1, 2)[:, None])
         return self.head(m[:, 0])
@@ -113,8 +126,17 @@ class SetTransformer(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.inp, self.inducing, self.seed = nn.Linear(3, D), nn.Parameter(torch.randn(1, 4, D)), nn.Parameter(torch.randn(1, 1, D))
-        self.mab0, self.mab1, self.pma, self.head = self.MAB(), self.MAB(), self.MAB(), nn.Linear(D, 4)
+        self.inp, self.inducing, self.seed = (
+            nn.Linear(3, D),
+            nn.Parameter(torch.randn(1, 4, D)),
+            nn.Parameter(torch.randn(1, 1, D)),
+        )
+        self.mab0, self.mab1, self.pma, self.head = (
+            self.MAB(),
+            self.MAB(),
+            self.MAB(),
+            nn.Linear(D, 4),
+        )
 
     def forward(self, points):
         x = self.inp(points)
@@ -129,9 +151,15 @@ class FeatureTokenizer(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.randn(4, D)), nn.Parameter(torch.randn(4, D))
-        self.cat, self.cls = nn.ModuleList(nn.Embedding(5, D) for _ in range(3)), nn.Parameter(torch.randn(D))
+        self.cat, self.cls = (
+            nn.ModuleList(nn.Embedding(5, D) for _ in range(3)),
+            nn.Parameter(torch.randn(D)),
+        )
         layer = nn.TransformerEncoderLayer(D, H, 32, batch_first=True, norm_first=True)
-        self.enc, self.head = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(D, 3)
+        self.enc, self.head = (
+            nn.TransformerEncoder(layer, 2, enable_nested_tensor=False),
+            nn.Linear(D, 3),
+        )
 
     def forward(self, numbers, categories):
         n = numbers.unsqueeze(-1) * self.weight + self.bias
@@ -146,7 +174,10 @@ class PatchSeries(nn.Module):
     def __init__(self):
         super().__init__()
         self.embed, self.pos = nn.Linear(4, D), nn.Parameter(torch.randn(7, D))
-        self.layer, self.head = nn.TransformerEncoderLayer(D, H, 32, batch_first=True), nn.Linear(7 * D, 3)
+        self.layer, self.head = (
+            nn.TransformerEncoderLayer(D, H, 32, batch_first=True),
+            nn.Linear(7 * D, 3),
+        )
 
     def forward(self, series):  # (b, 16, 3)
         x = series.transpose(1, 2).unfold(-1, 4, 2)  # b c 7 4
@@ -160,7 +191,11 @@ class Inverted(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.embed, self.layer, self.out = nn.Linear(16, D), nn.TransformerEncoderLayer(D, H, 32, batch_first=True), nn.Linear(D, 3)
+        self.embed, self.layer, self.out = (
+            nn.Linear(16, D),
+            nn.TransformerEncoderLayer(D, H, 32, batch_first=True),
+            nn.Linear(D, 3),
+        )
 
     def forward(self, series):
         return self.out(self.layer(self.embed(series.permute(0, 2, 1)))).permute(0, 2, 1)
@@ -171,8 +206,16 @@ class KnowledgeTracing(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.interaction, self.exercise, self.pos = nn.Embedding(2 * V, D), nn.Embedding(V, D), nn.Embedding(10, D)
-        self.attn, self.norm, self.pred = nn.MultiheadAttention(D, H, batch_first=True), nn.LayerNorm(D), nn.Linear(D, 1)
+        self.interaction, self.exercise, self.pos = (
+            nn.Embedding(2 * V, D),
+            nn.Embedding(V, D),
+            nn.Embedding(10, D),
+        )
+        self.attn, self.norm, self.pred = (
+            nn.MultiheadAttention(D, H, batch_first=True),
+            nn.LayerNorm(D),
+            nn.Linear(D, 1),
+        )
 
     def forward(self, interactions, exercises):
         n = exercises.shape[1]
@@ -206,7 +249,10 @@ class PointerNetwork(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.embed, self.enc = nn.Linear(2, D), nn.TransformerEncoderLayer(D, H, 32, batch_first=True)
+        self.embed, self.enc = (
+            nn.Linear(2, D),
+            nn.TransformerEncoderLayer(D, H, 32, batch_first=True),
+        )
         self.W1, self.W2, self.v = nn.Linear(D, D), nn.Linear(D, D), nn.Linear(D, 1)
 
     def forward(self, cities):
@@ -221,9 +267,16 @@ class Conformer(nn.Module):
     def __init__(self):
         super().__init__()
         self.sub = nn.Sequential(nn.Conv1d(8, D, 3, 2, 1), nn.GELU(), nn.Conv1d(D, D, 3, 2, 1))
-        self.ff1, self.ff2 = (nn.Sequential(nn.LayerNorm(D), nn.Linear(D, 32), nn.SiLU(), nn.Linear(32, D)) for _ in range(2))
+        self.ff1, self.ff2 = (
+            nn.Sequential(nn.LayerNorm(D), nn.Linear(D, 32), nn.SiLU(), nn.Linear(32, D))
+            for _ in range(2)
+        )
         self.norm, self.attn = nn.LayerNorm(D), nn.MultiheadAttention(D, H, batch_first=True)
-        self.pw1, self.dw, self.pw2 = nn.Conv1d(D, 2 * D, 1), nn.Conv1d(D, D, 3, padding=1, groups=D), nn.Conv1d(D, D, 1)
+        self.pw1, self.dw, self.pw2 = (
+            nn.Conv1d(D, 2 * D, 1),
+            nn.Conv1d(D, D, 3, padding=1, groups=D),
+            nn.Conv1d(D, D, 1),
+        )
         self.last, self.ctc = nn.LayerNorm(D), nn.Linear(D, 9)
 
     def forward(self, features):  # (b, time, mel)
@@ -242,11 +295,13 @@ class Trajectory(nn.Module):
     def __init__(self):
         super().__init__()
         self.embed, self.map, self.head = nn.Linear(2, D), nn.Linear(3, D), nn.Linear(D, 4)
-        self.time, self.social = (nn.TransformerEncoderLayer(D, H, 32, batch_first=True) for _ in range(2))
+        self.time, self.social = (
+            nn.TransformerEncoderLayer(D, H, 32, batch_first=True) for _ in range(2)
+        )
         self.cross = nn.MultiheadAttention(D, H, batch_first=True)
 
     def forward(self, agents, lanes):  # (b, agents, time, 2), (b, lanes, 3)
-        b, a, t, _ = agents.shape
+        b, a = agents.shape[:2]
         x = self.time(self.embed(agents).flatten(0, 1))[:, -1].view(b, a, D)
         x = self.social(x)
         m = self.map(lanes)
@@ -258,7 +313,10 @@ class DeepInterest(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.item, self.att = nn.Embedding(V, D), nn.Sequential(nn.Linear(4 * D, 8), nn.ReLU(), nn.Linear(8, 1))
+        self.item, self.att = (
+            nn.Embedding(V, D),
+            nn.Sequential(nn.Linear(4 * D, 8), nn.ReLU(), nn.Linear(8, 1)),
+        )
         self.out = nn.Linear(2 * D, 2)
 
     def forward(self, history, candidate):
@@ -283,22 +341,138 @@ def control(draw: Draw) -> Inputs:
 
 def graph(draw: Draw) -> Inputs:
     adjacency = (draw.floats(2, 6, 6) > 0).float()
-    return {"nodes": draw.floats(2, 6, 5), "adjacency": ((adjacency + adjacency.mT + torch.eye(6)) > 0).float()}
+    return {
+        "nodes": draw.floats(2, 6, 5),
+        "adjacency": ((adjacency + adjacency.mT + torch.eye(6)) > 0).float(),
+    }
 
 
 CASES = [
-    Entry("sasrec", "sequences", made(SASRec, lambda d: {"log_seqs": d.ids(2, 6), "candidates": d.ids(2, 3)}), {"self": 2}, ({"log_seqs": 6, "candidates": 3}, {"log_seqs": 6}), "log_seqs[5] and candidates[1] | log_seqs[5]"),
-    Entry("bst", "sequences", made(BehaviourSequence, lambda d: {"history": d.ids(2, 5), "target": d.ids(2), "profile": d.floats(2, 3)}), {"self": 1}, ({"history": 5, "target": 1}, {"history": 5, "target": 1, "profile": 1}), ""),
-    Entry("decision-transformer", "sequences", made(DecisionTransformer, control), {"self": 1}, {"returns": 4, "states": 4, "actions": 4}, "states[3]", last),
-    Entry("evoformer", "sequences", made(Evoformer, lambda d: {"msa": d.ids(2, 3, 5)}), {"self": 3}, {"msa": 15}, "msa[2]", (2, 1)),
-    Entry("set-transformer", "sequences", made(SetTransformer, lambda d: {"points": d.floats(2, 7, 3)}), {"co": 2, "pooling": 1}, ({"points": 7, "inducing": 4, "seed": 1}, {"points": 7, "inducing": 4}), ""),
-    Entry("ft-transformer", "sequences", made(FeatureTokenizer, lambda d: {"numbers": d.floats(2, 4), "categories": d.ids(2, 3, low=0, high=5)}), {"self": 2}, ({"numbers": 4, "categories": 4}, {"numbers": 5, "categories": 3}), "categories[3] | numbers[4]"),
-    Entry("patch-tst", "sequences", made(PatchSeries, lambda d: {"series": d.floats(2, 16, 3)}), {"self": 1}, {"series": 21}, "", (1, 2)),
-    Entry("itransformer", "sequences", made(Inverted, lambda d: {"series": d.floats(2, 16, 3)}), {"self": 1}, {"series": 3}, "series[2]", (1, 2), by_hand=plain("series", 1, 2)),
-    Entry("knowledge-tracing", "sequences", made(KnowledgeTracing, lambda d: {"interactions": d.ids(2, 6), "exercises": d.ids(2, 6)}), {"encoder-decoder": 1}, {"interactions": 6, "exercises": 6}, "exercises[5]", lambda out: out[:, -1]),
-    Entry("graph-attention", "sequences", made(GraphAttention, graph), {"self": 2}, {"nodes": 6}, "nodes[3]", (3, 1)),
-    Entry("pointer-network", "sequences", made(PointerNetwork, lambda d: {"cities": d.floats(2, 6, 2)}), {"self": 1}, {"cities": 6}, "cities[0..5]"),
-    Entry("conformer", "sequences", made(Conformer, lambda d: {"features": d.floats(2, 24, 8)}), {"self": 1}, {"features": 6}, "", last),
-    Entry("trajectory", "sequences", made(Trajectory, lambda d: {"agents": d.floats(2, 3, 5, 2), "lanes": d.floats(2, 4, 3)}), {"self": 2, "encoder-decoder": 1}, {"agents": 15, "lanes": 4}, "agents[14]", (2, 1)),
-    Entry("deep-interest", "sequences", made(DeepInterest, lambda d: {"history": d.ids(2, 6), "candidate": d.ids(2)}), {"encoder-decoder|pooling": 1}, {"history": 6, "candidate": 1}, ""),
+    Entry(
+        "sasrec",
+        "sequences",
+        made(SASRec, lambda d: {"log_seqs": d.ids(2, 6), "candidates": d.ids(2, 3)}),
+        {"self": 2},
+        ({"log_seqs": 6, "candidates": 3}, {"log_seqs": 6}),
+        "log_seqs[5] and candidates[1] | log_seqs[5]",
+    ),
+    Entry(
+        "bst",
+        "sequences",
+        made(
+            BehaviourSequence,
+            lambda d: {"history": d.ids(2, 5), "target": d.ids(2), "profile": d.floats(2, 3)},
+        ),
+        {"self": 1},
+        ({"history": 5, "target": 1}, {"history": 5, "target": 1, "profile": 1}),
+        "",
+    ),
+    Entry(
+        "decision-transformer",
+        "sequences",
+        made(DecisionTransformer, control),
+        {"self": 1},
+        {"returns": 4, "states": 4, "actions": 4},
+        "states[3]",
+        last,
+    ),
+    Entry(
+        "evoformer",
+        "sequences",
+        made(Evoformer, lambda d: {"msa": d.ids(2, 3, 5)}),
+        {"self": 3},
+        {"msa": 15},
+        "msa[2]",
+        (2, 1),
+    ),
+    Entry(
+        "set-transformer",
+        "sequences",
+        made(SetTransformer, lambda d: {"points": d.floats(2, 7, 3)}),
+        {"co": 2, "pooling": 1},
+        ({"points": 7, "inducing": 4, "seed": 1}, {"points": 7, "inducing": 4}),
+        "",
+    ),
+    Entry(
+        "ft-transformer",
+        "sequences",
+        made(
+            FeatureTokenizer,
+            lambda d: {"numbers": d.floats(2, 4), "categories": d.ids(2, 3, low=0, high=5)},
+        ),
+        {"self": 2},
+        ({"numbers": 4, "categories": 4}, {"numbers": 5, "categories": 3}),
+        "categories[3] | numbers[4]",
+    ),
+    Entry(
+        "patch-tst",
+        "sequences",
+        made(PatchSeries, lambda d: {"series": d.floats(2, 16, 3)}),
+        {"self": 1},
+        {"series": 21},
+        "",
+        (1, 2),
+    ),
+    Entry(
+        "itransformer",
+        "sequences",
+        made(Inverted, lambda d: {"series": d.floats(2, 16, 3)}),
+        {"self": 1},
+        {"series": 3},
+        "series[2]",
+        (1, 2),
+        by_hand=plain("series", 1, 2),
+    ),
+    Entry(
+        "knowledge-tracing",
+        "sequences",
+        made(KnowledgeTracing, lambda d: {"interactions": d.ids(2, 6), "exercises": d.ids(2, 6)}),
+        {"encoder-decoder": 1},
+        {"interactions": 6, "exercises": 6},
+        "exercises[5]",
+        lambda out: out[:, -1],
+    ),
+    Entry(
+        "graph-attention",
+        "sequences",
+        made(GraphAttention, graph),
+        {"self": 2},
+        {"nodes": 6},
+        "nodes[3]",
+        (3, 1),
+    ),
+    Entry(
+        "pointer-network",
+        "sequences",
+        made(PointerNetwork, lambda d: {"cities": d.floats(2, 6, 2)}),
+        {"self": 1},
+        {"cities": 6},
+        "cities[0..5]",
+    ),
+    Entry(
+        "conformer",
+        "sequences",
+        made(Conformer, lambda d: {"features": d.floats(2, 24, 8)}),
+        {"self": 1},
+        {"features": 6},
+        "",
+        last,
+    ),
+    Entry(
+        "trajectory",
+        "sequences",
+        made(Trajectory, lambda d: {"agents": d.floats(2, 3, 5, 2), "lanes": d.floats(2, 4, 3)}),
+        {"self": 2, "encoder-decoder": 1},
+        {"agents": 15, "lanes": 4},
+        "agents[14]",
+        (2, 1),
+    ),
+    Entry(
+        "deep-interest",
+        "sequences",
+        made(DeepInterest, lambda d: {"history": d.ids(2, 6), "candidate": d.ids(2)}),
+        {"encoder-decoder|pooling": 1},
+        {"history": 6, "candidate": 1},
+        "",
+    ),
 ]

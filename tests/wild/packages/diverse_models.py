@@ -34,17 +34,32 @@ def floats(*shape: int) -> Callable[[Draw], Inputs]:
 
 # -- Perceivers -----------------------------------------------------------------------------------
 
-LATENT = {"num_latents": 4, "latent_dim": 16, "cross_heads": 1, "latent_heads": 2, "cross_dim_head": 8, "latent_dim_head": 8}
+LATENT = {
+    "num_latents": 4,
+    "latent_dim": 16,
+    "cross_heads": 1,
+    "latent_heads": 2,
+    "cross_dim_head": 8,
+    "latent_dim_head": 8,
+}
 
 
 def perceiver() -> nn.Module:
     return the("perceiver_pytorch:Perceiver")(
-        input_channels=3, input_axis=2, num_freq_bands=2, max_freq=4.0, depth=2, num_classes=5, **LATENT
+        input_channels=3,
+        input_axis=2,
+        num_freq_bands=2,
+        max_freq=4.0,
+        depth=2,
+        num_classes=5,
+        **LATENT,
     )
 
 
 def perceiver_io() -> nn.Module:
-    return the("perceiver_pytorch:PerceiverIO")(dim=16, queries_dim=12, logits_dim=5, depth=1, **LATENT)
+    return the("perceiver_pytorch:PerceiverIO")(
+        dim=16, queries_dim=12, logits_dim=5, depth=1, **LATENT
+    )
 
 
 READ = torch.full((4,), 1 / 4)
@@ -58,18 +73,34 @@ def linformer() -> nn.Module:
 
 def reformer() -> nn.Module:
     return the("reformer_pytorch:ReformerLM")(
-        num_tokens=30, dim=16, depth=2, max_seq_len=16, heads=2, bucket_size=4, full_attn_thres=64, causal=True
+        num_tokens=30,
+        dim=16,
+        depth=2,
+        max_seq_len=16,
+        heads=2,
+        bucket_size=4,
+        full_attn_thres=64,
+        causal=True,
     )
 
 
 def local() -> nn.Module:
     return the("local_attention:LocalTransformer")(
-        num_tokens=30, dim=16, depth=2, max_seq_len=16, heads=2, dim_head=8, causal=True, local_attn_window_size=4
+        num_tokens=30,
+        dim=16,
+        depth=2,
+        max_seq_len=16,
+        heads=2,
+        dim_head=8,
+        causal=True,
+        local_attn_window_size=4,
     )
 
 
 def conformer() -> nn.Module:
-    return the("conformer:Conformer")(dim=16, depth=2, dim_head=8, heads=2, ff_mult=2, conv_kernel_size=3)
+    return the("conformer:Conformer")(
+        dim=16, depth=2, dim_head=8, heads=2, ff_mult=2, conv_kernel_size=3
+    )
 
 
 def whisper() -> nn.Module:
@@ -113,7 +144,15 @@ def padded(draw: Draw) -> Inputs:
 def pooled(mode: str, readout: Any, shares: Any) -> Entry:
     hand = None if shares is None else plain("input_ids", 2, shares)
     build = made(lambda: Pooled(mode), padded)
-    return Entry(f"sentence-transformers-{mode}", "sentence_transformers", build, {"self": 2}, {"input_ids": 7}, readout, by_hand=hand)
+    return Entry(
+        f"sentence-transformers-{mode}",
+        "sentence_transformers",
+        build,
+        {"self": 2},
+        {"input_ids": 7},
+        readout,
+        by_hand=hand,
+    )
 
 
 REAL = ("input_ids[0..6]", "input_ids[0..3]")
@@ -124,7 +163,9 @@ RISING = torch.tensor([[i / 28 for i in range(1, 8)], [i / 10 for i in range(1, 
 
 
 def esm2() -> nn.Module:
-    return the("esm.model.esm2:ESM2")(num_layers=2, embed_dim=16, attention_heads=2, alphabet="ESM-1b")
+    return the("esm.model.esm2:ESM2")(
+        num_layers=2, embed_dim=16, attention_heads=2, alphabet="ESM-1b"
+    )
 
 
 def msa_transformer() -> nn.Module:
@@ -143,16 +184,26 @@ def amino(*shape: int) -> Callable[[Draw], Inputs]:
 
 def ft_transformer() -> nn.Module:
     return the("rtdl_revisiting_models:FTTransformer")(
-        n_cont_features=3, cat_cardinalities=[4, 5], d_out=2, n_blocks=2, d_block=16, attention_n_heads=2,
-        attention_dropout=0.0, ffn_d_hidden_multiplier=2.0, ffn_dropout=0.0, residual_dropout=0.0,
+        n_cont_features=3, cat_cardinalities=[4, 5], d_out=2, n_blocks=2, d_block=16,
+        attention_n_heads=2, attention_dropout=0.0, ffn_d_hidden_multiplier=2.0, ffn_dropout=0.0, residual_dropout=0.0,
     )  # fmt: skip
 
 
-COLUMNS = {"categories": (4, 5, 6), "num_continuous": 4, "dim": 16, "dim_out": 3, "depth": 2, "heads": 2, "dim_head": 8}
+COLUMNS = {
+    "categories": (4, 5, 6),
+    "num_continuous": 4,
+    "dim": 16,
+    "dim_out": 3,
+    "depth": 2,
+    "heads": 2,
+    "dim_head": 8,
+}
 
 
 def tab_transformer() -> nn.Module:
-    return the("tab_transformer_pytorch:TabTransformer")(**COLUMNS, mlp_hidden_mults=(2,), mlp_act=nn.ReLU())
+    return the("tab_transformer_pytorch:TabTransformer")(
+        **COLUMNS, mlp_hidden_mults=(2,), mlp_act=nn.ReLU()
+    )
 
 
 def tab_ft() -> nn.Module:
@@ -195,7 +246,14 @@ def sam_inputs(draw: Draw) -> Inputs:
 
 def timesformer() -> nn.Module:
     return the("timesformer_pytorch:TimeSformer")(
-        dim=16, image_size=16, patch_size=8, num_frames=3, num_classes=5, depth=1, heads=2, dim_head=8
+        dim=16,
+        image_size=16,
+        patch_size=8,
+        num_frames=3,
+        num_classes=5,
+        depth=1,
+        heads=2,
+        dim_head=8,
     )
 
 
@@ -209,7 +267,9 @@ def coca() -> nn.Module:
     vit = the("vit_pytorch.simple_vit_with_patch_dropout:SimpleViT")(
         image_size=16, patch_size=8, num_classes=5, dim=16, depth=1, heads=2, mlp_dim=16
     )
-    extractor = the("vit_pytorch.extractor:Extractor")(vit, return_embeddings_only=True, detach=False)
+    extractor = the("vit_pytorch.extractor:Extractor")(
+        vit, return_embeddings_only=True, detach=False
+    )
     return the("coca_pytorch.coca_pytorch:CoCa")(
         dim=16, img_encoder=extractor, image_dim=16, num_tokens=30, unimodal_depth=1,
         multimodal_depth=1, dim_head=8, heads=2, num_img_queries=3,
@@ -244,22 +304,60 @@ ALL = {
             {"self": 2, "encoder-decoder": 2},
             {"data": 36, "latents": 4},
             "latents[0..3]",
-            by_hand=ByHand({"l": ("latents",), "d": ("data",)}, (("l", "d"), ("l", "l")) * 2, {"l": READ}),
+            by_hand=ByHand(
+                {"l": ("latents",), "d": ("data",)}, (("l", "d"), ("l", "l")) * 2, {"l": READ}
+            ),
         ),
         Entry(
             "perceiver-io",
             "perceiver_pytorch",
-            made(perceiver_io, lambda d: {"data": d.floats(2, 7, 16), "queries": d.floats(2, 3, 12)}),
+            made(
+                perceiver_io, lambda d: {"data": d.floats(2, 7, 16), "queries": d.floats(2, 3, 12)}
+            ),
             {"self": 1, "encoder-decoder": 2},
             {"data": 7, "latents": 4, "queries": 3},
             "queries[1]",
             (1, 2),
         ),
     ],
-    "linformer": [Entry("linformer", "linformer", made(linformer, words(8)), {"self": 2}, {"x": 8}, "x[7]", last)],
-    "reformer_pytorch": [Entry("reformer-full", "reformer_pytorch", made(reformer, words(16)), {"self": 2}, {"x": 16}, "x[15]", last)],
-    "local_attention": [Entry("local-transformer", "local_attention", made(local, words(16)), {"self": 2}, {"x": 16}, "x[15]", last)],
-    "conformer": [Entry("conformer-lucidrains", "conformer", made(conformer, floats(9, 16)), {"self": 2}, {"x": 9}, "", last)],
+    "linformer": [
+        Entry(
+            "linformer", "linformer", made(linformer, words(8)), {"self": 2}, {"x": 8}, "x[7]", last
+        )
+    ],
+    "reformer_pytorch": [
+        Entry(
+            "reformer-full",
+            "reformer_pytorch",
+            made(reformer, words(16)),
+            {"self": 2},
+            {"x": 16},
+            "x[15]",
+            last,
+        )
+    ],
+    "local_attention": [
+        Entry(
+            "local-transformer",
+            "local_attention",
+            made(local, words(16)),
+            {"self": 2},
+            {"x": 16},
+            "x[15]",
+            last,
+        )
+    ],
+    "conformer": [
+        Entry(
+            "conformer-lucidrains",
+            "conformer",
+            made(conformer, floats(9, 16)),
+            {"self": 2},
+            {"x": 9},
+            "",
+            last,
+        )
+    ],
     "whisper": [
         Entry(
             "whisper-openai",
@@ -293,28 +391,79 @@ ALL = {
         pooled("mean_sqrt_len_tokens", REAL, None),
     ],
     "esm": [
-        Entry("esm-2", "esm", made(esm2, amino(7)), {"self": 2}, {"tokens": 7}, "tokens[6]", lambda out: out["logits"][:, -1, 1], by_hand=plain("tokens", 2, 6)),
-        Entry("esm-msa", "esm", made(msa_transformer, amino(3, 6)), {"self": 2}, {"tokens": 18}, "tokens[8]", lambda out: out["logits"][:, 1, 2, 3]),
+        Entry(
+            "esm-2",
+            "esm",
+            made(esm2, amino(7)),
+            {"self": 2},
+            {"tokens": 7},
+            "tokens[6]",
+            lambda out: out["logits"][:, -1, 1],
+            by_hand=plain("tokens", 2, 6),
+        ),
+        Entry(
+            "esm-msa",
+            "esm",
+            made(msa_transformer, amino(3, 6)),
+            {"self": 2},
+            {"tokens": 18},
+            "tokens[8]",
+            lambda out: out["logits"][:, 1, 2, 3],
+        ),
     ],
     "rtdl_revisiting_models": [
         Entry(
             "rtdl-ft-transformer",
             "rtdl_revisiting_models",
-            made(ft_transformer, lambda d: {"x_cont": d.floats(2, 3), "x_cat": d.ids(2, 2, low=0, high=3)}),
+            made(
+                ft_transformer,
+                lambda d: {"x_cont": d.floats(2, 3), "x_cat": d.ids(2, 2, low=0, high=3)},
+            ),
             {"self": 1, "self|pooling": 1},
             {"x_cont": 4, "x_cat": 2},
             "x_cont[0]",
         )
     ],
     "tab_transformer_pytorch": [
-        Entry("tab-transformer", "tab_transformer_pytorch", made(tab_transformer, columns), {"self": 2}, ({"x_categ": 3}, {"x_categ": 3, "x_cont": 1}), ""),
-        Entry("tab-ft-transformer", "tab_transformer_pytorch", made(tab_ft, columns), {"self": 2}, {"x_categ": 4, "x_numer": 4}, "x_categ[0]"),
+        Entry(
+            "tab-transformer",
+            "tab_transformer_pytorch",
+            made(tab_transformer, columns),
+            {"self": 2},
+            ({"x_categ": 3}, {"x_categ": 3, "x_cont": 1}),
+            "",
+        ),
+        Entry(
+            "tab-ft-transformer",
+            "tab_transformer_pytorch",
+            made(tab_ft, columns),
+            {"self": 2},
+            {"x_categ": 4, "x_numer": 4},
+            "x_categ[0]",
+        ),
     ],
     "iTransformer": [
-        Entry("itransformer-lucidrains", "iTransformer", made(inverted, floats(12, 5)), {"self": 2}, {"x": 9}, "x[6]", lambda out: out[3][:, 1, 2], **UNSEEN)
+        Entry(
+            "itransformer-lucidrains",
+            "iTransformer",
+            made(inverted, floats(12, 5)),
+            {"self": 2},
+            {"x": 9},
+            "x[6]",
+            lambda out: out[3][:, 1, 2],
+            **UNSEEN,
+        )
     ],
     "segment_anything": [
-        Entry("sam-image-encoder", "segment_anything", made(sam_encoder, lambda d: (d.images(32),)), {"self": 2}, {"x": 16}, "x[made]", lambda out: out[:, 1, 2, 2]),
+        Entry(
+            "sam-image-encoder",
+            "segment_anything",
+            made(sam_encoder, lambda d: (d.images(32),)),
+            {"self": 2},
+            {"x": 16},
+            "x[made]",
+            lambda out: out[:, 1, 2, 2],
+        ),
         Entry(
             "sam-two-way",
             "segment_anything",
@@ -326,16 +475,48 @@ ALL = {
         ),
     ],
     "timesformer_pytorch": [
-        Entry("timesformer-lucidrains", "timesformer_pytorch", made(timesformer, lambda d: {"video": d.floats(2, 3, 3, 16, 16)}), {"self": 4}, {"video": 13}, "video[0]")
+        Entry(
+            "timesformer-lucidrains",
+            "timesformer_pytorch",
+            made(timesformer, lambda d: {"video": d.floats(2, 3, 3, 16, 16)}),
+            {"self": 4},
+            {"video": 13},
+            "video[0]",
+        )
     ],
     "axial_attention": [
-        Entry("axial-image-transformer", "axial_attention", made(axial, floats(16, 4, 4)), {"self": 2}, {"x": 16}, "", lambda out: out[:, 1, 2, 3])
+        Entry(
+            "axial-image-transformer",
+            "axial_attention",
+            made(axial, floats(16, 4, 4)),
+            {"self": 2},
+            {"x": 16},
+            "",
+            lambda out: out[:, 1, 2, 3],
+        )
     ],
     "coca_pytorch": [
-        Entry("coca-lucidrains", "coca_pytorch", made(coca, text_image), {"self": 3, "encoder-decoder": 2}, {"text": 7, "images": 4, "img_queries": 4}, "text[5]", last, dead=0)
+        Entry(
+            "coca-lucidrains",
+            "coca_pytorch",
+            made(coca, text_image),
+            {"self": 3, "encoder-decoder": 2},
+            {"text": 7, "images": 4, "img_queries": 4},
+            "text[5]",
+            last,
+            dead=0,
+        )
     ],
     "x_clip": [
-        Entry("x-clip", "x_clip", made(x_clip, text_image), {"self": 2}, {"text": 7, "image": 4}, "text[0] and image[0..3]", lambda out: out)
+        Entry(
+            "x-clip",
+            "x_clip",
+            made(x_clip, text_image),
+            {"self": 2},
+            {"text": 7, "image": 4},
+            "text[0] and image[0..3]",
+            lambda out: out,
+        )
     ],
 }
 

@@ -20,9 +20,15 @@ def clip(vision: dict[str, Any]) -> Any:
 
 
 def coca() -> nn.Module:
-    vision = {**VISION, "attentional_pool": True, "attn_pooler_heads": 2, "attn_pooler_queries": 3, "output_tokens": True}
+    vision = {
+        **VISION,
+        "attentional_pool": True,
+        "attn_pooler_heads": 2,
+        "attn_pooler_queries": 3,
+        "output_tokens": True,
+    }
     text = {**TEXT, "embed_cls": True, "output_tokens": True}
-    return CoCa(embed_dim=8, multimodal_cfg=TEXT, vision_cfg=vision, text_cfg=text)
+    return CoCa(embed_dim=16, multimodal_cfg=TEXT, vision_cfg=vision, text_cfg=text)
 
 
 def pair(size: int) -> Any:
@@ -43,15 +49,33 @@ def caption(output: dict[str, Tensor]) -> Tensor:
 
 
 CASES = [
-    Entry("openclip-vit", "open_clip", made(clip(VISION), pair(32)), {"self": 4}, {"image": 17, "text": 8}, PLACES, similarity),
+    Entry(
+        "openclip-vit",
+        "open_clip",
+        made(clip(VISION), pair(32)),
+        {"self": 4},
+        {"image": 17, "text": 8},
+        PLACES,
+        similarity,
+    ),
     Entry(
         "openclip-resnet",
         "open_clip",
-        made(clip({"layers": (1, 1, 1, 1), "width": 8, "head_width": 8, "image_size": 64}), pair(64)),
+        made(
+            clip({"layers": (1, 1, 1, 1), "width": 8, "head_width": 8, "image_size": 64}), pair(64)
+        ),
         {"self": 2, "self|pooling": 1},
         ({"image": 4, "text": 8}, {"image": 5, "text": 8}),
         "",
         similarity,
     ),
-    Entry("openclip-coca", "open_clip", made(coca, pair(32)), {"self": 6, "encoder-decoder": 3}, (), "", caption),
+    Entry(
+        "openclip-coca",
+        "open_clip",
+        made(coca, pair(32)),
+        {"self": 6, "encoder-decoder": 2, "encoder-decoder|pooling": 1},
+        (),
+        "",
+        caption,
+    ),
 ]

@@ -41,11 +41,47 @@ def vit() -> nn.Module:
 
 
 CASES = [
-    Entry("torchvision-vit", "torchvision", made(vit, lambda d: (d.images(32),)), {"self": 2}, {"x": 17}, "x[0]", by_hand=plain("x", 2, 0)),
-    Entry("torchvision-swin", "torchvision", made(swin, lambda d: (d.images(32),)), {"self": 4}, {"x": 64}, "x[made]"),
-    Entry("torchvision-swin-v2", "torchvision", made(swin_v2, lambda d: (d.images(32),)), {"self": 4}, {"x": 64}, "x[made]"),
-    Entry("torchvision-maxvit", "torchvision", made(maxvit, lambda d: (d.images(64),)), {"self": 4}, {"x": 256}, "x[made]"),
-    Entry("torchvision-mvit", "torchvision", made(mvit, lambda d: (d.floats(2, 3, 4, 32, 32),)), {"self": 2}, {"x": 129}, "x[0]"),
+    Entry(
+        "torchvision-vit",
+        "torchvision",
+        made(vit, lambda d: (d.images(32),)),
+        {"self": 2},
+        {"x": 17},
+        "x[0]",
+        by_hand=plain("x", 2, 0),
+    ),
+    Entry(
+        "torchvision-swin",
+        "torchvision",
+        made(swin, lambda d: (d.images(32),)),
+        {"self": 4},
+        {"x": 64},
+        "x[made]",
+    ),
+    Entry(
+        "torchvision-swin-v2",
+        "torchvision",
+        made(swin_v2, lambda d: (d.images(32),)),
+        {"self": 4},
+        {"x": 64},
+        "x[made]",
+    ),
+    Entry(
+        "torchvision-maxvit",
+        "torchvision",
+        made(maxvit, lambda d: (d.images(64),)),
+        {"self": 4},
+        {"x": 256},
+        "x[made]",
+    ),
+    Entry(
+        "torchvision-mvit",
+        "torchvision",
+        made(mvit, lambda d: (d.floats(2, 3, 4, 32, 32),)),
+        {"self": 2},
+        {"x": 129},
+        "x[0]",
+    ),
     Entry(
         "torchvision-swin-3d",
         "torchvision",

@@ -36,14 +36,23 @@ def last(output: Tensor) -> Tensor:
 LAST = plain("x", 2, 7)
 
 
-def decoder(name: str, hand: ByHand | None = LAST, *, more: Mapping[str, Any] = {}, **options: Any) -> Entry:  # noqa: B006 - never changed
+def decoder(
+    name: str, hand: ByHand | None = LAST, *, more: Mapping[str, Any] = {}, **options: Any
+) -> Entry:
     facts = {"kinds": {"self": 2}, "modalities": {"x": 8}, "readout": "x[7]", **more}
     around = {"num_memory_tokens": options.pop("memory")} if "memory" in options else {}
     build = made(lambda: wrapped(Decoder, options, **around), words)
     return Entry(f"xt-{name}", "x-transformers", build, target=last, by_hand=hand, **facts)
 
 
-def encoder(name: str, kinds: Mapping[str, int], tokens: int, readout: str, hand: ByHand | None, **around: Any) -> Entry:
+def encoder(
+    name: str,
+    kinds: Mapping[str, int],
+    tokens: int,
+    readout: str,
+    hand: ByHand | None,
+    **around: Any,
+) -> Entry:
     build = made(lambda: wrapped(Encoder, {}, **around), words)
     return Entry(f"xt-{name}", "x-transformers", build, kinds, {"x": tokens}, readout, by_hand=hand)
 
@@ -91,15 +100,23 @@ CASES = [
     decoder("grouped-query", attn_kv_heads=1),
     decoder("one-kv-head", attn_one_kv_head=True),
     decoder("qk-norm", attn_qk_norm=True),
-    decoder("talking-heads", None, attn_pre_talking_heads=True, attn_post_talking_heads=True, more=UNSEEN),
+    decoder(
+        "talking-heads",
+        None,
+        attn_pre_talking_heads=True,
+        attn_post_talking_heads=True,
+        more=UNSEEN,
+    ),
     decoder("gated-values", attn_gate_values=True),
-    decoder("memory-keys", None, attn_num_mem_kv=2, more={"modalities": ()}),
+    decoder("memory-keys", None, attn_num_mem_kv=2, more={"modalities": (), "readout": "x[*]"}),
     decoder("sandwich", sandwich_norm=True),
     decoder("macaron", macaron=True),
     decoder("token-shift", None, shift_tokens=1),
     decoder("residual-attention", residual_attn=True),
     decoder("gru-gating", gate_residual=True),
-    decoder("residual-streams", None, num_residual_streams=2, more={"not_attention": r"attn_layers \("}),
+    decoder(
+        "residual-streams", None, num_residual_streams=2, more={"not_attention": r"attn_layers \("}
+    ),
     decoder("memory-tokens", None, memory=2, more={"modalities": {"x": 10}, "readout": "x[9]"}),
     decoder("sparse-topk", attn_sparse_topk=2),
     decoder("value-residual", None, add_value_residual=True),
@@ -108,13 +125,30 @@ CASES = [
     decoder("soft-clamped", attn_softclamp_logits=True),
     decoder("selective", attn_selective=True),
     encoder("encoder-cls", {"self": 2}, 9, "x[0]", plain("x", 2, 0), use_cls_token=True),
-    encoder("encoder-mean", {"self": 2}, 8, "x[0..7]", plain("x", 2, torch.full((8,), 1 / 8)), average_pool_embed=True),
-    Entry("xt-encoder-masked-mean", "x-transformers", made(MaskedMean, real), {"self": 2}, {"x": 8}, ("x[0..7]", "x[0..4]"), by_hand=plain("x", 2, REAL)),
+    encoder(
+        "encoder-mean",
+        {"self": 2},
+        8,
+        "x[0..7]",
+        plain("x", 2, torch.full((8,), 1 / 8)),
+        average_pool_embed=True,
+    ),
+    Entry(
+        "xt-encoder-masked-mean",
+        "x-transformers",
+        made(MaskedMean, real),
+        {"self": 2},
+        {"x": 8},
+        ("x[0..7]", "x[0..4]"),
+        by_hand=plain("x", 2, REAL),
+    ),
     Entry(
         "xt-vit",
         "x-transformers",
         made(
-            lambda: ViTransformerWrapper(image_size=32, patch_size=8, num_classes=5, attn_layers=Encoder(**SIZES)),
+            lambda: ViTransformerWrapper(
+                image_size=32, patch_size=8, num_classes=5, attn_layers=Encoder(**SIZES)
+            ),
             lambda d: (d.images(32),),
         ),
         {"self": 2},
@@ -126,7 +160,9 @@ CASES = [
         "xt-continuous",
         "x-transformers",
         made(
-            lambda: ContinuousTransformerWrapper(dim_in=6, dim_out=5, max_seq_len=16, attn_layers=Decoder(**SIZES)),
+            lambda: ContinuousTransformerWrapper(
+                dim_in=6, dim_out=5, max_seq_len=16, attn_layers=Decoder(**SIZES)
+            ),
             lambda d: (d.floats(2, 8, 6),),
         ),
         {"self": 2},
