@@ -185,7 +185,8 @@ def amino(*shape: int) -> Callable[[Draw], Inputs]:
 def ft_transformer() -> nn.Module:
     return the("rtdl_revisiting_models:FTTransformer")(
         n_cont_features=3, cat_cardinalities=[4, 5], d_out=2, n_blocks=2, d_block=16,
-        attention_n_heads=2, attention_dropout=0.0, ffn_d_hidden_multiplier=2.0, ffn_dropout=0.0, residual_dropout=0.0,
+        attention_n_heads=2, attention_dropout=0.0, ffn_d_hidden_multiplier=2.0,
+        ffn_dropout=0.0, residual_dropout=0.0,
     )  # fmt: skip
 
 
