@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from tests.wild import HANDWRITTEN, entries
 from tests.wild.page import page
-from tests.wild.table import Row, as_json, check, from_json, summary, table
+from tests.wild.processes import check_all
+from tests.wild.table import Row, as_json, from_json, summary, table
 
 
 def main() -> int:
@@ -46,18 +45,7 @@ def _checked(options: argparse.Namespace) -> list[Row]:
         for entry in (HANDWRITTEN if options.handwritten else entries())
         if not options.names or any(n in f"{entry.family}/{entry.name}" for n in options.names)
     ]
-    tasks = [(name, options.handwritten, options.limit) for name in chosen]
-    if options.jobs < 2:
-        return [_one(task) for task in tasks]
-    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
-        return pool.map(_one, tasks, chunksize=1)
-
-
-def _one(task: tuple[str, bool, int]) -> Row:
-    name, handwritten, limit = task
-    torch.set_num_threads(1)
-    by_name = {entry.name: entry for entry in (HANDWRITTEN if handwritten else entries())}
-    return check(by_name[name], limit)
+    return check_all(chosen, options.jobs, handwritten=options.handwritten, limit=options.limit)
 
 
 if __name__ == "__main__":
