@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from tests.wild.known import REASONS
 from tests.wild.table import Row, summary
 
 __all__ = ["page"]
@@ -30,8 +31,12 @@ def page(rows: Sequence[Row]) -> str:
     parts = [INTRODUCTION.format(count=len(rows), summary=summary(rows)), _by_family(rows)]
     wrong = [row for row in rows if not row.right]
     if wrong:
-        lines = [(f"`{row.name}`", row.outcome, _differs(row)) for row in wrong]
-        parts += ["## What is not right\n", _table(("model", "outcome", "what differs"), lines)]
+        lines = [
+            (f"`{row.name}`", row.outcome, _differs(row), REASONS.get(row.name, ""))
+            for row in wrong
+        ]
+        heading_of_wrong = ("model", "outcome", "what differs", "why")
+        parts += ["## What is not right\n", _table(heading_of_wrong, lines)]
     heading = ("model", "attention nodes", "modalities", "compared", "outcome")
     lines_of_all = [
         (f"`{r.name}`", _counts(r.found), _counts(r.modalities), ", ".join(r.compared), r.outcome)

@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from tests.wild import HANDWRITTEN
-from tests.wild.case import read_tokens
+from tests.wild.case import Entry, read_tokens
+from tests.wild.known import REASONS
 from tests.wild.table import check
 
 
@@ -29,7 +30,16 @@ def test_readouts_are_understood(text, places):
     assert read_tokens(text) == places
 
 
-@pytest.mark.parametrize("entry", HANDWRITTEN, ids=lambda entry: entry.name)
+def marked(entry: Entry):
+    marks = []
+    if entry.name in REASONS:
+        marks.append(
+            pytest.mark.xfail(reason=REASONS[entry.name], raises=AssertionError, strict=True)
+        )
+    return pytest.param(entry, id=entry.name, marks=marks)
+
+
+@pytest.mark.parametrize("entry", [marked(entry) for entry in HANDWRITTEN])
 def test_library_is_right(entry):
     row = check(entry)
     assert (row.outcome, row.error, row.problems) == ("right", "", [])
