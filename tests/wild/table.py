@@ -233,7 +233,8 @@ def _broken_laws(model: nn.Module, inputs: Inputs, row: Row) -> list[str]:
     if verify is None:
         return []
     row.compared.append("laws")
-    return [f"law broken: {law}" for law in verify(model, inputs).broken]
+    broken = verify(model, inputs).broken
+    return [f"law broken: {law.law}: {law.faults[0]}" for law in broken]
 
 
 class TooSlow(BaseException):
