@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -19,9 +20,15 @@ def check_all(names: Sequence[str], jobs: int, *, handwritten: bool, limit: int)
     """The rows of the entries that are named, in their order."""
     tasks = [(name, handwritten, limit) for name in names]
     if jobs < 2:
-        return [_one(task) for task in tasks]
+        return [_told(_one(task)) for task in tasks]
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        return pool.map(_one, tasks, chunksize=1)
+        return [_told(row) for row in pool.imap(_one, tasks)]
+
+
+def _told(row: Row) -> Row:
+    """The row; a line says that it is done."""
+    print(f"{row.name}: {row.outcome} ({row.seconds:.0f} s)", file=sys.stderr, flush=True)
+    return row
 
 
 def _one(task: Task) -> Row:
