@@ -5,6 +5,7 @@ What is expected is read in the model's code and configuration, never from what 
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -179,9 +180,14 @@ def made(
     """A builder: the model that `make` makes, with seeded weights and nothing closed."""
 
     def build() -> tuple[nn.Module, Inputs]:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            model = opened(make().eval(), seed)
+        state = random.getstate()  # some packages choose by Python's own draws
+        try:
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                random.seed(seed)
+                model = opened(make().eval(), seed)
+        finally:
+            random.setstate(state)
         return model, inputs(Draw())
 
     return build

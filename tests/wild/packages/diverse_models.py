@@ -433,7 +433,7 @@ ALL = {
             "tab_transformer_pytorch",
             made(tab_transformer, columns),
             {"self": 2},
-            ({"x_categ": 3}, {"x_categ": 3, "x_cont": 1}),
+            ({"x_categ": 3}, {"x_categ": 3, "x_cont": 1}, {"x_categ": 3, "x_cont": 4}),
             "",
         ),
         Entry(

@@ -264,9 +264,11 @@ CASES = [
         32,
         {"self": 2},
         {"x": 16},
-        "x[made]",
+        "x[0..15] | x[made]",
     ),
-    entry("botnet", model("botnet26t_256", img_size=64), 64, {"self": 3}, {"x": 16}, "x[made]"),
+    entry(
+        "botnet", model("botnet26t_256", img_size=64), 64, {"self": 3}, {"x": 16}, "x[*] | x[made]"
+    ),
     entry("convnext", model("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 8, 16, 16)), 32, {}),
     entry("volo", volo, 32, {"self": 2, "self|pooling": 2}, {"x": 17}),
 ]
