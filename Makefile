@@ -1,13 +1,14 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
+WILD := .venv-wild
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips must not write to one environment
-.PHONY: help demo test test-all browser lint format zoo bench bench-quick docs screenshots paper vendor clean
+.PHONY: help demo test test-all browser lint format zoo wild bench bench-quick docs screenshots paper vendor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +47,10 @@ format: $(VENV)/.installed-lint ## Format the code and mend what ruff can
 zoo: $(VENV)/.installed-test ## Print what is detected in every architecture of the zoo
 	$(PY) -m tests.zoo
 
+wild: $(WILD)/.installed ## Print what is said of models from elsewhere, write docs/wild.md
+	mkdir -p build
+	$(WILD)/bin/python -m tests.wild --jobs 2 --json build/wild.json --markdown docs/wild.md
+
 bench: $(VENV)/.installed-bench ## Measure what an explanation costs, on real-size models (slow)
 	$(PY) -m benchmarks --json build/bench.json --plot build/bench.png
 
@@ -66,7 +71,7 @@ paper: $(VENV)/.installed-test ## Run the paper's experiments on the small model
 	$(PY) -m examples.miniature
 
 clean: ## Remove the environment, caches and build outputs
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(WILD) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp for the environment and one for each set of extras: a second run installs nothing, and a change to the
@@ -81,4 +86,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
 
 $(VENV)/.installed-%: pyproject.toml constraints.txt | $(VENV)/.created
 	$(PIP_INSTALL) -e '.[$*]'
+	@touch $@
+
+# Models from elsewhere have an environment of their own: torch first, so that no package brings another.
+$(WILD)/.installed: pyproject.toml constraints.txt tests/wild/requirements.txt
+	test -d $(WILD) || $(PYTHON) -m venv $(WILD)
+	$(WILD)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(WILD)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e '.[image,audio]' scikit-learn importlib-metadata requests
+	$(WILD)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/wild/requirements.txt
 	@touch $@

@@ -1,0 +1,25 @@
+"""Models written by hand in the styles of many hands, in plain torch."""
+
+from tests.wild.handwritten import (
+    decoders,
+    denoisers,
+    multimodal,
+    pooling,
+    sequences,
+    text,
+    two_texts,
+    vision,
+)
+
+__all__ = ["CASES"]
+
+CASES = [
+    *decoders.CASES,
+    *text.CASES,
+    *two_texts.CASES,
+    *vision.CASES,
+    *pooling.CASES,
+    *denoisers.CASES,
+    *multimodal.CASES,
+    *sequences.CASES,
+]
