@@ -23,9 +23,9 @@ Inputs = Mapping[str, Any] | Sequence[Any] | Tensor
 
 
 def inspect(
-    model: nn.Module, inputs: Inputs, *, verify: str = "light", strict: bool = False
+    model: nn.Module, inputs: Inputs, *, verify: str = "off", strict: bool = False
 ) -> AttentionGraph:
-    """Detect every attention of a model, and check once what was detected against the model.
+    """Detect every attention of a model, without running a layer of it where that can be avoided.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def explain(
     output: str | None = None,
     tokenizer: Any = None,
     engine: str = "auto",
-    verify: str = "light",
+    verify: str = "off",
     strict: bool = False,
     **options: Any,
 ) -> Explanation: ...
@@ -82,7 +82,7 @@ def explain(
     output: str | None = None,
     tokenizer: Any = None,
     engine: str = "auto",
-    verify: str = "light",
+    verify: str = "off",
     strict: bool = False,
     **options: Any,
 ) -> list[Explanation]: ...
@@ -98,7 +98,7 @@ def explain(
     output: str | None = None,
     tokenizer: Any = None,
     engine: str = "auto",
-    verify: str = "light",
+    verify: str = "off",
     strict: bool = False,
     **options: Any,
 ) -> Explanation | list[Explanation]:
