@@ -64,7 +64,7 @@ class NonFiniteError(FxplainError, ValueError):
 
 
 class VerificationError(FxplainError, RuntimeError):
-    """What was detected in the model contradicts what the model computes (asked with ``strict=True``)."""
+    """What was detected in the model contradicts what it computes (asked with ``strict=True``)."""
 
 
 class MethodError(FxplainError, ValueError):

@@ -281,7 +281,7 @@ def verify(
     task: TaskName = None,
     light: Annotated[
         bool,
-        typer.Option("--light", help="Only what inspect and explain check by themselves."),
+        typer.Option("--light", help="Only the law itself, with one disturbed run."),
     ] = False,
     json_: AsJson = False,
     trust_remote_code: TrustRemoteCode = False,

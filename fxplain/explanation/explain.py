@@ -27,10 +27,10 @@ def inspect(
     inputs: Inputs,
     *,
     batch_axis: BatchAxis = None,
-    verify: str = "light",
+    verify: str = "off",
     strict: bool = False,
 ) -> AttentionGraph:
-    """Detect every attention of a model, and check once what was detected against the model.
+    """Detect every attention of a model, without running a layer of it where that can be avoided.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def explain(
     tokenizer: Any = None,
     engine: str = "auto",
     batch_axis: BatchAxis = None,
-    verify: str = "light",
+    verify: str = "off",
     strict: bool = False,
     **options: Any,
 ) -> Explanation: ...
@@ -92,7 +92,7 @@ def explain(
     tokenizer: Any = None,
     engine: str = "auto",
     batch_axis: BatchAxis = None,
-    verify: str = "light",
+    verify: str = "off",
     strict: bool = False,
     **options: Any,
 ) -> list[Explanation]: ...
@@ -109,7 +109,7 @@ def explain(
     tokenizer: Any = None,
     engine: str = "auto",
     batch_axis: BatchAxis = None,
-    verify: str = "light",
+    verify: str = "off",
     strict: bool = False,
     **options: Any,
 ) -> Explanation | list[Explanation]:

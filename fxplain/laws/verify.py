@@ -30,7 +30,7 @@ def verify(model: nn.Module, inputs: Any, *, level: str = "full") -> Verificatio
     model, inputs
         As `fxplain.explain` takes them.
     level
-        "light" (what `inspect` and `explain` check by themselves) or "full".
+        "light" (what `inspect` and `explain` check when they are asked to) or "full".
 
     Returns
     -------

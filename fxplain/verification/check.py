@@ -51,8 +51,25 @@ def check_program(
         )
         for culprit in law.check(_PROBES[level])
     ]
+    if level == "full":
+        faults = [*_tokens_that_became_one(program), *faults]
     told = tuple(f for f in faults if not _announced(program.flow, f))
     return [LawResult.of(TAGS, told, law.runs), _shares(law, captured)]
+
+
+def _tokens_that_became_one(program: Program) -> list[Fault]:
+    """Two tokens of one birth, which are neighbours, are never one and the same token."""
+    canonical, found = canonical_tokens(program), []
+    for birth in program.flow.book.births:
+        own = canonical[birth.first : birth.first + birth.count]
+        distinct = len(own.unique())
+        names = modality_names(program, own.unique().tolist())
+        if birth.kind == "input" and distinct < birth.count and names and birth.node is not None:
+            detail = f"its {birth.count} tokens are taken for {distinct}"
+            found.append(
+                Fault(str(birth.node.target), module_path(birth.node), names, detail=detail)
+            )
+    return found
 
 
 def modality_names(program: Program, tokens: Iterable[int]) -> tuple[str, ...]:

@@ -196,7 +196,7 @@ class Law:
     def _judged(
         self, probe: Probe, claims: Claims, where: Any, sign: float
     ) -> tuple[dict[fx.Node, Finding], set[fx.Node]]:
-        """The findings at some nodes (at all if None) of two runs side by side, and what was reached."""
+        """The findings at some nodes (at all if None) of two runs, and which nodes were reached."""
         findings: dict[fx.Node, Finding] = {}
         reached: set[fx.Node] = set()
         tags = self.program.flow.tags

@@ -56,8 +56,8 @@ def births(program: Program) -> list[Source]:
     """Values that hold a token which nothing that they are computed from holds.
 
     A token with several births (a word and its type, added) has several. A learned query's stream that
-    begins with zeros is the query's own: it is born where that stream does, too. What a backbone mixes before
-    any attention is born anew wherever a convolution or pooling makes it.
+    begins with zeros is the query's own: it is born where that stream does, too. What a backbone mixes
+    before any attention is born anew wherever a convolution or pooling makes it.
     """
     flow, canonical = program.flow, canonical_tokens(program)
     known = torch.zeros(len(canonical), dtype=torch.bool)
@@ -76,10 +76,9 @@ def births(program: Program) -> list[Source]:
                 continue
             tokens = torch.where(tag.tokens < 0, -1, canonical[tag.tokens.clamp(min=0)])
             new = (tokens >= 0) & known[tokens.clamp(min=0)] & newborn.identity(tag)
-            if bool(new.any()):
-                if node not in newborn.mixings:
-                    before = newborn.held_before(node) if before is None else before
-                    new &= ~torch.isin(tokens, before)
+            if bool(new.any()) and node not in newborn.mixings:
+                before = newborn.held_before(node) if before is None else before
+                new &= ~torch.isin(tokens, before)
             if bool(new.any()):
                 tokens = torch.where(new, tokens, -1)
                 anew = node in newborn.mixings
