@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import fxplain
 from tests.between_attentions import WIDTH, Between, between
-from tests.small_models import VOCABULARY, seeded, words
+from tests.small_models import VOCABULARY, Block, seeded, words
 
 # Channel attention
 
@@ -414,3 +414,36 @@ def test_products_that_are_summed_mix_as_a_matrix_does(form: str, learned: bool,
     assert len(found.graph.routes) == len(want.graph.routes) == 1
     assert found.graph.warnings == want.graph.warnings
     torch.testing.assert_close(found.relevance["ids"], want.relevance["ids"])
+
+
+# Sequences of several lengths
+
+
+class Packed(nn.Module):
+    """Two texts of different lengths as one batch (NaViT packs images so)."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(VOCABULARY, WIDTH), nn.Linear(WIDTH, 3)
+        self.block, self.form = Block(), form
+
+    def forward(self, ids: Tensor, more: Tensor) -> Tensor:
+        long, short = self.words(ids)[0], self.words(more)[0]
+        if self.form == "pad_sequence":
+            x = nn.utils.rnn.pad_sequence([long, short], batch_first=True)
+        else:
+            x = torch.stack([long, torch.cat([short, torch.zeros(2, WIDTH)])])
+        mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+        x = self.block(x, mask)
+        return self.head(x[:1, 0] + x[1:, 0])
+
+
+def test_padded_sequences_are_their_tokens_and_no_more() -> None:
+    inputs = {"ids": torch.arange(5)[None], "more": torch.arange(3)[None]}
+    want, found = (
+        fxplain.explain(seeded(Packed, form), inputs, target=1) for form in ("cat", "pad_sequence")
+    )
+    assert found.graph.warnings == ()
+    assert found.relevance["more"].shape == (1, 3)
+    for name, relevance in want.relevance.items():
+        torch.testing.assert_close(found.relevance[name], relevance)

@@ -35,6 +35,7 @@ __all__ = [
     "gather",
     "index",
     "pad",
+    "pad_sequence",
     "put",
     "repeat",
     "reshape",
@@ -170,6 +171,31 @@ def pad(a: Analysis, node: fx.Node) -> Tagged:
             wide = torch.nn.functional.pad(tag.full(shape, axes).double(), amounts, mode=mode)
             ids = wide.long() if any(tag.varies(axis) for axis in axes) else tag.ids
         result.append(tag.with_ids(compact(ids)))
+    return tuple(result)
+
+
+def pad_sequence(a: Analysis, node: fx.Node) -> Tagged:
+    """Sequences of several lengths as one batch: what is appended to them belongs to no token."""
+    named = arguments(node)
+    parts = [p for p in named["sequences"] if isinstance(p, fx.Node)]
+    tags = [a.tags(part) for part in parts]
+    result = []
+    for i in range(max(len(of_part) for of_part in tags)):
+        ids = [
+            of_part[i].full(a.shape(part), [0])
+            if i < len(of_part)
+            else torch.full((a.shape(part)[0], *[1] * (len(a.shape(part)) - 1)), NO_TOKEN)
+            for of_part, part in zip(tags, parts, strict=True)
+        ]
+        others = broadcast_shape(of_part.shape[1:] for of_part in ids)
+        level = max(of_part[i].level for of_part in tags if len(of_part) > i)
+        padded = torch.nn.utils.rnn.pad_sequence(
+            [of_part.expand(-1, *others) for of_part in ids],
+            batch_first=bool(named.get("batch_first")),
+            padding_value=NO_TOKEN,
+            padding_side=named.get("padding_side") or "right",
+        )
+        result.append(Tag(padded, level))
     return tuple(result)
 
 

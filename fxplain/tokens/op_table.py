@@ -78,6 +78,7 @@ TABLE: dict[str, Rule] = {
         "fft_ifftshift",
     ),
     **_rows(movement.pad, "pad constant_pad_nd"),
+    **_rows(movement.pad_sequence, "pad_sequence"),
     **_rows(movement.concatenate, "cat concat concatenate stack hstack vstack"),
     **_rows(movement.gather, "gather"),
     **_rows(movement.index, "index _unsafe_index"),
