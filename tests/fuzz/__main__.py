@@ -25,11 +25,13 @@ def main() -> int:
     parser.add_argument("--topology", choices=sorted(TOPOLOGIES), action="append")
     parser.add_argument("--shrink", type=int, default=3, help="how many findings to shrink")
     parser.add_argument("--output", type=Path, default=Path("build/fuzz"))
+    parser.add_argument("--every-form", action="store_true", help="try each seed in every form")
     options = parser.parse_args()
     torch.set_num_threads(1)
     began, findings = time.perf_counter(), []
     for seed in range(options.start, options.start + options.seeds):
-        finding = tried(recipe_of(seed, options.topology or list(TOPOLOGIES)))
+        recipe = recipe_of(seed, options.topology or list(TOPOLOGIES))
+        finding = tried(recipe, options.every_form)
         findings.append(finding)
         if finding.outcome != "equal":
             show(finding)

@@ -66,6 +66,18 @@ def beside(*flows: Flow) -> Flow:
     return Flow(torch.cat([flow.x for flow in flows], 1), keep, rows)
 
 
+def kept(query: Flow, key: Flow, causal: bool) -> Tensor | None:
+    """(batch or 1, 1, s or 1, q): which keys are attended to; a causal query always sees itself."""
+    keep = None if key.keep is None else key.keep[:, None, None]
+    if not causal:
+        return keep
+    tokens = query.x.shape[1]
+    seen = torch.ones(tokens, tokens, dtype=torch.bool).tril()[None, None]
+    if keep is None:
+        return seen
+    return seen & (keep | torch.eye(tokens, dtype=torch.bool)[None, None])
+
+
 class Rms(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -165,6 +177,8 @@ class Net(nn.Module):
         """Attention's output, which has no residual in it yet."""
         recipe = self.recipe
         heads, groups, size = recipe.heads, recipe.key_heads, recipe.width // recipe.heads
+        if recipe.attention == "multi_head" and groups == heads:
+            return self.multi_head(name, query, key, causal)
         sizes = [heads * size, groups * size, groups * size]
         if query is key and recipe.projection != "separate":
             packed = self.linear(f"{name}_qkv", query.x, sum(sizes))
@@ -181,11 +195,7 @@ class Net(nn.Module):
         if same and recipe.positions == "rotary":
             q, k = turned(q), turned(k)
         bias = self.bias(name, q.shape[1], k.shape[1]) if same else None
-        keep = None if key.keep is None else key.keep[:, None, None]
-        if causal:
-            seen = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool).tril()[None, None]
-            alone = torch.eye(q.shape[1], dtype=torch.bool)[None, None]
-            keep = seen if keep is None else seen & (keep | alone)
+        keep = kept(query, key, causal)
         rows = None
         if self.ledger is None:
             out = self.styled(q, k, v, keep, bias)
@@ -197,6 +207,30 @@ class Net(nn.Module):
                 [weights[:, h] @ v[:, :, h * groups // heads] for h in range(heads)], 2
             )
         return Flow(self.linear(f"{name}_out", out.flatten(2), recipe.width), query.keep, rows)
+
+    def multi_head(self, name: str, query: Flow, key: Flow, causal: bool) -> Flow:
+        """PyTorch's own module, batch first or sequence first."""
+        heads, width = self.recipe.heads, self.recipe.width
+        first = not self.recipe.sequence_first
+        module = self.part(f"{name}_mha", lambda: nn.MultiheadAttention(width, heads, batch_first=first))
+        keep = kept(query, key, causal)
+        if self.ledger is None:
+            given = [x if first else x.transpose(0, 1) for x in (query.x, key.x, key.x)]
+            hidden = None
+            if keep is not None:
+                hidden = ~keep.expand(query.x.shape[0], heads, query.x.shape[1], -1).flatten(0, 1)
+            x = module(*given, attn_mask=hidden, need_weights=self.recipe.seed % 2 == 0)[0]
+            return Flow(x if first else x.transpose(0, 1), query.keep)
+        matrices, biases = module.in_proj_weight.chunk(3), module.in_proj_bias.chunk(3)
+        q, k, v = (
+            F.linear(x, matrix, bias).unflatten(-1, (heads, -1))
+            for x, matrix, bias in zip((query.x, key.x, key.x), matrices, biases, strict=True)
+        )
+        weights = self.plain_weights(q, k, keep, None)
+        weights.retain_grad()
+        rows = self.ledger.attended(query.rows, key.rows, weights)
+        out = torch.stack([weights[:, h] @ v[:, :, h] for h in range(heads)], 2).flatten(2)
+        return Flow(module.out_proj(out), query.keep, rows)
 
     def styled(
         self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, bias: Tensor | None
@@ -346,6 +380,8 @@ def build(recipe: Recipe) -> Net:
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             if "norm" in name:
                 parameter.copy_((0.0 if name.endswith("bias") else 1.0) + 0.2 * noise)
+            elif name.startswith("numbers.read"):
+                parameter.copy_(1.0 + 0.2 * noise)
             elif parameter.ndim == 1:
                 parameter.copy_(0.2 * noise)
             elif "embed" in name or name.startswith("numbers"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -234,3 +235,114 @@ def gated_experts(net: Net, inputs: Inputs) -> Tensor:
     x = net.block("after", x)
     net.finals(words=x)
     return net.head(net.pooled(x))
+
+
+def stacked(net: Net, flows: list[Flow]) -> Flow:
+    """Flows of equal length, token by token: the first of each, the second of each and so on."""
+    x = torch.stack([flow.x for flow in flows], 2).flatten(1, 2)
+    if net.ledger is None:
+        return Flow(x)
+    told = zip(*(flow.rows for flow in flows), strict=True)
+    return Flow(x, None, [[row for at in zip(*of, strict=True) for row in at] for of in told])
+
+
+@topology("words", "regions")
+def interleaved(net: Net, inputs: Inputs) -> Tensor:
+    """A decision transformer's order: a word, its region, the next word."""
+    flows = [net.born({"words": inputs["words"]}, "words"), net.born(inputs, "regions")]
+    net.joint("words", "regions")
+    count = min(flow.x.shape[1] for flow in flows)
+    rest = [flow.part(count, None) for flow in flows if flow.x.shape[1] > count]
+    x = beside(stacked(net, [flow.part(0, count) for flow in flows]), *rest)
+    x = net.stack("layer", x)
+    net.finals(all=x)
+    return net.head(net.pooled(x, "mean"))
+
+
+@topology("regions")
+def pair_means(net: Net, inputs: Inputs) -> Tensor:
+    """Tokens merged two by two (and a last one that has no partner left alone)."""
+    x = net.block("before", net.born(inputs, "regions"))
+    net.finals(regions=x)
+    count = x.x.shape[1] // 2 * 2
+    merged = x.x[:, :count].unflatten(1, (-1, 2)).mean(2)
+    rows = None
+    if net.ledger is not None:
+        weights = np.kron(np.eye(count // 2), [[0.5, 0.5]])
+        old = x.part(0, count).rows
+        rows = net.ledger.routed([weights] * len(old), old, "merged")
+        net.ledger.stream["merged"] = "merged"
+    return net.head(net.pooled(net.block("after", Flow(merged, None, rows)), "mean"))
+
+
+@topology("regions")
+def axial(net: Net, inputs: Inputs) -> Tensor:
+    """Attention within the even and the odd tokens, then among all."""
+    x = net.born(inputs, "regions")
+    count, batch = x.x.shape[1], x.x.shape[0]
+    order = [*range(0, count, 2), *range(1, count, 2)]
+    even = (count + 1) // 2
+    parts = [torch.tensor([at] * batch) for at in (order[:even], order[even:])]
+    x = beside(*(net.block("columns", x.picked(at)) for at in parts))
+    back = torch.tensor([[order.index(i) for i in range(count)]] * batch)
+    x = net.stack("all", x.picked(back))
+    net.finals(regions=x)
+    return net.head(net.pooled(x))
+
+
+@topology("words")
+def residual_streams(net: Net, inputs: Inputs) -> Tensor:
+    """Hyper-connections: two residual streams, read and written with learned weights."""
+    start = net.born(inputs, "words", net.recipe.special)
+    streams = [start.x, start.x]
+    rows = start.rows
+    for layer in range(net.recipe.depth):
+        read, write = net.number(f"read{layer}", 2), net.number(f"write{layer}", 2)
+        x = streams[0] * read[0] + streams[1] * read[1]
+        asking = Flow(net.norm(f"stream{layer}", x), start.keep, rows)
+        heard = net.attend(f"layer{layer}", asking, asking)
+        streams = [stream + heard.x * write[i] for i, stream in enumerate(streams)]
+        rows = None if net.ledger is None else united(rows, heard.rows)
+    x = Flow(streams[0] + streams[1], start.keep, rows)
+    net.finals(words=x)
+    return net.head(net.pooled(x))
+
+
+@topology("regions")
+def mixture_of_depths(net: Net, inputs: Inputs) -> Tensor:
+    """The two tokens with the highest scores go through a block, the others round it."""
+    x = net.block("first", net.born(inputs, "regions"))
+    index = net.linear("score", x.x, 1).squeeze(-1).topk(2, dim=1).indices.sort(1).values
+    chosen = net.block("deep", x.picked(index))
+    wide = index[..., None].expand(-1, -1, x.x.shape[-1])
+    rows = None
+    if net.ledger is not None:
+        rows = [list(of) for of in x.rows]
+        for b, places in enumerate(index.tolist()):
+            for i, place in enumerate(places):
+                rows[b][place] = chosen.rows[b][i]
+    x = net.block("last", Flow(x.x.scatter(1, wide, chosen.x), x.keep, rows))
+    net.finals(regions=x)
+    return net.head(net.pooled(x))
+
+
+@topology("words")
+def attention_pooling(net: Net, inputs: Inputs) -> Tensor:
+    """A learned query reads the words and is read at once."""
+    words = net.stack("layer", net.born(inputs, "words"))
+    net.finals(words=words)
+    query = net.learned("query", 1, words.x.shape[0])
+    heard = net.attend("pool", query, words)
+    return net.head(net.pooled(Flow(heard.x, None, heard.rows), "first"))
+
+
+@topology("words", "regions", "sounds")
+def relay(net: Net, inputs: Inputs) -> Tensor:
+    """Regions hear of sounds, words of regions; words hear of the sounds themselves at the end."""
+    words, regions, sounds = (net.born(inputs, n) for n in ("words", "regions", "sounds"))
+    regions = net.block("regions", regions, sounds)
+    words = net.block("words", words, regions)
+    words = net.block("sounds", words, sounds)
+    regions = net.block("back", regions, words)
+    net.finals(words=words, regions=regions, sounds=sounds)
+    return net.head(net.pooled(words), net.pooled(regions, "mean"))
