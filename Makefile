@@ -3,11 +3,12 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST_ARGS ?=
+FUZZ_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips must not write to one environment
-.PHONY: help demo test test-all browser lint format zoo bench bench-quick docs screenshots paper vendor clean
+.PHONY: help demo test test-all browser lint format zoo fuzz bench bench-quick docs screenshots paper vendor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +46,11 @@ format: $(VENV)/.installed-lint ## Format the code and mend what ruff can
 
 zoo: $(VENV)/.installed-test ## Print what is detected in every architecture of the zoo
 	$(PY) -m tests.zoo
+
+N ?= 300
+
+fuzz: $(VENV)/.installed-test ## Try N random transformers against their own account of themselves (N=300)
+	$(PY) -m tests.fuzz --seeds $(N) $(FUZZ_ARGS)
 
 bench: $(VENV)/.installed-bench ## Measure what an explanation costs, on real-size models (slow)
 	$(PY) -m benchmarks --json build/bench.json --plot build/bench.png

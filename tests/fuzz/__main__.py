@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz --seeds 300``: try random transformers and say what was not as it should be."""
+"""``python -m tests.fuzz --seeds 300``: try random transformers, say what was not right."""
 
 import argparse
 import time
@@ -26,10 +26,13 @@ def main() -> int:
     parser.add_argument("--shrink", type=int, default=3, help="how many findings to shrink")
     parser.add_argument("--output", type=Path, default=Path("build/fuzz"))
     parser.add_argument("--every-form", action="store_true", help="try each seed in every form")
+    parser.add_argument("--minutes", type=float, help="try no more seeds after these")
     options = parser.parse_args()
     torch.set_num_threads(1)
     began, findings = time.perf_counter(), []
     for seed in range(options.start, options.start + options.seeds):
+        if options.minutes and time.perf_counter() - began > 60 * options.minutes:
+            break
         recipe = recipe_of(seed, options.topology or list(TOPOLOGIES))
         finding = tried(recipe, options.every_form)
         findings.append(finding)
@@ -46,7 +49,8 @@ def main() -> int:
 
 def show(finding: Finding) -> None:
     recipe = finding.recipe
-    print(f"{recipe.seed} {recipe.topology} {finding.outcome} ({finding.form}): {finding.detail}", flush=True)
+    where = f"{recipe.seed} {recipe.topology} {finding.outcome} ({finding.form})"
+    print(f"{where}: {finding.detail}", flush=True)
 
 
 if __name__ == "__main__":

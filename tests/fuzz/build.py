@@ -1,4 +1,4 @@
-"""The module of a recipe. In a run with a ledger it computes attention plainly and tells what it does."""
+"""The module of a recipe. With a ledger it computes attention plainly and tells what it does."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ def beside(*flows: Flow) -> Flow:
         keep = torch.cat(parts, 1)
     rows = None
     if all(flow.rows is not None for flow in flows):
-        rows = [sum(of, []) for of in zip(*(flow.rows for flow in flows), strict=True)]
+        together = zip(*(flow.rows for flow in flows), strict=True)
+        rows = [[row for part in of for row in part] for of in together]
     return Flow(torch.cat([flow.x for flow in flows], 1), keep, rows)
 
 
@@ -212,7 +213,9 @@ class Net(nn.Module):
         """PyTorch's own module, batch first or sequence first."""
         heads, width = self.recipe.heads, self.recipe.width
         first = not self.recipe.sequence_first
-        module = self.part(f"{name}_mha", lambda: nn.MultiheadAttention(width, heads, batch_first=first))
+        module = self.part(
+            f"{name}_mha", lambda: nn.MultiheadAttention(width, heads, batch_first=first)
+        )
         keep = kept(query, key, causal)
         if self.ledger is None:
             given = [x if first else x.transpose(0, 1) for x in (query.x, key.x, key.x)]
@@ -363,7 +366,9 @@ def turned(x: Tensor) -> Tensor:
     """Rotary positions on (batch, tokens, heads, d)."""
     half = x.shape[-1] // 2
     angles = torch.arange(x.shape[1], dtype=x.dtype)[:, None] / 10.0 ** torch.arange(half)
-    cos, sin = (torch.cat([f, f], -1)[None, :, None].to(x.dtype) for f in (angles.cos(), angles.sin()))
+    cos, sin = (
+        torch.cat([f, f], -1)[None, :, None].to(x.dtype) for f in (angles.cos(), angles.sin())
+    )
     return x * cos + torch.cat([-x[..., half:], x[..., :half]], -1) * sin
 
 
@@ -408,4 +413,3 @@ def make_inputs(recipe: Recipe) -> Inputs:
             shape = (recipe.batch, getattr(recipe, name), size)
             inputs[name] = torch.randn(shape, generator=generator, dtype=torch.float64)
     return inputs
-

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 import fxplain
-import tests.fuzz.topologies
 from tests.fuzz.build import CLASSES, Inputs, Net, build, make_inputs
 from tests.fuzz.recipe import Recipe
 from tests.fuzz.truth import Account, Ledger
@@ -145,7 +144,7 @@ def tried_in(
         found = differences(explanation, want, matrices=form in ("batch", "matrices"))
     except fxplain.FxplainError as error:
         return Finding(recipe, "refused", form, f"{type(error).__name__}: {str(error)[:160]}")
-    except Exception as error:  # noqa: BLE001: whatever it is, it is what is looked for
+    except Exception as error:  # noqa: BLE001 whatever it is, it is looked for
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{place.filename.rsplit('/', 2)[-2:]}:{place.lineno}"
         return Finding(recipe, "crashed", form, f"{type(error).__name__}: {error} ({where})"[:240])

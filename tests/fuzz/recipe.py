@@ -1,4 +1,4 @@
-"""What a random transformer is: one topology, and one choice for everything that can be written in several ways."""
+"""What a random transformer is: a topology, and a choice of how each of its parts is written."""
 
 import random
 from dataclasses import dataclass, field, fields

@@ -65,7 +65,12 @@ def online(scores: Tensor, value: Tensor, chunk: int = 2) -> Tensor:
 
 
 def styled_attention(
-    recipe: Recipe, query: Tensor, key: Tensor, value: Tensor, keep: Tensor | None, bias: Tensor | None
+    recipe: Recipe,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    keep: Tensor | None,
+    bias: Tensor | None,
 ) -> Tensor:
     """Attention's outputs (batch, s, heads, d), in the recipe's way of writing them."""
     batch, s, heads, size = query.shape

@@ -89,7 +89,7 @@ def three(net: Net, inputs: Inputs) -> Tensor:
             flows[i] = net.block(f"cross{layer}_{i}", flows[i], flows[(i + 1) % 3])
     net.finals(words=flows[0], regions=flows[1], sounds=flows[2])
     return net.head(
-        net.pooled(flows[0]), net.pooled(flows[1], "mean"), net.pooled(flows[2], "first")
+        net.pooled(flows[0]), net.pooled(flows[1], "mean"), net.pooled(flows[2], "mean")
     )
 
 
@@ -143,10 +143,17 @@ def windows(net: Net, inputs: Inputs) -> Tensor:
     x = net.born(inputs, "regions")
     half = x.x.shape[1] // 2
     for shift in (0, 1):
-        first, second = x.part(shift, half + shift), beside(x.part(half + shift, None), x.part(0, shift))
+        first, second = (
+            x.part(shift, half + shift),
+            beside(x.part(half + shift, None), x.part(0, shift)),
+        )
         windows = [net.block(f"shift{shift}", window) for window in (first, second)]
         x = beside(*windows)
-        x = beside(x.part(x.x.shape[1] - shift, None), x.part(0, x.x.shape[1] - shift)) if shift else x
+        x = (
+            beside(x.part(x.x.shape[1] - shift, None), x.part(0, x.x.shape[1] - shift))
+            if shift
+            else x
+        )
     net.finals(regions=x)
     return net.head(net.pooled(x, "mean"))
 

@@ -1,4 +1,4 @@
-"""The truth about a random model: its own account of attention, and equations 5 to 11 run on it, row by row.
+"""The truth about a random model: equations 5 to 11 on its own account of attention, row by row.
 
 A `Row` is one token at one point of the model with the sources that it has absorbed. A source is a
 birth, a token's row of one attention, or a token that a route made. What a source contributes is a
