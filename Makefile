@@ -4,11 +4,12 @@ PY := $(VENV)/bin/python
 WILD := .venv-wild
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST_ARGS ?=
+FUZZ_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips must not write to one environment
-.PHONY: help demo test test-all browser lint format zoo wild bench bench-quick docs screenshots paper vendor clean
+.PHONY: help demo test test-all browser lint format zoo wild fuzz bench bench-quick docs screenshots paper vendor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +51,11 @@ zoo: $(VENV)/.installed-test ## Print what is detected in every architecture of 
 wild: $(WILD)/.installed ## Print what is said of models from elsewhere, write docs/wild.md
 	mkdir -p build
 	$(WILD)/bin/python -m tests.wild --jobs 2 --json build/wild.json --markdown docs/wild.md
+
+N ?= 300
+
+fuzz: $(VENV)/.installed-test ## Try N random transformers against their own account of themselves (N=300)
+	$(PY) -m tests.fuzz --seeds $(N) $(FUZZ_ARGS)
 
 bench: $(VENV)/.installed-bench ## Measure what an explanation costs, on real-size models (slow)
 	$(PY) -m benchmarks --json build/bench.json --plot build/bench.png

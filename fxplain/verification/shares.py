@@ -139,7 +139,8 @@ def reached(
     gradients = torch.autograd.grad(
         (result * weights).sum(), [leaves[n] for n in nodes], allow_unused=True
     )
-    for node, gradient in zip(nodes, gradients, strict=True):
+    reached: list[tuple[fx.Node, Tensor | None]] = list(zip(nodes, gradients, strict=True))
+    for node, gradient in reached:
         if gradient is None:
             continue
         felt = (gradient != 0).cpu()
