@@ -2,4 +2,10 @@
 
 __all__ = ["REASONS"]
 
-REASONS: dict[str, str] = {}
+REASONS: dict[str, str] = {
+    "clip-pool": "the mean of the patches, a query among them, is called a modality of its own",
+    "cross-encoder": "ids that are joined before they are embedded are all called the first's",
+    "ensemble": "an input that is embedded twice is two modalities",
+    "factorised-video": "a class token among class tokens of frames is a modality of its own",
+    "vit-distilled": "the sum of two heads of two tokens is said to be read from one of them",
+}
