@@ -354,12 +354,10 @@ class StreamTable:
         return None
 
     def _sequences_with(self, token: int) -> Iterable[list[int]]:
-        """The longest sequence that holds `token`; of equal ones the first, of queries before keys.
-
-        A shorter one may be a choice of tokens (pruning), in which neighbours are missing.
-        """
+        """The first sequence that holds `token`: of queries, else of keys."""
         if not hasattr(self, "_sequences"):
             self._sequences: dict[int, list[int]] = {}
+            self._longest: dict[int, list[int]] = {}
             for axis in (0, 1):
                 for site in self.flow.updates:
                     if isinstance(site, AttentionSite):
@@ -368,6 +366,11 @@ class StreamTable:
                         )
         if token in self._sequences:
             yield self._sequences[token]
+
+    def _longest_with(self, token: int) -> list[int]:
+        """The longest sequence that holds `token`: in a choice of tokens (pruning) neighbours lack."""
+        next(iter(self._sequences_with(token)), None)
+        return self._longest.get(token, [token])
 
     def _note_sequences(self, ids: Tensor) -> None:
         tokens = self.book.find(tokens_in(ids))
@@ -380,12 +383,11 @@ class StreamTable:
             rows = [list(row) for row in by_sample.values() if len(row) > 1]
         for row in rows:
             for t in row:
-                if (
-                    t >= 0
-                    and len(row) > len(self._sequences.get(t, ()))
-                    and self.book.births[self.birth[t]].kind in ("parameter", "constant")
-                ):
-                    self._sequences[t] = row
+                if t < 0 or self.book.births[self.birth[t]].kind not in ("parameter", "constant"):
+                    continue
+                self._sequences.setdefault(t, row)
+                if len(row) > len(self._longest.get(t, ())):
+                    self._longest[t] = row
 
     def _modality(self, name: str, tokens: list[int]) -> Modality:
         births = self.book.births
@@ -410,7 +412,7 @@ class StreamTable:
         tokens = sorted(tokens)
         rank = {t: (float(i), 0.0) for i, t in enumerate(tokens)}
         for token in special:
-            sequence = next(iter(self._sequences_with(token)), [token])
+            sequence = self._longest_with(token)
             position = sequence.index(token)
             after = next(
                 (t for t in sequence[position + 1 :] if t in rank and t not in special), None

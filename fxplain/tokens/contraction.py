@@ -91,7 +91,7 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
     if a.is_parameter(right):
         rows = _rows_of_weights(left_tags, len(left_shape))
         if rows:  # weights over a learned table (relative positions): the query's own
-            return rows
+            return rows if len(right_shape) > 1 else _without_axis(rows, len(left_shape) - 1)
         axis = len(left_shape) - 1
         made = mapped(
             a,
@@ -128,9 +128,11 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
     right_tags = _to_rank(a.joiner.promoted(right_tags), right_shape, rank, as_column=True)
     left_tags = _in_each_sample(a, left_tags, right_shape, rank)
     right_tags = _in_each_sample(a, right_tags, left_shape, rank)
-    left_tags = tuple(with_neighbours(a, node, tag, rank - 1) for tag in left_tags)
-    right_tags = tuple(with_neighbours(a, node, tag, rank - 2) for tag in right_tags)
-    right_tags = tuple(with_neighbours(a, node, tag, rank - 1) for tag in right_tags)
+    if _weights_of(left_tags):  # the features of values are on the last axis
+        right_tags = tuple(with_neighbours(a, node, tag, rank - 1) for tag in right_tags)
+    elif not _weights_of(right_tags):
+        left_tags = tuple(with_neighbours(a, node, tag, rank - 1) for tag in left_tags)
+        right_tags = tuple(with_neighbours(a, node, tag, rank - 2) for tag in right_tags)
     made = _contracted(a, node, left, right, left_tags, right_tags, rank)
     out_rank = len(a.shape(node))
     if out_rank < rank:  # vectors: drop the axes that they were given
@@ -441,6 +443,10 @@ def _attend(
     own = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in weight_tags if t.varies(rank - 1))
     rows = [t for t in weight_tags if not t.varies(rank - 1)]
     over_tokens = [t for t in value_tags if t.varies(rank - 2)]
+    if any(t.varies(rank - 1) for t in over_tokens):
+        a.softmaxes[mark] = "each of its weights is shared by a group of tokens"
+        a.warn_of_mixing(node)
+        return tuple(t for t in value_tags if t not in over_tokens)
     if shape[-1] == 1:
         over_tokens = list(value_tags)
         others = [t for t in rows if not any(_same(a, t, v) for v in value_tags)]

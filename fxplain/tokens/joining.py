@@ -25,6 +25,8 @@ class Meeting(Enum):
     """The same, but learned tokens that one value is added to stay many."""
     PRODUCT = auto()
     """The same, but a product of two single tokens of a sequence belongs to both."""
+    BESIDE = auto()
+    """Features side by side: single tokens of two origins are both read."""
     SCORES = auto()
     """A query meets many keys, for scores: both are kept."""
 
@@ -277,6 +279,8 @@ class Joiner:
 
         But for a condition, which has modulated others before.
         """
+        if self._meeting is Meeting.BESIDE:
+            return None
         for tag, other in ((a, b), (b, a)):
             if self.newborn(tag) and self.book.lineage(tag.tokens) <= self.context.keys():
                 return other

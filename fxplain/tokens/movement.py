@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
+from fxplain.tokens.joining import Meeting
 from fxplain.tokens.mixing import settled
 from fxplain.tokens.scores import is_fixed
 from fxplain.tokens.tag import (
@@ -284,6 +285,7 @@ def _features_of_several(
     made = a.joiner.join(
         [((tag,), tag.ids.shape) for tag in tags],
         broadcast_shape(tag.ids.shape for tag in tags),
+        Meeting.BESIDE,
     )
     return made if len(made) > 1 and not _neighbours(a, made) else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +12,7 @@ from fxplain.program import Program
 from fxplain.tokens import IDENTITY, AttentionSite, Level, Tag, Tags, TokenFlow, versions_in
 from fxplain.verification.claims import canonical_tokens, claimed_tags
 
-__all__ = ["Source", "attention_outputs", "births", "sources_of", "unclaimed"]
+__all__ = ["Source", "attention_outputs", "births", "sources_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +62,7 @@ def births(program: Program) -> list[Source]:
     known = torch.zeros(len(canonical), dtype=torch.bool)
     for modality in program.modalities:
         known[modality.tokens[modality.tokens >= 0]] = True
-    known &= ~_of_kind(flow, "route")
+    known &= ~_of_kind(flow, "route") & ~_context(flow)
     learned = _of_kind(flow, "parameter")
     newborn = _Newborn(program, canonical)
     found = []
@@ -157,6 +156,12 @@ def _mixes_neighbours(node: fx.Node) -> bool:
 _MIXING = ("conv", "pool", "upsample", "grid_sampler", "lstm", "gru", "stft", "im2col")
 
 
+def _context(flow: TokenFlow) -> Tensor:
+    """Which tokens are an input's that acts on others by no attention: nothing is claimed of that."""
+    context = torch.tensor([birth.root in flow.context for birth in flow.book.births])
+    return context[flow.book.births_of(torch.arange(len(flow.book)))]
+
+
 def _of_kind(flow: TokenFlow, kind: str) -> Tensor:
     """Whether each token's birth is of a kind."""
     births = torch.tensor([birth.kind == kind for birth in flow.book.births], dtype=torch.bool)
@@ -175,27 +180,6 @@ def attention_outputs(program: Program) -> list[Source]:
                 found.append(Source(node, site.index, tokens))
                 break
     return found
-
-
-def unclaimed(program: Program, float_inputs: Sequence[fx.Node]) -> list[fx.Node]:
-    """Float inputs and embeddings of integers that give birth to no token of the program."""
-    flow, canonical = program.flow, canonical_tokens(program)
-    shown = torch.zeros(len(canonical), dtype=torch.bool)
-    for modality in program.modalities:
-        shown[modality.tokens[modality.tokens >= 0]] = True
-    by_birth = torch.zeros(len(flow.book.births), dtype=torch.bool)
-    if len(canonical):
-        ids = torch.arange(len(canonical))[shown[canonical]]
-        by_birth[flow.book.births_of(ids)] = True
-    born = {b.node for b in flow.book.births if by_birth[b.index]}
-    roots = {b.root for b in flow.book.births if by_birth[b.index] and b.kind == "input"}
-    silent = [n for n in float_inputs if n not in born and n.name not in roots]
-    for node, tags in flow.tags.items():
-        if node.op == "call_function" and operation_name(node) == "embedding" and node not in born:
-            tokens = [canonical[t.tokens[t.tokens >= 0]] for t in tags if t.level >= Level.TOKEN]
-            if tokens and not any(bool(shown[t].any()) for t in tokens):
-                silent.append(node)
-    return silent
 
 
 def _whole(node: fx.Node, flow: TokenFlow) -> Tags:
