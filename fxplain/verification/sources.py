@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from fxplain.capture import module_path, operation_name
 from fxplain.program import Program
-from fxplain.tokens import IDENTITY, AttentionSite, Level, Tag, Tags, TokenFlow, versions_in
+from fxplain.tokens import IDENTITY, AttentionSite, Tag, Tags, TokenFlow, versions_in
 from fxplain.verification.claims import canonical_tokens, claimed_tags
 
 __all__ = ["Source", "attention_outputs", "births", "sources_of"]
