@@ -165,6 +165,11 @@ def _run_to(
             value = super().run_node(n)
             return rooted(n, value) if n in roots else value
 
+        def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+            if target is torch.ops.aten.view.default:  # with gradients kernels lay results out anew
+                target = torch.ops.aten.reshape.default
+            return super().call_function(target, args, kwargs)
+
     results = Rooted(module).run(*values)
     place = next(n for n in module.graph.nodes if n.op == "output").all_input_nodes.index(output)
     return list(results)[place]
