@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -159,10 +158,6 @@ def _sums_of_map(program: Program, node: ProgramNode, weights: Tensor) -> tuple[
 
 
 def _unverified(model: nn.Module, inputs: Inputs) -> Iterator[str]:
-    """What `fxplain.verify` finds broken, where the library has it."""
-    verify: Any = getattr(fxplain, "verify", None)
-    if verify is None:
-        return
-    for law in verify(model, inputs).laws:
-        if law.status == "broken":
-            yield f"{law.name}: {law.message}"
+    """What `fxplain.verify` finds broken."""
+    for result in fxplain.verify(model, inputs).broken:
+        yield f"{result.law}: {result.faults[0]}"
