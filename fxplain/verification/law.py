@@ -10,7 +10,7 @@ every row must move exactly if its tag says so: bit by bit, without any rule of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -178,6 +178,7 @@ class Law:
         self.sources = sources_of(program)
         self.anew = {s.node: s.tokens >= 0 for s in self.sources if s.anew}
         self.runs = 0.0
+        self._reach: dict[fx.Node, set[fx.Node]] = {}
 
     def probe(self, chosen: Sequence[tuple[Source, Tensor]]) -> Probe:
         """A probe that disturbs some tokens of some sources."""
@@ -210,7 +211,7 @@ class Law:
                 return  # weights on their way to values: what they carry is the node's
             finding = judge(own, plain, other, claims)
             if finding is not None:
-                findings[node] = finding
+                findings[node] = self._within_reach(node, finding, probe)
 
         with torch.no_grad(), chance_kept(self.inputs.leaves):
             own = lockstep(
@@ -224,6 +225,31 @@ class Law:
         calls = sum(node.op == "call_function" for node in self.module.graph.nodes)
         self.runs += 1 + own / max(calls, 1)
         return findings, reached
+
+    def _within_reach(self, node: fx.Node, finding: Finding, probe: Probe) -> Finding:
+        """A finding without tokens that were disturbed where no way leads to the node.
+
+        A token with several births (keys and values that are embedded apart) is in all of them.
+        """
+        if not len(finding.credited):
+            return finding
+        away = _nobody(self.program)
+        for source, tokens in probe.chosen:
+            if source.node is not node and node not in self._behind(source.node):
+                away |= tokens
+        credited = finding.credited[~away[finding.credited]]
+        return replace(finding, credited=credited, ghosts=finding.ghosts if len(credited) else 0)
+
+    def _behind(self, node: fx.Node) -> set[fx.Node]:
+        """What a value reaches while attention outputs are held."""
+        if node not in self._reach:
+            found, todo = set[fx.Node](), [node]
+            while todo:
+                further = [n for n in todo.pop().users if n not in found and n not in self.frozen]
+                found.update(further)
+                todo += further
+            self._reach[node] = found
+        return self._reach[node]
 
     def _culprits(
         self,

@@ -7,9 +7,7 @@ REASONS: dict[str, str] = {
     "cross-encoder": "ids that are joined before they are embedded are all called the first's",
     "ensemble": "an input that is embedded twice is two modalities",
     "factorised-video": "a class token among class tokens of frames is a modality of its own",
-    "memory-network": "keys and values are embedded apart: the check takes each for the other's",
     "pointer-network": "a mean that is added to every token is missing from the readout's name",
     "slot-attention": "one step of a recurrence has no rule, as the warning says",
-    "text-and-table": "the check expects columns to move that a learned row hides",
     "vit-distilled": "the sum of two heads of two tokens is said to be read from one of them",
 }
