@@ -54,7 +54,7 @@ class _Ways:
     def __init__(self, capture: Capture, program: Program, outputs: Sequence[int]) -> None:
         self._program = program
         final = next(node for node in capture.graph.nodes if node.op == "output")
-        results = [n for n in final.args[0] if isinstance(n, fx.Node)]  # type: ignore[union-attr]
+        results = [n for n in final.args[0] if isinstance(n, fx.Node)]
         self._leads: set[fx.Node] = {results[i] for i in outputs}
         self._differentiable = set(self._leads)
         for node in reversed(list(capture.graph.nodes)):
