@@ -305,13 +305,17 @@ def test_samples_along_the_outputs_second_axis() -> None:
     assert fxplain.explain(_made(Head, "turned"), (ids[:1].repeat(3, 1),)).scores.shape == (3,)
 
 
-def test_a_flattened_batch_is_refused() -> None:
-    model = _made(Head, "flat")
+def test_a_flattened_batch() -> None:
+    """One row of numbers is one sample, of all the inputs' rows, unless the batch is said."""
+    model, ids = _made(Head, "flat"), words(2, 5)
+    alone = [fxplain.explain(model, (ids[[b]],), 1).relevance["ids"][0] for b in range(2)]
+    together = fxplain.explain(model, (ids,), 4)  # the second row's number 1
+    expected = torch.cat([torch.zeros_like(alone[0]), alone[1]])
+    torch.testing.assert_close(together.relevance["ids"], expected[None])
     with pytest.raises(fxplain.TargetError, match=r"\(1, 6\), and no axis of it"):
-        fxplain.explain(model, (words(2, 5),), 1)
-    alone = fxplain.explain(model, (words(2, 5)[:1],), 1)
-    by_function = fxplain.explain(model, (words(2, 5),), lambda y: y.view(2, 3)[:, 1])
-    torch.testing.assert_close(by_function.relevance["ids"][0], alone.relevance["ids"][0])
+        fxplain.explain(model, (ids,), 1, batch_axis=0)
+    by_function = fxplain.explain(model, (ids,), lambda y: y.view(2, 3)[:, 1], batch_axis=0)
+    torch.testing.assert_close(by_function.relevance["ids"], torch.stack(alone))
 
 
 def test_a_target_across_samples_is_refused() -> None:

@@ -6,6 +6,7 @@ gets no relevance, although the output depends on it, so it must be said.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 
 from torch import Tensor, fx
@@ -92,8 +93,9 @@ class _Ways:
                     continue
                 seen.add(user)
                 if _cuts(user, current):
-                    name = str(user.target).removesuffix(".default")
-                    yield f"{name} in {module_path(user) or 'the model'}"
+                    made = current if user.target is operator.getitem else user  # topk's indices
+                    name = str(made.target).removesuffix(".default")
+                    yield f"{name} in {module_path(made) or 'the model'}"
                 else:
                     todo.append(user)
 
