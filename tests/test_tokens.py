@@ -214,7 +214,6 @@ MOVES: dict[str, Move] = {
     "cat": lambda x, _: torch.cat([x[:, 3:], x[:, :1], x], 1),
     "cat of features": lambda x, _: torch.cat([x, x], -1),
     "cat of shifted features": lambda x, _: torch.cat([x, x.roll(1, 1)], -1),
-    "cat with nothing": lambda x, _: torch.cat([absent(x, BATCH, 2, WIDTH), x], 1),
     "cat with an empty cache": lambda x, _: torch.cat([absent(x, 0), x], 1),
     "stack": lambda x, _: torch.stack([x, x.flip(1)], 2),
     "pad": lambda x, _: padded(x, (0, 0, 2, 3)),

@@ -22,7 +22,7 @@ from fxplain.capture import (
 from fxplain.errors import MethodError, NoGradientError, VerificationError
 from fxplain.explanation.outputs import TokenRef, choose_output, describe, positions_at
 from fxplain.program import AttentionGraph, Program, build_program
-from fxplain.tokens import TokenFlow, follow_tokens, rebatched, unsettled
+from fxplain.tokens import TokenFlow, contradicted, follow_tokens, rebatched, unsettled
 from fxplain.verification import LEVELS, check_program
 
 __all__ = ["BatchAxis", "graph_of", "no_attention", "program_of"]
@@ -76,7 +76,12 @@ def _followed(
     if given or not unsettled(flow):
         return bound, flow
     turned = rebatched(flow, bound)
-    if turned is not None:
+    # what all samples share (one picture, many texts) connects them, and makes them no one sample
+    shared = turned is not None and turned.batch_size < bound.batch_size and not contradicted(flow)
+    # a whole batch that attends to itself is no one sample either: a bare sequence is
+    bare = all(leaf.dim() - leaf.is_floating_point() <= 1 for leaf in bound.leaves)
+    placed = turned is not None and any(axis is not None for axis in turned.batch_axes)
+    if turned is not None and (placed or bare) and not shared:
         other = follow_tokens(captured, model, turned, keep_tags=keep_tags)
         if not unsettled(other):
             return turned, other

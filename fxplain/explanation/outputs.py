@@ -228,7 +228,7 @@ def _batch_axis(program: Program, inputs: ModelInputs, output: int) -> int | Non
         axis = min(found)
         rows = [tag for tag in program.flow.outputs[output] if tag.varies(0)]
         # pictures by texts, of different numbers: one explanation for each picture
-        return 0 if any(not tag.varies(axis) for tag in rows) else axis
+        return 0 if shape[0] == 1 or any(not tag.varies(axis) for tag in rows) else axis
     return _FOLDED if several and not _of_one_sample_each(program, output) else 0
 
 

@@ -169,11 +169,15 @@ def resolve_target(
     """
     resolver = _Resolver(output, model, inputs, capture, program, outputs)
     resolved = resolver.of_callable(target) if callable(target) else resolver.of_indices(target)
-    if not bool(torch.isfinite(resolved.scores).all()):
-        raise NonFiniteError(
-            f"the explained output is {resolved.scores.tolist()}; only finite numbers can be explained."
-        )
+    _check_finite(resolved.scores)
     return resolved
+
+
+def _check_finite(scores: Tensor) -> None:
+    if not bool(torch.isfinite(scores).all()):
+        raise NonFiniteError(
+            f"the explained output is {scores.tolist()}; only finite numbers can be explained."
+        )
 
 
 class _Resolver:
@@ -197,6 +201,7 @@ class _Resolver:
 
     def of_callable(self, target: Callable[[Any], Any]) -> ResolvedTarget:
         leaves, scores = self._scores_of(target, self.outputs)
+        _check_finite(scores)  # before asking where it is read: its gradient is no number either
         floats = [i for i, leaf in enumerate(leaves) if leaf.requires_grad]
 
         def seeds(outputs: Sequence[Tensor], sample: int | None) -> Seeds:

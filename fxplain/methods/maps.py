@@ -20,6 +20,10 @@ __all__ = [
 ]
 
 
+HIDDEN = 1e-30
+"""The largest weight of a key that counts as hidden: masks lower scores to -inf, or by 100 and more."""
+
+
 def attention(node: NodeEvidence) -> Tensor:
     """A."""
     return node.attention()
@@ -54,7 +58,7 @@ def attention_gradient(node: NodeEvidence, *, signed: bool = False) -> Tensor | 
     gradient = node.gradient()
     if gradient is None:
         return None
-    gradient = gradient.masked_fill(node.attention() == 0, 0)
+    gradient = gradient.masked_fill(node.attention() <= HIDDEN, 0)
     return gradient if signed else gradient.clamp_(min=0)
 
 

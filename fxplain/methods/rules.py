@@ -14,7 +14,6 @@ __all__ = [
     "attention_map",
     "bimodal_cross_update",
     "bimodal_own_update",
-    "divided_by_sums",
     "normalized",
     "route_update",
     "self_attention_update",

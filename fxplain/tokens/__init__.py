@@ -1,7 +1,7 @@
 """Tokens: which token every element of every value belongs to."""
 
 from fxplain.tokens.analysis import TokenFlow, follow_tokens
-from fxplain.tokens.batching import rebatched, unsettled
+from fxplain.tokens.batching import contradicted, rebatched, unsettled
 from fxplain.tokens.book import Birth, TokenBook
 from fxplain.tokens.op_table import moves, operation
 from fxplain.tokens.scores import is_elementwise
@@ -24,6 +24,7 @@ __all__ = [
     "TokenFlow",
     "Update",
     "Versions",
+    "contradicted",
     "follow_tokens",
     "framed",
     "is_elementwise",

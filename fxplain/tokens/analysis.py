@@ -116,7 +116,7 @@ class Analysis:
         self._mixing: set[str] = set()
         self._ranks = {slot.name: i for i, slot in enumerate(capture.inputs.values())}
         self._origins: dict[fx.Node, frozenset[str]] = {}
-        self._routes: dict[tuple[int, ...], list[tuple[Tensor, Tensor | None, Tag]]] = {}
+        self._routes: dict[tuple[str, torch.Size], list[tuple[Tensor, Tensor | None, Tag]]] = {}
         self._lost: set[fx.Node] = set()
         self._scalings: dict[fx.Node, list[tuple[Tensor, int]]] = {}
 
@@ -237,17 +237,18 @@ class Analysis:
         known.append((ids, len(self.versions.scalings) - 1))
         return known[-1][1]
 
-    def known_route(self, groups: Tensor, keep: Tensor | None) -> Tag | None:
-        """What was made of the same tokens in equal shares before (for keys, and for values)."""
-        for other, kept, made in self._routes.get(tuple(groups.shape), ()):
+    def known_route(self, node: fx.Node, groups: Tensor, keep: Tensor | None) -> Tag | None:
+        """What such an operation made of the same tokens in equal shares (for keys, and for values)."""
+        for other, kept, made in self._routes.get((operation_name(node), groups.shape), ()):
             same = (keep is None) == (kept is None) and torch.equal(groups, other)
             if same and (keep is None or kept is None or torch.equal(keep, kept)):
                 return made
         return None
 
-    def note_route(self, groups: Tensor, keep: Tensor | None, made: Tag) -> None:
+    def note_route(self, node: fx.Node, groups: Tensor, keep: Tensor | None, made: Tag) -> None:
         """Remember what was made of tokens in equal shares."""
-        self._routes.setdefault(tuple(groups.shape), []).append((groups, keep, made))
+        known = self._routes.setdefault((operation_name(node), groups.shape), [])
+        known.append((groups, keep, made))
 
     def origins(self, node: fx.Node) -> frozenset[str]:
         """The graph inputs that `node` depends on."""

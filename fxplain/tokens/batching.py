@@ -30,6 +30,13 @@ def unsettled(flow: TokenFlow) -> bool:
         for own, tokens in zip(samples, (rows, columns), strict=True):
             if bool(((own < 0) & (flow.book.elements(tokens) >= 0)).any()):
                 return True
+    return contradicted(flow)
+
+
+def contradicted(flow: TokenFlow) -> bool:
+    """Whether attention connects tokens that are taken for different samples'."""
+    for tokens in _attending(flow):
+        samples = [flow.book.samples(each) for each in tokens]
         high = torch.maximum(*(s.amax((-2, -1)) for s in samples))
         low = torch.minimum(*(torch.where(s < 0, _MOST, s).amin((-2, -1)) for s in samples))
         if bool((high > low).any()):

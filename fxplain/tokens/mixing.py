@@ -190,7 +190,7 @@ def _route(
     weights: Weights,
     keep: Tensor | None,
 ) -> Tag:
-    known = a.known_route(groups, keep) if weights is None else None
+    known = a.known_route(node, groups, keep) if weights is None else None
     if known is not None:
         return replace(known, level=tag.level)
     index = len(a.updates)
@@ -207,7 +207,7 @@ def _route(
     a.updates.append(_site(a, index, node, made, groups, weights))
     result = Tag(pack(made, a.versions.intern(frozenset({index}))), tag.level)
     if weights is None:
-        a.note_route(groups, keep, result)
+        a.note_route(node, groups, keep, result)
     return result
 
 

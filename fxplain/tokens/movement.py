@@ -220,8 +220,8 @@ def concatenate(a: Analysis, node: fx.Node) -> Tagged:
         return ()
     operands = _beside_tokens(a, node, operands, axis)
     operands = [
-        (tags or _constant_tokens(a, part, operands, axis), shape)
-        for (part, _), (tags, shape) in zip(kept, operands, strict=True)
+        (tags or _constant_tokens(a, part, operands, axis, first=i == 0), shape)
+        for i, ((part, _), (tags, shape)) in enumerate(zip(kept, operands, strict=True))
     ]
     fused = None if stacked else _features_of_several(a, operands, axis)
     if fused is not None:
@@ -251,9 +251,17 @@ def _beside_tokens(
 
 
 def _constant_tokens(
-    a: Analysis, part: fx.Node, operands: list[tuple[Tags, tuple[int, ...]]], axis: int
+    a: Analysis,
+    part: fx.Node,
+    operands: list[tuple[Tags, tuple[int, ...]]],
+    axis: int,
+    *,
+    first: bool,
 ) -> Tags:
-    """A buffer or zeros put into a sequence of tokens: they attend and are attended like tokens."""
+    """A buffer in a sequence of tokens, or zeros before it: they attend and are attended like tokens.
+
+    Zeros behind other tokens are padding.
+    """
     beside = [tag for tags, _ in operands for tag in tags]
     shape = a.shape(part)
     sequence = all(tag.varies(axis) and not tag.varies(len(shape) - 1) for tag in beside)
@@ -261,16 +269,19 @@ def _constant_tokens(
         return ()
     if any(tag.softmax for tag in beside) or max(len(tags) for tags, _ in operands) > 1:
         return ()
-    ids = a.book.add("constant", _name(a, part), shape[:-1], module=module_path(part), node=part)
+    name, stored = _name(a, part)
+    if not (stored or first):
+        return ()
+    ids = a.book.add("constant", name, shape[:-1], module=module_path(part), node=part)
     return (a.born(ids.unsqueeze(-1), Level.PARAMETER_TOKEN),)
 
 
-def _name(a: Analysis, node: fx.Node) -> str:
-    """What a constant is called: a buffer's path, or the operation that made it."""
+def _name(a: Analysis, node: fx.Node) -> tuple[str, bool]:
+    """What a constant is called, a buffer's path or the operation that made it, and which it is."""
     while content_inputs(node):
         node = content_inputs(node)[0]
     state = a.capture.state.get(node.name)
-    return state.path if state is not None else operation_name(node)
+    return (operation_name(node), False) if state is None else (state.path, True)
 
 
 def _features_of_several(

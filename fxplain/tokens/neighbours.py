@@ -27,6 +27,8 @@ def own_of_neighbours(a: Analysis, groups: Tensor) -> Tensor | None:
 
     None where no column names a token of its own for every group, with all others among these.
     """
+    if groups.dim() < 2:
+        return None
     flat = groups.flatten(0, -2)
     columns, place = flat.unique(dim=1, return_inverse=True)
     if columns.shape[1] > _MOST:

@@ -53,8 +53,8 @@ def unmasked(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
 
 def _is_factor(a: Analysis, node: fx.Node) -> bool:
     """Whether a value is known without any token: it is no activation, whatever it depends on."""
-    if a.is_lost(node):
-        return False
+    if a.is_lost(node) or not isinstance(node.meta.get("val"), Tensor):
+        return False  # an activation, or one number for all
     return all(tag.level in (Level.PARAMETER, Level.RAW_INPUT) for tag in a.tags(node))
 
 
