@@ -133,6 +133,8 @@ class Program:
 
     def _rank(self, version: int) -> tuple[int, bool, int]:
         updates = self.versions.of(version)
+        if any(u in self.nodes and not self.nodes[u].site.node.users for u in updates):
+            return -2, False, 0  # nothing reads it: the capture left it out of what came after
         own = [u for u in updates if u in self.nodes or u in self.routes]
         born = IDENTITY in updates or not self.births.isdisjoint(updates)
         return max(own, default=-1), born, len(own)
