@@ -44,7 +44,7 @@ KNOWN = {
         "qwen2-audio"
     ),
     "the matrix is that of one version for all tokens of a stream": (
-        "levit sam siglip detr-segmentation deformable-detr x-clip perceiver-mlm"
+        "levit siglip detr-segmentation deformable-detr x-clip perceiver-mlm"
     ),
     "a class token or query is a modality of its own, or stands at a wrong place, in the sequence of "
     "another": "cvt pvt x-clip eomt flava llava-next",

@@ -63,7 +63,6 @@ def broken_laws(
             for node in program.nodes.values()
             for broken in unlike_weights(program, node, weights[node.info.name])
         ),
-        *_unverified(model, inputs),
     ]
 
 
@@ -155,9 +154,3 @@ def _sums_of_map(program: Program, node: ProgramNode, weights: Tensor) -> tuple[
     queries[samples[real], node.rows[real]] = True
     whole = bool(covered.all()) and bool(((weights.sum(-1) - 1).abs() < 1e-3).all())
     return total[queries], whole
-
-
-def _unverified(model: nn.Module, inputs: Inputs) -> Iterator[str]:
-    """What `fxplain.verify` finds broken."""
-    for result in fxplain.verify(model, inputs).broken:
-        yield f"{result.law}: {result.faults[0]}"
