@@ -34,7 +34,7 @@ KNOWN = {
         "detr-segmentation deformable-detr"
     ),
     "the maps of a token that queries several times are added up, not averaged": (
-        "timesformer x-clip fastspeech2-conformer informer decision-transformer mimi"
+        "x-clip fastspeech2-conformer informer decision-transformer mimi"
     ),
     "of tokens that are read side by side, added or multiplied, the readout names some": (
         "dinov2 dinov2-registers swin2sr funnel owlvit owlv2 lilt"
