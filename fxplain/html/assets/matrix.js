@@ -41,7 +41,8 @@
       });
       canvas.setAttribute("aria-label", describe(map));
       paint();
-      arrange();
+      if (holder.isConnected) arrange();
+      else requestAnimationFrame(arrange); // its size is known once it is in the page
     };
     const paint = () => {
       if (!map.matrix) return;

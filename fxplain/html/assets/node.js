@@ -42,10 +42,10 @@
     ]));
     if (matrix) {
       details.append(el("div", {}, el("div", { class: "matrix-bar" }, el("p", { class: "note" }, "Its attention, heads averaged"), map.buttons), map.element));
-      requestAnimationFrame(() => map.show(matrix, {
+      map.show(matrix, {
         rows: axisOf(node.query, matrix.rows, "queries"),
         columns: axisOf(node.key, matrix.columns, "keys"),
-      }));
+      });
     }
     const missing = data.samples ? node.missing : "This page is of the graph alone: the page of an explanation has the map.";
     if (!matrix && missing) details.append(el("p", { class: "note" }, missing));
