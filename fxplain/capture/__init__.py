@@ -12,6 +12,7 @@ from fxplain.capture.captured import (
 )
 from fxplain.capture.chance import chance_kept, draws
 from fxplain.capture.inputs import ModelInputs, bind_inputs, on_axis
+from fxplain.capture.models import as_module
 from fxplain.capture.state import tensors_of
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ModelInputs",
     "OutputLayout",
     "StateSlot",
+    "as_module",
     "bind_inputs",
     "capture",
     "chance_kept",

@@ -14,9 +14,10 @@ from fxplain.capture.chance import other_draws
 from fxplain.capture.comparison import differences, first_line, run_eagerly
 from fxplain.capture.custom import custom_functions
 from fxplain.capture.inputs import ModelInputs
+from fxplain.capture.models import check_parts
 from fxplain.capture.preserve import ModelState, preserved
 from fxplain.capture.state import parts_of, tensors_of
-from fxplain.errors import CaptureError, TrainingModeError
+from fxplain.errors import CaptureError
 
 __all__ = ["capture", "clear_captures"]
 
@@ -40,13 +41,7 @@ def capture(model: nn.Module, inputs: ModelInputs) -> Capture:
         When every route to a graph failed.
     """
     parts = list(parts_of(model))
-    training = [name for name, module in parts if module.training]
-    if training:
-        part = f" (its part {training[0]!r})" if training[0] else ""
-        raise TrainingModeError(
-            f"{type(model).__name__}{part} is in training mode, where dropout makes every explanation "
-            f"a random one. Call model.eval() first."
-        )
+    check_parts(model, parts)
     known = _captures.setdefault(model, {})
     key = (inputs.constants, inputs.names, _fingerprint(parts))
     for candidate in known.get(key, []):

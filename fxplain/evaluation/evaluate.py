@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from fxplain.capture import as_module
 from fxplain.errors import EvaluationError
 from fxplain.evaluation.dataset import batches, count_samples
 from fxplain.evaluation.evaluator import Evaluator
@@ -106,6 +107,7 @@ def evaluate(
     FxplainError
         Every error that is the caller's to solve, each with its own subclass and message.
     """
+    model = as_module(model)
     if min(batch_size, max_tokens, resamples) < 1 or not 0 < confidence < 1:
         raise EvaluationError(
             "batch_size, max_tokens and resamples must be at least 1, confidence between 0 and 1."

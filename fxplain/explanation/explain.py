@@ -8,6 +8,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
+from fxplain.capture import as_module
 from fxplain.errors import TargetError
 from fxplain.explanation.call import Call
 from fxplain.explanation.detection import BatchAxis, graph_of, program_of
@@ -59,6 +60,7 @@ def inspect(
     FxplainError
         When inputs do not fit the model, or the model cannot be captured.
     """
+    model = as_module(model)
     _, captured, program = program_of(model, inputs, batch_axis, verify, strict=strict)
     return graph_of(model, captured, program)
 
@@ -169,10 +171,10 @@ def explain(
     """
     chosen, all_options = resolve_method(method, options)
     if targets is not None:
-        _check_targets(target, targets)
+        targets = _several(target, targets)
     with torch.inference_mode(False):  # gradients are needed whatever mode the caller is in
         call = Call(
-            model,
+            as_module(model),
             inputs,
             chosen,
             all_options,
@@ -188,13 +190,14 @@ def explain(
         return call.explanations(targets)
 
 
-def _check_targets(target: Any, targets: Sequence[Any]) -> None:
+def _several(target: Any, targets: Any) -> list[Any]:
     if target is not None:
         raise TargetError("both target= and targets= are given: leave one of them out.")
     if isinstance(targets, (str, bytes)) or not isinstance(targets, Iterable):
         raise TargetError(
             f"targets={targets!r} must be a sequence of targets; for one target use target=."
         )
+    return list(targets)
 
 
 def attention_weights(
@@ -208,6 +211,7 @@ def attention_weights(
         Node name to tensor (..., queries, keys), with the leading axes that the model uses (batch
         and heads, windows folded into the batch).
     """
+    model = as_module(model)
     bound, captured, program = program_of(model, inputs, batch_axis)
     run = forward(captured, model, bound, program)
     return weights_by_node(run)

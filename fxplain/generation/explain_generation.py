@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fxplain.capture import as_module
 from fxplain.errors import MethodError
 from fxplain.explanation import Explanation, explain
 from fxplain.explanation.explanation import ByModality
@@ -91,6 +92,7 @@ def explain_generation(
     Chefer, Gur & Wolf, "Generic Attention-model Explainability for Interpreting Bi-Modal and
     Encoder-Decoder Transformers", ICCV 2021, arXiv 2103.15679.
     """
+    model = as_module(model)
     known = resolve_method(method, {})[0].options
     own = {name: value for name, value in options.items() if name in known}
     resolve_method(method, own)  # before anything is generated

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxplain.capture import as_module
 from fxplain.errors import FxplainError
 from fxplain.explanation import explain
 from fxplain.explanation.detection import program_of
@@ -44,6 +45,7 @@ def verify(model: nn.Module, inputs: Any, *, level: str = "full") -> Verificatio
     >>> fxplain.verify(model, (torch.randn(2, 4, 8),)).ok
     True
     """
+    model = as_module(model)
     start = time.perf_counter()
     with torch.inference_mode(False):
         bound, captured, _ = program_of(model, inputs)

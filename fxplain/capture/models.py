@@ -1,0 +1,118 @@
+"""Models: what may be given as one, and whether it is ready to be explained."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.export import ExportedProgram
+
+from fxplain.errors import InputError, TrainingModeError
+
+__all__ = ["as_module", "check_parts"]
+
+_opened: weakref.WeakKeyDictionary[ExportedProgram, nn.Module] = weakref.WeakKeyDictionary()
+
+
+def as_module(model: Any) -> nn.Module:
+    """`model` as a module: itself, or that of an ``ExportedProgram`` (one for each program).
+
+    Raises
+    ------
+    InputError
+        When it is neither.
+    """
+    if isinstance(model, ExportedProgram):
+        if model not in _opened:
+            _opened[model] = model.module()
+        return _opened[model]
+    if isinstance(model, nn.Module):
+        return model
+    raise InputError(f"the model must be a torch.nn.Module, got {_described(model)}")
+
+
+def _is_script(module: torch.jit.ScriptModule) -> bool:
+    """Whether a module is compiled by TorchScript; one that was traced still runs as operations."""
+    return not isinstance(module, torch.jit.TracedModule | torch.jit.TopLevelTracedModule)
+
+
+def _described(value: Any) -> str:
+    kind = type(value).__name__
+    if isinstance(value, str):
+        return f"the string {value!r}. fxplain.from_pretrained loads models by name or folder."
+    if isinstance(value, Mapping):
+        return f"a {kind}. Weights alone are no model: load them with load_state_dict()."
+    if isinstance(value, type) and issubclass(value, nn.Module):
+        return f"the class {value.__name__}. Make one: {value.__name__}(...)."
+    if callable(value):
+        return f"{kind} {getattr(value, '__name__', '')!r}. Wrap it in a module's forward."
+    return f"{kind}."
+
+
+def check_parts(model: nn.Module, parts: Sequence[tuple[str, nn.Module]]) -> None:
+    """Refuse a model with a part that is TorchScript or in training mode.
+
+    The flag of a ``GraphModule``, and of the parts that only hold its weights, says nothing: what its
+    graph computes was settled when it was made.
+
+    Raises
+    ------
+    InputError
+        When a part is TorchScript, whose operations nothing in Python can follow.
+    TrainingModeError
+        When a part is in training mode, or when a graph was made while its model was.
+    """
+    for path, part in parts:
+        if isinstance(part, torch.jit.ScriptModule) and _is_script(part):
+            raise InputError(
+                f"{_named(model, path)} is TorchScript, whose operations cannot be followed. Explain "
+                f"the Python module that it was made of."
+            )
+    graphs = {path: part for path, part in parts if isinstance(part, fx.GraphModule)}
+    for path, graph in graphs.items():
+        if any(map(_drops, graph.graph.nodes)):
+            raise TrainingModeError(
+                f"{_named(model, path)} is a graph that was made in training mode, where dropout makes "
+                f"every explanation a random one. Make it again after model.eval()."
+            )
+    inert = {path for path, graph in graphs.items()}
+    for path, graph in graphs.items():
+        inert |= _uncalled(path, graph)
+    training = [path for path, part in parts if part.training and path not in inert]
+    if training:
+        raise TrainingModeError(
+            f"{_named(model, training[0])} is in training mode, where dropout makes every explanation "
+            f"a random one. Call model.eval() first."
+        )
+
+
+def _named(model: nn.Module, path: str) -> str:
+    return type(model).__name__ + (f" (its part {path!r})" if path else "")
+
+
+def _uncalled(path: str, graph: fx.GraphModule) -> set[str]:
+    """Paths of a graph's parts that it never calls, but for what export makes to check its inputs."""
+    prefix = f"{path}." if path else ""
+    called = {str(n.target) for n in graph.graph.nodes if n.op == "call_module"}
+    called -= {name for name in called if _is_guard(graph.get_submodule(name))}
+    names = (name for name, _ in graph.named_modules(remove_duplicate=False) if name)
+    return {
+        prefix + name for name in names if not any(f"{name}.".startswith(f"{c}.") for c in called)
+    }
+
+
+def _is_guard(part: nn.Module) -> bool:
+    return type(part).__module__.startswith("torch.export")
+
+
+def _drops(node: fx.Node) -> bool:
+    """Whether a node of a graph is a dropout that is on."""
+    if node.op != "call_function" or "dropout" not in str(node.target):
+        return False
+    schema = getattr(node.target, "_schema", None)
+    flags = [] if schema is None else [a.name for a in schema.arguments]
+    given = {**dict(zip(flags, node.args, strict=False)), **node.kwargs}
+    return bool(given.get("train", given.get("training", False))) and given.get("p") != 0
