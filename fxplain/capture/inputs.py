@@ -244,6 +244,9 @@ def on_axis(inputs: ModelInputs, axis: int | Mapping[str, int]) -> ModelInputs:
     InputError
         When a name is none of the inputs', an input has no such axis, or the sizes differ.
     """
+    said = axis.values() if isinstance(axis, Mapping) else [axis]
+    if not all(isinstance(a, int) for a in said):
+        raise InputError(f"batch_axis={axis!r} must be a whole number, or one for each input's name.")
     given = axis if isinstance(axis, Mapping) else dict.fromkeys(inputs.names, axis)
     shapes = {n: leaf.shape for n, leaf in zip(inputs.names, inputs.leaves, strict=True)}
     for name in given:
@@ -275,6 +278,11 @@ def _check(model: nn.Module, names: Sequence[str], leaves: Sequence[Tensor]) -> 
             raise InputError(
                 f"input {name!r} is a nested tensor, which no capture can follow. Pad it: "
                 f"torch.nested.to_padded_tensor(inputs[{name!r}], 0.0), with a mask beside it."
+            )
+        if leaf.layout is not torch.strided:
+            raise InputError(
+                f"input {name!r} has the layout {leaf.layout}, which no capture can follow. Make it "
+                f"dense: inputs[{name!r}].to_dense()."
             )
         if leaf.numel() == 0:
             raise InputError(

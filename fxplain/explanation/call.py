@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxplain.errors import ChangedModelError, NoAttentionError
+from fxplain.errors import ChangedModelError, NoAttentionError, NonFiniteError
 from fxplain.explanation import reading
 from fxplain.explanation.cuts import cut_attention
 from fxplain.explanation.detection import BatchAxis, graph_of, no_attention, program_of
 from fxplain.explanation.explanation import ByModality, Explanation
-from fxplain.explanation.labels import token_labels
+from fxplain.explanation.labels import check_tokenizer, token_labels
 from fxplain.explanation.naming import target_names
 from fxplain.explanation.passes import Passes
 from fxplain.explanation.target import ResolvedTarget, resolve_target
@@ -58,6 +58,7 @@ class Call:
         verify: str = "off",
         strict: bool = False,
     ) -> None:
+        check_tokenizer(tokenizer)
         self.model, self.method, self.options = model, method, options
         self.output, self.tokenizer, self.engine = output, tokenizer, engine
         self.again: Callable[[], Call] = lambda: Call(
@@ -144,8 +145,10 @@ class Call:
     ) -> Explanation:
         engine = reading.choose_engine(self.engine, views[0].scores, self.method.name)
         bound, program = self.bound, self.program
+        relevance = reading.relevance(program, views, engine, read)
+        _check_finite(relevance)
         made = Explanation(
-            relevance=ByModality(reading.relevance(program, views, engine, read)),
+            relevance=ByModality(relevance),
             graph=self._graph(resolved),
             method=self.method.name,
             target=resolved.description,
@@ -218,6 +221,16 @@ class Call:
             scores = self.method.score(evidence, self.options)
             views.append(reading.View.of(program, scores, readout, i))
         return views
+
+
+def _check_finite(relevance: Mapping[str, Tensor]) -> None:
+    """A finite output may have a gradient that is none: the root of 0, a NaN behind a mask."""
+    if not all(bool(torch.isfinite(values).all()) for values in relevance.values()):
+        raise NonFiniteError(
+            "the gradient of the explained output is infinite or NaN somewhere on the way to the "
+            "tokens, as that of a root or a norm is at 0: add a small number under it, or explain an "
+            "output before it."
+        )
 
 
 def _share_tokens(program: Program, resolved: ResolvedTarget) -> bool:

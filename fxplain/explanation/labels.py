@@ -7,9 +7,25 @@ from typing import Any
 from torch import Tensor
 
 from fxplain.capture import ModelInputs
+from fxplain.errors import InputError
 from fxplain.program import Modality
 
-__all__ = ["token_labels"]
+__all__ = ["check_tokenizer", "token_labels"]
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """Refuse what cannot say the piece of an id.
+
+    Raises
+    ------
+    InputError
+        When `tokenizer` is neither None nor has ``convert_ids_to_tokens``.
+    """
+    if tokenizer is not None and not callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
+        raise InputError(
+            f"tokenizer= needs a method convert_ids_to_tokens(ids), as the tokenizers of transformers "
+            f"have; got {type(tokenizer).__name__}."
+        )
 
 
 def token_labels(modality: Modality, inputs: ModelInputs, tokenizer: Any = None) -> list[list[str]]:

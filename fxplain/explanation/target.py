@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fxplain.capture import Capture, ModelInputs, module_path
-from fxplain.errors import NonFiniteError, TargetError
+from fxplain.errors import FxplainError, NonFiniteError, TargetError
 from fxplain.explanation.outputs import (
     TokenRef,
     batch_axis_of,
@@ -180,6 +180,10 @@ def _check_finite(scores: Tensor) -> None:
         )
 
 
+def _name_of(target: Callable[[Any], Any]) -> str:
+    return str(getattr(target, "__name__", type(target).__name__))
+
+
 class _Resolver:
     def __init__(
         self,
@@ -213,6 +217,11 @@ class _Resolver:
                 torch.zeros_like(leaf) if g is None else g
                 for leaf, g in zip(wanted, found, strict=True)
             ]
+            if not all(bool(gradient.isfinite().all()) for gradient in gradients):
+                raise NonFiniteError(
+                    f"the gradient of the target function {_name_of(target)!r} is infinite or NaN, as "
+                    f"that of a root or a norm is at 0: add a small number under it."
+                )
             return [outputs[i] for i in floats], gradients
 
         readouts = []
@@ -225,7 +234,7 @@ class _Resolver:
                     read[i] = None
                     groups += [tuple(g) for g in positions_at(self.program, i, mask)]
             readouts.append(self._readout(groups, sample))
-        name = getattr(target, "__name__", type(target).__name__)
+        name = _name_of(target)
         described = (name,) * len(scores)
         return ResolvedTarget(described, scores.detach(), tuple(readouts), seeds, tuple(read))
 
@@ -237,11 +246,25 @@ class _Resolver:
             o.detach().requires_grad_() if o.is_floating_point() or o.is_complex() else o
             for o in outputs
         ]
-        with torch.enable_grad():
-            scores: Any = target(self.capture.output.rebuild(leaves))
-            if isinstance(scores, (list, tuple)):
-                scores = torch.stack([torch.as_tensor(s) for s in scores])
-        name = getattr(target, "__name__", type(target).__name__)
+        name = _name_of(target)
+        before = [leaf._version for leaf in leaves]
+        try:
+            with torch.enable_grad():
+                scores: Any = target(self.capture.output.rebuild(leaves))
+                if isinstance(scores, (list, tuple)):
+                    scores = torch.stack([torch.as_tensor(s) for s in scores])
+        except FxplainError:
+            raise
+        except Exception as error:
+            raise TargetError(
+                f"the target function {name!r} failed on the model's output: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if before != [leaf._version for leaf in leaves]:
+            raise TargetError(
+                f"the target function {name!r} writes into the model's output, which others read too; "
+                f"it must work on a copy, such as output.clone()."
+            )
         if not isinstance(scores, Tensor):
             raise TargetError(
                 f"the target function {name!r} returned a {type(scores).__name__}; it must return a "
