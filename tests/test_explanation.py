@@ -429,7 +429,7 @@ def saved(tmp_path: Path) -> tuple[fxplain.Explanation, Path]:
     model, inputs = architecture("lxmert")
     e = fxplain.explain(model, inputs, target=[1, (2,)], tokenizer=Tokenizer())
     path = tmp_path / "explanation.safetensors"
-    e.save(path)
+    e.save(path, matrices=True)
     return e, path
 
 
@@ -457,7 +457,7 @@ def test_save_and_load(saved: tuple[fxplain.Explanation, Path], tmp_path: Path) 
     assert repr(loaded) == repr(e)
     with pytest.raises(fxplain.ModalityError, match="'pixels'"):
         loaded.matrix("input_ids", "pixels")
-    loaded.save(str(tmp_path / "again.safetensors"))
+    loaded.save(str(tmp_path / "again.safetensors"), matrices=True)
     same(fxplain.load(str(tmp_path / "again.safetensors")), e)
 
 

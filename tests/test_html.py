@@ -331,11 +331,16 @@ def test_written_page_is_the_returned_one(tmp_path):
 
 def test_loaded_explanation_has_a_page(tmp_path):
     model, inputs = architecture("vit")
-    fxplain.explain(model, inputs).save(tmp_path / "e.safetensors")
+    explanation = fxplain.explain(model, inputs)
+    explanation.save(tmp_path / "e.safetensors", matrices=True)
     loaded = fxplain.load(tmp_path / "e.safetensors")
     sample = data_of(loaded.to_html())["explanations"][0]["samples"][0]
     assert sample["classes"] is None
     assert sample["matrices"]
+    explanation.save(tmp_path / "e.safetensors")
+    without = data_of(fxplain.load(tmp_path / "e.safetensors").to_html())
+    assert not without["explanations"][0]["samples"][0]["matrices"]
+    assert "not saved" in json.dumps(without)
 
 
 def test_a_method_without_matrices_says_so():

@@ -246,7 +246,9 @@ def on_axis(inputs: ModelInputs, axis: int | Mapping[str, int]) -> ModelInputs:
     """
     said = axis.values() if isinstance(axis, Mapping) else [axis]
     if not all(isinstance(a, int) for a in said):
-        raise InputError(f"batch_axis={axis!r} must be a whole number, or one for each input's name.")
+        raise InputError(
+            f"batch_axis={axis!r} must be a whole number, or one for each input's name."
+        )
     given = axis if isinstance(axis, Mapping) else dict.fromkeys(inputs.names, axis)
     shapes = {n: leaf.shape for n, leaf in zip(inputs.names, inputs.leaves, strict=True)}
     for name in given:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
+from torch.jit._trace import TopLevelTracedModule, TracedModule
 
 from fxplain.errors import InputError, TrainingModeError
 
@@ -36,7 +37,7 @@ def as_module(model: Any) -> nn.Module:
 
 def _is_script(module: torch.jit.ScriptModule) -> bool:
     """Whether a module is compiled by TorchScript; one that was traced still runs as operations."""
-    return not isinstance(module, torch.jit.TracedModule | torch.jit.TopLevelTracedModule)
+    return not isinstance(module, TopLevelTracedModule | TracedModule)
 
 
 def _described(value: Any) -> str:

@@ -1,9 +1,10 @@
 """Explanation: from a model and a target to relevance."""
 
 from fxplain.explanation.explain import attention_weights, explain, inspect
-from fxplain.explanation.explanation import Explanation, load
+from fxplain.explanation.explanation import Explanation
 from fxplain.explanation.merging import Timeline, Word, WordRelevance
 from fxplain.explanation.readouts import read_places, readout_place
+from fxplain.explanation.saved import load
 from fxplain.explanation.target import Contrast, Sum
 
 __all__ = [

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from fxplain.errors import LoadError, MethodError, ModalityError
+from fxplain.errors import MethodError, ModalityError
+from fxplain.explanation.files import write_file
 from fxplain.explanation.merging import (
     Timeline,
     Word,
@@ -23,12 +20,12 @@ from fxplain.explanation.merging import (
     upsample,
     words_of,
 )
-from fxplain.explanation.target import plain_target, target_of
+from fxplain.explanation.target import plain_target
 from fxplain.explanation.weights import AttentionOf
 from fxplain.presentation import Presentable
 from fxplain.program import AttentionGraph
 
-__all__ = ["ByModality", "Explanation", "load"]
+__all__ = ["ByModality", "Explanation"]
 
 FORMAT = "fxplain-explanation-1"
 
@@ -89,7 +86,7 @@ class Explanation(Presentable):
         and that went out to its operands. Empty for other methods and in a loaded explanation.
     matrix_of, attention_of
         What makes matrices of R, and the attention weights of the nodes that are named, when they
-        are asked for; None for the latter in a loaded explanation.
+        are asked for; None in a loaded explanation, for matrices unless they were saved.
     """
 
     relevance: ByModality
@@ -102,7 +99,7 @@ class Explanation(Presentable):
     labels: Mapping[str, list[list[str]]] = field(repr=False)
     special: Mapping[str, Mapping[int, str]] = field(repr=False)
     grids: Mapping[str, tuple[int, ...]] = field(repr=False)
-    matrix_of: Callable[[str, str], Tensor] = field(repr=False)
+    matrix_of: Callable[[str, str], Tensor] | None = field(repr=False)
     inputs: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     engine: str = "matrices"
@@ -142,11 +139,18 @@ class Explanation(Presentable):
         ------
         ModalityError
             When there is no such modality.
+        MethodError
+            When the method scores tokens and has no matrices, or none were saved.
         ChangedModelError
             When the model runs once more and says something else.
         """
         for name in (a, b):
             self._check(name)
+        if self.matrix_of is None:
+            raise MethodError(
+                "this explanation was loaded from a file without matrices: explanation.save(path, "
+                "matrices=True) writes them."
+            )
         return self.matrix_of(a, b)
 
     def matrices(self) -> dict[tuple[str, str], Tensor]:
@@ -155,7 +159,7 @@ class Explanation(Presentable):
         Raises
         ------
         MethodError
-            When the method scores tokens and has no matrices.
+            When the method scores tokens and has no matrices, or none were saved.
         """
         return {(a, b): self.matrix(a, b) for a in self.modalities for b in self.modalities}
 
@@ -250,20 +254,34 @@ class Explanation(Presentable):
 
     # -- files --------------------------------------------------------------------------------------
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, matrices: bool = False) -> None:
         """Write everything but the model's output to one safetensors file with a JSON header.
 
         Load it again with `fxplain.load`.
+
+        Parameters
+        ----------
+        path
+            The file.
+        matrices
+            Write the relevancy matrices too: as many numbers as tokens squared, and where they were
+            not made yet, another run of the model.
+
+        Raises
+        ------
+        MethodError
+            When matrices are asked for of a method that has none.
         """
-        tensors = {f"relevance/{i}": self.relevance[m] for i, m in enumerate(self.modalities)}
-        with suppress(MethodError):  # a method that scores tokens has no matrices
+        names = self.modalities
+        tensors = {f"relevance/{i}": self.relevance[m] for i, m in enumerate(names)}
+        if matrices:
             for (a, b), matrix in self.matrices().items():
-                tensors[f"matrix/{self.modalities.index(a)}/{self.modalities.index(b)}"] = matrix
+                tensors[f"matrix/{names.index(a)}/{names.index(b)}"] = matrix
         tensors["scores"] = self.scores
-        tensors |= {f"input/{name}": value.clone() for name, value in self.inputs.items()}
+        tensors |= {f"input/{name}": value for name, value in self.inputs.items()}
         header = {
             **self._facts(),
-            "modalities": list(self.modalities),
+            "modalities": list(names),
             "labels": self.labels,
             "word_pieces": {
                 name: [[[word.text, word.tokens] for word in words] for words in samples]
@@ -271,12 +289,7 @@ class Explanation(Presentable):
             },
             "seconds": dict(self.seconds),
         }
-        if not Path(path).resolve().parent.is_dir():
-            raise FileNotFoundError(
-                f"there is no folder {Path(path).resolve().parent} to save into"
-            )
-        contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        save_file(contiguous, str(path), metadata={"fxplain": json.dumps(header)})
+        write_file(path, header, tensors)
 
     def to_dict(self) -> dict[str, Any]:
         """Relevance, labels and graph as plain data, of the format that ``docs/json.md`` describes."""
@@ -313,49 +326,3 @@ class Explanation(Presentable):
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}: {tuple(r.shape)}" for name, r in self.relevance.items())
         return f"<Explanation of {self.graph.model} by {self.method!r}: {sizes}>"
-
-
-def load(path: str | Path) -> Explanation:
-    """Load an explanation that `Explanation.save` wrote.
-
-    Raises
-    ------
-    LoadError
-        When the file is missing or is no saved explanation.
-    """
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("fxplain", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise LoadError(f"{path} cannot be read as a saved explanation: {error}") from error
-    if header.get("format") != FORMAT:
-        raise LoadError(f"{path} is no saved explanation (its header has no {FORMAT!r}).")
-    names = header["modalities"]
-    index = {name: i for i, name in enumerate(names)}
-    return Explanation(
-        relevance=ByModality({name: tensors[f"relevance/{i}"] for name, i in index.items()}),
-        graph=AttentionGraph.from_dict(header["graph"]),
-        method=header["method"],
-        options=header.get("options", {}),
-        engine=header.get("engine", "matrices"),
-        target=tuple(map(target_of, header["target"])),
-        readout=tuple(header["readout"]),
-        scores=tensors["scores"],
-        output=None,
-        labels=header["labels"],
-        special={k: {int(i): s for i, s in v.items()} for k, v in header["special"].items()},
-        grids={k: tuple(v) for k, v in header["grids"].items()},
-        matrix_of=lambda a, b: tensors[f"matrix/{index[a]}/{index[b]}"],
-        target_names=tuple(header.get("target_names", ())),
-        word_pieces={
-            name: [[Word(text, tuple(tokens)) for text, tokens in words] for words in samples]
-            for name, samples in header.get("word_pieces", {}).items()
-        },
-        seconds=header.get("seconds", {}),
-        inputs={
-            name.removeprefix("input/"): value
-            for name, value in tensors.items()
-            if name.startswith("input/")
-        },
-    )

@@ -168,7 +168,7 @@ def _of_real_targets(explanation: Explanation, real: Tensor, names: tuple[str, .
         scores=kept(explanation.scores),
         target=known(explanation.target, None),
         readout=known(explanation.readout, "no token"),
-        matrix_of=lambda a, b: kept(explanation.matrix_of(a, b)),
+        matrix_of=lambda a, b: kept(explanation.matrix(a, b)),
         target_names=names,
     )
 

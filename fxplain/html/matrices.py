@@ -84,7 +84,7 @@ def _asked(
     """(explanation, sample, row modality, column modality, rows, columns), the small ones first."""
     for sample in range(explanations[0].batch_size):
         for which, explanation in enumerate(explanations):
-            if explanation.engine == "tokens":  # scores of tokens, no matrices
+            if explanation.engine == "tokens" or explanation.matrix_of is None:
                 continue
             sizes = [r.shape[1] for r in explanation.relevance.values()]
             pairs = [(a, b) for a in range(len(sizes)) for b in range(len(sizes))]
@@ -97,6 +97,8 @@ def _left_out(
 ) -> Iterator[str]:
     names = explanations[0].modalities
     for which, explanation in enumerate(explanations):
+        if explanation.matrix_of is None and explanation.engine != "tokens":
+            yield f"The matrices ({explanation.method}) were not saved: save(path, matrices=True) does."
         for a in range(len(names)):
             for b in range(len(names)):
                 samples = [s for w, s, *pair in missing if (w, pair) == (which, [a, b])]

@@ -53,7 +53,7 @@ def resolve_method(name: str, given: Options) -> tuple[Method, dict[str, Any]]:
             raise MethodError(f"unknown preset {preset!r}; there are: {', '.join(PRESETS)}.")
         name, options = PRESETS[preset]
         given = {**options, **given}
-    method = _METHODS.get(name) if isinstance(name, str) else None
+    method = _METHODS.get(str(name))
     if method is None:
         raise MethodError(f"unknown method {name!r}; there are: {', '.join(_METHODS)}.")
     return method, method.with_options(given)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fxplain.capture import Capture
 from fxplain.errors import LoadError
+from fxplain.plain_data import read_as
 from fxplain.presentation import Presentable
 from fxplain.program import graph_export
 from fxplain.program.nodes import AttentionNode, RouteNode
@@ -174,27 +175,16 @@ class AttentionGraph(Presentable):
         Raises
         ------
         LoadError
-            When the data says that it has another format.
+            When the data is of another format, or a field of it has not the form that it should.
         """
+        if not isinstance(data, Mapping):
+            raise LoadError(f"an attention graph is a mapping, not {type(data).__name__}.")
         found = data.get("format", FORMAT)  # graphs that were saved without one are of the first
         if found != FORMAT:
             raise LoadError(f"this is no attention graph of the format {FORMAT!r} but {found!r}.")
-
-        def record(kind: type[Any], facts: Mapping[str, Any]) -> Any:
-            return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
-
-        return cls(
-            model=data["model"],
-            nodes=tuple(record(AttentionNode, x) for x in data["nodes"]),
-            routes=tuple(record(RouteNode, x) for x in data["routes"]),
-            streams=tuple(record(StreamInfo, x) for x in data["streams"]),
-            modalities=dict(data["modalities"]),
-            readout=data["readout"],
-            rejected=tuple(record(RejectedSoftmax, x) for x in data["rejected"]),
-            warnings=tuple(data["warnings"]),
-            capture=record(CaptureInfo, data["capture"]),
-            context=tuple(data.get("context", ())),
-        )
+        facts = {name: value for name, value in data.items() if name != "format"}
+        graph: AttentionGraph = read_as(cls, facts, "the graph")
+        return graph
 
     def __repr__(self) -> str:
         return f"<AttentionGraph of {self.model}: {len(self.nodes)} attention nodes>"

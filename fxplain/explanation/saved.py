@@ -1,0 +1,140 @@
+"""Saved explanations: one safetensors file with a JSON header."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fxplain.errors import FxplainError, LoadError
+from fxplain.explanation.explanation import FORMAT, ByModality, Explanation
+from fxplain.explanation.files import read_file
+from fxplain.explanation.merging import Word
+from fxplain.explanation.target import target_of
+from fxplain.plain_data import read_as
+from fxplain.program import AttentionGraph
+
+__all__ = ["load"]
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The file's header: what `Explanation.to_dict` says beside numbers, and the labels."""
+
+    format: str
+    method: str
+    target: list[Any]
+    readout: tuple[str, ...]
+    special: dict[str, dict[int, str]]
+    grids: dict[str, tuple[int, ...]]
+    graph: dict[str, Any]
+    modalities: list[str]
+    labels: dict[str, list[list[str]]]
+    options: dict[str, Any] = field(default_factory=dict)
+    engine: str = "matrices"
+    target_names: tuple[str, ...] = ()
+    word_pieces: dict[str, list[list[list[Any]]]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def load(path: str | Path) -> Explanation:
+    """Load an explanation that `Explanation.save` wrote.
+
+    Raises
+    ------
+    LoadError
+        When the file is missing, is no saved explanation, or is damaged.
+    """
+    found, tensors = read_file(path)
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise LoadError(f"{path} is no saved explanation (its header has no {FORMAT!r}).")
+    try:
+        header = read_as(_Header, found, "its header")
+        return _read(header, tensors)
+    except (LoadError, RecursionError) as error:
+        raise LoadError(f"{path} is damaged: {error}") from error
+
+
+def _read(header: _Header, tensors: Mapping[str, Tensor]) -> Explanation:
+    scores = _tensor(tensors, "scores", (None,))
+    batch, names = len(scores), header.modalities
+    relevance = {
+        name: _tensor(tensors, f"relevance/{i}", (batch, None)) for i, name in enumerate(names)
+    }
+    _check_sizes(header, relevance, batch)
+
+    def matrix(a: str, b: str) -> Tensor:
+        rows, columns = (relevance[name].shape[1] for name in (a, b))
+        name = f"matrix/{names.index(a)}/{names.index(b)}"
+        return _tensor(tensors, name, (batch, rows, columns))
+
+    has_matrices = any(name.startswith("matrix/") for name in tensors)
+    return Explanation(
+        relevance=ByModality(relevance),
+        graph=AttentionGraph.from_dict(header.graph),
+        method=header.method,
+        options=header.options,
+        engine=header.engine,
+        target=tuple(map(_target, header.target)),
+        readout=header.readout,
+        scores=scores,
+        output=None,
+        labels=header.labels,
+        special=header.special,
+        grids=header.grids,
+        matrix_of=matrix if has_matrices else None,
+        target_names=header.target_names,
+        word_pieces={
+            name: [[_word(word, name) for word in words] for words in samples]
+            for name, samples in header.word_pieces.items()
+        },
+        seconds=header.seconds,
+        inputs={
+            name.removeprefix("input/"): value
+            for name, value in tensors.items()
+            if name.startswith("input/")
+        },
+    )
+
+
+def _tensor(tensors: Mapping[str, Tensor], name: str, shape: tuple[int | None, ...]) -> Tensor:
+    found = tensors.get(name)
+    if found is None:
+        raise LoadError(f"it has no tensor {name!r}.")
+    fits = found.dim() == len(shape) and all(
+        n in (None, own) for n, own in zip(shape, found.shape, strict=True)
+    )
+    if not fits or not found.is_floating_point():
+        raise LoadError(f"its tensor {name!r} is {found.dtype} of shape {tuple(found.shape)}.")
+    return found
+
+
+def _check_sizes(header: _Header, relevance: Mapping[str, Tensor], batch: int) -> None:
+    """One target, readout and list of labels per sample, and a label for each token."""
+    if not len(header.target) == len(header.readout) == batch:
+        raise LoadError(f"its targets and readouts are not those of {batch} samples.")
+    for what in ("labels", "special", "grids"):
+        named = getattr(header, what)
+        if named.keys() != relevance.keys():
+            raise LoadError(f"its {what} name {list(named)}, its relevance {list(relevance)}.")
+    for name, values in relevance.items():
+        labels, tokens = header.labels[name], values.shape[1]
+        if len(labels) != batch or any(len(own) != tokens for own in labels):
+            raise LoadError(f"its labels of {name!r} are not those of {tokens} tokens.")
+
+
+def _word(plain: Any, name: str) -> Word:
+    if len(plain) != 2:
+        raise LoadError(f"a word of {name!r} is not its text and its tokens.")
+    text = read_as(str, plain[0], f"a word of {name!r}")
+    return Word(text, read_as(tuple[int, ...], plain[1], f"the tokens of {text!r}"))
+
+
+def _target(plain: Any) -> Any:
+    try:
+        return target_of(plain)
+    except (KeyError, TypeError, ValueError, FxplainError) as error:
+        raise LoadError(f"{plain!r} is no target.") from error
