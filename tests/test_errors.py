@@ -296,3 +296,14 @@ def test_quantised_layers_pass_no_gradient() -> None:
     with pytest.raises(fxplain.NoGradientError, match=message):
         fxplain.explain(model, inputs, engine="matrices")
     assert fxplain.explain(model, inputs, method="rollout").relevance["input_ids"].sum() > 0
+
+
+def test_a_known_capture_does_not_hide_what_the_model_refuses():
+    model, inputs = architecture("bert")
+    fxplain.explain(model, inputs)
+    ids = inputs["input_ids"]
+    longer = torch.ones(2, model.config.max_position_embeddings + 1, dtype=torch.int64)
+    for wrong in (ids + 1000, -1 - ids, longer):
+        for door in (fxplain.explain, fxplain.inspect, fxplain.attention_weights, fxplain.verify):
+            with pytest.raises(fxplain.InputError, match="itself fails"):
+                door(model, {"input_ids": wrong})

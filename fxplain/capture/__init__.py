@@ -11,9 +11,11 @@ from fxplain.capture.captured import (
     version_of,
 )
 from fxplain.capture.chance import chance_kept, draws
+from fxplain.capture.comparison import failure
 from fxplain.capture.inputs import ModelInputs, bind_inputs, on_axis
 from fxplain.capture.models import as_module
 from fxplain.capture.state import tensors_of
+from fxplain.capture.trial import model_tried
 
 __all__ = [
     "Capture",
@@ -27,6 +29,8 @@ __all__ = [
     "chance_kept",
     "clear_captures",
     "draws",
+    "failure",
+    "model_tried",
     "module_path",
     "on_axis",
     "operation_name",

@@ -11,10 +11,17 @@ from fxplain.capture.captured import Capture, OutputLayout
 from fxplain.capture.inputs import ModelInputs
 from fxplain.errors import FxplainError, InputError, NonFiniteError
 
-__all__ = ["differences", "first_line", "run_eagerly"]
+__all__ = ["differences", "failure", "first_line", "run_eagerly"]
 
 # Captured and original outputs may differ by rounding: fused and unfused kernels, other orders.
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
+
+
+def failure(model: nn.Module, error: Exception, hint: str = "") -> InputError:
+    """What to raise where the model itself fails, however it was called."""
+    return InputError(
+        f"{type(model).__name__} itself fails on these inputs with {first_line(error)}.{hint}"
+    )
 
 
 def run_eagerly(model: nn.Module, inputs: ModelInputs) -> dict[str, Tensor]:
@@ -33,10 +40,7 @@ def run_eagerly(model: nn.Module, inputs: ModelInputs) -> dict[str, Tensor]:
     except FxplainError:
         raise
     except Exception as error:
-        raise InputError(
-            f"{type(model).__name__} itself fails on these inputs with {first_line(error)}."
-            f"{_dtype_hint(model, inputs)}"
-        ) from error
+        raise failure(model, error, _dtype_hint(model, inputs)) from error
     layout, tensors = OutputLayout.of(output)
     if not tensors:
         raise InputError(f"{type(model).__name__} returned no tensor to explain: {type(output)}.")

@@ -137,6 +137,15 @@ Recordings = Annotated[
         show_default=False,
     ),
 ]
+Truncation = Annotated[
+    bool | None,
+    typer.Option(
+        "--truncation/--no-truncation",
+        help="Of a text that is longer than the model takes: cut it, or give it as it is. By default "
+        "it is an error.",
+        show_default=False,
+    ),
+]
 TaskName = Annotated[
     str | None,
     typer.Option(
@@ -236,6 +245,7 @@ def inspect(
     pair: Pairs = None,
     image: Images = None,
     audio: Recordings = None,
+    truncation: Truncation = None,
     task: TaskName = None,
     json_: AsJson = False,
     plot: Plot = None,
@@ -261,7 +271,7 @@ def inspect(
     """
     quiet(debug)
     with errors_reported(debug):
-        raw = _raw(text, pair, image, audio)
+        raw = _raw(text, pair, image, audio, truncation)
         graph = open_source(model, raw, task, trust_remote_code).inspected()
         if export:
             EXPORTS[export.suffix.lower()](graph, export)
@@ -278,6 +288,7 @@ def verify(
     pair: Pairs = None,
     image: Images = None,
     audio: Recordings = None,
+    truncation: Truncation = None,
     task: TaskName = None,
     light: Annotated[
         bool,
@@ -297,7 +308,9 @@ def verify(
     """
     quiet(debug)
     with errors_reported(debug):
-        source = open_source(model, _raw(text, pair, image, audio), task, trust_remote_code)
+        source = open_source(
+            model, _raw(text, pair, image, audio, truncation), task, trust_remote_code
+        )
         found = source.verified("light" if light else "full")
         _show(found.to_dict() if json_ else to_rich(found), json_)
     if not found.ok:
@@ -311,6 +324,7 @@ def explain(
     pair: Pairs = None,
     image: Images = None,
     audio: Recordings = None,
+    truncation: Truncation = None,
     task: TaskName = None,
     target: Annotated[
         list[str] | None,
@@ -393,7 +407,7 @@ def explain(
         asked: dict[str, Any] = {"target": parse_targets(target or ())}
         given = {"output": output, "word": word, "threshold": threshold}
         asked |= {name: value for name, value in given.items() if value is not None}
-        raw = _raw(text, pair, image, audio)
+        raw = _raw(text, pair, image, audio, truncation)
         options = parse_options(method, option or ())
         source = open_source(model, raw, task, trust_remote_code)
         explanations = source.explained({**asked, **options, "method": method}, each)
@@ -423,6 +437,7 @@ def generate(
     text: Texts = None,
     image: Images = None,
     audio: Recordings = None,
+    truncation: Truncation = None,
     task: TaskName = None,
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", "-n", min=1, help="How many tokens at most.")
@@ -452,7 +467,7 @@ def generate(
         asked: dict[str, Any] = {"method": method, "max_new_tokens": max_new_tokens}
         asked |= {"num_beams": beams, "do_sample": seed is not None, "seed": seed}
         asked |= parse_options(method, option or ())
-        raw = _raw(text, None, image, audio)
+        raw = _raw(text, None, image, audio, truncation)
         source = open_source(model, raw, task, trust_remote_code)
         generation = source.generated(asked)
         if html:
@@ -500,6 +515,7 @@ def _raw(
     pairs: list[str] | None,
     images: list[Path] | None,
     recordings: list[Path] | None,
+    truncation: bool | None,
 ) -> dict[str, Any]:
     """What was given, by the names that an explainer has for it."""
     return {
@@ -507,6 +523,7 @@ def _raw(
         "pair": pairs or None,
         "image": images or None,
         "audio": recordings or None,
+        "truncation": truncation,
     }
 
 

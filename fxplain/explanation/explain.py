@@ -8,7 +8,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
-from fxplain.capture import as_module
+from fxplain.capture import as_module, model_tried
 from fxplain.errors import TargetError
 from fxplain.explanation.call import Call
 from fxplain.explanation.detection import BatchAxis, graph_of, program_of
@@ -61,7 +61,8 @@ def inspect(
         When inputs do not fit the model, or the model cannot be captured.
     """
     model = as_module(model)
-    _, captured, program = program_of(model, inputs, batch_axis, verify, strict=strict)
+    with model_tried(model, inputs):
+        _, captured, program = program_of(model, inputs, batch_axis, verify, strict=strict)
     return graph_of(model, captured, program)
 
 
@@ -172,9 +173,11 @@ def explain(
     chosen, all_options = resolve_method(method, options)
     if targets is not None:
         targets = _several(target, targets)
-    with torch.inference_mode(False):  # gradients are needed whatever mode the caller is in
+    model = as_module(model)
+    # gradients are needed whatever mode the caller is in
+    with torch.inference_mode(False), model_tried(model, inputs):
         call = Call(
-            as_module(model),
+            model,
             inputs,
             chosen,
             all_options,
@@ -212,6 +215,6 @@ def attention_weights(
         and heads, windows folded into the batch).
     """
     model = as_module(model)
-    bound, captured, program = program_of(model, inputs, batch_axis)
-    run = forward(captured, model, bound, program)
-    return weights_by_node(run)
+    with model_tried(model, inputs):
+        bound, captured, program = program_of(model, inputs, batch_axis)
+        return weights_by_node(forward(captured, model, bound, program))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxplain.capture import as_module
+from fxplain.capture import as_module, model_tried
 from fxplain.errors import FxplainError
 from fxplain.explanation import explain
 from fxplain.explanation.detection import program_of
@@ -47,7 +47,7 @@ def verify(model: nn.Module, inputs: Any, *, level: str = "full") -> Verificatio
     """
     model = as_module(model)
     start = time.perf_counter()
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), model_tried(model, inputs):
         bound, captured, _ = program_of(model, inputs)
         tagged = build_program(follow_tokens(captured, model, bound, keep_tags=True))
         results = check_program(captured, model, bound, tagged, level)

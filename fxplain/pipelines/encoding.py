@@ -18,7 +18,7 @@ from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded
 from fxplain.pipelines.spelling import spell
 
-__all__ = ["Encoded", "encode", "padded_left", "start_decoder", "takes"]
+__all__ = ["Encoded", "encode", "padded_left", "start_decoder", "takes", "text_limit"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ def encode(loaded: Loaded, given: Given, *, padding: Any = None) -> Encoded:
         text = {"text": given.text, "padding": padding}
         if given.pair:
             text["text_pair"] = given.pair
+        if given.truncation:
+            text |= {"truncation": True, "max_length": text_limit(loaded)}
         if padding and loaded.tokenizer.pad_token is None:
             loaded.tokenizer.pad_token = loaded.tokenizer.eos_token
     try:
@@ -86,6 +88,8 @@ def encode(loaded: Loaded, given: Given, *, padding: Any = None) -> Encoded:
         raise InputError(
             f"the processor of {loaded.name!r} fails on these inputs: {error}"
         ) from error
+    if given.text and given.truncation is None:
+        _check_length(loaded, made.get("input_ids"))
     inputs = {
         name: _placed(value, loaded.model)
         for name, value in {**made, **given.inputs}.items()
@@ -94,6 +98,29 @@ def encode(loaded: Loaded, given: Given, *, padding: Any = None) -> Encoded:
     return Encoded(
         inputs, _words(loaded, given, inputs, pieces), _seconds(loaded, given, made), pieces
     )
+
+
+def text_limit(loaded: Loaded) -> int | None:
+    """The most tokens of a text that the model takes, where tokenizer or config say it."""
+    config: Any = getattr(loaded.model, "config", None)
+    own = config.get_text_config() if hasattr(config, "get_text_config") else config
+    limits = (loaded.tokenizer.model_max_length, getattr(own, "max_position_embeddings", None))
+    said = [n for n in limits if isinstance(n, int) and 0 < n < _NO_LIMIT]
+    return min(said) if said else None
+
+
+_NO_LIMIT = 10**9
+"""A tokenizer that knows no limit says a number beyond."""
+
+
+def _check_length(loaded: Loaded, ids: Any) -> None:
+    limit = text_limit(loaded)
+    longest = ids.shape[-1] if isinstance(ids, Tensor) else 0
+    if limit is not None and longest > limit:
+        raise InputError(
+            f"the text has {longest} tokens, and {loaded.name!r} takes {limit} at most. Cut it with "
+            f"truncation=True (--truncation on the command line), or give it in parts."
+        )
 
 
 def _processed(loaded: Loaded, given: Given, text: dict[str, Any]) -> dict[str, Any]:

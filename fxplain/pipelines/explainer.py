@@ -29,7 +29,7 @@ from fxplain.program import AttentionGraph
 
 __all__ = ["Explainer", "from_pretrained"]
 
-RAW = ("text", "pair", "image", "audio", "inputs")
+RAW = ("text", "pair", "image", "audio", "inputs", "truncation")
 """What a call may be given."""
 
 
@@ -121,6 +121,7 @@ class Explainer:
         image: Any = None,
         audio: Any = None,
         inputs: Mapping[str, Any] | None = None,
+        truncation: bool | None = None,
         target: Any = None,
         method: str = "generic",
         **options: Any,
@@ -144,6 +145,9 @@ class Explainer:
         inputs
             Further inputs of the model by argument name, such as the boxes' features of a model
             that has no image processor.
+        truncation
+            Of a text that is longer than the model takes: True cuts it (of a pair, the longer one),
+            False gives it to the model as it is; by default it is an error.
         target
             What `fxplain.explain` takes; besides, a word of the vocabulary where words are predicted,
             a candidate text, an answer in the context.
@@ -168,6 +172,7 @@ class Explainer:
             As `fxplain.explain` raises.
         """
         raw = {"text": text, "pair": pair, "image": image, "audio": audio, "inputs": inputs}
+        raw["truncation"] = truncation
         run = self._run(self._given(positional, raw))
         own, rest = self._split(options)
         return self._explained(run, [self.task.goal(run, target, **own)], method, rest)[0]
@@ -207,6 +212,7 @@ class Explainer:
         image: Any = None,
         audio: Any = None,
         inputs: Mapping[str, Any] | None = None,
+        truncation: bool | None = None,
         max_new_tokens: int = 20,
         targets: Any = None,
         method: str = "generic",
@@ -230,6 +236,7 @@ class Explainer:
                 f"call (on the command line: fxplain explain)."
             )
         raw = {"text": text, "pair": None, "image": image, "audio": audio, "inputs": inputs}
+        raw["truncation"] = truncation
         return self._written(
             self._given(positional, raw),
             max_new_tokens=max_new_tokens,

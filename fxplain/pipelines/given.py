@@ -35,6 +35,8 @@ class Given:
         (samples,) each.
     inputs
         Further inputs of the model by argument name, handed on as they are.
+    truncation
+        Whether a text that is longer than the model takes is cut; None where that is an error.
     """
 
     text: list[str] = field(default_factory=list)
@@ -42,6 +44,7 @@ class Given:
     image: list[Any] = field(default_factory=list)
     audio: list[Any] = field(default_factory=list)
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    truncation: bool | None = None
 
 
 def gather(
@@ -52,6 +55,7 @@ def gather(
     image: Any = None,
     audio: Any = None,
     inputs: Mapping[str, Any] | None = None,
+    truncation: bool | None = None,
 ) -> Given:
     """Check and open what was given.
 
@@ -82,8 +86,21 @@ def gather(
         pair=_texts("pair", pair),
         image=_each(image, is_one_image, open_image),
         audio=_each(audio, is_one_recording, lambda value: open_recording(value, rate)),
-        inputs=inputs or {},
+        inputs=_by_name(inputs),
+        truncation=_flag(truncation),
     )
+
+
+def _by_name(inputs: Any) -> Mapping[str, Any]:
+    if inputs is not None and not isinstance(inputs, Mapping):
+        raise InputError(f"inputs is a mapping by argument name, not a {type(inputs).__name__}.")
+    return inputs or {}
+
+
+def _flag(truncation: Any) -> bool | None:
+    if truncation not in (None, True, False):
+        raise InputError(f"truncation is True, False or None, not {truncation!r}.")
+    return None if truncation is None else bool(truncation)
 
 
 def _texts(name: str, given: Any) -> list[str]:

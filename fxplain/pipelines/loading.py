@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import urllib.request
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -176,7 +176,7 @@ def load_model(source: Source, config: Any, model_class: Any, **options: Any) ->
     Raises
     ------
     LoadError
-        When it cannot be loaded.
+        When it cannot be loaded, or only in part.
     """
     import transformers
 
@@ -188,16 +188,37 @@ def load_model(source: Source, config: Any, model_class: Any, **options: Any) ->
     except Exception as error:  # whatever a repository's files or code raise
         raise source.failure(error) from error
     missing = sorted(info.get("missing_keys") or ())
+    torn = _torn(model, missing)
+    if torn:
+        raise LoadError(
+            f"{source.where} lacks weights of parts that it has others of ({_listed(torn)}): they "
+            f"would be random. The checkpoint is incomplete, or its config is another model's."
+        )
     if missing:
-        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if missing[3:] else "")
         warnings.warn(
-            f"{source.where} has no weights for {shown}: they are random, and so is what they "
-            f"explain.",
+            f"{source.where} has no weights for {_listed(missing)}: they are random, and so is what "
+            f"they explain.",
             WeightsWarning,
             stacklevel=3,
         )
     found: nn.Module = model.eval()
     return found
+
+
+def _torn(model: nn.Module, missing: Sequence[str]) -> list[str]:
+    """Missing weights of parts that others were loaded of; a part that is new as a whole is a head."""
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+
+    def part_of(name: str) -> str:
+        return name.removeprefix(prefix).partition(".")[0]
+
+    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    had = {part_of(name) for name in names.difference(missing)}
+    return [name for name in missing if name in names and part_of(name) in had]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
 
 
 # ---- its processors -----------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import gcd
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,14 @@ def open_image(value: Any) -> Any:
     Parameters
     ----------
     value
-        Arrays and tensors are (height, width), (height, width, channels) or (channels, height,
-        width): bytes from 0 to 255, or floats from 0 to 1.
+        Turned as its EXIF tag says, which is how people see it. Arrays and tensors are (height,
+        width), (height, width, channels) or (channels, height, width): bytes from 0 to 255, 16 bits
+        from 0 to 65535, or floats from 0 to 1.
 
     Raises
     ------
     LoadError
-        When the file is no image.
+        When the file is no image, is cut off, or is too large to be one.
     MissingExtraError
         When pillow is missing.
     InputError
@@ -51,7 +53,7 @@ def open_image(value: Any) -> Any:
     """
     Image = pillow()
     if isinstance(value, Image.Image):
-        return value.convert("RGB")
+        return _as_seen(value)
     if isinstance(value, (np.ndarray, Tensor)):
         return Image.fromarray(_bytes(np.asarray(value))).convert("RGB")
     if not isinstance(value, (str, Path)):
@@ -59,9 +61,31 @@ def open_image(value: Any) -> Any:
             f"an image is a path, a PIL image or an array, not a {type(value).__name__}."
         )
     try:
-        return Image.open(value).convert("RGB")
-    except OSError as error:  # pillow's message names the file
-        raise LoadError(str(error)) from error
+        with Image.open(value) as file:
+            return _as_seen(file)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a decoder raises
+        raise LoadError(f"{str(value)!r} cannot be read as an image: {error}") from error
+
+
+def _as_seen(image: Any) -> Any:
+    """In RGB, turned as its EXIF tag says, 16 bits and floats scaled to bytes."""
+    from PIL import ImageOps
+
+    if 0 in image.size:
+        raise InputError(f"an image of {image.width} by {image.height} pixels has nothing to show.")
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode.startswith(("I", "F")):  # convert would clip, not scale
+        turned = pillow().fromarray(_bytes(_counted(np.asarray(turned))))
+    return turned.convert("RGB")
+
+
+def _counted(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers of 32 bits hold bytes or 16 bits: the largest tells."""
+    if pixels.dtype.kind == "i" and pixels.min() >= 0 and pixels.max() <= 65535:
+        return pixels.astype(np.uint8 if pixels.max() <= 255 else np.uint16)
+    return pixels
 
 
 def pillow() -> Any:
@@ -91,6 +115,19 @@ def _bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
         raise InputError(
             f"an array of shape {pixels.shape} is no image: it is (height, width), (height, width, "
             f"channels) or (channels, height, width)."
+        )
+    if not pixels.size:
+        raise InputError(f"an array of shape {pixels.shape} has no pixels.")
+    if pixels.dtype == np.uint16:
+        return (pixels / 257).round().astype(np.uint8)
+    if pixels.dtype.kind == "b":
+        return pixels.astype(np.uint8) * np.uint8(255)
+    if pixels.dtype.kind not in "iuf":
+        raise InputError(f"an image has numbers for pixels, not {pixels.dtype}.")
+    if pixels.dtype.kind in "iu" and not (pixels.min() >= 0 and pixels.max() <= 255):
+        raise InputError(
+            f"an image of {pixels.dtype} has values from 0 to 255, but these are from {pixels.min()} "
+            f"to {pixels.max()}: give 16 bits as uint16."
         )
     if pixels.dtype.kind == "f":
         low, high = float(pixels.min()), float(pixels.max())
@@ -134,7 +171,10 @@ def open_recording(value: Any, rate: int) -> Samples:
             raise InputError(
                 f"a recording as a mapping has 'array' and 'sampling_rate', not {sorted(value)}."
             )
-        return _converted(_mono(value["array"]), int(value["sampling_rate"]), rate)
+        own_rate = value["sampling_rate"]
+        if not isinstance(own_rate, Integral) or own_rate < 1:
+            raise InputError(f"a sampling rate is samples per second, not {own_rate!r}.")
+        return _converted(_mono(value["array"]), int(own_rate), rate)
     if isinstance(value, (np.ndarray, Tensor)):
         return _mono(value)
     raise InputError(
@@ -149,6 +189,10 @@ def _mono(value: Any) -> Samples:
         raise InputError(
             f"an array of shape {samples.shape} is no recording: it is (samples,), one channel."
         )
+    if samples.dtype.kind not in "biuf":
+        raise InputError(f"a recording has numbers for samples, not {samples.dtype}.")
+    if not np.isfinite(samples).all():
+        raise InputError("a recording holds NaN or infinite samples.")
     return samples.astype(np.float32)
 
 
@@ -157,8 +201,10 @@ def _read(path: Path) -> tuple[int, Samples]:
     wavfile = _scipy("io.wavfile")
     try:
         rate, samples = wavfile.read(path)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever a damaged header makes of it
         raise LoadError(f"{str(path)!r} cannot be read as a .wav file: {error}") from error
+    if rate < 1 or not samples.size:
+        raise LoadError(f"{str(path)!r} holds no sound: {samples.size} samples at {rate} a second.")
     if samples.dtype == np.uint8:  # the only unsigned kind of a .wav file: silence is 128
         samples = (samples.astype(np.float32) - 128) / 128
     elif samples.dtype.kind == "i":

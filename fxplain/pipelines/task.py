@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from fxplain.capture import failure
 from fxplain.errors import InputError
 from fxplain.explanation import Contrast, Sum
 from fxplain.pipelines.encoding import Encoded, encode, start_decoder
@@ -56,8 +57,11 @@ class Run:
     @cached_property
     def output(self) -> Any:
         """The model's output; it runs when this is first asked for."""
-        with torch.no_grad():
-            return self.loaded.model(**self.encoded.inputs)
+        try:
+            with torch.no_grad():
+                return self.loaded.model(**self.encoded.inputs)
+        except Exception as error:
+            raise failure(self.loaded.model, error) from error
 
     def label(self, number: int) -> str:
         """What the model's config calls a class."""
