@@ -307,3 +307,40 @@ def test_a_known_capture_does_not_hide_what_the_model_refuses():
         for door in (fxplain.explain, fxplain.inspect, fxplain.attention_weights, fxplain.verify):
             with pytest.raises(fxplain.InputError, match="itself fails"):
                 door(model, {"input_ids": wrong})
+
+
+@torch.library.custom_op("fxplain_tests::doubled", mutates_args=())
+def doubled(x: torch.Tensor) -> torch.Tensor:
+    """An operation without a backward."""
+    return 2 * x
+
+
+@doubled.register_fake
+def _(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+class Doubled(nn.Module):
+    """Attention, an operation that nobody gave a backward, and a config that fails when asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(10, 8), nn.Linear(8, 3)
+
+    @property
+    def config(self):
+        raise RuntimeError("there is none")
+
+    def forward(self, ids):
+        x = self.words(ids)
+        x = x + (x @ x.transpose(1, 2)).softmax(-1) @ x
+        return self.head(doubled(x)[:, 0])
+
+
+def test_an_operation_without_a_backward_is_named():
+    model, ids = seeded(Doubled), torch.tensor([[1, 2, 3]])
+    for method in ("generic", "gradcam", "input_x_gradient"):
+        with pytest.raises(fxplain.NoGradientError, match=r"fxplain_tests\.doubled"):
+            fxplain.explain(model, (ids,), target=1, method=method)
+    rollout = fxplain.explain(model, (ids,), target=1, method="rollout")
+    assert rollout.relevance["ids"].shape == (1, 3)

@@ -14,7 +14,7 @@ from fxplain.capture.chance import chance_kept, draws
 from fxplain.capture.comparison import failure
 from fxplain.capture.inputs import ModelInputs, bind_inputs, on_axis
 from fxplain.capture.models import as_module
-from fxplain.capture.state import tensors_of
+from fxplain.capture.state import config_of, tensors_of
 from fxplain.capture.trial import model_tried
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "capture",
     "chance_kept",
     "clear_captures",
+    "config_of",
     "draws",
     "failure",
     "model_tried",

@@ -16,7 +16,7 @@ from fxplain.capture.custom import custom_functions
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.models import check_parts
 from fxplain.capture.preserve import ModelState, preserved
-from fxplain.capture.state import parts_of, tensors_of
+from fxplain.capture.state import config_of, parts_of, tensors_of
 from fxplain.errors import CaptureError
 
 __all__ = ["capture", "clear_captures"]
@@ -83,7 +83,7 @@ def _fingerprint(parts: Sequence[tuple[str, nn.Module]]) -> int:
     for path, module in parts:
         own = vars(module)
         facts.append((path, type(module), _flags(own)))
-        inherited = getattr(module, "config", None) if hasattr(type(module), "config") else None
+        inherited = config_of(module) if hasattr(type(module), "config") else None
         config = own.get("config", inherited)
         if hasattr(config, "__dict__"):
             configs[id(config)] = config

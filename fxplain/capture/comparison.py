@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fxplain.capture.captured import Capture, OutputLayout
 from fxplain.capture.inputs import ModelInputs
+from fxplain.capture.state import config_of
 from fxplain.errors import FxplainError, InputError, NonFiniteError
 
 __all__ = ["differences", "failure", "first_line", "run_eagerly"]
@@ -87,7 +88,7 @@ def differences(
             continue
         difference = _difference(got, want)
         if difference > _TOLERANCE.get(want.dtype, 1e-4):
-            implementation = getattr(getattr(model, "config", None), "_attn_implementation", None)
+            implementation = getattr(config_of(model), "_attn_implementation", None)
             which = f" with its {implementation!r} attention" if implementation else ""
             named = f"{name!r} " if name else ""
             found.append(

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["parts_of", "tensors_of"]
+__all__ = ["config_of", "parts_of", "tensors_of"]
+
+
+def config_of(model: nn.Module) -> Any:
+    """The model's ``config``, or None where it has none, or one that fails when it is asked for."""
+    try:
+        return getattr(model, "config", None)
+    except Exception:  # noqa: BLE001 - a property of the user's own
+        return None
 
 
 def parts_of(model: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from fxplain.capture import config_of
 from fxplain.errors import EvaluationError
 from fxplain.explanation import Contrast, Explanation
 
@@ -189,7 +190,7 @@ def _index(target: Any) -> tuple[int, ...]:
 def _class_index(model: nn.Module, label: Any) -> int:
     if not isinstance(label, str):
         return int(_index(label)[-1])
-    labels = getattr(getattr(model, "config", None), "label2id", None) or {}
+    labels = getattr(config_of(model), "label2id", None) or {}
     if label not in labels:
         known = ", ".join(map(repr, list(labels)[:10])) or "none"
         raise EvaluationError(f"the model has no label {label!r}; its labels: {known}.")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fxplain.capture import config_of
 from fxplain.explanation import Explanation, readout_place
 
 __all__ = ["ModalityTokens", "Vocabulary", "find_tokens"]
@@ -37,7 +38,7 @@ class Vocabulary:
     @classmethod
     def of(cls, model: nn.Module, tokenizer: Any, special_ids: Collection[int]) -> Vocabulary:
         """What the tokenizer and the model's config tell of special ids."""
-        ids = list(_config_ids(getattr(model, "config", None)))
+        ids = list(_config_ids(config_of(model)))
         special = {*special_ids, *(i for name, i in ids if "unk" not in name)}
         if tokenizer is not None:
             unknown = getattr(tokenizer, "unk_token_id", None)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from fxplain.capture import config_of
 from fxplain.explanation.explanation import Explanation
 from fxplain.explanation.target import Contrast, Sum
 
@@ -60,7 +61,7 @@ def class_namer(
 
 def _namer_of(size: int | None, model: nn.Module, tokenizer: Any) -> Callable[[int], str] | None:
     """Names for an output of so many classes: the config's labels, or decoded word pieces."""
-    config = getattr(model, "config", None)
+    config = config_of(model)
     labels = getattr(config, "id2label", None) or {}
     if not isinstance(labels, Mapping) or all(
         str(label).startswith("LABEL_") for label in labels.values()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxplain.capture import Capture, ModelInputs, module_path
+from fxplain.capture import Capture, ModelInputs, config_of, module_path
 from fxplain.errors import FxplainError, NonFiniteError, TargetError
 from fxplain.explanation.outputs import (
     TokenRef,
@@ -449,7 +449,7 @@ class _Resolver:
 
     def _number(self, entry: Any) -> int:
         if isinstance(entry, str):
-            labels = getattr(getattr(self.model, "config", None), "label2id", None) or {}
+            labels = getattr(config_of(self.model), "label2id", None) or {}
             if entry not in labels:
                 known = ", ".join(map(repr, list(labels)[:10])) or "none"
                 raise TargetError(f"the model has no label {entry!r}; its labels: {known}.")
@@ -499,7 +499,7 @@ class _Resolver:
 
     def _real_classes(self, row: Tensor) -> int:
         """Detection heads have one class more than there are labels: "no object"."""
-        labels = getattr(getattr(self.model, "config", None), "num_labels", None)
+        labels = getattr(config_of(self.model), "num_labels", None)
         return labels if labels is not None and row.shape[-1] == labels + 1 else row.shape[-1]
 
     # -- positions of a sequence ----------------------------------------------------------------------

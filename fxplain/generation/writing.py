@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fxplain.capture import config_of
 from fxplain.capture.preserve import preserved
 from fxplain.errors import InputError
 
@@ -154,7 +155,7 @@ def settings(model: Any, options: Mapping[str, Any]) -> tuple[list[int], int | N
 
 def _setting(model: Any, options: Mapping[str, Any], name: str) -> Any:
     """As ``generate`` reads it: an option, the generation config, the model's, its decoder's."""
-    config = getattr(model, "config", None)
+    config = config_of(model)
     inner = None if config is None else config.get_text_config(decoder=True)
     asked, own = options.get("generation_config"), getattr(model, "generation_config", None)
     found = [options.get(name), *(getattr(s, name, None) for s in (asked, own, config, inner))]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fxplain.capture import config_of
 from fxplain.errors import InputError
 from fxplain.explanation import Word
 from fxplain.generation import decoder_start, text_input
@@ -102,7 +103,7 @@ def encode(loaded: Loaded, given: Given, *, padding: Any = None) -> Encoded:
 
 def text_limit(loaded: Loaded) -> int | None:
     """The most tokens of a text that the model takes, where tokenizer or config say it."""
-    config: Any = getattr(loaded.model, "config", None)
+    config: Any = config_of(loaded.model)
     own = config.get_text_config() if hasattr(config, "get_text_config") else config
     limits = (loaded.tokenizer.model_max_length, getattr(own, "max_position_embeddings", None))
     said = [n for n in limits if isinstance(n, int) and 0 < n < _NO_LIMIT]

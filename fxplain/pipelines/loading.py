@@ -212,7 +212,7 @@ def _torn(model: nn.Module, missing: Sequence[str]) -> list[str]:
     def part_of(name: str) -> str:
         return name.removeprefix(prefix).partition(".")[0]
 
-    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    names = {name for name, _ in model.named_parameters()}
     had = {part_of(name) for name in names.difference(missing)}
     return [name for name in missing if name in names and part_of(name) in had]
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fxplain.capture import failure
+from fxplain.capture import config_of, failure
 from fxplain.errors import InputError
 from fxplain.explanation import Contrast, Sum
 from fxplain.pipelines.encoding import Encoded, encode, start_decoder
@@ -65,7 +65,7 @@ class Run:
 
     def label(self, number: int) -> str:
         """What the model's config calls a class."""
-        labels = getattr(getattr(self.loaded.model, "config", None), "id2label", None) or {}
+        labels = getattr(config_of(self.loaded.model), "id2label", None) or {}
         return str(labels.get(number, number))
 
     def is_ordinary(self, row: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,12 +61,11 @@ class Run:
         """
         pairs = _with_gradients(leaves, gradients)
         points = [run.operands[0] if self.at_weights else run.output for run in self.nodes]
-        found = torch.autograd.grad(
+        found = _gradients(
             [leaf for leaf, _ in pairs],
             [*points, *self.births],
             [g for _, g in pairs],
-            allow_unused=True,
-            retain_graph=keep_graph,
+            keep_graph=keep_graph,
         )
         if all(g is None for g in found):
             raise NoGradientError(_NOT_REACHED)
@@ -103,12 +103,7 @@ class Run:
         for i in points.keys() - first.keys():
             points[i].register_hook(lambda gradient, i=i: handed(i, gradient))
         points.clear()
-        found = torch.autograd.grad(
-            [leaf for leaf, _ in pairs],
-            list(first.values()),
-            [g for _, g in pairs],
-            allow_unused=True,
-        )
+        found = _gradients([leaf for leaf, _ in pairs], list(first.values()), [g for _, g in pairs])
         if len(waiting) == count and all(g is None for g in found):
             raise NoGradientError(_NOT_REACHED)
         for i, gradient in zip(first, found, strict=True):
@@ -121,6 +116,31 @@ _NOT_REACHED = (
     "the target does not depend on any attention node: it is computed before attention, or from a "
     "part of the output that attention does not reach."
 )
+
+
+def _gradients(
+    outputs: Sequence[Tensor],
+    points: Sequence[Tensor],
+    given: Sequence[Tensor],
+    *,
+    keep_graph: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """What comes down to `points`; an operation that has no backward says so by its name."""
+    try:
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(
+            outputs, points, given, allow_unused=True, retain_graph=keep_graph
+        )
+    except RuntimeError as error:
+        if not _NO_BACKWARD.search(str(error)):
+            raise
+        raise NoGradientError(
+            f"no gradient comes through an operation of the model: {error} Explain by a method that "
+            f"needs no gradient (raw_attention, rollout), or give the operation a backward."
+        ) from error
+    return found
+
+
+_NO_BACKWARD = re.compile("no autograd formula|derivative for .* is not implemented")
 
 
 def _with_gradients(
