@@ -14,7 +14,7 @@ from fxplain.capture.chance import other_draws
 from fxplain.capture.comparison import differences, first_line, run_eagerly
 from fxplain.capture.custom import custom_functions
 from fxplain.capture.inputs import ModelInputs
-from fxplain.capture.models import check_parts
+from fxplain.capture.models import check_parts, packed_hint
 from fxplain.capture.preserve import ModelState, preserved
 from fxplain.capture.state import config_of, parts_of, tensors_of
 from fxplain.errors import CaptureError
@@ -138,6 +138,7 @@ def _make(model: nn.Module, inputs: ModelInputs, state: ModelState) -> Capture:
     raise CaptureError(
         f"{type(model).__name__} could not be captured as a graph for these inputs:\n"
         + "\n".join(f"  - {failure}" for failure in failures)
+        + packed_hint(model)
     ) from last
 
 

@@ -10,16 +10,21 @@ import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.jit._trace import TopLevelTracedModule, TracedModule
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from fxplain.capture.offloaded import twin_of
 from fxplain.errors import InputError, TrainingModeError
 
-__all__ = ["as_module", "check_parts"]
+__all__ = ["as_module", "check_parts", "packed_hint"]
 
 _opened: weakref.WeakKeyDictionary[ExportedProgram, nn.Module] = weakref.WeakKeyDictionary()
 
 
 def as_module(model: Any) -> nn.Module:
-    """`model` as a module: itself, or that of an ``ExportedProgram`` (one for each program).
+    """`model` as a module that has all of its weights.
+
+    Itself; that of an ``ExportedProgram`` (one for each program); where weights are offloaded, a twin
+    that has them.
 
     Raises
     ------
@@ -31,7 +36,7 @@ def as_module(model: Any) -> nn.Module:
             _opened[model] = model.module()
         return _opened[model]
     if isinstance(model, nn.Module):
-        return model
+        return twin_of(model, [id(part) for part in model.modules()])
     raise InputError(f"the model must be a torch.nn.Module, got {_described(model)}")
 
 
@@ -88,6 +93,24 @@ def check_parts(model: nn.Module, parts: Sequence[tuple[str, nn.Module]]) -> Non
             f"{_named(model, training[0])} is in training mode, where dropout makes every explanation "
             f"a random one. Call model.eval() first."
         )
+
+
+def packed_hint(model: nn.Module) -> str:
+    """What to do where weights are packed in a class of their own, which no graph can hold; or ""."""
+    weights: dict[str, object] = dict(model.named_parameters())
+    for name, weight in weights.items():
+        kind = type(weight)
+        torchs = kind.__module__.partition(".")[0] == "torch"
+        if not torchs and not is_traceable_wrapper_subclass(weight):
+            method = getattr(model, "dequantize", None)
+            how = (
+                "copy.deepcopy(model).dequantize()" if callable(method) else "the model unquantised"
+            )
+            return (
+                f"\nIts weights are packed ({name!r} is a {kind.__module__}.{kind.__name__}), which a "
+                f"graph cannot hold. Explain {how}."
+            )
+    return ""
 
 
 def _named(model: nn.Module, path: str) -> str:

@@ -13,12 +13,14 @@ import torch
 from fxplain.errors import InputError, TaskError
 from fxplain.explanation import Explanation, explain, inspect
 from fxplain.generation import Generation, explain_generation
+from fxplain.pipelines.adapters import find_adapter
 from fxplain.pipelines.encoding import Encoded, padded_left
 from fxplain.pipelines.given import Given, gather
 from fxplain.pipelines.loading import (
     HUB_OPTIONS,
     Loaded,
     Source,
+    head_comes_later,
     load_config,
     load_model,
     load_processors,
@@ -45,7 +47,8 @@ def from_pretrained(
     Parameters
     ----------
     name_or_path
-        A ``save_pretrained`` folder or a hub id.
+        A ``save_pretrained`` folder or a hub id; of an adapter that PEFT saved, too, which names the
+        model below.
     task
         One of `fxplain.tasks()`; by default the one that the model was made for, as its config and
         transformers' Auto classes tell.
@@ -76,13 +79,20 @@ def from_pretrained(
     'visual-question-answering'
     """
     source = Source.find(name_or_path, {k: v for k, v in kwargs.items() if k in HUB_OPTIONS})
-    config = load_config(source)
-    chosen, model_class = find_task(task, config)
+    adapter = find_adapter(source)
+    below = adapter.base if adapter else source
+    config = load_config(below)
+    chosen, model_class = find_task(task or (adapter.task if adapter else None), config)
     options = {k: v for k, v in kwargs.items() if k not in HUB_OPTIONS}
-    model = load_model(source, config, model_class, **options)
+    if adapter:
+        with head_comes_later():
+            model = load_model(below, config, model_class, **options)
+        model = adapter.on(model)
+    else:
+        model = load_model(source, config, model_class, **options)
     if device is not None:
         model = model.to(device)
-    return Explainer(load_processors(source, model), chosen)
+    return Explainer(load_processors(source, model, below), chosen)
 
 
 class Explainer:

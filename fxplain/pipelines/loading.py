@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 import urllib.request
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -15,7 +16,15 @@ from torch import nn
 
 from fxplain.errors import LoadError
 
-__all__ = ["Loaded", "Source", "WeightsWarning", "load_config", "load_model", "load_processors"]
+__all__ = [
+    "Loaded",
+    "Source",
+    "WeightsWarning",
+    "head_comes_later",
+    "load_config",
+    "load_model",
+    "load_processors",
+]
 
 HUB_OPTIONS = frozenset(
     {
@@ -126,7 +135,7 @@ def _folder(name: str) -> Path | None:
     folder = Path(name).expanduser()
     looks_like_path = name.startswith((".", "/", "~", "\\")) or name.count("/") > 1
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
+        if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
             raise LoadError(f"the folder {name!r} has no config.json: save_pretrained writes one.")
         return folder
     if folder.is_file():
@@ -205,6 +214,14 @@ def load_model(source: Source, config: Any, model_class: Any, **options: Any) ->
     return found
 
 
+@contextmanager
+def head_comes_later() -> Iterator[None]:
+    """Without the warning that a head is missing: what is loaded next brings it, or trains none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", WeightsWarning)
+        yield
+
+
 def _torn(model: nn.Module, missing: Sequence[str]) -> list[str]:
     """Missing weights of parts that others were loaded of; a part that is new as a whole is a head."""
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
@@ -230,8 +247,18 @@ _READERS = {
 }
 
 
-def load_processors(source: Source, model: nn.Module) -> Loaded:
-    """The model with its processor, or with a tokenizer, image processor and feature extractor."""
+def load_processors(source: Source, model: nn.Module, below: Source | None = None) -> Loaded:
+    """The model with its processor, or with a tokenizer, image processor and feature extractor.
+
+    Those of an adapter that brings none are of the model `below`.
+    """
+    found = _processors(source, model)
+    if found.reads or below is None or below == source:
+        return found
+    return replace(_processors(below, model), name=source.where)
+
+
+def _processors(source: Source, model: nn.Module) -> Loaded:
     import transformers
 
     failures: list[str] = []

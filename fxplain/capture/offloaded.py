@@ -1,0 +1,76 @@
+"""Offloaded models: a twin with all weights, shared with where the hooks of accelerate keep them."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["twin_of"]
+
+_twins: weakref.WeakKeyDictionary[nn.Module, tuple[Any, nn.Module]] = weakref.WeakKeyDictionary()
+
+
+def twin_of(model: nn.Module, seen: Any) -> nn.Module:
+    """`model` itself, or where weights of it are offloaded, a module of the same layers that has them.
+
+    Weights that lie in memory are shared, those on disk are mapped; all of the twin is where they
+    are, which is the processor's memory. `seen` is what the model looked like: another twin is made
+    when it looks otherwise.
+    """
+    absent = list(_absent(model))
+    if not absent or any(_hook_of(module) is None for _, module, _ in absent):
+        return model
+    known = _twins.get(model)
+    if known is None or known[0] != seen:
+        _twins[model] = known = (seen, _made(model, absent))
+    return known[1]
+
+
+def _absent(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """(path of the module, module, name) of every tensor that has a shape and no values."""
+    for path, module in model.named_modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is not None and tensor.is_meta:
+                    yield path, module, name
+
+
+def _hook_of(module: nn.Module) -> Any:
+    """The hook that brings a module's weights before it runs, or None."""
+    hook = getattr(module, "_hf_hook", None)
+    for each in getattr(hook, "hooks", [hook]):
+        if getattr(each, "weights_map", None) is not None:
+            return each
+    return None
+
+
+def _made(model: nn.Module, absent: list[tuple[str, nn.Module, str]]) -> nn.Module:
+    shared: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    found = {(path, name): _hook_of(module).weights_map[name] for path, module, name in absent}
+    for module in model.modules():  # hooks hold devices, and maps of the very weights
+        hook = getattr(module, "_hf_hook", None)
+        shared[id(hook)] = None
+    twin = copy.deepcopy(model, shared)
+    for module in twin.modules():
+        forward = module.__dict__.pop("_old_forward", None)
+        if forward is not None:
+            module.__dict__.pop("forward", None)
+            if getattr(forward, "__func__", None) is not type(module).forward:
+                module.forward = forward
+        module.__dict__.pop("_hf_hook", None)
+    parts = dict(twin.named_modules())
+    for (path, name), value in found.items():
+        _put(parts[path], name, value)
+    return nn.Module.to(twin, "cpu")  # the method on the object refuses, for the hooks that were
+
+
+def _put(module: nn.Module, name: str, value: Tensor) -> None:
+    tensors = module._parameters if name in module._parameters else module._buffers
+    plain = value.detach()
+    old = module._parameters.get(name)
+    kept = plain if old is None else nn.Parameter(plain, requires_grad=old.requires_grad)
+    tensors[name] = kept  # type: ignore[assignment]
