@@ -51,6 +51,7 @@ def test_integrated_gradients_sum_to_the_difference() -> None:
     assert attribution.sum().item() == pytest.approx(rise.item(), rel=0.05)
 
 
+@pytest.mark.slow
 def test_times_of_a_tiny_case() -> None:
     found = times(Task("times", STACK, runs=2, tiny=True), BY_NAME[STACK])
     columns = set(ALL) if has_captum() else set(ALL) - {INTEGRATED}
@@ -60,6 +61,7 @@ def test_times_of_a_tiny_case() -> None:
     assert found["cold"].keys() == {"capture and analysis", "first explanation", "further length"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", [name for name in ALL if name != INTEGRATED])
 def test_memory_of_a_tiny_case(column: str) -> None:
     found = memory(Task("memory", STACK, column=column, tiny=True), BY_NAME[STACK])
@@ -76,6 +78,7 @@ def test_evaluation_is_measured(tmp_path, capsys) -> None:
     assert len(found["rows"]) == 2 * 2 * (len(evaluation.METHODS) + 1)
 
 
+@pytest.mark.slow
 def test_peak_is_that_of_the_call() -> None:
     """Also after a call with a higher peak, where the system can forget that."""
     peak = Peak("cpu")
@@ -83,6 +86,7 @@ def test_peak_is_that_of_the_call() -> None:
     assert mebibytes == pytest.approx([200, 60], abs=10)
 
 
+@pytest.mark.slow
 def test_rounds_start_with_another_column_each_time() -> None:
     order: list[str] = []
     calls = {name: lambda name=name: order.append(name) for name in "abc"}
@@ -91,6 +95,7 @@ def test_rounds_start_with_another_column_each_time() -> None:
     assert [len(values) for values in found.values()] == [3, 3, 3]
 
 
+@pytest.mark.slow
 def test_rounds_end_with_the_budget() -> None:
     found = interleaved({"a": lambda: time.sleep(0.001)}, runs=9, budget=0)
     assert len(found["a"]) == 3
