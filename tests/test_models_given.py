@@ -101,9 +101,13 @@ def test_what_is_no_model_is_refused(model, message):
 
 def test_torchscript_is_refused(reader):
     scripted = torch.jit.script(reader)
-    for model in (scripted, nn.Sequential(scripted).eval(), torch.jit.freeze(scripted)):
+    for model in (scripted, torch.jit.freeze(scripted)):
         with pytest.raises(fxplain.InputError, match="TorchScript"):
             fxplain.explain(model, (IDS,))
+    with pytest.raises(
+        fxplain.NoAttentionError, match="outside of TorchScript.*part '0'"
+    ):  # one fused kernel
+        fxplain.explain(nn.Sequential(scripted).eval(), (IDS,))
 
 
 def test_a_graph_made_in_training_mode_is_refused():

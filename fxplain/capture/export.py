@@ -62,7 +62,8 @@ def capture_by_export(model: nn.Module, inputs: ModelInputs, *, dynamic: bool) -
     """Export `model` for `inputs`; with `dynamic`, batch and sequence axes stay free where they can."""
     layouts: list[OutputLayout] = []
     pace = Pace() if dynamic else nullcontext()
-    call = _Call(model, inputs, layouts.append, pace).train(model.training)
+    call = _Call(model, inputs, layouts.append, pace)
+    call.training = model.training  # train() would set it in the model, too, or be refused there
     shapes = {"leaves": tuple(_free_axes(leaf, dynamic) for leaf in inputs.leaves)}
     with quiet_export(), torch.no_grad(), flex_attention_written_out():
         program = torch.export.export(call, inputs.leaves, strict=False, dynamic_shapes=shapes)

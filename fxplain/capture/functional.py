@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 
 from fxplain.capture.captured import MODULE_PATH
 from fxplain.capture.einsum import take_einsums_apart
-from fxplain.capture.kernels import make_attention_whole
+from fxplain.capture.kernels import make_whole
 from fxplain.capture.writes import UnknownWriteError, has_writes, without_writes
 
 __all__ = ["attach_module_paths", "drop_assertions", "functional_program", "inline_regions"]
@@ -37,7 +37,7 @@ def functional_program(program: ExportedProgram) -> tuple[ExportedProgram, fx.Gr
     """
     program = _dispatched(program)
     inline_regions(program.graph_module)
-    make_attention_whole(program.graph_module.graph)
+    make_whole(program.graph_module.graph)
     take_einsums_apart(program.graph_module.graph)
     if not has_writes(program.graph_module.graph):
         return program, program.graph_module

@@ -59,7 +59,7 @@ def _described(value: Any) -> str:
 
 
 def check_parts(model: nn.Module, parts: Sequence[tuple[str, nn.Module]]) -> None:
-    """Refuse a model with a part that is TorchScript or in training mode.
+    """Refuse a model that is TorchScript, and one of which something is in training mode.
 
     The flag of a ``GraphModule``, and of the parts that only hold its weights, says nothing: what its
     graph computes was settled when it was made.
@@ -67,16 +67,15 @@ def check_parts(model: nn.Module, parts: Sequence[tuple[str, nn.Module]]) -> Non
     Raises
     ------
     InputError
-        When a part is TorchScript, whose operations nothing in Python can follow.
+        When it is TorchScript, whose operations nothing in Python can follow.
     TrainingModeError
         When a part is in training mode, or when a graph was made while its model was.
     """
-    for path, part in parts:
-        if isinstance(part, torch.jit.ScriptModule) and _is_script(part):
-            raise InputError(
-                f"{_named(model, path)} is TorchScript, whose operations cannot be followed. Explain "
-                f"the Python module that it was made of."
-            )
+    if isinstance(model, torch.jit.ScriptModule) and _is_script(model):
+        raise InputError(
+            f"{type(model).__name__} is TorchScript, whose operations cannot be followed. Explain the "
+            f"Python module that it was made of."
+        )
     graphs = {path: part for path, part in parts if isinstance(part, fx.GraphModule)}
     for path, graph in graphs.items():
         if any(map(_drops, graph.graph.nodes)):

@@ -19,7 +19,7 @@ from fxplain.capture.export import quiet_export
 from fxplain.capture.flexible import flex_attention_written_out
 from fxplain.capture.functional import attach_module_paths, drop_assertions
 from fxplain.capture.inputs import ModelInputs
-from fxplain.capture.kernels import make_attention_whole
+from fxplain.capture.kernels import make_whole
 from fxplain.capture.writes import has_writes, without_writes
 
 __all__ = ["capture_by_recording"]
@@ -57,7 +57,7 @@ def capture_by_recording(model: nn.Module, inputs: ModelInputs) -> Capture:
         module = _recorded(call, values)
     _drop_modes(module)
     drop_assertions(module)
-    make_attention_whole(module.graph)
+    make_whole(module.graph)
     if has_writes(module.graph):
         module = without_writes(module)
     attach_module_paths(module.graph, "")

@@ -213,7 +213,12 @@ def no_attention(model: nn.Module, program: Program) -> str:
     found = f" Softmaxes that are not attention: {rejected}." if rejected else ""
     mixing = [w for w in program.flow.warnings if "without attention" in w]
     mixed = f" {mixing[0]}." if mixing else ""
+    scripts = [n for n, m in model.named_modules() if n and isinstance(m, torch.jit.ScriptModule)]
+    where = " outside of TorchScript" if scripts else ""
+    hidden = (
+        f" Explain the Python module that its part {scripts[0]!r} was made of." if scripts else ""
+    )
     return (
-        f"{type(model).__name__} has no attention over tokens, so there is nothing that relevancy "
-        f"rules could follow.{found}{mixed}"
+        f"{type(model).__name__} has no attention over tokens{where}, so there is nothing that relevancy "
+        f"rules could follow.{found}{mixed}{hidden}"
     )

@@ -1,0 +1,15 @@
+"""Every way of having a model is explained right, or refused as it should be."""
+
+import pytest
+
+from tests.loading.__main__ import tried
+from tests.loading.ways import WAYS, Way
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_explained_right_or_refused(way: Way) -> None:
+    if way.needs:
+        pytest.importorskip(way.needs)
+    found = tried(way)
+    assert found.right(way), (found.difference, found.message)

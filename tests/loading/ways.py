@@ -1,0 +1,303 @@
+"""The ways: each makes of a plain model one that people really have."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.utils import parametrizations, prune
+
+__all__ = ["WAYS", "Reader", "Way", "inputs", "plain"]
+
+IDS = torch.tensor([[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]])
+EXACT, ROUNDED, COARSE = 1e-5, 2e-2, 0.2
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to have a model.
+
+    Attributes
+    ----------
+    name
+        What people call it.
+    made
+        From the plain model (a copy of its own) to what is explained.
+    like
+        From the plain model to the one that it must agree with: itself, or the same change by hand.
+    within
+        The most by which relevance may differ, in shares of the largest.
+    needs
+        A package that must be there.
+    around
+        A context in which it is explained.
+    refused
+        A part of the message with which it is refused; None where it is explained.
+    """
+
+    name: str
+    made: Callable[[nn.Module], Any]
+    like: Callable[[nn.Module], nn.Module] = lambda model: model
+    within: float = EXACT
+    needs: str | None = None
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
+    refused: str | None = None
+
+
+class Reader(nn.Module):
+    """Two layers of attention over words, read at the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(10, 16)
+        self.layers = nn.ModuleList(Layer() for _ in range(2))
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.words(input_ids)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x[:, 0])
+
+
+class Layer(nn.Module):
+    """Attention and a perceptron, each added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(16)
+        self.q, self.k, self.v, self.out = (nn.Linear(16, 16) for _ in range(4))
+        self.up, self.down = nn.Linear(16, 32), nn.Linear(32, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        q = self.q(y).unflatten(-1, [2, 8]).transpose(1, 2)
+        k = self.k(y).unflatten(-1, [2, 8]).transpose(1, 2)
+        v = self.v(y).unflatten(-1, [2, 8]).transpose(1, 2)
+        y = nn.functional.scaled_dot_product_attention(q, k, v)
+        x = x + self.out(y.transpose(1, 2).flatten(-2))
+        return x + self.down(self.up(x).relu())
+
+
+def plain() -> Reader:
+    """The plain model, the same each time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Reader()
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.mul_(1.5)
+    return model.eval()
+
+
+def inputs() -> tuple[Tensor]:
+    """What it is called with."""
+    return (IDS.clone(),)
+
+
+# ---- the ways -----------------------------------------------------------------------------------
+
+
+def changed(change: Callable[[nn.Module], Any]) -> Callable[[nn.Module], nn.Module]:
+    """A way that changes the model in place."""
+
+    def made(model: nn.Module) -> nn.Module:
+        change(model)
+        return model.eval()
+
+    return made
+
+
+def each_linear(change: Callable[[nn.Linear], Any]) -> Callable[[nn.Module], nn.Module]:
+    """A way that changes every linear layer."""
+
+    def made(model: nn.Module) -> nn.Module:
+        for part in [m for m in model.modules() if type(m) is nn.Linear]:
+            change(part)
+        return model.eval()
+
+    return made
+
+
+def seeded_spectral_norm(part: nn.Module) -> nn.Module:
+    """Its power iteration starts from random vectors."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return parametrizations.spectral_norm(part)
+
+
+def exported(model: nn.Module) -> Any:
+    return torch.export.export(model, (IDS,))
+
+
+def adapted(kind: str, **options: Any) -> Callable[[nn.Module], nn.Module]:
+    def made(model: nn.Module) -> nn.Module:
+        peft = import_module("peft")
+        torch.manual_seed(1)
+        return peft.get_peft_model(model, getattr(peft, kind)(**options)).eval()
+
+    return made
+
+
+def merged(way: Callable[[nn.Module], nn.Module]) -> Callable[[nn.Module], nn.Module]:
+    return lambda model: way(model).merge_and_unload().eval()
+
+
+SPECTRAL = each_linear(lambda part: seeded_spectral_norm(part))
+PRUNED = each_linear(lambda part: prune.l1_unstructured(part, "weight", 0.2))
+IA3 = adapted(
+    "IA3Config", target_modules=["k", "v"], feedforward_modules=[], init_ia3_weights=False
+)
+LORA = adapted("LoraConfig", target_modules=["q", "v"], init_lora_weights=False)
+DORA = adapted("LoraConfig", target_modules=["q", "v"], init_lora_weights=False, use_dora=True)
+
+
+def pruned_for_good(model: nn.Module) -> nn.Module:
+    for part in [
+        m for m in PRUNED(model).modules() if prune.is_pruned(m) and isinstance(m, nn.Linear)
+    ]:
+        prune.remove(part, "weight")
+    return model
+
+
+def offloaded(model: nn.Module) -> nn.Module:
+    return import_module("accelerate").cpu_offload(model, execution_device="cpu")
+
+
+def on_disk(model: nn.Module) -> nn.Module:
+    folder = tempfile.mkdtemp()
+    return import_module("accelerate").disk_offload(model, folder, execution_device="cpu")
+
+
+def hooked(model: nn.Module) -> nn.Module:
+    model.layers[0].register_forward_hook(lambda module, args, output: output * 1.5)
+    return model.eval()
+
+
+class Scaled(nn.Module):
+    """A layer with its output scaled, as the hook does."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) * 1.5
+
+
+def scaled(model: nn.Module) -> nn.Module:
+    model.layers[0] = Scaled(model.layers[0])
+    return model.eval()
+
+
+class Wrapped(nn.Module):
+    """A model that passes on all that it is given."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return {"scores": self.model(*args, **kwargs)}
+
+
+class Checkpointed(nn.Module):
+    """Layers that are computed again in the backward."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor) -> Any:
+        from torch.utils.checkpoint import checkpoint
+
+        x = self.model.words(input_ids)
+        for layer in self.model.layers:
+            x = checkpoint(layer, x, use_reentrant=False)
+        return self.model.head(x[:, 0])
+
+
+def quantized(model: nn.Module) -> nn.Module:
+    return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, torch.qint8).eval()
+
+
+def torchao(config: str, **options: Any) -> Callable[[nn.Module], nn.Module]:
+    def made(model: nn.Module) -> nn.Module:
+        module = import_module("torchao.quantization")
+        module.quantize_(model, getattr(module, config)(**options))
+        return model
+
+    return made
+
+
+INT8 = torchao("Int8DynamicActivationInt8WeightConfig")
+
+
+def autocast() -> AbstractContextManager[Any]:
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+def scripted(model: nn.Module) -> Any:
+    return torch.jit.script(model)
+
+
+def traced(model: nn.Module) -> Any:
+    return torch.jit.trace(model, (IDS,), check_trace=False)
+
+
+def pickled(model: nn.Module) -> Any:
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+WAYS: tuple[Way, ...] = (
+    Way("the module itself", lambda model: model),
+    Way("copied, pickled", lambda model: pickle.loads(pickle.dumps(copy.deepcopy(model)))),
+    Way("`torch.save` and `torch.load` of the module", pickled),
+    Way("frozen (`requires_grad_(False)`)", changed(lambda model: model.requires_grad_(False))),
+    Way("in `torch.no_grad()`", lambda model: model, around=torch.no_grad),
+    Way("in `torch.inference_mode()`", lambda model: model, around=torch.inference_mode),
+    Way("a wrapper with `*args, **kwargs`", lambda model: Wrapped(model).eval()),
+    Way("`nn.DataParallel`", lambda model: nn.DataParallel(model).eval()),
+    Way("a forward hook that changes the output", hooked, like=scaled),
+    Way("activation checkpointing", lambda model: Checkpointed(model).eval()),
+    Way("`torch.compile`", lambda model: torch.compile(model)),
+    Way("`module.compile()`", changed(lambda model: model.compile())),
+    Way("`torch.export`: `ExportedProgram`", exported),
+    Way("`ExportedProgram.module()`", lambda model: exported(model).module()),
+    Way("`ExportedProgram.run_decompositions()`", lambda model: exported(model).run_decompositions()),
+    Way("`make_fx`, after dispatch", lambda model: make_fx(lambda ids: model(ids))(IDS)),
+    Way("`torch.fx.symbolic_trace`", lambda model: torch.fx.symbolic_trace(model)),
+    Way("`torch.jit.trace`", traced),
+    Way("`torch.jit.script`", scripted, refused="TorchScript"),
+    Way("`torch.jit.freeze`", lambda model: torch.jit.freeze(scripted(model)), refused="TorchScript"),
+    Way("weight norm", each_linear(lambda part: parametrizations.weight_norm(part))),
+    Way("spectral norm", SPECTRAL, like=SPECTRAL),
+    Way("pruned", PRUNED, like=pruned_for_good),
+    Way("float64", lambda model: model.double()),
+    Way("bfloat16", lambda model: model.bfloat16(), within=COARSE),
+    Way("float16", lambda model: model.half(), within=ROUNDED),
+    Way("in autocast", lambda model: model, around=autocast, within=COARSE),
+    Way("PEFT: LoRA", LORA, like=merged(LORA), needs="peft"),
+    Way("PEFT: DoRA", DORA, like=merged(DORA), needs="peft"),
+    Way("PEFT: IA3", IA3, like=merged(IA3), needs="peft"),
+    Way("accelerate: `cpu_offload`", offloaded, needs="accelerate"),
+    Way("accelerate: `disk_offload`", on_disk, needs="accelerate"),
+    Way("`quantize_dynamic`, int8", quantized, refused="no gradient comes through"),
+    Way("torchao: int8 weights", torchao("Int8WeightOnlyConfig"), needs="torchao", within=COARSE),
+    Way("torchao: int8 weights and activations", INT8, needs="torchao", within=COARSE),
+    Way("on the meta device", lambda model: model.to("meta"), refused="has a shape but no values"),
+    Way("in training mode", lambda model: model.train(), refused="model.eval()"),
+)  # fmt: skip
