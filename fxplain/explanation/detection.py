@@ -219,6 +219,6 @@ def no_attention(model: nn.Module, program: Program) -> str:
         f" Explain the Python module that its part {scripts[0]!r} was made of." if scripts else ""
     )
     return (
-        f"{type(model).__name__} has no attention over tokens{where}, so there is nothing that relevancy "
-        f"rules could follow.{found}{mixed}{hidden}"
+        f"{type(model).__name__} has no attention over tokens{where}, so there is nothing that "
+        f"relevancy rules could follow.{found}{mixed}{hidden}"
     )
