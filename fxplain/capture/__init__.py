@@ -12,15 +12,19 @@ from fxplain.capture.captured import (
 )
 from fxplain.capture.chance import chance_kept, draws
 from fxplain.capture.inputs import ModelInputs, bind_inputs, on_axis
+from fxplain.capture.locks import borrowed
+from fxplain.capture.memo import Memo
 from fxplain.capture.state import tensors_of
 
 __all__ = [
     "Capture",
     "InputSlot",
+    "Memo",
     "ModelInputs",
     "OutputLayout",
     "StateSlot",
     "bind_inputs",
+    "borrowed",
     "capture",
     "chance_kept",
     "clear_captures",

@@ -29,6 +29,7 @@ def inspect(
     batch_axis: BatchAxis = None,
     verify: str = "off",
     strict: bool = False,
+    recheck: bool = False,
 ) -> AttentionGraph:
     """Detect every attention of a model, without running a layer of it where that can be avoided.
 
@@ -48,6 +49,10 @@ def inspect(
         graph.
     strict
         Raise `VerificationError` instead.
+    recheck
+        Run the model itself too, and capture it anew where it says something else. A change of the
+        model is noticed without (see ``docs/how-to/serve.md`` for what cannot be seen), and once in
+        64 calls this is done anyway.
 
     Returns
     -------
@@ -59,7 +64,9 @@ def inspect(
     FxplainError
         When inputs do not fit the model, or the model cannot be captured.
     """
-    _, captured, program = program_of(model, inputs, batch_axis, verify, strict=strict)
+    _, captured, program = program_of(
+        model, inputs, batch_axis, verify, strict=strict, recheck=recheck
+    )
     return graph_of(model, captured, program)
 
 
@@ -77,6 +84,7 @@ def explain(
     batch_axis: BatchAxis = None,
     verify: str = "off",
     strict: bool = False,
+    recheck: bool = False,
     **options: Any,
 ) -> Explanation: ...
 
@@ -94,6 +102,7 @@ def explain(
     batch_axis: BatchAxis = None,
     verify: str = "off",
     strict: bool = False,
+    recheck: bool = False,
     **options: Any,
 ) -> list[Explanation]: ...
 
@@ -111,6 +120,7 @@ def explain(
     batch_axis: BatchAxis = None,
     verify: str = "off",
     strict: bool = False,
+    recheck: bool = False,
     **options: Any,
 ) -> Explanation | list[Explanation]:
     """Explain one number per sample of a model's output: which tokens of each input it draws on.
@@ -146,7 +156,7 @@ def explain(
         The axis of the inputs that holds the samples: one for all, or one by name. Left out, it is
         found: the first, unless attention shows that tokens along it are one sample's and that those
         along another are not, as in PyTorch's own (sequence, batch, features).
-    verify, strict
+    verify, strict, recheck
         As `inspect` takes them.
     **options
         Options of the method, for example ``normalize=False``.
@@ -182,6 +192,7 @@ def explain(
             batch_axis,
             verify=verify,
             strict=strict,
+            recheck=recheck,
         )
         if targets is None:
             return call.explanation(target)
@@ -198,7 +209,7 @@ def _check_targets(target: Any, targets: Sequence[Any]) -> None:
 
 
 def attention_weights(
-    model: nn.Module, inputs: Inputs, *, batch_axis: BatchAxis = None
+    model: nn.Module, inputs: Inputs, *, batch_axis: BatchAxis = None, recheck: bool = False
 ) -> dict[str, Tensor]:
     """The attention weights A of every detected node, as the model computes them.
 
@@ -208,6 +219,6 @@ def attention_weights(
         Node name to tensor (..., queries, keys), with the leading axes that the model uses (batch
         and heads, windows folded into the batch).
     """
-    bound, captured, program = program_of(model, inputs, batch_axis)
+    bound, captured, program = program_of(model, inputs, batch_axis, recheck=recheck)
     run = forward(captured, model, bound, program)
     return weights_by_node(run)
