@@ -1,7 +1,9 @@
 """What is the user's own stays the user's: stores of activations, weights, the error stream."""
 
 import io
+import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -75,3 +77,18 @@ def test_the_error_stream_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stream)
     fxplain.explain(seeded(TextClassifier), (IDS,), target=1)
     assert sys.stderr is stream
+
+
+def test_nothing_asks_on_stdin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A repository with code of its own is refused; transformers by itself would ask, and wait."""
+
+    def asked(*_: object) -> str:
+        raise AssertionError("a prompt")
+
+    monkeypatch.setattr("builtins.input", asked)
+    monkeypatch.setattr("signal.alarm", asked)  # how long it would wait
+    config = {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "own.py").write_text("raise AssertionError('it ran')", encoding="utf-8")
+    with pytest.raises(fxplain.LoadError, match="custom code"):
+        fxplain.from_pretrained(tmp_path)
