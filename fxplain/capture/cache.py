@@ -17,6 +17,7 @@ from fxplain.capture.custom import custom_functions
 from fxplain.capture.fingerprint import Facts, changed, facts_of
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.locks import borrowed, capturing, chance_held
+from fxplain.capture.other_threads import others_kept_out
 from fxplain.capture.own_weights import weights_kept
 from fxplain.capture.preserve import ModelState, preserved
 from fxplain.capture.shelf import Kept, Shelf
@@ -171,7 +172,8 @@ def _make(
             continue  # a model that knows when it is exported; the recorder runs it as it is
         state.restore()  # a route must not find what an earlier run left in the model
         try:
-            made = route()
+            with others_kept_out(model):
+                made = route()
             _keep_passing_buffers(made, model, buffers)
             state.restore()
             different = differences(model, made, inputs, expected)
