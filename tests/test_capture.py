@@ -1,6 +1,7 @@
 """Capture: when it is made, reused and dropped; what goes in and out; what happens when it fails."""
 
 import gc
+import itertools
 import warnings
 import weakref
 from collections import UserDict, namedtuple
@@ -442,15 +443,14 @@ def test_a_model_that_is_another_while_exported_is_recorded() -> None:
     torch.testing.assert_close(e.output, model(ids).detach())
 
 
-CALLS: list[int] = []
+CALLS = itertools.count(1)
 
 
 class Forgetful(TextClassifier):
     """Computes something else at each call, and keeps no memory of its own."""
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        CALLS.append(1)
-        return super().forward(input_ids) + len(CALLS)
+        return super().forward(input_ids) + next(CALLS)
 
 
 def test_a_capture_that_differs_from_the_model_is_said_so() -> None:
@@ -470,8 +470,7 @@ def test_the_warning_names_the_models_attention(monkeypatch: pytest.MonkeyPatch)
 
     def pretend(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         output = forward(self, *args, **kwargs)
-        CALLS.append(1)
-        output.logits = output.logits + len(CALLS)
+        output.logits = output.logits + next(CALLS)
         return output
 
     monkeypatch.setattr(type(model), "forward", pretend)

@@ -13,6 +13,8 @@ from fxplain.capture.captured import (
 from fxplain.capture.chance import chance_kept, draws
 from fxplain.capture.comparison import failure
 from fxplain.capture.inputs import ModelInputs, bind_inputs, on_axis
+from fxplain.capture.locks import borrowed
+from fxplain.capture.memo import Memo
 from fxplain.capture.models import as_module
 from fxplain.capture.state import config_of, tensors_of
 from fxplain.capture.trial import model_tried
@@ -20,11 +22,13 @@ from fxplain.capture.trial import model_tried
 __all__ = [
     "Capture",
     "InputSlot",
+    "Memo",
     "ModelInputs",
     "OutputLayout",
     "StateSlot",
     "as_module",
     "bind_inputs",
+    "borrowed",
     "capture",
     "chance_kept",
     "clear_captures",

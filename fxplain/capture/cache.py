@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,22 +12,33 @@ from torch import Tensor, nn
 from fxplain.capture.captured import Capture, StateSlot, version_of
 from fxplain.capture.chance import other_draws
 from fxplain.capture.comparison import differences, first_line, run_eagerly
+from fxplain.capture.compiled import nothing_compiled
 from fxplain.capture.custom import custom_functions
+from fxplain.capture.fingerprint import Facts, changed, facts_of
 from fxplain.capture.inputs import ModelInputs
+from fxplain.capture.locks import borrowed, capturing, chance_held
 from fxplain.capture.models import check_parts, packed_hint
+from fxplain.capture.other_threads import others_kept_out
+from fxplain.capture.own_weights import weights_kept
 from fxplain.capture.preserve import ModelState, preserved
-from fxplain.capture.state import config_of, parts_of, tensors_of
+from fxplain.capture.shelf import Kept, Shelf
+from fxplain.capture.state import parts_of, tensors_of
 from fxplain.errors import CaptureError
 
 __all__ = ["capture", "clear_captures"]
 
-_captures: weakref.WeakKeyDictionary[nn.Module, dict[Any, list[Capture]]] = (
-    weakref.WeakKeyDictionary()
-)
+_captures: weakref.WeakKeyDictionary[nn.Module, Shelf] = weakref.WeakKeyDictionary()
+
+_EVERY = 64
+"""A capture that is used again is compared with the model once in so many uses: 1.6% of the calls."""
 
 
-def capture(model: nn.Module, inputs: ModelInputs) -> Capture:
-    """The capture of `model` that holds for `inputs`, made on first need and kept as long as the model.
+def capture(model: nn.Module, inputs: ModelInputs, *, recheck: bool = False) -> Capture:
+    """The capture of `model` that holds for `inputs`, made on first need.
+
+    One that was made before is used again while nothing looks different on the model. Where what the
+    model's own forward changes looks different, once in `_EVERY` uses, and with `recheck` always, it
+    is first compared with the model. One thread captures at a time.
 
     Raises
     ------
@@ -40,24 +51,13 @@ def capture(model: nn.Module, inputs: ModelInputs) -> Capture:
     CaptureError
         When every route to a graph failed.
     """
-    parts = list(parts_of(model))
-    check_parts(model, parts)
-    known = _captures.setdefault(model, {})
-    key = (inputs.constants, inputs.names, _fingerprint(parts))
-    for candidate in known.get(key, []):
-        if candidate.sizes(inputs.leaves) is not None:
-            return candidate
-    compiled = torch.compiler.set_stance("force_eager")  # compiling takes long, and is not traced
-    with preserved(model, inputs.args, inputs.kwargs) as state, compiled:
-        made = _make(model, inputs, state)
-    if made.only_for is not None:  # branches on data depend on the weights too
-        weights = (*model.parameters(), *model.buffers())
-        made.held_weights = tuple((weakref.ref(tensor), version_of(tensor)) for tensor in weights)
-    stale = [k for k in known if k[2] != key[2]]
-    for k in stale:
-        del known[k]
-    known.setdefault(key, []).append(made)
-    return made
+    check_parts(model, list(parts_of(model)))
+    found = _known(model, inputs, recheck)
+    if found is not None:
+        return found
+    with capturing(model):
+        found = _known(model, inputs, recheck)  # another thread may have made it meanwhile
+        return _captured(model, inputs) if found is None else found
 
 
 def clear_captures(model: nn.Module | None = None) -> None:
@@ -68,6 +68,69 @@ def clear_captures(model: nn.Module | None = None) -> None:
         _captures.pop(model, None)
 
 
+def _key_of(inputs: ModelInputs) -> tuple[Any, ...]:
+    return inputs.constants, inputs.names
+
+
+def _known(model: nn.Module, inputs: ModelInputs, recheck: bool) -> Capture | None:
+    """A capture that was made before and still is the model's computation."""
+    with borrowed(model):
+        shelf = _captures.get(model)
+        if shelf is None:
+            return None
+        facts = facts_of(model)
+        for kept, different in shelf.fitting(_key_of(inputs), facts, inputs.leaves):
+            shelf.used(kept)
+            if different or recheck or kept.uses >= _EVERY:
+                if not _still_the_model(model, inputs, kept):
+                    shelf.drop(kept)
+                    continue
+                kept.uses, kept.facts = 0, facts
+            return kept.capture
+    return None
+
+
+def _still_the_model(model: nn.Module, inputs: ModelInputs, kept: Kept) -> bool:
+    """The sure test: the captured graph's output against the model's own.
+
+    One that never was the model's computation, and says so in a warning, is not tested.
+    """
+    if not kept.same:
+        return True
+    with chance_held(), preserved(model, inputs.args, inputs.kwargs) as state:
+        expected = run_eagerly(model, inputs)
+        state.restore()
+        return not differences(model, kept.capture, inputs, expected)
+
+
+def _captured(model: nn.Module, inputs: ModelInputs) -> Capture:
+    facts = facts_of(model)
+    shelf = _captures.setdefault(model, Shelf())
+    with chance_held(), preserved(model, inputs.args, inputs.kwargs) as state, nothing_compiled():
+        made, same = _make(model, inputs, state, lambda: _note_restless(shelf, model, facts))
+    if made.only_for is not None:  # branches on data depend on the weights too
+        weights = (*model.parameters(), *model.buffers())
+        made.held_weights = tuple((weakref.ref(tensor), version_of(tensor)) for tensor in weights)
+    if _has_hooks(model):  # what they store is real again, and of these inputs
+        with preserved(model, inputs.args, inputs.kwargs, functions=False):
+            run_eagerly(model, inputs)
+    shelf.add(Kept(made, _key_of(inputs), facts, same))
+    return made
+
+
+def _has_hooks(model: nn.Module) -> bool:
+    """Whether functions of the user's run with the model."""
+    return any(
+        part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part)
+        for _, part in parts_of(model)
+    )
+
+
+def _note_restless(shelf: Shelf, model: nn.Module, before: Facts) -> None:
+    """What a forward that has just run changed by itself says nothing of a change by the user."""
+    shelf.restless |= changed(before, facts_of(model))
+
+
 def _keep_passing_buffers(made: Capture, model: nn.Module, present: set[str]) -> None:
     """Buffers that the model made while it ran are gone afterwards: keep them in the capture."""
     _, current = tensors_of(model)
@@ -76,35 +139,17 @@ def _keep_passing_buffers(made: Capture, model: nn.Module, present: set[str]) ->
             made.state[name] = StateSlot("constant", slot.path, current[slot.path].detach())
 
 
-def _fingerprint(parts: Sequence[tuple[str, nn.Module]]) -> int:
-    """Changes when a flag of the model changes: an attention implementation, a precision, a head."""
-    facts: list[Any] = []
-    configs: dict[int, Any] = {}
-    for path, module in parts:
-        own = vars(module)
-        facts.append((path, type(module), _flags(own)))
-        inherited = config_of(module) if hasattr(type(module), "config") else None
-        config = own.get("config", inherited)
-        if hasattr(config, "__dict__"):
-            configs[id(config)] = config
-        for tensors in (module._parameters, module._buffers):
-            facts += [(t.dtype, t.device) for t in tensors.values() if t is not None]
-    facts += [_flags(vars(config)) for config in configs.values()]
-    return hash(tuple(facts))
-
-
-def _flags(attributes: dict[str, Any]) -> tuple[Any, ...]:
-    plain = (bool, int, float, str, type(None))
-    return tuple([(k, v) for k, v in attributes.items() if isinstance(v, plain)])
-
-
-def _make(model: nn.Module, inputs: ModelInputs, state: ModelState) -> Capture:
+def _make(
+    model: nn.Module, inputs: ModelInputs, state: ModelState, ran: Callable[[], None]
+) -> tuple[Capture, bool]:
+    """A capture, and whether it computes what the model does; `ran` is called after a plain run."""
     from fxplain.capture.routes import (
         routes_for,
     )  # here, since torch.export takes a while to import
 
-    with custom_functions() as custom:
+    with custom_functions() as custom, weights_kept(model):
         expected = run_eagerly(model, inputs)
+    ran()
     facts = [_own_backward(name) for name in custom]
     drawn = state.chance.drawn()
     if drawn and ("torch" in drawn or _depends_on_draws(model, inputs, state, expected)):
@@ -118,7 +163,8 @@ def _make(model: nn.Module, inputs: ModelInputs, state: ModelState) -> Capture:
             continue  # a model that knows when it is exported; the recorder runs it as it is
         state.restore()  # a route must not find what an earlier run left in the model
         try:
-            made = route()
+            with others_kept_out(model):
+                made = route()
             _keep_passing_buffers(made, model, buffers)
             state.restore()
             different = differences(model, made, inputs, expected)
@@ -129,12 +175,12 @@ def _make(model: nn.Module, inputs: ModelInputs, state: ModelState) -> Capture:
         made.failures = tuple(failures)
         made.warnings += facts
         if not different:
-            return made
+            return made, True
         made.warnings += different
         second_best = second_best or made
         failures.append(f"{name}: {different[0].split(':')[0]}")
     if second_best is not None:
-        return second_best
+        return second_best, False
     raise CaptureError(
         f"{type(model).__name__} could not be captured as a graph for these inputs:\n"
         + "\n".join(f"  - {failure}" for failure in failures)

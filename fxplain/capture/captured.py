@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from fxplain.capture.chance import chance_kept, draws
 from fxplain.capture.inputs import ModelInputs
+from fxplain.capture.memo import Memo
 from fxplain.capture.state import tensors_of
 from fxplain.capture.structure import leaves_of, with_leaves
 
@@ -142,7 +145,7 @@ class Capture:
     lower_bounds: dict[sympy.Symbol, int] = field(default_factory=dict)
     only_for: tuple[Tensor, ...] | None = None
     held_weights: tuple[tuple[weakref.ref[Tensor], int], ...] = ()
-    memo: dict[Any, Any] = field(default_factory=dict, repr=False)
+    memo: Memo = field(default_factory=Memo, repr=False)
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -161,7 +164,7 @@ class Capture:
 
         if len(leaves) != len(self.inputs):
             return None
-        if not all(_unchanged(*held) for held in self.held_weights):
+        if not self.weights_held():
             return None
         if self.only_for is not None and not all(map(_identical, leaves, self.only_for)):
             return None
@@ -190,6 +193,15 @@ class Capture:
             if guard.free_symbols <= known.keys() and guard.xreplace(known) == sympy.false:
                 return None
         return values
+
+    def own_chance(self, tensors: Iterable[Tensor]) -> AbstractContextManager[None]:
+        """A run within draws what comes next for the user; nothing where the graph draws nothing."""
+        drawing = self.memo.made("draws", lambda: any(map(draws, self.graph.nodes)))
+        return chance_kept(tensors) if drawing else nullcontext()
+
+    def weights_held(self) -> bool:
+        """Whether the weights that a recording depends on are what they were."""
+        return all(_unchanged(*held) for held in self.held_weights)
 
     def sized(self, inputs: ModelInputs) -> ModelInputs:
         """`inputs` with a batch size that the model's outputs confirm.

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from fxplain.capture.locks import chance_held
+
 __all__ = ["RandomState", "chance_kept", "draws", "other_draws", "reseed"]
 
 
@@ -79,9 +81,14 @@ def other_draws(seed: int) -> Iterator[None]:
 
 @contextmanager
 def chance_kept(tensors: Iterable[Tensor]) -> Iterator[None]:
-    """Run with the random numbers that come next for the user, and leave these to the user."""
-    state = RandomState(tensors)
-    try:
-        yield
-    finally:
-        state.restore()
+    """Run with the random numbers that come next for the user, and leave these to the user.
+
+    The generators belong to all threads: one thread at a time does this, and what was not drawn from
+    is not put back, since another thread may draw meanwhile.
+    """
+    with chance_held():
+        state = RandomState(tensors)
+        try:
+            yield
+        finally:
+            state.restore()

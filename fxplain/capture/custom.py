@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -33,11 +34,12 @@ def custom_functions() -> Iterator[dict[str, None]]:
 
 
 def _noting(cls: type[Function], seen: dict[str, None]) -> Callable[..., Any]:
-    forward = cls.forward
+    forward, own = cls.forward, threading.get_ident()
 
     @functools.wraps(forward)
     def noted(*args: Any, **kwargs: Any) -> Any:
-        seen[cls.__qualname__.split(".")[-1]] = None
+        if threading.get_ident() == own:
+            seen[cls.__qualname__.split(".")[-1]] = None
         return forward(*args, **kwargs)
 
     return noted

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
@@ -175,13 +177,29 @@ def _drop_mutation_outputs(program: ExportedProgram, module: fx.GraphModule) -> 
     )
 
 
+class _OthersOnly(io.TextIOBase):
+    """An error stream to which the thread that made it writes in vain; all others write as ever."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._own = stream, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        if threading.get_ident() != self._own and self._stream is not None:
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        if self._stream is not None:
+            self._stream.flush()
+
+
 @contextmanager
 def quiet_export() -> Iterator[None]:
     """Silence export's advice and its prints on failure; what matters the capture reports itself."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        with warnings.catch_warnings(), redirect_stderr(_OthersOnly(sys.stderr)):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -22,13 +22,18 @@ def flex_attention_written_out() -> Iterator[None]:
     asked of all scores at once, by broadcasting.
     """
     module: Any = flex_attention
-    before = module.flex_attention_hop, module._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG
-    module.flex_attention_hop = _written_out
-    module._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG = True  # it calls the above, and compiles nothing
+    ours = {
+        "flex_attention_hop": _written_out,
+        "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG": True,  # it calls the above, and compiles nothing
+    }
+    before = {name: getattr(module, name) for name in ours if hasattr(module, name)}
+    for name in before:  # private names, which releases of torch may lack
+        setattr(module, name, ours[name])
     try:
         yield
     finally:
-        module.flex_attention_hop, module._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG = before
+        for name, value in before.items():
+            setattr(module, name, value)
 
 
 def _written_out(

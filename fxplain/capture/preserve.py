@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 import types
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fxplain.capture.chance import RandomState
+from fxplain.capture.fingerprint import is_library, names_read
 
 __all__ = ["ModelState", "preserved"]
 
@@ -27,9 +30,12 @@ class ModelState:
     ----------
     *roots
         A module, or anything else whose state matters: arguments that a model writes into.
+    functions
+        Whether what hooks and other functions fill (a store of activations) is put back, too.
     """
 
-    def __init__(self, *roots: Any) -> None:
+    def __init__(self, *roots: Any, functions: bool = True) -> None:
+        self._functions = functions
         self._seen: dict[int, Any] = {}
         self._restorers: list[Callable[[], None]] = []
         self._tensors: list[Tensor] = []
@@ -66,6 +72,10 @@ class ModelState:
             return []
         else:
             parts = []
+        if isinstance(thing, nn.Module) and self._functions:
+            parts.append(type(thing).forward)
+        if self._functions:
+            parts += _written_by(thing)
         return parts + ([vars(thing)] if _has_state(thing) else [])
 
 
@@ -77,6 +87,25 @@ def _has_state(thing: Any) -> bool:
     if isinstance(thing, code) or not hasattr(thing, "__dict__"):
         return False
     return type(thing).__module__.split(".")[0] != "torch"
+
+
+def _written_by(function: Any) -> list[Any]:
+    """What a function of the user's may fill: containers and objects of its closure and its globals."""
+    if isinstance(function, functools.partial):
+        return [function.func, function.args, function.keywords]
+    if isinstance(function, types.MethodType):
+        return [function.__func__, function.__self__]
+    if not isinstance(function, types.FunctionType) or is_library(function.__code__.co_filename):
+        return []
+    return [value for _, value in names_read(function) if _may_be_filled(value)]
+
+
+def _may_be_filled(thing: Any) -> bool:
+    containers = (dict, list, set, deque, Tensor, functools.partial)
+    if isinstance(thing, (*containers, types.FunctionType, types.MethodType)):
+        return True
+    home = sys.modules.get(type(thing).__module__)
+    return _has_state(thing) and not is_library(getattr(home, "__file__", None) or "<frozen")
 
 
 def _generator_restorer(generator: torch.Generator) -> Callable[[], None]:
@@ -134,9 +163,9 @@ def _tensor_restorer(tensor: Tensor) -> Callable[[], None]:
 
 
 @contextmanager
-def preserved(*roots: Any) -> Iterator[ModelState]:
+def preserved(*roots: Any, functions: bool = True) -> Iterator[ModelState]:
     """Restore a model (and what else is given) and the random state on exit, also after an error."""
-    state = ModelState(*roots)
+    state = ModelState(*roots, functions=functions)
     try:
         yield state
     finally:

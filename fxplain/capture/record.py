@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -129,9 +130,12 @@ def _noted_modules(model: nn.Module) -> Iterator[None]:
     """Write the path of the running module into the meta of every node that is recorded."""
     paths = {id(module): path for path, module in model.named_modules()}
     original = nn.Module._call_impl  # fx replaces __call__ while it traces
+    own = threading.get_ident()
 
     @functools.wraps(original)
     def noting(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != own:  # a model that another thread runs meanwhile
+            return original(self, *args, **kwargs)
         meta: dict[str, Any] = torch.fx.traceback.current_meta
         before = meta.get("nn_module_stack", {})
         path = paths.get(id(self))

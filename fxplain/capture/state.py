@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fxplain.capture.locks import borrowed
+
 __all__ = ["config_of", "parts_of", "tensors_of"]
 
 
@@ -36,10 +38,11 @@ def tensors_of(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Parameters and buffers by path, shared ones under each of their paths."""
     parameters: dict[str, Tensor] = {}
     buffers: dict[str, Tensor] = {}
-    for path, module in parts_of(model):
-        prefix = f"{path}." if path else ""
-        for found, own in ((parameters, module._parameters), (buffers, module._buffers)):
-            for name, tensor in own.items():
-                if tensor is not None:
-                    found[prefix + name] = tensor
+    with borrowed(model):
+        for path, module in parts_of(model):
+            prefix = f"{path}." if path else ""
+            for found, own in ((parameters, module._parameters), (buffers, module._buffers)):
+                for name, tensor in own.items():
+                    if tensor is not None:
+                        found[prefix + name] = tensor
     return parameters, buffers

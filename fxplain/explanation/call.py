@@ -35,7 +35,7 @@ class Call:
         As `fxplain.explain` takes them.
     method, options
         The method, and all of its options.
-    output, tokenizer, engine, batch_axis, verify, strict
+    output, tokenizer, engine, batch_axis, verify, strict, recheck
         As `fxplain.explain` takes them.
 
     Raises
@@ -57,6 +57,7 @@ class Call:
         *,
         verify: str = "off",
         strict: bool = False,
+        recheck: bool = False,
     ) -> None:
         check_tokenizer(tokenizer)
         self.model, self.method, self.options = model, method, options
@@ -65,7 +66,7 @@ class Call:
             model, inputs, method, options, output, tokenizer, engine, batch_axis
         )
         self.bound, self.captured, self.program = program_of(
-            model, inputs, batch_axis, verify, strict=strict
+            model, inputs, batch_axis, verify, strict=strict, recheck=recheck
         )
         if not self.program.nodes:
             raise NoAttentionError(no_attention(model, self.program))

@@ -38,9 +38,7 @@ def cut_attention(capture: Capture, program: Program, outputs: Sequence[int]) ->
         When that is all attention that reaches them.
     """
     key = ("cuts", tuple(outputs))
-    if key not in program.memo:
-        program.memo[key] = _Ways(capture, program, outputs).told()
-    told, nothing_left = program.memo[key]
+    told, nothing_left = program.memo.made(key, lambda: _Ways(capture, program, outputs).told())
     if nothing_left:
         raise NoGradientError(
             f"{told}. Explain the model as it was before it was quantised or rounded, or by a method "

@@ -38,6 +38,7 @@ def program_of(
     verify: str = "off",
     *,
     strict: bool = False,
+    recheck: bool = False,
 ) -> tuple[ModelInputs, Capture, Program]:
     """The call, its capture and its program; one that holds for these inputs too is used again.
 
@@ -46,13 +47,13 @@ def program_of(
     if verify not in LEVELS:
         raise MethodError(f"verify={verify!r} is none of {', '.join(map(repr, LEVELS))}.")
     bound = bind_inputs(model, inputs)
-    captured = capture(model, bound)
+    captured = capture(model, bound, recheck=recheck)
     bound = captured.sized(bound) if batch_axis is None else on_axis(bound, batch_axis)
     sizes = captured.sizes(bound.leaves)
     assert sizes is not None
     key = ("programs", tuple(sizes.items()), bound.batch_axes)
-    known: list[_Known] = captured.memo.setdefault(key, [])
-    for each in known:
+    known: list[_Known] = captured.memo.made(key, list)
+    for each in tuple(known):
         if each.holds(captured, model, bound):
             batched, program = each.batched(bound), each.program
             break
@@ -149,38 +150,42 @@ def _checked(
 ) -> None:
     """Check a program, and warn of what is broken in it."""
     flow = program.flow
-    if key not in captured.memo:
+
+    def found() -> list[str]:
         if not flow.tags:  # it was made for a call that asked for no check
             tagged = build_program(follow_tokens(captured, model, bound, keep_tags=True))
         else:
             tagged = program
         results = check_program(captured, model, bound, tagged, key[0])
-        captured.memo[key] = [
+        return [
             f"{fault}: what the model computes contradicts the explanation there"
             for result in results
             for fault in result.faults
         ]
+
+    messages = captured.memo.made(key, found)
     flow.tags = {}  # they are large, and serve the check alone
-    for message in captured.memo[key]:
+    for message in messages:
         if message not in flow.warnings:
             flow.warnings.append(message)
-            program.memo.pop("graph", None)
-    if strict and captured.memo[key]:
+            program.memo.drop("graph")
+    if strict and messages:
         raise VerificationError(
-            f"{captured.memo[key][0]}. Without strict=True it is a warning; fxplain.verify tells more."
+            f"{messages[0]}. Without strict=True it is a warning; fxplain.verify tells more."
         )
 
 
 def graph_of(model: nn.Module, captured: Capture, program: Program) -> AttentionGraph:
     """The program as plain data, made once."""
-    if "graph" not in program.memo:
+
+    def made() -> AttentionGraph:
         try:
             readout = _usual_readout(captured, program)
         except NoGradientError:
             readout = "none"
-        name = type(model).__name__
-        program.memo["graph"] = AttentionGraph.of(name, captured, program, readout)
-    graph: AttentionGraph = program.memo["graph"]
+        return AttentionGraph.of(type(model).__name__, captured, program, readout)
+
+    graph: AttentionGraph = program.memo.made("graph", made)
     return graph
 
 

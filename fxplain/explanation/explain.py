@@ -30,6 +30,7 @@ def inspect(
     batch_axis: BatchAxis = None,
     verify: str = "off",
     strict: bool = False,
+    recheck: bool = False,
 ) -> AttentionGraph:
     """Detect every attention of a model, without running a layer of it where that can be avoided.
 
@@ -49,6 +50,10 @@ def inspect(
         graph.
     strict
         Raise `VerificationError` instead.
+    recheck
+        Run the model itself too, and capture it anew where it says something else. A change of the
+        model is noticed without (see ``docs/how-to/serve.md`` for what cannot be seen), and once in
+        64 calls this is done anyway.
 
     Returns
     -------
@@ -62,7 +67,9 @@ def inspect(
     """
     model = as_module(model)
     with model_tried(model, inputs):
-        _, captured, program = program_of(model, inputs, batch_axis, verify, strict=strict)
+        _, captured, program = program_of(
+            model, inputs, batch_axis, verify, strict=strict, recheck=recheck
+        )
     return graph_of(model, captured, program)
 
 
@@ -80,6 +87,7 @@ def explain(
     batch_axis: BatchAxis = None,
     verify: str = "off",
     strict: bool = False,
+    recheck: bool = False,
     **options: Any,
 ) -> Explanation: ...
 
@@ -97,6 +105,7 @@ def explain(
     batch_axis: BatchAxis = None,
     verify: str = "off",
     strict: bool = False,
+    recheck: bool = False,
     **options: Any,
 ) -> list[Explanation]: ...
 
@@ -114,6 +123,7 @@ def explain(
     batch_axis: BatchAxis = None,
     verify: str = "off",
     strict: bool = False,
+    recheck: bool = False,
     **options: Any,
 ) -> Explanation | list[Explanation]:
     """Explain one number per sample of a model's output: which tokens of each input it draws on.
@@ -149,7 +159,7 @@ def explain(
         The axis of the inputs that holds the samples: one for all, or one by name. Left out, it is
         found: the first, unless attention shows that tokens along it are one sample's and that those
         along another are not, as in PyTorch's own (sequence, batch, features).
-    verify, strict
+    verify, strict, recheck
         As `inspect` takes them.
     **options
         Options of the method, for example ``normalize=False``.
@@ -187,6 +197,7 @@ def explain(
             batch_axis,
             verify=verify,
             strict=strict,
+            recheck=recheck,
         )
         if targets is None:
             return call.explanation(target)
@@ -204,7 +215,7 @@ def _several(target: Any, targets: Any) -> list[Any]:
 
 
 def attention_weights(
-    model: nn.Module, inputs: Inputs, *, batch_axis: BatchAxis = None
+    model: nn.Module, inputs: Inputs, *, batch_axis: BatchAxis = None, recheck: bool = False
 ) -> dict[str, Tensor]:
     """The attention weights A of every detected node, as the model computes them.
 
@@ -216,5 +227,5 @@ def attention_weights(
     """
     model = as_module(model)
     with model_tried(model, inputs):
-        bound, captured, program = program_of(model, inputs, batch_axis)
+        bound, captured, program = program_of(model, inputs, batch_axis, recheck=recheck)
         return weights_by_node(forward(captured, model, bound, program))

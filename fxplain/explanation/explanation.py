@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fxplain.errors import MethodError, ModalityError
+from fxplain.errors import FxplainError, MethodError, ModalityError
 from fxplain.explanation.files import write_file
 from fxplain.explanation.merging import (
     Timeline,
@@ -37,6 +37,28 @@ class ByModality(dict[str, Tensor]):
         raise ModalityError(
             f"there is no modality {name!r}; there are: {', '.join(map(repr, self))}."
         )
+
+
+class _Matrices:
+    """Matrices that were made before, or the error that kept them from being made."""
+
+    def __init__(self, made: Mapping[tuple[str, str], Tensor], error: FxplainError | None) -> None:
+        self._made, self._error = made, error
+
+    @classmethod
+    def of(cls, explanation: Explanation) -> _Matrices:
+        """Those of an explanation."""
+        if isinstance(explanation.matrix_of, cls):
+            return explanation.matrix_of
+        try:
+            return cls(explanation.matrices(), None)
+        except FxplainError as error:  # a method without matrices, a model that has changed
+            return cls({}, error)
+
+    def __call__(self, a: str, b: str) -> Tensor:
+        if self._error is not None:
+            raise self._error
+        return self._made[a, b]
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,6 +344,11 @@ class Explanation(Presentable):
             "grids": {k: list(v) for k, v in self.grids.items()},
             "graph": self.graph.to_dict(),
         }
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to another process: all but the model, with the matrices made."""
+        matrices = None if self.matrix_of is None else _Matrices.of(self)
+        return {**vars(self), "matrix_of": matrices, "attention_of": None}
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}: {tuple(r.shape)}" for name, r in self.relevance.items())

@@ -191,9 +191,7 @@ def batch_axis_of(program: Program, inputs: ModelInputs, output: int) -> int | N
         When several samples share each index of every axis (a flattened batch).
     """
     key = ("batch axis", output)
-    if key not in program.memo:
-        program.memo[key] = _batch_axis(program, inputs, output)
-    axis = program.memo[key]
+    axis = program.memo.made(key, lambda: _batch_axis(program, inputs, output))
     if axis == _FOLDED:
         shape = program.flow.shapes[output]
         raise TargetError(

@@ -176,7 +176,5 @@ class Passes:
         return _Details(birth_sites(self.program, flow), sample_axes(flow))
 
     def _kept(self, key: str, make: Callable[[], T]) -> T:
-        if key not in self.program.memo:
-            self.program.memo[key] = make()
-        made: T = self.program.memo[key]
+        made: T = self.program.memo.made(key, make)
         return made

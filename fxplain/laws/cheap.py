@@ -27,8 +27,9 @@ _RTOL, _ATOL = 1e-2, 1e-4
 def same_output(captured: Capture, model: nn.Module, bound: ModelInputs, inputs: Any) -> LawResult:
     """The captured graph's output is the model's output now."""
     law = "the captured output is the model's"
+    values = captured.bind(model, bound)
     with torch.no_grad(), chance_kept(bound.leaves):
-        found = captured.graph_module(*captured.bind(model, bound))
+        found = captured.graph_module(*values)
     with torch.no_grad(), chance_kept(bound.leaves):
         if isinstance(inputs, Mapping):
             said = model(**inputs)

@@ -54,7 +54,7 @@ class Source:
     where
         The folder or hub id.
     options
-        Those of `HUB_OPTIONS` that the user gave.
+        Those of `HUB_OPTIONS` that the user gave, and whether code of the repository may run.
     """
 
     where: str
@@ -69,9 +69,10 @@ class Source:
         LoadError
             When the name can only be a folder's, and there is none.
         """
+        options = {"trust_remote_code": False, **options}  # or transformers asks on stdin
         folder = _folder(str(name))
         if folder is not None:
-            return cls(str(folder), dict(options))
+            return cls(str(folder), options)
         offline = {} if _hub_is_reachable() else {"local_files_only": True}
         return cls(str(name), {**options, **offline})
 

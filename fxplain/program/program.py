@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fxplain.capture import module_path
+from fxplain.capture import Memo, module_path
 from fxplain.program.heads import distinct_in_row, heads_among_keys, heads_among_rows, sibling_heads
 from fxplain.program.mixings import settle_mixings
 from fxplain.program.nodes import (
@@ -69,7 +68,7 @@ class Program:
     token_sample: np.ndarray
     births: frozenset[int] = frozenset()
     chunks: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    memo: dict[Any, Any] = field(default_factory=dict, repr=False)
+    memo: Memo = field(default_factory=Memo, repr=False)
 
     @property
     def versions(self) -> Versions:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxplain.capture import Capture, ModelInputs, chance_kept
+from fxplain.capture import Capture, ModelInputs
 from fxplain.errors import NoGradientError
 from fxplain.program import BirthSite, Program, ProgramNode
 from fxplain.rewriting import PLAIN, Rewriting
@@ -182,11 +182,13 @@ def forward(
     plain = rewriting is PLAIN and not births
     memo = capture.memo if plain else program.memo
     key = ("instrumented", rewriting, tuple(node.site.node for node in nodes), bool(births))
-    if key not in memo:
-        memo[key] = instrumented(capture, nodes, rewriting, births)
-    run: Callable[..., Any] = memo[key]
-    with chance_kept(inputs.leaves), torch.enable_grad(), born_with(share):
-        outputs, reports, born = run(*capture.bind(model, inputs))
+    run: Callable[..., Any] = memo.made(
+        key, lambda: instrumented(capture, nodes, rewriting, births)
+    )
+    values = capture.bind(model, inputs)
+    with capture.own_chance(inputs.leaves), torch.enable_grad(), born_with(share):
+        outputs, reports, born = run(*values)
+        del values
         at_weights = rewriting.taken_apart is not None
         runs = [
             NodeRun(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -87,10 +88,11 @@ class Values:
             self._note_read([node])
             return self._known[node]
         needed = self._missing([node])
-        if not self._drawn.isdisjoint(needed):  # the same numbers in the same order as in a run
+        drawing = not self._drawn.isdisjoint(needed)
+        if drawing:  # the same numbers in the same order as in a run
             needed = self._missing([node, *self._drawn])
             self._note_read(self._drawn)
-        with chance_kept(self._leaves), torch.no_grad():
+        with chance_kept(self._leaves) if drawing else nullcontext(), torch.no_grad():
             for each in needed:
                 self._known[each] = self._compute(each)
         return self._known[node]

@@ -1,0 +1,302 @@
+"""Fingerprint: what a model's output depends on beside weights and inputs, as far as it can be seen."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import sys
+import types
+import weakref
+from collections import deque
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fxplain.capture.captured import version_of
+from fxplain.capture.state import parts_of
+
+__all__ = ["Facts", "changed", "facts_of", "is_library", "names_read"]
+
+Facts = dict[tuple[str, str], Any]
+"""By path of a module and name of an attribute, what was seen there; it keeps nothing alive."""
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+_OF_TORCH = frozenset(vars(nn.Module())) - {*_HOOKS, "training"}
+_OF_PYTHON = frozenset({
+    "__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__abstractmethods__",
+    "__parameters__", "__orig_bases__", "__static_attributes__", "__firstlineno__", "_abc_impl",
+})  # fmt: skip
+_SMALL = 1024
+"""Elements up to which a tensor is looked at, so that a write that torch does not count is seen."""
+
+_MOST_BYTES = 1 << 16
+"""The same for arrays, which count no writes at all."""
+
+
+def facts_of(model: nn.Module) -> Facts:
+    """What is seen of a model now: attributes of its parts and classes, hooks, functions, globals.
+
+    Containers, objects and closures are followed. Weights are live in a capture, so of them only
+    kind, shape and place are noted.
+    """
+    return _Walk(model).facts
+
+
+def changed(before: Facts, now: Facts) -> set[tuple[str, str]]:
+    """Where two fingerprints differ."""
+    if before == now:
+        return set()
+    keys = before.keys() | now.keys()
+    return {k for k in keys if before.get(k, _ABSENT) != now.get(k, _ABSENT)}
+
+
+_ABSENT = "absent"
+
+
+class _Walk:
+    """One walk over a model; a thing that is met again is named by where it was met first."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.facts: Facts = {}
+        self._met: dict[int, Any] = {}
+        self._alive: list[Any] = []  # or an id could come again within the walk
+        self._tensors: dict[int, int] = {}
+        self._place: tuple[str, str] = ("", "")
+        self._count = 0
+        self._note("", "process", _process)
+        parts = list(parts_of(model))
+        for path, module in parts:
+            self._met.setdefault(id(module), ("part", path))
+        classes: dict[type, None] = {}
+        for path, module in parts:
+            classes.setdefault(type(module))
+            self._module(path, module)
+        for cls in dict.fromkeys(base for each in classes for base in each.__mro__):
+            if cls not in (nn.Module, object):
+                self._class(cls)
+
+    def _note(self, path: str, name: str, thing: Any) -> None:
+        if isinstance(thing, _PLAIN):
+            self.facts[path, name] = thing
+            return
+        self._place, self._count = (path, name), 0
+        self.facts[path, name] = thing(self) if thing is _process else self.fact(thing)
+
+    def _module(self, path: str, module: nn.Module) -> None:
+        own = vars(module)
+        self.facts[path, "type"] = id(type(module))
+        for name, value in own.items():
+            if name not in _OF_TORCH and (name not in _HOOKS or value):
+                self._note(path, name, tuple(value.values()) if name in _HOOKS else value)
+        tensors = [*module._parameters.items(), *module._buffers.items()]
+        if tensors:
+            self.facts[path, "tensors"] = tuple([self._kind(n, t) for n, t in tensors])
+
+    def _kind(self, name: str, tensor: Tensor | None) -> Any:
+        if tensor is None:
+            return name
+        same = self._tensors.setdefault(id(tensor), len(self._tensors))  # tied weights
+        return name, same, tensor.dtype, tensor.device, tensor.shape, id(type(tensor))
+
+    def _class(self, cls: type) -> None:
+        for name, value in list(vars(cls).items()):
+            if name not in _OF_PYTHON:
+                self._note(f"class {cls.__module__}.{cls.__qualname__}", name, _unwrapped(value))
+
+    def fact(self, thing: Any) -> Any:
+        """What is seen of one thing."""
+        if isinstance(thing, (*_PLAIN, Enum)) and not isinstance(thing, Enum):
+            return thing
+        met = self._met.get(id(thing))
+        if met is not None:
+            return met
+        self._count += 1
+        self._met[id(thing)] = ("met", *self._place, self._count)
+        self._alive.append(thing)
+        return self._new(thing)
+
+    def _new(self, thing: Any) -> Any:
+        if isinstance(thing, Tensor):
+            return _tensor(thing)
+        if isinstance(thing, np.ndarray):
+            return _array(thing)
+        if isinstance(thing, types.FunctionType):
+            return self._function(thing)
+        if isinstance(thing, types.MethodType):
+            return "method", self.fact(thing.__func__), self.fact(thing.__self__)
+        if isinstance(thing, functools.partial):
+            return "partial", *map(self.fact, (thing.func, thing.args, thing.keywords))
+        if isinstance(thing, (type, types.ModuleType, types.BuiltinFunctionType, Enum)):
+            return _serial(thing)
+        if isinstance(thing, Mapping):
+            items = list(thing.items())
+            found = tuple([(_key(k), self.fact(v)) for k, v in items])
+            return type(thing).__name__, found, self._attributes(thing)
+        if isinstance(thing, (list, tuple, deque)):
+            return type(thing).__name__, tuple([self.fact(value) for value in list(thing)])
+        if isinstance(thing, (set, frozenset)):
+            return type(thing).__name__, frozenset(map(_key, thing))
+        return _serial(type(thing)), self._attributes(thing) or _serial(thing)
+
+    def _attributes(self, thing: Any) -> Any:
+        """The attributes of an object, in its ``__dict__`` and its slots; none of torch's own."""
+        cls = type(thing)
+        if cls.__module__.split(".")[0] in _CLOSED and not isinstance(thing, nn.Module):
+            return ()
+        found = dict(getattr(thing, "__dict__", ()))
+        for base in cls.__mro__:
+            slots = vars(base).get("__slots__", ())
+            for name in (slots,) if isinstance(slots, str) else slots:
+                value = vars(base).get(name)
+                if isinstance(value, types.MemberDescriptorType) and hasattr(thing, name):
+                    found[name] = getattr(thing, name)
+        skipped = _OF_TORCH - {"_parameters", "_buffers", "_modules"}
+        skip = skipped if isinstance(thing, nn.Module) else ()
+        return tuple([(k, self.fact(v)) for k, v in found.items() if k not in skip])
+
+    def _function(self, function: types.FunctionType) -> Any:
+        """A function by its code and what the code reads: two closures of equal values are equal."""
+        code = _serial(function.__code__)
+        own = vars(function).get("__wrapped__")
+        read = tuple([(name, self.fact(value)) for name, value in names_read(function)])
+        return "function", code, read, None if own is None else self.fact(own)
+
+
+_CLOSED = {"torch", "logging", "threading", "_thread", "numpy", "re", "builtins", "weakref"}
+
+
+def _process(walk: _Walk) -> Any:
+    """What changes every model of the process: hooks on all modules, modes, default types."""
+    module = sys.modules["torch.nn.modules.module"]
+    hooks = [tuple(getattr(module, f"_global{name}", {}).values()) for name in _HOOKS]
+    autocast = [
+        (torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None)
+        for kind in ("cpu", "cuda")
+    ]
+    stack = getattr(torch.overrides, "_get_current_function_mode_stack", list)
+    modes = [_serial(mode) for mode in stack()]
+    return (*map(walk.fact, hooks), *autocast, torch.get_default_dtype(), *modes)
+
+
+def names_read(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """What a function reads beside its arguments: defaults, its closure, and globals by name.
+
+    Of a library's function only which functions it calls; of the user's also the values of globals,
+    and the functions that are taken out of modules.
+    """
+    code = function.__code__
+    library = is_library(code.co_filename)
+    if function.__defaults__:
+        yield "defaults", function.__defaults__
+    if function.__kwdefaults__:
+        yield "keyword defaults", function.__kwdefaults__
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
+        content = _content(cell)
+        if not (library and isinstance(content, types.FunctionType)):
+            yield name, content
+    names = _all_names(code)
+    for name in names:
+        value = function.__globals__.get(name)
+        if value is None or isinstance(value, type):
+            continue
+        if isinstance(value, types.ModuleType):
+            yield from _taken(value, names)
+        elif isinstance(value, types.FunctionType) and (
+            library or is_library(value.__code__.co_filename)
+        ):
+            yield name, value.__code__
+        elif not library:
+            yield name, value
+
+
+def _taken(module: types.ModuleType, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """Functions and plain values that code takes out of a module, by the names that it mentions."""
+    own = vars(module)
+    for name in names:
+        value = own.get(name)
+        if isinstance(value, types.FunctionType):
+            user = not is_library(value.__code__.co_filename)
+            yield name, value if user else value.__code__
+        elif isinstance(value, (bool, int, float, str, Tensor)):
+            yield name, value
+
+
+@functools.lru_cache(maxsize=4096)
+def _all_names(code: types.CodeType) -> tuple[str, ...]:
+    """The names that code and the functions within it mention."""
+    inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    return tuple(dict.fromkeys([*code.co_names, *(n for c in inner for n in _all_names(c))]))
+
+
+@functools.lru_cache(maxsize=4096)
+def is_library(filename: str) -> bool:
+    """Whether a file is an installed package's or Python's own."""
+    return "site-packages" in filename or filename.startswith((_PYTHON, "<frozen"))
+
+
+_PYTHON = types.__file__.rpartition("/")[0]
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
+
+
+def _unwrapped(value: Any) -> Any:
+    """The function in a method of a class or in a property."""
+    if isinstance(value, (classmethod, staticmethod)):
+        return value.__func__
+    return value.fget if isinstance(value, property) else value
+
+
+def _tensor(tensor: Tensor) -> Any:
+    """A small tensor's content; a large one's identity, writes and place."""
+    kind = tensor.dtype, tensor.device, tensor.shape
+    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.device.type == "cpu"
+    if not plain or tensor.layout is not torch.strided:
+        return "tensor", *kind, _serial(tensor), version_of(tensor)
+    if tensor.numel() <= _SMALL and not tensor.is_quantized:
+        return "tensor", *kind, repr(tensor.detach().resolve_conj().tolist())
+    return "tensor", *kind, _serial(tensor), version_of(tensor), tensor.data_ptr()
+
+
+def _array(array: np.ndarray[Any, Any]) -> Any:
+    content = array.tobytes() if array.nbytes <= _MOST_BYTES and not array.dtype.hasobject else None
+    return "array", str(array.dtype), array.shape, _serial(array), content
+
+
+def _key(key: Any) -> Any:
+    """A key of a mapping, or an element of a set, without a hold on it."""
+    return key if isinstance(key, _PLAIN) else _serial(key)
+
+
+_serials: dict[int, tuple[Any, int]] = {}
+_next = itertools.count()
+
+
+def _serial(thing: Any) -> Any:
+    """A number of one thing's own, which no later thing gets (as it may get its id)."""
+    known = _serials.get(id(thing))
+    if known is not None and known[0]() is thing:
+        return known[1]
+    key = id(thing)
+    try:
+        held = weakref.ref(thing, lambda ref: _forget(key, ref))
+    except TypeError:  # a thing that cannot be watched
+        return "id", key
+    number = next(_next)
+    _serials[key] = (held, number)
+    return number
+
+
+def _forget(key: int, ref: Any) -> None:
+    known = _serials.get(key)
+    if known is not None and known[0] is ref:
+        _serials.pop(key, None)

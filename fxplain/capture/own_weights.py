@@ -1,0 +1,82 @@
+"""Own weights: a model whose forward writes into its parameters is told, and the writes are undone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fxplain.capture.state import tensors_of
+from fxplain.errors import CaptureError
+
+__all__ = ["weights_kept"]
+
+
+@contextmanager
+def weights_kept(model: nn.Module) -> Iterator[None]:
+    """Within, what is written into a parameter is copied before it is, and put back on exit.
+
+    Raises
+    ------
+    CaptureError
+        On exit, when a parameter was written into: a graph would compute from what the weights
+        were at some time between two writes.
+    """
+    parameters = tensors_of(model)[0]
+    homes = {name: p.data for name, p in parameters.items()}  # ``p.data = x`` gives p another home
+    mode = _CopyOnWrite(parameters)
+    try:
+        with mode:
+            yield
+    finally:
+        moved = [n for n, p in parameters.items() if not _same_place(p.data, homes[n])]
+        for name in moved:
+            parameters[name].data = homes[name]
+        mode.undo()
+    written = sorted({*mode.copies, *moved})
+    if written:
+        raise CaptureError(
+            f"{type(model).__name__} writes into its own parameter {written[0]!r} while it runs "
+            f"(what it wrote was undone). Compute the new weight as a value of its own, or write it "
+            f"before the model is explained."
+        )
+
+
+class _CopyOnWrite(TorchDispatchMode):
+    """Copies a parameter before an operation writes into its memory, by whatever view."""
+
+    def __init__(self, parameters: dict[str, Tensor]) -> None:
+        super().__init__()
+        self._parameters = parameters
+        self._by_memory = {_memory(p): name for name, p in parameters.items() if _memory(p)}
+        self.copies: dict[str, Tensor] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for argument, value in zip(func._schema.arguments, args, strict=False):
+            info = argument.alias_info
+            if info is not None and info.is_write and isinstance(value, Tensor):
+                name = self._by_memory.get(_memory(value))
+                if name is not None and name not in self.copies:
+                    self.copies[name] = self._parameters[name].detach().clone()
+        return func(*args, **(kwargs or {}))
+
+    def undo(self) -> None:
+        """Put back what was written over."""
+        with torch.no_grad():
+            for name, content in self.copies.items():
+                self._parameters[name].data.copy_(content)
+
+
+def _memory(tensor: Tensor) -> int:
+    """The address of a plain tensor's memory; 0 for wrapped and traced ones, and for none."""
+    if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout is not torch.strided:
+        return 0
+    return tensor.untyped_storage().data_ptr()
+
+
+def _same_place(a: Tensor, b: Tensor) -> bool:
+    return _memory(a) == _memory(b) and a.shape == b.shape

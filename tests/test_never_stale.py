@@ -1,0 +1,228 @@
+"""A model that was changed after an explanation is explained as it is now."""
+
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxplain
+from fxplain.capture import cache, routes
+from fxplain.capture.fingerprint import changed, facts_of
+
+IDS = torch.tensor([[3, 1, 4, 1, 5, 9], [2, 7, 1, 8, 2, 8]])
+STRENGTH = 1.0
+
+
+def _bent(x: Tensor) -> Tensor:
+    return x * 2
+
+
+class Dials:
+    """An object of the model's own, with slots."""
+
+    __slots__ = ("gain",)
+
+    def __init__(self) -> None:
+        self.gain = 1.0
+
+
+class Adjustable(nn.Module):
+    """One attention and all kinds of dials."""
+
+    floor = 0.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(20, 8)
+        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = nn.Linear(8, 3)
+        self.act: Callable[[Tensor], Tensor] = torch.relu
+        self.scaling = {"default": {"deep": 1.0}}
+        self.dials = Dials()
+        self.layers = [0]
+        self.shift = torch.zeros(8)
+        self.wide = torch.zeros(2000)
+        self.calls = 0
+
+    def bend(self, x: Tensor) -> Tensor:
+        return x
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        self.calls += 1
+        x = self.words(input_ids)
+        for _ in self.layers:
+            x = x + self.attend(x, x, x)[0] * self.scaling["default"]["deep"] * self.dials.gain
+        x = self.bend(self.act(x + self.shift + self.wide[:8]).clamp(min=self.floor)) * STRENGTH
+        return self.head(x[:, 0])
+
+
+def _set_class_attribute(model: Adjustable) -> None:
+    type(model).floor = 0.4
+
+
+def _replace_in_the_class(model: Adjustable) -> None:
+    type(model).bend = lambda self, x: x * 3  # type: ignore[method-assign]
+
+
+def _change_a_global(_model: Adjustable) -> None:
+    globals()["STRENGTH"] = 4.0
+
+
+CHANGES: dict[str, Callable[[Adjustable], object]] = {
+    "hook": lambda m: m.attend.register_forward_hook(lambda _m, _a, out: (out[0] * 9, out[1])),
+    "pre-hook": lambda m: m.head.register_forward_pre_hook(lambda _m, a: (a[0] + 1,)),
+    "hook with keywords": lambda m: m.attend.register_forward_hook(
+        lambda _m, _a, _k, out: (out[0] * 9, out[1]), with_kwargs=True
+    ),
+    "hook on the whole": lambda m: m.register_forward_hook(lambda _m, _a, out: out + 1),
+    "function": lambda m: setattr(m, "act", torch.tanh),
+    "number in nested dicts": lambda m: m.scaling["default"].update(deep=5.0),
+    "number in an object": lambda m: setattr(m.dials, "gain", 3.0),
+    "list": lambda m: m.layers.append(0),
+    "tensor replaced": lambda m: setattr(m, "shift", torch.ones(8)),
+    "tensor written": lambda m: m.shift.add_(1),
+    "tensor written behind torch's back": lambda m: m.shift.data.add_(1),
+    "large tensor written": lambda m: m.wide.add_(1),
+    "method of the object": lambda m: setattr(m, "bend", _bent),
+    "bound method": lambda m: setattr(
+        m, "bend", types.MethodType(lambda self, x: x + self.layers[0] - 1, m)
+    ),
+    "forward of the object": lambda m: setattr(
+        m, "forward", lambda input_ids: type(m).forward(m, input_ids) * 2
+    ),
+    "forward of a part": lambda m: setattr(m.head, "forward", lambda x: x[:, :3] * 7),
+    "class attribute": _set_class_attribute,
+    "method of the class": _replace_in_the_class,
+    "global": _change_a_global,
+    "part replaced": lambda m: setattr(m, "head", nn.Sequential(nn.Linear(8, 3), nn.Tanh()).eval()),
+}
+
+
+@pytest.fixture
+def model() -> Iterator[Adjustable]:
+    torch.manual_seed(0)
+    own = type("Own", (Adjustable,), {})
+    yield own().eval()
+    globals()["STRENGTH"] = 1.0
+
+
+@pytest.fixture
+def captures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """One entry for each capture that is made."""
+    names: list[str] = []
+    original = routes.routes_for
+
+    def noting(model, inputs):  # type: ignore[no-untyped-def]
+        names.append(type(model).__name__)
+        return original(model, inputs)
+
+    monkeypatch.setattr(routes, "routes_for", noting)
+    return names
+
+
+def _explained(model: nn.Module, **options: object) -> fxplain.Explanation:
+    return fxplain.explain(model, (IDS,), target=1, **options)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_is_noticed(model: Adjustable, name: str) -> None:
+    before = _explained(model).output
+    CHANGES[name](model)
+    with torch.no_grad():
+        expected = model(IDS)
+    assert not torch.allclose(before, expected, atol=1e-4)
+    torch.testing.assert_close(_explained(model).output, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_what_is_put_back_is_known_again(model: Adjustable, captures: list[str]) -> None:
+    @contextmanager
+    def steered(strength: float) -> Iterator[None]:
+        handle = model.attend.register_forward_hook(lambda _m, _a, out: (out[0] + strength, out[1]))
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    plain = _explained(model).output
+    for strength in (1.0, 2.0, 1.0, 2.0):
+        with steered(strength):
+            torch.testing.assert_close(_explained(model).output, model(IDS))
+        torch.testing.assert_close(_explained(model).output, plain)
+    assert len(captures) == 3
+
+
+def test_what_the_forward_itself_changes_is_no_change(
+    model: Adjustable, captures: list[str]
+) -> None:
+    for _ in range(3):
+        model(IDS)
+        _explained(model)
+    assert len(captures) == 1
+
+
+def test_adapters_are_followed(model: Adjustable) -> None:
+    class Scaled(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(8, 3)
+            self.scaling, self.merged = {"a": 1.0}, False
+
+        def forward(self, input: Tensor) -> Tensor:
+            x = super().forward(input)
+            return x if self.merged else x * self.scaling["a"]
+
+    model.head = Scaled().eval()
+    for change in (
+        lambda: model.head.scaling.update(a=3.0),
+        lambda: setattr(model.head, "merged", True),
+        lambda: model.head.weight.data.mul_(2),
+    ):
+        _explained(model)
+        change()
+        torch.testing.assert_close(_explained(model).output, model(IDS))
+
+
+class Outside(nn.Module):
+    """Its output depends on what no fingerprint sees."""
+
+    def __init__(self, where: list[float]) -> None:
+        super().__init__()
+        self.plain = Adjustable()
+        self.ask = iter(lambda: where[0], None).__next__  # a method of C
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.plain(input_ids) * self.ask()
+
+
+def test_the_model_itself_is_asked_on_demand_and_on_a_schedule() -> None:
+    where = [1.0]
+    model = Outside(where).eval()
+    first = _explained(model).output
+    where[0] = 2.0
+    torch.testing.assert_close(_explained(model, recheck=True).output, first * 2)
+    where[0] = 3.0
+    for _ in range(cache._EVERY):
+        last = _explained(model).output
+    torch.testing.assert_close(last, first * 3)
+
+
+def test_a_fingerprint_is_the_same_twice_and_holds_nothing(model: Adjustable) -> None:
+    facts = facts_of(model)
+    assert not changed(facts, facts_of(model))
+    model.act = torch.tanh
+    assert changed(facts, facts_of(model)) == {("", "act")}
+
+
+def test_captures_of_one_model_are_bounded(model: Adjustable) -> None:
+    for i in range(cache_limit() + 4):
+        model.dials.gain = float(i)
+        _explained(model)
+    assert len(cache._captures[model]) == cache_limit()
+
+
+def cache_limit() -> int:
+    from fxplain.capture import shelf
+
+    return shelf._MOST_CAPTURES
