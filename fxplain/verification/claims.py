@@ -34,6 +34,7 @@ class Claims:
     """
 
     def __init__(self, program: Program, disturbed: Mapping[int, Tensor]) -> None:
+        self._unknown = unclaimed_tokens(program)
         self._flow = program.flow
         self._births = program.births | {IDENTITY}
         self._canonical = canonical_tokens(program)
@@ -51,6 +52,11 @@ class Claims:
                 here = versions == version
                 found[here] = self._by_version(version)[canonical[here]]
         return found
+
+    def unknown(self, tag: Tag) -> Tensor:
+        """Whether a tag's rows are of tokens of which nothing is claimed: they may move, or not."""
+        tokens = self.tokens_of(tag)
+        return (tokens >= 0) & self._unknown[tokens.clamp(min=0)]
 
     def tokens_of(self, tag: Tag) -> Tensor:
         """The canonical token of each of a tag's entries, -1 where there is none."""
@@ -89,3 +95,19 @@ def canonical_tokens(program: Program) -> Tensor:
     if not len(book):
         return torch.zeros(0, dtype=torch.int64)
     return book.find(torch.arange(len(book)))
+
+
+def unclaimed_tokens(program: Program) -> Tensor:
+    """Newborn tokens that a mixing made and no modality holds, (tokens,).
+
+    Keys that a convolution made, where the values come from another one: attention's columns are the
+    values' tokens, and of the keys' own nothing is said.
+    """
+    canonical = canonical_tokens(program)
+    unclaimed = torch.zeros(len(canonical), dtype=torch.bool)
+    for site in program.flow.updates:
+        if isinstance(site, Mixing):
+            unclaimed[canonical[site.new.flatten()]] = True
+    for modality in program.modalities:
+        unclaimed[canonical[modality.tokens[modality.tokens >= 0]]] = False
+    return unclaimed
