@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
+from fxplain.capture import operation_name
 from fxplain.program import Program
 from fxplain.tokens import IDENTITY, Level, Mixing, RouteSite, Tag, Tags, tokens_in, versions_in
 
-__all__ = ["Claims", "claimed_tags"]
+__all__ = ["Claims", "canonical_tokens", "claimed_tags", "mixes_neighbours"]
 
 
 def claimed_tags(tags: Tags) -> Tags:
@@ -98,16 +99,32 @@ def canonical_tokens(program: Program) -> Tensor:
 
 
 def unclaimed_tokens(program: Program) -> Tensor:
-    """Newborn tokens that a mixing made and no modality holds, (tokens,).
+    """Tokens that a mixing of neighbours made and no modality holds, (tokens,).
 
-    Keys that a convolution made, where the values come from another one: attention's columns are the
-    values' tokens, and of the keys' own nothing is said.
+    Keys that a convolution made, where the values come from another one (attention's columns are the
+    values' tokens), or what a causal convolution makes of its padding: nothing is said of them.
     """
-    canonical = canonical_tokens(program)
-    unclaimed = torch.zeros(len(canonical), dtype=torch.bool)
-    for site in program.flow.updates:
-        if isinstance(site, Mixing):
-            unclaimed[canonical[site.new.flatten()]] = True
+    book, canonical = program.flow.book, canonical_tokens(program)
+    mixed = torch.tensor(
+        [birth.node is not None and mixes_neighbours(birth.node) for birth in book.births],
+        dtype=torch.bool,
+    )
+    unclaimed = mixed[book.births_of(canonical)]
     for modality in program.modalities:
         unclaimed[canonical[modality.tokens[modality.tokens >= 0]]] = False
     return unclaimed
+
+
+def mixes_neighbours(node: fx.Node) -> bool:
+    """Whether an operation is a convolution over several positions, a pooling or a resampling."""
+    name = operation_name(node)
+    if node.op != "call_function" or not any(word in name for word in _MIXING):
+        return False
+    if "conv" not in name:
+        return True
+    weight = node.args[1]
+    value = weight.meta.get("val") if isinstance(weight, fx.Node) else None
+    return not isinstance(value, Tensor) or any(size != 1 for size in value.shape[2:])
+
+
+_MIXING = ("conv", "pool", "upsample", "grid_sampler", "lstm", "gru", "stft", "im2col")
