@@ -93,7 +93,10 @@ def judge(tags: Sequence[Tag], plain: Any, other: Any, claims: Claims) -> Findin
         own = _any(leak, [x for x in range(leak.dim()) if tokens.shape[x] == 1])
         leaked.append(tokens[own & (tokens >= 0)])
         rest = [x for x in range(plain.dim()) if tokens.shape[x] == 1]
-        ghost = claims.moved(tag.ids) & ~_any(moved, rest)
+        felt = _any(moved, rest)
+        ghost = claims.moved(tag.ids) & ~felt
+        if bool(ghost.any()):  # where a token has several rows (finer than its grid), one is enough
+            ghost &= ~torch.isin(tag.ids, tag.ids[felt.expand(tag.ids.shape)].unique())
         if bool(ghost.any()):
             constant = ghost & _constant(plain, rest)
             still.append(tokens[constant])

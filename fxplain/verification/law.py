@@ -162,9 +162,9 @@ def _only_taken_off(node: fx.Node, whole: fx.Node) -> bool:
         if operation_name(user) == "sub":
             if user.args[0] is not whole:
                 return False
-        elif user.target is not operator.getitem and operation_name(user) not in _LAID_OUT:
-            return False
-        elif not _only_taken_off(user, whole):
+        elif (
+            user.target is not operator.getitem and operation_name(user) not in _LAID_OUT
+        ) or not _only_taken_off(user, whole):
             return False
     return bool(node.users)
 
