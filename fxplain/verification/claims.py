@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
+from fxplain.capture import operation_name
 from fxplain.program import Program
 from fxplain.tokens import IDENTITY, Level, Mixing, RouteSite, Tag, Tags, tokens_in, versions_in
 
-__all__ = ["Claims", "claimed_tags"]
+__all__ = ["Claims", "canonical_tokens", "claimed_tags", "mixes_neighbours"]
 
 
 def claimed_tags(tags: Tags) -> Tags:
@@ -34,6 +35,7 @@ class Claims:
     """
 
     def __init__(self, program: Program, disturbed: Mapping[int, Tensor]) -> None:
+        self._unknown = unclaimed_tokens(program)
         self._flow = program.flow
         self._births = program.births | {IDENTITY}
         self._canonical = canonical_tokens(program)
@@ -51,6 +53,11 @@ class Claims:
                 here = versions == version
                 found[here] = self._by_version(version)[canonical[here]]
         return found
+
+    def unknown(self, tag: Tag) -> Tensor:
+        """Whether a tag's rows are of tokens of which nothing is claimed: they may move, or not."""
+        tokens = self.tokens_of(tag)
+        return (tokens >= 0) & self._unknown[tokens.clamp(min=0)]
 
     def tokens_of(self, tag: Tag) -> Tensor:
         """The canonical token of each of a tag's entries, -1 where there is none."""
@@ -89,3 +96,35 @@ def canonical_tokens(program: Program) -> Tensor:
     if not len(book):
         return torch.zeros(0, dtype=torch.int64)
     return book.find(torch.arange(len(book)))
+
+
+def unclaimed_tokens(program: Program) -> Tensor:
+    """Tokens that a mixing of neighbours made and no modality holds, (tokens,).
+
+    Keys that a convolution made, where the values come from another one (attention's columns are the
+    values' tokens), or what a causal convolution makes of its padding: nothing is said of them.
+    """
+    book, canonical = program.flow.book, canonical_tokens(program)
+    mixed = torch.tensor(
+        [birth.node is not None and mixes_neighbours(birth.node) for birth in book.births],
+        dtype=torch.bool,
+    )
+    unclaimed = mixed[book.births_of(canonical)]
+    for modality in program.modalities:
+        unclaimed[canonical[modality.tokens[modality.tokens >= 0]]] = False
+    return unclaimed
+
+
+def mixes_neighbours(node: fx.Node) -> bool:
+    """Whether an operation is a convolution over several positions, a pooling or a resampling."""
+    name = operation_name(node)
+    if node.op != "call_function" or not any(word in name for word in _MIXING):
+        return False
+    if "conv" not in name:
+        return True
+    weight = node.args[1]
+    value = weight.meta.get("val") if isinstance(weight, fx.Node) else None
+    return not isinstance(value, Tensor) or any(size != 1 for size in value.shape[2:])
+
+
+_MIXING = ("conv", "pool", "upsample", "grid_sampler", "lstm", "gru", "stft", "im2col")

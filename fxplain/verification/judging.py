@@ -32,6 +32,9 @@ class Finding:
     still
         Canonical tokens of rows that should have moved, and hold one and the same number
         everywhere: they were multiplied by 0 or hidden by a mask.
+    faint
+        Canonical tokens of rows that moved by little more than rounding: the next operation may
+        round that away.
     """
 
     leaks: int
@@ -39,10 +42,17 @@ class Finding:
     leaked: Tensor
     credited: Tensor
     still: Tensor
+    faint: Tensor
 
     def __bool__(self) -> bool:
         return bool(self.leaks or self.ghosts)
 
+
+_FAINT = 256
+"""Which movement rounding may lose: up to so many units in the last place of the largest number."""
+
+_HUGE = 1e4
+"""Numbers above this are a mask's."""
 
 _NOBODY = torch.empty(0, dtype=torch.int64)
 
@@ -74,21 +84,40 @@ def judge(tags: Sequence[Tag], plain: Any, other: Any, claims: Claims) -> Findin
     told = _any(moved, everywhere)
     wanted = torch.zeros((), dtype=torch.bool)
     for tag in tags:
-        wanted = wanted | claims.moved(tag.ids)
+        wanted = wanted | claims.moved(tag.ids) | claims.unknown(tag)
     leak = told & ~wanted
-    leaked, credited, still, ghosts = [], [], [], 0
+    change = _change(plain, other)
+    leaked, credited, still, faint, ghosts = [], [], [], [], 0
     for tag in tags:
         tokens = claims.tokens_of(tag)
         own = _any(leak, [x for x in range(leak.dim()) if tokens.shape[x] == 1])
         leaked.append(tokens[own & (tokens >= 0)])
         rest = [x for x in range(plain.dim()) if tokens.shape[x] == 1]
-        ghost = claims.moved(tag.ids) & ~_any(moved, rest)
+        felt = _any(moved, rest)
+        ghost = claims.moved(tag.ids) & ~felt
+        if bool(ghost.any()):  # where a token has several rows (finer than its grid), one is enough
+            ghost &= ~torch.isin(tag.ids, tag.ids[felt.expand(tag.ids.shape)].unique())
         if bool(ghost.any()):
             constant = ghost & _constant(plain, rest)
             still.append(tokens[constant])
             credited.append(tokens[ghost & ~constant])
             ghosts += int((ghost & ~constant).sum())
-    return Finding(int(leak.sum()), ghosts, _joined(leaked), _joined(credited), _joined(still))
+        most = change.amax(rest, keepdim=True) if rest and change.numel() else change
+        faint.append(tokens[(most > 0) & (most <= 1) & (tokens >= 0)])
+    return Finding(
+        int(leak.sum()), ghosts, _joined(leaked), _joined(credited), _joined(still), _joined(faint)
+    )
+
+
+def _change(plain: Tensor, other: Tensor) -> Tensor:
+    """How far each number moved, in units of what rounding may lose."""
+    if not plain.dtype.is_floating_point:
+        return torch.full(plain.shape, torch.inf)
+    change = (plain.detach() - other.detach()).abs()
+    finite = plain.detach().abs().nan_to_num(0, 0, 0)
+    largest = finite.masked_fill(finite > _HUGE, 0).amax() if plain.numel() else finite.sum()
+    unit = _FAINT * torch.finfo(plain.dtype).eps * float(largest)
+    return (change.float() / max(unit, torch.finfo(torch.float32).tiny)).cpu()
 
 
 def _any(moved: Tensor, axes: list[int]) -> Tensor:
@@ -102,7 +131,7 @@ def _constant(value: Tensor, axes: list[int]) -> Tensor:
     if value.dtype.is_complex:
         value = value.abs()
     if not axes:
-        return (value == 0).cpu()
+        return ((value == 0) | (value <= torch.finfo(value.dtype).min / 2)).cpu()
     high = value.amax(axes, keepdim=True)
     hidden = high <= torch.finfo(value.dtype).min / 2  # what a mask has lowered, once or twice
     return ((high == value.amin(axes, keepdim=True)) | hidden).cpu()

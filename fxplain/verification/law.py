@@ -9,6 +9,7 @@ every row must move exactly if its tag says so: bit by bit, without any rule of 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -132,6 +133,45 @@ def _scores(site: AttentionSite) -> list[fx.Node]:
     return []
 
 
+def _chosen(node: fx.Node, finding: Finding) -> Finding:
+    """A finding without rows that a condition took from elsewhere: a choice is a factor of 0."""
+    if operation_name(node) not in ("where", "masked_fill") or not len(finding.credited):
+        return finding
+    still = torch.cat([finding.still, finding.credited])
+    return replace(finding, ghosts=0, credited=finding.credited[:0], still=still)
+
+
+def own_maxima(graph: fx.Graph) -> set[fx.Node]:
+    """Maxima that are only taken off what they are the maximum of.
+
+    Softmax does so to stay within the range of floats, and models do it beforehand. It changes no
+    weight, so that nothing depends on the maximum: it is held.
+    """
+    return {
+        node
+        for node in graph.nodes
+        if operation_name(node) in ("max", "amax")
+        and node.all_input_nodes
+        and _only_taken_off(node, node.all_input_nodes[0])
+    }
+
+
+def _only_taken_off(node: fx.Node, whole: fx.Node) -> bool:
+    """Whether a value, however it is laid out, is only subtracted from another one."""
+    for user in node.users:
+        if operation_name(user) == "sub":
+            if user.args[0] is not whole:
+                return False
+        elif (
+            user.target is not operator.getitem and operation_name(user) not in _LAID_OUT
+        ) or not _only_taken_off(user, whole):
+            return False
+    return bool(node.users)
+
+
+_LAID_OUT = ("unsqueeze", "view", "reshape", "expand", "detach", "alias")
+
+
 @dataclass
 class Culprit:
     """The first operation whose result contradicts its tags, and what it does further down.
@@ -172,6 +212,7 @@ class Law:
         flow = program.flow
         self.sites = {u.division or u.node for u in flow.updates if isinstance(u, AttentionSite)}
         self.frozen = self.sites | {n for n in captured.graph.nodes if draws(n)}
+        self.frozen |= own_maxima(captured.graph)
         output = next(n for n in captured.graph.nodes if n.op == "output")
         self.used = used_values(flow, output.all_input_nodes)
         self.order = {node: i for i, node in enumerate(captured.graph.nodes)}
@@ -211,7 +252,7 @@ class Law:
                 return  # weights on their way to values: what they carry is the node's
             finding = judge(own, plain, other, claims)
             if finding is not None:
-                findings[node] = self._within_reach(node, finding, probe)
+                findings[node] = self._within_reach(node, _chosen(node, finding), probe)
 
         with torch.no_grad(), chance_kept(self.inputs.leaves):
             own = lockstep(
@@ -264,6 +305,7 @@ class Law:
         broken: dict[fx.Node, tuple[int, int, Tensor]] = {}
         for node, finding in everywhere.items():
             excused[finding.still] = True
+            excused[finding.faint] = True
             credited = finding.credited[~excused[finding.credited]]
             ghosts = finding.ghosts if len(credited) else 0
             if finding.leaks or ghosts:

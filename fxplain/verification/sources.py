@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from fxplain.capture import module_path, operation_name
 from fxplain.program import Program
 from fxplain.tokens import IDENTITY, AttentionSite, Tag, Tags, TokenFlow, versions_in
-from fxplain.verification.claims import canonical_tokens, claimed_tags
+from fxplain.verification.claims import canonical_tokens, claimed_tags, mixes_neighbours
 
 __all__ = ["Source", "attention_outputs", "births", "sources_of"]
 
@@ -99,7 +99,7 @@ class _Newborn:
         flow = program.flow
         self._learned = _of_kind(flow, "parameter")[canonical]
         self.mixings = {
-            node for node in flow.tags if _mixes_neighbours(node) and self._is_newborn(node)
+            node for node in flow.tags if mixes_neighbours(node) and self._is_newborn(node)
         }
         mixed: set[int] = set()
         for node in self.mixings:
@@ -139,21 +139,6 @@ class _Newborn:
             for version in versions_in(tag.ids).unique().tolist()
             if version >= 0
         )
-
-
-def _mixes_neighbours(node: fx.Node) -> bool:
-    """Whether an operation is a convolution over several positions, a pooling or a resampling."""
-    name = operation_name(node)
-    if node.op != "call_function" or not any(word in name for word in _MIXING):
-        return False
-    if "conv" not in name:
-        return True
-    weight = node.args[1]
-    value = weight.meta.get("val") if isinstance(weight, fx.Node) else None
-    return not isinstance(value, Tensor) or any(size != 1 for size in value.shape[2:])
-
-
-_MIXING = ("conv", "pool", "upsample", "grid_sampler", "lstm", "gru", "stft", "im2col")
 
 
 def _context(flow: TokenFlow) -> Tensor:
