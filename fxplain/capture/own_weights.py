@@ -49,6 +49,8 @@ def weights_kept(model: nn.Module) -> Iterator[None]:
 class _CopyOnWrite(TorchDispatchMode):
     """Copies a parameter before an operation writes into its memory, by whatever view."""
 
+    supports_higher_order_operators = True
+
     def __init__(self, parameters: dict[str, Tensor]) -> None:
         super().__init__()
         self._parameters = parameters
@@ -56,7 +58,9 @@ class _CopyOnWrite(TorchDispatchMode):
         self.copies: dict[str, Tensor] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for argument, value in zip(func._schema.arguments, args, strict=False):
+        schema = getattr(func, "_schema", None)  # of a whole region there is none
+        arguments = () if schema is None else schema.arguments
+        for argument, value in zip(arguments, args, strict=False):
             info = argument.alias_info
             if info is not None and info.is_write and isinstance(value, Tensor):
                 name = self._by_memory.get(_memory(value))

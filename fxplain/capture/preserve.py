@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import types
 from collections import OrderedDict, deque
@@ -73,7 +74,7 @@ class ModelState:
         else:
             parts = []
         if isinstance(thing, nn.Module) and self._functions:
-            parts.append(type(thing).forward)
+            parts.append(inspect.getattr_static(type(thing), "forward"))
         if self._functions:
             parts += _written_by(thing)
         return parts + ([vars(thing)] if _has_state(thing) else [])
