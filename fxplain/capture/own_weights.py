@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fxplain.capture.state import tensors_of
+from fxplain.capture.state import parts_of, tensors_of
 from fxplain.errors import CaptureError
 
 __all__ = ["weights_kept"]
@@ -29,8 +29,10 @@ def weights_kept(model: nn.Module) -> Iterator[None]:
     parameters = tensors_of(model)[0]
     homes = {name: p.data for name, p in parameters.items()}  # ``p.data = x`` gives p another home
     mode = _CopyOnWrite(parameters)
+    # what TorchScript runs cannot be watched: its own operations on numbers fail under a mode
+    compiled = any(isinstance(part, torch.jit.ScriptModule) for _, part in parts_of(model))
     try:
-        with mode:
+        with nullcontext() if compiled else mode:
             yield
     finally:
         moved = [n for n, p in parameters.items() if not _same_place(p.data, homes[n])]
