@@ -9,7 +9,7 @@ FUZZ_ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips must not write to one environment
-.PHONY: help demo test test-all browser lint format zoo loading wild fuzz bench bench-quick docs screenshots paper vendor clean
+.PHONY: help demo test test-all test-versions browser lint format zoo loading wild fuzz bench bench-quick docs screenshots paper vendor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ format: $(VENV)/.installed-lint ## Format the code and mend what ruff can
 
 zoo: $(VENV)/.installed-test ## Print what is detected in every architecture of the zoo
 	$(PY) -m tests.zoo
+
+test-versions: $(VENV)/.installed-test ## Run the core tests on the oldest and newest torch and transformers (downloads gigabytes)
+	$(PY) -m tests.versions
 
 loading: $(VENV)/.installed-test ## Print how models are explained as people load and wrap them, write docs/loading.md
 	$(PY) -m tests.loading --markdown docs/loading.md

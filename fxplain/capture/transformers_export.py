@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from typing import Any
 
@@ -19,9 +20,11 @@ __all__ = ["capture_by_transformers", "is_transformers_model"]
 
 
 def is_transformers_model(model: nn.Module) -> bool:
-    """Whether `model` comes from `transformers` (which is not imported to find out)."""
+    """Whether `model` is one that the installed `transformers` exports (not imported to find out)."""
     modeling = sys.modules.get("transformers.modeling_utils")
-    return modeling is not None and isinstance(model, modeling.PreTrainedModel)
+    if modeling is None or not isinstance(model, modeling.PreTrainedModel):
+        return False
+    return importlib.util.find_spec("transformers.exporters") is not None  # from version 5 on
 
 
 def capture_by_transformers(model: nn.Module, inputs: ModelInputs) -> Capture:

@@ -359,12 +359,13 @@ def load_model(
         Its ``config.id2label`` names the answers.
     tokenizer : PreTrainedTokenizerBase
     """
-    from transformers import AutoTokenizer, LxmertForQuestionAnswering
+    from transformers import LxmertForQuestionAnswering, PreTrainedTokenizerFast
 
     model = LxmertForQuestionAnswering.from_pretrained(
         folder, dtype=torch.float32, local_files_only=True
     )
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    # the class by name: what the folder calls it depends on the release that wrote it
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     return model.eval(), tokenizer
 
 
