@@ -9,10 +9,13 @@ from typing import Any
 
 from fxplain.errors import InputError
 
-__all__ = ["UNREADABLE", "Layout"]
+__all__ = ["NUMBER", "UNREADABLE", "Layout", "rows_in"]
 
 UNREADABLE = "\0unreadable"
 """The column of what a row could not be read for."""
+
+NUMBER = "\0number"
+"""The column of a row's number in the data, where no other says what it is called."""
 
 HEADINGS = {
     "text": ("text", "texts", "sentence", "question"),
@@ -51,9 +54,9 @@ class Layout:
         >>> Layout(text="review").found_in(["ID", "review", "label"])
         Layout(text='review', pair=None, image=None, audio=None, id='ID', label='label')
         """
-        there = [name for name in columns if name != UNREADABLE]
+        there = [name for name in columns if name not in (UNREADABLE, NUMBER)]
         for kind, name in asdict(self).items():
-            if name is not None and name not in there:
+            if name not in (None, NUMBER) and name not in there:
                 raise InputError(
                     f"{kind}={name!r} names no column of the data; there are: {_listed(there)}."
                 )
