@@ -1,4 +1,4 @@
-"""An explained corpus, opened without being read: rows, tables, and each row explained again in full."""
+"""An explained corpus, opened without being read: rows, tables, each row again in full."""
 
 from __future__ import annotations
 

@@ -15,8 +15,7 @@ from fxplain.evaluation.statistics import spearman
 
 __all__ = ["Drift", "Moved", "compare"]
 
-COLUMNS = ("id", "text", "target_name", "predicted", "tokens", "starts", "ends", "relevance")
-COLUMNS += ("special", "error")
+COLUMNS = ("id", "text", "target_name", "tokens", "starts", "ends", "relevance", "special", "error")
 
 
 @dataclass(frozen=True)
@@ -94,9 +93,9 @@ def compare(
     table = second.to_table(COLUMNS)
     places: dict[str, int] = {}
     errors = table["error"].to_pylist()
-    for place, name in enumerate(table["id"].to_pylist()):
-        if errors[place] is None:
-            places.setdefault(name, place)
+    for number, name in enumerate(table["id"].to_pylist()):
+        if errors[number] is None:
+            places.setdefault(name, number)
     sums: dict[str, list[float]] = {}
     found: list[tuple[str, float]] = []
     overlaps, same, only_first = 0.0, 0, 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -151,6 +151,7 @@ def explain_corpus(
     output = Output(folder, manifest.constants, (*columns, NUMBER))
     run = Run(job, output, manifest, opened, progress)
     tasks = run.tasks(chain(first, rows), retry_errors)
+    done: Generator[Done, None, None]
     if workers == 1:
         done = (do(task, explain, output) for task in tasks)
     else:
@@ -269,7 +270,9 @@ class Run:
             known = {k: row.get(getattr(layout, k) or "") for k in ("id", "text", "label")}
             known = {k: None if v is None else str(v) for k, v in known.items()}
             constants = {"method": self.job.method, "options": "{}"}
-            return failed_row({**known, **constants}, "FxplainError: the worker process died of it.")
+            return failed_row(
+                {**known, **constants}, "FxplainError: the worker process died of it."
+            )
 
         return dead_row(task, said, self.assembly.targets)
 

@@ -103,10 +103,11 @@ class CorpusExplainer:
     ) -> None:
         if on_error not in ("record", "raise"):
             raise InputError(f"on_error is 'record' or 'raise', not {on_error!r}.")
-        if not isinstance(batch_tokens, int) or batch_tokens < 1:
+        if batch_tokens < 1:
             raise InputError(f"batch_tokens is a number of tokens, not {batch_tokens!r}.")
-        ready = isinstance(model, Explainer)
-        self.explainer: Explainer = model if ready else from_pretrained(model, **load or {})  # type: ignore[assignment, arg-type]
+        if not isinstance(model, Explainer):
+            model = from_pretrained(model, **load or {})
+        self.explainer = model
         own = {k: v for k, v in options.items() if k not in self.explainer.task.options}
         resolve_method(method, own)
         self.layout = Layout(text, pair, image, audio, id, label)
@@ -168,7 +169,9 @@ class CorpusExplainer:
             batch = waiting.pop()
             chosen = [rows[i] for i in batch.rows]
             try:
-                explanation = self._explained(chosen, [targets[i] for i in batch.rows], batch.length)
+                explanation = self._explained(
+                    chosen, [targets[i] for i in batch.rows], batch.length
+                )
             except OF_THE_MODEL:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a row does to a processor or model
@@ -178,10 +181,8 @@ class CorpusExplainer:
                     yield chosen[0].place, self._failed(chosen[0], error)
                 continue
             model, side = self.explainer.model, self._padding_side()
-            for row, said in zip(
-                dict.fromkeys(batch.rows), told(explanation, model, chosen, side), strict=True
-            ):
-                yield row, said
+            places = dict.fromkeys(batch.rows)
+            yield from zip(places, told(explanation, model, chosen, side), strict=True)
 
     def _planned(self, rows: Sequence[Prepared]) -> list[Batch]:
         if any(row.pieces is None for row in rows):
@@ -199,7 +200,7 @@ class CorpusExplainer:
     def _explained(
         self, rows: Sequence[Prepared], targets: Sequence[Any], length: int | None
     ) -> Explanation:
-        raw = {kind: [row.raw[kind] for row in rows] for kind in rows[0].raw}
+        raw: dict[str, Any] = {kind: [row.raw[kind] for row in rows] for kind in rows[0].raw}
         target = None if all(target is None for target in targets) else list(targets)
         return self.explainer(
             **raw,

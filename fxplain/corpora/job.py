@@ -128,7 +128,9 @@ class Manifest:
                 f"{str(folder)!r} is no explained corpus: its {MANIFEST} is missing or damaged."
             ) from error
         if kind != FORMAT:
-            raise LoadError(f"{str(folder)!r} is of format {kind!r}; this fxplain reads {FORMAT!r}.")
+            raise LoadError(
+                f"{str(folder)!r} is of format {kind!r}; this fxplain reads {FORMAT!r}."
+            )
         return found
 
     def check(self, other: Manifest, folder: Path) -> None:

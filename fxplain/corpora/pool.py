@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -168,7 +168,7 @@ def in_pool(
     count: int,
     on_split: Callable[[Task], None],
     on_dead_row: Callable[[Task], Done],
-) -> Iterator[Done]:
+) -> Generator[Done, None, None]:
     """Do tasks in several processes, in whatever order they are done.
 
     Parameters

@@ -73,8 +73,8 @@ def open_data(data: Any) -> Data:
         count = max((len(column) for column in data.values()), default=0)
         return Data(lambda: _transposed(data, count), None, count)
     if isinstance(data, Iterable):
-        count = len(data) if isinstance(data, (list, tuple)) else None
-        return Data(lambda: map(_as_row, data), None, count)
+        known = len(data) if isinstance(data, (list, tuple)) else None
+        return Data(lambda: map(_as_row, data), None, known)
     raise InputError(
         f"data is a path, a glob, a data set, columns by name or an iterable of rows, not a "
         f"{type(data).__name__}."
@@ -90,7 +90,9 @@ def _as_row(given: Any) -> Row:
         return {"text": given}
     if isinstance(given, Mapping):
         return dict(given)
-    return {UNREADABLE: f"InputError: a row is a mapping or a string, not a {type(given).__name__}."}
+    return {
+        UNREADABLE: f"InputError: a row is a mapping or a string, not a {type(given).__name__}."
+    }
 
 
 # ---- files --------------------------------------------------------------------------------------
@@ -130,9 +132,7 @@ def _reader(file: Path) -> Callable[[Path, Path | None], Iterator[Row]]:
     try:
         return READERS[file.suffix.lower()]
     except KeyError:
-        raise LoadError(
-            f"{file} is of no kind that can be read ({', '.join(READERS)})."
-        ) from None
+        raise LoadError(f"{file} is of no kind that can be read ({', '.join(READERS)}).") from None
 
 
 def _identity(files: list[Path], names_only: bool) -> str:
@@ -145,7 +145,7 @@ def _identity(files: list[Path], names_only: bool) -> str:
             digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
             continue
         with file.open("rb") as opened:
-            for part in iter(lambda: opened.read(BYTES_AT_ONCE), b""):  # noqa: B023 - read at once
+            for part in iter(lambda: opened.read(BYTES_AT_ONCE), b""):
                 digest.update(part)
     return digest.hexdigest()
 

@@ -53,7 +53,8 @@ def failed_row(row: Mapping[str, Any], error: str) -> dict[str, Any]:
 def table_of(columns: Mapping[str, Sequence[Any]], metadata: Mapping[str, str]) -> Any:
     """A batch as a pyarrow.Table, with constants in the schema's metadata."""
     return arrow().table(
-        {name: _array(columns[name], kind) for name, kind in COLUMNS.items()}, metadata=dict(metadata)
+        {name: _array(columns[name], kind) for name, kind in COLUMNS.items()},
+        metadata=dict(metadata),
     )
 
 

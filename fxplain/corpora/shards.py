@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,4 +96,3 @@ def clear_aside(folder: Path) -> None:
     """Delete what a run that was killed left half written."""
     for path in folder.glob("*.tmp"):
         path.unlink(missing_ok=True)
-

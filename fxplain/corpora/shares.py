@@ -16,7 +16,7 @@ __all__ = ["KINDS", "NEEDED", "SharedRow", "shared_rows", "shares_of", "token_sh
 KINDS = ("word", "piece", "position")
 NEEDED = ("id", "text", "label", "predicted", "target_name", "probability", "score", "error")
 OF_TOKENS = ("tokens", "starts", "ends", "relevance", "special")
-WORD = re.compile(r"\w+(?:['’]\w+)*")
+WORD = re.compile("\\w+(?:['\u2019]\\w+)*")
 
 
 @dataclass(frozen=True)

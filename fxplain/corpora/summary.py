@@ -21,7 +21,7 @@ LEAK_SHARE = 0.2
 
 @dataclass(frozen=True)
 class ClassCount:
-    """How often a class was explained, how sure the model was, and how often the label says otherwise."""
+    """How often a class was explained, how sure the model was, how often the label differs."""
 
     name: str
     rows: int
@@ -168,4 +168,6 @@ def _leaks(count: Count, minimum: int) -> list[Leak]:
         for label, shares in count.named.items()
         if len(shares) >= minimum
     ]
-    return sorted((leak for leak in found if leak.share >= LEAK_SHARE), key=lambda leak: -leak.share)
+    return sorted(
+        (leak for leak in found if leak.share >= LEAK_SHARE), key=lambda leak: -leak.share
+    )

@@ -21,7 +21,7 @@ __all__ = ["told"]
 def told(
     explanation: Explanation, model: nn.Module, rows: Sequence[Prepared], padding_side: str
 ) -> Iterator[dict[str, Any]]:
-    """One row of the result for each of the batch; the last of a row that is there twice is left out."""
+    """One row of the result for each of the batch; of a row that is there twice only one."""
     namer = class_namer(explanation, model)
     logits = _logits(explanation.output)
     for sample, row in enumerate(rows):
@@ -29,7 +29,9 @@ def told(
             return
         target = explanation.target[sample]
         names = explanation.target_names
-        parts = [_part(explanation, name, sample, row, padding_side) for name in explanation.relevance]
+        parts = [
+            _part(explanation, name, sample, row, padding_side) for name in explanation.relevance
+        ]
         columns = {name: list(chain(*(part[name] for part in parts))) for name in parts[0]}
         yield {
             **{name: row.row[name] for name in ("id", "text", "label")},
@@ -60,9 +62,10 @@ def _part(
     if pieces is not None:
         kept = _kept(len(pieces.ids), padding_side)
         relevance, labels, special = relevance[kept], labels[kept], pieces.special
-        offsets = pieces.offsets or [(None, None)] * len(relevance)
-        starts = [None if s else a for (a, _), s in zip(offsets, special, strict=True)]
-        ends = [None if s else b for (_, b), s in zip(offsets, special, strict=True)]
+        starts, ends = [None] * len(relevance), [None] * len(relevance)
+        for place, (start, end) in enumerate(pieces.offsets or ()):
+            if not special[place]:
+                starts[place], ends[place] = start, end
     return {
         "modality": [name] * len(relevance),
         "tokens": list(labels),
@@ -86,7 +89,9 @@ def _pieces_of(
         return None
     if ids.shape[1] != explanation.relevance[name].shape[1]:
         return None
-    return pieces if ids[sample].tolist()[_kept(len(pieces.ids), padding_side)] == pieces.ids else None
+    return (
+        pieces if ids[sample].tolist()[_kept(len(pieces.ids), padding_side)] == pieces.ids else None
+    )
 
 
 def _logits(output: Any) -> Tensor | None:
