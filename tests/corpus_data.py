@@ -4,7 +4,7 @@ import csv
 import random
 from pathlib import Path
 
-WORDS = [
+WORDS = (
     "the",
     "movie",
     "was",
@@ -12,17 +12,13 @@ WORDS = [
     "bad",
     "watching",
     "ada",
-    "love",
     "lived",
     "in",
-    "london",
-    "who",
-    "where",
     "a",
     "cat",
     "dog",
     "?",
-]
+)
 TOO_LONG = 7
 EMPTY = 11
 

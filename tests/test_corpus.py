@@ -1,4 +1,4 @@
-"""Corpora: rows equal single explanations, whatever the data came from; runs go on; bad rows are cells."""
+"""Corpora: rows equal single explanations, wherever data comes from; runs go on; bad rows are cells."""
 
 import json
 import re
@@ -333,7 +333,7 @@ def test_the_folder_is_not_taken_from_others(explainer, tmp_path):
 def test_a_damaged_shard_is_named(explainer, tmp_path):
     found = made(explainer, tmp_path, ["a cat"])
     found.files[0].write_bytes(b"PAR1")
-    with pytest.raises(LoadError, match="damaged .*delete it"):
+    with pytest.raises(LoadError, match=r"damaged .*delete it"):
         made(explainer, tmp_path, ["a cat"])
 
 
