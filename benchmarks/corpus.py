@@ -2,17 +2,18 @@
 
 ``python -m benchmarks.corpus`` prints, for the ways that people would write by hand and for
 `fxplain.explain_corpus`, the time of all texts and its ratio to the floor. Ways in this process are
-measured by its CPU time, after a first run that captured the model; those with workers by the clock,
-from nothing to the last file.
+measured by its CPU time, in turn, round by round, after a first run that captured the model, and a
+ratio is the median of the rounds'; those with workers by the clock, from nothing to the last file.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +36,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = saved(Path(name) / "model", options.layers, options.features)
         texts = made_texts(options.texts)
         explainer = fxplain.from_pretrained(folder)
-        floors = {
-            size: _measured(lambda size=size: _floor(explainer, texts, size), options.runs)
+        ways = {
+            f"forward + backward, sorted, {size} tokens": lambda size=size: _floor(
+                explainer, texts, size
+            )
             for size in options.batch_tokens
         }
-        best = min(floors, key=floors.__getitem__)
+        floors = list(ways)
+        for size in options.batch_tokens:
+            ways |= _ours(explainer, texts, size)
+        ways |= _by_hand(explainer, texts)
         console.print(f"{len(texts)} texts, {options.layers} layers of {options.features} features")
-        for size, seconds in floors.items():
-            _tell(console, f"forward + backward, sorted, {size} tokens", seconds, floors[best])
-        for way, call in _ways(explainer, texts, best).items():
-            _tell(console, way, _measured(call, options.runs), floors[best])
+        seconds = _measured(ways, options.runs)
+        best = [min(times) for times in zip(*(seconds[way] for way in floors), strict=True)]
+        for way, times in seconds.items():
+            _tell(console, way, times, best)
         for workers in options.workers:
-            seconds = _clock(folder, texts, Path(name) / f"out-{workers}", workers, best)
-            _tell(
-                console, f"explain_corpus, {workers} workers, from nothing", seconds, floors[best]
-            )
+            clock = _clock(folder, texts, Path(name) / f"out-{workers}", workers)
+            _tell(console, f"explain_corpus, {workers} workers, from nothing", [clock], best[:1])
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -57,7 +61,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--texts", type=int, default=240)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--features", type=int, default=384)
-    parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--batch-tokens", type=int, nargs="+", default=[512, 1024, 2048])
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     return parser.parse_args(arguments)
@@ -94,9 +98,13 @@ def made_texts(count: int) -> list[str]:
     return [" ".join(chance.choices(WORDS, k=length)) for length in lengths]
 
 
-def _ways(explainer: Any, texts: list[str], tokens: int) -> dict[str, Callable[[], Any]]:
-    ordered = sorted(texts, key=len)
+def _ours(explainer: Any, texts: list[str], tokens: int) -> dict[str, Callable[[], Any]]:
     corpus = fxplain.CorpusExplainer(explainer, batch_tokens=tokens)
+    return {f"CorpusExplainer, {tokens} tokens": lambda: corpus({"text": texts})}
+
+
+def _by_hand(explainer: Any, texts: list[str]) -> dict[str, Callable[[], Any]]:
+    ordered = sorted(texts, key=len)
 
     def in_batches(given: list[str]) -> None:
         for start in range(0, len(given), 32):
@@ -106,7 +114,6 @@ def _ways(explainer: Any, texts: list[str], tokens: int) -> dict[str, Callable[[
         "by hand, one by one": lambda: [explainer(text) for text in texts],
         "by hand, batches of 32 as they come": lambda: in_batches(texts),
         "by hand, batches of 32, sorted": lambda: in_batches(ordered),
-        "CorpusExplainer": lambda: corpus({"text": texts}),
     }
 
 
@@ -128,29 +135,30 @@ def _sorted_parts(texts: list[str], tokens: int) -> Iterator[list[str]]:
         ordered = ordered[size:]
 
 
-def _measured(call: Callable[[], Any], runs: int) -> float:
-    call()
-    times = []
-    for _ in range(runs):
-        start = time.process_time()
+def _measured(ways: Mapping[str, Callable[[], Any]], runs: int) -> dict[str, list[float]]:
+    """The times of each way, round by round, after one that captures."""
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for call in ways.values():
         call()
-        times.append(time.process_time() - start)
-    return min(times)
+    for _ in range(runs):
+        for way, call in ways.items():
+            start = time.process_time()
+            call()
+            times[way].append(time.process_time() - start)
+    return times
 
 
-def _clock(folder: Path, texts: list[str], out: Path, workers: int, tokens: int) -> float:
+def _clock(folder: Path, texts: list[str], out: Path, workers: int) -> float:
     start = time.perf_counter()
     rows = max(1, len(texts) // max(1, workers))
-    fxplain.explain_corpus(
-        str(folder), texts, out, workers=workers, batch_tokens=tokens, shard_rows=rows
-    )
+    fxplain.explain_corpus(str(folder), texts, out, workers=workers, shard_rows=rows)
     return time.perf_counter() - start
 
 
-def _tell(console: Console, way: str, seconds: float, floor: float) -> None:
-    console.print(
-        f"{seconds:8.2f} s  {seconds / floor:6.2f} x the best floor  {way}", highlight=False
-    )
+def _tell(console: Console, way: str, times: Sequence[float], best: Sequence[float]) -> None:
+    ratio = statistics.median(mine / floor for mine, floor in zip(times, best, strict=True))
+    seconds = statistics.median(times)
+    console.print(f"{seconds:8.2f} s  {ratio:6.2f} x the best floor  {way}", highlight=False)
 
 
 if __name__ == "__main__":

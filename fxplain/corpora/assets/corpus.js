@@ -58,7 +58,7 @@ const corpus = (() => {
     const left = facts.rows > all.length ? ` (${all.length.toLocaleString()} of them loaded)` : "";
     $("count").textContent = `${shown.length.toLocaleString()} of ${facts.rows.toLocaleString()} rows${left}`;
     $("space").style.height = `${shown.length * HEIGHT}px`;
-    if (!keep) $("list").scrollTop = 0;
+    if (!keep) { $("list").scrollTop = 0; selected = -1; }
     draw();
   }
 
@@ -246,9 +246,8 @@ const corpus = (() => {
     });
     $("row").addEventListener("close", () => history.replaceState(null, "", location.pathname));
     addEventListener("resize", draw);
-    const ready = choose;
     load(0);
-    ready();
+    choose();
     const wait = setInterval(() => { if (all.length >= facts.rows) { clearInterval(wait); openNamed(); } }, 50);
   }
 
