@@ -6,16 +6,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 import fxplain
-from fxplain.corpora.tasks import Task
+from fxplain.corpora.explain_corpus import Run
+from fxplain.corpora.job import Job, Manifest
+from fxplain.corpora.layout import Layout
+from fxplain.corpora.pool import Pool, Worker, _done
+from fxplain.corpora.reading import Data
+from fxplain.corpora.schema import COLUMNS, failed_row
+from fxplain.corpora.shards import shards
+from fxplain.corpora.tasks import Output, Task, do
+from fxplain.errors import FxplainError
 from tests import corpus_data, small_pretrained
 
 pytest.importorskip("transformers")
-pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 
 ROWS, SHARD = 240, 20
 
@@ -83,6 +92,57 @@ def test_a_run_that_ends_in_the_middle_is_taken_up(setting, tmp_path, sign, work
     fxplain.explain_corpus(str(setting[0]), setting[1], out)
     check(out, setting)
     assert all(path.stat().st_mtime_ns == when for path, when in there.items())
+
+
+class Line:
+    def send(self, task):
+        """Taken by the worker; `Workers.heard` says what becomes of it."""
+
+    def close(self):
+        """Nothing is open."""
+
+
+class Workers(Pool):
+    """Workers that die of a text, and otherwise say of every row that it was seen."""
+
+    def start(self):
+        process = SimpleNamespace(join=lambda: None)
+        self.workers.append(Worker(process, Line(), ready=True))
+
+    def heard(self):
+        for worker in [w for w in self.workers if w.task]:
+            texts = [row["text"] for row in worker.task.rows]
+            yield worker, None if "deadly" in texts else do(worker.task, seen, self.order)
+
+
+def seen(columns):
+    made = [failed_row({"id": name}, "seen") for name in columns["id"]]
+    return {name: [row[name] for row in made] for name in COLUMNS}
+
+
+def test_only_the_row_that_workers_die_of_is_lost(tmp_path):
+    rows = [{"id": str(i), "text": "deadly" if i == 6 else "a"} for i in range(10)]
+    job = Job(Layout(text="text", id="id"))
+    output = Output(tmp_path, {}, ("id", "text"))
+    run = Run(job, output, Manifest({}, {}, 5), Data(lambda: iter(rows)), None)
+    pool = Workers(output, 2)
+    pool.start()
+    pool.start()
+    run.follow(_done(pool, run.tasks(iter(rows), False), run.split, run.dead))
+    assert (run.rows, run.errors) == (10, 10)
+    found = [row for path in shards(tmp_path) for row in pq.read_table(path).to_pylist()]
+    assert [row["id"] for row in found] == [row["id"] for row in rows]
+    said = [row["error"] for row in found]
+    assert said.pop(6) == "FxplainError: the worker process died of it."
+    assert set(said) == {"seen"}
+
+
+def test_workers_that_never_start_end_the_run():
+    pool = Workers(None, 1, early_deaths=2)
+    pool.start()
+    pool.workers[0].ready = False
+    with pytest.raises(FxplainError, match="die before they have loaded"):
+        pool.bury(pool.workers[0])
 
 
 def test_what_workers_die_of_is_halved_until_one_row_is_left():

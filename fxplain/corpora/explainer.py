@@ -21,8 +21,10 @@ from fxplain.errors import (
     MethodError,
     MissingExtraError,
     NoAttentionError,
+    NoGradientError,
     TaskError,
     TrainingModeError,
+    VerificationError,
 )
 from fxplain.explanation import Explanation
 from fxplain.methods import resolve_method
@@ -41,8 +43,10 @@ OF_THE_MODEL = (
     MethodError,
     MissingExtraError,
     NoAttentionError,
+    NoGradientError,
     TaskError,
     TrainingModeError,
+    VerificationError,
 )
 """What no other row would be spared: it ends the run."""
 

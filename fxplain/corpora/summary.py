@@ -15,6 +15,7 @@ from fxplain.corpora.shares import WORD, SharedRow, shared_rows
 
 __all__ = ["ClassCount", "Leak", "Summary", "summarise"]
 
+MOST_LISTED = 1000
 LEAK_SHARE = 0.2
 """The mean share from which a class's own name in the text is called a leak."""
 
@@ -106,7 +107,7 @@ class Count:
         sure = row["probability"]
         if sure is not None:
             self.sure[name] += sure
-            self.unsure.append((sure, row["id"]))
+            _keep(self.unsure, (sure, row["id"]))
         self._label(row, name, 0.0 if sure is None else sure)
         self._leak(shared)
 
@@ -116,13 +117,21 @@ class Count:
         self.labelled = True
         if row["label"].strip().lower() != row["predicted"].strip().lower():
             self.faults[name] += 1
-            self.wrong.append((-sure, row["id"]))
+            _keep(self.wrong, (-sure, row["id"]))
 
     def _leak(self, shared: SharedRow) -> None:
         label = shared.row["label"] or shared.row["target_name"]
         words = [word.lower() for word in WORD.findall(label or "")]
         if words and all(word in shared.shares for word in words):
             self.named.setdefault(label, []).append(sum(shared.shares[word] for word in words))
+
+
+def _keep(least: list[tuple[float, str]], one: tuple[float, str]) -> None:
+    """Add to the least, of which no more are kept than could be listed."""
+    least.append(one)
+    if len(least) >= 2 * MOST_LISTED:
+        least.sort()
+        del least[MOST_LISTED:]
 
 
 def summarise(corpus: Corpus, by: str = "word", minimum: int = 5, listed: int = 20) -> Summary:
@@ -135,7 +144,7 @@ def summarise(corpus: Corpus, by: str = "word", minimum: int = 5, listed: int = 
     minimum
         In how many rows a driver has to occur.
     listed
-        How many rows of each kind are named.
+        How many rows of each kind are named, 1,000 at most.
     """
     tally, count = Tally(), Count()
     for row in shared_rows(corpus, by):
