@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from fxplain.capture import clear_captures
+from fxplain.corpora import Corpus, CorpusExplainer, CorpusRow, explain_corpus, load_corpus
 from fxplain.errors import (
     CaptureError,
     ChangedModelError,
@@ -62,6 +63,9 @@ __all__ = [
     "CaptureError",
     "ChangedModelError",
     "Contrast",
+    "Corpus",
+    "CorpusExplainer",
+    "CorpusRow",
     "Evaluation",
     "EvaluationError",
     "Example",
@@ -90,10 +94,12 @@ __all__ = [
     "clear_captures",
     "evaluate",
     "explain",
+    "explain_corpus",
     "explain_generation",
     "from_pretrained",
     "inspect",
     "load",
+    "load_corpus",
     "methods",
     "metrics",
     "register_metric",

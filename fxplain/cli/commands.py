@@ -277,7 +277,7 @@ def inspect(
             EXPORTS[export.suffix.lower()](graph, export)
         if plot:
             graph.plot().savefig(plot)
-        _show(graph.to_dict() if json_ else to_rich(graph), json_)
+        show(graph.to_dict() if json_ else to_rich(graph), json_)
         _say_written({"drawn in": plot, "exported to": export}, json_)
 
 
@@ -312,7 +312,7 @@ def verify(
             model, _raw(text, pair, image, audio, truncation), task, trust_remote_code
         )
         found = source.verified("light" if light else "full")
-        _show(found.to_dict() if json_ else to_rich(found), json_)
+        show(found.to_dict() if json_ else to_rich(found), json_)
     if not found.ok:
         raise typer.Exit(1)
 
@@ -421,10 +421,10 @@ def explain(
                 write_page(html, [*explanations, *chain(*others)], source, output)
         if json_:
             told = [explanation.to_dict() for explanation in explanations]
-            _show(told if each else told[0], json_)
+            show(told if each else told[0], json_)
             return
         for explanation in explanations:
-            _show(to_rich(explanation), json_)
+            show(to_rich(explanation), json_)
         if not explanations:
             results().print(Text("the model says nothing here that could be explained"))
             return
@@ -475,7 +475,7 @@ def generate(
             generation.to_html(html, class_names=names)
         if plot:
             generation.plot().savefig(plot)
-        _show(generation.to_dict() if json_ else to_rich(generation), json_)
+        show(generation.to_dict() if json_ else to_rich(generation), json_)
         _say_written({"drawn in": plot, "reported in": html}, json_)
 
 
@@ -527,7 +527,8 @@ def _raw(
     }
 
 
-def _show(result: Any, as_json: bool) -> None:
+def show(result: Any, as_json: bool) -> None:
+    """Print a result, or what it is as JSON."""
     if as_json:
         json.dump(result, sys.stdout, ensure_ascii=False, indent=1)
         sys.stdout.write("\n")

@@ -17,7 +17,7 @@ from rich.text import Text
 from fxplain.errors import FxplainError
 from fxplain.pipelines import WeightsWarning
 
-__all__ = ["errors_reported", "note", "progress", "progress_bar", "quiet", "results"]
+__all__ = ["errors_reported", "messages", "note", "progress", "progress_bar", "quiet", "results"]
 
 
 def results() -> Console:
@@ -25,14 +25,14 @@ def results() -> Console:
     return Console()
 
 
-def _messages() -> Console:
+def messages() -> Console:
     """Standard error: progress, notes and errors."""
     return Console(stderr=True)
 
 
 def note(text: str) -> None:
     """Say something beside the results."""
-    _messages().print(Text(f"note: {text}", "dim"), soft_wrap=True)
+    messages().print(Text(f"note: {text}", "dim"), soft_wrap=True)
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def progress_bar(doing: str, total: int | None) -> Iterator[Callable[[int, int |
     )
 
     columns = TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=_messages(), transient=True) as bar:
+    with Progress(*columns, console=messages(), transient=True) as bar:
         task = bar.add_task(doing, total=total)
 
         def show(done: int, known: int | None) -> None:
@@ -59,7 +59,7 @@ def progress_bar(doing: str, total: int | None) -> Iterator[Callable[[int, int |
 @contextmanager
 def progress(doing: str) -> Iterator[None]:
     """Show that something goes on, where somebody watches."""
-    with _messages().status(Text(f"{doing} ...")):
+    with messages().status(Text(f"{doing} ...")):
         yield
 
 
@@ -78,7 +78,7 @@ def errors_reported(debug: bool) -> Iterator[None]:
 
 
 def _fail(message: str, debug: bool) -> None:
-    console = _messages()
+    console = messages()
     if debug:
         console.print_exception()
     console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)

@@ -116,12 +116,7 @@ def describe(program: Program, groups: Sequence[Sequence[TokenRef]]) -> str:
 
 
 def _described(program: Program, group: Sequence[TokenRef]) -> str:
-    where = {}
-    for modality in program.modalities:
-        for sample, row in enumerate(modality.tokens.tolist()):
-            where.update(
-                {t: Position(modality.name, sample, i) for i, t in enumerate(row) if t >= 0}
-            )
+    where = _positions(program)
     found = [where[ref.token] for ref in group if ref.token in where]
     if not found:
         return _routed(program, group, where)
@@ -131,6 +126,20 @@ def _described(program: Program, group: Sequence[TokenRef]) -> str:
     parts = [f"{name}[{_ranges(places)}]" for name, places in by_name.items()]
     text = ", ".join(parts)
     return text if len(found) == 1 else f"mean of {text}"
+
+
+def _positions(program: Program) -> dict[int, Position]:
+    """Where each token stands; looked up once for each sample, so it is made once for all."""
+    if "positions" not in program.memo:
+        program.memo["positions"] = {
+            token: Position(modality.name, sample, place)
+            for modality in program.modalities
+            for sample, row in enumerate(modality.tokens.tolist())
+            for place, token in enumerate(row)
+            if token >= 0
+        }
+    found: dict[int, Position] = program.memo["positions"]
+    return found
 
 
 def _routed(program: Program, group: Sequence[TokenRef], where: dict[int, Position]) -> str:

@@ -80,6 +80,10 @@ def encode(loaded: Loaded, given: Given, *, padding: Any = None) -> Encoded:
             text["text_pair"] = given.pair
         if given.truncation:
             text |= {"truncation": True, "max_length": text_limit(loaded)}
+        if given.pad_to:
+            padding = text["padding"] = "max_length"
+            text.setdefault("max_length", given.pad_to)
+            text["max_length"] = min(text["max_length"] or given.pad_to, given.pad_to)
         if padding and loaded.tokenizer.pad_token is None:
             loaded.tokenizer.pad_token = loaded.tokenizer.eos_token
     try:

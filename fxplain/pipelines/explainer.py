@@ -31,7 +31,7 @@ from fxplain.program import AttentionGraph
 
 __all__ = ["Explainer", "from_pretrained"]
 
-RAW = ("text", "pair", "image", "audio", "inputs", "truncation")
+RAW = ("text", "pair", "image", "audio", "inputs", "truncation", "pad_to")
 """What a call may be given."""
 
 
@@ -132,6 +132,7 @@ class Explainer:
         audio: Any = None,
         inputs: Mapping[str, Any] | None = None,
         truncation: bool | None = None,
+        pad_to: int | None = None,
         target: Any = None,
         method: str = "generic",
         **options: Any,
@@ -158,6 +159,10 @@ class Explainer:
         truncation
             Of a text that is longer than the model takes: True cuts it (of a pair, the longer one),
             False gives it to the model as it is; by default it is an error.
+        pad_to
+            How many tokens each text is padded to, by default as many as the longest of a batch has.
+            What was found out of one length and number of samples is used again for the next batch
+            of both, so a long run of batches is quicker in few lengths.
         target
             What `fxplain.explain` takes; besides, a word of the vocabulary where words are predicted,
             a candidate text, an answer in the context.
@@ -182,7 +187,7 @@ class Explainer:
             As `fxplain.explain` raises.
         """
         raw = {"text": text, "pair": pair, "image": image, "audio": audio, "inputs": inputs}
-        raw["truncation"] = truncation
+        raw |= {"truncation": truncation, "pad_to": pad_to}
         run = self._run(self._given(positional, raw))
         own, rest = self._split(options)
         return self._explained(run, [self.task.goal(run, target, **own)], method, rest)[0]

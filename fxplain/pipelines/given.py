@@ -37,6 +37,8 @@ class Given:
         Further inputs of the model by argument name, handed on as they are.
     truncation
         Whether a text that is longer than the model takes is cut; None where that is an error.
+    pad_to
+        How many tokens every text is padded to; None for the longest of several.
     """
 
     text: list[str] = field(default_factory=list)
@@ -45,6 +47,7 @@ class Given:
     audio: list[Any] = field(default_factory=list)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     truncation: bool | None = None
+    pad_to: int | None = None
 
 
 def gather(
@@ -56,6 +59,7 @@ def gather(
     audio: Any = None,
     inputs: Mapping[str, Any] | None = None,
     truncation: bool | None = None,
+    pad_to: int | None = None,
 ) -> Given:
     """Check and open what was given.
 
@@ -88,6 +92,7 @@ def gather(
         audio=_each(audio, is_one_recording, lambda value: open_recording(value, rate)),
         inputs=_by_name(inputs),
         truncation=_flag(truncation),
+        pad_to=_length(pad_to),
     )
 
 
@@ -101,6 +106,12 @@ def _flag(truncation: Any) -> bool | None:
     if truncation not in (None, True, False):
         raise InputError(f"truncation is True, False or None, not {truncation!r}.")
     return None if truncation is None else bool(truncation)
+
+
+def _length(pad_to: Any) -> int | None:
+    if pad_to is not None and (not isinstance(pad_to, int) or pad_to < 1):
+        raise InputError(f"pad_to is a number of tokens or None, not {pad_to!r}.")
+    return pad_to
 
 
 def _texts(name: str, given: Any) -> list[str]:

@@ -1,0 +1,312 @@
+"""The commands of ``fxplain corpus``: explain a file, sum it up, compare two, write its index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+import fxplain
+from fxplain import corpora
+from fxplain.cli.commands import (
+    AsJson,
+    Debug,
+    MethodName,
+    MethodOptions,
+    TaskName,
+    Truncation,
+    TrustRemoteCode,
+    app,
+    show,
+)
+from fxplain.cli.inputs import parse_options, parse_targets
+from fxplain.cli.terminal import errors_reported, messages, progress, quiet, results
+
+corpus = typer.Typer(
+    help="Explain every row of a file, and see what stands out.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(corpus, name="corpus")
+
+Folder = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="What `fxplain corpus explain` wrote.", show_default=False),
+]
+By = Annotated[str, typer.Option("--by", help="What drives classes: word, piece or position.")]
+Minimum = Annotated[
+    int, typer.Option("--minimum", min=1, help="In how many rows a word has to occur.")
+]
+
+
+def _column(name: str, what: str) -> Any:
+    about = f"The column of {what}; by default told by its heading."
+    return typer.Option(name, help=about, show_default=False)
+
+
+@corpus.command("explain")
+def explain_command(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A save_pretrained folder or a hub id.", show_default=False
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            help="A CSV, TSV, JSON Lines or Parquet file, a folder of these, of images or of "
+            "recordings, or a glob in quotes.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="The folder for the rows.", show_default=False)
+    ],
+    text: Annotated[str | None, _column("--text", "texts")] = None,
+    pair: Annotated[str | None, _column("--pair", "each text's second text")] = None,
+    image: Annotated[str | None, _column("--image", "image files")] = None,
+    audio: Annotated[str | None, _column("--audio", ".wav files")] = None,
+    id_: Annotated[str | None, _column("--id", "ids")] = None,
+    label: Annotated[str | None, _column("--label", "true labels")] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target",
+            help="A class index or label, or a column of them; several: a row for each. By default "
+            "what the model predicts.",
+            show_default=False,
+        ),
+    ] = None,
+    task: TaskName = None,
+    truncation: Truncation = None,
+    method: MethodName = "generic",
+    option: MethodOptions = None,
+    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="How many processes.")] = 1,
+    engine: Annotated[str, typer.Option("--engine", help="local.")] = "local",
+    batch_tokens: Annotated[
+        int, typer.Option("--batch-tokens", min=1, help="Tokens in a batch at most.")
+    ] = corpora.BATCH_TOKENS,
+    shard_rows: Annotated[
+        int, typer.Option("--shard-rows", min=1, help="Rows in a file.")
+    ] = corpora.SHARD_ROWS,
+    device: Annotated[
+        str | None, typer.Option("--device", help="Such as cuda.", show_default=False)
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on with the rows that are there.")
+    ] = True,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Try rows again that had an error.")
+    ] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop-at-error", help="End at the first row with an error.")
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", help="Write the index into this folder.", show_default=False),
+    ] = None,
+    trust_remote_code: TrustRemoteCode = False,
+    debug: Debug = False,
+) -> None:
+    """Explain every row of a file into a folder of Parquet files.
+
+    The same command again goes on where it stopped, whatever stopped it.
+    """
+    quiet(debug)
+    with errors_reported(debug), _bar() as told:
+        load = {"task": task, "device": device, "trust_remote_code": trust_remote_code}
+        found = corpora.explain_corpus(
+            model,
+            data,
+            out,
+            text=text,
+            pair=pair,
+            image=image,
+            audio=audio,
+            id=id_,
+            label=label,
+            target=parse_targets(target or ()),
+            method=method,
+            truncation=truncation,
+            engine=engine,
+            workers=workers,
+            batch_tokens=batch_tokens,
+            shard_rows=shard_rows,
+            resume=resume,
+            retry_errors=retry_errors,
+            on_error="raise" if stop else "record",
+            load=load,
+            progress=told,
+            **parse_options(method, option or ()),
+        )
+        page = corpora.write_report(found, report) if report else None
+    results().print(Text(f"{len(found):,} rows in {out}"))
+    if page:
+        results().print(Text(f"reported in {page}"))
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[corpora.Progress], None]]:
+    """A bar with the rate, the time left, and the errors so far, where somebody watches."""
+    columns = (
+        TextColumn("explaining"),
+        BarColumn(),
+        TextColumn(
+            "{task.fields[rows]:,} rows, {task.fields[errors]:,} errors, {task.fields[rate]}"
+        ),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=messages(), transient=True) as bar:
+        job = bar.add_task("explaining", total=None, rows=0, errors=0, rate="")
+
+        def show(now: corpora.Progress) -> None:
+            seconds = bar.tasks[0].elapsed or 0.0
+            own = now.rows - now.before
+            rate = f"{own / seconds:.1f} rows/s" if own and seconds else ""
+            bar.update(
+                job,
+                completed=now.rows,
+                total=now.total,
+                rows=now.rows,
+                errors=now.errors,
+                rate=rate,
+            )
+
+        yield show
+
+
+@corpus.command("summary")
+def summary_command(
+    folder: Folder,
+    by: By = "word",
+    minimum: Minimum = 5,
+    json_: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Which words drive each class, which rows to look at, duplicates and leaks.
+
+    JSON keys: rows, errors, complete, classes (name, rows, probability, wrong), drivers (target_name,
+    feature, count, share, low, high, examples), wrong, unsure, duplicates, leaks.
+    """
+    quiet(debug)
+    with errors_reported(debug):
+        with progress("summing up"):
+            found = corpora.summarise(fxplain.load_corpus(folder), by, minimum)
+        if json_:
+            show(found.to_dict(), json_)
+            return
+        for part in _summary_parts(found):
+            results().print(part)
+
+
+def _summary_parts(found: corpora.Summary) -> Iterator[Any]:
+    state = "" if found.complete else ", not complete"
+    errors = ", ".join(f"{count:,} {name}" for name, count in found.errors.items())
+    yield Text(f"{found.rows:,} rows{state}; errors: {errors or 'none'}")
+    classes = _table("class", "rows", "mean probability", "label differs")
+    for one in found.classes[:20]:
+        sure = "" if one.probability is None else f"{one.probability:.1%}"
+        classes.add_row(
+            one.name, f"{one.rows:,}", sure, "" if one.wrong is None else f"{one.wrong:,}"
+        )
+    yield classes
+    for name, drivers in corpora.by_class(found.drivers, 10).items():
+        table = _table(f"what drives {name}", "mean share", "95% interval", "rows", "such as")
+        for d in drivers:
+            span = f"{d.low:.1%} to {d.high:.1%}"
+            table.add_row(d.feature, f"{d.share:.1%}", span, f"{d.count:,}", ", ".join(d.examples))
+        yield table
+    if found.wrong:
+        yield Text(f"label differs, the surest first: {', '.join(found.wrong)}")
+    if found.unsure:
+        yield Text(f"least sure: {', '.join(found.unsure)}")
+    for names, labels in found.duplicates[:10]:
+        differ = f" with {labels} labels" if labels > 1 else ""
+        yield Text(f"the same text{differ}: {', '.join(names[:10])}")
+    for leak in found.leaks:
+        yield Text(
+            f"leak? the label's name {leak.label!r} stands in {leak.rows:,} of its texts and carries "
+            f"{leak.share:.0%} of their relevance"
+        )
+
+
+@corpus.command("compare")
+def compare_command(
+    first: Folder,
+    second: Folder,
+    by: By = "word",
+    top: Annotated[int, typer.Option("--top", min=1, help="How many words of a row overlap.")] = 5,
+    minimum: Minimum = 5,
+    json_: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """How far two explanations of the same rows agree, and which words moved.
+
+    JSON keys: rows, only_first, only_second, same_target, rank_correlation, overlap, top, moved
+    (feature, rows, first, second), farthest.
+    """
+    quiet(debug)
+    with errors_reported(debug):
+        with progress("comparing"):
+            opened = (fxplain.load_corpus(first), fxplain.load_corpus(second))
+            found = corpora.compare(*opened, by=by, top=top, minimum=minimum)
+        if json_:
+            show(found.to_dict(), json_)
+            return
+        results().print(
+            Text(
+                f"{found.rows:,} rows in both; {found.only_first:,} only in the first, "
+                f"{found.only_second:,} only in the second\n"
+                f"same class explained: {found.same_target:.1%}\n"
+                f"rank correlation: {found.rank_correlation:.3f}\n"
+                f"top {found.top} in common: {found.overlap:.1%}"
+            )
+        )
+        table = _table("moved", "first", "second", "rows")
+        for one in found.moved[:20]:
+            table.add_row(one.feature, f"{one.first:.1%}", f"{one.second:.1%}", f"{one.rows:,}")
+        results().print(table)
+        names = ", ".join(f"{name} ({value:.2f})" for name, value in found.farthest[:10])
+        results().print(Text(f"farthest apart: {names}"))
+
+
+@corpus.command("report")
+def report_command(
+    folder: Folder,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where to; by default DIR/report.", show_default=False),
+    ] = None,
+    by: By = "word",
+    minimum: Minimum = 5,
+    rows: Annotated[
+        int, typer.Option("--rows", min=1, help="How many rows are shown at most.")
+    ] = corpora.MOST_ROWS,
+    debug: Debug = False,
+) -> None:
+    """Write an index of all rows: shaded texts to search, sort and filter, opened from disk."""
+    quiet(debug)
+    with errors_reported(debug):
+        with progress("writing the report"):
+            opened = fxplain.load_corpus(folder)
+            page = corpora.write_report(
+                opened, out or folder / "report", by=by, minimum=minimum, rows=rows
+            )
+        results().print(Text(f"reported in {page}"))
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in headings:
+        table.add_column(Text(heading), overflow="fold")
+    return table

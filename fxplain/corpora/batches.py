@@ -1,0 +1,83 @@
+"""Batches: rows sorted by length, in few lengths and few sizes, so that little is worked out anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Batch", "halves", "planned"]
+
+MULTIPLE = 16
+"""Texts are padded to a multiple of this."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that are explained in one call.
+
+    Attributes
+    ----------
+    rows
+        Their places among all; one that stands alone is there twice, for a model is captured for
+        one sample and for several apart.
+    length
+        How many tokens each is padded to; None where rows have no length (images).
+    """
+
+    rows: tuple[int, ...]
+    length: int | None = None
+
+
+def planned(
+    lengths: Sequence[int], tokens: int, limit: int | None = None, multiple: int = MULTIPLE
+) -> Iterator[Batch]:
+    """Batches of a power of two, the longest rows first.
+
+    Parameters
+    ----------
+    lengths
+        How many tokens each row has.
+    tokens
+        How many a batch holds at most, padding included; two rows are a batch anyway.
+    limit
+        The longest that the model takes.
+    multiple
+        Of the padded lengths.
+
+    Examples
+    --------
+    >>> [(b.rows, b.length) for b in planned([3, 20, 5, 4, 6], tokens=64)]
+    [((1, 4), 32), ((2, 3), 16), ((0, 0), 16)]
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    while order:
+        length = -(-lengths[order[0]] // multiple) * multiple
+        if limit is not None and length > limit:
+            length = max(limit, lengths[order[0]])
+        size = _power_of_two(min(max(2, tokens // length), len(order)))
+        rows, order = order[:size], order[size:]
+        yield Batch(twice(rows), length)
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << (number.bit_length() - 1)
+
+
+def twice(rows: Sequence[int]) -> tuple[int, ...]:
+    """Rows as a batch, which is never one sample."""
+    return (rows[0], rows[0]) if len(rows) == 1 else tuple(rows)
+
+
+def halves(batch: Batch) -> tuple[Batch, ...]:
+    """A batch in two, for what fails in whole; nothing where one row is left.
+
+    Examples
+    --------
+    >>> [b.rows for b in halves(Batch((4, 7, 2, 3), 16))], halves(Batch((5, 5), 16))
+    ([(4, 7), (2, 3)], ())
+    """
+    rows = tuple(dict.fromkeys(batch.rows))
+    if len(rows) == 1:
+        return ()
+    middle = _power_of_two(len(rows) - 1)
+    return tuple(Batch(twice(part), batch.length) for part in (rows[:middle], rows[middle:]))

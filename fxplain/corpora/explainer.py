@@ -1,0 +1,249 @@
+"""The corpus explainer: a batch of columns in, a batch of columns out. Every engine calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fxplain.corpora.batches import Batch, halves, planned, twice
+from fxplain.corpora.layout import Layout, rows_in
+from fxplain.corpora.prepared import Prepared, prepared
+from fxplain.corpora.schema import COLUMNS, Columns, empty_columns, failed_row
+from fxplain.corpora.told import told
+from fxplain.errors import (
+    CaptureError,
+    ChangedModelError,
+    FxplainError,
+    InputError,
+    MethodError,
+    MissingExtraError,
+    NoAttentionError,
+    NoGradientError,
+    TaskError,
+    TrainingModeError,
+    VerificationError,
+)
+from fxplain.explanation import Explanation
+from fxplain.methods import resolve_method
+from fxplain.pipelines import Explainer, from_pretrained
+from fxplain.pipelines.encoding import text_limit
+
+__all__ = ["BATCH_TOKENS", "CorpusExplainer"]
+
+BATCH_TOKENS = 2048
+ROWS_WITHOUT_LENGTH = 8
+"""Images or recordings in a batch."""
+
+OF_THE_MODEL = (
+    CaptureError,
+    ChangedModelError,
+    MethodError,
+    MissingExtraError,
+    NoAttentionError,
+    NoGradientError,
+    TaskError,
+    TrainingModeError,
+    VerificationError,
+)
+"""What no other row would be spared: it ends the run."""
+
+
+class CorpusExplainer:
+    """Explains batches of columns: what a pool, Ray Data or ``datasets.map`` calls.
+
+    Inside, rows are sorted by length, padded to few lengths and explained in batches of a power of
+    two, never one sample. Out of memory halves the batch; a row that cannot be explained becomes a
+    cell in ``error``.
+
+    Parameters
+    ----------
+    model
+        A `fxplain.Explainer`, or what `fxplain.from_pretrained` loads.
+    text, pair, image, audio, id, label
+        Names of the columns; by default told by their headings. Without ids rows are numbered from
+        0 in each batch.
+    target
+        What is explained of every row: None (what the model predicts), a class or label, the name of
+        a column that holds one for each row, or a list: a row of the result for each.
+    method
+        One of `fxplain.methods()`.
+    truncation
+        As an explainer takes it.
+    batch_tokens
+        How many tokens a batch holds at most, padding included.
+    on_error
+        "record" or "raise".
+    load
+        For `fxplain.from_pretrained`: ``task``, ``device``, ``dtype``, ...
+    **options
+        Of the task and of the method.
+
+    Raises
+    ------
+    FxplainError
+        When the model cannot be loaded or the method is unknown.
+    """
+
+    def __init__(
+        self,
+        model: Explainer | str | Path,
+        *,
+        text: str | None = None,
+        pair: str | None = None,
+        image: str | None = None,
+        audio: str | None = None,
+        id: str | None = None,
+        label: str | None = None,
+        target: Any = None,
+        method: str = "generic",
+        truncation: bool | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+        on_error: str = "record",
+        load: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        if on_error not in ("record", "raise"):
+            raise InputError(f"on_error is 'record' or 'raise', not {on_error!r}.")
+        if batch_tokens < 1:
+            raise InputError(f"batch_tokens is a number of tokens, not {batch_tokens!r}.")
+        if not isinstance(model, Explainer):
+            model = from_pretrained(model, **load or {})
+        self.explainer = model
+        own = {k: v for k, v in options.items() if k not in self.explainer.task.options}
+        resolve_method(method, own)
+        self.layout = Layout(text, pair, image, audio, id, label)
+        self.target, self.method, self.options = target, method, options
+        self.truncation, self.on_error = truncation, on_error
+        self.batch_tokens = batch_tokens
+
+    def __repr__(self) -> str:
+        return f"<CorpusExplainer of {self.explainer!r} by {self.method!r}>"
+
+    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> Columns:
+        """Explain a batch.
+
+        Parameters
+        ----------
+        batch
+            By column name, one entry per row (lists or arrays).
+
+        Returns
+        -------
+        dict of list
+            The columns that docs/corpus-format.md describes: one row for each row and target, in the
+            rows' order.
+
+        Raises
+        ------
+        FxplainError
+            When a column is missing, the model cannot be explained at all, or, with
+            ``on_error="raise"``, the first of a row.
+        """
+        result = empty_columns()
+        layout = self.layout.found_in(batch)
+        rows = prepared(self.explainer.loaded, layout, batch, rows_in(batch), self.truncation)
+        found: dict[int, list[dict[str, Any]]] = {}
+        for target in self._targets():
+            wanted = batch[target] if self._is_column(target, batch) else [target] * len(rows)
+            for place, told_row in self._rows(rows, wanted):
+                found.setdefault(place, []).append(told_row)
+        for place in range(len(rows)):
+            for told_row in found[place]:
+                for name in COLUMNS:
+                    result[name].append(told_row[name])
+        return result
+
+    def _targets(self) -> list[Any]:
+        return self.target if isinstance(self.target, list) else [self.target]
+
+    def _is_column(self, target: Any, batch: Mapping[str, Any]) -> bool:
+        return isinstance(target, str) and target in batch
+
+    def _rows(
+        self, rows: Sequence[Prepared], targets: Sequence[Any]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        for row in rows:
+            if row.error is not None:
+                yield row.place, self._failed(row, InputError(row.error))
+        waiting = list(reversed(self._planned([row for row in rows if row.error is None])))
+        while waiting:
+            batch = waiting.pop()
+            chosen = [rows[i] for i in batch.rows]
+            try:
+                explanation = self._explained(
+                    chosen, [targets[i] for i in batch.rows], batch.length
+                )
+            except OF_THE_MODEL:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a row does to a processor or model
+                parts = self._parts(batch, error)
+                waiting += reversed(parts)
+                if not parts:
+                    yield chosen[0].place, self._failed(chosen[0], error)
+                continue
+            model, side = self.explainer.model, self._padding_side()
+            places = dict.fromkeys(batch.rows)
+            yield from zip(places, told(explanation, model, chosen, side), strict=True)
+
+    def _planned(self, rows: Sequence[Prepared]) -> list[Batch]:
+        if any(row.pieces is None for row in rows):
+            step = ROWS_WITHOUT_LENGTH
+            places = [row.place for row in rows]
+            return [Batch(twice(places[i : i + step])) for i in range(0, len(places), step)]
+        loaded = self.explainer.loaded
+        limit = text_limit(loaded) if loaded.tokenizer is not None else None
+        lengths = [len(row.pieces.ids) for row in rows if row.pieces is not None]
+        return [
+            Batch(tuple(rows[i].place for i in batch.rows), batch.length)
+            for batch in planned(lengths, self.batch_tokens, limit)
+        ]
+
+    def _explained(
+        self, rows: Sequence[Prepared], targets: Sequence[Any], length: int | None
+    ) -> Explanation:
+        raw: dict[str, Any] = {kind: [row.raw[kind] for row in rows] for kind in rows[0].raw}
+        target = None if all(target is None for target in targets) else list(targets)
+        return self.explainer(
+            **raw,
+            pad_to=length,
+            truncation=self.truncation,
+            target=target,
+            method=self.method,
+            **self.options,
+        )
+
+    def _padding_side(self) -> str:
+        return str(getattr(self.explainer.loaded.tokenizer, "padding_side", "right"))
+
+    def _parts(self, batch: Batch, error: Exception) -> tuple[Batch, ...]:
+        """What is tried instead of a batch that failed; nothing where one row is to blame."""
+        if is_out_of_memory(error):
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.batch_tokens = max(1, self.batch_tokens // 2)
+            if len(set(batch.rows)) == 1 and len(batch.rows) == 2:
+                return (Batch(batch.rows[:1], batch.length),)
+        return halves(batch)
+
+    def _failed(self, row: Prepared, error: Exception) -> dict[str, Any]:
+        if self.on_error == "raise":
+            raise error
+        said = str(error) if row.error else f"{type(error).__name__}: {error}"
+        constants = {"method": self.method, "options": "{}"}
+        return failed_row({**row.row, **constants}, said)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from, is want of memory."""
+    while error is not None:
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+            return True
+        if isinstance(error, RuntimeError) and not isinstance(error, FxplainError):
+            message = str(error).lower()
+            if "out of memory" in message or "can't allocate memory" in message:
+                return True
+        error = error.__cause__
+    return False

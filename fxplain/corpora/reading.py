@@ -1,0 +1,229 @@
+"""Reading: rows from files, folders, data sets and iterators, one at a time."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from glob import glob, has_magic
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from fxplain.corpora.arrow import parquet
+from fxplain.corpora.layout import UNREADABLE
+from fxplain.errors import InputError, LoadError
+
+__all__ = ["Data", "open_data"]
+
+Row = dict[str, Any]
+
+IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+SOUNDS = frozenset({".wav"})
+BYTES_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is explained, row by row.
+
+    Attributes
+    ----------
+    rows
+        Begins to read anew, each row a mapping by column; a row that cannot be read has why.
+    identity
+        What tells this data from other data; None where nothing does (an iterator).
+    count
+        How many rows there are, where that is known without reading.
+    """
+
+    rows: Callable[[], Iterator[Row]]
+    identity: str | None = None
+    count: int | None = None
+
+
+def open_data(data: Any) -> Data:
+    """The rows of a file, a folder, a glob, a data set, a table or an iterator.
+
+    Parameters
+    ----------
+    data
+        A path to CSV, TSV, JSON Lines or Parquet, to a folder of such files, of images or of
+        recordings, or a glob of these; a `datasets.Dataset`, a pandas table, a mapping of columns;
+        or anything that yields mappings or strings.
+
+    Raises
+    ------
+    LoadError
+        When there is no such file, or none that could be read.
+    InputError
+        When it is nothing of these.
+    """
+    if isinstance(data, (str, Path)):
+        return _of_files(str(data))
+    if hasattr(data, "column_names") and hasattr(data, "__getitem__"):
+        return Data(lambda: iter(data), getattr(data, "_fingerprint", None), len(data))
+    if hasattr(data, "to_dict") and hasattr(data, "columns"):
+        data = data.to_dict("list")
+    if isinstance(data, Mapping):
+        count = max((len(column) for column in data.values()), default=0)
+        return Data(lambda: _transposed(data, count), None, count)
+    if isinstance(data, Iterable):
+        known = len(data) if isinstance(data, (list, tuple)) else None
+        return Data(lambda: map(_as_row, data), None, known)
+    raise InputError(
+        f"data is a path, a glob, a data set, columns by name or an iterable of rows, not a "
+        f"{type(data).__name__}."
+    )
+
+
+def _transposed(columns: Mapping[str, Any], count: int) -> Iterator[Row]:
+    return ({name: column[i] for name, column in columns.items()} for i in range(count))
+
+
+def _as_row(given: Any) -> Row:
+    if isinstance(given, str):
+        return {"text": given}
+    if isinstance(given, Mapping):
+        return dict(given)
+    return {
+        UNREADABLE: f"InputError: a row is a mapping or a string, not a {type(given).__name__}."
+    }
+
+
+# ---- files --------------------------------------------------------------------------------------
+
+
+def _of_files(name: str) -> Data:
+    files = _files(name)
+    readers = {_reader(file) for file in files}
+    if len(readers) > 1 and readers & {_image, _sound}:
+        raise LoadError(f"{name} has files of several kinds: name one kind, such as {name}/*.jpg.")
+    root = Path(name) if Path(name).is_dir() else None
+
+    def rows() -> Iterator[Row]:
+        for file in files:
+            yield from _reader(file)(file, root)
+
+    one_row_each = readers <= {_image, _sound}
+    return Data(rows, _identity(files, one_row_each), len(files) if one_row_each else None)
+
+
+def _files(name: str) -> list[Path]:
+    path = Path(name).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = [p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix.lower() in READERS]
+    elif has_magic(name):
+        found = [Path(p) for p in sorted(glob(name, recursive=True)) if Path(p).is_file()]
+    else:
+        raise LoadError(f"there is no file or folder {name!r}.")
+    if not found:
+        raise LoadError(f"{name!r} has no file to read ({', '.join(READERS)}).")
+    return found
+
+
+def _reader(file: Path) -> Callable[[Path, Path | None], Iterator[Row]]:
+    try:
+        return READERS[file.suffix.lower()]
+    except KeyError:
+        raise LoadError(f"{file} is of no kind that can be read ({', '.join(READERS)}).") from None
+
+
+def _identity(files: list[Path], names_only: bool) -> str:
+    """A hash of what the files hold; of pictures and sounds, of their names, sizes and times."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode())
+        if names_only:
+            status = file.stat()
+            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+            continue
+        with file.open("rb") as opened:
+            for part in iter(lambda: opened.read(BYTES_AT_ONCE), b""):
+                digest.update(part)
+    return digest.hexdigest()
+
+
+def _table(file: Path, _: Path | None) -> Iterator[Row]:
+    """Lines of CSV; a line that is not UTF-8 is a row that cannot be read."""
+    csv.field_size_limit(sys.maxsize)  # one text may be a book
+    dialect = csv.excel_tab if file.suffix.lower() == ".tsv" else csv.excel
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as opened:
+        for number, row in enumerate(csv.DictReader(opened, dialect=dialect), 2):
+            yield _checked(row, f"line {number}")
+
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _checked(row: Mapping[Any, Any], where: str) -> Row:
+    if row.get(None):
+        return {UNREADABLE: f"LoadError: {where} has more columns than the first."}
+    if any(isinstance(value, str) and SURROGATE.search(value) for value in row.values()):
+        clean = {k: v and SURROGATE.sub("\ufffd", v) for k, v in row.items()}
+        return {**clean, UNREADABLE: f"LoadError: {where} is not UTF-8."}
+    return dict(row)
+
+
+def _lines(file: Path, _: Path | None) -> Iterator[Row]:
+    with file.open("rb") as opened:
+        for number, line in enumerate(opened, 1):
+            if line.strip():
+                yield _parsed(line, number)
+
+
+def _parsed(line: bytes, number: int) -> Row:
+    try:
+        row = json.loads(line)
+    except ValueError as error:  # that it is no UTF-8, too
+        return {UNREADABLE: f"LoadError: line {number} is no JSON: {error}"}
+    return row if isinstance(row, dict) else _as_row(row)
+
+
+def _parquet(file: Path, _: Path | None) -> Iterator[Row]:
+    with parquet().ParquetFile(file) as opened:
+        for batch in opened.iter_batches(1024):
+            yield from batch.to_pylist()
+
+
+def _image(file: Path, root: Path | None) -> Iterator[Row]:
+    yield {"image": str(file), "id": _name(file, root)}
+
+
+def _sound(file: Path, root: Path | None) -> Iterator[Row]:
+    yield {"audio": str(file), "id": _name(file, root)}
+
+
+def _name(file: Path, root: Path | None) -> str:
+    return file.relative_to(root).as_posix() if root else file.name
+
+
+READERS: dict[str, Callable[[Path, Path | None], Iterator[Row]]] = {
+    ".csv": _table,
+    ".tsv": _table,
+    ".jsonl": _lines,
+    ".ndjson": _lines,
+    ".json": _lines,
+    ".parquet": _parquet,
+    **dict.fromkeys(sorted(IMAGES), _image),
+    **dict.fromkeys(sorted(SOUNDS), _sound),
+}
+"""By ending, how a file is read."""
+
+
+def in_shards(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
+    """Rows in parts of equal size, the last perhaps smaller."""
+    while part := list(islice(rows, size)):
+        yield part
+
+
+def columns_of(rows: list[Row], known: Iterable[str]) -> dict[str, list[Any]]:
+    """Rows as columns; what a row lacks is None."""
+    names = dict.fromkeys([*known, *(name for row in rows for name in row)])
+    return {name: [row.get(name) for row in rows] for name in names}

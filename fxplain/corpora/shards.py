@@ -1,0 +1,98 @@
+"""Shards: one Parquet file for each part of the data, there as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fxplain.corpora.arrow import parquet
+from fxplain.corpora.schema import Columns, table_of
+from fxplain.errors import LoadError
+
+__all__ = ["finished", "shard_path", "shards", "write_shard"]
+
+NAME = "part-{:06d}.parquet"
+PATTERN = re.compile(r"part-(\d{6,})\.parquet")
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Where a shard is written."""
+    return folder / NAME.format(number)
+
+
+def shards(folder: Path) -> list[Path]:
+    """The shards that are there, in the data's order."""
+    numbers = {
+        int(found[1]): path for path in folder.iterdir() if (found := PATTERN.fullmatch(path.name))
+    }
+    return [numbers[number] for number in sorted(numbers)]
+
+
+def write_shard(
+    folder: Path, number: int, columns: Columns, rows: int, constants: Mapping[str, str]
+) -> None:
+    """Write a shard aside and rename it.
+
+    Parameters
+    ----------
+    rows
+        How many rows of the data it is of; a row may have several targets.
+
+    Raises
+    ------
+    OSError
+        When the disk is full, or the like; nothing is left then.
+    """
+    failed = sum(error is not None for error in columns["error"])
+    known = {**constants, "rows": str(rows), "errors": str(failed)}
+    table = table_of(columns, {f"fxplain.{name}": value for name, value in known.items()})
+    path = shard_path(folder, number)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        parquet().write_table(table, aside, compression="zstd")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def finished(folder: Path) -> dict[int, tuple[int, int]]:
+    """By number of each shard that is there: rows of the data, and rows with an error.
+
+    Raises
+    ------
+    LoadError
+        When a file is damaged.
+    """
+    return {int(PATTERN.fullmatch(path.name)[1]): _counts(path) for path in shards(folder)}  # type: ignore[index]
+
+
+def _counts(path: Path) -> tuple[int, int]:
+    said = metadata_of(path)
+    return int(said["rows"]), int(said["errors"])
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """What a shard says of itself.
+
+    Raises
+    ------
+    LoadError
+        When it is damaged, or no shard.
+    """
+    try:
+        raw: Any = parquet().read_schema(path).metadata or {}
+        said = {k.decode().removeprefix("fxplain."): v.decode() for k, v in raw.items()}
+        return {**said, "rows": said["rows"], "errors": said["errors"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise LoadError(
+            f"{str(path)!r} is damaged ({error}): delete it, and run the same command again."
+        ) from error
+
+
+def clear_aside(folder: Path) -> None:
+    """Delete what a run that was killed left half written."""
+    for path in folder.glob("*.tmp"):
+        path.unlink(missing_ok=True)

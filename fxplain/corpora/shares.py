@@ -1,0 +1,103 @@
+"""Shares: how much of a row's relevance each word, piece or position carries."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fxplain.corpora.corpus import Corpus
+from fxplain.errors import InputError
+
+__all__ = ["KINDS", "NEEDED", "SharedRow", "shared_rows", "shares_of", "token_shares"]
+
+KINDS = ("word", "piece", "position")
+NEEDED = ("id", "text", "label", "predicted", "target_name", "probability", "score", "error")
+OF_TOKENS = ("tokens", "starts", "ends", "relevance", "special")
+WORD = re.compile("\\w+(?:['\u2019]\\w+)*")
+
+
+@dataclass(frozen=True)
+class SharedRow:
+    """A row with the share of each feature, and the columns of `NEEDED`."""
+
+    row: Mapping[str, Any]
+    shares: Mapping[str, float]
+
+
+def shared_rows(corpus: Corpus, by: str = "word") -> Iterator[SharedRow]:
+    """Every row; one with an error, or without relevance, has no shares.
+
+    Raises
+    ------
+    InputError
+        When there are no such features.
+    """
+    if by not in KINDS:
+        raise InputError(f"features are by {', '.join(KINDS)}, not by {by!r}.")
+    for batch in corpus.batches((*NEEDED, *OF_TOKENS)):
+        for i in range(len(batch["id"])):
+            row = {name: column[i] for name, column in batch.items()}
+            yield SharedRow({name: row[name] for name in NEEDED}, shares_of(row, by))
+
+
+def shares_of(row: Mapping[str, Any], by: str) -> dict[str, float]:
+    """By feature, its share of the relevance of all tokens that are not special.
+
+    Examples
+    --------
+    >>> row = {"text": "Good, good cat", "tokens": ["good", ",", "good", "cat"], "error": None}
+    >>> row |= {"starts": [0, 4, 6, 11], "ends": [4, 5, 10, 14], "special": [False] * 4}
+    >>> shares_of({**row, "relevance": [1.0, 2.0, 3.0, 4.0]}, "word")
+    {'good': 0.4, 'cat': 0.4}
+    """
+    shares = token_shares(row)
+    names = _NAMES[by](row)
+    found: dict[str, float] = {}
+    for name, share in zip(names, shares, strict=True):
+        if name is not None and share is not None:
+            found[name] = found.get(name, 0.0) + share
+    return found
+
+
+def token_shares(row: Mapping[str, Any]) -> list[float | None]:
+    """Of each token, None of special ones; those of a row without relevance are 0."""
+    if row["error"] is not None:
+        return []
+    plain = [None if s else v for v, s in zip(row["relevance"], row["special"], strict=True)]
+    total = sum(abs(v) for v in plain if v is not None)
+    return [None if v is None else v / total if total else 0.0 for v in plain]
+
+
+def _words(row: Mapping[str, Any]) -> list[str | None]:
+    """Of each token the word of the text that it lies in; pieces where nothing tells."""
+    if row["error"] is not None:
+        return []
+    if not any(start is not None for start in row["starts"]):
+        return _pieces(row)
+    words = list(WORD.finditer(row["text"] or ""))
+    ends = [word.end() for word in words]
+    found: list[str | None] = []
+    for start, end in zip(row["starts"], row["ends"], strict=True):
+        place = len(words) if start is None else bisect_right(ends, start)
+        inside = place < len(words) and words[place].start() < end
+        found.append(words[place][0].lower() if inside else None)
+    return found
+
+
+def _pieces(row: Mapping[str, Any]) -> list[str | None]:
+    return [] if row["error"] is not None else list(row["tokens"])
+
+
+def _positions(row: Mapping[str, Any]) -> list[str | None]:
+    return [] if row["error"] is not None else [str(i) for i in range(len(row["tokens"]))]
+
+
+_NAMES: Mapping[str, Any] = {"word": _words, "piece": _pieces, "position": _positions}
+
+
+def largest(shares: Mapping[str, float], count: int) -> Sequence[str]:
+    """The features with the largest shares."""
+    return sorted(shares, key=lambda name: -abs(shares[name]))[:count]

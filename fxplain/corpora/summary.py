@@ -1,0 +1,182 @@
+"""The summary of a corpus: classes, drivers, errors, rows to look at, duplicates and leaks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from heapq import nsmallest
+from typing import Any
+
+from fxplain.corpora.corpus import Corpus
+from fxplain.corpora.drivers import Driver, Tally
+from fxplain.corpora.shares import WORD, SharedRow, shared_rows
+
+__all__ = ["ClassCount", "Leak", "Summary", "summarise"]
+
+MOST_LISTED = 1000
+LEAK_SHARE = 0.2
+"""The mean share from which a class's own name in the text is called a leak."""
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """How often a class was explained, how sure the model was, how often the label differs."""
+
+    name: str
+    rows: int
+    probability: float | None
+    wrong: int | None
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A label's name stands in texts of that label, and carries that share of their relevance."""
+
+    label: str
+    rows: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What stands out in an explained corpus.
+
+    Attributes
+    ----------
+    rows, errors
+        All, and those that could not be explained, by why.
+    complete
+        Whether the run came to its end.
+    classes
+        The most frequent first.
+    drivers
+        By class, the largest mean share first.
+    wrong
+        Ids of rows whose label is not what the model predicts, the surest first.
+    unsure
+        Ids of the rows with the lowest probability.
+    duplicates
+        Ids of rows with one text, and of how many different labels.
+    leaks
+        Labels whose names stand in the texts.
+    """
+
+    rows: int
+    errors: Mapping[str, int]
+    complete: bool
+    classes: Sequence[ClassCount]
+    drivers: Sequence[Driver]
+    wrong: Sequence[str]
+    unsure: Sequence[str]
+    duplicates: Sequence[tuple[tuple[str, ...], int]]
+    leaks: Sequence[Leak]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+
+@dataclass
+class Count:
+    """What is counted row by row."""
+
+    rows: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    classes: Counter[str] = field(default_factory=Counter)
+    sure: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    labelled: bool = False
+    wrong: list[tuple[float, str]] = field(default_factory=list)
+    unsure: list[tuple[float, str]] = field(default_factory=list)
+    texts: dict[bytes, list[tuple[str, str | None]]] = field(default_factory=dict)
+    named: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, shared: SharedRow) -> None:
+        row = shared.row
+        self.rows += 1
+        if row["text"]:
+            digest = blake2b(row["text"].strip().lower().encode("utf-8", "replace"), digest_size=12)
+            self.texts.setdefault(digest.digest(), []).append((row["id"], row["label"]))
+        if row["error"] is not None:
+            self.errors[row["error"].partition(":")[0]] += 1
+            return
+        name = str(row["target_name"])
+        self.classes[name] += 1
+        sure = row["probability"]
+        if sure is not None:
+            self.sure[name] += sure
+            _keep(self.unsure, (sure, row["id"]))
+        self._label(row, name, 0.0 if sure is None else sure)
+        self._leak(shared)
+
+    def _label(self, row: Mapping[str, Any], name: str, sure: float) -> None:
+        if row["label"] is None or row["predicted"] is None:
+            return
+        self.labelled = True
+        if row["label"].strip().lower() != row["predicted"].strip().lower():
+            self.faults[name] += 1
+            _keep(self.wrong, (-sure, row["id"]))
+
+    def _leak(self, shared: SharedRow) -> None:
+        label = shared.row["label"] or shared.row["target_name"]
+        words = [word.lower() for word in WORD.findall(label or "")]
+        if words and all(word in shared.shares for word in words):
+            self.named.setdefault(label, []).append(sum(shared.shares[word] for word in words))
+
+
+def _keep(least: list[tuple[float, str]], one: tuple[float, str]) -> None:
+    """Add to the least, of which no more are kept than could be listed."""
+    least.append(one)
+    if len(least) >= 2 * MOST_LISTED:
+        least.sort()
+        del least[MOST_LISTED:]
+
+
+def summarise(corpus: Corpus, by: str = "word", minimum: int = 5, listed: int = 20) -> Summary:
+    """Sum a corpus up in one pass over its files.
+
+    Parameters
+    ----------
+    by
+        "word", "piece" or "position": what drivers are.
+    minimum
+        In how many rows a driver has to occur.
+    listed
+        How many rows of each kind are named, 1,000 at most.
+    """
+    tally, count = Tally(), Count()
+    for row in shared_rows(corpus, by):
+        tally.add(row)
+        count.add(row)
+    twice = [rows for rows in count.texts.values() if len({name for name, _ in rows}) > 1]
+    twice.sort(key=lambda rows: (-len({label for _, label in rows}), -len(rows)))
+    return Summary(
+        count.rows,
+        dict(count.errors.most_common()),
+        corpus.manifest.complete,
+        [_class(count, name) for name, _ in count.classes.most_common()],
+        tally.drivers(minimum),
+        [name for _, name in nsmallest(listed, count.wrong)],
+        [name for _, name in nsmallest(listed, count.unsure)],
+        [(tuple(n for n, _ in rows), len({lab for _, lab in rows})) for rows in twice[:listed]],
+        _leaks(count, minimum),
+    )
+
+
+def _class(count: Count, name: str) -> ClassCount:
+    rows = count.classes[name]
+    sure = count.sure[name] / rows if name in count.sure else None
+    return ClassCount(name, rows, sure, count.faults[name] if count.labelled else None)
+
+
+def _leaks(count: Count, minimum: int) -> list[Leak]:
+    found = [
+        Leak(label, len(shares), sum(shares) / len(shares))
+        for label, shares in count.named.items()
+        if len(shares) >= minimum
+    ]
+    return sorted(
+        (leak for leak in found if leak.share >= LEAK_SHARE), key=lambda leak: -leak.share
+    )

@@ -1,0 +1,152 @@
+"""Tasks: what is handed to a worker, what comes back, and shards put together of parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from fxplain.corpora.arrow import parquet
+from fxplain.corpora.explainer import CorpusExplainer
+from fxplain.corpora.reading import Row, columns_of
+from fxplain.corpora.schema import COLUMNS, Columns, empty_columns
+from fxplain.corpora.shards import shard_path, write_shard
+
+__all__ = ["Assembly", "Done", "Output", "Task", "dead_row", "do"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where shards go.
+
+    Attributes
+    ----------
+    folder
+        The corpus.
+    constants
+        For each file's metadata.
+    columns
+        Those that the data has, also where no row of a shard does.
+    """
+
+    folder: Path
+    constants: Mapping[str, str]
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A shard to explain, or a part of one.
+
+    Attributes
+    ----------
+    shard
+        Its number.
+    rows
+        What is explained.
+    places
+        Where they stand in the shard; None where they are all of it.
+    deaths
+        How many workers died of it.
+    """
+
+    shard: int
+    rows: Sequence[Row]
+    places: tuple[int, ...] | None = None
+    deaths: int = 0
+
+    def again(self) -> list[Task]:
+        """What is tried after a worker died: once more, then in halves; nothing for a row alone."""
+        if self.deaths == 0:
+            return [replace(self, deaths=1)]
+        places = tuple(range(len(self.rows))) if self.places is None else self.places
+        if len(places) == 1:
+            return []
+        half = len(places) // 2
+        return [
+            Task(self.shard, self.rows[part], places[part], self.deaths)
+            for part in (slice(half), slice(half, None))
+        ]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a task: how many rows, and how many with an error; of a part the rows, too."""
+
+    shard: int
+    rows: int
+    errors: int
+    places: tuple[int, ...] | None = None
+    columns: Columns | None = None
+
+
+def do(task: Task, explain: CorpusExplainer, output: Output) -> Done:
+    """Explain a task's rows; those of a whole shard are written."""
+    columns = explain(columns_of(list(task.rows), output.columns))
+    count = len(task.rows)
+    errors = sum(error is not None for error in columns["error"])
+    if task.places is not None:
+        return Done(task.shard, count, errors, task.places, columns)
+    write_shard(output.folder, task.shard, columns, count, output.constants)
+    return Done(task.shard, count, errors)
+
+
+def dead_row(task: Task, explain_nothing: Callable[[Row], dict[str, Any]], targets: int) -> Done:
+    """The row that workers die of."""
+    columns = empty_columns()
+    for _ in range(targets):
+        for name, value in explain_nothing(task.rows[0]).items():
+            columns[name].append(value)
+    return Done(task.shard, 1, 1, task.places or (0,), columns)
+
+
+@dataclass
+class Assembly:
+    """Shards whose rows come in parts: of a shard that was split, or of rows tried again.
+
+    Attributes
+    ----------
+    output
+        Where they are written when they are whole.
+    targets
+        How many rows of the result each row of the data has.
+    sizes
+        By shard in parts, how many rows it has.
+    """
+
+    output: Output
+    targets: int
+    sizes: dict[int, int] = field(default_factory=dict)
+    _found: dict[int, dict[int, list[dict[str, Any]]]] = field(default_factory=dict)
+
+    def keep(self, shard: int, size: int, places: Iterable[int]) -> None:
+        """Take the rows at all but these places from the file that is there."""
+        table = parquet().read_table(shard_path(self.output.folder, shard)).to_pylist()
+        again = set(places)
+        rows = self._found.setdefault(shard, {})
+        for place in set(range(size)) - again:
+            rows[place] = table[place * self.targets : (place + 1) * self.targets]
+        self.sizes[shard] = size
+
+    def add(self, done: Done) -> bool:
+        """Take a part; whether its shard is whole now, and written."""
+        if done.columns is None or done.places is None:
+            return True
+        rows = self._found.setdefault(done.shard, {})
+        for i, place in enumerate(done.places):
+            span = range(i * self.targets, (i + 1) * self.targets)
+            rows[place] = [{name: done.columns[name][j] for name in COLUMNS} for j in span]
+        if len(rows) < self.sizes[done.shard]:
+            return False
+        columns = empty_columns()
+        for row in _in_order(self._found.pop(done.shard)):
+            for name in COLUMNS:
+                columns[name].append(row[name])
+        size = self.sizes.pop(done.shard)
+        write_shard(self.output.folder, done.shard, columns, size, self.output.constants)
+        return True
+
+
+def _in_order(rows: Mapping[int, list[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    return (row for place in sorted(rows) for row in rows[place])

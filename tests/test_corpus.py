@@ -1,0 +1,437 @@
+"""Corpora: rows equal single explanations, wherever data comes from; runs go on; bad rows are cells."""
+
+import json
+import re
+
+import pytest
+import torch
+
+import fxplain
+from fxplain.corpora import explainer as corpus_explainer
+from fxplain.corpora.batches import planned
+from fxplain.corpora.job import Manifest
+from fxplain.corpora.schema import COLUMNS
+from fxplain.corpora.shards import shard_path
+from fxplain.errors import (
+    CaptureError,
+    InputError,
+    LoadError,
+    MethodError,
+    MissingExtraError,
+)
+from tests import corpus_data, small_pretrained
+
+pytest.importorskip("transformers")
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return small_pretrained.save("classifier", tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def explainer(folder):
+    return fxplain.from_pretrained(folder)
+
+
+def made(explainer, tmp_path, data, **options):
+    return fxplain.explain_corpus(explainer, data, tmp_path / "out", **options)
+
+
+# ---- the batch class ----------------------------------------------------------------------------
+
+
+def test_rows_equal_single_explanations(explainer):
+    data = corpus_data.rows(24)
+    batch = {name: [row[name] for row in data] for name in data[0]}
+    found = fxplain.CorpusExplainer(explainer)(batch)
+    assert set(found) == set(COLUMNS)
+    assert found["id"] == batch["id"]
+    for i, text in enumerate(batch["text"]):
+        if i in (corpus_data.TOO_LONG, corpus_data.EMPTY):
+            continue
+        single = explainer(text)
+        assert found["tokens"][i] == single.tokens("input_ids")[0]
+        torch.testing.assert_close(
+            torch.tensor(found["relevance"][i]), single.relevance["input_ids"][0], rtol=0, atol=1e-5
+        )
+        assert found["score"][i] == pytest.approx(float(single.scores[0]), abs=1e-5)
+        assert found["target_name"][i] == single.target_names[0]
+        assert found["readout"][i] == single.readout[0]
+        sure = single.output.logits[0].softmax(-1)[single.target[0]]
+        assert found["probability"][i] == pytest.approx(float(sure), abs=1e-6)
+
+
+def test_pieces_lie_where_the_text_has_them(explainer):
+    found = fxplain.CorpusExplainer(explainer)({"text": ["Watching the cat"]})
+    text, spans = found["text"][0], zip(found["starts"][0], found["ends"][0], strict=True)
+    read = [None if a is None else text[a:b] for a, b in spans]
+    assert read == [None, "Watch", "ing", "the", "cat", None]
+    assert found["special"][0] == [True, False, False, False, False, True]
+
+
+def test_a_pairs_pieces_count_on_after_the_text(explainer):
+    batch = {"text": ["a cat"], "pair": ["the dog"]}
+    found = fxplain.CorpusExplainer(explainer)(batch)
+    text, spans = found["text"][0], zip(found["starts"][0], found["ends"][0], strict=True)
+    assert text == "a cat\nthe dog"
+    assert [text[a:b] for a, b in spans if a is not None] == ["a", "cat", "the", "dog"]
+
+
+def test_bad_rows_are_cells(explainer):
+    texts = ["a cat", "", None, "the " * 40, float("nan"), "a dog", 3]
+    found = fxplain.CorpusExplainer(explainer)({"text": texts})
+    said = [error and error.partition(":")[2].strip() for error in found["error"]]
+    assert said[0] is said[5] is None
+    assert said[1] == "the text is empty."
+    assert said[2] == said[4] == "the text is missing."
+    assert re.match("the text has 42 tokens, and the model takes 32 at most", said[3])
+    assert said[6] == "the text is a int, not a string."
+    assert found["relevance"][1] is None
+
+
+def test_a_long_text_is_cut_where_that_is_asked(explainer):
+    text = "the cat " * 50_000
+    found = fxplain.CorpusExplainer(explainer, truncation=True)({"text": [text, "a"]})
+    single = explainer(text, truncation=True).relevance["input_ids"][0]
+    assert len(found["tokens"][0]) == 32
+    torch.testing.assert_close(torch.tensor(found["relevance"][0]), single, rtol=0, atol=1e-5)
+
+
+def test_targets_by_column_and_several_a_row(explainer):
+    batch = {"text": ["a cat", "the dog"], "wanted": ["good", "bad"]}
+    found = fxplain.CorpusExplainer(explainer, target="wanted")(batch)
+    assert found["target_name"] == ["good", "bad"]
+    found = fxplain.CorpusExplainer(explainer, target=[0, "good"])(batch)
+    assert found["target_name"] == ["bad", "good"] * 2
+    assert found["id"] == ["0", "0", "1", "1"]
+    assert sum(found["probability"][:2]) == pytest.approx(1)
+
+
+def test_a_model_that_knows_no_such_class_is_told_by_the_row(explainer):
+    found = fxplain.CorpusExplainer(explainer, target="ugly")({"text": ["a cat"]})
+    assert found["error"][0].startswith("TargetError")
+    with pytest.raises(fxplain.TargetError):
+        fxplain.CorpusExplainer(explainer, target="ugly", on_error="raise")({"text": ["a cat"]})
+
+
+def test_images_are_rows(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for i in range(3):
+        image.fromarray(small_pretrained.picture(seed=i)).save(tmp_path / f"{i}.png")
+    (tmp_path / "torn.png").write_bytes(b"no picture")
+    model = fxplain.from_pretrained(small_pretrained.save("vit", tmp_path / "models"))
+    found = fxplain.explain_corpus(model, str(tmp_path / "*.png"), tmp_path / "out")
+    assert [row.id for row in found] == ["0.png", "1.png", "2.png", "torn.png"]
+    single = model(image=str(tmp_path / "1.png")).relevance["pixel_values"][0]
+    torch.testing.assert_close(torch.tensor(found[1].relevance), single, rtol=0, atol=1e-5)
+    assert found[1].grids == {"pixel_values": [4, 4]}
+    assert found[3].error.startswith("LoadError")
+    again = found.explain(1, model).relevance["pixel_values"][0]
+    torch.testing.assert_close(again, single, rtol=0, atol=1e-5)
+
+
+class Short:
+    """An explainer whose memory holds two samples, and the sizes that it was asked for."""
+
+    def __init__(self, explainer, most):
+        self.most, self.sizes, self.inner = most, [], explainer
+
+    def __call__(self, **raw):
+        self.sizes.append(len(raw["text"]))
+        if len(raw["text"]) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.inner(**raw)
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+def test_out_of_memory_halves_the_batch(explainer):
+    explain = fxplain.CorpusExplainer(explainer)
+    explain.explainer = Short(explainer, 2)
+    found = explain({"text": ["a cat"] * 8})
+    assert found["error"] == [None] * 8
+    assert explain.explainer.sizes == [8, 4, 2, 2, 4, 2, 2]
+    assert explain.batch_tokens < corpus_explainer.BATCH_TOKENS
+
+
+def test_a_capture_error_ends_the_run(explainer, monkeypatch):
+    def broken(*_, **__):
+        raise CaptureError("no route")
+
+    monkeypatch.setattr(type(explainer), "__call__", broken)
+    with pytest.raises(CaptureError):
+        fxplain.CorpusExplainer(explainer)({"text": ["a cat"]})
+
+
+def test_batches_are_powers_of_two_in_few_lengths():
+    batches = list(planned([i % 37 + 1 for i in range(300)], tokens=256, limit=40))
+    sizes = {len(batch.rows) for batch in batches}
+    assert all(size >= 2 and size & (size - 1) == 0 for size in sizes)
+    assert {batch.length for batch in batches} == {16, 32, 40}
+    assert sorted({row for batch in batches for row in batch.rows}) == list(range(300))
+
+
+def test_options_are_checked_at_once(explainer):
+    with pytest.raises(MethodError):
+        fxplain.CorpusExplainer(explainer, method="nonsense")
+    with pytest.raises(InputError, match="on_error"):
+        fxplain.CorpusExplainer(explainer, on_error="pass")
+    with pytest.raises(InputError, match="'body' names no column"):
+        fxplain.CorpusExplainer(explainer, text="body")({"text": ["a"]})
+    with pytest.raises(InputError, match="text=NAME"):
+        fxplain.CorpusExplainer(explainer)({"words": ["a"]})
+
+
+# ---- data ---------------------------------------------------------------------------------------
+
+
+def lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def parquet_file(path, rows):
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "glob", "list", "iterator", "columns"])
+def test_data_of_every_kind(explainer, tmp_path, kind):
+    rows = corpus_data.rows(6)
+    given = {
+        "csv": lambda: corpus_data.write_csv(tmp_path / "a.csv", 6),
+        "jsonl": lambda: lines(tmp_path / "a.jsonl", rows),
+        "parquet": lambda: parquet_file(tmp_path / "a.parquet", rows),
+        "glob": lambda: (
+            lines(tmp_path / "1.jsonl", rows[:3]),
+            lines(tmp_path / "2.jsonl", rows[3:]),
+            str(tmp_path / "?.jsonl"),
+        )[-1],
+        "list": lambda: rows,
+        "iterator": lambda: iter(rows),
+        "columns": lambda: {name: [row[name] for row in rows] for name in rows[0]},
+    }
+    found = made(explainer, tmp_path, given[kind]())
+    assert [(row.id, row.text, row.label) for row in found] == [
+        (row["id"], row["text"], row["label"]) for row in rows
+    ]
+
+
+def test_datasets(explainer, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    data = datasets.Dataset.from_list(corpus_data.rows(6))
+    found = made(explainer, tmp_path, data)
+    assert len(found) == 6
+    explain = fxplain.CorpusExplainer(explainer)
+    mapped = data.map(explain, batched=True, remove_columns=data.column_names)
+    assert mapped["tokens"][0] == list(found[0].tokens)
+
+
+def test_strings_are_numbered_rows(explainer, tmp_path):
+    found = made(explainer, tmp_path, (text for text in ["a cat", "the dog"]))
+    assert [row.id for row in found] == ["0", "1"]
+
+
+def test_lines_that_cannot_be_read_are_rows(explainer, tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a cat"}\n{"text": \n\xff\xfe\n{"text": "a"}\n')
+    found = made(explainer, tmp_path, tmp_path / "a.jsonl")
+    assert [row.error and row.error[:30] for row in found] == [
+        None,
+        "LoadError: line 2 is no JSON: ",
+        "LoadError: line 3 is no JSON: ",
+        None,
+    ]
+    (tmp_path / "b.csv").write_bytes(b"text\na cat\n\xff\xfe\none,two\n")
+    found = fxplain.explain_corpus(explainer, tmp_path / "b.csv", tmp_path / "b")
+    assert [row.error for row in found] == [
+        None,
+        "LoadError: line 3 is not UTF-8.",
+        "LoadError: line 4 has more columns than the first.",
+    ]
+
+
+def test_data_that_is_not_there(explainer, tmp_path):
+    for given in ("nowhere.csv", str(tmp_path / "*.csv"), str(tmp_path)):
+        with pytest.raises(LoadError):
+            made(explainer, tmp_path, given)
+    with pytest.raises(InputError, match="data is a path"):
+        made(explainer, tmp_path, 3)
+
+
+# ---- the folder ---------------------------------------------------------------------------------
+
+
+def test_a_second_run_explains_nothing_again(explainer, tmp_path, monkeypatch):
+    data = corpus_data.write_csv(tmp_path / "a.csv", 20)
+    first = made(explainer, tmp_path, data, shard_rows=6)
+    assert [row.id for row in first] == [f"r{i}" for i in range(20)]
+    kept = {file: file.stat().st_mtime_ns for file in first.files}
+    first.files[1].unlink()
+    told = []
+    second = made(explainer, tmp_path, data, shard_rows=50, progress=told.append)
+    again = {file for file in second.files if file.stat().st_mtime_ns != kept[file]}
+    assert again == {first.files[1]}
+    assert second.to_table().equals(made(explainer, tmp_path, data).to_table())
+    assert [row.id for row in second] == [f"r{i}" for i in range(20)]
+    assert told[-1].rows == 20
+    assert told[-1].errors == 2
+    assert told[-1].before == 14
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"method": "raw_attention"}, "method"),
+        ({"target": 1}, "target"),
+        ({"truncation": True}, "truncation"),
+        ({"normalize": False}, "options"),
+        ({"label": "id"}, "columns"),
+    ],
+)
+def test_another_job_is_refused(explainer, tmp_path, change, said):
+    data = corpus_data.write_csv(tmp_path / "a.csv", 4)
+    made(explainer, tmp_path, data)
+    with pytest.raises(InputError, match=rf"another job's rows. Different: {said} \(there"):
+        made(explainer, tmp_path, data, **change)
+
+
+def test_a_changed_model_tokenizer_or_file_is_refused(tmp_path):
+    explainer = fxplain.from_pretrained(small_pretrained.save("classifier", tmp_path / "models"))
+    data = corpus_data.write_csv(tmp_path / "a.csv", 4)
+    made(explainer, tmp_path, data)
+    explainer.loaded.tokenizer.add_tokens(["fxplain"])
+    with pytest.raises(InputError, match="Different: tokenizer"):
+        made(explainer, tmp_path, data)
+    explainer = fxplain.from_pretrained(tmp_path / "models" / "classifier")
+    corpus_data.write_csv(tmp_path / "a.csv", 5)
+    with pytest.raises(InputError, match="Different: data"):
+        made(explainer, tmp_path, data)
+    corpus_data.write_csv(tmp_path / "a.csv", 4)
+    with torch.no_grad():
+        explainer.model.classifier.bias.add_(1)
+    with pytest.raises(InputError, match="Different: weights"):
+        made(explainer, tmp_path, data)
+
+
+def test_the_folder_is_not_taken_from_others(explainer, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="holds other files"):
+        made(explainer, tmp_path, ["a cat"])
+    with pytest.raises(LoadError, match="no explained corpus"):
+        fxplain.load_corpus(tmp_path / "out")
+    (tmp_path / "out" / "thesis.txt").unlink()
+    made(explainer, tmp_path, ["a cat"])
+    with pytest.raises(InputError, match="holds rows already"):
+        made(explainer, tmp_path, ["a cat"], resume=False)
+
+
+def test_a_damaged_shard_is_named(explainer, tmp_path):
+    found = made(explainer, tmp_path, ["a cat"])
+    found.files[0].write_bytes(b"PAR1")
+    with pytest.raises(LoadError, match=r"damaged .*delete it"):
+        made(explainer, tmp_path, ["a cat"])
+
+
+def test_rows_with_errors_are_tried_again_when_asked(explainer, tmp_path, monkeypatch):
+    data = corpus_data.write_csv(tmp_path / "a.csv", 12)
+    call = type(explainer).__call__
+
+    def failing(self, **raw):
+        if any("cat" in text for text in raw["text"]):
+            raise RuntimeError("not today")
+        return call(self, **raw)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(explainer), "__call__", failing)
+        first = made(explainer, tmp_path, data, shard_rows=5)
+    failed = [row.id for row in first if row.error == "RuntimeError: not today"]
+    assert failed
+    assert all("cat" in row.text for row in first if row.id in failed)
+    made(explainer, tmp_path, data)
+    assert [row.id for row in first if row.error == "RuntimeError: not today"] == failed
+    second = made(explainer, tmp_path, data, retry_errors=True)
+    assert sum(row.error is not None for row in second) == 2
+    whole = fxplain.explain_corpus(explainer, data, tmp_path / "whole", shard_rows=5)
+    numbers = (second.to_table().drop(["relevance", "score", "probability"]), whole.to_table())
+    assert numbers[0].equals(numbers[1].drop(["relevance", "score", "probability"]))
+
+
+def test_a_full_disk_leaves_whole_shards(explainer, tmp_path, monkeypatch):
+    data = corpus_data.write_csv(tmp_path / "a.csv", 12)
+    write, writes = pq.write_table, []
+
+    def full(table, where, **options):
+        writes.append(where)
+        if len(writes) == 2:
+            where.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        write(table, where, **options)
+
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(OSError, match="No space left"):
+        made(explainer, tmp_path, data, shard_rows=5)
+    left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert left == ["manifest.json", "part-000000.parquet"]
+    assert not fxplain.load_corpus(tmp_path / "out").manifest.complete
+    found = made(explainer, tmp_path, data)
+    assert [row.id for row in found] == [f"r{i}" for i in range(12)]
+    assert found.manifest.complete
+
+
+def test_data_that_grew_is_taken_up(explainer, tmp_path):
+    texts = ["a cat", "the dog", "a movie"]
+    made(explainer, tmp_path, iter(texts[:2]), shard_rows=2)
+    found = made(explainer, tmp_path, iter(texts), shard_rows=2)
+    assert [row.text for row in found] == texts
+
+
+# ---- reading back -------------------------------------------------------------------------------
+
+
+def test_a_corpus_is_read_back(explainer, tmp_path):
+    data = corpus_data.write_csv(tmp_path / "a.csv", 13)
+    found = made(explainer, tmp_path, data, shard_rows=5)
+    assert len(found) == 13
+    assert found[-1].id == found[12].id == "r12"
+    assert str(found[0]).startswith(f"r0: {found[0].target_name} (")
+    assert found[corpus_data.EMPTY].error == "InputError: the text is empty."
+    again = found.explain(0, explainer)
+    torch.testing.assert_close(
+        torch.tensor(found[0].relevance), again.relevance["input_ids"][0], rtol=0, atol=1e-5
+    )
+    assert again.matrix("input_ids", "input_ids").dim() == 3
+    with pytest.raises(InputError, match="was not explained"):
+        found.explain(corpus_data.EMPTY, explainer)
+    with pytest.raises(IndexError):
+        found[13]
+    with pytest.raises(InputError, match="no column 'nonsense'"):
+        found.to_table(["nonsense"])
+    assert found.dataset().count_rows() == 13
+    pytest.importorskip("pandas")
+    assert list(found.to_pandas(["id", "error"]).columns) == ["id", "error"]
+
+
+def test_constants_are_in_the_files(explainer, tmp_path):
+    found = made(explainer, tmp_path, ["a cat"])
+    said = {k.decode(): v.decode() for k, v in pq.read_schema(found.files[0]).metadata.items()}
+    assert said["fxplain.format"] == "fxplain-corpus-1"
+    assert torch.__version__.startswith(said["fxplain.torch"].partition("+")[0])
+    assert said["fxplain.weights"] == found.manifest.facts["weights"]
+    assert shard_path(found.folder, 0) == found.files[0]
+    assert Manifest.read(found.folder).fingerprint == found.manifest.fingerprint
+
+
+def test_pyarrow_is_an_extra(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"fxplain\[corpus\]"):
+        fxplain.load_corpus("anywhere")
+
+
+def test_ray_is_told_how(explainer, tmp_path):
+    with pytest.raises(MissingExtraError, match="map_batches"):
+        made(explainer, tmp_path, ["a cat"], engine="ray")

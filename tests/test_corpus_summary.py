@@ -1,0 +1,110 @@
+"""What is summed up of a corpus: shares by hand, intervals that cover, what to look at, drift."""
+
+import pytest
+
+pytest.importorskip("pyarrow")
+
+import numpy as np
+
+from fxplain.corpora import compare, drivers, summarise
+from fxplain.corpora.shares import SharedRow, shared_rows
+from fxplain.errors import InputError
+from tests.made_corpora import failed, row, write
+
+
+def test_shares_are_means_over_rows_where_a_word_occurs(tmp_path):
+    corpus = write(
+        tmp_path / "a",
+        [
+            row("1", "Great movie", [3.0, 1.0]),
+            row("2", "great cat", [1.0, 1.0]),
+            row("3", "bad movie", [1.0, 3.0], "bad"),
+            failed("4", "", "InputError: the text is empty."),
+        ],
+    )
+    found = {(d.target_name, d.feature): d for d in drivers(shared_rows(corpus), minimum=1)}
+    assert {key: d.share for key, d in found.items()} == pytest.approx(
+        {
+            ("good", "great"): (0.75 + 0.5) / 2,
+            ("good", "movie"): 0.25,
+            ("good", "cat"): 0.5,
+            ("bad", "bad"): 0.25,
+            ("bad", "movie"): 0.75,
+        }
+    )
+    great = found["good", "great"]
+    assert great.count == 2
+    assert great.examples == ("1", "2")
+    assert 0.5 <= great.low <= great.share <= great.high <= 0.75
+    by_place = drivers(shared_rows(corpus, "position"), minimum=2)
+    assert {d.feature: d.share for d in by_place if d.target_name == "good"} == pytest.approx(
+        {"1": 0.625, "2": 0.375}
+    )
+    assert not drivers(shared_rows(corpus), minimum=3)
+    with pytest.raises(InputError, match="not by 'sentence'"):
+        list(shared_rows(corpus, "sentence"))
+
+
+def test_signs_are_kept_and_shares_are_of_sizes(tmp_path):
+    corpus = write(tmp_path / "a", [row("1", "not good", [-3.0, 1.0]), row("2", "x y", [0.0, 0.0])])
+    shares = [dict(shared.shares) for shared in shared_rows(corpus)]
+    assert shares == [{"not": -0.75, "good": 0.25}, {"x": 0.0, "y": 0.0}]
+
+
+def test_intervals_cover_the_mean_as_often_as_they_say():
+    chance = np.random.default_rng(0)
+    covered = 0
+    for _ in range(100):
+        rows = [
+            SharedRow({"target_name": "a", "id": str(i)}, {"word": share})
+            for i, share in enumerate(chance.beta(2, 5, 40))
+        ]
+        (found,) = drivers(rows, minimum=1)
+        covered += found.low <= 2 / 7 <= found.high
+    assert 87 <= covered <= 99
+
+
+def test_the_summary_tells_what_to_look_at(tmp_path):
+    rows = [row(str(i), f"a fine cat number{i}", [1, 1, 1, 1], label="good") for i in range(6)]
+    rows[2] |= {"label": "bad", "probability": 0.99}
+    rows[3] |= {"label": "Bad", "probability": 0.55}
+    rows[4] |= {"label": "Good ", "probability": 0.51}
+    rows += [row(f"l{i}", "good cat", [4, 1], label="good") for i in range(5)]
+    rows[-1] |= {"label": "bad"}
+    rows += [failed("e", "", "InputError: the text is empty."), failed("f", "x", "LoadError: torn")]
+    found = summarise(write(tmp_path / "a", rows, 4), minimum=4, listed=3)
+    assert (found.rows, found.errors) == (13, {"InputError": 1, "LoadError": 1})
+    (good,) = found.classes
+    assert (good.name, good.rows, good.wrong) == ("good", 11, 3)
+    assert found.wrong == ["2", "l4", "3"]
+    assert found.unsure[:2] == ["4", "3"]
+    assert found.duplicates == [(("l0", "l1", "l2", "l3", "l4"), 2)]
+    (leak,) = found.leaks
+    assert (leak.label, leak.rows) == ("good", 4)
+    assert leak.share == pytest.approx(0.8)
+
+
+def test_drift_of_two_corpora(tmp_path):
+    first = write(tmp_path / "a", [row(str(i), "a b c", [1, 2, 3]) for i in range(4)])
+    assert (same := compare(first, first)).rank_correlation == same.overlap == 1
+    second = write(
+        tmp_path / "b",
+        [
+            row("3", "a b c", [3, 2, 1], "bad"),
+            *(row(str(i), "a b c", [2, 4, 6]) for i in range(1, 3)),
+            row("9", "a b c", [1, 2, 3]),
+            failed("0", "", "InputError: lost"),
+        ],
+    )
+    found = compare(first, second, top=2, minimum=1)
+    assert (found.rows, found.only_first, found.only_second) == (3, 1, 1)
+    assert found.same_target == pytest.approx(2 / 3)
+    assert found.rank_correlation == pytest.approx((1 + 1 - 1) / 3)
+    assert found.overlap == pytest.approx((1 + 1 + 0.5) / 3)
+    assert found.farthest[0] == ("3", pytest.approx(-1))
+    assert {m.feature: m.by for m in found.moved} == pytest.approx(
+        {"a": (3 - 1) / 18, "b": 0, "c": (1 - 3) / 18}
+    )
+    other = write(tmp_path / "c", [row("x", "a", [1])])
+    with pytest.raises(InputError, match="no row with the same id"):
+        compare(first, other)
