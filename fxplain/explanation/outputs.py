@@ -112,16 +112,18 @@ def positions_at(
 
 def describe(program: Program, groups: Sequence[Sequence[TokenRef]]) -> str:
     """Such as ``input_ids[0]``, ``mean of pixel_values[0..48]``."""
-    return " and ".join(_described(program, group) for group in groups) or "no token"
+    parts = dict.fromkeys(_described(program, group) for group in groups)
+    return " and ".join(parts) or "no token"
 
 
 def _described(program: Program, group: Sequence[TokenRef]) -> str:
     where = {}
     for modality in program.modalities:
-        for sample, row in enumerate(modality.tokens.tolist()):
-            where.update(
-                {t: Position(modality.name, sample, i) for i, t in enumerate(row) if t >= 0}
-            )
+        for table in (modality.tokens, *modality.more):
+            for sample, row in enumerate(table.tolist()):
+                where.update(
+                    {t: Position(modality.name, sample, i) for i, t in enumerate(row) if t >= 0}
+                )
     found = [where[ref.token] for ref in group if ref.token in where]
     if not found:
         return _routed(program, group, where)

@@ -67,6 +67,7 @@ class TokenBook:
         self._sample = torch.empty(0, dtype=torch.int64)
         self._birth = torch.empty(0, dtype=torch.int64)
         self._element = torch.empty(0, dtype=torch.int64)
+        self._until = torch.empty(0, dtype=torch.int64)
         self._merged = False
         self._copies: dict[tuple[int, int, bool], int] = {}
 
@@ -85,12 +86,14 @@ class TokenBook:
         samples: Tensor | None = None,
         made_of: frozenset[str] = frozenset(),
         elements: Tensor | None = None,
+        until: Tensor | None = None,
     ) -> Tensor:
         """Give birth to tokens of the given shape and return their ids (of that shape).
 
         `samples` (broadcastable to `shape`) names each token's sample. Without it the first axis is
         the sample where its size is the batch size; a batch of one has sample 0 everywhere.
-        `elements` (likewise) names the element of the inputs that each token was made of.
+        `elements` (likewise) names the element of the inputs that each token was made of, of several
+        the first; `until` the last, where it is known that none lies before or behind.
         """
         first, shape = len(self), tuple(shape)
         birth = Birth(len(self.births), kind, root, rank, module, node, first, shape, made_of)
@@ -102,7 +105,9 @@ class TokenBook:
         self._sample = torch.cat([self._sample, samples.expand(shape).flatten()])
         self._birth = torch.cat([self._birth, torch.full((birth.count,), birth.index)])
         elements = torch.tensor(-1) if elements is None else elements
+        until = torch.tensor(-1) if until is None else until
         self._element = torch.cat([self._element, elements.expand(shape).flatten()])
+        self._until = torch.cat([self._until, until.expand(shape).flatten()])
         return ids
 
     def _samples_by_axis(self, shape: tuple[int, ...]) -> Tensor:
@@ -201,6 +206,10 @@ class TokenBook:
     def elements(self, tokens: Tensor) -> Tensor:
         """The input element that each token was made of (-1 where unknown, and of no token)."""
         return torch.where(tokens >= 0, self._element[tokens.clamp(min=0)], -1)
+
+    def until(self, tokens: Tensor) -> Tensor:
+        """The last element that each token was made of (-1 where that is not known)."""
+        return torch.where(tokens >= 0, self._until[tokens.clamp(min=0)], -1)
 
     def births_of(self, tokens: Tensor) -> Tensor:
         """The birth index of each token."""
