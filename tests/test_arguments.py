@@ -193,3 +193,114 @@ def test_patches_of_other_sizes_stay_apart_and_are_named() -> None:
     said = [warning for warning in e.graph.warnings if "several ways" in warning]
     assert len(said) == 1
     assert "image, image@patches.1" in said[0]
+
+
+# -- learned tokens that stand in an argument's sequence ------------------------------------------
+
+
+class Factorised(nn.Module):
+    """Each frame's class token, then those of all frames with one of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.head = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 3)
+        self.of_frame, self.of_video = (nn.Parameter(torch.randn(1, 1, 16)) for _ in range(2))
+        self.space, self.time = Block(), Block()
+
+    def forward(self, video: Tensor) -> Tensor:
+        batch, frames = video.shape[:2]
+        x = self.patches(video.flatten(0, 1)).flatten(2).mT
+        x = torch.cat([self.of_frame.expand(batch * frames, -1, -1), x], 1)
+        x = self.space(x)[:, 0].unflatten(0, (batch, frames))
+        x = torch.cat([self.of_video.expand(batch, -1, -1), x], 1)
+        return self.head(self.time(x)[:, 0])
+
+
+def test_a_class_token_among_class_tokens_is_the_video_s() -> None:
+    e = fxplain.explain(seeded(Factorised), (pixels(2, 3, 3, 8, 8),), target=1)
+    assert e.graph.modalities == {"video": 1 + 3 * (1 + 4)}
+    assert list(e.special["video"].values()) == ["of_video", *["of_frame"] * 3]
+    assert e.readout == ("video[0]",) * 2
+
+
+class Merged(nn.Module):
+    """A class token that joins patches which a convolution has merged after they attended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.merge = nn.Conv2d(3, 16, 2, 2), nn.Conv2d(16, 16, 2, 2)
+        self.token, self.head = nn.Parameter(torch.randn(1, 1, 16)), nn.Linear(16, 3)
+        self.first, self.second = Block(), Block()
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.first(self.patches(image).flatten(2).mT).mT.unflatten(-1, (4, 4))
+        x = self.merge(x).flatten(2).mT
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+        return self.head(self.second(x)[:, 0])
+
+
+def test_a_class_token_among_merged_patches_is_the_image_s() -> None:
+    e = fxplain.explain(seeded(Merged), (pixels(2, 3, 8, 8),), target=1)
+    assert e.graph.modalities == {"image": 16 + 1}
+    assert list(e.special["image"].values()) == ["token"]
+    assert e.readout[0].startswith("image[")
+
+
+class MeanFirst(nn.Module):
+    """The mean of the patches is put beside them, and reads them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.head = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 3)
+        self.attention = Attention()
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.patches(image).flatten(2).mT
+        x = torch.cat([x.mean(1, keepdim=True), x], 1)
+        return self.head(self.attention(x[:, :1], x)[:, 0])
+
+
+def test_a_mean_beside_what_it_is_the_mean_of_is_no_modality() -> None:
+    e = fxplain.explain(seeded(MeanFirst), (pixels(2, 3, 8, 8),), target=1)
+    assert e.graph.modalities == {"image": 4}
+    assert [node.kind for node in e.graph.nodes] == ["self"]
+    assert e.readout == ("mean of image[0..3]",) * 2
+
+
+# -- what a readout names -------------------------------------------------------------------------
+
+
+class Captioned(nn.Module):
+    """Patches, merged by four after they attended, stand among the words."""
+
+    def __init__(self, *, mean: bool) -> None:
+        super().__init__()
+        self.mean = mean
+        self.words, self.patches = nn.Embedding(VOCABULARY, 16), nn.Conv2d(3, 16, 2, 2)
+        self.vision, self.text, self.merge = Block(), Block(), nn.Linear(64, 16)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, ids: Tensor, image: Tensor) -> Tensor:
+        x = self.vision(self.patches(image).flatten(2).mT)
+        x = self.merge(x.unflatten(1, (-1, 4)).flatten(2))
+        x = self.head(self.text(torch.cat([x, self.words(ids)], 1)))
+        return x.mean(1) if self.mean else x
+
+
+def test_readouts_name_merged_tokens_beside_others() -> None:
+    inputs = (words(2, 3), pixels(2, 3, 8, 8))
+    graph = fxplain.inspect(seeded(Captioned, mean=False), inputs)
+    assert graph.modalities == {"ids": 3, "image": 16}
+    assert graph.readout == "each of ids[0..2], linear of image[0..15]"
+    e = fxplain.explain(seeded(Captioned, mean=True), inputs, target=1)
+    assert e.readout == ("mean of ids[0..2], 4 tokens made of image",) * 2
+
+
+def test_means_of_means_are_means() -> None:
+    class Averaged(Ensemble):
+        def forward(self, input_ids: Tensor) -> Tensor:
+            parts = [p.block(p.words(input_ids)).mean(1) for p in (self.one, self.other)]
+            return self.one.head(torch.stack(parts).mean(0))
+
+    e = fxplain.explain(seeded(Averaged), (words(2, 5),), target=1)
+    assert e.readout == ("mean of input_ids[0..4]",) * 2

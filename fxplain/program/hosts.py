@@ -51,7 +51,14 @@ class Hosts:
                     self._names.setdefault(made, self._names[of])
 
     def of(self, token: int) -> str | None:
-        """The modality in whose sequence a learned token lives, judged where it first attends."""
+        """The modality in whose sequence a learned token lives, judged where it first attends.
+
+        A sequence of learned tokens that all live in one (the CLS of each frame) is that modality's.
+        """
+        return self._of(token, frozenset())
+
+    def _of(self, token: int, asked: frozenset[str]) -> str | None:
+        asked |= {self._root(token)}
         for sequence in self._sequences.get(token, ()):
             position = sequence.index(token)
             neighbours = sequence[position + 1 :] + sequence[:position][::-1]
@@ -60,8 +67,13 @@ class Hosts:
             if found is not None:
                 return found
             if not self._copies_of_one(sequence):
-                return None
+                others = (t for t in neighbours if t >= 0 and self._root(t) not in asked)
+                found = (self._of(t, asked) for t in others if self._learned[t])
+                return next((name for name in found if name is not None), None)
         return None
+
+    def _root(self, token: int) -> str:
+        return str(self._book.births[self._birth[token]].root)
 
     def _copies_of_one(self, sequence: Sequence[int]) -> bool:
         """Whether one learned token stands there several times: the CLS of each frame."""

@@ -12,7 +12,7 @@ from fxplain.tokens import Argument, TokenFlow
 __all__ = ["Place", "Places"]
 
 Place = tuple[int, ...]
-"""A box of an input's elements: on every axis but the batch's the lowest coordinate, then the highest."""
+"""A box of an input's elements: on every axis but the batch's the lowest place, then the highest."""
 
 _MOST_PAIRS = 10_000_000  # pairs of boxes that are compared to see whether they overlap
 

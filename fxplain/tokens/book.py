@@ -69,6 +69,7 @@ class TokenBook:
         self._element = torch.empty(0, dtype=torch.int64)
         self._until = torch.empty(0, dtype=torch.int64)
         self._merged = False
+        self._vectors: set[str] = set()
         self._copies: dict[tuple[int, int, bool], int] = {}
 
     def __len__(self) -> int:
@@ -98,6 +99,8 @@ class TokenBook:
         first, shape = len(self), tuple(shape)
         birth = Birth(len(self.births), kind, root, rank, module, node, first, shape, made_of)
         self.births.append(birth)
+        if kind == "parameter" and not shape:
+            self._vectors.add(root)
         ids = torch.arange(first, first + birth.count).reshape(shape)
         if samples is None:
             samples = self._samples_by_axis(shape)
@@ -160,7 +163,8 @@ class TokenBook:
 
         Where `leads` is 1, `a` lends its name, where it is -1, `b`. Else it is the one whose root
         comes first in the forward signature; of two with the same root, the one that was born later
-        (a backbone's newer grid).
+        (a backbone's newer grid). A parameter of features alone (a norm's weight) never lends it to
+        one of many rows.
         """
         different = (a != b) & (a >= 0) & (b >= 0)
         leads = torch.zeros_like(a) if leads is None else leads
@@ -169,7 +173,10 @@ class TokenBook:
             return
         ranks = torch.tensor([birth.rank for birth in self.births])
         rank_a, rank_b = ranks[self._birth[a]], ranks[self._birth[b]]
-        a_leads = (rank_a < rank_b) | ((rank_a == rank_b) & (a > b))
+        vectors = torch.tensor([birth.root in self._vectors for birth in self.births])
+        vector_a, vector_b = vectors[self._birth[a]], vectors[self._birth[b]]
+        later = torch.where(vector_a == vector_b, a > b, vector_b)
+        a_leads = (rank_a < rank_b) | ((rank_a == rank_b) & later)
         a_leads = torch.where(leads == 0, a_leads, leads > 0)
         leader, follower = torch.where(a_leads, a, b), torch.where(a_leads, b, a)
         self._parent[follower] = leader
