@@ -304,3 +304,19 @@ def test_means_of_means_are_means() -> None:
 
     e = fxplain.explain(seeded(Averaged), (words(2, 5),), target=1)
     assert e.readout == ("mean of input_ids[0..4]",) * 2
+
+
+class TwoHeads(Merged):
+    """The scores of two tokens' heads are averaged."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.first(self.patches(image).flatten(2).mT)
+        return (self.head(x[:, 0]) + self.head(x[:, 3])) / 2
+
+
+def test_scores_of_two_tokens_that_are_added_are_read_from_both() -> None:
+    e = fxplain.explain(seeded(TwoHeads), (pixels(2, 3, 8, 8),), target=1)
+    assert e.readout == ("image[0] and image[3]",) * 2
+    assert not e.graph.warnings
+    matrix = e.matrix("image", "image")
+    assert torch.allclose(matrix[:, 0] + matrix[:, 3], e.relevance["image"], atol=1e-5)

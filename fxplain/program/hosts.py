@@ -68,8 +68,8 @@ class Hosts:
                 return found
             if not self._copies_of_one(sequence):
                 others = (t for t in neighbours if t >= 0 and self._root(t) not in asked)
-                found = (self._of(t, asked) for t in others if self._learned[t])
-                return next((name for name in found if name is not None), None)
+                hosts = (self._of(t, asked) for t in others if self._learned[t])
+                return next((name for name in hosts if name is not None), None)
         return None
 
     def _root(self, token: int) -> str:
