@@ -457,16 +457,17 @@ class Derived(nn.Module):
 
 def test_decoder_ids_that_are_derived_are_a_stream_of_their_own() -> None:
     e = fxplain.explain(seeded(Derived), (words(2, 5),))
-    first, second = e.relevance
-    assert first == "input_ids"
-    assert second.startswith("input_ids@")
+    first, start = e.relevance
+    assert (first, start) == ("input_ids", "input_ids@added")
     assert [(n.kind, n.query, n.key) for n in e.graph.nodes] == [
         ("self", (first,), (first,)),
-        ("self", (second,), (second,)),
-        ("encoder-decoder", (second,), (first,)),
+        ("self", (first, start), (first, start)),
+        ("encoder-decoder", (first, start), (first,)),
     ]
+    encoder, decoder = e.graph.nodes[0].query_stream, e.graph.nodes[1].query_stream
+    assert (encoder, decoder) == (first, f"{first}@words")
     assert e.relevance[first].abs().sum() > 0
-    assert e.readout[0] == f"{second}[4]"
+    assert e.readout[0] == f"{first}[3]"
 
 
 # Parameters

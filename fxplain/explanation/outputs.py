@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -112,75 +112,112 @@ def positions_at(
 
 def describe(program: Program, groups: Sequence[Sequence[TokenRef]]) -> str:
     """Such as ``input_ids[0]``, ``mean of pixel_values[0..48]``."""
-    return " and ".join(_described(program, group) for group in groups) or "no token"
+    parts = dict.fromkeys(_described(program, group) for group in groups)
+    return " and ".join(parts) or "no token"
 
 
 def _described(program: Program, group: Sequence[TokenRef]) -> str:
+    """The tokens of an input by place, and those that were made of others by what they are made of."""
     where = _positions(program)
-    found = [where[ref.token] for ref in group if ref.token in where]
-    if not found:
-        return _routed(program, group, where)
-    by_name: dict[str, list[int]] = {}
-    for position in found:
-        by_name.setdefault(position.modality, []).append(position.place)
-    parts = [f"{name}[{_ranges(places)}]" for name, places in by_name.items()]
-    text = ", ".join(parts)
-    return text if len(found) == 1 else f"mean of {text}"
+    named = [ref.token for ref in group if ref.token in where]
+    made = [ref.token for ref in group if ref.token not in where]
+    parts = [_named(where, named)] if named else []
+    return ", ".join([*parts, *_made(program, made)] if made else parts)
 
 
 def _positions(program: Program) -> dict[int, Position]:
-    """Where each token stands; looked up once for each sample, so it is made once for all."""
-    if "positions" not in program.memo:
-        program.memo["positions"] = {
+    """Where users see each token."""
+
+    def made() -> dict[int, Position]:
+        return {
             token: Position(modality.name, sample, place)
             for modality in program.modalities
-            for sample, row in enumerate(modality.tokens.tolist())
+            for table in (modality.tokens, *modality.more)
+            for sample, row in enumerate(table.tolist())
             for place, token in enumerate(row)
             if token >= 0
         }
-    found: dict[int, Position] = program.memo["positions"]
+
+    found: dict[int, Position] = program.memo.made("positions", made)
     return found
 
 
-def _routed(program: Program, group: Sequence[TokenRef], where: dict[int, Position]) -> str:
-    """A token that a route made (a mean over all) is described by what it is made of."""
-    tokens = {ref.token for ref in group}
-    for route in program.routes.values():
-        stream = program.streams[route.stream]
+def _named(where: dict[int, Position], tokens: Sequence[int]) -> str:
+    """Such as ``input_ids[0]``; of several tokens their mean."""
+    by_name: dict[str, set[int]] = {}
+    for token in tokens:
+        by_name.setdefault(where[token].modality, set()).add(where[token].place)
+    text = ", ".join(f"{name}[{_ranges(places)}]" for name, places in by_name.items())
+    return text if sum(map(len, by_name.values())) == 1 else f"mean of {text}"
+
+
+def _made(program: Program, tokens: Sequence[int]) -> list[str]:
+    """Tokens that routes made (a mean over all, merged patches), or that attention pooled."""
+    where = _positions(program)
+    operation, sources = _sources(program, tokens)
+    if operation is None:
+        return list(dict.fromkeys(_pooled(program, token) for token in tokens))
+    name = "mean" if operation in _AVERAGES else operation
+    known = [token for token in sources if token in where]
+    others = [token for token in sources if token not in where]
+    parts = [_named(where, known).removeprefix("mean of ")] if known else []
+    if others:
+        parts.append(f"{len(others)} tokens made of {_origin(program, others)}")
+    return [f"{name} of {', '.join(parts)}"]
+
+
+def _sources(
+    program: Program, tokens: Sequence[int], *, through: bool = False
+) -> tuple[str | None, list[int]]:
+    """What routes made some tokens of, and the last such route's operation.
+
+    What was made of others is taken for these, where it has not attended since: a mean of means.
+    `through` takes it so in any case.
+    """
+    where = _positions(program)
+    attending = {node.stream for node in program.nodes.values()}
+    todo, found = set(tokens), dict.fromkeys(tokens)
+    operation = None
+    for route in reversed(program.routes.values()):
+        made = program.streams[route.stream].tokens
         for entry in route.entries:
-            made = stream.tokens[entry.samples, entry.new].tolist()
-            old = program.streams[entry.stream].tokens[entry.samples, entry.old].tolist()
-            parts = [TokenRef(o, 0) for m, o in zip(made, old, strict=True) if m in tokens]
-            if parts:
-                name = "mean" if route.info.operation in _AVERAGES else route.info.operation
-                known = [ref for ref in parts if ref.token in where]
-                if known:
-                    inner = _described(program, known).removeprefix("mean of ")
-                    return f"{name} of {inner}"
-                return f"{name} of {len(parts)} tokens made of {_origin(program, route.stream)}"
-    own = int(program.token_stream[next(iter(tokens))])
+            new = made[entry.samples, entry.new]
+            here = torch.isin(new, torch.tensor(sorted(todo), dtype=torch.int64))
+            if not bool(here.any()):
+                continue
+            operation = operation or route.info.operation
+            old = program.streams[entry.stream].tokens[entry.samples[here], entry.old[here]]
+            for token in new[here].unique().tolist():
+                found.pop(token, None)
+            found |= dict.fromkeys(old.tolist())
+            free = through or entry.stream not in attending
+            todo |= {token for token in old.tolist() if free and token not in where}
+    return operation, list(found)
+
+
+def _pooled(program: Program, token: int) -> str:
+    """A token that is none of an input's, and that no route made: what attention pooled."""
+    own = int(program.token_stream[token])
     for node in program.nodes.values():
         if node.stream == own:
-            return f"attention pooling of {', '.join(node.info.key)}"
+            return f"attention pooling of {', '.join(node.info.key or node.info.key_streams)}"
     return program.streams[own].name
 
 
-def _origin(program: Program, stream: int) -> str:
-    """The modalities that a stream's tokens were made of."""
-    root = program.streams[stream].root
-    firsts = {m.name: int(m.tokens[m.tokens >= 0][0]) for m in program.modalities}
-    of_root = [
-        name
-        for name, token in firsts.items()
-        if program.streams[int(program.token_stream[token])].root == root
-    ]
-    return ", ".join(of_root) or program.streams[stream].name
+def _origin(program: Program, tokens: Sequence[int]) -> str:
+    """The modalities that some tokens were made of."""
+    where = _positions(program)
+    _, sources = _sources(program, tokens, through=True)
+    names = {where[token].modality for token in sources if token in where}
+    in_order = [m.name for m in program.modalities if m.name in names]
+    streams = dict.fromkeys(program.streams[int(program.token_stream[t])].name for t in tokens)
+    return ", ".join(in_order or streams)
 
 
 _AVERAGES = {"mean", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"}
 
 
-def _ranges(places: Sequence[int]) -> str:
+def _ranges(places: Iterable[int]) -> str:
     """0, 1, 2, 5 as "0..2, 5"."""
     runs: list[list[int]] = []
     for place in sorted(set(places)):

@@ -103,9 +103,7 @@ def relevance(
     return {
         modality.name: torch.stack(
             [
-                _gathered(program, modality, view, row)
-                if isinstance(row, dict)
-                else _of_tokens(program, modality, view, row)
+                _by_position(program, modality, view, row)
                 for view, row in zip(views, rows, strict=True)
             ]
         )
@@ -160,9 +158,20 @@ def _shares(program: Program, view: View) -> Iterator[RowShare]:
             )
 
 
-def _of_tokens(program: Program, modality: Modality, view: View, scores: Tensor) -> Tensor:
-    """Scores by token, in the order of a modality's tokens."""
-    tokens = _tokens(program, modality, view).to(scores.device)
+def _by_position(
+    program: Program, modality: Modality, view: View, row: dict[int, Tensor] | Tensor
+) -> Tensor:
+    """A row by position of a modality: what stands at one position is added up."""
+    of_tables = [
+        _gathered(program, tokens, row) if isinstance(row, dict) else _of_tokens(tokens, row)
+        for tokens in _tokens(program, modality, view)
+    ]
+    return of_tables[0] if len(of_tables) == 1 else torch.stack(of_tables).sum(0)
+
+
+def _of_tokens(tokens: Tensor, scores: Tensor) -> Tensor:
+    """Scores by token, in the order of some tokens."""
+    tokens = tokens.to(scores.device)
     return torch.where(tokens >= 0, scores[tokens.clamp(min=0)], 0)
 
 
@@ -181,9 +190,8 @@ def _readout_row(program: Program, view: View) -> dict[int, Tensor] | Tensor:
     return total
 
 
-def _gathered(program: Program, modality: Modality, view: View, row: dict[int, Tensor]) -> Tensor:
-    """Values by stream position, in the order of a modality's tokens."""
-    tokens = _tokens(program, modality, view)
+def _gathered(program: Program, tokens: Tensor, row: dict[int, Tensor]) -> Tensor:
+    """Values by stream position, in the order of some tokens."""
     some = next(iter(row.values()), torch.zeros(1))
     values = some.new_zeros(len(tokens))
     streams = torch.as_tensor(program.token_stream[tokens.clamp(min=0).numpy()])
@@ -195,22 +203,23 @@ def _gathered(program: Program, modality: Modality, view: View, row: dict[int, T
     return values
 
 
-def _tokens(program: Program, modality: Modality, view: View) -> Tensor:
-    """The modality's tokens in the sample that the view concerns."""
-    return modality.tokens[_sample(program, modality, view)]
+def _tokens(program: Program, modality: Modality, view: View) -> list[Tensor]:
+    """The modality's tokens, by table, in the sample that the view concerns."""
+    tables = (modality.tokens, *modality.more)
+    return [table[_sample(program, table, view)] for table in tables]
 
 
-def _sample(program: Program, modality: Modality, view: View) -> int:
-    first = modality.tokens[modality.tokens >= 0][0]
+def _sample(program: Program, table: Tensor, view: View) -> int:
+    first = table[table >= 0][0]
     stream = int(program.token_stream[int(first)])
-    return min(view.sample_of(program, stream), len(modality.tokens) - 1)
+    return min(view.sample_of(program, stream), len(table) - 1)
 
 
 def by_view(
     program: Program, views: Sequence[View], modality: Modality, rows: Sequence[list[str]]
 ) -> list[list[str]]:
     """For each target, the row of its sample (the text that an image is compared with)."""
-    return [rows[_sample(program, modality, view)] for view in views]
+    return [rows[_sample(program, modality.tokens, view)] for view in views]
 
 
 def matrix(program: Program, views: Sequence[View], a: Modality, b: Modality) -> Tensor:
@@ -229,21 +238,40 @@ def matrix(program: Program, views: Sequence[View], a: Modality, b: Modality) ->
 
 
 def _matrix(program: Program, view: View, a: Modality, b: Modality) -> Tensor:
-    rows = _tokens(program, a, view)
-    result: Tensor | None = None
+    tables = _tokens(program, a, view)
+    rows = _rows_meant(program, view, torch.stack(tables))
+    result = torch.zeros(len(tables[0]), len(b))
+    for own in rows:
+        for row, values in _matrix_rows(program, view, own, b):
+            result = result.to(values)
+            result[row] += values
+    return result
+
+
+def _rows_meant(program: Program, view: View, tokens: Tensor) -> Tensor:
+    """Of several tokens at a position, those of the streams that the target is read from.
+
+    All of them, added up, where it is read from none: in the other tables, (tables, positions), -1.
+    """
+    if len(tokens) == 1:
+        return tokens
+    read = {int(program.token_stream[r.token]) for group in view.readout.groups for r in group}
+    streams = torch.as_tensor(program.token_stream[tokens.clamp(min=0).numpy()])
+    here = torch.isin(streams, torch.tensor(sorted(read), dtype=streams.dtype)) & (tokens >= 0)
+    return torch.where(here | ~here.any(0), tokens, -1)
+
+
+def _matrix_rows(
+    program: Program, view: View, rows: Tensor, b: Modality
+) -> Iterator[tuple[int, Tensor]]:
+    """The last rows of some tokens over the positions of a modality, with their places."""
+    assert isinstance(view.scores, Accumulation)
     streams = torch.as_tensor(program.token_stream[rows.clamp(min=0).numpy()])
     positions = torch.as_tensor(program.token_index[rows.clamp(min=0).numpy()])
     for stream in streams[rows >= 0].unique().tolist():
-        assert isinstance(view.scores, Accumulation)
         blocks = view.scores.final(stream).full
         sample = view.sample_of(program, stream)
         here = ((streams == stream) & (rows >= 0)).nonzero().flatten()
         for row, position in zip(here.tolist(), positions[here].tolist(), strict=True):
-            values = _gathered(
-                program, b, view, {c: R[sample, position] for c, R in blocks.items()}
-            )
-            if result is None:
-                result = values.new_zeros(len(rows), len(values))
-            result[row] = values
-    assert result is not None
-    return result
+            of_row = {c: R[sample, position] for c, R in blocks.items()}
+            yield row, _by_position(program, b, view, of_row)

@@ -2,6 +2,7 @@
 
 from fxplain.program.attention_graph import AttentionGraph, CaptureInfo, StreamInfo
 from fxplain.program.births import BirthSite, birth_sites, sample_axes
+from fxplain.program.modalities import Modality
 from fxplain.program.nodes import (
     AttentionNode,
     KeyBlock,
@@ -12,7 +13,7 @@ from fxplain.program.nodes import (
     RouteNode,
 )
 from fxplain.program.program import Program, build_program
-from fxplain.program.streams import Modality, Stream
+from fxplain.program.streams import Stream
 
 __all__ = [
     "AttentionGraph",

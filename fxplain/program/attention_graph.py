@@ -86,7 +86,7 @@ class AttentionGraph(Presentable):
     @classmethod
     def of(cls, model: str, capture: Capture, program: Program, readout: str) -> AttentionGraph:
         """The graph of a program."""
-        names = {token: m.name for m in program.modalities for token in m.tokens.flatten().tolist()}
+        names = {token: m.name for m in program.modalities for token in m.every.flatten().tolist()}
         streams = tuple(
             StreamInfo(
                 stream.name,

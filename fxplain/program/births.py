@@ -42,7 +42,7 @@ def birth_sites(program: Program, flow: TokenFlow) -> list[BirthSite]:
     """
     known = torch.zeros(len(flow.book), dtype=torch.bool)
     for modality in program.modalities:
-        known[modality.tokens[modality.tokens >= 0]] = True
+        known[modality.every[modality.every >= 0]] = True
     sites = []
     for node, tags in flow.tags.items():
         if node.op != "call_function":

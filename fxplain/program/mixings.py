@@ -16,7 +16,8 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
     """Turn mixings into routes where it matters.
 
     Spatial reduction lets tokens attend to a smaller grid that was made of them: queries and keys
-    are then one sequence, and the reduction is a route. Everything else that happens to newborn
+    are then one sequence, and the reduction is a route. So is the mean of all tokens that is put beside
+    them as a token of its own. Everything else that happens to newborn
     tokens, such as a backbone's convolutions, gives birth to the tokens that count.
 
     Returns
@@ -32,6 +33,10 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
             rows, columns = _births(flow, site.rows), _births(flow, site.columns)
             for birth in columns - rows:
                 routes |= _path(flow, mixings, made_by, birth, rows)
+            for birth in rows | columns:
+                if flow.book.births[birth].count <= flow.book.batch_size:
+                    others = (rows | columns) - {birth}
+                    routes |= _path(flow, mixings, made_by, birth, others)
     for index in routes:
         mixing = mixings[index]
         flow.updates[index] = mixing.weighed()

@@ -12,6 +12,7 @@ from torch import Tensor
 from fxplain.capture import Memo, module_path
 from fxplain.program.heads import distinct_in_row, heads_among_keys, heads_among_rows, sibling_heads
 from fxplain.program.mixings import settle_mixings
+from fxplain.program.modalities import Modality
 from fxplain.program.nodes import (
     AttentionNode,
     KeyBlock,
@@ -21,7 +22,7 @@ from fxplain.program.nodes import (
     RouteEntries,
     RouteNode,
 )
-from fxplain.program.streams import Modality, Stream, StreamTable
+from fxplain.program.streams import Stream, StreamTable
 from fxplain.tokens import (
     IDENTITY,
     AttentionSite,
@@ -167,7 +168,8 @@ def build_program(flow: TokenFlow) -> Program:
         name = node.info.module or node.info.name
         names[name] = names.get(name, 0) + 1
         unique = name if names[name] == 1 else f"{name}#{names[name]}"
-        info = replace(node.info, name=unique, kind=_kind(program, node))
+        joint = index in builder.joint
+        info = replace(node.info, name=unique, kind=_kind(program, node, joint=joint))
         nodes[index] = replace(node, info=info)
     return program
 
@@ -177,6 +179,9 @@ class _Builder:
         self.flow = flow
         self.table = table
         self.names = _modality_names(table)
+        self.parts = _names_with_routes(table, {t: (n,) for t, n in table.parts.items()})
+        self.joint: set[int] = set()
+        """Nodes whose queries and keys are of the same parts of modalities."""
         self.families = sibling_heads(flow)
 
     def attention(self, site: AttentionSite) -> ProgramNode:
@@ -190,6 +195,8 @@ class _Builder:
         blocks = tuple(
             self._block(stream, key, columns, column_tokens) for key in self._streams(column_tokens)
         )
+        if self._parts(row_tokens) == self._parts(column_tokens):
+            self.joint.add(site.index)
         names = [s.name for s in self.table.streams]
         info = AttentionNode(
             name=site.node.name,
@@ -268,6 +275,10 @@ class _Builder:
         table[samples, positions[real]] = versions
         return table
 
+    def _parts(self, tokens: Tensor) -> set[str]:
+        real = tokens[tokens >= 0].unique().tolist()
+        return {name for token in real for name in self.parts.get(token, ())}
+
     def _modalities(self, tokens: Tensor) -> tuple[str, ...]:
         real = tokens[tokens >= 0].unique().tolist()
         names = dict.fromkeys(name for token in real for name in self.names.get(token, ()))
@@ -308,10 +319,17 @@ class _Builder:
 
 
 def _modality_names(table: StreamTable) -> dict[int, tuple[str, ...]]:
-    """Modality names of every token; a routed token has those of what it is made of."""
+    """Modality names of every token."""
     names: dict[int, tuple[str, ...]] = {
-        int(t): (m.name,) for m in table.modalities for t in m.tokens.flatten().tolist() if t >= 0
+        t: (m.name,) for m in table.modalities for t in m.every.flatten().tolist() if t >= 0
     }
+    return _names_with_routes(table, names)
+
+
+def _names_with_routes(
+    table: StreamTable, names: dict[int, tuple[str, ...]]
+) -> dict[int, tuple[str, ...]]:
+    """The same, with those of routed tokens: the names of what they are made of."""
     for update in table.flow.updates:
         if isinstance(update, RouteSite):
             new = table.book.find(update.new).tolist()
@@ -360,14 +378,14 @@ def _groups(flow: TokenFlow, site: AttentionSite) -> tuple[Tensor, Tensor, MapLa
     return rows, columns, layout
 
 
-def _kind(program: Program, node: ProgramNode) -> str:
+def _kind(program: Program, node: ProgramNode, *, joint: bool) -> str:
     """The kind as reported; the rules look at each block of keys instead."""
     roots = [stream.root for stream in program.streams]
     if all(block.same for block in node.blocks):
         return "self"
     if _is_pooling(program, node):
         return "pooling"
-    if node.info.query == node.info.key:  # the other keys are learned tokens of the same sequence
+    if joint:  # the other keys are learned tokens of the same sequence
         return "self"
     others = {roots[block.stream] for block in node.blocks if not block.same}
     for other in program.nodes.values():

@@ -1,8 +1,8 @@
-"""Streams: which tokens share a row set, in which order; and the modalities that users see."""
+"""Streams: which tokens share a row set, in which order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fxplain.program.chunks import chunked_attentions
+from fxplain.program.modalities import ModalityTable
 from fxplain.program.roots import roots_of
 from fxplain.tokens import (
     AttentionSite,
@@ -22,7 +23,7 @@ from fxplain.tokens import (
     tokens_in,
 )
 
-__all__ = ["Modality", "Stream", "StreamTable"]
+__all__ = ["Stream", "StreamTable"]
 
 
 @dataclass(frozen=True)
@@ -54,31 +55,6 @@ class Stream:
     def batch(self) -> int:
         """The number of samples."""
         return int(self.tokens.shape[0])
-
-
-@dataclass(frozen=True)
-class Modality:
-    """Tokens of one origin, in sequence order, with the special tokens that live among them.
-
-    Attributes
-    ----------
-    name
-        The forward argument's name, or the path of the parameter whose tokens they are.
-    tokens
-        Canonical token ids, (batch, n); -1 where a sample has fewer.
-    special
-        Labels of the special tokens by position.
-    grid
-        The shape of the token grid before flattening, for drawing; () if it is a sequence.
-    """
-
-    name: str
-    tokens: Tensor
-    special: dict[int, str]
-    grid: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return int(self.tokens.shape[1])
 
 
 class _Groups:
@@ -268,8 +244,9 @@ class StreamTable:
             members[position[self._label[token]]].append(token)
         self.token_stream = np.full(len(self.book), -1, dtype=np.int64)
         self.token_index = np.full(len(self.book), -1, dtype=np.int64)
-        self.modalities = self._modalities()
-        names = {int(t): m.name for m in self.modalities for t in m.tokens.flatten() if t >= 0}
+        roots_of_tokens = {token: self._root[label] for token, label in self._label.items()}
+        named = ModalityTable(self.flow, roots_of_tokens, self.sample, self.birth)
+        self.modalities, self.parts = named.modalities, named.parts
         self.streams: list[Stream] = []
         roots = {label: i for i, label in enumerate(dict.fromkeys(self._root[x] for x in labels))}
         for index, (label, tokens) in enumerate(zip(labels, members, strict=True)):
@@ -277,9 +254,9 @@ class StreamTable:
             for column in range(table.shape[1]):
                 real = table[:, column][table[:, column] >= 0].numpy()
                 self.token_stream[real], self.token_index[real] = index, column
-            own = list(dict.fromkeys(names[t] for t in tokens if t in names))
-            if all(t in self._special for t in tokens):  # a CLS that attends by itself
-                own = list(dict.fromkeys(self._special[t] for t in tokens))
+            own = list(dict.fromkeys(self.parts[t] for t in tokens if t in self.parts))
+            if all(t in named.special for t in tokens):  # a CLS that attends by itself
+                own = list(dict.fromkeys(named.special[t] for t in tokens))
             name = "+".join(own) if own else f"stream_{index}"
             self.streams.append(Stream(index, name, table, roots[self._root[label]]))
 
@@ -292,141 +269,6 @@ class StreamTable:
         table = torch.full((samples, len(keys)), -1, dtype=torch.int64)
         table[self.sample[array], column] = torch.as_tensor(array)
         return table
-
-    # -- modalities -------------------------------------------------------------------------------
-
-    def _modalities(self) -> list[Modality]:
-        groups = self._tokens_by_modality()
-        return [self._modality(name, tokens) for name, tokens in groups.items()]
-
-    def _tokens_by_modality(self) -> dict[str, list[int]]:
-        births = self.book.births
-        owner: dict[tuple[str, int], str] = {}  # (root, root stream) -> modality name
-        named: dict[str, list[int]] = {}
-        self._special: dict[int, str] = {}
-        attending = self._attending_roots()
-        inputs = [t for t in self.live.tolist() if births[self.birth[t]].kind == "input"]
-        apart = {t: self._root[self._label[t]] not in attending for t in inputs}
-        inputs.sort(key=lambda t: (births[self.birth[t]].rank, apart[t], t))
-        for token in inputs:
-            birth = births[self.birth[token]]
-            component = self._root[self._label[token]]
-            # grids that only stand in the output (levels of a pyramid) are one modality
-            key = (birth.root, -1 if apart[token] else component)
-            if key not in owner:
-                taken = birth.root in named
-                name = f"{birth.root}@{birth.module}" if taken else birth.root
-                owner[key] = name
-            named.setdefault(owner[key], []).append(token)
-        for token in self.live.tolist():
-            birth = births[self.birth[token]]
-            if birth.kind in ("parameter", "constant"):
-                host = self._host(token, owner)
-                label = birth.root.removesuffix(".weight")
-                if host is None:
-                    named.setdefault(label, []).append(token)
-                else:
-                    named[host].append(token)
-                    self._special[token] = label
-        self._owner = owner
-        return named
-
-    def _attending_roots(self) -> set[int]:
-        """The roots of all streams that attend or are attended to."""
-        sites = [u for u in self.flow.updates if isinstance(u, AttentionSite)]
-        tokens = [tokens_in(ids).flatten() for site in sites for ids in (site.rows, site.columns)]
-        return {self._root[x] for x in self._labels(torch.cat(tokens))} if tokens else set()
-
-    def _host(self, token: int, owner: dict[tuple[str, int], str]) -> str | None:
-        """The modality in whose sequence a parameter's token lives, judged where it first attends."""
-        births = self.book.births
-        for sequence in self._sequences_with(token):
-            position = sequence.index(token)
-            neighbours = sequence[position + 1 :] + sequence[:position][::-1]
-            for other in (token for token in neighbours if token >= 0):
-                birth: Birth = births[self.birth[other]]
-                component = self._root[self._label[other]]
-                if birth.kind == "input":
-                    return owner[(birth.root, component)]
-                if birth.kind == "route":  # patches that were merged before this token joined them
-                    return next((name for (_, c), name in owner.items() if c == component), None)
-            return None
-        return None
-
-    def _sequences_with(self, token: int) -> Iterable[list[int]]:
-        """The first sequence that holds `token`: of queries, else of keys."""
-        if not hasattr(self, "_sequences"):
-            self._sequences: dict[int, list[int]] = {}
-            self._longest: dict[int, list[int]] = {}
-            for axis in (0, 1):
-                for site in self.flow.updates:
-                    if isinstance(site, AttentionSite):
-                        self._note_sequences(
-                            (site.rows.squeeze(-1), site.columns.squeeze(-2))[axis]
-                        )
-        if token in self._sequences:
-            yield self._sequences[token]
-
-    def _longest_with(self, token: int) -> list[int]:
-        """The longest sequence that holds `token`: in a choice of tokens (pruning) neighbours lack."""
-        next(iter(self._sequences_with(token)), None)
-        return self._longest.get(token, [token])
-
-    def _note_sequences(self, ids: Tensor) -> None:
-        tokens = self.book.find(tokens_in(ids))
-        if tokens.shape[-1] > 1:
-            rows = tokens.reshape(-1, ids.shape[-1]).tolist()
-        else:  # queries one by one: those of a sample are its sequence
-            by_sample: dict[int, dict[int, None]] = {}
-            for token in tokens.flatten().tolist():
-                by_sample.setdefault(int(self.sample[token]), {})[token] = None
-            rows = [list(row) for row in by_sample.values() if len(row) > 1]
-        for row in rows:
-            for t in row:
-                if t < 0 or self.book.births[self.birth[t]].kind not in ("parameter", "constant"):
-                    continue
-                self._sequences.setdefault(t, row)
-                if len(row) > len(self._longest.get(t, ())):
-                    self._longest[t] = row
-
-    def _modality(self, name: str, tokens: list[int]) -> Modality:
-        births = self.book.births
-        kept = [t for t in tokens if t not in self._special]
-        ordered = self._in_sequence_order(kept, [t for t in tokens if t in self._special])
-        samples = int(self.sample[np.asarray(tokens)].max()) + 1
-        rows: list[list[int]] = [[] for _ in range(samples)]
-        for token in ordered:
-            rows[self.sample[token]].append(token)
-        longest = max(len(row) for row in rows)
-        table = torch.full((samples, longest), -1, dtype=torch.int64)
-        for i, row in enumerate(rows):
-            table[i, : len(row)] = torch.tensor(row, dtype=torch.int64)
-        special = {i: self._special[t] for i, t in enumerate(rows[0]) if t in self._special}
-        grids = {births[self.birth[t]].shape for t in kept}
-        grid = next(iter(grids)) if len(grids) == 1 else ()
-        grid = tuple(n for n in grid[1:] if n > 1) if len(grid) > 2 else ()
-        return Modality(name, table, special, grid if len(grid) > 1 else ())
-
-    def _in_sequence_order(self, tokens: list[int], special: list[int]) -> list[int]:
-        """Birth order, with each special token where the attended sequence has it."""
-        tokens = sorted(tokens)
-        rank = {t: (float(i), 0.0) for i, t in enumerate(tokens)}
-        for token in special:
-            sequence = self._longest_with(token)
-            position = sequence.index(token)
-            after = next(
-                (t for t in sequence[position + 1 :] if t in rank and t not in special), None
-            )
-            before = next(
-                (t for t in sequence[:position][::-1] if t in rank and t not in special), None
-            )
-            if after is not None:
-                rank[token] = (rank[after][0] - 0.5, float(position))
-            elif before is not None:
-                rank[token] = (rank[before][0] + 0.5, float(position))
-            else:
-                rank[token] = (-1.0, float(position))
-        return sorted([*tokens, *special], key=rank.__getitem__)
 
 
 def _aligned_with_input(birth: Birth) -> bool:

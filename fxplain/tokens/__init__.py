@@ -3,6 +3,7 @@
 from fxplain.tokens.analysis import TokenFlow, follow_tokens
 from fxplain.tokens.batching import contradicted, rebatched, unsettled
 from fxplain.tokens.book import Birth, TokenBook
+from fxplain.tokens.elements import Argument
 from fxplain.tokens.op_table import moves, operation
 from fxplain.tokens.scores import is_elementwise
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, tokens_in, versions_in
@@ -12,6 +13,7 @@ from fxplain.tokens.versions import IDENTITY, Versions
 __all__ = [
     "IDENTITY",
     "NO_TOKEN",
+    "Argument",
     "AttentionSite",
     "Birth",
     "Level",

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from fxplain.capture import Capture, ModelInputs, module_path, operation_name
 from fxplain.tokens.book import TokenBook
-from fxplain.tokens.elements import Elements
+from fxplain.tokens.elements import Argument, Elements
 from fxplain.tokens.joining import Joiner
 from fxplain.tokens.tag import Level, Tag, Tags
 from fxplain.tokens.updates import AttentionSite, RejectedSoftmax, Update
@@ -54,6 +54,8 @@ class TokenFlow:
         what they do.
     seen
         Every (token, version) that some value holds, as distinct packed entries.
+    arguments
+        The user's tensors, as their elements are numbered.
     """
 
     book: TokenBook
@@ -68,6 +70,7 @@ class TokenFlow:
     tags: dict[fx.Node, Tags] = field(default_factory=dict)
     context: tuple[str, ...] = ()
     seen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    arguments: tuple[Argument, ...] = ()
 
 
 def follow_tokens(
@@ -156,6 +159,7 @@ class Analysis:
             },
             context=tuple(self.joiner.context),
             seen=self._seen(),
+            arguments=self.elements.arguments,
         )
 
     def _seen(self) -> Tensor:
@@ -323,9 +327,9 @@ class Analysis:
         shape = self.shape(node)
         channel = _channel_axis(shape)
         lead = [1 if axis == channel else size for axis, size in enumerate(shape)]
-        elements = self.elements.of(node)
+        elements = until = self.elements.of(node)
         if channel is not None and elements is not None:
-            elements = elements.narrow(channel, 0, 1)
+            elements, until = (elements.narrow(channel, i, 1) for i in (0, shape[channel] - 1))
         ids = self.book.add(
             "input",
             name,
@@ -334,6 +338,7 @@ class Analysis:
             node=node,
             samples=self.elements.samples(elements),
             elements=elements,
+            until=until,
         )
         return (self.born(ids, Level.RAW_INPUT),)
 

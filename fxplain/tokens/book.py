@@ -67,7 +67,9 @@ class TokenBook:
         self._sample = torch.empty(0, dtype=torch.int64)
         self._birth = torch.empty(0, dtype=torch.int64)
         self._element = torch.empty(0, dtype=torch.int64)
+        self._until = torch.empty(0, dtype=torch.int64)
         self._merged = False
+        self._vectors: set[str] = set()
         self._copies: dict[tuple[int, int, bool], int] = {}
 
     def __len__(self) -> int:
@@ -85,16 +87,20 @@ class TokenBook:
         samples: Tensor | None = None,
         made_of: frozenset[str] = frozenset(),
         elements: Tensor | None = None,
+        until: Tensor | None = None,
     ) -> Tensor:
         """Give birth to tokens of the given shape and return their ids (of that shape).
 
         `samples` (broadcastable to `shape`) names each token's sample. Without it the first axis is
         the sample where its size is the batch size; a batch of one has sample 0 everywhere.
-        `elements` (likewise) names the element of the inputs that each token was made of.
+        `elements` (likewise) names the element of the inputs that each token was made of, of several
+        the first; `until` the last, where it is known that none lies before or behind.
         """
         first, shape = len(self), tuple(shape)
         birth = Birth(len(self.births), kind, root, rank, module, node, first, shape, made_of)
         self.births.append(birth)
+        if kind == "parameter" and not shape:
+            self._vectors.add(root)
         ids = torch.arange(first, first + birth.count).reshape(shape)
         if samples is None:
             samples = self._samples_by_axis(shape)
@@ -102,7 +108,9 @@ class TokenBook:
         self._sample = torch.cat([self._sample, samples.expand(shape).flatten()])
         self._birth = torch.cat([self._birth, torch.full((birth.count,), birth.index)])
         elements = torch.tensor(-1) if elements is None else elements
+        until = torch.tensor(-1) if until is None else until
         self._element = torch.cat([self._element, elements.expand(shape).flatten()])
+        self._until = torch.cat([self._until, until.expand(shape).flatten()])
         return ids
 
     def _samples_by_axis(self, shape: tuple[int, ...]) -> Tensor:
@@ -155,7 +163,8 @@ class TokenBook:
 
         Where `leads` is 1, `a` lends its name, where it is -1, `b`. Else it is the one whose root
         comes first in the forward signature; of two with the same root, the one that was born later
-        (a backbone's newer grid).
+        (a backbone's newer grid). A parameter of features alone (a norm's weight) never lends it to
+        one of many rows.
         """
         different = (a != b) & (a >= 0) & (b >= 0)
         leads = torch.zeros_like(a) if leads is None else leads
@@ -164,7 +173,10 @@ class TokenBook:
             return
         ranks = torch.tensor([birth.rank for birth in self.births])
         rank_a, rank_b = ranks[self._birth[a]], ranks[self._birth[b]]
-        a_leads = (rank_a < rank_b) | ((rank_a == rank_b) & (a > b))
+        vectors = torch.tensor([birth.root in self._vectors for birth in self.births])
+        vector_a, vector_b = vectors[self._birth[a]], vectors[self._birth[b]]
+        later = torch.where(vector_a == vector_b, a > b, vector_b)
+        a_leads = (rank_a < rank_b) | ((rank_a == rank_b) & later)
         a_leads = torch.where(leads == 0, a_leads, leads > 0)
         leader, follower = torch.where(a_leads, a, b), torch.where(a_leads, b, a)
         self._parent[follower] = leader
@@ -201,6 +213,10 @@ class TokenBook:
     def elements(self, tokens: Tensor) -> Tensor:
         """The input element that each token was made of (-1 where unknown, and of no token)."""
         return torch.where(tokens >= 0, self._element[tokens.clamp(min=0)], -1)
+
+    def until(self, tokens: Tensor) -> Tensor:
+        """The last element that each token was made of (-1 where that is not known)."""
+        return torch.where(tokens >= 0, self._until[tokens.clamp(min=0)], -1)
 
     def births_of(self, tokens: Tensor) -> Tensor:
         """The birth index of each token."""

@@ -7,6 +7,7 @@ chunks. The sample of a token is that of the input element that it was made of, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,12 +20,27 @@ from fxplain.tokens.values import Values
 if TYPE_CHECKING:
     from fxplain.tokens.op_table import Rule
 
-__all__ = ["Elements"]
+__all__ = ["Argument", "Elements"]
 
 UNKNOWN = -1
 
 _INDICES = frozenset(["index", "indices", "mask"])
 """What operations that move elements call the operands that say where to."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One of the user's tensors, whose elements are numbered from `first` on.
+
+    `words` says whether it is of integers, of which each is looked up by itself; `batch_axis` is where
+    its samples lie.
+    """
+
+    name: str
+    first: int
+    shape: tuple[int, ...]
+    words: bool
+    batch_axis: int | None
 
 
 class Elements:
@@ -50,10 +66,15 @@ class Elements:
         self._first: dict[str, int] = {}
         self._leaves = dict(zip(capture.inputs, inputs.leaves, strict=True))
         samples: list[Tensor] = []
+        made: list[Argument] = []
         for i, (name, leaf) in enumerate(self._leaves.items()):
             self._first[name] = sum(len(before) for before in samples)
-            samples.append(_samples(leaf, inputs.batch_axis_of(i), inputs.batch_size))
+            axis, words = inputs.batch_axis_of(i), not leaf.is_floating_point()
+            slot = capture.inputs[name]
+            made.append(Argument(slot.name, self._first[name], tuple(leaf.shape), words, axis))
+            samples.append(_samples(leaf, axis, inputs.batch_size))
         self._samples = torch.cat(samples)
+        self.arguments = tuple(made)
 
     def of(self, node: fx.Node) -> Tensor | None:
         """The input element of each entry of a node's value (-1 unknown), or None if all are unknown.
@@ -119,7 +140,8 @@ class Elements:
         target: Any = node.target
         args, kwargs = named
         moved = target(*args, **kwargs)
-        return moved if isinstance(moved, Tensor) else None
+        fits = isinstance(moved, Tensor) and tuple(moved.shape) == self._values.shape(node)
+        return moved if fits else None  # of numbers that say how often, elements say nothing
 
     def _piece(self, source: fx.Node, place: Any) -> Tensor | None:
         """One of the pieces that a value was split into."""

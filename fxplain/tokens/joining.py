@@ -23,8 +23,8 @@ class Meeting(Enum):
     """One token is kept."""
     SUM = auto()
     """The same, but learned tokens that one value is added to stay many."""
-    PRODUCT = auto()
-    """The same, but a product of two single tokens of a sequence belongs to both."""
+    TOGETHER = auto()
+    """The same, but two single tokens of a sequence are both read: multiplied, or added and returned."""
     BESIDE = auto()
     """Features side by side: single tokens of two origins are both read."""
     SCORES = auto()
@@ -322,8 +322,8 @@ class Joiner:
         return all(kind == "input" for kind, _ in roots[0]) and roots[0].isdisjoint(roots[1])
 
     def _two_readouts(self, a: Tag, b: Tag) -> bool:
-        """Whether two values, of one token in each sample, are multiplied: it belongs to both."""
-        if self._meeting is not Meeting.PRODUCT or a.carried or b.carried:
+        """Whether two values, of one token in each sample, make one that is read from both."""
+        if self._meeting is not Meeting.TOGETHER or a.carried or b.carried:
             return False
         if self.newborn(a) or self.newborn(b):
             return False

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
 from fxplain.capture import module_path
@@ -14,7 +15,7 @@ from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import mix, mix_along, newer, slide
 from fxplain.tokens.neighbours import own_of_neighbours
 from fxplain.tokens.resampling import transposed_convolution
-from fxplain.tokens.tag import Level, Tag, Tags
+from fxplain.tokens.tag import Level, Tag, Tags, tokens_in
 
 __all__ = [
     "bag", "convolution", "embedding", "linear", "mapped", "matrix_of",
@@ -42,6 +43,7 @@ def embedding(a: Analysis, node: fx.Node) -> Tagged:
             node=node,
             samples=a.elements.samples(elements),
             elements=elements,
+            until=elements,
         )
         return (a.born(ids.unsqueeze(-1)),)
     table = a.tags(weight)
@@ -193,7 +195,11 @@ def _grid_births(a: Analysis, node: fx.Node, tag: Tag, channel: int) -> Tag:
     out = a.shape(node)
     sample = tag.ids.amax(tuple(range(1, len(out))), keepdim=True)
     sizes = [1 if axis == channel else n for axis, n in enumerate(out)]
-    return newer(a, node, tag, sample.expand(sizes))
+    if any(n > 1 for axis, n in enumerate(sizes) if axis):
+        return newer(a, node, tag, sample.expand(sizes))
+    tokens = tokens_in(torch.where(tag.ids < 0, torch.iinfo(torch.int64).max, tag.ids))
+    first = tokens.amin(tuple(range(1, len(out))), keepdim=True)  # all that there is, at once
+    return newer(a, node, tag, sample, torch.where(sample < 0, sample, first))
 
 
 def _padding(value: object, kernel: Sequence[int], per_axis: object) -> list[int]:

@@ -73,7 +73,11 @@ def mix(
         if keep is not None and tag.level is not Level.RAW_INPUT:
             return Tag(keep, tag.level, births=tag.births)
         old = groups.amax(-1)
-        made = newer(a, node, tag, old if lead is None else old.expand(tuple(lead)))
+        first = torch.where(groups < 0, torch.iinfo(torch.int64).max, tokens_in(groups)).amin(-1)
+        first = torch.where(old < 0, old, first)
+        if lead is not None:
+            old, first = old.expand(tuple(lead)), first.expand(tuple(lead))
+        made = newer(a, node, tag, old, first)
         return _noted(a, node, tag, made, groups, weights) if tag.level is Level.TOKEN else made
     return _route(a, node, tag, groups, weights, keep)
 
@@ -149,8 +153,11 @@ def _noted(
     return made.with_ids(pack(tokens, a.versions.intern(frozenset({index}))))
 
 
-def newer(a: Analysis, node: fx.Node, tag: Tag, old: Tensor) -> Tag:
-    """Newer tokens in the place of `old` ones: same root, same sample."""
+def newer(a: Analysis, node: fx.Node, tag: Tag, old: Tensor, first: Tensor | None = None) -> Tag:
+    """Newer tokens in the place of `old` ones: same root, same sample.
+
+    `first` and `old` are the first and the last token that each was made of, where that is known.
+    """
     tokens = a.book.find(tokens_in(old))
     known = tokens[tokens >= 0]
     births = [a.book.births[i] for i in a.book.births_of(known).unique().tolist()]
@@ -164,7 +171,8 @@ def newer(a: Analysis, node: fx.Node, tag: Tag, old: Tensor) -> Tag:
         module=module_path(node),
         node=node,
         samples=samples,
-        elements=a.book.elements(tokens),
+        elements=a.book.elements(tokens if first is None else first),
+        until=None if first is None else a.book.until(tokens_in(old)),
     )
     return a.born(made, Level.TOKEN if tag.level is Level.RAW_INPUT else tag.level)
 
@@ -175,11 +183,16 @@ def settled(a: Analysis, node: fx.Node, tags: Tags, axis: int) -> Tags:
     A float input is first met where tokens attend to it, or are put beside it (a cache of keys).
     """
     return tuple(
-        newer(a, node, tag, tag.ids.amax(axis, keepdim=True))
-        if tag.level is Level.RAW_INPUT and tag.varies(axis)
-        else tag
+        _settled(a, node, tag, axis) if tag.level is Level.RAW_INPUT and tag.varies(axis) else tag
         for tag in tags
     )
+
+
+def _settled(a: Analysis, node: fx.Node, tag: Tag, axis: int) -> Tag:
+    tokens = tokens_in(tag.ids)
+    first = torch.where(tokens < 0, torch.iinfo(torch.int64).max, tokens).amin(axis, keepdim=True)
+    last = tag.ids.amax(axis, keepdim=True)
+    return newer(a, node, tag, last, torch.where(last < 0, last, first))
 
 
 def _route(

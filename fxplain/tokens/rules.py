@@ -18,6 +18,7 @@ from fxplain.tokens.scaling import multiplied, unmasked
 from fxplain.tokens.scores import (
     FIXED_VALUES,
     becomes_scores,
+    is_elementwise,
     is_extreme,
     is_fixed,
     is_pair,
@@ -129,10 +130,25 @@ def _meeting(a: Analysis, node: fx.Node) -> Meeting:
         return Meeting.SAME_TOKENS
     if becomes_scores(a, node):
         return Meeting.SCORES
-    if operation_name(node) == "add":
-        return Meeting.SUM
-    product = operation_name(node) in ("mul", "multiply")
-    return Meeting.PRODUCT if product else Meeting.SAME_TOKENS
+    name = operation_name(node)
+    if name in ("mul", "multiply") or (name in ("add", "sub") and _is_returned(node)):
+        return Meeting.TOGETHER
+    return Meeting.SUM if name == "add" else Meeting.SAME_TOKENS
+
+
+def _is_returned(node: fx.Node) -> bool:
+    """Whether a value of (batch, features) is an output as it is, but for scaling: heads' scores.
+
+    A recurrence adds single tokens, too, but its states go on.
+    """
+    value = node.meta.get("val")
+    if not isinstance(value, Tensor) or value.dim() > 2:
+        return False
+    steps = [user for user in node.users if user.op != "output"]
+    return all(
+        is_elementwise(user) and user.all_input_nodes == [node] and _is_returned(user)
+        for user in steps
+    )
 
 
 def _heard(a: Analysis, node: fx.Node, tags: Tags, source: Tag) -> Tags:

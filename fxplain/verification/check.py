@@ -87,7 +87,7 @@ def modality_names(program: Program, tokens: Iterable[int]) -> tuple[str, ...]:
         found = set(torch.cat(older).tolist())
         todo = torch.tensor(sorted(found - seen), dtype=torch.int64)
     known = torch.tensor(sorted(seen), dtype=torch.int64)
-    return tuple(m.name for m in program.modalities if bool(torch.isin(m.tokens, known).any()))
+    return tuple(m.name for m in program.modalities if bool(torch.isin(m.every, known).any()))
 
 
 def _announced(flow: TokenFlow, fault: Fault) -> bool:

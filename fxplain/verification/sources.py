@@ -61,7 +61,7 @@ def births(program: Program) -> list[Source]:
     flow, canonical = program.flow, canonical_tokens(program)
     known = torch.zeros(len(canonical), dtype=torch.bool)
     for modality in program.modalities:
-        known[modality.tokens[modality.tokens >= 0]] = True
+        known[modality.every[modality.every >= 0]] = True
     known &= ~_of_kind(flow, "route") & ~_context(flow)
     learned = _of_kind(flow, "parameter")
     newborn = _Newborn(program, canonical)
