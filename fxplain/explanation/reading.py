@@ -255,7 +255,8 @@ def _rows_meant(program: Program, view: View, tokens: Tensor) -> Tensor:
     """
     if len(tokens) == 1:
         return tokens
-    read = {int(program.token_stream[r.token]) for group in view.readout.groups for r in group}
+    ends = {int(program.token_stream[r.token]) for group in view.readout.groups for r in group}
+    read = set().union(*(program.lineage(stream, len(program.flow.updates)) for stream in ends))
     streams = torch.as_tensor(program.token_stream[tokens.clamp(min=0).numpy()])
     here = torch.isin(streams, torch.tensor(sorted(read), dtype=streams.dtype)) & (tokens >= 0)
     return torch.where(here | ~here.any(0), tokens, -1)

@@ -24,7 +24,7 @@ class Meeting(Enum):
     SUM = auto()
     """The same, but learned tokens that one value is added to stay many."""
     TOGETHER = auto()
-    """The same, but two single tokens of a sequence are both read: multiplied, or added and returned."""
+    """The same, but two single tokens of a sequence are both read: a product, or a returned sum."""
     BESIDE = auto()
     """Features side by side: single tokens of two origins are both read."""
     SCORES = auto()
