@@ -390,6 +390,23 @@ def test_data_that_grew_is_taken_up(explainer, tmp_path):
     assert [row.text for row in found] == texts
 
 
+def test_rows_are_read_as_they_are_needed(explainer, tmp_path):
+    read, ahead = [], []
+
+    def texts():
+        for i in range(400):
+            read.append(i)
+            yield "a cat"
+
+    made(
+        explainer, tmp_path, texts(), shard_rows=20,
+        progress=lambda now: ahead.append(len(read) - now.rows),
+    )  # fmt: skip
+    assert len(ahead) == 20
+    assert ahead[0] == 100 - 20  # those that were looked at for the names of columns
+    assert max(ahead[5:]) == 0
+
+
 # ---- reading back -------------------------------------------------------------------------------
 
 
