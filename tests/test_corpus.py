@@ -110,6 +110,12 @@ def test_targets_by_column_and_several_a_row(explainer):
     assert sum(found["probability"][:2]) == pytest.approx(1)
 
 
+def test_labels_that_are_numbers_are_named_as_the_model_names_them(explainer):
+    batch = {"text": ["a cat"] * 4, "label": [1, "0", "great", "7"]}
+    found = fxplain.CorpusExplainer(explainer)(batch)
+    assert found["label"] == ["good", "bad", "great", "7"]
+
+
 def test_a_model_that_knows_no_such_class_is_told_by_the_row(explainer):
     found = fxplain.CorpusExplainer(explainer, target="ugly")({"text": ["a cat"]})
     assert found["error"][0].startswith("TargetError")
