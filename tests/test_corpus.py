@@ -110,6 +110,12 @@ def test_targets_by_column_and_several_a_row(explainer):
     assert sum(found["probability"][:2]) == pytest.approx(1)
 
 
+def test_labels_that_are_numbers_are_named_as_the_model_names_them(explainer):
+    batch = {"text": ["a cat"] * 4, "label": [1, "0", "great", "7"]}
+    found = fxplain.CorpusExplainer(explainer)(batch)
+    assert found["label"] == ["good", "bad", "great", "7"]
+
+
 def test_a_model_that_knows_no_such_class_is_told_by_the_row(explainer):
     found = fxplain.CorpusExplainer(explainer, target="ugly")({"text": ["a cat"]})
     assert found["error"][0].startswith("TargetError")
@@ -388,6 +394,23 @@ def test_data_that_grew_is_taken_up(explainer, tmp_path):
     made(explainer, tmp_path, iter(texts[:2]), shard_rows=2)
     found = made(explainer, tmp_path, iter(texts), shard_rows=2)
     assert [row.text for row in found] == texts
+
+
+def test_rows_are_read_as_they_are_needed(explainer, tmp_path):
+    read, ahead = [], []
+
+    def texts():
+        for i in range(400):
+            read.append(i)
+            yield "a cat"
+
+    made(
+        explainer, tmp_path, texts(), shard_rows=20,
+        progress=lambda now: ahead.append(len(read) - now.rows),
+    )  # fmt: skip
+    assert len(ahead) == 20
+    assert ahead[0] == 100 - 20  # those that were looked at for the names of columns
+    assert max(ahead[5:]) == 0
 
 
 # ---- reading back -------------------------------------------------------------------------------

@@ -34,7 +34,8 @@ def told(
         ]
         columns = {name: list(chain(*(part[name] for part in parts))) for name in parts[0]}
         yield {
-            **{name: row.row[name] for name in ("id", "text", "label")},
+            **{name: row.row[name] for name in ("id", "text")},
+            "label": _label(row.row["label"], logits, namer),
             **columns,
             "predicted": _predicted(logits, sample, namer),
             "grids": json.dumps({name: grid for name, grid in explanation.grids.items() if grid}),
@@ -105,6 +106,16 @@ def _predicted(logits: Tensor | None, sample: int, namer: Any) -> str | None:
         return None
     best = int(logits[sample].argmax())
     return (namer(best) if namer else "") or str(best)
+
+
+def _label(label: str | None, logits: Tensor | None, namer: Any) -> str | None:
+    """The data's label; a class's number by its name, as what is predicted is called."""
+    if label is None or not label.isdecimal() or namer is None or logits is None:
+        return label
+    names = [namer(number) for number in range(logits.shape[-1])]
+    number = int(label)
+    # of a model whose classes are called "1" to "5", a "1" is a name
+    return label if label in names or number >= len(names) else names[number] or label
 
 
 def _probability(logits: Tensor | None, sample: int, target: Any, model: nn.Module) -> float | None:
