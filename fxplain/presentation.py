@@ -69,6 +69,11 @@ class Presentable:
     def __rich__(self) -> Any:
         return import_module(_PRESENTER).to_rich(self)
 
+    def to_text(self, width: int | None = None, **options: Any) -> str:
+        """What `print` shows, as text: of an Explanation by ``units=`` and with ``special="hide"``."""
+        text: str = import_module(_PRESENTER).to_text(self, width, **options)
+        return text
+
     def plot(self, *args: Any, **options: Any) -> Any:
         """The picture that fits, as a matplotlib Figure; options as `fxplain.plots.plot` has them.
 
