@@ -16,16 +16,19 @@ from rich.text import Text
 
 import fxplain
 from fxplain.cli.demo import run_demo
+from fxplain.cli.group import Commands
 from fxplain.cli.inputs import parse_options, parse_targets
 from fxplain.cli.pages import write_demo_page, write_page
 from fxplain.cli.sources import open_source
 from fxplain.cli.terminal import errors_reported, progress, quiet, results
+from fxplain.explanation import SPECIAL, UNITS
 from fxplain.reports import to_rich
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="fxplain",
+    cls=Commands,
     help="Explain any PyTorch transformer: which tokens of each input its output draws on.",
     epilog="Exit codes: 0 done, 1 the model or its input could not be explained, 2 wrong usage.",
     no_args_is_help=True,
@@ -56,6 +59,27 @@ def _known_or_no_task(name: str | None) -> str | None:
 
 def _known_methods(names: list[str] | None) -> list[str] | None:
     return names and [_known_method(name) for name in names]
+
+
+def _precision(name: str | None) -> str | None:
+    if name is not None and name not in PRECISIONS:
+        raise typer.BadParameter(f"{name!r} is none of: {', '.join(PRECISIONS)}.")
+    return name
+
+
+PRECISIONS = ("float32", "bfloat16", "float16", "float64")
+
+
+def _known_unit(name: str) -> str:
+    if name not in UNITS:
+        raise typer.BadParameter(f"{name!r} is none of: {', '.join(UNITS)}.")
+    return name
+
+
+def _shown_or_hidden(name: str) -> str:
+    if name not in SPECIAL:
+        raise typer.BadParameter(f"{name!r} is neither show nor hide.")
+    return name
 
 
 def _writable(path: Path | None) -> Path | None:
@@ -194,6 +218,36 @@ Plot = Annotated[
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Let a hub repository run code of its own.")
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device", help="Where the model runs: cpu, cuda, cuda:1, mps.", show_default=False
+    ),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        help="The precision of its weights: float32, bfloat16, float16.",
+        callback=_precision,
+        show_default=False,
+    ),
+]
+Cut = Annotated[
+    str,
+    typer.Option(
+        "--units", help=f"How a text is put together: {', '.join(UNITS)}.", callback=_known_unit
+    ),
+]
+SpecialTokens = Annotated[
+    str,
+    typer.Option(
+        "--special",
+        help="Whether special tokens and sinks are shown: show, hide.",
+        callback=_shown_or_hidden,
+    ),
+]
+OpenIt = Annotated[bool, typer.Option("--open", help="Open the report in a browser; needs --html.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show an error's traceback.")]
 
 
@@ -247,8 +301,12 @@ def inspect(
     audio: Recordings = None,
     truncation: Truncation = None,
     task: TaskName = None,
+    device: Device = None,
+    dtype: Precision = None,
     json_: AsJson = False,
     plot: Plot = None,
+    html: HtmlFile = None,
+    open_: OpenIt = False,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -272,13 +330,16 @@ def inspect(
     quiet(debug)
     with errors_reported(debug):
         raw = _raw(text, pair, image, audio, truncation)
-        graph = open_source(model, raw, task, trust_remote_code).inspected()
+        graph = open_source(model, raw, task, trust_remote_code, device, dtype).inspected()
         if export:
             EXPORTS[export.suffix.lower()](graph, export)
         if plot:
             graph.plot().savefig(plot)
+        if html:
+            graph.to_html(html)
         _show(graph.to_dict() if json_ else to_rich(graph), json_)
-        _say_written({"drawn in": plot, "exported to": export}, json_)
+        _say_written({"drawn in": plot, "exported to": export, "reported in": html}, json_)
+        _opened(html, open_)
 
 
 @app.command()
@@ -331,8 +392,8 @@ def explain(
         typer.Option(
             "--target",
             help="What to explain: a class index, a label, a word, or an index into the output such "
-            "as 3,7 (object query, class; or position, word). Several: one per sample. By default "
-            "what the model predicts.",
+            "as 3,7 (object query, class; or position, word). Several: one per sample, or of one "
+            "sample each by itself. By default what the model predicts.",
             show_default=False,
         ),
     ] = None,
@@ -356,7 +417,7 @@ def explain(
             "--threshold",
             min=0,
             max=1,
-            help="Of object-detection with --each: how sure a detection must be (0.5).",
+            help="Of object-detection and of several labels with --each: how sure each must be (0.5).",
             show_default=False,
         ),
     ] = None,
@@ -380,6 +441,11 @@ def explain(
     ] = None,
     plot: Plot = None,
     html: HtmlFile = None,
+    open_: OpenIt = False,
+    units: Cut = "word",
+    special: SpecialTokens = "show",
+    device: Device = None,
+    dtype: Precision = None,
     also_method: Annotated[
         list[str] | None,
         typer.Option(
@@ -399,36 +465,46 @@ def explain(
     `fxplain inspect --json` prints it); docs/json.md describes them. With --each it is a list.
     """
     quiet(debug)
+    if open_ and not html:
+        raise typer.BadParameter("it opens the report of --html.", param_hint="--open")
     if each and (save or plot):
         raise typer.BadParameter("--save and --plot take one explanation: leave --each out.")
     if also_method and not html:
         raise typer.BadParameter("it is for the report of --html.", param_hint="--also-method")
     with errors_reported(debug):
+        several = (
+            len(target or ()) > 1 and max(map(len, (text or (), image or (), audio or ()))) == 1
+        )
         asked: dict[str, Any] = {"target": parse_targets(target or ())}
+        if several:
+            asked = {"targets": asked["target"]}
         given = {"output": output, "word": word, "threshold": threshold}
         asked |= {name: value for name, value in given.items() if value is not None}
         raw = _raw(text, pair, image, audio, truncation)
         options = parse_options(method, option or ())
-        source = open_source(model, raw, task, trust_remote_code)
+        source = open_source(model, raw, task, trust_remote_code, device, dtype)
         explanations = source.explained({**asked, **options, "method": method}, each)
         if save:
             explanations[0].save(save)
         if plot:
-            explanations[0].plot().savefig(plot)
+            explanations[0].plot(units=units, special=special).savefig(plot)
         if html and explanations:
             others = [source.explained({**asked, "method": m}, each) for m in also_method or ()]
             with progress("writing the report"):
-                write_page(html, [*explanations, *chain(*others)], source, output)
+                page = [*explanations, *chain(*others)]
+                write_page(html, page, source, output, {"units": units, "special": special})
         if json_:
-            told = [explanation.to_dict() for explanation in explanations]
-            _show(told if each else told[0], json_)
+            cut = None if (units, special) == ("word", "show") else units
+            told = [explanation.to_dict(cut, special) for explanation in explanations]
+            _show(told if each or several else told[0], json_)
             return
         for explanation in explanations:
-            _show(to_rich(explanation), json_)
+            _show(to_rich(explanation, units=units, special=special), json_)
         if not explanations:
             results().print(Text("the model says nothing here that could be explained"))
             return
         _say_written({"saved to": save, "drawn in": plot, "reported in": html}, json_)
+        _opened(html, open_)
 
 
 @app.command()
@@ -453,7 +529,10 @@ def generate(
     option: MethodOptions = None,
     json_: AsJson = False,
     html: HtmlFile = None,
+    open_: OpenIt = False,
     plot: Plot = None,
+    device: Device = None,
+    dtype: Precision = None,
     trust_remote_code: TrustRemoteCode = False,
     debug: Debug = False,
 ) -> None:
@@ -468,7 +547,7 @@ def generate(
         asked |= {"num_beams": beams, "do_sample": seed is not None, "seed": seed}
         asked |= parse_options(method, option or ())
         raw = _raw(text, None, image, audio, truncation)
-        source = open_source(model, raw, task, trust_remote_code)
+        source = open_source(model, raw, task, trust_remote_code, device, dtype)
         generation = source.generated(asked)
         if html:
             names = source.class_namer(generation.explanations[0], None)
@@ -477,6 +556,7 @@ def generate(
             generation.plot().savefig(plot)
         _show(generation.to_dict() if json_ else to_rich(generation), json_)
         _say_written({"drawn in": plot, "reported in": html}, json_)
+        _opened(html, open_)
 
 
 @app.command()
@@ -539,6 +619,12 @@ def _say_written(files: Mapping[str, Path | None], as_json: bool) -> None:
     for done, path in files.items():
         if path and not as_json:
             results().print(Text(f"\n{done} {path}"))
+
+
+def _opened(path: Path | None, asked: bool) -> None:
+    """Show a page in the browser."""
+    if asked and path is not None:
+        typer.launch(path.absolute().as_uri())
 
 
 def main() -> None:

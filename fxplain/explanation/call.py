@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fxplain.capture import config_of
 from fxplain.errors import ChangedModelError, NoAttentionError, NonFiniteError
 from fxplain.explanation import reading
 from fxplain.explanation.cuts import cut_attention
 from fxplain.explanation.detection import BatchAxis, graph_of, no_attention, program_of
 from fxplain.explanation.explanation import ByModality, Explanation
 from fxplain.explanation.labels import check_tokenizer, token_labels
-from fxplain.explanation.naming import target_names
+from fxplain.explanation.naming import class_namer, target_names
 from fxplain.explanation.passes import Passes
 from fxplain.explanation.pictures import grid_of, pictures_of
 from fxplain.explanation.target import ResolvedTarget, resolve_target
@@ -25,6 +26,9 @@ from fxplain.methods import Method, Relevancies, RelevancyRows
 from fxplain.program import AttentionGraph, Program
 
 __all__ = ["Call"]
+
+SEVERAL_LABELS = "multi_label_classification"
+"""What a config says of labels that do not compete."""
 
 INCOMPLETE = 0.1
 """Relevance that misses its promised sum by more than this share of it says so."""
@@ -200,6 +204,7 @@ class Call:
             },
             special={name: m.special for name, m in self.modalities.items()},
             grids={name: grid_of(pictures[name], m.grid) for name, m in self.modalities.items()},
+            compete=getattr(config_of(self.model), "problem_type", None) != SEVERAL_LABELS,
             identity=reading.identity(program, views, relevance),
             options=self.options,
             engine=engine,
@@ -209,7 +214,8 @@ class Call:
             inputs=given,
         )
         names = target_names(made, self.model, self.tokenizer, self.output)
-        return replace(made, target_names=names)
+        namer = class_namer(made, self.model, self.tokenizer, self.output)
+        return replace(made, target_names=names, class_name=namer)
 
     def _graph(self, resolved: ResolvedTarget) -> AttentionGraph:
         """The attention graph, with what is to be said of this target's gradients."""

@@ -101,6 +101,8 @@ class Explanation(Presentable):
     compete
         Whether the output's classes compete, so that a softmax tells how probable each is; False of
         several labels that may all be right.
+    class_name
+        What the classes of the explained output are called, where config or tokenizer tell.
     provenance
         What it was made of and with: the model's path or weights' hash, date, versions.
     matrix_of, attention_of
@@ -130,6 +132,13 @@ class Explanation(Presentable):
     identity: Mapping[str, Tensor] | None = field(default=None, repr=False)
     promised: Tensor | None = field(default=None, repr=False)
     compete: bool = True
+    class_name: Callable[[int], str] | None = field(default=None, repr=False)
+
+    def starts(self, modality: str, sample: int = 0) -> list[int]:
+        """The places whose relevance has a part of the identity: those that the target is read from."""
+        self._check(modality)
+        return [int(place) for place in (self._identity[modality][sample] > 0).nonzero().flatten()]
+
     provenance: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -219,13 +228,12 @@ class Explanation(Presentable):
         """
         self._check(modality)
         whole = self._identity[modality][sample] >= 1 - 1e-4
-        return [int(place) for place in whole.nonzero().flatten()]
+        found = [int(place) for place in whole.nonzero().flatten()]
+        return found if len(found) == 1 else []
 
     def is_mean_readout(self, modality: str, sample: int = 0) -> bool:
-        """Whether many tokens each carry a share of the identity."""
-        self._check(modality)
-        own = self._identity[modality][sample]
-        return bool(((own > 0) & (own < 1 - 1e-4)).any())
+        """Whether the target is read from many tokens, which each carry a share of the identity."""
+        return bool(self.starts(modality, sample)) and not self.apart(modality, sample)
 
     @cached_property
     def _identity(self) -> Mapping[str, Tensor]:

@@ -15,7 +15,7 @@ from fxplain.explanation.units import Units, units_of
 if TYPE_CHECKING:
     from fxplain.explanation.explanation import Explanation
 
-__all__ = ["SPECIAL", "Shown", "Special", "shown", "visible"]
+__all__ = ["SPECIAL", "Shown", "Special", "folded", "shown", "visible"]
 
 Special = Literal["show", "hide"]
 SPECIAL: tuple[Special, ...] = ("show", "hide")
@@ -104,16 +104,20 @@ def _of_modality(explanation: Explanation, name: str, sample: int, units: Units)
         words = units_of(explanation.words_in(name)[sample], labels, units)
     else:
         words = [Word(label or str(i), (i,)) for i, label in enumerate(labels)]
-    for word in _cut_out(_folded(words), apart, labels):
+    for word in _cut_out(folded(words), apart, labels):
         yield Shown(
             name,
-            visible(word.text),
+            visible(word.text if units in ("word", "token") else _on_one_line(word.text)),
             word.tokens,
             _sum(values, word.tokens),
             gap=word.gap,
             special=word.special or word.tokens[0] in parameters,
             apart=set(word.tokens) <= set(apart),
         )
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split()) or text
 
 
 def _sum(values: Tensor, tokens: Sequence[int]) -> float:
@@ -132,7 +136,7 @@ def _cut_out(words: Iterable[Word], apart: Sequence[int], labels: Sequence[str])
             yield word
 
 
-def _folded(words: Sequence[Word]) -> Iterator[Word]:
+def folded(words: Sequence[Word]) -> Iterator[Word]:
     """Many of the same special token in a row as one."""
     run: list[Word] = []
     for word in [*words, None]:
@@ -180,7 +184,6 @@ def visible(text: str) -> str:
     """
     if text and not text.strip():
         return text.replace("\r", "").replace("\n", "↵").replace("\t", "⇥").replace(" ", "␣")
-    text = " ".join(text.split("\n")) if "\n" in text else text
     return "".join(c if _is_seen(c) else repr(c)[1:-1] for c in text)
 
 

@@ -18,7 +18,7 @@ import jinja2
 from torch import Tensor
 
 from fxplain.errors import InputError
-from fxplain.explanation import Explanation
+from fxplain.explanation import Explanation, Special, Units
 from fxplain.generation import Generation
 from fxplain.html.generation_data import generation_data
 from fxplain.html.matrices import MATRIX_BYTES
@@ -48,6 +48,8 @@ def to_html(
     pictures: Mapping[str, Any] | None = None,
     attention: Mapping[str, Tensor] | None = None,
     matrix_bytes: int = MATRIX_BYTES,
+    units: Units = "word",
+    special: Special = "show",
 ) -> str:
     """A result as one self-contained HTML page: no network, opens from disk.
 
@@ -70,6 +72,9 @@ def to_html(
     matrix_bytes
         Bytes that matrices and maps may take. Larger ones are rounded to 8 bits, then left out; the
         page says so.
+    units, special
+        How texts are put together at first ("word", "sentence", or parts of the text), and whether
+        special tokens are left out at first ("hide"): as `Explanation.top` takes them.
 
     Returns
     -------
@@ -83,7 +88,7 @@ def to_html(
     OSError
         When the page cannot be written.
     """
-    extras = Extras(class_names, pictures or {}, attention, matrix_bytes)
+    extras = Extras(class_names, pictures or {}, attention, matrix_bytes, units, special)
     page = _page(result, extras)
     if path is not None:
         Path(path).write_text(page, encoding="utf-8")
@@ -113,8 +118,11 @@ def _page(
     else:
         explanations = _explanations(result)
         data, graph = explanation_data(explanations, extras), explanations[0].graph
-        summaries = sample_summaries(explanations[0], extras.class_names)
+        summaries = sample_summaries(
+            explanations[0], extras.class_names or explanations[0].class_name
+        )
     style, script = _style(), _script()
+    provenance = {} if isinstance(result, AttentionGraph) else _provenance(result)
     return _template().render(
         kind=_kind(result),
         name_parts=re.findall(r".[^A-Z]*", graph.model),
@@ -126,7 +134,15 @@ def _page(
         style_hash=_hash(style),
         script_hash=_hash(script),
         version=_version(),
+        provenance=provenance,
     )
+
+
+def _provenance(result: Explanation | Generation | Sequence[Explanation]) -> Mapping[str, str]:
+    """What a page says of where its numbers come from."""
+    if isinstance(result, Generation):
+        return result.explanations[0].provenance
+    return _explanations(result)[0].provenance
 
 
 def _explanations(result: Explanation | Sequence[Explanation]) -> Sequence[Explanation]:

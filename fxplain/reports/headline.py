@@ -7,9 +7,12 @@ from collections.abc import Iterator, Sequence
 from fxplain.explanation import Contrast, Explanation, Special, Units
 from fxplain.explanation.shown import Shown, shown
 from fxplain.reports.shading import percent
-from fxplain.views.outputs import ClassNames, target_text, top_classes
+from fxplain.views.outputs import ClassNames, name_of, target_text, top_classes
 
 __all__ = ["headline", "notes", "probability"]
+
+LIKELY = 0.5
+"""A label that does not compete with others is said where it is likelier than this."""
 
 BESIDE = 0.5
 """A neighbour with this much of the most relevant word's number is quoted with it."""
@@ -42,6 +45,8 @@ def headline(
         for entry in shown(explanation, sample, units, special)
         if not entry.apart and not (entry.special and special == "hide")
     ]
+    words = [entry for entry in entries if not entry.special]
+    entries = words if any(entry.relevance for entry in words) else entries
     return f"{_said(explanation, sample, names)} {_drawn(explanation, entries)}"
 
 
@@ -62,12 +67,17 @@ def _said(explanation: Explanation, sample: int, names: ClassNames | None) -> st
     if found is None or share is None:
         return f"Explained: {name} ({float(explanation.scores[sample]):.4g})."
     first = found["rows"][0]
-    told = f"{name} ({percent(share)})" if explanation.compete else name
-    if first["target"]:
+    told = f"{name} ({percent(share)})"
+    if first["target"] if explanation.compete else share > LIKELY:
         return f"The model says {told}."
-    best = first["name"] or f"class {first['index']}"
-    rather = f"{best} ({percent(first['share'])})" if explanation.compete else best
-    return f"Explained: {told}; the model says {rather}."
+    if not explanation.compete:
+        return f"The model does not say {told}."
+    best = first["name"] or _name_of(explanation, first["index"], names)
+    return f"Explained: {told}; the model says {best} ({percent(first['share'])})."
+
+
+def _name_of(explanation: Explanation, number: int, names: ClassNames | None) -> str:
+    return name_of(number, names or explanation.class_name) or f"class {number}"
 
 
 def _drawn(explanation: Explanation, entries: Sequence[Shown]) -> str:
@@ -142,8 +152,8 @@ def notes(explanation: Explanation, sample: int = 0) -> Iterator[str]:
     for name in explanation.modalities:
         if explanation.is_mean_readout(name, sample):
             yield (
-                f"The answer is read from a mean over {name}: every token has the same share of it "
-                f"from the start, which is left out of what is shown here."
+                f"The answer is read from many tokens of {name} at once, such as their mean: each has "
+                f"a share of it from the start, which is left out of what is shown here."
             )
     if any(explanation.apart(name, sample) for name in explanation.modalities):
         yield (

@@ -85,7 +85,7 @@ def top_classes(
     if row is None or len(row) < 2:
         return None
     given = _are_shares(row)
-    shares = row if given else row.softmax(-1)
+    shares = row if given else row.softmax(-1) if explanation.compete else row.sigmoid()
     order = row.argsort(descending=True)[:MOST_CLASSES].tolist()
     wanted = [index[-1]]
     if isinstance(target, Contrast):
@@ -94,7 +94,7 @@ def top_classes(
     return {
         "field": field,
         "classes": len(row),
-        "shares": "probability" if given else "softmax",
+        "shares": "probability" if given else "softmax" if explanation.compete else "sigmoid",
         "rows": [
             {
                 "index": i,
