@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-__all__ = ["KIND_COLOURS", "Presentable", "text_colour", "to_html"]
+__all__ = ["KIND_COLOURS", "Presentable", "compare", "text_colour", "to_html"]
 
 _PRESENTER = "fxplain.reports"
 _PLOTTER = "fxplain.plots"
@@ -56,6 +56,26 @@ def to_html(result: Any, path: str | Path | None = None, **extras: Any) -> str:
     '<!DOCTYPE html>'
     """
     page: str = import_module(_PAGES).to_html(result, path, **extras)
+    return page
+
+
+def compare(explanations: Any, path: str | Path | None = None, **options: Any) -> str:
+    """Explanations side by side as one HTML page, with the difference of two.
+
+    Of two methods, targets, models or inputs, at most six. `fxplain.html.compare` tells of the
+    options: ``names``, ``units``, ``special``.
+
+    Examples
+    --------
+    >>> import fxplain, torch
+    >>> model = torch.nn.TransformerEncoderLayer(8, 2, batch_first=True).eval()
+    >>> score = lambda output: output[:, 0].sum(-1)
+    >>> one = fxplain.explain(model, (torch.randn(1, 4, 8),), score)
+    >>> two = fxplain.explain(model, (torch.randn(1, 4, 8),), score, "rollout")
+    >>> fxplain.compare([one, two]).splitlines()[0]
+    '<!DOCTYPE html>'
+    """
+    page: str = import_module(_PAGES).compare(explanations, path, **options)
     return page
 
 

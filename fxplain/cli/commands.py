@@ -441,6 +441,16 @@ def explain(
     ] = None,
     plot: Plot = None,
     html: HtmlFile = None,
+    side_by_side: Annotated[
+        Path | None,
+        typer.Option(
+            "--side-by-side",
+            help="Write a page with several texts, targets or methods side by side, and what differs "
+            "between two.",
+            callback=_writable,
+            show_default=False,
+        ),
+    ] = None,
     open_: OpenIt = False,
     units: Cut = "word",
     special: SpecialTokens = "show",
@@ -469,7 +479,7 @@ def explain(
         raise typer.BadParameter("it opens the report of --html.", param_hint="--open")
     if each and (save or plot):
         raise typer.BadParameter("--save and --plot take one explanation: leave --each out.")
-    if also_method and not html:
+    if also_method and not (html or side_by_side):
         raise typer.BadParameter("it is for the report of --html.", param_hint="--also-method")
     with errors_reported(debug):
         several = (
@@ -488,8 +498,11 @@ def explain(
             explanations[0].save(save)
         if plot:
             explanations[0].plot(units=units, special=special).savefig(plot)
+        others = [source.explained({**asked, "method": m}, each) for m in also_method or ()]
+        if side_by_side and explanations:
+            beside = [*explanations, *chain(*others)]
+            fxplain.compare(beside, side_by_side, units=units, special=special)
         if html and explanations:
-            others = [source.explained({**asked, "method": m}, each) for m in also_method or ()]
             with progress("writing the report"):
                 page = [*explanations, *chain(*others)]
                 write_page(html, page, source, output, {"units": units, "special": special})
@@ -504,6 +517,7 @@ def explain(
             results().print(Text("the model says nothing here that could be explained"))
             return
         _say_written({"saved to": save, "drawn in": plot, "reported in": html}, json_)
+        _say_written({"compared in": side_by_side}, json_)
         _opened(html, open_)
 
 

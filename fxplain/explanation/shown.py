@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +23,8 @@ SPECIAL: tuple[Special, ...] = ("show", "hide")
 
 FOLDED = 4
 """So many of the same special token in a row, or more, are one entry: "24 x <image>"."""
+
+_MARKED = re.compile(r"<[^\s<>]{1,40}>|\[[^\s\[\]]{1,40}\]")
 
 SINK = 0.5
 """A text's first token that has more than this share of the relevance is where attention is parked."""
@@ -140,7 +143,7 @@ def folded(words: Sequence[Word]) -> Iterator[Word]:
     """Many of the same special token in a row as one."""
     run: list[Word] = []
     for word in [*words, None]:
-        if run and word is not None and word.text == run[-1].text and _is_marked(word):
+        if run and word is not None and word.text == run[-1].text and _folds(word):
             run.append(word)
             continue
         yield from _as_one(run)
@@ -154,9 +157,9 @@ def _as_one(run: Sequence[Word]) -> Sequence[Word]:
     return [Word(f"{len(run)} × {run[0].text}", places, run[0].gap, special=run[0].special)]
 
 
-def _is_marked(word: Word) -> bool:
-    """Whether a word is one of the tokenizer's own: special, or in brackets."""
-    return word.special or word.text[:1] + word.text[-1:] in ("<>", "[]")
+def _folds(word: Word) -> bool:
+    """Whether a word is one of the tokenizer's own, special or in brackets, or a bare id."""
+    return word.special or word.text.isdigit() or bool(_MARKED.fullmatch(word.text))
 
 
 def _with_sinks(entries: Sequence[Shown], explanation: Explanation) -> list[Shown]:

@@ -20,7 +20,7 @@ from fxplain.program import AttentionGraph
 from fxplain.reports.headline import headline, notes
 from fxplain.reports.lanes import lay_out
 
-__all__ = ["Extras", "explanation_data", "graph_data", "graph_with_maps", "method_data"]
+__all__ = ["Extras", "explanation_data", "graph_data", "graph_with_maps", "method_data", "titles"]
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def explanation_data(explanations: Sequence[Explanation], extras: Extras) -> dic
         "explanations": [
             _of_method(explanation, name, which, kept.matrices, extras)
             for which, (explanation, name) in enumerate(
-                zip(explanations, _titles(explanations), strict=True)
+                zip(explanations, titles(explanations), strict=True)
             )
         ],
         "leftOut": kept.left_out,
@@ -151,7 +151,7 @@ def _modality(explanation: Explanation, view: InputView) -> dict[str, Any]:
     }
 
 
-def _titles(explanations: Sequence[Explanation]) -> list[str]:
+def titles(explanations: Sequence[Explanation]) -> list[str]:
     """A name for each explanation: its method, and what else tells it from the others."""
     titles = [e.method for e in explanations]
     if len(set(titles)) < len(titles):

@@ -61,13 +61,23 @@
       if (source) facts.push(["Source", source]);
       if (sample.notes?.length) facts.push(["Note", el("ul", { class: "notes" }, sample.notes.map((text) => el("li", {}, text)))]);
       element.replaceChildren(
-        sample.headline ? el("p", { class: "headline" }, sample.headline) : "",
         el("dl", {}, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
         sample.classes ? classes(sample.classes) : el("p", { class: "note" }, "The output beside the explained number is not part of this report."),
       );
     };
     fxplain.onChange(update);
     return { element, update };
+  };
+
+  // All in a sentence that anybody can read.
+  fxplain.headline = () => {
+    const element = el("p", { class: "headline card", "aria-live": "polite" });
+    const update = () => {
+      element.textContent = fxplain.ofSample().headline;
+    };
+    fxplain.onChange(update);
+    update();
+    return element;
   };
 
   const classes = ({ field, classes: count, shares, rows }) =>
