@@ -142,8 +142,13 @@ def _joining(labels: Sequence[str]) -> Callable[[str, str], bool]:
         and not before.isspace()
         and not piece[:1].isspace()
         and not _of_its_own(before, piece)
-        and joins(before, piece)
+        and (joins(before, piece) or (_is_bytes(before[-6:]) and _is_bytes(piece)))
     )
+
+
+def _is_bytes(label: str) -> bool:
+    """Whether a piece begins with a part of a letter."""
+    return label.startswith("<0x")
 
 
 def _of_its_own(before: str, piece: str) -> bool:
@@ -155,7 +160,7 @@ def _of_its_own(before: str, piece: str) -> bool:
 
 def _is_special(label: str) -> bool:
     bracketed = len(label) > 2 and (label[0], label[-1]) in {("[", "]"), ("<", ">")}
-    return bracketed and not label.startswith("<0x")
+    return bracketed and not _is_bytes(label)
 
 
 def _plain(label: str) -> str:

@@ -213,7 +213,8 @@ def _blended(under: Pixels | None, heat: Any) -> Pixels:
 
 def _difference(entries: Sequence[Sequence[Shown]]) -> dict[str, Any] | None:
     """How shares change from the first to the second, where both are of the same words."""
-    first, second = ([e for e in own if not e.apart] for own in entries)
+    apart = {(e.modality, e.tokens) for own in entries for e in own if e.apart}
+    first, second = ([e for e in own if (e.modality, e.tokens) not in apart] for own in entries)
     after = {(e.modality, e.tokens, e.text): e for e in second}
     keys = [(e.modality, e.tokens, e.text) for e in first]
     if not keys or set(keys) != after.keys():

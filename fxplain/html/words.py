@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fxplain.explanation import UNITS, Explanation, Units
 from fxplain.explanation.shown import folded, visible
 from fxplain.explanation.units import units_of
+from fxplain.views import are_words
 
 __all__ = ["Unit", "cuts_of", "written"]
 
@@ -29,7 +30,8 @@ def cuts_of(
     """
     words = explanation.words_in(name)[sample]
     labels = explanation.tokens(name)[sample]
-    asked: dict[str, Units] = {unit: unit for unit in ("word", *UNITS)}
+    names = ("word", *UNITS) if are_words(labels) else ("word", "token")
+    asked: dict[str, Units] = {unit: unit for unit in names}
     if not isinstance(units, str):
         asked["parts"] = units
     made: dict[str, list[Unit]] = {}

@@ -146,7 +146,8 @@ class Explainer:
         *positional
             What the task needs, in its order, where names would only be longer.
         text
-            A string, or a list of them for a batch.
+            A string, or a list of them for a batch; or the messages of a conversation, which the
+            model's chat template writes down, with the images in them.
         pair
             The second text that goes with each: a hypothesis, a question's context.
         image

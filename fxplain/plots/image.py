@@ -23,7 +23,7 @@ Interpolation = Literal["nearest", "bilinear"]
 HEIGHT, WIDTH = 4.0, 10.0
 BOX = "#0072B2"
 PAPER = 0.35
-"""How much of the grey image is bleached, so that the colours of relevance stand out."""
+"""How much of the image is bleached, so that the colours of relevance stand out."""
 
 
 def plot_image(
@@ -34,7 +34,7 @@ def plot_image(
     ax: Axes | None = None,
     interpolation: Interpolation = "nearest",
 ) -> Figure:
-    """The image in grey, and over it the relevance of each patch; the more, the less transparent.
+    """The image, pale, and over it the relevance of each patch; the more, the less transparent.
 
     Special tokens (a CLS, registers) have no place in the image and are left out. The frames of a
     video stand side by side. Of a loaded explanation without its input only relevance is drawn.
@@ -106,8 +106,7 @@ def draw_image(view: ModalityView, ax: Axes, interpolation: Interpolation = "nea
     shades, scale = colour_scale(heat)
     alpha: Array | float = 1.0
     if view.picture is not None:
-        grey = view.picture @ np.array([0.299, 0.587, 0.114])
-        ax.imshow(PAPER + (1 - PAPER) * grey, cmap="gray", vmin=0, vmax=1)
+        ax.imshow(PAPER + (1 - PAPER) * view.picture)
         alpha = 0.85 * np.clip(np.abs(heat) / float(scale.vmax or 1), 0, 1) ** 0.7
     drawn = ax.imshow(heat, cmap=shades, norm=scale, alpha=alpha, interpolation="nearest")
     ax.set(xticks=[], yticks=[])

@@ -90,8 +90,18 @@ def _drawn(explanation: Explanation, entries: Sequence[Shown]) -> str:
         if most.relevance <= 0:
             return f"Nothing spoke for it{against}."
         return f"{_named(explanation, most).capitalize()} spoke most for it{against}."
-    top = max(entries, key=lambda entry: entry.relevance)
-    return f"It drew most on {_quoted(explanation, entries, top)}."
+    sums = {
+        name: sum(entry.relevance for entry in entries if entry.modality == name)
+        for name in explanation.modalities
+    }
+    first = max(sums, key=lambda name: sums[name])
+    of_first = [entry for entry in entries if entry.modality == first]
+    top = max(of_first, key=lambda entry: entry.relevance)
+    quoted = _quoted(explanation, of_first, top)
+    if sum(total > 0 for total in sums.values()) == 1:
+        return f"It drew most on {quoted}."
+    share = percent(sums[first] / sum(sums.values()))
+    return f"It drew {share} on {first}, there most on {quoted.removesuffix(f' of {first}')}."
 
 
 def _quoted(explanation: Explanation, entries: Sequence[Shown], top: Shown) -> str:
