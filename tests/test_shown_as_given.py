@@ -20,6 +20,7 @@ from transformers import (
 import fxplain
 from fxplain.explanation import Word
 from fxplain.explanation.merging import words_of
+from fxplain.explanation.mosaic import mosaic_of, put_together
 from fxplain.explanation.pictures import pictures_of
 from fxplain.explanation.shown import shown
 from fxplain.explanation.units import units_of, written_text
@@ -389,6 +390,19 @@ def test_tiles_with_a_special_token_each():
         "pixel_values", 51, special, (4, 4), {"pixel_values": torch.zeros(3, 3, 32, 32)}
     )
     assert [p.tokens[0] for p in found] == [1, 18, 35]
+
+
+@pytest.mark.parametrize("whole_first", [False, True])
+@pytest.mark.parametrize(("rows", "columns"), [(2, 3), (3, 2), (1, 4)])
+def test_tiles_are_put_together_by_what_is_in_them(rows, columns, whole_first):
+    picture = torch.nn.functional.interpolate(torch.rand(1, 3, 5, 7), (rows * 16, columns * 16))[0]
+    cut = picture.reshape(3, rows, 16, columns, 16).permute(1, 3, 0, 2, 4).flatten(0, 1)
+    small = torch.nn.functional.interpolate(picture[None], (16, 16), mode="area")
+    tiles = torch.cat([small, cut] if whole_first else [cut, small])
+    mosaic = mosaic_of(tiles)
+    assert (mosaic.rows, mosaic.columns) == (rows, columns)
+    assert torch.equal(put_together(tiles, mosaic), picture)
+    assert mosaic_of(torch.rand(5, 3, 16, 16)) is None
 
 
 # ---- tasks --------------------------------------------------------------------------------------

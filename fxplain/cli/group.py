@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
 from typer.core import TyperGroup
 
 __all__ = ["Commands"]
@@ -13,7 +12,7 @@ __all__ = ["Commands"]
 class Commands(TyperGroup):
     """Commands that know each other's options."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run a command; an unknown option is looked for among the other commands' own."""
         try:
             return super().invoke(ctx)

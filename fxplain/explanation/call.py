@@ -205,6 +205,7 @@ class Call:
             special={name: m.special for name, m in self.modalities.items()},
             grids={name: grid_of(pictures[name], m.grid) for name, m in self.modalities.items()},
             compete=getattr(config_of(self.model), "problem_type", None) != SEVERAL_LABELS,
+            tiled=tuple(name for name, own in pictures.items() if own and not own[0].is_frame),
             identity=reading.identity(program, views, relevance),
             options=self.options,
             engine=engine,

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from fxplain.errors import MethodError, MissingExtraError, ModalityError
+from fxplain.errors import MethodError
+from fxplain.explanation.by_modality import ByModality
 from fxplain.explanation.files import write_file
 from fxplain.explanation.merging import (
-    Timeline,
     Word,
-    WordRelevance,
-    merge,
-    timeline,
-    upsample,
-    words_of,
 )
-from fxplain.explanation.pictures import Picture, grid_of, patch_size, pictures_of
-from fxplain.explanation.readouts import identity_of
-from fxplain.explanation.shown import Shown, Special, shown
+from fxplain.explanation.seen import AsSeen
+from fxplain.explanation.shown import Special, shown
 from fxplain.explanation.target import plain_target
-from fxplain.explanation.units import Units, units_of
+from fxplain.explanation.units import Units
 from fxplain.explanation.weights import AttentionOf
 from fxplain.presentation import Presentable
 from fxplain.program import AttentionGraph
@@ -37,17 +28,8 @@ __all__ = ["ByModality", "Explanation"]
 FORMAT = "fxplain-explanation-1"
 
 
-class ByModality(dict[str, Tensor]):
-    """Tensors by modality name; an unknown name is answered with the known ones."""
-
-    def __missing__(self, name: str) -> Tensor:
-        raise ModalityError(
-            f"there is no modality {name!r}; there are: {', '.join(map(repr, self))}."
-        )
-
-
 @dataclass(frozen=True, eq=False)
-class Explanation(Presentable):
+class Explanation(AsSeen, Presentable):
     """What one call of `fxplain.explain` found.
 
     Attributes
@@ -101,6 +83,8 @@ class Explanation(Presentable):
     compete
         Whether the output's classes compete, so that a softmax tells how probable each is; False of
         several labels that may all be right.
+    tiled
+        The modalities whose grid's first axis are the tiles of a picture, and not frames.
     class_name
         What the classes of the explained output are called, where config or tokenizer tell.
     provenance
@@ -132,14 +116,9 @@ class Explanation(Presentable):
     identity: Mapping[str, Tensor] | None = field(default=None, repr=False)
     promised: Tensor | None = field(default=None, repr=False)
     compete: bool = True
-    class_name: Callable[[int], str] | None = field(default=None, repr=False)
-
-    def starts(self, modality: str, sample: int = 0) -> list[int]:
-        """The places whose relevance has a part of the identity: those that the target is read from."""
-        self._check(modality)
-        return [int(place) for place in (self._identity[modality][sample] > 0).nonzero().flatten()]
-
+    tiled: tuple[str, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict, repr=False)
+    class_name: Callable[[int], str] | None = field(default=None, repr=False)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -177,7 +156,7 @@ class Explanation(Presentable):
             When the model runs once more and says something else.
         """
         for name in (a, b):
-            self._check(name)
+            self.relevance[name]  # an unknown one is answered with the known
         if self.matrix_of is None:
             raise MethodError(
                 "this explanation was loaded from a file without matrices: explanation.save(path, "
@@ -197,310 +176,8 @@ class Explanation(Presentable):
 
     def tokens(self, modality: str) -> list[list[str]]:
         """A label for every token, by sample: word pieces, grid positions, special tokens' names."""
-        self._check(modality)
+        self.relevance[modality]  # an unknown one is answered with the known
         return self.labels[modality]
-
-    def _check(self, name: str) -> None:
-        self.relevance[name]
-
-    # -- beside the identity --------------------------------------------------------------------------
-
-    def beyond_identity(self) -> ByModality:
-        """Relevance without the identity that R starts from: what displays shade, rank and share out.
-
-        Every token is relevant to itself from its birth. A target that is read from one token has that
-        1 at it, and one that is read from a mean over n tokens 1/n at each, which would make them all
-        look alike. `relevance` has it, as the rules say.
-
-        Returns
-        -------
-        dict
-            By modality name, (batch, tokens).
-        """
-        return ByModality(
-            {name: values - self._identity[name] for name, values in self.relevance.items()}
-        )
-
-    def apart(self, modality: str, sample: int = 0) -> list[int]:
-        """The places that displays leave out: a token that alone is read, and is all of itself.
-
-        What such a token adds beside its own 1 is not measured apart from it.
-        """
-        self._check(modality)
-        whole = self._identity[modality][sample] >= 1 - 1e-4
-        found = [int(place) for place in whole.nonzero().flatten()]
-        return found if len(found) == 1 else []
-
-    def is_mean_readout(self, modality: str, sample: int = 0) -> bool:
-        """Whether the target is read from many tokens, which each carry a share of the identity."""
-        return bool(self.starts(modality, sample)) and not self.apart(modality, sample)
-
-    @cached_property
-    def _identity(self) -> Mapping[str, Tensor]:
-        if self.identity is not None:
-            return self.identity
-        return {
-            name: torch.stack([
-                identity_of(self.readout[i], name, values[i], tokens=self.engine == "tokens")
-                for i in range(len(values))
-            ])
-            for name, values in self.relevance.items()
-        }  # fmt: skip
-
-    @property
-    def is_signed(self) -> bool:
-        """Whether some tokens speak against the target: negative relevance."""
-        return any(bool((values < 0).any()) for values in self.beyond_identity().values())
-
-    def completeness(self) -> Tensor | None:
-        """How much of what the method promises to share out its relevance adds up to.
-
-        Integrated gradients promise the score less that of the baseline, layer-wise relevance
-        propagation the whole of the score.
-
-        Returns
-        -------
-        torch.Tensor or None
-            (batch,) 1 where it adds up; None for a method that promises no sum.
-        """
-        if self.promised is None:
-            return None
-        total = sum(values.double().sum(1).cpu() for values in self.relevance.values())
-        return torch.as_tensor(total) / self.promised.double().cpu()
-
-    # -- by what people see ---------------------------------------------------------------------------
-
-    def words(self, modality: str) -> list[WordRelevance]:
-        """Relevance by word, one result per sample: the sum over each word's pieces.
-
-        What the words are is known from the tokenizer where an explainer made the inputs, and read
-        from the marks in the pieces ("##ing", "▁it") elsewhere.
-        """
-        return self.units(modality, "word")
-
-    def units(
-        self, modality: str, units: Units = "word", *, beyond_identity: bool = False
-    ) -> list[WordRelevance]:
-        """Relevance of a text by word, sentence, line, passage or what is given, added up.
-
-        Parameters
-        ----------
-        modality
-            A text's.
-        units
-            "token", "word", "sentence", "line", "passage", or parts of the text: as strings, as
-            (start, stop) of its characters, or these by name. What no part holds is one unit more.
-        beyond_identity
-            Of `beyond_identity()` rather than of `relevance`.
-
-        Returns
-        -------
-        list of WordRelevance
-            One for each sample. Every token is in one unit, so that sums stay.
-
-        Raises
-        ------
-        MethodError
-            When there is no such unit, or the text has no such part.
-        """
-        values = (self.beyond_identity() if beyond_identity else self.relevance)[modality]
-        labels = self.tokens(modality)
-        made = []
-        for sample, words in enumerate(self.words_in(modality)):
-            parts = units_of(words, labels[sample], units)
-            made.append(WordRelevance(tuple(parts), merge(values[sample], parts)))
-        return made
-
-    def words_in(self, modality: str) -> list[list[Word]]:
-        """By sample, the words that the tokens are pieces of."""
-        labels, known = self.tokens(modality), self.word_pieces.get(modality)
-        return [known[i] if known else words_of(labels[i]) for i in range(self.batch_size)]
-
-    def is_text(self, modality: str) -> bool:
-        """Whether a modality's tokens are words: ids, or labels that say more than a place."""
-        given = self.inputs.get(modality)
-        if given is not None:
-            return not given.is_floating_point()
-        special = self.special.get(modality, {})
-        labels = [x for i, x in enumerate(self.tokens(modality)[0]) if i not in special]
-        named = any(label and not label.replace(",", "").isdigit() for label in labels)
-        return named and not self.pictures(modality)
-
-    def top(
-        self,
-        most: int = 10,
-        *,
-        sample: int = 0,
-        units: Units = "word",
-        special: Special = "show",
-    ) -> list[Shown]:
-        """What one sample's target draws on most, over all modalities, the largest first.
-
-        Parameters
-        ----------
-        most
-            How many.
-        sample
-            Which of the batch.
-        units
-            As `units` takes them, for texts.
-        special
-            "hide" leaves special tokens and sinks out.
-
-        Returns
-        -------
-        list of Shown
-            Each with ``.text``, ``.relevance`` (beside the identity), ``.share``, ``.modality``.
-        """
-        entries = [e for e in shown(self, sample, units, special) if not e.apart]
-        kept = [e for e in entries if e.relevance and not (e.special and special == "hide")]
-        return sorted(kept, key=lambda entry: -abs(entry.relevance))[:most]
-
-    def to_frame(self, *, units: Units = "word", special: Special = "show") -> Any:
-        """All that `top` ranks as a pandas data frame: a row for each word or token of each sample.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns sample, target, modality, text, tokens, relevance, share, special, read.
-
-        Raises
-        ------
-        MissingExtraError
-            When pandas is not installed.
-        """
-        try:
-            pandas = import_module("pandas")
-        except ImportError as error:
-            raise MissingExtraError("to_frame needs pandas: pip install pandas.") from error
-        rows = [
-            {
-                "sample": sample,
-                "target": self.target_names[sample] if self.target_names else self.target[sample],
-                "modality": e.modality,
-                "text": e.text,
-                "tokens": e.tokens,
-                "relevance": e.relevance,
-                "share": e.share,
-                "special": e.special,
-                "read": e.apart,
-            }
-            for sample in range(self.batch_size)
-            for e in shown(self, sample, units, special)
-            if not (e.special and special == "hide")
-        ]
-        return pandas.DataFrame(rows)
-
-    def pictures(self, modality: str) -> tuple[Picture, ...]:
-        """The pictures, tiles or frames that a modality's tokens lie on, and where in each; or none."""
-        self._check(modality)
-        if modality not in self._pictures:
-            count = self.relevance[modality].shape[1]
-            special, grid = self.special.get(modality, {}), self.grids.get(modality, ())
-            self._pictures[modality] = pictures_of(modality, count, special, grid, self.inputs)
-        return self._pictures[modality]
-
-    @cached_property
-    def _pictures(self) -> dict[str, tuple[Picture, ...]]:
-        return {}
-
-    def pixels(
-        self,
-        modality: str,
-        mode: str = "bilinear",
-        size: tuple[int, int] | None = None,
-        image: int | None = None,
-    ) -> Tensor:
-        """Relevance as a heat map over the image that the model was given.
-
-        Parameters
-        ----------
-        modality
-            An image's or a video's.
-        mode
-            "bilinear", or "nearest" for the bare patches.
-        size
-            (height, width) in pixels; by default those of the model's input. Another size is the
-            whole image's only where the processor cuts nothing off.
-        image
-            Which of several pictures of different sizes, or of `pictures(modality)` altogether.
-
-        Returns
-        -------
-        torch.Tensor
-            (batch, height, width), or (batch, frames or tiles, height, width) of several; special
-            tokens (a CLS) have no place in it.
-
-        Raises
-        ------
-        ModalityError
-            When the modality is unknown, its tokens lie on no grid, or there is no such image.
-        """
-        values, pictures = self.relevance[modality], self.pictures(modality)
-        if image is not None:
-            pictures = self._one_picture(pictures, modality, image)
-        sizes = {picture.grid for picture in pictures}
-        if len(sizes) > 1:
-            told = ", ".join(f"{i}: {picture.grid}" for i, picture in enumerate(pictures))
-            raise ModalityError(
-                f"{modality!r} is {len(pictures)} pictures of different sizes in patches ({told}): "
-                f"say which, image=."
-            )
-        size = size or self._size_in_pixels(modality, *sizes)
-        if not pictures:
-            return upsample(self._plain(modality), self.grids.get(modality, ()), size, mode)
-        places = [place for picture in pictures for place in picture.tokens]
-        return upsample(values[:, places], grid_of(pictures, ()), size, mode)
-
-    def _one_picture(
-        self, pictures: Sequence[Picture], modality: str, image: int
-    ) -> tuple[Picture, ...]:
-        if not 0 <= image < len(pictures):
-            raise ModalityError(
-                f"there is no image {image}: {modality!r} has {len(pictures)}, from 0."
-            )
-        return (pictures[image],)
-
-    def _size_in_pixels(self, modality: str, grid: Sequence[int] = ()) -> tuple[int, int]:
-        given = self.inputs.get(modality)
-        if given is not None and given.dim() >= 4:
-            return given.shape[-2], given.shape[-1]
-        patch = patch_size(given) if given is not None and given.is_floating_point() else None
-        if patch is None or not grid:
-            raise ModalityError(
-                f"{modality!r} is given as no image of rows and columns: say size=(height, width)."
-            )
-        return grid[0] * patch[0], grid[1] * patch[1]
-
-    def timeline(
-        self, modality: str, seconds: float | None = None, axis: int | None = None
-    ) -> Timeline:
-        """Relevance of a recording or a video over time.
-
-        Parameters
-        ----------
-        modality
-            A recording's or a video's.
-        seconds
-            How long it is; an explainer that was given the recording knows it.
-        axis
-            The axis of the tokens' grid that is time, where that is not obvious.
-
-        Raises
-        ------
-        ModalityError
-            When the modality is unknown, has no such axis, or its length is not known.
-        """
-        plain = self._plain(modality)
-        seconds = self.seconds.get(modality) if seconds is None else seconds
-        if seconds is None:
-            raise ModalityError(f"it is not known how long {modality!r} is: say seconds=.")
-        return timeline(plain, self.grids.get(modality, ()), seconds, axis)
-
-    def _plain(self, modality: str) -> Tensor:
-        """(batch, tokens) of relevance without special tokens."""
-        values, special = self.relevance[modality], self.special.get(modality, {})
-        return values[:, [i for i in range(values.shape[1]) if i not in special]]
 
     # -- files --------------------------------------------------------------------------------------
 
@@ -542,6 +219,7 @@ class Explanation(Presentable):
             },
             "seconds": dict(self.seconds),
             "provenance": dict(self.provenance),
+            "tiled": list(self.tiled),
         }
         write_file(path, header, tensors)
 

@@ -50,6 +50,8 @@ class Picture:
 def pictures_of(
     name: str, count: int, special: Mapping[int, str], grid: tuple[int, ...],
     inputs: Mapping[str, Tensor],
+    *,
+    tiled: bool = False,
 ) -> tuple[Picture, ...]:  # fmt: skip
     """The pictures that a modality's tokens lie on; none where they lie on no grid.
 
@@ -65,13 +67,15 @@ def pictures_of(
         The shape that each picture's tokens lie on, as far as the analysis saw.
     inputs
         The model's inputs.
+    tiled
+        Whether the first of three axes of `grid` are tiles, and not frames.
     """
     plain = [place for place in range(count) if place not in special]
     told = _told(name, plain, inputs)
     if told:
         return told
     if len(grid) == 3 and math.prod(grid) == len(plain):
-        return _stacked(plain, (grid[1], grid[2]), grid[0], is_frame=True)
+        return _stacked(plain, (grid[1], grid[2]), grid[0], is_frame=not tiled)
     if len(grid) == 2 and math.prod(grid) == len(plain):
         return _stacked(plain, (grid[0], grid[1]), 1)
     value = inputs.get(name)

@@ -39,6 +39,7 @@ class _Header:
     word_pieces: dict[str, list[list[list[Any]]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, str] = field(default_factory=dict)
+    tiled: tuple[str, ...] = ()
 
 
 def load(path: str | Path) -> Explanation:
@@ -99,6 +100,7 @@ def _read(header: _Header, tensors: Mapping[str, Tensor]) -> Explanation:
         },
         seconds=header.seconds,
         provenance=header.provenance,
+        tiled=header.tiled,
         identity=identity if identity.keys() == relevance.keys() else None,
         promised=_tensor(tensors, "promised", (batch,)) if "promised" in tensors else None,
         inputs={

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from fxplain.explanation import Explanation, Units
+from fxplain.explanation.mosaic import Mosaic, put_together
 from fxplain.explanation.pictures import Picture
 from fxplain.html.numbers import png_url
 from fxplain.html.pictures import Pixels, given_pictures, image_of, images_of, strip_of
@@ -120,13 +123,42 @@ def _view(view: View, own: list[Pixels] | None, most_pixels: int, units: Units) 
     if kind == "image":
         found = given or [images_of(view.frames(sample), most_pixels) for sample in samples]
         shown = found if any(found) else []
-        return InputView(
+        tiled = InputView(
             name, "grid", view.grid, shown, places=view.plain, tiles=_tiles(view.pictures)
         )
+        mosaic = explanation.mosaic(name)
+        return tiled if mosaic is None else _together(tiled, mosaic)
     signals = [view.signal(sample) for sample in samples]
     pictures = given or [[strip_of(signal)] for signal in signals if signal is not None]
     many = len(explanation.tokens(name)[0]) > MANY_TOKENS
     return InputView(name, "strip" if pictures or many else "tokens", pictures=pictures)
+
+
+def _together(view: InputView, mosaic: Mosaic) -> InputView:
+    """With the tiles as the one picture that they were cut from before them."""
+    rows, columns = view.tiles[0]["rows"], view.tiles[0]["columns"]
+    tokens = torch.tensor(view.places).reshape(len(view.tiles), rows, columns)
+    places = put_together(tokens, mosaic).flatten().tolist()
+    whole = {
+        "name": "put together", "rows": rows * mosaic.rows, "columns": columns * mosaic.columns,
+        "offset": 0,
+    }  # fmt: skip
+    later = [{**tile, "offset": tile["offset"] + len(places)} for tile in view.tiles]
+    pictures = [
+        [_whole_picture(of_sample, mosaic), *of_sample] if of_sample else []
+        for of_sample in view.pictures
+    ]
+    return replace(view, places=[*places, *view.places], tiles=[whole, *later], pictures=pictures)
+
+
+def _whole_picture(tiles: list[Pixels], mosaic: Mosaic) -> Pixels:
+    rows = [
+        np.concatenate(
+            [tiles[i] for i in mosaic.tiles[r * mosaic.columns : (r + 1) * mosaic.columns]], 1
+        )
+        for r in range(mosaic.rows)
+    ]
+    return np.concatenate(rows, 0)
 
 
 def _tiles(pictures: Sequence[Picture]) -> list[dict[str, Any]]:

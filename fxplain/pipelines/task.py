@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fxplain.capture import config_of, failure
-from fxplain.errors import InputError, TargetError
+from fxplain.errors import InputError, TargetError, TaskError
 from fxplain.explanation import Contrast, Sum
 from fxplain.pipelines.encoding import Encoded, encode, start_decoder
 from fxplain.pipelines.given import Given
@@ -170,10 +170,20 @@ class Classification(Task):
 
     options = frozenset({"threshold"})
 
-    def goals(self, run: Run, target: Any, threshold: float = 0.5, **_: Any) -> list[Goal]:
+    def goal(self, run: Run, target: Any, threshold: float | None = None, **_: Any) -> Goal:
+        """The class asked for, or the predicted one."""
+        if threshold is not None:
+            raise TaskError(
+                "threshold= says how sure each label must be: it is for each() (on the command line "
+                "--each) of a model with several labels that may all be right."
+            )
+        return super().goal(run, target)
+
+    def goals(self, run: Run, target: Any, threshold: float | None = None, **_: Any) -> list[Goal]:
         """Of a model with several labels all that are likelier than the threshold."""
         if target is not None or not has_several_labels(run.loaded.model):
-            return [self.goal(run, target)]
+            return [self.goal(run, target, threshold=threshold)]
+        threshold = 0.5 if threshold is None else threshold
         sure = run.output.logits[0].sigmoid()
         order = sure.argsort(descending=True).tolist()
         return [Goal([label]) for label in order if float(sure[label]) > threshold]

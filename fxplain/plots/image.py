@@ -106,7 +106,9 @@ def draw_image(view: ModalityView, ax: Axes, interpolation: Interpolation = "nea
     shades, scale = colour_scale(heat)
     alpha: Array | float = 1.0
     if view.picture is not None:
-        ax.imshow(PAPER + (1 - PAPER) * view.picture)
+        pale = PAPER + (1 - PAPER) * view.picture
+        is_grey = bool((pale == pale[..., :1]).all())
+        ax.imshow(pale[..., 0] if is_grey else pale, cmap="gray", vmin=0, vmax=1)
         alpha = 0.85 * np.clip(np.abs(heat) / float(scale.vmax or 1), 0, 1) ** 0.7
     drawn = ax.imshow(heat, cmap=shades, norm=scale, alpha=alpha, interpolation="nearest")
     ax.set(xticks=[], yticks=[])

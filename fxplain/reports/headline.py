@@ -105,7 +105,7 @@ def _drawn(explanation: Explanation, entries: Sequence[Shown]) -> str:
 
 
 def _quoted(explanation: Explanation, entries: Sequence[Shown], top: Shown) -> str:
-    """The most relevant entry, words beside it that have nearly as much with it."""
+    """The most relevant entry, with a word beside it that has nearly as much."""
     if not explanation.is_text(top.modality):
         return _named(explanation, top)
     of_text = [entry for entry in entries if entry.modality == top.modality]
@@ -119,10 +119,10 @@ def _quoted(explanation: Explanation, entries: Sequence[Shown], top: Shown) -> s
             and (of_text[place].relevance > BESIDE * top.relevance)
         )
 
-    while not top.special and fits(first - 1):
-        first -= 1
-    while not top.special and fits(last + 1):
+    if not top.special and fits(last + 1):
         last += 1
+    elif not top.special and fits(first - 1):
+        first -= 1
     words = of_text[first : last + 1]
     text = words[0].text + "".join(word.gap + word.text for word in words[1:])
     return f"\u2018{' '.join(text.split())}\u2019"

@@ -132,7 +132,7 @@
       if (token?.m === m) outline(places.indexOf(token.i), fxplain.css("--picked"), 4);
     };
     fxplain.onResize(element, redraw);
-    const named = part ? el("figure", {}, element, el("figcaption", {}, part)) : element;
+    const named = part ? el("figure", { class: part === "put together" ? "whole" : null }, element, el("figcaption", {}, part)) : element;
     return { element: named, draw };
   };
 }
