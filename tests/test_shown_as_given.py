@@ -392,6 +392,14 @@ def test_tiles_with_a_special_token_each():
     assert [p.tokens[0] for p in found] == [1, 18, 35]
 
 
+def test_pictures_that_nothing_connects_are_each_found():
+    inputs = {"pixels": torch.zeros(24 + 16, 1176), "sizes": torch.tensor([[1, 4, 6], [1, 4, 4]])}
+    (one,) = pictures_of("pixels", 24, {}, (), inputs)
+    (other,) = pictures_of("pixels@patches", 16, {}, (), inputs)
+    assert (one.grid, one.first) == ((4, 6), 0)
+    assert (other.grid, other.first) == ((4, 4), 24)
+
+
 @pytest.mark.parametrize("whole_first", [False, True])
 @pytest.mark.parametrize(("rows", "columns"), [(2, 3), (3, 2), (1, 4)])
 def test_tiles_are_put_together_by_what_is_in_them(rows, columns, whole_first):

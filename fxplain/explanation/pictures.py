@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-__all__ = ["Picture", "grid_of", "patch_size", "pictures_of"]
+__all__ = ["Picture", "grid_of", "input_of", "patch_size", "pictures_of"]
 
 MOST_MERGED = 4
 """Blocks of more than 4 x 4 patches are not looked for."""
@@ -37,6 +37,9 @@ class Picture:
         How many there are.
     is_frame
         Whether parts are frames, one after the other in time, rather than tiles.
+    first
+        Which row of the input the modality's first token is: pictures that nothing connects are
+        modalities of one input.
     """
 
     grid: tuple[int, int]
@@ -45,6 +48,7 @@ class Picture:
     part: int = 0
     parts: int = 1
     is_frame: bool = False
+    first: int = 0
 
 
 def pictures_of(
@@ -115,7 +119,7 @@ def _told(
     name: str, plain: Sequence[int], inputs: Mapping[str, Tensor]
 ) -> tuple[Picture, ...]:  # fmt: skip
     """Pictures whose sizes in patches another input says: (times, rows, columns) or (rows, columns)."""
-    value = inputs.get(name)
+    value = inputs.get(input_of(name))
     if value is None or not value.is_floating_point() or value.dim() not in (2, 3):
         return ()
     for sizes in inputs.values():
@@ -125,17 +129,39 @@ def _told(
         if not rows or min(map(min, rows)) < 1:
             continue
         thw = [(1, *row) if len(row) == 2 else tuple(row) for row in rows]
-        starts = _starts(thw, value, len(plain))
+        own, first = _own_sizes(name, thw, value, len(plain))
+        starts = _starts(own, value, len(plain))
         if starts is not None:
-            merged = _merged(thw, len(plain), inputs)
-            return tuple(_laid_out(thw, starts, plain, merged))
+            merged = _merged(own, sum(map(math.prod, thw)), inputs)
+            return tuple(replace(p, first=first) for p in _laid_out(own, starts, plain, merged))
     return ()
+
+
+def input_of(name: str) -> str:
+    """The input that a modality's tokens come from, where its name says which layer they are of."""
+    return name.partition("@")[0]
+
+
+def _own_sizes(
+    name: str, thw: Sequence[tuple[int, ...]], value: Tensor, count: int
+) -> tuple[Sequence[tuple[int, ...]], int]:
+    """The sizes of the pictures that make up so many tokens, and the input's row that they begin at."""
+    frames = [(1, rows, columns) for times, rows, columns in thw for _ in range(times)]
+    sizes = [math.prod(size) for size in frames]
+    if value.dim() != 2 or not count < sum(sizes) == len(value):
+        return thw, 0
+    starts = range(len(sizes))
+    for start in reversed(starts) if "@" in name else starts:  # the first keeps the input's name
+        for stop in range(start + 1, len(sizes) + 1):
+            if sum(sizes[start:stop]) == count:
+                return frames[start:stop], sum(sizes[:start])
+    return thw, 0
 
 
 def _starts(thw: Sequence[tuple[int, ...]], value: Tensor, count: int) -> list[int] | None:
     """Where each picture's tokens begin: one after the other, or each in a row of its own."""
     sizes = [math.prod(size) for size in thw]
-    if sum(sizes) == count and value.shape[:-1].numel() == count:
+    if sum(sizes) == count and value.shape[:-1].numel() >= count:
         return [sum(sizes[:i]) for i in range(len(sizes))]
     padded = value.dim() == 3 and value.shape[0] == len(sizes) and value.shape[1] >= max(sizes)
     if padded and value.shape[0] * value.shape[1] == count:

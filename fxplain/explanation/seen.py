@@ -21,7 +21,7 @@ from fxplain.explanation.merging import (
     words_of,
 )
 from fxplain.explanation.mosaic import Mosaic, mosaic_of, put_together
-from fxplain.explanation.pictures import Picture, grid_of, patch_size, pictures_of
+from fxplain.explanation.pictures import Picture, grid_of, input_of, patch_size, pictures_of
 from fxplain.explanation.shown import Shown, Special, shown
 from fxplain.explanation.units import Units, units_of
 
@@ -257,7 +257,7 @@ class AsSeen(BesideIdentity):
         return (pictures[image],)
 
     def _size_in_pixels(self, modality: str, grid: Sequence[int] = ()) -> tuple[int, int]:
-        given = self.inputs.get(modality)
+        given = self.inputs.get(input_of(modality))
         if given is not None and given.dim() >= 4:
             return given.shape[-2], given.shape[-1]
         patch = patch_size(given) if given is not None and given.is_floating_point() else None

@@ -44,9 +44,16 @@ def pictures_beneath(value: Tensor, pictures: Sequence[Picture], sample: int) ->
     if not value.is_floating_point():
         return []
     patch = patch_size(value)
-    if value.dim() in (2, 3) and patch and value.shape[:-1].numel() > pictures[-1].tokens[-1]:
+    if (
+        value.dim() in (2, 3)
+        and patch
+        and value.shape[:-1].numel() > pictures[-1].first + pictures[-1].tokens[-1]
+    ):
         rows = value.detach().float().cpu().flatten(0, -2)
-        return [_of_patches(rows[list(p.tokens)], p.grid, patch) for p in pictures]
+        return [
+            _of_patches(rows[[p.first + token for token in p.tokens]], p.grid, patch)
+            for p in pictures
+        ]
     own = of_sample(value, sample)
     if own is None:
         return []

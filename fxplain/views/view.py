@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from fxplain.explanation import Explanation
-from fxplain.explanation.pictures import Picture, grid_of
+from fxplain.explanation.pictures import Picture, grid_of, input_of
 from fxplain.views.boxes import boxes_of
 from fxplain.views.labels import are_words
 from fxplain.views.pixels import of_sample, pictures_beneath, signal_of
@@ -72,9 +72,10 @@ class View:
 
     def frames(self, sample: int) -> list[Tensor]:
         """The pictures under the grid: (1 or 3 channels, height, width), one for each."""
-        if self.value is None or not self.pictures:
+        given = self.explanation.inputs.get(input_of(self.name))
+        if given is None or not self.pictures:
             return []
-        return pictures_beneath(self.value, self.pictures, sample)
+        return pictures_beneath(given, self.pictures, sample)
 
     def signal(self, sample: int) -> Tensor | None:
         """(features, time) of a waveform or a spectrogram that the tokens follow in time."""
