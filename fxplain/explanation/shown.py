@@ -158,8 +158,8 @@ def _as_one(run: Sequence[Word]) -> Sequence[Word]:
 
 
 def _folds(word: Word) -> bool:
-    """Whether a word is one of the tokenizer's own, special or in brackets, or a bare id."""
-    return word.special or word.text.isdigit() or bool(_MARKED.fullmatch(word.text))
+    """Whether a word is one of the tokenizer's own, in brackets, or a bare id."""
+    return word.text.isdigit() or bool(_MARKED.fullmatch(word.text))
 
 
 def _with_sinks(entries: Sequence[Shown], explanation: Explanation) -> list[Shown]:

@@ -89,7 +89,9 @@ def pixel_relevance(
     ModalityError, PlotError
         When there is no such modality or sample, or its tokens lie on no grid.
     """
-    return _upsampled(ModalityView.of(explanation, modality, sample, "image"), interpolation)
+    view = ModalityView.of(explanation, modality, sample, "image")
+    grid = view.laid_out(numbers(explanation.relevance[view.name][sample]))
+    return _upsampled(view, interpolation, grid)
 
 
 def image_room(view: ModalityView, height: float, width: float) -> Room:
@@ -139,16 +141,19 @@ def _target_box(view: ModalityView) -> Array | None:
     return numbers(boxes[sample, target[0]])
 
 
-def _upsampled(view: ModalityView, interpolation: Interpolation) -> Array:
+def _upsampled(
+    view: ModalityView, interpolation: Interpolation, drawn: Array | None = None
+) -> Array:
     """(height, width) of the picture, (rows, columns) where there is none."""
     if interpolation not in ("nearest", "bilinear"):
         raise PlotError(
             f"there is no interpolation {interpolation!r}: it is 'nearest' or 'bilinear'."
         )
-    assert view.grid is not None
+    drawn = view.grid if drawn is None else drawn
+    assert drawn is not None
     if view.picture is None:
-        return view.grid
-    grid = torch.from_numpy(view.grid)[None, None]
+        return drawn
+    grid = torch.from_numpy(drawn)[None, None]
     smooth = {"align_corners": False} if interpolation == "bilinear" else {}
     size = view.picture.shape[:2]
     pixels = torch.nn.functional.interpolate(grid, size=size, mode=interpolation, **smooth)

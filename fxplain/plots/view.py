@@ -123,11 +123,14 @@ class ModalityView:
     @cached_property
     def grid(self) -> Array | None:
         """(rows, columns) relevance of the plain tokens on their grid, pictures side by side."""
+        return self.laid_out(self.values)
+
+    def laid_out(self, values: Array) -> Array | None:
+        """(rows, columns) of one number for each token; None where they lie on no pictures."""
         if not self.view.pictures:
             return None
         return _side_by_side(
-            self.values[list(picture.tokens)].reshape(picture.grid)
-            for picture in self.view.pictures
+            values[list(picture.tokens)].reshape(picture.grid) for picture in self.view.pictures
         )
 
     @cached_property
