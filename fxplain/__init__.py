@@ -41,7 +41,7 @@ from fxplain.generation import Generation, Span, explain_generation
 from fxplain.laws import verify
 from fxplain.methods import methods
 from fxplain.pipelines import Explainer, from_pretrained, tasks
-from fxplain.presentation import to_html
+from fxplain.presentation import compare, to_html
 from fxplain.program import AttentionGraph, AttentionNode
 from fxplain.verification import Verification
 
@@ -92,6 +92,7 @@ __all__ = [
     "VerificationError",
     "attention_weights",
     "clear_captures",
+    "compare",
     "evaluate",
     "explain",
     "explain_corpus",

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-__all__ = ["KIND_COLOURS", "Presentable", "text_colour", "to_html"]
+__all__ = ["KIND_COLOURS", "Presentable", "compare", "text_colour", "to_html"]
 
 _PRESENTER = "fxplain.reports"
 _PLOTTER = "fxplain.plots"
@@ -59,6 +59,26 @@ def to_html(result: Any, path: str | Path | None = None, **extras: Any) -> str:
     return page
 
 
+def compare(explanations: Any, path: str | Path | None = None, **options: Any) -> str:
+    """Explanations side by side as one HTML page, with the difference of two.
+
+    Of two methods, targets, models or inputs, at most six. `fxplain.html.compare` tells of the
+    options: ``names``, ``units``, ``special``.
+
+    Examples
+    --------
+    >>> import fxplain, torch
+    >>> model = torch.nn.TransformerEncoderLayer(8, 2, batch_first=True).eval()
+    >>> score = lambda output: output[:, 0].sum(-1)
+    >>> one = fxplain.explain(model, (torch.randn(1, 4, 8),), score)
+    >>> two = fxplain.explain(model, (torch.randn(1, 4, 8),), score, "rollout")
+    >>> fxplain.compare([one, two]).splitlines()[0]
+    '<!DOCTYPE html>'
+    """
+    page: str = import_module(_PAGES).compare(explanations, path, **options)
+    return page
+
+
 class Presentable:
     """A result that prints as a rich report, draws itself, and is a page of HTML."""
 
@@ -68,6 +88,11 @@ class Presentable:
 
     def __rich__(self) -> Any:
         return import_module(_PRESENTER).to_rich(self)
+
+    def to_text(self, width: int | None = None, **options: Any) -> str:
+        """What `print` shows, as text: of an Explanation by ``units=`` and with ``special="hide"``."""
+        text: str = import_module(_PRESENTER).to_text(self, width, **options)
+        return text
 
     def plot(self, *args: Any, **options: Any) -> Any:
         """The picture that fits, as a matplotlib Figure; options as `fxplain.plots.plot` has them.

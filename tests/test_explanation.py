@@ -477,7 +477,7 @@ def test_a_file_holds_no_pickle(saved: tuple[fxplain.Explanation, Path]) -> None
     content = path.read_bytes()
     assert not zipfile.is_zipfile(path)
     assert content[8:9] == b"{"
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises((pickle.UnpicklingError, ValueError)):  # it begins with its header's length
         pickle.loads(content)
 
 

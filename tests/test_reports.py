@@ -370,8 +370,9 @@ def test_a_modality_without_relevance():
 def test_negative_relevance_keeps_its_sign():
     relevance = {"input_ids": torch.tensor([[0.0, -0.5, 0.25, 0, 0, 0, 0, 0, 0]])}
     text = to_text(make_explanation(relevance=relevance), 80)
-    assert "-0.5000  67%" in text
-    assert "0.2500  33%" in text
+    assert "-0.5000  −67%" in text
+    assert "relevance -0.25 in all: 0.25 for, 0.5 against" in text
+    assert "0.2500   33%" in text
 
 
 def test_colour_shades_the_largest_most():

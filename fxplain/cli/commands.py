@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,16 +16,45 @@ from rich.text import Text
 
 import fxplain
 from fxplain.cli.demo import run_demo
+from fxplain.cli.group import Commands
 from fxplain.cli.inputs import parse_options, parse_targets
+from fxplain.cli.options import (
+    EXPORTS,
+    AsJson,
+    Cut,
+    Debug,
+    Device,
+    HtmlFile,
+    Images,
+    MethodName,
+    MethodOptions,
+    Model,
+    OpenIt,
+    Pairs,
+    Plot,
+    Precision,
+    Recordings,
+    SpecialTokens,
+    TaskName,
+    Texts,
+    Truncation,
+    TrustRemoteCode,
+    exportable,
+    known_methods,
+    known_or_no_method,
+    writable,
+)
 from fxplain.cli.pages import write_demo_page, write_page
 from fxplain.cli.sources import open_source
 from fxplain.cli.terminal import errors_reported, progress, quiet, results
+from fxplain.explanation import Special
 from fxplain.reports import to_rich
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="fxplain",
+    cls=Commands,
     help="Explain any PyTorch transformer: which tokens of each input its output draws on.",
     epilog="Exit codes: 0 done, 1 the model or its input could not be explained, 2 wrong usage.",
     no_args_is_help=True,
@@ -34,167 +63,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _known_or_no_method(name: str | None) -> str | None:
-    return None if name is None else _known_method(name)
-
-
-def _known_method(name: str) -> str:
-    if name not in fxplain.methods():
-        raise typer.BadParameter(
-            f"unknown method {name!r}; there are: {', '.join(fxplain.methods())}."
-        )
-    return name
-
-
-def _known_or_no_task(name: str | None) -> str | None:
-    if name is not None and name not in fxplain.tasks():
-        raise typer.BadParameter(f"unknown task {name!r}; there are: {', '.join(fxplain.tasks())}.")
-    return name
-
-
-def _known_methods(names: list[str] | None) -> list[str] | None:
-    return names and [_known_method(name) for name in names]
-
-
-def _writable(path: Path | None) -> Path | None:
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-        raise typer.BadParameter(f"{str(path)!r} is no file in an existing folder.")
-    return path
-
-
-def _drawable(path: Path | None) -> Path | None:
-    if path is not None:
-        with errors_reported(debug=False):
-            from fxplain.plots import file_formats  # matplotlib is an extra, and slow to import
-        _one_of(path, [f".{ending}" for ending in file_formats()])
-    return _writable(path)
-
-
-def _exportable(path: Path | None) -> Path | None:
-    if path is not None:
-        _one_of(path, EXPORTS)
-    return _writable(path)
-
-
-def _one_of(path: Path, endings: Iterable[str]) -> None:
-    if path.suffix.lower() not in endings:
-        raise typer.BadParameter(f"{str(path)!r} ends in none of: {', '.join(endings)}.")
-
-
-EXPORTS: dict[str, Callable[[fxplain.AttentionGraph, Path], str]] = {
-    ".graphml": fxplain.AttentionGraph.to_graphml,
-    ".dot": fxplain.AttentionGraph.to_dot,
-    ".gv": fxplain.AttentionGraph.to_dot,
-    ".mmd": fxplain.AttentionGraph.to_mermaid,
-    ".mermaid": fxplain.AttentionGraph.to_mermaid,
-    ".json": fxplain.AttentionGraph.to_json,
-}
-"""How the attention graph is written, by the file's ending."""
-
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A save_pretrained folder, a hub id, or package.module:factory, a function without "
-        "arguments that returns a model and its inputs (the current folder is importable).",
-        show_default=False,
-    ),
-]
-Texts = Annotated[
-    list[str] | None,
-    typer.Option("--text", "-t", help="A text; several make a batch.", show_default=False),
-]
-Pairs = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--pair",
-        help="The second text that goes with each --text (a premise's hypothesis, a question's "
-        "context).",
-        show_default=False,
-    ),
-]
-Images = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--image",
-        "-i",
-        help="An image file; several make a batch.",
-        exists=True,
-        dir_okay=False,
-        show_default=False,
-    ),
-]
-Recordings = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--audio",
-        "-a",
-        help="A .wav file; several make a batch.",
-        exists=True,
-        dir_okay=False,
-        show_default=False,
-    ),
-]
-Truncation = Annotated[
-    bool | None,
-    typer.Option(
-        "--truncation/--no-truncation",
-        help="Of a text that is longer than the model takes: cut it, or give it as it is. By default "
-        "it is an error.",
-        show_default=False,
-    ),
-]
-TaskName = Annotated[
-    str | None,
-    typer.Option(
-        "--task",
-        help="What the model is for, such as question-answering; by default what its config says.",
-        callback=_known_or_no_task,
-        show_default=False,
-    ),
-]
-MethodName = Annotated[
-    str,
-    typer.Option(
-        "--method", "-m", help="One of those that `fxplain methods` lists.", callback=_known_method
-    ),
-]
-HtmlFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--html",
-        help="Write a report to look at and to share: one HTML file that needs no network.",
-        callback=_writable,
-        show_default=False,
-    ),
-]
-MethodOptions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--option",
-        "-o",
-        metavar="NAME=VALUE",
-        help="An option of the method, for example normalize=false; `fxplain methods NAME` "
-        "lists them. Several: repeat it.",
-        show_default=False,
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-Plot = Annotated[
-    Path | None,
-    typer.Option(
-        "--plot",
-        help="Draw it into a file (.png, .svg, .pdf, ...); needs fxplain[plot].",
-        callback=_drawable,
-        show_default=False,
-    ),
-]
-TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Let a hub repository run code of its own.")
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show an error's traceback.")]
 
 
 def _print_version(asked: bool) -> None:
@@ -247,14 +115,18 @@ def inspect(
     audio: Recordings = None,
     truncation: Truncation = None,
     task: TaskName = None,
+    device: Device = None,
+    dtype: Precision = None,
     json_: AsJson = False,
     plot: Plot = None,
+    html: HtmlFile = None,
+    open_: OpenIt = False,
     export: Annotated[
         Path | None,
         typer.Option(
             "--export",
             help=f"Write the graph to a file, by its ending ({', '.join(EXPORTS)}).",
-            callback=_exportable,
+            callback=exportable,
             show_default=False,
         ),
     ] = None,
@@ -272,13 +144,16 @@ def inspect(
     quiet(debug)
     with errors_reported(debug):
         raw = _raw(text, pair, image, audio, truncation)
-        graph = open_source(model, raw, task, trust_remote_code).inspected()
+        graph = open_source(model, raw, task, trust_remote_code, device, dtype).inspected()
         if export:
             EXPORTS[export.suffix.lower()](graph, export)
         if plot:
             graph.plot().savefig(plot)
+        if html:
+            graph.to_html(html)
         show(graph.to_dict() if json_ else to_rich(graph), json_)
-        _say_written({"drawn in": plot, "exported to": export}, json_)
+        _say_written({"drawn in": plot, "exported to": export, "reported in": html}, json_)
+        _opened(html, open_)
 
 
 @app.command()
@@ -331,8 +206,8 @@ def explain(
         typer.Option(
             "--target",
             help="What to explain: a class index, a label, a word, or an index into the output such "
-            "as 3,7 (object query, class; or position, word). Several: one per sample. By default "
-            "what the model predicts.",
+            "as 3,7 (object query, class; or position, word). Several: one per sample, or of one "
+            "sample each by itself. By default what the model predicts.",
             show_default=False,
         ),
     ] = None,
@@ -356,7 +231,7 @@ def explain(
             "--threshold",
             min=0,
             max=1,
-            help="Of object-detection with --each: how sure a detection must be (0.5).",
+            help="Of object-detection and of several labels with --each: how sure each must be (0.5).",
             show_default=False,
         ),
     ] = None,
@@ -374,18 +249,33 @@ def explain(
         typer.Option(
             "--save",
             help="Write the explanation to a file that fxplain.load reads.",
-            callback=_writable,
+            callback=writable,
             show_default=False,
         ),
     ] = None,
     plot: Plot = None,
     html: HtmlFile = None,
+    side_by_side: Annotated[
+        Path | None,
+        typer.Option(
+            "--side-by-side",
+            help="Write a page with several texts, targets or methods side by side, and what differs "
+            "between two.",
+            callback=writable,
+            show_default=False,
+        ),
+    ] = None,
+    open_: OpenIt = False,
+    units: Cut = "word",
+    special: SpecialTokens = "show",
+    device: Device = None,
+    dtype: Precision = None,
     also_method: Annotated[
         list[str] | None,
         typer.Option(
             "--also-method",
             help="Another method, for the report of --html to switch to. Several: repeat it.",
-            callback=_known_methods,
+            callback=known_methods,
             show_default=False,
         ),
     ] = None,
@@ -399,36 +289,51 @@ def explain(
     `fxplain inspect --json` prints it); docs/json.md describes them. With --each it is a list.
     """
     quiet(debug)
+    if open_ and not html:
+        raise typer.BadParameter("it opens the report of --html.", param_hint="--open")
     if each and (save or plot):
         raise typer.BadParameter("--save and --plot take one explanation: leave --each out.")
-    if also_method and not html:
+    if also_method and not (html or side_by_side):
         raise typer.BadParameter("it is for the report of --html.", param_hint="--also-method")
     with errors_reported(debug):
+        several = (
+            len(target or ()) > 1 and max(map(len, (text or (), image or (), audio or ()))) == 1
+        )
         asked: dict[str, Any] = {"target": parse_targets(target or ())}
+        if several:
+            asked = {"targets": asked["target"]}
         given = {"output": output, "word": word, "threshold": threshold}
         asked |= {name: value for name, value in given.items() if value is not None}
         raw = _raw(text, pair, image, audio, truncation)
         options = parse_options(method, option or ())
-        source = open_source(model, raw, task, trust_remote_code)
+        source = open_source(model, raw, task, trust_remote_code, device, dtype)
         explanations = source.explained({**asked, **options, "method": method}, each)
         if save:
             explanations[0].save(save)
         if plot:
-            explanations[0].plot().savefig(plot)
+            explanations[0].plot(units=units, special=special).savefig(plot)
+        others = [source.explained({**asked, "method": m}, each) for m in also_method or ()]
+        if side_by_side and explanations:
+            beside = [*explanations, *chain(*others)]
+            fxplain.compare(beside, side_by_side, units=units, special=special)
         if html and explanations:
-            others = [source.explained({**asked, "method": m}, each) for m in also_method or ()]
             with progress("writing the report"):
-                write_page(html, [*explanations, *chain(*others)], source, output)
+                page = [*explanations, *chain(*others)]
+                write_page(html, page, source, output, {"units": units, "special": special})
         if json_:
-            told = [explanation.to_dict() for explanation in explanations]
-            show(told if each else told[0], json_)
+            hidden: Special = "hide" if special == "hide" else "show"
+            cut = None if (units, special) == ("word", "show") else units
+            told = [explanation.to_dict(cut, hidden) for explanation in explanations]
+            show(told if each or several else told[0], json_)
             return
         for explanation in explanations:
-            show(to_rich(explanation), json_)
+            show(to_rich(explanation, units=units, special=special), json_)
         if not explanations:
             results().print(Text("the model says nothing here that could be explained"))
             return
         _say_written({"saved to": save, "drawn in": plot, "reported in": html}, json_)
+        _say_written({"compared in": side_by_side}, json_)
+        _opened(html, open_)
 
 
 @app.command()
@@ -453,7 +358,10 @@ def generate(
     option: MethodOptions = None,
     json_: AsJson = False,
     html: HtmlFile = None,
+    open_: OpenIt = False,
     plot: Plot = None,
+    device: Device = None,
+    dtype: Precision = None,
     trust_remote_code: TrustRemoteCode = False,
     debug: Debug = False,
 ) -> None:
@@ -468,7 +376,7 @@ def generate(
         asked |= {"num_beams": beams, "do_sample": seed is not None, "seed": seed}
         asked |= parse_options(method, option or ())
         raw = _raw(text, None, image, audio, truncation)
-        source = open_source(model, raw, task, trust_remote_code)
+        source = open_source(model, raw, task, trust_remote_code, device, dtype)
         generation = source.generated(asked)
         if html:
             names = source.class_namer(generation.explanations[0], None)
@@ -477,6 +385,7 @@ def generate(
             generation.plot().savefig(plot)
         show(generation.to_dict() if json_ else to_rich(generation), json_)
         _say_written({"drawn in": plot, "reported in": html}, json_)
+        _opened(html, open_)
 
 
 @app.command()
@@ -485,7 +394,7 @@ def methods(
         str | None,
         typer.Argument(
             help="One method, to list its options.",
-            callback=_known_or_no_method,
+            callback=known_or_no_method,
             show_default=False,
         ),
     ] = None,
@@ -540,6 +449,12 @@ def _say_written(files: Mapping[str, Path | None], as_json: bool) -> None:
     for done, path in files.items():
         if path and not as_json:
             results().print(Text(f"\n{done} {path}"))
+
+
+def _opened(path: Path | None, asked: bool) -> None:
+    """Show a page in the browser."""
+    if asked and path is not None:
+        typer.launch(path.absolute().as_uri())
 
 
 def main() -> None:

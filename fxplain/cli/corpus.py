@@ -15,7 +15,9 @@ from rich.text import Text
 
 import fxplain
 from fxplain import corpora
-from fxplain.cli.commands import (
+from fxplain.cli.commands import app, show
+from fxplain.cli.inputs import parse_options, parse_targets
+from fxplain.cli.options import (
     AsJson,
     Debug,
     MethodName,
@@ -23,10 +25,7 @@ from fxplain.cli.commands import (
     TaskName,
     Truncation,
     TrustRemoteCode,
-    app,
-    show,
 )
-from fxplain.cli.inputs import parse_options, parse_targets
 from fxplain.cli.terminal import errors_reported, messages, progress, quiet, results
 
 corpus = typer.Typer(

@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 import fxplain
-from fxplain.cli.commands import AsJson, Debug, Plot, TaskName, TrustRemoteCode, app
+from fxplain.cli.commands import app
 from fxplain.cli.data import check_factory_data, examples, parse_removals, read_rows
 from fxplain.cli.factory import is_factory, load_factory
+from fxplain.cli.options import AsJson, Debug, Plot, TaskName, TrustRemoteCode
 from fxplain.cli.terminal import errors_reported, progress, progress_bar, quiet, results
 from fxplain.evaluation import REMOVALS, SCORES, STEPS
 from fxplain.reports import to_rich

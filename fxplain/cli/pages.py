@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,6 +20,7 @@ def write_page(
     explanations: Sequence[fxplain.Explanation],
     source: Made | Checkpoint,
     output: str | None,
+    options: Mapping[str, Any] | None = None,
 ) -> None:
     """Write explanations as a page.
 
@@ -30,8 +32,11 @@ def write_page(
         What was explained.
     output
         The explained output's name, where it was given.
+    options
+        What else `fxplain.to_html` takes.
     """
-    fxplain.to_html(explanations, path, class_names=source.class_namer(explanations[0], output))
+    names = source.class_namer(explanations[0], output)
+    fxplain.to_html(explanations, path, class_names=names, **options or {})
 
 
 def write_demo_page(path: Path, questions: int, method: str) -> None:

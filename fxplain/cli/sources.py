@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import typer
 from torch import nn
 
@@ -48,7 +49,8 @@ class Made:
         if each:
             raise typer.BadParameter("a factory's model has no task: leave --each out.")
         with progress("explaining"):
-            return [fxplain.explain(self.model, self.inputs, **asked)]
+            made = fxplain.explain(self.model, self.inputs, **asked)
+            return made if isinstance(made, list) else [made]
 
     def generated(self, asked: Mapping[str, Any]) -> fxplain.Generation:
         """What the model writes after the inputs, explained."""
@@ -94,9 +96,8 @@ class Checkpoint:
         """The explanation that was asked for, or one of `each` target that the task has."""
         everything = {**self.raw, **asked}
         with progress("explaining"), _input_errors_are_usage():
-            explanations = (
-                self.explainer.each(**everything) if each else [self.explainer(**everything)]
-            )
+            made = self.explainer.each(**everything) if each else self.explainer(**everything)
+            explanations = made if isinstance(made, list) else [made]
         start = explanations[0].inputs.get("decoder_input_ids") if explanations else None
         if start is not None and not each:
             tokens = ", ".join(map(str, start[0].tolist()))
@@ -118,7 +119,12 @@ class Checkpoint:
 
 
 def open_source(
-    name: str, raw: Mapping[str, Any], task: str | None, trust_remote_code: bool
+    name: str,
+    raw: Mapping[str, Any],
+    task: str | None,
+    trust_remote_code: bool,
+    device: str | None = None,
+    dtype: str | None = None,
 ) -> Made | Checkpoint:
     """What MODEL names, loaded or called.
 
@@ -129,7 +135,10 @@ def open_source(
     """
     if not is_factory(name):
         with progress(f"loading {name}"):
-            explainer = fxplain.from_pretrained(name, task, trust_remote_code=trust_remote_code)
+            precision = {"dtype": getattr(torch, dtype)} if dtype else {}
+            explainer = fxplain.from_pretrained(
+                name, task, device=device, trust_remote_code=trust_remote_code, **precision
+            )
         return Checkpoint(explainer, raw)
     if any(raw.values()):
         raise typer.BadParameter(
@@ -137,6 +146,8 @@ def open_source(
         )
     if task:
         raise typer.BadParameter(f"{name} has no task: leave --task out.")
+    if device or dtype:
+        raise typer.BadParameter(f"{name} makes its model itself: leave --device and --dtype out.")
     with progress(f"calling {name}"):
         return Made(*load_factory(name))
 

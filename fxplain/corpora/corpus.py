@@ -190,10 +190,11 @@ class Corpus:
         truncation = self.manifest.facts.get("truncation")
         # what a function explained is stored by its name only, and so explained by default
         target = row.target if isinstance(row.target, (int, tuple)) else None
-        return explainer(
+        found: Explanation = explainer(
             **{"truncation": truncation, "target": target, **given, "method": row.method},
             **row.options,
         )
+        return found
 
     def _raw(self, row: CorpusRow) -> dict[str, Any]:
         columns = json.loads(self.manifest.facts["columns"])

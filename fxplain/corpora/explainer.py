@@ -206,7 +206,7 @@ class CorpusExplainer:
     ) -> Explanation:
         raw: dict[str, Any] = {kind: [row.raw[kind] for row in rows] for kind in rows[0].raw}
         target = None if all(target is None for target in targets) else list(targets)
-        return self.explainer(
+        found: Explanation = self.explainer(
             **raw,
             pad_to=length,
             truncation=self.truncation,
@@ -214,6 +214,7 @@ class CorpusExplainer:
             method=self.method,
             **self.options,
         )
+        return found
 
     def _padding_side(self) -> str:
         return str(getattr(self.explainer.loaded.tokenizer, "padding_side", "right"))

@@ -5,13 +5,20 @@ from fxplain.explanation.explanation import Explanation
 from fxplain.explanation.merging import Timeline, Word, WordRelevance
 from fxplain.explanation.readouts import read_places, readout_place
 from fxplain.explanation.saved import load
+from fxplain.explanation.shown import SPECIAL, Shown, Special
 from fxplain.explanation.target import Contrast, Sum
+from fxplain.explanation.units import UNITS, Units
 
 __all__ = [
+    "SPECIAL",
+    "UNITS",
     "Contrast",
     "Explanation",
+    "Shown",
+    "Special",
     "Sum",
     "Timeline",
+    "Units",
     "Word",
     "WordRelevance",
     "attention_weights",

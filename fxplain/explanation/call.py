@@ -10,20 +10,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fxplain.capture import config_of
 from fxplain.errors import ChangedModelError, NoAttentionError, NonFiniteError
 from fxplain.explanation import reading
 from fxplain.explanation.cuts import cut_attention
 from fxplain.explanation.detection import BatchAxis, graph_of, no_attention, program_of
 from fxplain.explanation.explanation import ByModality, Explanation
 from fxplain.explanation.labels import check_tokenizer, token_labels
-from fxplain.explanation.naming import target_names
+from fxplain.explanation.naming import class_namer, target_names
 from fxplain.explanation.passes import Passes
+from fxplain.explanation.pictures import grid_of, pictures_of
 from fxplain.explanation.target import ResolvedTarget, resolve_target
 from fxplain.explanation.weights import attention_again
 from fxplain.methods import Method, Relevancies, RelevancyRows
 from fxplain.program import AttentionGraph, Program
 
 __all__ = ["Call"]
+
+SEVERAL_LABELS = "multi_label_classification"
+"""What a config says of labels that do not compete."""
+
+INCOMPLETE = 0.1
+"""Relevance that misses its promised sum by more than this share of it says so."""
 
 
 class Call:
@@ -89,11 +97,13 @@ class Call:
         if ridden is not None:
             views, read = ridden
             return self._made(resolved, views, self._run_again(target, resolved.scores), read)
+        promised = self._promised(resolved)
         views = self._views(resolved, more=False)
         program, of = self.program, self.modalities
-        return self._made(
+        made = self._made(
             resolved, views, lambda a, b: reading.matrix(program, views, of[a], of[b])
         )
+        return self._with_promise(made, promised)
 
     def explanations(self, targets: Sequence[Any]) -> list[Explanation]:
         """Those of several targets, a backward for each; the call is used up.
@@ -104,9 +114,37 @@ class Call:
         resolved = [self._resolved(target) for target in targets]
         made = []
         for i, (target, each) in enumerate(zip(targets, resolved, strict=True)):
+            promised = self._promised(each)
             views = self._views(each, more=i + 1 < len(resolved))
-            made.append(self._made(each, views, self._run_again(target, each.scores)))
+            one = self._made(each, views, self._run_again(target, each.scores))
+            made.append(self._with_promise(one, promised))
         return made
+
+    def _promised(self, resolved: ResolvedTarget) -> Tensor | None:
+        """What the relevance of a method that keeps the negative part promises to add up to."""
+        return self.passes.promised_sum(resolved) if self.options.get("signed") else None
+
+    def _with_promise(self, made: Explanation, promised: Tensor | None) -> Explanation:
+        """With how far relevance adds up; where it falls short, the result says so."""
+        if promised is None:
+            return made
+        made = replace(made, promised=promised)
+        share = made.completeness()
+        assert share is not None
+        off = [f"{float(part):.0%}" for part in share if abs(float(part) - 1) > INCOMPLETE]
+        if not off:
+            return made
+        told = (
+            f"the relevance of {self.method.name} adds up to {', '.join(off)} of what it promises to "
+            f"share out"
+            + (
+                f", the score less that of an input of zeros: {self.options['steps']} steps are too "
+                f"few here, take more (steps=)"
+                if "steps" in self.options
+                else ""
+            )
+        )
+        return replace(made, graph=replace(made.graph, warnings=(*made.graph.warnings, told)))
 
     def _resolved(self, target: Any) -> ResolvedTarget:
         return resolve_target(
@@ -146,8 +184,13 @@ class Call:
     ) -> Explanation:
         engine = reading.choose_engine(self.engine, views[0].scores, self.method.name)
         bound, program = self.bound, self.program
+        given = dict(zip(bound.names, (leaf.detach() for leaf in bound.leaves), strict=True))
         relevance = reading.relevance(program, views, engine, read)
         _check_finite(relevance)
+        pictures = {
+            name: pictures_of(name, relevance[name].shape[1], m.special, m.grid, given)
+            for name, m in self.modalities.items()
+        }
         made = Explanation(
             relevance=ByModality(relevance),
             graph=self._graph(resolved),
@@ -161,16 +204,20 @@ class Call:
                 for name, m in self.modalities.items()
             },
             special={name: m.special for name, m in self.modalities.items()},
-            grids={name: m.grid for name, m in self.modalities.items()},
+            grids={name: grid_of(pictures[name], m.grid) for name, m in self.modalities.items()},
+            compete=getattr(config_of(self.model), "problem_type", None) != SEVERAL_LABELS,
+            tiled=tuple(name for name, own in pictures.items() if own and not own[0].is_frame),
+            identity=reading.identity(program, views, relevance),
             options=self.options,
             engine=engine,
             conservation=self.passes.conservation,
             matrix_of=matrix_of,
             attention_of=attention_again(self.captured, self.model, bound, program, self.outputs),
-            inputs=dict(zip(bound.names, (leaf.detach() for leaf in bound.leaves), strict=True)),
+            inputs=given,
         )
         names = target_names(made, self.model, self.tokenizer, self.output)
-        return replace(made, target_names=names)
+        namer = class_namer(made, self.model, self.tokenizer, self.output)
+        return replace(made, target_names=names, class_name=namer)
 
     def _graph(self, resolved: ResolvedTarget) -> AttentionGraph:
         """The attention graph, with what is to be said of this target's gradients."""

@@ -18,7 +18,7 @@ from fxplain.methods import resolve_method
 from fxplain.program import AttentionGraph
 from fxplain.run import forward
 
-__all__ = ["attention_weights", "explain", "inspect"]
+__all__ = ["attention_weights", "explain", "inspect", "several"]
 
 Inputs = Mapping[str, Any] | Sequence[Any] | Tensor
 
@@ -182,7 +182,7 @@ def explain(
     """
     chosen, all_options = resolve_method(method, options)
     if targets is not None:
-        targets = _several(target, targets)
+        targets = several(target, targets)
     model = as_module(model)
     # gradients are needed whatever mode the caller is in
     with torch.inference_mode(False), model_tried(model, inputs):
@@ -204,7 +204,14 @@ def explain(
         return call.explanations(targets)
 
 
-def _several(target: Any, targets: Any) -> list[Any]:
+def several(target: Any, targets: Any) -> list[Any]:
+    """The targets, where there is no other and they are several.
+
+    Raises
+    ------
+    TargetError
+        When they are one, or a target is given, too.
+    """
     if target is not None:
         raise TargetError("both target= and targets= are given: leave one of them out.")
     if isinstance(targets, (str, bytes)) or not isinstance(targets, Iterable):

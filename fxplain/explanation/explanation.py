@@ -9,18 +9,16 @@ from typing import Any
 
 from torch import Tensor
 
-from fxplain.errors import FxplainError, MethodError, ModalityError
+from fxplain.errors import FxplainError, MethodError
+from fxplain.explanation.by_modality import ByModality
 from fxplain.explanation.files import write_file
 from fxplain.explanation.merging import (
-    Timeline,
     Word,
-    WordRelevance,
-    merge,
-    timeline,
-    upsample,
-    words_of,
 )
+from fxplain.explanation.seen import AsSeen
+from fxplain.explanation.shown import Special, shown
 from fxplain.explanation.target import plain_target
+from fxplain.explanation.units import Units
 from fxplain.explanation.weights import AttentionOf
 from fxplain.presentation import Presentable
 from fxplain.program import AttentionGraph
@@ -28,15 +26,6 @@ from fxplain.program import AttentionGraph
 __all__ = ["ByModality", "Explanation"]
 
 FORMAT = "fxplain-explanation-1"
-
-
-class ByModality(dict[str, Tensor]):
-    """Tensors by modality name; an unknown name is answered with the known ones."""
-
-    def __missing__(self, name: str) -> Tensor:
-        raise ModalityError(
-            f"there is no modality {name!r}; there are: {', '.join(map(repr, self))}."
-        )
 
 
 class _Matrices:
@@ -62,7 +51,7 @@ class _Matrices:
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation(Presentable):
+class Explanation(AsSeen, Presentable):
     """What one call of `fxplain.explain` found.
 
     Attributes
@@ -87,8 +76,8 @@ class Explanation(Presentable):
     special
         By modality, place and full name of each special token (a CLS, registers).
     grids
-        By modality, the shape of the grid that its plain tokens lie on, such as (rows, columns), or ()
-        for a sequence.
+        By modality, the shape of the grid that its plain tokens lie on, such as (rows, columns),
+        (frames or tiles, rows, columns), or () for a sequence. `pictures` tells where each token lies.
     inputs
         The explained inputs by argument name, as they were given (pixels, ids, masks), for drawing.
     target_names
@@ -106,6 +95,22 @@ class Explanation(Presentable):
     conservation
         Of a method with layer-wise relevance propagation: per graph node the relevance that came in
         and that went out to its operands. Empty for other methods and in a loaded explanation.
+    identity
+        By modality, how much of the relevance is the identity that R starts from, (batch, tokens): 1 of
+        a token that the target is read from, 1/n of each in a mean over n, 0 for a method without
+        matrices. None where that was not kept; it is then taken from `readout`.
+    promised
+        (batch,) what a method's relevance should add up to, where it promises a sum: how far the score
+        is from that of a baseline, or the 1 that layer-wise relevance starts from.
+    compete
+        Whether the output's classes compete, so that a softmax tells how probable each is; False of
+        several labels that may all be right.
+    tiled
+        The modalities whose grid's first axis are the tiles of a picture, and not frames.
+    class_name
+        What the classes of the explained output are called, where config or tokenizer tell.
+    provenance
+        What it was made of and with: the model's path or weights' hash, date, versions.
     matrix_of, attention_of
         What makes matrices of R, and the attention weights of the nodes that are named, when they
         are asked for; None in a loaded explanation, for matrices unless they were saved.
@@ -130,6 +135,12 @@ class Explanation(Presentable):
     word_pieces: Mapping[str, list[list[Word]]] = field(default_factory=dict, repr=False)
     seconds: Mapping[str, float] = field(default_factory=dict, repr=False)
     attention_of: AttentionOf | None = field(default=None, repr=False)
+    identity: Mapping[str, Tensor] | None = field(default=None, repr=False)
+    promised: Tensor | None = field(default=None, repr=False)
+    compete: bool = True
+    tiled: tuple[str, ...] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict, repr=False)
+    class_name: Callable[[int], str] | None = field(default=None, repr=False)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -167,7 +178,7 @@ class Explanation(Presentable):
             When the model runs once more and says something else.
         """
         for name in (a, b):
-            self._check(name)
+            self.relevance[name]  # an unknown one is answered with the known
         if self.matrix_of is None:
             raise MethodError(
                 "this explanation was loaded from a file without matrices: explanation.save(path, "
@@ -187,92 +198,8 @@ class Explanation(Presentable):
 
     def tokens(self, modality: str) -> list[list[str]]:
         """A label for every token, by sample: word pieces, grid positions, special tokens' names."""
-        self._check(modality)
+        self.relevance[modality]  # an unknown one is answered with the known
         return self.labels[modality]
-
-    def _check(self, name: str) -> None:
-        self.relevance[name]
-
-    # -- by what people see ---------------------------------------------------------------------------
-
-    def words(self, modality: str) -> list[WordRelevance]:
-        """Relevance by word, one result per sample: the sum over each word's pieces.
-
-        What the words are is known from the tokenizer where an explainer made the inputs, and read
-        from the marks in the pieces ("##ing", "▁it") elsewhere.
-        """
-        labels, known = self.tokens(modality), self.word_pieces.get(modality)
-        return [
-            WordRelevance(tuple(words), merge(self.relevance[modality][sample], words))
-            for sample in range(self.batch_size)
-            for words in [known[sample] if known else words_of(labels[sample])]
-        ]
-
-    def pixels(
-        self, modality: str, mode: str = "bilinear", size: tuple[int, int] | None = None
-    ) -> Tensor:
-        """Relevance as a heat map over the image that the model was given.
-
-        Parameters
-        ----------
-        modality
-            An image's or a video's.
-        mode
-            "bilinear", or "nearest" for the bare patches.
-        size
-            (height, width) in pixels; by default those of the model's input. Another size is the
-            whole image's only where the processor cuts nothing off.
-
-        Returns
-        -------
-        torch.Tensor
-            (batch, height, width), or (batch, frames, height, width) for a video; special tokens
-            (a CLS) have no place in it.
-
-        Raises
-        ------
-        ModalityError
-            When the modality is unknown or its tokens lie on no grid.
-        """
-        plain = self._plain(modality)
-        if size is None:
-            given = self.inputs.get(modality)
-            if given is None or given.dim() < 4:
-                raise ModalityError(
-                    f"{modality!r} is given as no image of rows and columns: say size=(height, width)."
-                )
-            size = (given.shape[-2], given.shape[-1])
-        return upsample(plain, self.grids.get(modality, ()), size, mode)
-
-    def timeline(
-        self, modality: str, seconds: float | None = None, axis: int | None = None
-    ) -> Timeline:
-        """Relevance of a recording or a video over time.
-
-        Parameters
-        ----------
-        modality
-            A recording's or a video's.
-        seconds
-            How long it is; an explainer that was given the recording knows it.
-        axis
-            The axis of the tokens' grid that is time, where that is not obvious.
-
-        Raises
-        ------
-        ModalityError
-            When the modality is unknown, has no such axis, or its length is not known.
-        """
-        plain = self._plain(modality)
-        seconds = self.seconds.get(modality) if seconds is None else seconds
-        if seconds is None:
-            raise ModalityError(f"it is not known how long {modality!r} is: say seconds=.")
-        return timeline(plain, self.grids.get(modality, ()), seconds, axis)
-
-    def _plain(self, modality: str) -> Tensor:
-        """(batch, tokens) of relevance without special tokens."""
-        values, special = self.relevance[modality], self.special.get(modality, {})
-        return values[:, [i for i in range(values.shape[1]) if i not in special]]
 
     # -- files --------------------------------------------------------------------------------------
 
@@ -300,23 +227,38 @@ class Explanation(Presentable):
             for (a, b), matrix in self.matrices().items():
                 tensors[f"matrix/{names.index(a)}/{names.index(b)}"] = matrix
         tensors["scores"] = self.scores
+        tensors |= {f"identity/{i}": self._identity[m] for i, m in enumerate(names)}
+        if self.promised is not None:
+            tensors["promised"] = self.promised
         tensors |= {f"input/{name}": value for name, value in self.inputs.items()}
         header = {
             **self._facts(),
             "modalities": list(names),
             "labels": self.labels,
             "word_pieces": {
-                name: [[[word.text, word.tokens] for word in words] for words in samples]
+                name: [[[w.text, w.tokens, w.gap, w.special] for w in words] for words in samples]
                 for name, samples in self.word_pieces.items()
             },
             "seconds": dict(self.seconds),
+            "provenance": dict(self.provenance),
+            "tiled": list(self.tiled),
         }
         write_file(path, header, tensors)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Relevance, labels and graph as plain data, of the format that ``docs/json.md`` describes."""
+    def to_dict(self, units: Units | None = None, special: Special = "show") -> dict[str, Any]:
+        """Relevance, labels and graph as plain data, of the format that ``docs/json.md`` describes.
+
+        Parameters
+        ----------
+        units
+            Also tell relevance by word, sentence, ...: as `units` takes them.
+        special
+            Whether these leave special tokens and sinks out: "hide".
+        """
+        by_unit = {} if units is None else {"units": self._by_unit(units, special)}
         return {
             **self._facts(),
+            **by_unit,
             "scores": self.scores.tolist(),
             "relevance": {
                 name: [
@@ -329,6 +271,24 @@ class Explanation(Presentable):
                 for name, values in self.relevance.items()
             },
         }
+
+    def _by_unit(self, units: Units, special: Special) -> list[list[dict[str, Any]]]:
+        """By sample, what displays show, as plain data."""
+        return [
+            [
+                {
+                    "modality": e.modality,
+                    "text": e.text,
+                    "tokens": list(e.tokens),
+                    "relevance": e.relevance,
+                    "share": e.share,
+                    "read": e.apart,
+                }
+                for e in shown(self, sample, units, special)
+                if not (e.special and special == "hide")
+            ]
+            for sample in range(self.batch_size)
+        ]
 
     def _facts(self) -> dict[str, Any]:
         """What is neither a tensor nor as long as one, as plain data: in files and in JSON."""

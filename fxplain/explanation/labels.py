@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fxplain.capture import ModelInputs
 from fxplain.errors import InputError
+from fxplain.explanation.pieces import readable
 from fxplain.program import Modality
 
 __all__ = ["check_tokenizer", "token_labels"]
@@ -58,7 +59,8 @@ def _by_sample(name: str, inputs: ModelInputs) -> Tensor | None:
 def _pieces(ids: Tensor, tokenizer: Any) -> list[str]:
     if tokenizer is None:
         return [str(i) for i in ids.tolist()]
-    return [str(piece) for piece in tokenizer.convert_ids_to_tokens(ids.tolist())]
+    pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(ids.tolist())]
+    return readable(pieces, tokenizer)
 
 
 def _places(modality: Modality, count: int) -> list[str]:

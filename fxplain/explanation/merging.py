@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fxplain.errors import ModalityError
+from fxplain.explanation.pieces import joined, without_spaces
 
 __all__ = ["Timeline", "Word", "WordRelevance", "merge", "timeline", "upsample", "words_of"]
 
@@ -28,10 +29,16 @@ class Word:
         As it is read: without the marks of a tokenizer.
     tokens
         The places of its pieces among the tokens of its modality.
+    gap
+        What stands between the word before it and this one, as it was written.
+    special
+        Whether it is no word of the text but one of the tokenizer's own (``[CLS]``, ``</s>``).
     """
 
     text: str
     tokens: tuple[int, ...]
+    gap: str = ""
+    special: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,8 @@ class Timeline:
 
 # ---- words --------------------------------------------------------------------------------------
 
-_STARTS = ("▁", "Ġ")
-"""What begins a piece that begins a word: SentencePiece's mark and that of byte-level BPE."""
+_STARTS = ("▁", "Ġ", " ")
+"""What begins a piece that begins a word: SentencePiece's mark, that of byte-level BPE, a space."""
 
 _CONTINUES = "##"
 """What begins a WordPiece that continues a word."""
@@ -103,8 +110,18 @@ def words_of(labels: Sequence[str]) -> list[Word]:
             words[-1].append(place)
         else:
             words.append([place])
-    texts = ["".join(_plain(labels[p]) for p in word) or labels[word[0]] for word in words]
-    return [Word(text, tuple(word)) for text, word in zip(texts, words, strict=True)]
+    marked = any(label.startswith(_STARTS) for label in labels)
+    return [_word(labels, word, marked=marked) for word in words]
+
+
+def _word(labels: Sequence[str], places: Sequence[int], *, marked: bool) -> Word:
+    """One word of pieces; a space is written before it where its mark says so, or none are marked."""
+    first = labels[places[0]]
+    written = joined([_plain(labels[place]) for place in places])
+    text = written.strip() or written or first
+    spaced = first.startswith(_STARTS) or not (marked or without_spaces(text[:1]))
+    gap = " " if places[0] and spaced and not first.isspace() else ""
+    return Word(text, tuple(places), gap, _is_special(first))
 
 
 def _joining(labels: Sequence[str]) -> Callable[[str, str], bool]:
@@ -120,12 +137,30 @@ def _joining(labels: Sequence[str]) -> Callable[[str, str], bool]:
     else:
         joins = lambda _before, piece: piece.startswith(_CONTINUES)  # noqa: E731
     return lambda before, piece: (
-        not _is_special(before) and not _is_special(piece) and joins(before, piece)
+        not _is_special(before)
+        and not _is_special(piece)
+        and not before.isspace()
+        and not piece[:1].isspace()
+        and not _of_its_own(before, piece)
+        and (joins(before, piece) or (_is_bytes(before[-6:]) and _is_bytes(piece)))
     )
 
 
+def _is_bytes(label: str) -> bool:
+    """Whether a piece begins with a part of a letter."""
+    return label.startswith("<0x")
+
+
+def _of_its_own(before: str, piece: str) -> bool:
+    """Whether nothing joins two pieces but that their script has no spaces."""
+    if piece.startswith(_CONTINUES) or before.endswith(_GOES_ON):
+        return False
+    return without_spaces(before[-1:]) or without_spaces(piece[:1])
+
+
 def _is_special(label: str) -> bool:
-    return len(label) > 2 and (label[0], label[-1]) in {("[", "]"), ("<", ">")}
+    bracketed = len(label) > 2 and (label[0], label[-1]) in {("[", "]"), ("<", ">")}
+    return bracketed and not _is_bytes(label)
 
 
 def _plain(label: str) -> str:

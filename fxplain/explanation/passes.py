@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor, fx, nn
 
 from fxplain.capture import Capture, ModelInputs
@@ -113,6 +114,16 @@ class Passes:
         run, self._run = self._run, self._run.without_nodes()
         with causes_named(self.captured):
             run.ridden_backward(leaves, gradients, handed)
+
+    def promised_sum(self, target: ResolvedTarget) -> Tensor | None:
+        """(batch,) what relevance of tokens promises to add up to, None where it promises nothing."""
+        if self.needs.steps and self.needs.rewriting == "plain":
+            with torch.no_grad():
+                nothing = self._forward(PLAIN, births=True, share=0.0)
+                return target.scores - target.value(nothing.outputs)
+        if self.needs.relevance and self.needs.births:
+            return torch.ones_like(target.scores)
+        return None
 
     # -- the pieces -------------------------------------------------------------------------------
 

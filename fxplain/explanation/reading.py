@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from fxplain.errors import MethodError
 from fxplain.explanation.target import Readout
 from fxplain.methods import Accumulation, Relevancies, RelevancyRows, RowShare, TokenScores
+from fxplain.methods.baselines import Rollout
 from fxplain.program import Modality, Program
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "View",
     "by_view",
     "choose_engine",
+    "identity",
     "joint_shares",
     "matrix",
     "relevance",
@@ -109,6 +111,32 @@ def relevance(
         )
         for modality in program.modalities
     }
+
+
+def identity(
+    program: Program, views: Sequence[View], relevance: Mapping[str, Tensor]
+) -> dict[str, Tensor] | None:
+    """How much of a relevance is the identity that R starts from: what is left without any attention.
+
+    Where rows are normalised with it (rollout) it is not told apart, but at tokens that alone are
+    read. None where it is not found without the matrices.
+    """
+    first = views[0].scores
+    if isinstance(first, TokenScores) or not first.with_identity:
+        return {name: torch.zeros_like(values) for name, values in relevance.items()}
+    nothing = Relevancies(program, dict.fromkeys(program.nodes))
+    if not nothing.by_rows:
+        return None
+    bare = [replace(view, scores=nothing) for view in views]
+    with torch.no_grad():
+        found = _relevance_of(program, bare)
+    if isinstance(first, Rollout):
+        found = {name: torch.where(own >= 1 - 1e-4, own, 0.0) for name, own in found.items()}
+    return {name: own.to(relevance[name]) for name, own in found.items()}
+
+
+def _relevance_of(program: Program, views: Sequence[View]) -> dict[str, Tensor]:
+    return relevance(program, views, "rows")
 
 
 def joint_shares(program: Program, views: Sequence[View]) -> list[RowShare] | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["read_places", "readout_place"]
+from torch import Tensor
+
+__all__ = ["identity_of", "read_places", "readout_place"]
 
 
 def readout_place(readout: str, modality: str) -> int | None:
@@ -37,3 +39,20 @@ def read_places(readout: str, modality: str) -> set[int]:
     lists = re.findall(rf"(?<![\w.]){re.escape(modality)}\[([\d., ]+)\]", readout)
     runs = re.findall(r"(\d+)(?:\.\.(\d+))?", ", ".join(lists))
     return {place for first, last in runs for place in range(int(first), int(last or first) + 1)}
+
+
+def identity_of(readout: str, modality: str, values: Tensor, *, tokens: bool = False) -> Tensor:
+    """(tokens,) how much of one sample's relevance is the identity, as far as the readout tells.
+
+    Parameters
+    ----------
+    values
+        (tokens,) its relevance.
+    tokens
+        Whether the method scores tokens, and starts from none.
+    """
+    identity = values.new_zeros(values.shape)
+    places = [] if tokens else sorted(read_places(readout, modality))
+    if places and places[-1] < len(values):
+        identity[places] = 1 / len(places)
+    return identity

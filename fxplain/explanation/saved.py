@@ -38,6 +38,8 @@ class _Header:
     target_names: tuple[str, ...] = ()
     word_pieces: dict[str, list[list[list[Any]]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    provenance: dict[str, str] = field(default_factory=dict)
+    tiled: tuple[str, ...] = ()
 
 
 def load(path: str | Path) -> Explanation:
@@ -71,6 +73,11 @@ def _read(header: _Header, tensors: Mapping[str, Tensor]) -> Explanation:
         name = f"matrix/{names.index(a)}/{names.index(b)}"
         return _tensor(tensors, name, (batch, rows, columns))
 
+    identity = {
+        name: _tensor(tensors, f"identity/{i}", tuple(relevance[name].shape))
+        for i, name in enumerate(names)
+        if f"identity/{i}" in tensors
+    }
     has_matrices = any(name.startswith("matrix/") for name in tensors)
     return Explanation(
         relevance=ByModality(relevance),
@@ -92,6 +99,10 @@ def _read(header: _Header, tensors: Mapping[str, Tensor]) -> Explanation:
             for name, samples in header.word_pieces.items()
         },
         seconds=header.seconds,
+        provenance=header.provenance,
+        tiled=header.tiled,
+        identity=identity if identity.keys() == relevance.keys() else None,
+        promised=_tensor(tensors, "promised", (batch,)) if "promised" in tensors else None,
         inputs={
             name.removeprefix("input/"): value
             for name, value in tensors.items()
@@ -127,10 +138,15 @@ def _check_sizes(header: _Header, relevance: Mapping[str, Tensor], batch: int) -
 
 
 def _word(plain: Any, name: str) -> Word:
-    if len(plain) != 2:
-        raise LoadError(f"a word of {name!r} is not its text and its tokens.")
+    if len(plain) not in (2, 4):
+        raise LoadError(
+            f"a word of {name!r} is not its text, its tokens, and what stands before it."
+        )
     text = read_as(str, plain[0], f"a word of {name!r}")
-    return Word(text, read_as(tuple[int, ...], plain[1], f"the tokens of {text!r}"))
+    tokens = read_as(tuple[int, ...], plain[1], f"the tokens of {text!r}")
+    gap, special = plain[2:] or ("", False)
+    where = f"the gap before {text!r}"
+    return Word(text, tokens, read_as(str, gap, where), read_as(bool, special, where))
 
 
 def _target(plain: Any) -> Any:

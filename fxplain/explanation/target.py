@@ -140,6 +140,8 @@ class ResolvedTarget:
         Which of the model's output tensors the scores are read from.
     readouts
         Per sample, where it is read.
+    value
+        From the outputs of any run to the explained number per sample, (batch,).
     """
 
     description: tuple[Any, ...]
@@ -147,6 +149,7 @@ class ResolvedTarget:
     readouts: tuple[Readout, ...]
     seeds: Callable[[Sequence[Tensor], int | None], Seeds]
     outputs: tuple[int, ...]
+    value: Callable[[Sequence[Tensor]], Tensor]
 
 
 def resolve_target(
@@ -182,6 +185,12 @@ def _check_finite(scores: Tensor) -> None:
 
 def _name_of(target: Callable[[Any], Any]) -> str:
     return str(getattr(target, "__name__", type(target).__name__))
+
+
+def _weighed(tensors: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """The sum of tensors, each times its weights: a score that is linear in them."""
+    pairs = zip(tensors, weights, strict=True)
+    return torch.stack([(x.detach() * w).nan_to_num().sum() for x, w in pairs]).sum()
 
 
 class _Resolver:
@@ -236,7 +245,14 @@ class _Resolver:
             readouts.append(self._readout(groups, sample))
         name = _name_of(target)
         described = (name,) * len(scores)
-        return ResolvedTarget(described, scores.detach(), tuple(readouts), seeds, tuple(read))
+        return ResolvedTarget(
+            described,
+            scores.detach(),
+            tuple(readouts),
+            seeds,
+            tuple(read),
+            lambda outputs: self._scores_of(target, outputs)[1].detach(),
+        )
 
     def _scores_of(
         self, target: Callable[[Any], Any], outputs: Sequence[Tensor]
@@ -351,7 +367,14 @@ class _Resolver:
         readouts = tuple(self._readout(self._groups(p, b, chosen), b) for b, p in enumerate(wanted))
         description = tuple(self._described(indexed, leaf) for indexed in found)
         stacked = torch.stack(scores).detach()  # type: ignore[arg-type]
-        return ResolvedTarget(description, stacked, readouts, seeds, (chosen,))
+        return ResolvedTarget(
+            description,
+            stacked,
+            readouts,
+            seeds,
+            (chosen,),
+            lambda outputs: torch.stack([_weighed(*seeds(outputs, b)) for b in range(len(found))]),
+        )
 
     def _groups(
         self, parts: Sequence[tuple[Index, int]], sample: int, chosen: int

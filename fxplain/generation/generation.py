@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fxplain.errors import ModalityError
-from fxplain.explanation import Contrast, Explanation, read_places
+from fxplain.explanation import Contrast, Explanation
 from fxplain.generation.outputs import Span, places_of
 from fxplain.presentation import Presentable
 from fxplain.program import AttentionGraph
@@ -154,7 +154,7 @@ class Generation(Presentable):
     def read(self, target: int, sample: int, modality: str) -> list[int]:
         """The columns of a matrix that a target is read from: they start from 1, or a share of it."""
         source, places = self.columns(modality)
-        read = read_places(self.explanations[target].readout[sample], source)
+        read = self.explanations[target].starts(source, sample)
         return [column for column, place in enumerate(places) if place in read]
 
     def to_dict(self) -> dict[str, Any]:

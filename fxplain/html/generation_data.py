@@ -12,6 +12,7 @@ from fxplain.html.inputs import InputView, input_views
 from fxplain.html.numbers import PackedMatrix, pack_matrix, packed_size
 from fxplain.html.outputs import top_classes
 from fxplain.html.report_data import Extras, graph_with_maps, method_data
+from fxplain.html.words import Unit
 
 __all__ = ["generation_data"]
 
@@ -52,6 +53,8 @@ def generation_data(generation: Generation, extras: Extras) -> dict[str, Any]:
             ],
         },
         "leftOut": left_out,
+        "units": "word",
+        "special": "show",
     }
 
 
@@ -63,6 +66,8 @@ def _modality(generation: Generation, name: str, view: InputView) -> dict[str, A
         "kind": view.kind,
         "count": len(places),
         "grid": list(view.grid),
+        "places": view.places or None,
+        "tiles": view.tiles,
         "special": {str(k): special[place] for k, place in enumerate(places) if place in special},
         "seconds": generation.explanations[0].seconds.get(source),
     }
@@ -72,6 +77,11 @@ def _of_sample(generation: Generation, name: str, view: InputView, sample: int) 
     """One sample of a modality, of the text the part that is the modality's own."""
     source, places = generation.columns(name)
     data = view.of_sample(generation.labels(name)[sample], sample)
+    if "units" in data:
+        own = _own_units(data["units"], places)
+        data["units"] = {"token": own["token"]} | own if name == EARLIER else own
+        if name == EARLIER:
+            data["units"]["word"] = own["token"]  # each piece is an output of its own
     if source == generation.text_input:
         hidden = set(data.get("padding", ()))
         written = generation.written[sample].tolist() if name == EARLIER else None
@@ -81,6 +91,20 @@ def _of_sample(generation: Generation, name: str, view: InputView, sample: int) 
             if (place in hidden if written is None else not written[k])
         ]
     return data
+
+
+def _own_units(units: dict[str, list[Unit]], places: list[int]) -> dict[str, list[Unit]]:
+    """The units of a part of a text, by places in that part; words where pieces are no others."""
+    numbers = {place: k for k, place in enumerate(places)}
+    cut = {
+        name: [
+            (text, gap, [numbers[i] for i in tokens if i in numbers], special)
+            for text, gap, tokens, special in of_name
+            if any(i in numbers for i in tokens)
+        ]
+        for name, of_name in {"token": units["word"], **units}.items()
+    }
+    return cut
 
 
 def _rows(generation: Generation, sample: int, extras: Extras) -> list[dict[str, Any]]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from fxplain.explanation import Explanation
+from fxplain.explanation import Explanation, Units
+from fxplain.explanation.mosaic import Mosaic, put_together
+from fxplain.explanation.pictures import Picture
 from fxplain.html.numbers import png_url
 from fxplain.html.pictures import Pixels, given_pictures, image_of, images_of, strip_of
-from fxplain.html.words import written
-from fxplain.views import View, image_beneath
+from fxplain.html.words import Unit, cuts_of, written
+from fxplain.views import View, image_beneath, is_right_to_left
 
 __all__ = ["InputView", "input_views"]
 
@@ -44,6 +48,12 @@ class InputView:
         (batch, tokens, 4) corners as fractions of the picture.
     padding
         By sample, the places that an attention mask leaves out.
+    units
+        By sample and name ("word", "token", "sentence"), how a text is cut.
+    places
+        Of tokens on pictures, their order in them, row by row and picture by picture.
+    tiles
+        The pictures: each one's name, rows, columns, and where its part of `places` begins.
     """
 
     name: str
@@ -52,12 +62,18 @@ class InputView:
     pictures: list[list[Pixels]] = field(default_factory=list)
     boxes: Tensor | None = None
     padding: list[list[int]] = field(default_factory=list)
+    units: list[dict[str, list[Unit]]] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    tiles: list[dict[str, Any]] = field(default_factory=list)
 
     def of_sample(self, labels: list[str], sample: int) -> dict[str, Any]:
         """What the page needs to draw one sample."""
         view: dict[str, Any] = {"labels": labels}
         if self.kind == "words":
             view["words"] = written(labels)
+            view["units"] = self.units[sample]
+            texts = (text for text, *_ in self.units[sample]["word"])
+            view["direction"] = "rtl" if is_right_to_left(texts) else "ltr"
         if self.pictures:
             view["pictures"] = [png_url(pixels) for pixels in self.pictures[sample]]
             view["sizes"] = [[p.shape[1], p.shape[0]] for p in self.pictures[sample]]
@@ -69,7 +85,9 @@ class InputView:
         return view
 
 
-def input_views(explanation: Explanation, pictures: Mapping[str, Any]) -> list[InputView]:
+def input_views(
+    explanation: Explanation, pictures: Mapping[str, Any], units: Units = "word"
+) -> list[InputView]:
     """How each modality of an explanation is shown.
 
     Parameters
@@ -78,17 +96,19 @@ def input_views(explanation: Explanation, pictures: Mapping[str, Any]) -> list[I
         What is shown.
     pictures
         The caller's own pictures by modality, one per sample, for features that were cut from them.
+    units
+        How texts are cut at first; parts that the caller says are one choice more.
     """
     batch = explanation.batch_size
     own = {name: given_pictures(p, name, batch) for name, p in pictures.items()}
     shown = batch * max(1, sum(_has_picture(explanation, m) for m in explanation.modalities))
     return [
-        _view(View(explanation, name), own.get(name), max(1, PICTURE_PIXELS // shown))
+        _view(View(explanation, name), own.get(name), max(1, PICTURE_PIXELS // shown), units)
         for name in explanation.modalities
     ]
 
 
-def _view(view: View, own: list[Pixels] | None, most_pixels: int) -> InputView:
+def _view(view: View, own: list[Pixels] | None, most_pixels: int, units: Units) -> InputView:
     name, explanation = view.name, view.explanation
     given = [[pixels] for pixels in own] if own else []
     samples = range(explanation.batch_size)
@@ -98,14 +118,61 @@ def _view(view: View, own: list[Pixels] | None, most_pixels: int) -> InputView:
         return InputView(name, "boxes", pictures=found if any(found) else [], boxes=view.boxes)
     if kind == "text":
         count = explanation.relevance[name].shape[1]
-        return InputView(name, "words", padding=_padding(explanation, name, count))
+        cut = [cuts_of(explanation, name, sample, units) for sample in samples]
+        return InputView(name, "words", padding=_padding(explanation, name, count), units=cut)
     if kind == "image":
         found = given or [images_of(view.frames(sample), most_pixels) for sample in samples]
-        return InputView(name, "grid", view.grid, found if any(found) else [])
+        shown = found if any(found) else []
+        tiled = InputView(
+            name, "grid", view.grid, shown, places=view.plain, tiles=_tiles(view.pictures)
+        )
+        mosaic = explanation.mosaic(name)
+        return tiled if mosaic is None else _together(tiled, mosaic)
     signals = [view.signal(sample) for sample in samples]
     pictures = given or [[strip_of(signal)] for signal in signals if signal is not None]
     many = len(explanation.tokens(name)[0]) > MANY_TOKENS
     return InputView(name, "strip" if pictures or many else "tokens", pictures=pictures)
+
+
+def _together(view: InputView, mosaic: Mosaic) -> InputView:
+    """With the tiles as the one picture that they were cut from before them."""
+    rows, columns = view.tiles[0]["rows"], view.tiles[0]["columns"]
+    tokens = torch.tensor(view.places).reshape(len(view.tiles), rows, columns)
+    places = put_together(tokens, mosaic).flatten().tolist()
+    whole = {
+        "name": "put together", "rows": rows * mosaic.rows, "columns": columns * mosaic.columns,
+        "offset": 0,
+    }  # fmt: skip
+    later = [{**tile, "offset": tile["offset"] + len(places)} for tile in view.tiles]
+    pictures = [
+        [_whole_picture(of_sample, mosaic), *of_sample] if of_sample else []
+        for of_sample in view.pictures
+    ]
+    return replace(view, places=[*places, *view.places], tiles=[whole, *later], pictures=pictures)
+
+
+def _whole_picture(tiles: list[Pixels], mosaic: Mosaic) -> Pixels:
+    rows = [
+        np.concatenate(
+            [tiles[i] for i in mosaic.tiles[r * mosaic.columns : (r + 1) * mosaic.columns]], 1
+        )
+        for r in range(mosaic.rows)
+    ]
+    return np.concatenate(rows, 0)
+
+
+def _tiles(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+    """What each picture is called, its size in tokens, and where its tokens begin."""
+    told, offset = [], 0
+    sources = {picture.source for picture in pictures}
+    for picture in pictures:
+        rows, columns = picture.grid
+        part = "frame" if picture.is_frame else "tile"
+        names = [f"picture {picture.source}"] if len(sources) > 1 else []
+        names += [f"{part} {picture.part}"] if picture.parts > 1 else []
+        told.append({"name": ", ".join(names), "rows": rows, "columns": columns, "offset": offset})
+        offset += rows * columns
+    return told
 
 
 def _has_picture(explanation: Explanation, name: str) -> bool:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import import_module
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +14,9 @@ import jinja2
 from torch import Tensor
 
 from fxplain.errors import InputError
-from fxplain.explanation import Explanation
+from fxplain.explanation import Explanation, Special, Units
 from fxplain.generation import Generation
+from fxplain.html.assets_of import asset, digest, package_version
 from fxplain.html.generation_data import generation_data
 from fxplain.html.matrices import MATRIX_BYTES
 from fxplain.html.outputs import ClassNames
@@ -48,6 +45,8 @@ def to_html(
     pictures: Mapping[str, Any] | None = None,
     attention: Mapping[str, Tensor] | None = None,
     matrix_bytes: int = MATRIX_BYTES,
+    units: Units = "word",
+    special: Special = "show",
 ) -> str:
     """A result as one self-contained HTML page: no network, opens from disk.
 
@@ -70,6 +69,9 @@ def to_html(
     matrix_bytes
         Bytes that matrices and maps may take. Larger ones are rounded to 8 bits, then left out; the
         page says so.
+    units, special
+        How texts are put together at first ("word", "sentence", or parts of the text), and whether
+        special tokens are left out at first ("hide"): as `Explanation.top` takes them.
 
     Returns
     -------
@@ -83,7 +85,7 @@ def to_html(
     OSError
         When the page cannot be written.
     """
-    extras = Extras(class_names, pictures or {}, attention, matrix_bytes)
+    extras = Extras(class_names, pictures or {}, attention, matrix_bytes, units, special)
     page = _page(result, extras)
     if path is not None:
         Path(path).write_text(page, encoding="utf-8")
@@ -113,8 +115,11 @@ def _page(
     else:
         explanations = _explanations(result)
         data, graph = explanation_data(explanations, extras), explanations[0].graph
-        summaries = sample_summaries(explanations[0], extras.class_names)
+        summaries = sample_summaries(
+            explanations[0], extras.class_names or explanations[0].class_name
+        )
     style, script = _style(), _script()
+    provenance = {} if isinstance(result, AttentionGraph) else _provenance(result)
     return _template().render(
         kind=_kind(result),
         name_parts=re.findall(r".[^A-Z]*", graph.model),
@@ -123,10 +128,18 @@ def _page(
         data=_island(data),
         style=style,
         script=script,
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-        version=_version(),
+        style_hash=digest(style),
+        script_hash=digest(script),
+        version=package_version(),
+        provenance=provenance,
     )
+
+
+def _provenance(result: Explanation | Generation | Sequence[Explanation]) -> Mapping[str, str]:
+    """What a page says of where its numbers come from."""
+    if isinstance(result, Generation):
+        return result.explanations[0].provenance
+    return _explanations(result)[0].provenance
 
 
 def _explanations(result: Explanation | Sequence[Explanation]) -> Sequence[Explanation]:
@@ -148,20 +161,10 @@ def _kind(result: AttentionGraph | Explanation | Generation | Sequence[Explanati
     return "Generation" if isinstance(result, Generation) else "Explanation"
 
 
-def _version() -> str:
-    version: str = import_module("fxplain").__version__  # by name: it stands above this package
-    return version
-
-
 def _island(data: Mapping[str, Any]) -> str:
     """JSON that stays data inside a script element: all but ASCII, and every "<", as escapes."""
     text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _hash(text: str) -> str:
-    """What the page's own security policy calls a script or style that may be used."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}"
 
 
 @cache
@@ -172,12 +175,12 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.from_string(_asset("page.html.j2"))
+    return environment.from_string(asset("page.html.j2"))
 
 
 @cache
 def _style() -> str:
-    return _asset("page.css") + "\n".join(
+    return asset("page.css") + "\n".join(
         f".mark.{kind} > :not(.halo), .link.{kind} circle {{ fill: {colour}; }}\n"
         f".link.{kind} path {{ stroke: {colour}; }}\n"
         f".writing .{kind} {{ fill: {text_colour(colour)}; }}\n"
@@ -189,14 +192,10 @@ def _style() -> str:
 @cache
 def _script() -> str:
     """d3's modules with their licences, and the page's own scripts, in one."""
-    packages = [package["name"] for package in json.loads(_asset("vendor/packages.json"))]
-    licences = dict.fromkeys(_asset(f"vendor/{name}.LICENSE").strip() for name in packages)
+    packages = [package["name"] for package in json.loads(asset("vendor/packages.json"))]
+    licences = dict.fromkeys(asset(f"vendor/{name}.LICENSE").strip() for name in packages)
     parts = [f"/*\n{licence}\n*/" for licence in licences]
-    parts += [_asset(f"vendor/{name}.js") for name in packages]
+    parts += [asset(f"vendor/{name}.js") for name in packages]
     parts.append("const fxplain = {};")
-    parts += [_asset(f"{name}.js") for name in SCRIPTS]
+    parts += [asset(f"{name}.js") for name in SCRIPTS]
     return "\n".join(parts)
-
-
-def _asset(name: str) -> str:
-    return (files("fxplain.html") / "assets" / name).read_text(encoding="utf-8")

@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 
 from fxplain.errors import InputError
-from fxplain.explanation import Explanation, read_places
+from fxplain.explanation import Explanation, Special, Units, read_places
 from fxplain.html.inputs import InputView, input_views
 from fxplain.html.matrices import MATRIX_BYTES, attention_maps, kept_matrices
 from fxplain.html.numbers import PackedMatrix, pack_vector
 from fxplain.html.outputs import ClassNames, explained_text, top_classes
 from fxplain.methods import methods
 from fxplain.program import AttentionGraph
+from fxplain.reports.headline import headline, notes
 from fxplain.reports.lanes import lay_out
 
-__all__ = ["Extras", "explanation_data", "graph_data", "graph_with_maps", "method_data"]
+__all__ = ["Extras", "explanation_data", "graph_data", "graph_with_maps", "method_data", "titles"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,16 @@ class Extras:
         explanation is asked for those that fit half of `matrix_bytes`.
     matrix_bytes
         Bytes that matrices may take.
+    units, special
+        How texts are put together at first, and whether special tokens are shown.
     """
 
     class_names: ClassNames | None = None
     pictures: Mapping[str, Any] = field(default_factory=dict)
     attention: Mapping[str, Tensor] | None = None
     matrix_bytes: int = MATRIX_BYTES
+    units: Units = "word"
+    special: Special = "show"
 
     def check(self, modalities: Sequence[str]) -> None:
         """Refuse pictures of unknown modalities.
@@ -95,7 +100,7 @@ def explanation_data(explanations: Sequence[Explanation], extras: Extras) -> dic
     _check_same_input(explanations)
     extras.check(first.modalities)
     kept = kept_matrices(explanations, extras.matrix_bytes)
-    views = input_views(first, extras.pictures)
+    views = input_views(first, extras.pictures, extras.units)
     return {
         "graph": graph_with_maps(first, extras, extras.matrix_bytes - kept.size),
         "modalities": [_modality(first, view) for view in views],
@@ -104,12 +109,14 @@ def explanation_data(explanations: Sequence[Explanation], extras: Extras) -> dic
             for sample in range(first.batch_size)
         ],
         "explanations": [
-            _of_method(explanation, name, which, kept.matrices, extras.class_names)
+            _of_method(explanation, name, which, kept.matrices, extras)
             for which, (explanation, name) in enumerate(
-                zip(explanations, _titles(explanations), strict=True)
+                zip(explanations, titles(explanations), strict=True)
             )
         ],
         "leftOut": kept.left_out,
+        "units": extras.units if isinstance(extras.units, str) else "parts",
+        "special": extras.special,
     }
 
 
@@ -137,12 +144,14 @@ def _modality(explanation: Explanation, view: InputView) -> dict[str, Any]:
         "kind": view.kind,
         "count": explanation.relevance[view.name].shape[1],
         "grid": list(view.grid),
+        "places": view.places or None,
+        "tiles": view.tiles,
         "special": {str(place): name for place, name in special.items()},
         "seconds": explanation.seconds.get(view.name),
     }
 
 
-def _titles(explanations: Sequence[Explanation]) -> list[str]:
+def titles(explanations: Sequence[Explanation]) -> list[str]:
     """A name for each explanation: its method, and what else tells it from the others."""
     titles = [e.method for e in explanations]
     if len(set(titles)) < len(titles):
@@ -188,8 +197,9 @@ def _of_method(
     title: str,
     which: int,
     matrices: Mapping[tuple[int, int], dict[str, PackedMatrix]],
-    class_names: ClassNames | None,
+    extras: Extras,
 ) -> dict[str, Any]:
+    class_names = extras.class_names or explanation.class_name
     return {
         **method_data(explanation),
         "title": title,
@@ -203,6 +213,14 @@ def _of_method(
                     sorted(read_places(explanation.readout[sample], name))
                     for name in explanation.modalities
                 ],
+                "apart": [explanation.apart(name, sample) for name in explanation.modalities],
+                "identity": [
+                    _identity(explanation, name, sample) for name in explanation.modalities
+                ],
+                "headline": headline(
+                    explanation, sample, class_names, extras.units, extras.special
+                ),
+                "notes": list(notes(explanation, sample)),
                 "classes": top_classes(explanation, sample, class_names),
                 "relevance": [pack_vector(r[sample]) for r in explanation.relevance.values()],
                 "matrices": matrices.get((which, sample), {}),
@@ -210,3 +228,11 @@ def _of_method(
             for sample in range(explanation.batch_size)
         ],
     }
+
+
+def _identity(explanation: Explanation, name: str, sample: int) -> str | None:
+    """Of a mean over many tokens, the share of the identity that each carries."""
+    if not explanation.is_mean_readout(name, sample):
+        return None
+    beyond = explanation.beyond_identity()[name][sample]
+    return pack_vector(explanation.relevance[name][sample] - beyond)

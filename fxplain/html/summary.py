@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fxplain.explanation import Explanation, read_places
+from fxplain.explanation import Explanation
 from fxplain.generation import Generation
 from fxplain.html.outputs import ClassNames, explained_text
 from fxplain.reports.generation_report import drawn_from, output_name
+from fxplain.reports.headline import headline
 
 __all__ = ["Summary", "sample_summaries", "text_summaries"]
 
@@ -27,6 +28,8 @@ class Summary:
         What is explained: a target, or a text; where it is read, and its number.
     caption, headings, rows
         The table of what it draws on most.
+    headline
+        All that in a plain sentence.
     """
 
     sample: int
@@ -35,6 +38,7 @@ class Summary:
     caption: str
     headings: tuple[str, ...]
     rows: list[tuple[str, ...]]
+    headline: str = ""
 
 
 def sample_summaries(explanation: Explanation, names: ClassNames | None) -> list[Summary]:
@@ -45,23 +49,15 @@ def sample_summaries(explanation: Explanation, names: ClassNames | None) -> list
 
 def _of_sample(explanation: Explanation, sample: int, names: ClassNames | None) -> Summary:
     readout = explanation.readout[sample]
-    tokens = []
-    for modality, values in explanation.relevance.items():
-        read = read_places(readout, modality)
-        labels = explanation.tokens(modality)[sample]
-        tokens += [
-            (modality, f"{i}: {label}", value)
-            for i, (label, value) in enumerate(zip(labels, values[sample].tolist(), strict=True))
-            if read != {i}
-        ]
-    tokens.sort(key=lambda token: -abs(token[2]))
+    top = explanation.top(MOST_TOKENS, sample=sample)
     return Summary(
         sample,
         explained_text(explanation, sample, names),
         f"Score {float(explanation.scores[sample]):.4g}, read from {readout}.",
         "Tokens that it draws on most",
         ("input", "token", "relevance"),
-        [(name, token, f"{value:.4g}") for name, token, value in tokens[:MOST_TOKENS]],
+        [(e.modality, f"{e.tokens[0]}: {e.text}", f"{e.relevance:.4g}") for e in top],
+        headline(explanation, sample, names),
     )
 
 

@@ -4,12 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["written"]
+from fxplain.explanation import UNITS, Explanation, Units
+from fxplain.explanation.shown import folded, visible
+from fxplain.explanation.units import units_of
+from fxplain.views import are_words
 
-WORD_STARTS = ("\u2581", "\u0120")
+__all__ = ["Unit", "cuts_of", "written"]
+
+Unit = tuple[str, str, list[int], bool]
+"""What is written, what stands before it, its tokens, and whether it is special."""
+
+WORD_STARTS = ("\u2581", "\u0120", " ")
 """What SentencePiece and byte-level BPE put before a piece that starts a word."""
 
-_NEW_LINE = "\u010a"  # byte-level BPE's character for a line feed
+
+def cuts_of(
+    explanation: Explanation, name: str, sample: int, units: Units
+) -> dict[str, list[Unit]]:
+    """A text as words, and in each other way that makes something else of it.
+
+    Parameters
+    ----------
+    units
+        What was asked for: a name, or parts of the text, which are called "parts".
+    """
+    words = explanation.words_in(name)[sample]
+    labels = explanation.tokens(name)[sample]
+    names = ("word", *UNITS) if are_words(labels) else ("word", "token")
+    asked: dict[str, Units] = {unit: unit for unit in names}
+    if not isinstance(units, str):
+        asked["parts"] = units
+    made: dict[str, list[Unit]] = {}
+    for key, unit in asked.items():
+        cut = [
+            (visible(word.text) if word.text.strip() else word.text.replace("\n", "↵\n"),
+             word.gap, list(word.tokens), word.special)
+            for word in folded(units_of(words, labels, unit))
+        ]  # fmt: skip
+        if key == units or cut not in made.values():
+            made[key] = cut
+    return made
 
 
 def written(labels: Sequence[str]) -> list[tuple[str, bool]]:
@@ -40,5 +74,4 @@ def _written(label: str, marked: bool, *, first: bool) -> tuple[str, bool]:
 
 def _visible(text: str) -> str:
     """The text with its control characters as escapes, which a page would swallow."""
-    text = text.replace(_NEW_LINE, "\n")
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

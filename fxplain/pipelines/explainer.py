@@ -12,6 +12,7 @@ import torch
 
 from fxplain.errors import InputError, TaskError
 from fxplain.explanation import Explanation, explain, inspect
+from fxplain.explanation.explain import several
 from fxplain.generation import Generation, explain_generation
 from fxplain.pipelines.adapters import find_adapter
 from fxplain.pipelines.encoding import Encoded, padded_left
@@ -25,6 +26,7 @@ from fxplain.pipelines.loading import (
     load_model,
     load_processors,
 )
+from fxplain.pipelines.provenance import provenance
 from fxplain.pipelines.registry import find_task
 from fxplain.pipelines.task import Goal, Run, Task, writes
 from fxplain.program import AttentionGraph
@@ -134,9 +136,10 @@ class Explainer:
         truncation: bool | None = None,
         pad_to: int | None = None,
         target: Any = None,
+        targets: Sequence[Any] | None = None,
         method: str = "generic",
         **options: Any,
-    ) -> Explanation:
+    ) -> Any:
         """Explain one target per sample: by default what the model answers.
 
         Parameters
@@ -144,7 +147,8 @@ class Explainer:
         *positional
             What the task needs, in its order, where names would only be longer.
         text
-            A string, or a list of them for a batch.
+            A string, or a list of them for a batch; or the messages of a conversation, which the
+            model's chat template writes down, with the images in them.
         pair
             The second text that goes with each: a hypothesis, a question's context.
         image
@@ -166,6 +170,8 @@ class Explainer:
         target
             What `fxplain.explain` takes; besides, a word of the vocabulary where words are predicted,
             a candidate text, an answer in the context.
+        targets
+            In the place of `target`, several of what it may be: they share one forward.
         method
             One of `fxplain.methods()`.
         **options
@@ -174,8 +180,8 @@ class Explainer:
 
         Returns
         -------
-        Explanation
-            With names for targets, words and, of recordings, times.
+        Explanation or list of Explanation
+            With names for targets, words and, of recordings, times. A list where `targets` are given.
 
         Raises
         ------
@@ -190,7 +196,10 @@ class Explainer:
         raw |= {"truncation": truncation, "pad_to": pad_to}
         run = self._run(self._given(positional, raw))
         own, rest = self._split(options)
-        return self._explained(run, [self.task.goal(run, target, **own)], method, rest)[0]
+        if targets is None:
+            return self._explained(run, [self.task.goal(run, target, **own)], method, rest)[0]
+        goals = [self.task.goal(run, each, **own) for each in several(target, targets)]
+        return self._explained(run, goals, method, rest)
 
     def each(
         self, *positional: Any, target: Any = None, method: str = "generic", **keywords: Any
@@ -270,7 +279,7 @@ class Explainer:
 
     def inspect(self, *positional: Any, **raw: Any) -> AttentionGraph:
         """What `fxplain.inspect` detects in the model, given such inputs."""
-        return inspect(self.model, self.inputs(*positional, **raw))
+        return inspect(self.task.explained(self.loaded), self.inputs(*positional, **raw))
 
     # -- the steps of a call --------------------------------------------------------------------------
 
@@ -308,7 +317,10 @@ class Explainer:
         generation = explain_generation(
             self.model, encoded.inputs, tokenizer=self.loaded.tokenizer, **options
         )
-        told = tuple(replace(e, seconds=encoded.seconds) for e in generation.explanations)
+        known = provenance(self.loaded, generation.explanations[0])
+        told = tuple(
+            replace(e, seconds=encoded.seconds, provenance=known) for e in generation.explanations
+        )
         return replace(generation, explanations=told)
 
     def _explained(
@@ -333,8 +345,9 @@ class Explainer:
         """Several targets share one forward; one alone keeps what its matrices are made of."""
         inputs = run.encoded.inputs
         if len(targets) == 1:
-            return [explain(self.model, inputs, targets[0], method, **given)]
-        return explain(self.model, inputs, targets=targets, method=method, **given)
+            return [explain(self.task.explained(self.loaded), inputs, targets[0], method, **given)]
+        model = self.task.explained(self.loaded)
+        return explain(model, inputs, targets=targets, method=method, **given)
 
     def _told(self, explanation: Explanation, encoded: Encoded, goal: Goal) -> Explanation:
         """With what the inputs and the task tell: names, words, times."""
@@ -350,6 +363,7 @@ class Explainer:
                 name: rows for name, rows in words.items() if self._fit(explanation, name, rows)
             },
             seconds=encoded.seconds,
+            provenance=provenance(self.loaded, explanation),
         )
 
     def _fit(self, explanation: Explanation, name: str, rows: Sequence[Any]) -> bool:

@@ -15,6 +15,7 @@ from fxplain.pipelines.media import (
     open_recording,
     pillow,
 )
+from fxplain.pipelines.messages import are_messages, written_messages
 
 __all__ = ["Given", "gather"]
 
@@ -61,7 +62,7 @@ def gather(
     truncation: bool | None = None,
     pad_to: int | None = None,
 ) -> Given:
-    """Check and open what was given.
+    """Check and open what was given; a conversation becomes the text of the model's chat template.
 
     Raises
     ------
@@ -72,6 +73,9 @@ def gather(
     MissingExtraError
         When what reads the files is not installed.
     """
+    if are_messages(text):
+        text, of_messages = written_messages(loaded, text)
+        image = image if image is not None else (of_messages or None)
     if image is not None:
         pillow()  # without it no image processor could be loaded, either
     if not loaded.reads and not inputs:

@@ -11,12 +11,12 @@ from fxplain.explanation import Contrast
 from fxplain.pipelines.encoding import Encoded, encode
 from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded
-from fxplain.pipelines.task import Goal, Run, Task, per_sample
+from fxplain.pipelines.task import Classification, Goal, Run, Task, per_sample
 
 __all__ = ["ImageClassification", "ObjectDetection", "ZeroShotImageClassification"]
 
 
-class ImageClassification(Task):
+class ImageClassification(Classification):
     """A class for an image."""
 
     name = "image-classification"

@@ -20,6 +20,7 @@ from fxplain.pipelines.image_tasks import (
     ZeroShotImageClassification,
 )
 from fxplain.pipelines.loading import modalities_of
+from fxplain.pipelines.similarity import SentenceSimilarity
 from fxplain.pipelines.task import AnyTask, Task
 from fxplain.pipelines.text_tasks import (
     FillMask,
@@ -46,6 +47,7 @@ _TASKS: dict[str, Task] = {
         ImageToText(),
         VisualQuestionAnswering(),
         SpeechRecognition(),
+        SentenceSimilarity(),
         AnyTask(),
     )
 }

@@ -1,12 +1,14 @@
-"""Spelling: which word pieces make up which word of a text."""
+"""Spelling: which word pieces make up which word of a text, and what stands between the words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fxplain.explanation import Word
 from fxplain.explanation.merging import words_of
+from fxplain.explanation.pieces import readable, without_spaces
 
 __all__ = ["spell"]
 
@@ -14,7 +16,7 @@ __all__ = ["spell"]
 def spell(
     tokenizer: Any, ids: Sequence[int], encoding: Any, row: int, texts: Sequence[str]
 ) -> list[Word]:
-    """The words of one encoded text.
+    """The words of one encoded text, as they were written.
 
     A fast tokenizer knows where each piece stands in the text. A slow one leaves marks in the pieces.
 
@@ -31,37 +33,69 @@ def spell(
     texts
         The text, and the second one where there is one.
     """
-    labels = [str(label) for label in tokenizer.convert_ids_to_tokens(list(ids))]
+    pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(list(ids))]
+    labels = readable(pieces, tokenizer)
     if encoding is None:
         return words_of(labels)
-    spans: list[tuple[int | None, int, int]] = []  # which text, start and end in it
+    spans = _spans(encoding, row, pieces)
     words: list[list[int]] = []
-    numbers = encoding.word_ids(row)
-    for place, number in enumerate(numbers):
-        text = encoding.sequence_ids(row)[place] if number is not None else None
-        start, end = encoding["offset_mapping"][row][place]
-        goes_on = (
-            place > 0
-            and text is not None
-            and text == spans[-1][0]
-            and number == numbers[place - 1]
-            and not _has_space(texts[text][spans[-1][2] : start + 1])
-        )
-        spans.append((text, int(start), int(end)))
-        if goes_on:
+    for place, span in enumerate(spans):
+        if place and _goes_on(spans[place - 1], span, texts):
             words[-1].append(place)
         else:
             words.append([place])
-    return [Word(_read(word, spans, texts) or labels[word[0]], tuple(word)) for word in words]
+    return list(_written(words, spans, labels, texts))
 
 
-def _has_space(text: str) -> bool:
-    """Whether a word ends here, also where the tokenizer takes the whole text for one."""
-    return any(character.isspace() for character in text)
+@dataclass(frozen=True)
+class _Span:
+    """A piece's place: which text (None of a special token), start, end, and the tokenizer's word."""
+
+    text: int | None
+    start: int
+    end: int
+    number: int | None
+    continues: bool
 
 
-def _read(
-    word: Sequence[int], spans: Sequence[tuple[int | None, int, int]], texts: Sequence[str]
-) -> str:
-    text, start, _ = spans[word[0]]
-    return "" if text is None else texts[text][start : spans[word[-1]][2]].strip()
+def _spans(encoding: Any, row: int, pieces: Sequence[str]) -> list[_Span]:
+    texts, numbers = encoding.sequence_ids(row), encoding.word_ids(row)
+    offsets = encoding["offset_mapping"][row]
+    return [
+        _Span(texts[i] if numbers[i] is not None else None, int(start), int(end), numbers[i],
+              pieces[i].startswith("##"))
+        for i, (start, end) in enumerate(offsets)
+    ]  # fmt: skip
+
+
+def _goes_on(before: _Span, span: _Span, texts: Sequence[str]) -> bool:
+    """Whether a piece is of the word of the one before it."""
+    if span.text is None or (span.text, span.number) != (before.text, before.number):
+        return False
+    written = texts[span.text]
+    if any(character.isspace() for character in written[before.end : span.start + 1]):
+        return False  # also where the tokenizer takes the whole text for one word
+    if span.continues or span.start < before.end:
+        return True  # a part of a letter is no word
+    # nothing but their script joins the words of a Chinese text
+    around = written[before.end - 1 : before.end] + written[span.start : span.start + 1]
+    return not any(map(without_spaces, around))
+
+
+def _written(
+    words: Sequence[Sequence[int]], spans: Sequence[_Span], labels: Sequence[str],
+    texts: Sequence[str],
+) -> list[Word]:  # fmt: skip
+    made: list[Word] = []
+    reached = [0] * len(texts)
+    for word in words:
+        text, start, end = spans[word[0]].text, spans[word[0]].start, spans[word[-1]].end
+        written = "" if text is None else texts[text][start:end]
+        if text is None or not written:
+            made.append(Word(labels[word[0]], tuple(word), special=text is None))
+            continue
+        shown = written.strip() or written
+        begin = start + written.index(shown)
+        made.append(Word(shown, tuple(word), texts[text][reached[text] : begin]))
+        reached[text] = max(reached[text], begin + len(shown))
+    return made

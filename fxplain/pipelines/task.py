@@ -7,22 +7,22 @@ A task is one short class. `encode` says how inputs are made, `goal` what one ca
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fxplain.capture import config_of, failure
-from fxplain.errors import InputError
+from fxplain.errors import InputError, TargetError, TaskError
 from fxplain.explanation import Contrast, Sum
 from fxplain.pipelines.encoding import Encoded, encode, start_decoder
 from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded, modalities_of
 
-__all__ = ["Goal", "Run", "Task", "each_entry", "per_sample", "writes"]
+__all__ = ["Classification", "Goal", "Run", "Task", "each_entry", "per_sample", "writes"]
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,10 @@ class Task:
         """What the model's ``generate`` is given: a decoder is not started, for it starts itself."""
         return encode(loaded, given)
 
+    def explained(self, loaded: Loaded) -> nn.Module:
+        """The module that is explained: the model, unless the task puts something on top of it."""
+        return loaded.model
+
     def goal(self, run: Run, target: Any, **options: Any) -> Goal:  # noqa: ARG002 - subclasses use them
         """What one call explains: the target that was asked for, or this task's own."""
         return Goal(target)
@@ -159,6 +163,35 @@ class Task:
     def goals(self, run: Run, target: Any, **options: Any) -> list[Goal]:
         """All that there is to explain in one sample."""
         return [self.goal(run, target, **options)]
+
+
+class Classification(Task):
+    """Base class: one class, or each of several labels that may all be right."""
+
+    options = frozenset({"threshold"})
+
+    def goal(self, run: Run, target: Any, threshold: float | None = None, **_: Any) -> Goal:
+        """The class asked for, or the predicted one."""
+        if threshold is not None:
+            raise TaskError(
+                "threshold= says how sure each label must be: it is for each() (on the command line "
+                "--each) of a model with several labels that may all be right."
+            )
+        return super().goal(run, target)
+
+    def goals(self, run: Run, target: Any, threshold: float | None = None, **_: Any) -> list[Goal]:
+        """Of a model with several labels all that are likelier than the threshold."""
+        if target is not None or not has_several_labels(run.loaded.model):
+            return [self.goal(run, target, threshold=threshold)]
+        threshold = 0.5 if threshold is None else threshold
+        sure = run.output.logits[0].sigmoid()
+        order = sure.argsort(descending=True).tolist()
+        return [Goal([label]) for label in order if float(sure[label]) > threshold]
+
+
+def has_several_labels(model: nn.Module) -> bool:
+    """Whether labels do not compete: a config says so."""
+    return getattr(config_of(model), "problem_type", None) == "multi_label_classification"
 
 
 class AnyTask(Task):
@@ -185,6 +218,30 @@ class AnyTask(Task):
         encoded = super().encode(loaded, given)
         starts = "decoder_input_ids" not in inspect.signature(loaded.model.forward).parameters
         return encoded if starts or _runs(loaded, encoded) else start_decoder(loaded, encoded)
+
+    def goal(self, run: Run, target: Any, **options: Any) -> Goal:
+        """What the model predicts, where it predicts anything."""
+        if target is None and run.given.text and not run.given.image and _embeds(run.output):
+            raise TargetError(
+                f"{run.loaded.name!r} makes embeddings and predicts nothing. To explain how alike two "
+                f"texts are to it, take task='sentence-similarity' with text= and pair= (on the "
+                f"command line --task sentence-similarity --text ... --pair ...); else say with "
+                f"target= which number of its output to explain, as a function of it."
+            )
+        return super().goal(run, target, **options)
+
+
+def _embeds(output: Any) -> bool:
+    """Whether an output is of hidden states alone, of which no number is an answer."""
+    fields = set(output) if isinstance(output, Mapping) else set()
+    return "last_hidden_state" in fields and fields <= _HIDDEN
+
+
+_HIDDEN = frozenset(
+    ["last_hidden_state", "pooler_output", "hidden_states", "attentions", "past_key_values",
+     "cross_attentions", "sentence_embedding"]
+)  # fmt: skip
+"""What a model without a head returns."""
 
 
 def _runs(loaded: Loaded, encoded: Encoded) -> bool:

@@ -14,12 +14,12 @@ from fxplain.explanation.vocabulary import word_id
 from fxplain.pipelines.encoding import Encoded
 from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded
-from fxplain.pipelines.task import Goal, Run, Task, each_entry, per_sample
+from fxplain.pipelines.task import Classification, Goal, Run, Task, each_entry, per_sample
 
 __all__ = ["FillMask", "QuestionAnswering", "TextClassification", "TokenClassification"]
 
 
-class TextClassification(Task):
+class TextClassification(Classification):
     """A class for a text, or for a pair of them."""
 
     name = "text-classification"

@@ -23,7 +23,7 @@ Interpolation = Literal["nearest", "bilinear"]
 HEIGHT, WIDTH = 4.0, 10.0
 BOX = "#0072B2"
 PAPER = 0.35
-"""How much of the grey image is bleached, so that the colours of relevance stand out."""
+"""How much of the image is bleached, so that the colours of relevance stand out."""
 
 
 def plot_image(
@@ -34,7 +34,7 @@ def plot_image(
     ax: Axes | None = None,
     interpolation: Interpolation = "nearest",
 ) -> Figure:
-    """The image in grey, and over it the relevance of each patch; the more, the less transparent.
+    """The image, pale, and over it the relevance of each patch; the more, the less transparent.
 
     Special tokens (a CLS, registers) have no place in the image and are left out. The frames of a
     video stand side by side. Of a loaded explanation without its input only relevance is drawn.
@@ -89,7 +89,9 @@ def pixel_relevance(
     ModalityError, PlotError
         When there is no such modality or sample, or its tokens lie on no grid.
     """
-    return _upsampled(ModalityView.of(explanation, modality, sample, "image"), interpolation)
+    view = ModalityView.of(explanation, modality, sample, "image")
+    grid = view.laid_out(numbers(explanation.relevance[view.name][sample]))
+    return _upsampled(view, interpolation, grid)
 
 
 def image_room(view: ModalityView, height: float, width: float) -> Room:
@@ -106,8 +108,9 @@ def draw_image(view: ModalityView, ax: Axes, interpolation: Interpolation = "nea
     shades, scale = colour_scale(heat)
     alpha: Array | float = 1.0
     if view.picture is not None:
-        grey = view.picture @ np.array([0.299, 0.587, 0.114])
-        ax.imshow(PAPER + (1 - PAPER) * grey, cmap="gray", vmin=0, vmax=1)
+        pale = PAPER + (1 - PAPER) * view.picture
+        is_grey = bool((pale == pale[..., :1]).all())
+        ax.imshow(pale[..., 0] if is_grey else pale, cmap="gray", vmin=0, vmax=1)
         alpha = 0.85 * np.clip(np.abs(heat) / float(scale.vmax or 1), 0, 1) ** 0.7
     drawn = ax.imshow(heat, cmap=shades, norm=scale, alpha=alpha, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
@@ -138,16 +141,19 @@ def _target_box(view: ModalityView) -> Array | None:
     return numbers(boxes[sample, target[0]])
 
 
-def _upsampled(view: ModalityView, interpolation: Interpolation) -> Array:
+def _upsampled(
+    view: ModalityView, interpolation: Interpolation, drawn: Array | None = None
+) -> Array:
     """(height, width) of the picture, (rows, columns) where there is none."""
     if interpolation not in ("nearest", "bilinear"):
         raise PlotError(
             f"there is no interpolation {interpolation!r}: it is 'nearest' or 'bilinear'."
         )
-    assert view.grid is not None
+    drawn = view.grid if drawn is None else drawn
+    assert drawn is not None
     if view.picture is None:
-        return view.grid
-    grid = torch.from_numpy(view.grid)[None, None]
+        return drawn
+    grid = torch.from_numpy(drawn)[None, None]
     smooth = {"align_corners": False} if interpolation == "bilinear" else {}
     size = view.picture.shape[:2]
     pixels = torch.nn.functional.interpolate(grid, size=size, mode=interpolation, **smooth)

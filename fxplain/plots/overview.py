@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fxplain.explanation import Explanation
+from fxplain.explanation import Explanation, Special, Units
 from fxplain.generation import Generation
 from fxplain.plots.boxes import draw_boxes
 from fxplain.plots.canvas import BAR, DPI, NotebookFigure, Room, figure_of
@@ -48,6 +48,8 @@ def plot(
     modality: str | None = None,
     *,
     sample: int | None = None,
+    units: Units = "word",
+    special: Special = "show",
 ) -> Figure:
     """A result as a figure: of an explanation each modality as what it is, of a graph its lanes.
 
@@ -63,6 +65,9 @@ def plot(
     sample
         Of an explanation, only this sample; by default all, 8 at most. Of a generation, which one;
         by default the first.
+    units, special
+        Of an explanation, how texts are put together and whether special tokens are shown: as
+        `Explanation.top` takes them.
 
     Returns
     -------
@@ -83,7 +88,9 @@ def plot(
     samples = range(min(result.batch_size, MOST_SAMPLES)) if sample is None else [sample]
     names = result.modalities if modality is None else (modality,)
     pages = [
-        _rows(_panels([ModalityView.of(result, name, i, "tokens") for name in names]))
+        _rows(
+            _panels([ModalityView.of(result, name, i, "tokens", units, special) for name in names])
+        )
         for i in samples
     ]
     heights = [HEADING + sum(_row_height(row) for row in rows) for rows in pages]

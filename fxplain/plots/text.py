@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from fxplain.explanation import Explanation
+from fxplain.explanation import Explanation, Special, Units
 from fxplain.plots.canvas import (
     POINTS,
     Room,
@@ -24,12 +24,15 @@ from fxplain.plots.canvas import (
 )
 from fxplain.plots.view import ModalityView
 from fxplain.presentation import text_colour
+from fxplain.views import is_right_to_left
 
 __all__ = ["draw_text", "plot_text", "text_height"]
 
 WIDTH = 8.0
 SIZE = 11.0
 NOTE_SIZE = 7.0
+LONGEST = 90
+"""Characters of a word or a sentence that is not cut."""
 LINE = 2.9
 """The distance of two lines, in sizes of the font."""
 
@@ -40,6 +43,8 @@ def plot_text(
     *,
     sample: int = 0,
     ax: Axes | None = None,
+    units: Units = "word",
+    special: Special = "show",
 ) -> Figure:
     """Words in reading order, each shaded by its relevance, with its share of all beneath.
 
@@ -54,6 +59,8 @@ def plot_text(
         Whose words; by default the first modality that has words.
     sample, ax
         Which of the batch, and where to draw: by default in a new figure, as high as the text.
+    units, special
+        What is shaded, and whether special tokens are: as `Explanation.top` takes them.
 
     Returns
     -------
@@ -65,7 +72,7 @@ def plot_text(
     ModalityError, PlotError
         When there is no such modality or sample, or it has no words.
     """
-    view = ModalityView.of(explanation, modality, sample, "text")
+    view = ModalityView.of(explanation, modality, sample, "text", units, special)
     return draw_text(view, axes_for(ax, Room(WIDTH, text_height(view, WIDTH))))
 
 
@@ -87,10 +94,14 @@ def draw_text(view: ModalityView, ax: Axes) -> Figure:
         size *= 0.93
     ax.set(xlim=(0, width), ylim=(height, 0))
     ax.set_axis_off()
-    shades, scale = colour_scale(view.others)
+    shades, scale = colour_scale(view.numbers_of_entries)
+    backwards = is_right_to_left(entry.text for entry in view.entries)
     for number, line in enumerate(lines):
-        for word in line:
-            value = view.others[word.place]
+        for given in line:
+            word = given
+            if backwards:
+                word = replace(given, left=width - given.left - given.width)
+            value = view.numbers_of_entries[word.place]
             colour = shades(scale(value)) if value == value else (1.0, 1.0, 1.0, 0.0)
             _draw_word(ax, word, LINE * size * (number + 0.5), size, colour)
     return figure
@@ -124,16 +135,18 @@ def _lines(view: ModalityView, width: float, size: float) -> Iterator[list[_Word
 
 def _words(view: ModalityView) -> Iterator[tuple[int, str, str]]:
     """(place, text, note) of the words; padding without relevance at the end is one of them."""
-    total = float(np.nansum(np.abs(view.others))) or 1.0
-    end = len(view.labels)
-    while end > 1 and view.others[end - 1] == 0 and view.labels[end - 1] == view.labels[-1]:
+    values = view.numbers_of_entries
+    texts = [entry.text for entry in view.entries]
+    total = float(np.nansum(np.abs(values))) or 1.0
+    end = len(texts)
+    while end > 1 and values[end - 1] == 0 and texts[end - 1] == texts[-1]:
         end -= 1
-    padding = len(view.labels) - end
-    for place, label in enumerate(view.labels[: end + 1]):
-        value = view.others[place]
+    padding = len(texts) - end
+    for place, text in enumerate(texts[: end + 1]):
+        value = values[place]
         note = "read" if value != value else signed_percent(value, total)
         times = f" × {padding}" if place == end and padding > 1 else ""
-        yield place, (cut_label(label, 40) or "·") + times, note
+        yield place, (cut_label(text, LONGEST) or "·") + times, note
 
 
 def _draw_word(

@@ -55,18 +55,18 @@ def plot_tokens(
 def tokens_room(view: ModalityView, most: int = MOST) -> Room:
     """The room of a readable list."""
     shown = _ranked(view)[:most]
-    names = [_named(view.labels[i], i) for i in shown]
+    names = [_named(view, i) for i in shown]
     return Room(2.4, 0.24 * max(len(shown), 1), left=0.2 + widest(names, SIZE), below=0.45)
 
 
 def draw_tokens(view: ModalityView, ax: Axes, most: int = MOST) -> Figure:
     """Draw into axes."""
     shown = _ranked(view)[:most]
-    values = view.others[shown]
-    shades, scale = colour_scale(view.others)
+    values = view.numbers_of_entries[shown]
+    shades, scale = colour_scale(view.numbers_of_entries)
     rows = np.arange(len(shown))
     ax.barh(rows, values, height=0.72, color=shades(scale(values)), edgecolor="0.5", linewidth=0.5)
-    names = [_named(view.labels[i], i) for i in shown]
+    names = [_named(view, i) for i in shown]
     ax.set_yticks(rows, names, parse_math=False)
     ax.set(ylim=(max(len(shown), 1) - 0.5, -0.5))
     ax.set_xlabel("relevance", size=SIZE)
@@ -80,10 +80,14 @@ def draw_tokens(view: ModalityView, ax: Axes, most: int = MOST) -> Figure:
 
 
 def _ranked(view: ModalityView) -> list[int]:
-    """The places of all tokens but the one that is read, the most relevant first."""
-    order = np.argsort(-np.abs(np.nan_to_num(view.others)), kind="stable").tolist()
-    return [place for place in order if place != view.read]
+    """The entries but those that cannot be compared, the most relevant first."""
+    values = view.numbers_of_entries
+    order = np.argsort(-np.abs(np.nan_to_num(values)), kind="stable").tolist()
+    return [i for i in order if values[i] == values[i]]
 
 
-def _named(label: str, place: int) -> str:
-    return cut_label(label) if label == str(place) else f"{place}: {cut_label(label)}"
+def _named(view: ModalityView, i: int) -> str:
+    entry = view.entries[i]
+    place = entry.tokens[0]
+    label = cut_label(entry.text)
+    return label if entry.text == str(place) else f"{place}: {label}"

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fxplain.errors import PlotError
-from fxplain.explanation import Explanation, readout_place
+from fxplain.explanation import Explanation, Shown, Special, Units
+from fxplain.explanation.shown import shown
 from fxplain.generation import Generation
 from fxplain.views import View, image_beneath
 
@@ -30,15 +31,25 @@ class ModalityView:
     ----------
     explanation, name, sample
         Whose relevance it is.
+    units, special
+        How a text is put together, and whether special tokens are shown; see `Explanation.top`.
     """
 
     explanation: Explanation
     name: str
     sample: int
+    units: Units = "word"
+    special: Special = "show"
 
     @classmethod
     def of(
-        cls, explanation: Explanation, modality: str | None, sample: int, kind: str
+        cls,
+        explanation: Explanation,
+        modality: str | None,
+        sample: int,
+        kind: str,
+        units: Units = "word",
+        special: Special = "show",
     ) -> ModalityView:
         """The view of a modality, of the first that can be drawn as `kind` where none is named.
 
@@ -51,7 +62,7 @@ class ModalityView:
         """
         check_sample(explanation, sample)
         names = explanation.modalities if modality is None else (modality,)
-        views = [cls(explanation, name, sample) for name in names]
+        views = [cls(explanation, name, sample, units, special) for name in names]
         fitting = [view for view in views if kind in view.kinds]
         if fitting:
             return fitting[0]
@@ -63,8 +74,8 @@ class ModalityView:
 
     @cached_property
     def values(self) -> Array:
-        """(tokens,) relevance."""
-        return numbers(self.explanation.relevance[self.name][self.sample])
+        """(tokens,) relevance beside the identity that it starts from."""
+        return numbers(self.explanation.beyond_identity()[self.name][self.sample])
 
     @cached_property
     def labels(self) -> list[str]:
@@ -83,8 +94,8 @@ class ModalityView:
 
     @cached_property
     def read(self) -> int | None:
-        """The place of the one token that the target is read from."""
-        return readout_place(self.explanation.readout[self.sample], self.name)
+        """The place of the one token that the target is read from, where it is all of itself."""
+        return next(iter(self.explanation.apart(self.name, self.sample)), None)
 
     @cached_property
     def others(self) -> Array:
@@ -98,12 +109,29 @@ class ModalityView:
         return values
 
     @cached_property
+    def entries(self) -> list[Shown]:
+        """Its words, or other units, or tokens, in order."""
+        entries = shown(self.explanation, self.sample, self.units, self.special)
+        own = [entry for entry in entries if entry.modality == self.name]
+        return [e for e in own if not (e.special and self.special == "hide")]
+
+    @cached_property
+    def numbers_of_entries(self) -> Array:
+        """(entries,) their relevance, NaN of those that cannot be compared."""
+        return np.array([np.nan if e.apart else e.relevance for e in self.entries])
+
+    @cached_property
     def grid(self) -> Array | None:
-        """(rows, columns) relevance of the plain tokens on their grid, frames side by side."""
-        shape = self.view.grid
-        if not shape:
+        """(rows, columns) relevance of the plain tokens on their grid, pictures side by side."""
+        return self.laid_out(self.values)
+
+    def laid_out(self, values: Array) -> Array | None:
+        """(rows, columns) of one number for each token; None where they lie on no pictures."""
+        if not self.view.pictures:
             return None
-        return _side_by_side(self.values[self.plain].reshape(-1, *shape[-2:]))
+        return _side_by_side(
+            values[list(picture.tokens)].reshape(picture.grid) for picture in self.view.pictures
+        )
 
     @cached_property
     def picture(self) -> Array | None:
@@ -171,8 +199,11 @@ def _drawn(frames: Sequence[Tensor]) -> Array | None:
 
 
 def _side_by_side(frames: Iterable[Array]) -> Array:
-    """(frames, height, width, ...) as one picture, (height, frames x width, ...)."""
-    return np.concatenate(list(frames), axis=1)
+    """Pictures as one, (height, all widths, ...), smaller ones with nothing beneath them."""
+    shown = list(frames)
+    tallest = max(len(one) for one in shown)
+    room = [(0, 0)] * (shown[0].ndim - 1)
+    return np.concatenate([np.pad(one, [(0, tallest - len(one)), *room]) for one in shown], axis=1)
 
 
 def _stretched(picture: Array) -> Array:

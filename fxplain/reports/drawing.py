@@ -21,6 +21,7 @@ from fxplain.reports.shading import (
     printable,
     shade,
     shade_character,
+    signed_percent,
 )
 
 __all__ = ["Bars", "GreyImage", "ShadedGrid", "ShadedWords"]
@@ -52,7 +53,7 @@ class ShadedWords:
             above, below = Text(no_wrap=True), Text(no_wrap=True)
             for word, note, level in line:
                 width = max(cell_len(word), cell_len(note))
-                above.append(word, shade(level) if colour and level > 0 else None)
+                above.append(word, shade(level) if colour and level else None)
                 above.append(" " * (width - cell_len(word) + 2))
                 below.append(set_cell_size(note, width + 2), "dim" if colour else None)
             yield above
@@ -68,7 +69,8 @@ class ShadedWords:
             word = _cut(printable(label), min(options.max_width - 2, 40), options)
             note = self.left_out
             if value is not None:
-                note = f"{height_character(level, options)}{percent(abs(value) / total)}"
+                bar = height_character(abs(level), options)
+                note = f"{bar}{signed_percent(value / total)}"
             width = max(cell_len(word), cell_len(note)) + 2
             if line and used + width > options.max_width:
                 yield line
@@ -109,9 +111,9 @@ class Bars:
             table.add_row(
                 str(rank),
                 Text(_cut(printable(self.labels[i]), 28, options)),
-                Text(_bar(levels[i], length, options), "blue" if has_colour(console) else ""),
+                Text(_bar(abs(levels[i]), length, options), _hue(levels[i], console)),
                 f"{self.values[i]:.4f}" if abs(self.values[i]) >= 1e-3 else f"{self.values[i]:.2e}",
-                percent(abs(self.values[i]) / total),
+                signed_percent(self.values[i] / total),
             )
         yield table
         rest = order[len(shown) :]
@@ -120,6 +122,12 @@ class Bars:
             tokens = "token" if len(rest) == 1 else "tokens"
             share = f"{percent(left / total)} of the relevance" if left else "no relevance"
             yield Text(f"{_dots(options)} {len(rest)} more {tokens}: {share}", "dim")
+
+
+def _hue(level: float, console: Console) -> str:
+    if not has_colour(console):
+        return ""
+    return "magenta" if level < 0 else "blue"
 
 
 _BAR_COLUMNS: tuple[JustifyMethod, ...] = ("right", "left", "left", "right", "right")
@@ -135,24 +143,32 @@ class ShadedGrid:
         (rows, columns) relevance; the shade is relative to the largest.
     cell
         Width and height of a cell in characters; None chooses it to fit.
+    scale, whole
+        The number with the strongest shade, and what shares are parts of; of these values by default.
     """
 
     values: Tensor
     cell: tuple[int, int] | None = None
+    scale: float | None = None
+    whole: float | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Rows of cells; neighbours are averaged where the grid is larger than the screen."""
         values, factor = self._fitting(options.max_width)
         width, height = self.cell or self._cell(values, options.max_width)
-        total = float(values.abs().sum()) or 1.0
+        total = (
+            (self.whole or float(values.abs().sum()) or 1.0)
+            if factor == 1
+            else (float(values.abs().sum()) or 1.0)
+        )
+        top = (self.scale if factor == 1 else None) or float(values.abs().max()) or 1.0
         colour = has_colour(console)
-        for row, levels in zip(
-            values.tolist(), values.abs().div(values.abs().max() or 1).tolist(), strict=True
-        ):
+        for row, levels in zip(values.tolist(), values.div(top).tolist(), strict=True):
             for line in range(height):
                 text = Text(no_wrap=True)
                 for value, level in zip(row, levels, strict=True):
-                    note = percent(abs(value) / total) if width > 3 and line == height // 2 else ""
+                    noted = width > 3 and line == height // 2
+                    note = signed_percent(value / total) if noted else ""
                     text.append_text(_cell(note, level, width, height, colour, options))
                 yield text
         if factor > 1:
@@ -197,7 +213,7 @@ def _cell(
 ) -> Text:
     if colour:
         return Text(note.center(width), shade(level))
-    fill = shade_character(level, options)
+    fill = shade_character(abs(level), options)
     if note and height == 1:
         return Text(f"{fill}{note}".ljust(width))
     return Text(f" {note} ".center(width, fill) if note else fill * width)
@@ -238,8 +254,9 @@ class GreyImage:
 
 
 def _levels(values: Sequence[float]) -> list[float]:
+    """Values as parts of the largest, with their sign."""
     top = max(map(abs, values), default=0.0) or 1.0
-    return [abs(value) / top for value in values]
+    return [value / top for value in values]
 
 
 def _bar(level: float, length: int, options: ConsoleOptions) -> str:

@@ -5,82 +5,163 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 from torch import Tensor
 
-from fxplain.explanation import Explanation, readout_place
+from fxplain.explanation import Explanation, Shown, Special, Units
+from fxplain.explanation.shown import shown
 from fxplain.reports.drawing import Bars, ShadedGrid, ShadedWords
 from fxplain.reports.graph_report import count_nodes, facts_table, warning_lines
-from fxplain.views import are_words, is_number
+from fxplain.reports.headline import headline, notes
+from fxplain.reports.shading import percent
+from fxplain.views import View, are_words, is_number
 
-__all__ = ["explanation_report", "relevance_view"]
+__all__ = ["explanation_report", "left_out", "relevance_view"]
 
 MOST_SAMPLES = 8
 MOST_WORDS = 256
 """Longer texts and batches are cut short, and the report says so."""
 
 
-def explanation_report(explanation: Explanation) -> RenderableType:
-    """Model, method and warnings, then each sample's target and the relevance in each modality."""
-    shown = min(explanation.batch_size, MOST_SAMPLES)
+def explanation_report(
+    explanation: Explanation, units: Units = "word", special: Special = "show"
+) -> RenderableType:
+    """Model, method and warnings, then each sample's target and the relevance in each modality.
+
+    Parameters
+    ----------
+    units, special
+        As `Explanation.top` takes them.
+    """
+    count = min(explanation.batch_size, MOST_SAMPLES)
     parts: list[RenderableType] = [
         Text.assemble(("Explanation of ", "bold"), (explanation.graph.model, "bold cyan")),
         *warning_lines(explanation.graph.warnings),
         facts_table([("method", explanation.method), ("found", count_nodes(explanation.graph))]),
     ]
-    for sample in range(shown):
-        parts += _sample(explanation, sample)
-    left = explanation.batch_size - shown
+    for sample in range(count):
+        parts += _sample(explanation, sample, units, special)
+    left = explanation.batch_size - count
     if left:
         parts.append(Text(f"\n({left} more samples are not shown; see .relevance)", "dim"))
     return Group(*parts)
 
 
-def _sample(explanation: Explanation, sample: int) -> Iterator[RenderableType]:
+def _sample(
+    explanation: Explanation, sample: int, units: Units, special: Special
+) -> Iterator[RenderableType]:
     name = explanation.target_names[sample] if explanation.target_names else ""
     named = f" ({name})" if name else ""
     title = f"sample {sample}: target {_target(explanation.target[sample])}{named}"
     yield Text()
     yield Rule(Text(title, "bold"), align="left", characters="-", style="dim")
+    yield Text(headline(explanation, sample, None, units, special))
     yield Text(
         f"score {float(explanation.scores[sample]):.4g}, read from {explanation.readout[sample]}"
     )
     if explanation.graph.context:
         acting = ", ".join(explanation.graph.context)
         yield Text(f"not in the relevance, since it acts on all tokens alike: {acting}", "dim")
+    for note in notes(explanation, sample):
+        yield Text(note, "dim")
+    entries = shown(explanation, sample, units, special)
+    if special == "hide" and (told := left_out(explanation, sample, units)):
+        yield Text(told, "dim")
     for modality in explanation.modalities:
         yield Text()
-        yield from _modality(explanation, modality, sample)
+        own = [entry for entry in entries if entry.modality == modality]
+        yield from _modality(explanation, modality, sample, own, special)
+
+
+def left_out(explanation: Explanation, sample: int, units: Units = "word") -> str:
+    """What ``special="hide"`` leaves out of a sample, and how much of the relevance that is."""
+    hidden = {e.tokens for e in shown(explanation, sample, units, "hide") if e.special}
+    entries = [e for e in shown(explanation, sample, units) if e.tokens in hidden and not e.apart]
+    if not entries:
+        return ""
+    names = list(dict.fromkeys(entry.text for entry in entries))
+    told = ", ".join(names[:6]) + (", ..." if names[6:] else "")
+    share = percent(sum(entry.share for entry in entries))
+    return f"left out: {told} with {share} of the relevance"
 
 
 def _target(target: Any) -> str:
     return ", ".join(map(str, target)) if isinstance(target, tuple) else str(target)
 
 
-def _modality(explanation: Explanation, name: str, sample: int) -> Iterator[RenderableType]:
-    values = explanation.relevance[name][sample]
-    read = readout_place(explanation.readout[sample], name)
-    others = torch.ones(len(values), dtype=torch.bool)
-    count = f"{len(values)} token{'' if len(values) == 1 else 's'}"
+def _modality(
+    explanation: Explanation, name: str, sample: int, entries: Sequence[Shown], special: Special
+) -> Iterator[RenderableType]:
+    count = explanation.relevance[name].shape[1]
+    apart = explanation.apart(name, sample)
+    values = explanation.beyond_identity()[name][sample]
+    kept = [e for e in entries if not e.apart and not (e.special and special == "hide")]
+    numbers = [float(values[i]) for e in kept for i in e.tokens]
     own = ""
-    if read is not None:
-        others[read] = False
-        own = f", besides {float(values[read]):.4g} of the readout token itself"
-    total = float(values[others].abs().sum())
-    yield Text.assemble((name, "bold"), f"  {count}, relevance {total:.4g} in all{own}")
-    if total:
-        view = relevance_view(
-            values,
-            explanation.tokens(name)[sample],
-            explanation.grids.get(name, ()),
-            explanation.special.get(name, {}),
-            read,
+    if apart:
+        whole = float(explanation.relevance[name][sample][apart].sum())
+        own = f", besides {whole:.4g} of the readout token itself"
+    elif explanation.is_mean_readout(name, sample):
+        whole = float(
+            (explanation.relevance[name] - explanation.beyond_identity()[name])[sample].sum()
         )
+        own = f", besides {whole:.4g} of the mean that it is read from"
+    tokens = f"{count} token{'' if count == 1 else 's'}"
+    yield Text.assemble((name, "bold"), f"  {tokens}, {_total(numbers)}{own}")
+    if any(numbers):
+        view = _view(explanation, name, sample, entries, special)
         yield Padding(view, (0, 0, 0, 2))
+
+
+def _total(numbers: Sequence[float]) -> str:
+    """The sum; of signed relevance what speaks for the target and what against it, too."""
+    above, below = sum(v for v in numbers if v > 0), sum(v for v in numbers if v < 0)
+    if not below:
+        return f"relevance {above:.4g} in all"
+    return f"relevance {above + below:.4g} in all: {above:.4g} for, {-below:.4g} against"
+
+
+def _view(
+    explanation: Explanation, name: str, sample: int, entries: Sequence[Shown], special: Special
+) -> RenderableType:
+    """One modality as what it is, and its most relevant entries, ranked."""
+    drawn: list[RenderableType] = []
+    apart = explanation.apart(name, sample)
+    parameters = explanation.special.get(name, {})
+    if explanation.is_text(name):
+        if are_words(entry.text for entry in entries):
+            drawn.append(_words(entries, special))
+    else:
+        values = explanation.beyond_identity()[name][sample].clone()
+        values[apart] = 0
+        drawn += _grids(View(explanation, name), values)
+    if parameters:
+        names = ", ".join(f"{i} is {each}" for i, each in _some(parameters))
+        drawn.append(Text(f"special tokens: {names}", "dim"))
+    ranked = [e for e in entries if not e.apart and not (e.special and special == "hide")]
+    labels = [entry.text for entry in entries]
+    named = [_distinct(labels, entries.index(e), e.tokens[0]) for e in ranked]
+    drawn.append(Bars(named, [e.relevance for e in ranked], 5 if drawn else 10))
+    return Group(*drawn)
+
+
+def _grids(view: View, values: Tensor) -> Iterator[RenderableType]:
+    many = len(view.pictures) > 1
+    for number, picture in enumerate(view.pictures[:MOST_PICTURES]):
+        if many:
+            kind = "frame" if picture.is_frame and picture.parts > 1 else "picture"
+            yield Text(f"{kind} {number}", "dim")
+        of_picture = values[list(picture.tokens)].reshape(picture.grid)
+        top = float(values.abs().max())
+        yield ShadedGrid(of_picture, scale=top, whole=float(values.abs().sum()))
+    if len(view.pictures) > MOST_PICTURES:
+        yield Text(f"(and {len(view.pictures) - MOST_PICTURES} more)", "dim")
+
+
+MOST_PICTURES = 6
 
 
 def relevance_view(
@@ -112,24 +193,30 @@ def relevance_view(
     plain = [i for i in range(len(values)) if i not in special]
     drawn: list[RenderableType] = []
     if len(grid) == 2 and grid[0] * grid[1] == len(plain):
-        shown = values.clone()
-        shown[[] if read is None else [read]] = 0
-        drawn.append(ShadedGrid(shown[plain].reshape(grid[0], grid[1])))
+        kept = values.clone()
+        kept[[] if read is None else [read]] = 0
+        drawn.append(ShadedGrid(kept[plain].reshape(grid[0], grid[1])))
     elif are_words(labels[i] for i in plain):
-        drawn.append(_words(values, labels, read))
+        numbers = [None if i == read else value for i, value in enumerate(values.tolist())]
+        drawn.append(ShadedWords(labels, numbers, "(read)"))
     if special:
         names = ", ".join(f"{i} is {name}" for i, name in _some(special))
         drawn.append(Text(f"special tokens: {names}", "dim"))
     ranked = [i for i in range(len(values)) if i != read]
-    bars = Bars([_distinct(labels, i) for i in ranked], values[ranked].tolist(), 5 if drawn else 10)
+    bars = Bars(
+        [_distinct(labels, i, i) for i in ranked], values[ranked].tolist(), 5 if drawn else 10
+    )
     return Group(*drawn, bars)
 
 
-def _words(values: Tensor, labels: Sequence[str], read: int | None) -> RenderableType:
-    if len(values) > MOST_WORDS:
-        return Text(f"(a text of {len(values)} tokens is not shown, only its top tokens)", "dim")
-    words = list(labels)
-    numbers = [None if i == read else value for i, value in enumerate(values.tolist())]
+def _words(entries: Sequence[Shown], special: Special) -> RenderableType:
+    if len(entries) > MOST_WORDS:
+        count = sum(len(entry.tokens) for entry in entries)
+        return Text(f"(a text of {count} tokens is not shown, only its top tokens)", "dim")
+    hidden = [entry.special and special == "hide" and not entry.apart for entry in entries]
+    kept = [entry for entry, out in zip(entries, hidden, strict=True) if not out]
+    numbers = [None if entry.apart else entry.relevance for entry in kept]
+    words = [entry.text for entry in kept]
     end = len(words)
     while end and numbers[end - 1] == 0 and words[end - 1] == words[-1]:
         end -= 1
@@ -140,11 +227,11 @@ def _words(values: Tensor, labels: Sequence[str], read: int | None) -> Renderabl
     return Group(ShadedWords(words[:end], numbers[:end], "(read)"), left)
 
 
-def _distinct(labels: Sequence[str], i: int) -> str:
+def _distinct(labels: Sequence[str], i: int, place: int) -> str:
     """A token's label, its place before it where the label alone does not say which it is."""
-    label = labels[i] or str(i)
-    own = not is_number(label) or "," in label or label == str(i)
-    return label if own and labels.count(label) <= 1 else f"{i}: {label}"
+    label = labels[i] or str(place)
+    own = not is_number(label) or "," in label or label == str(place)
+    return label if own and list(labels).count(label) <= 1 else f"{place}: {label}"
 
 
 def _some(special: Mapping[int, str], most: int = 6) -> list[tuple[int | str, str]]:

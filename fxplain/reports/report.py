@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from typing import Any
 
 from rich.console import Console, RenderableType
 
@@ -23,6 +24,7 @@ __all__ = ["to_rich", "to_text"]
 
 def to_rich(
     result: AttentionGraph | Explanation | Evaluation | Generation | Verification,
+    **options: Any,
 ) -> RenderableType:
     """A result as something that a `rich.console.Console` prints.
 
@@ -31,6 +33,8 @@ def to_rich(
     result
         What `fxplain.inspect`, `fxplain.explain`, `fxplain.evaluate`, `fxplain.explain_generation`
         or `fxplain.verify` returned.
+    **options
+        Of an Explanation: ``units=`` and ``special=`` as `Explanation.top` takes them.
 
     Raises
     ------
@@ -40,7 +44,7 @@ def to_rich(
     if isinstance(result, AttentionGraph):
         return graph_report(result)
     if isinstance(result, Explanation):
-        return explanation_report(result)
+        return explanation_report(result, **options)
     if isinstance(result, Evaluation):
         return evaluation_report(result)
     if isinstance(result, Generation):
@@ -56,6 +60,7 @@ def to_rich(
 def to_text(
     result: AttentionGraph | Explanation | Evaluation | Generation | Verification,
     width: int | None = None,
+    **options: Any,
 ) -> str:
     """A result as plain text, without colour.
 
@@ -66,6 +71,8 @@ def to_text(
         or `fxplain.verify` returned.
     width
         Characters per line; the terminal's width (or 80) by default.
+    **options
+        As `to_rich` takes them.
     """
     # The text will most likely be printed: where standard output cannot show block characters, it
     # has none.
@@ -79,6 +86,6 @@ def to_text(
         force_jupyter=False,
         legacy_windows=False,
     )
-    console.print(to_rich(result))
+    console.print(to_rich(result, **options))
     page.seek(0)
     return "\n".join(line.rstrip() for line in page.read().splitlines()).strip("\n")

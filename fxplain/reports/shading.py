@@ -5,7 +5,10 @@ from __future__ import annotations
 from rich.console import Console, ConsoleOptions
 from rich.style import Style
 
-__all__ = ["has_colour", "height_character", "percent", "printable", "shade", "shade_character"]
+__all__ = [
+    "has_colour", "height_character", "percent", "printable", "shade", "shade_character",
+    "signed_percent",
+]  # fmt: skip
 
 # The colour map "cividis" (Nunez, Anderton & Renslow, PLOS ONE 2018): dark blue to yellow, its
 # lightness rising evenly, so that readers with and without colour vision deficiency see one order.
@@ -20,6 +23,18 @@ _CIVIDIS = (
     (195, 179, 105),
     (254, 232, 56),
 )
+# What speaks against: the same order of lightness in the hue that stays apart from blue and yellow.
+_AGAINST = (
+    (52, 12, 40),
+    (87, 18, 62),
+    (122, 28, 82),
+    (150, 46, 100),
+    (174, 70, 120),
+    (196, 98, 142),
+    (214, 130, 166),
+    (229, 165, 190),
+    (244, 202, 218),
+)
 _HEIGHTS = " ▁▂▃▄▅▆▇█"
 _SHADES = " ░▒▓█"
 _ASCII = " .:-=+*#%@"
@@ -31,10 +46,11 @@ def has_colour(console: Console) -> bool:
 
 
 def shade(level: float) -> Style:
-    """The background for a level from 0 to 1, with a text colour that is readable on it."""
-    place = min(max(level, 0.0), 1.0) * (len(_CIVIDIS) - 1)
-    i = min(int(place), len(_CIVIDIS) - 2)
-    low, high = _CIVIDIS[i], _CIVIDIS[i + 1]
+    """The background for a level from -1 to 1, with a text colour that is readable on it."""
+    colours = _AGAINST if level < 0 else _CIVIDIS
+    place = min(abs(level), 1.0) * (len(colours) - 1)
+    i = min(int(place), len(colours) - 2)
+    low, high = colours[i], colours[i + 1]
     red, green, blue = (round(a + (b - a) * (place - i)) for a, b in zip(low, high, strict=True))
     lightness = (0.299 * red + 0.587 * green + 0.114 * blue) / 255
     text = "black" if lightness > 0.45 else "bright_white"
@@ -68,6 +84,17 @@ def percent(share: float) -> str:
     ('25%', '<1%', '0%')
     """
     return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
+
+
+def signed_percent(share: float) -> str:
+    """A share with a minus where it is negative.
+
+    Examples
+    --------
+    >>> signed_percent(-0.254), signed_percent(0.254), signed_percent(0.0)
+    ('−25%', '25%', '0%')
+    """
+    return f"−{percent(-share)}" if share < 0 else percent(share)
 
 
 def printable(label: str) -> str:

@@ -1,7 +1,7 @@
 """Views: what each modality of an explanation can be drawn as, decided by shapes and values alone."""
 
 from fxplain.views.boxes import named_outputs, predicted_boxes
-from fxplain.views.labels import are_words, is_number
+from fxplain.views.labels import are_words, is_number, is_right_to_left
 from fxplain.views.pixels import image_beneath
 from fxplain.views.view import Kind, View
 
@@ -11,6 +11,7 @@ __all__ = [
     "are_words",
     "image_beneath",
     "is_number",
+    "is_right_to_left",
     "named_outputs",
     "predicted_boxes",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["are_words", "is_number"]
+__all__ = ["are_words", "is_number", "is_right_to_left"]
 
 
 def is_number(label: str) -> bool:
@@ -21,3 +22,16 @@ def are_words(labels: Iterable[str]) -> bool:
     (True, False)
     """
     return not all(map(is_number, labels))
+
+
+def is_right_to_left(texts: Iterable[str]) -> bool:
+    """Whether most letters of a text are of a script that is written from right to left.
+
+    Examples
+    --------
+    >>> is_right_to_left(["[CLS]", "שלום לך"]), is_right_to_left(["word"])
+    (True, False)
+    """
+    kinds = [unicodedata.bidirectional(letter) for text in texts for letter in text]
+    right = sum(kind in ("R", "AL") for kind in kinds)
+    return right > sum(kind == "L" for kind in kinds)

@@ -9,8 +9,9 @@ from itertools import product
 from torch import Tensor
 
 from fxplain.explanation import Explanation
+from fxplain.explanation.pictures import Picture, grid_of, patch_size
 
-__all__ = ["frames_of", "image_beneath", "of_sample", "signal_of"]
+__all__ = ["frames_of", "image_beneath", "of_sample", "pictures_beneath", "signal_of"]
 
 
 def of_sample(value: Tensor | None, sample: int) -> Tensor | None:
@@ -26,6 +27,49 @@ def image_beneath(explanation: Explanation, sample: int) -> Tensor | None:
         if value.is_floating_point() and value.dim() == 4 and value.shape[1] in (1, 3):
             return of_sample(value, sample)
     return None
+
+
+def pictures_beneath(value: Tensor, pictures: Sequence[Picture], sample: int) -> list[Tensor]:
+    """What a model was given under each picture's tokens; none where the input has no such shape.
+
+    Parameters
+    ----------
+    value
+        The batch's input: images, tiles of them, a video, or patches as rows of their colours.
+    pictures
+        Where its tokens lie.
+    sample
+        Which sample of the batch.
+    """
+    if not value.is_floating_point():
+        return []
+    patch = patch_size(value)
+    if (
+        value.dim() in (2, 3)
+        and patch
+        and value.shape[:-1].numel() > pictures[-1].first + pictures[-1].tokens[-1]
+    ):
+        rows = value.detach().float().cpu().flatten(0, -2)
+        return [
+            _of_patches(rows[[p.first + token for token in p.tokens]], p.grid, patch)
+            for p in pictures
+        ]
+    own = of_sample(value, sample)
+    if own is None:
+        return []
+    if len(pictures) > 1 and not pictures[0].is_frame:
+        tiles = value if value.dim() == 4 else own
+        tiles = tiles.detach().cpu().flatten(0, -4)
+        shown = _channels_second(tiles) if len(tiles) >= len(pictures) else None
+        return [] if shown is None else list(shown[: len(pictures)])
+    return frames_of(own, grid_of(pictures, ()))
+
+
+def _of_patches(rows: Tensor, grid: tuple[int, int], patch: tuple[int, int]) -> Tensor:
+    """(3, height, width) of patches, the first moment of those that two are taken together of."""
+    (down, across), (height, width) = grid, patch
+    colours = rows.reshape(down, across, 3, -1, height, width)[:, :, :, 0]
+    return colours.permute(2, 0, 3, 1, 4).reshape(3, down * height, across * width)
 
 
 def frames_of(own: Tensor, grid: Sequence[int]) -> list[Tensor]:

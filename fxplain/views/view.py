@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -10,9 +9,10 @@ from typing import Literal
 from torch import Tensor
 
 from fxplain.explanation import Explanation
+from fxplain.explanation.pictures import Picture, grid_of, input_of
 from fxplain.views.boxes import boxes_of
 from fxplain.views.labels import are_words
-from fxplain.views.pixels import frames_of, of_sample, signal_of
+from fxplain.views.pixels import of_sample, pictures_beneath, signal_of
 
 __all__ = ["Kind", "View"]
 
@@ -39,17 +39,23 @@ class View:
         return self.explanation.inputs.get(self.name)
 
     @cached_property
+    def pictures(self) -> tuple[Picture, ...]:
+        """The pictures, tiles or frames that its tokens lie on."""
+        return self.explanation.pictures(self.name)
+
+    @cached_property
     def plain(self) -> list[int]:
-        """The places of all tokens but the special ones (a CLS, registers)."""
+        """The places of all tokens but the special ones, on pictures row by row and one by one."""
+        if self.pictures:
+            return [place for picture in self.pictures for place in picture.tokens]
         special = self.explanation.special.get(self.name, {})
         count = self.explanation.relevance[self.name].shape[1]
         return [place for place in range(count) if place not in special]
 
     @cached_property
     def grid(self) -> tuple[int, ...]:
-        """(rows, columns) or (times, rows, columns) of the plain tokens; () where they lie on none."""
-        grid = self.explanation.grids.get(self.name, ())
-        return grid if len(grid) in (2, 3) and math.prod(grid) == len(self.plain) else ()
+        """(rows, columns) or (pictures, rows, columns) of the plain tokens; () where there is none."""
+        return grid_of(self.pictures, ())
 
     @cached_property
     def boxes(self) -> Tensor | None:
@@ -62,17 +68,19 @@ class View:
         if self.value is not None:
             return not self.value.is_floating_point()
         labels = self.explanation.tokens(self.name)[0]
-        return not self.grid and are_words([labels[place] for place in self.plain])
+        return not self.pictures and are_words([labels[place] for place in self.plain])
 
     def frames(self, sample: int) -> list[Tensor]:
-        """The pictures under the grid: (1 or 3 channels, height, width), one for each time."""
-        own = of_sample(self.value, sample)
-        return [] if own is None else frames_of(own, self.grid)
+        """The pictures under the grid: (1 or 3 channels, height, width), one for each."""
+        given = self.explanation.inputs.get(input_of(self.name))
+        if given is None or not self.pictures:
+            return []
+        return pictures_beneath(given, self.pictures, sample)
 
     def signal(self, sample: int) -> Tensor | None:
         """(features, time) of a waveform or a spectrogram that the tokens follow in time."""
         own = of_sample(self.value, sample)
-        return None if own is None or self.grid else signal_of(own, len(self.plain))
+        return None if own is None or self.pictures else signal_of(own, len(self.plain))
 
     @cached_property
     def kinds(self) -> tuple[Kind, ...]:
@@ -80,7 +88,7 @@ class View:
         fits: dict[Kind, bool] = {
             "boxes": self.boxes is not None,
             "text": self.is_text,
-            "image": bool(self.grid),
+            "image": bool(self.pictures),
             "signal": self.signal(0) is not None,
             "tokens": True,
         }

@@ -6,8 +6,14 @@ if (fxplain.data.explanations) {
   fxplain.explanation = () => data.explanations[state.explanation];
   fxplain.ofSample = () => fxplain.explanation().samples[state.sample];
 
+  // Relevance beside the identity: of a mean over many tokens, which each carry a share of it.
   const relevance = (m) =>
-    cached(`r ${state.explanation} ${state.sample} ${m}`, () => fxplain.vector(fxplain.ofSample().relevance[m]));
+    cached(`r ${state.explanation} ${state.sample} ${m}`, () => {
+      const { relevance, identity } = fxplain.ofSample();
+      const values = fxplain.vector(relevance[m]);
+      const own = identity[m] && fxplain.vector(identity[m]);
+      return own ? values.map((value, i) => value - own[i]) : values;
+    });
 
   // The relevancy matrix of the chosen explanation and sample, or null where the page has none.
   fxplain.relevancies = (a, b) => {
@@ -23,7 +29,7 @@ if (fxplain.data.explanations) {
   // start from the identity (the readout itself, the chosen token itself); null where it is not known.
   fxplain.view = (m) => {
     const { token, direction } = state;
-    if (ofTarget()) return { values: relevance(m), apart: fxplain.readFrom(m) };
+    if (ofTarget()) return { values: relevance(m), apart: fxplain.ofSample().apart[m] };
     const matrix = direction === "row" ? fxplain.relevancies(token.m, m) : fxplain.relevancies(m, token.m);
     if (matrix === null) return null;
     return {

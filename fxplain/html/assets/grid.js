@@ -6,14 +6,13 @@
   fxplain.grid = (m, say) => {
     const modality = fxplain.data.modalities[m];
     const input = fxplain.inputOf(m);
-    const [rows, columns] = modality.grid.slice(-2);
-    const tiles = modality.grid.length === 3 ? modality.grid[0] : 1;
+    const { tiles } = modality;
     const places = fxplain.plain(m);
     const local = { cursor: null, smooth: false, strength: 0.75 };
     let shown = { view: null, most: 0 };
 
-    const drawn = Array.from({ length: tiles }, (_, t) =>
-      tile(m, { t, tiles, rows, columns, places, local, say, redraw: () => redraw(), picture: input.pictures?.[t], size: input.sizes?.[t] }),
+    const drawn = tiles.map((one, t) =>
+      tile(m, { ...one, places, local, say, redraw: () => redraw(), picture: input.pictures?.[t], size: input.sizes?.[t] }),
     );
     const redraw = () => drawn.forEach((each) => each.draw(shown));
     const special = Object.keys(modality.special).map(Number);
@@ -24,7 +23,7 @@
     const element = el(
       "div",
       {},
-      el("div", { class: tiles > 1 ? "tiles" : "" }, drawn.map((each) => each.element)),
+      el("div", { class: tiles.length > 1 ? "tiles" : "" }, drawn.map((each) => each.element)),
       controls(local, redraw, Boolean(input.pictures)),
       list ? el("p", { class: "note" }, "Tokens beside the grid:") : null,
       list ? list.element : null,
@@ -56,15 +55,14 @@
     );
   };
 
-  const tile = (m, { t, tiles, rows, columns, places, local, say, redraw, picture, size }) => {
+  const tile = (m, { name: part, offset, rows, columns, places, local, say, redraw, picture, size }) => {
     const name = fxplain.data.modalities[m].name;
-    const offset = t * rows * columns;
     const [width, height] = size ?? [columns, rows];
     const canvas = el("canvas", {
       tabindex: "0",
       role: "application",
       "aria-roledescription": "token grid",
-      "aria-label": `${name}${tiles > 1 ? `, time ${t}` : ""}: ${rows} by ${columns} tokens, shaded by relevance. Arrow keys move, Enter chooses; the table below has the numbers.`,
+      "aria-label": `${name}${part ? `, ${part}` : ""}: ${rows} by ${columns} tokens, shaded by relevance. Arrow keys move, Enter chooses; the table below has the numbers.`,
     });
     const image = picture ? el("img", { src: picture, alt: "", class: "under" }) : null;
     const element = el("div", { class: "tile" }, image, canvas);
@@ -88,7 +86,7 @@
       if (place !== null) fxplain.pick(m, places[place]);
     });
     canvas.addEventListener("focus", () => {
-      if (local.cursor === null || Math.floor(local.cursor / (rows * columns)) !== t) local.cursor = offset;
+      if (local.cursor === null || (local.cursor < offset || local.cursor >= offset + rows * columns)) local.cursor = offset;
       redraw();
     });
     canvas.addEventListener("blur", () => {
@@ -134,6 +132,7 @@
       if (token?.m === m) outline(places.indexOf(token.i), fxplain.css("--picked"), 4);
     };
     fxplain.onResize(element, redraw);
-    return { element, draw };
+    const named = part ? el("figure", { class: part === "put together" ? "whole" : null }, element, el("figcaption", {}, part)) : element;
+    return { element: named, draw };
   };
 }

@@ -10,7 +10,7 @@
     if (kind === "strip") return fxplain.strip(m, say);
     const places = Array.from({ length: count }, (_, i) => i);
     if (kind === "tokens") return fxplain.tokenList(m, places, (i) => input.labels[i] || String(i), () => false, "chips");
-    return fxplain.tokenList(m, places, (i) => input.words[i][0], (i) => input.words[i][1]);
+    return fxplain.written(m);
   };
 
   // What each panel is called, and what it is said to show beside its tokens.
@@ -35,7 +35,7 @@
       status.textContent =
         i === null || i === undefined || !view
           ? ""
-          : (fxplain.said(m, i) ?? `${fxplain.tokenName(m, i)}: ${fxplain.number(view.values[i])}`);
+          : (fxplain.said(m, i) ?? shown.told?.(i) ?? `${fxplain.tokenName(m, i)}: ${fxplain.number(view.values[i])}`);
     };
     const shown = drawing(m, say);
     shown.hover?.addEventListener("pointerover", (event) => {
@@ -64,7 +64,8 @@
       legend,
       behind.details,
     );
-    const update = (view, most, total) => {
+    const update = (view, largest, total) => {
+      const most = strongest(m, view, largest);
       last = { view, most };
       missing.hidden = view !== null;
       missing.textContent = view === null ? fxplain.whyNoView() : "";
@@ -86,6 +87,13 @@
     if (!data.outputs) return own;
     const words = own.filter((_, m) => data.modalities[m].kind === "words");
     return own.map((most, m) => (data.modalities[m].kind === "words" ? Math.max(...words) : most));
+  };
+
+  // Words are more than their pieces: the strongest shade is that of the largest word.
+  const strongest = (m, view, largest) => {
+    if (!view || !fxplain.inputOf(m).units) return largest;
+    const own = Math.max(0, ...fxplain.entries(m, view).map(({ value }) => Math.abs(value) || 0));
+    return data.outputs ? Math.max(own, largest) : own;
   };
 
   const sum = (view) =>
@@ -112,6 +120,10 @@
     const title = el("p", { class: "showing", "aria-live": "polite" });
     const choices = el("div", { class: "showing-choices" });
     const note = el("p", { class: "note" });
+    const box = el("input", { type: "checkbox", checked: fxplain.state.hide });
+    box.addEventListener("change", () => fxplain.change({ hide: box.checked }));
+    const specialText = el("span", {});
+    const special = el("label", { class: "leave-out" }, box, specialText);
     let panels = [];
     const build = () => {
       const order = data.modalities.map((_, m) => m);
@@ -127,6 +139,9 @@
       note.textContent = fxplain.viewNote();
       note.hidden = !note.textContent;
       const views = data.modalities.map((_, m) => fxplain.view(m));
+      const share = fxplain.specialShare(views);
+      special.hidden = share === null;
+      specialText.textContent = `Leave out special tokens${share === null ? "" : ` (${fxplain.percent(share)} of the relevance)`}`;
       const total = views.includes(null) ? 0 : views.reduce((all, view) => all + sum(view), 0); // shares of all, or none
       const scales = scaled(views);
       panels.forEach(({ m, update }) => update(views[m], scales[m], total));
@@ -145,6 +160,7 @@
       el("p", { class: "key" },
         el("span", { class: "swatch read" }), "read out: the target is computed from this token ",
         el("span", { class: "swatch picked" }), "chosen"),
+      special,
     );
     return { section, update };
   };

@@ -48,9 +48,10 @@
     const top = chooser();
     report.append(
       ...(top ? [top] : []),
-      fxplain.section("Answer", answer.element),
+      fxplain.headline(),
       inputs.section,
       ...(alone ? [] : [fxplain.section("Most relevant tokens", ranking.element)]),
+      fxplain.section("Answer", answer.element),
       matrices.section,
       fxplain.graph(),
     );

@@ -11,9 +11,7 @@
       const found = [];
       data.modalities.forEach((modality, m) => {
         const view = fxplain.view(m);
-        view?.values.forEach((value, i) => {
-          if (value !== 0 && !view.apart.includes(i)) found.push({ m, i, value });
-        });
+        if (view) found.push(...fxplain.entries(m, view).filter(({ value }) => value));
       });
       found.sort((a, b) => Math.abs(b.value) - Math.abs(a.value));
       const most = found.length ? Math.abs(found[0].value) : 1;
@@ -33,14 +31,15 @@
     return { element: table, update };
   };
 
-  const row = ({ m, i, value }, most) => {
+  const row = (entry, most) => {
+    const { m, i, value } = entry;
     const bar = el("span", { class: "bar" });
     bar.style.width = `${(100 * Math.abs(value)) / most}%`;
     bar.style.backgroundColor = fxplain.colour(value < 0 ? -0.6 : 0.6).formatHex();
     return el(
       "tr",
       {},
-      el("td", {}, el("button", { type: "button", class: "plain", onclick: () => fxplain.pick(m, i) }, fxplain.tokenName(m, i))),
+      el("td", {}, el("button", { type: "button", class: "plain", onclick: () => fxplain.pick(m, i) }, fxplain.unitName(entry))),
       several ? el("td", {}, el("code", {}, data.modalities[m].name)) : null,
       el("td", { class: "number measured" }, bar, fxplain.number(value)),
     );
@@ -60,6 +59,7 @@
         ["Method", el("span", {}, el("strong", {}, method), about ? `: ${about}` : "", options.length ? ` (${options.join(", ")})` : "")],
       ];
       if (source) facts.push(["Source", source]);
+      if (sample.notes?.length) facts.push(["Note", el("ul", { class: "notes" }, sample.notes.map((text) => el("li", {}, text)))]);
       element.replaceChildren(
         el("dl", {}, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
         sample.classes ? classes(sample.classes) : el("p", { class: "note" }, "The output beside the explained number is not part of this report."),
@@ -67,6 +67,17 @@
     };
     fxplain.onChange(update);
     return { element, update };
+  };
+
+  // All in a sentence that anybody can read.
+  fxplain.headline = () => {
+    const element = el("p", { class: "headline card", "aria-live": "polite" });
+    const update = () => {
+      element.textContent = fxplain.ofSample().headline;
+    };
+    fxplain.onChange(update);
+    update();
+    return element;
   };
 
   const classes = ({ field, classes: count, shares, rows }) =>

@@ -6,7 +6,7 @@
   const cache = new Map();
 
   // explanation: which method or target; output, preview: which output is chosen, which is pointed at.
-  const state = { explanation: 0, sample: 0, token: null, direction: "target", output: 0, preview: null };
+  const state = { explanation: 0, sample: 0, token: null, direction: "target", output: 0, preview: null, by: {}, hide: data.special === "hide" };
 
   fxplain.data = data;
   fxplain.state = state;
@@ -34,10 +34,11 @@
 
   // ---- names --------------------------------------------------------------------------------------
 
-  // The places of a modality's tokens that lie on its grid, special ones left aside.
+  // The places of a modality's tokens on its pictures, row by row, or in order; special ones left aside.
   fxplain.plain = (m) =>
     fxplain.cached(`p ${m}`, () => {
-      const { count, special } = data.modalities[m];
+      const { count, special, places } = data.modalities[m];
+      if (places) return places;
       return Array.from({ length: count }, (_, i) => i).filter((i) => !(i in special));
     });
 
@@ -48,16 +49,15 @@
   };
 
   fxplain.tokenName = (m, i) => {
-    const { kind, grid, special, seconds } = data.modalities[m];
+    const { kind, special, seconds } = data.modalities[m];
     const label = fxplain.inputOf(m).labels[i];
     if (kind === "words") return `\u201c${fxplain.shortName(m, i)}\u201d (${data.outputs && m === data.modalities.length - 1 ? "output" : "token"} ${i})`;
     if (i in special) return label;
     if (kind === "grid") {
       const place = fxplain.plain(m).indexOf(i);
-      const [rows, columns] = grid.slice(-2);
-      const inTile = place % (rows * columns);
-      const time = grid.length === 3 ? `time ${Math.floor(place / (rows * columns))}, ` : "";
-      return `${time}row ${Math.floor(inTile / columns)}, column ${inTile % columns}`;
+      const tile = data.modalities[m].tiles.findLast(({ offset }) => offset <= place);
+      const inTile = place - tile.offset;
+      return `${tile.name ? `${tile.name}, ` : ""}row ${Math.floor(inTile / tile.columns)}, column ${inTile % tile.columns}`;
     }
     if (kind === "boxes") return `box ${i}`;
     if (seconds) {

@@ -1,0 +1,232 @@
+"""Pictures: where the tokens of a modality lie, one picture, tile or frame after the other.
+
+Found from shapes: of the tokens' grid, of the input, and of whole numbers beside it that say how many
+rows and columns of patches each picture has (``image_grid_thw``, ``spatial_shapes``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+__all__ = ["Picture", "grid_of", "input_of", "patch_size", "pictures_of"]
+
+MOST_MERGED = 4
+"""Blocks of more than 4 x 4 patches are not looked for."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, a tile of one, or a frame of a video.
+
+    Attributes
+    ----------
+    grid
+        (rows, columns) of its tokens.
+    tokens
+        Their places among the tokens of the modality, row by row.
+    source
+        Which of the given pictures or videos it is of.
+    part
+        Which tile or frame of that it is.
+    parts
+        How many there are.
+    is_frame
+        Whether parts are frames, one after the other in time, rather than tiles.
+    first
+        Which row of the input the modality's first token is: pictures that nothing connects are
+        modalities of one input.
+    """
+
+    grid: tuple[int, int]
+    tokens: tuple[int, ...]
+    source: int = 0
+    part: int = 0
+    parts: int = 1
+    is_frame: bool = False
+    first: int = 0
+
+
+def pictures_of(
+    name: str, count: int, special: Mapping[int, str], grid: tuple[int, ...],
+    inputs: Mapping[str, Tensor],
+    *,
+    tiled: bool = False,
+) -> tuple[Picture, ...]:  # fmt: skip
+    """The pictures that a modality's tokens lie on; none where they lie on no grid.
+
+    Parameters
+    ----------
+    name
+        The modality's.
+    count
+        How many tokens it has.
+    special
+        The places of those that lie beside the pictures.
+    grid
+        The shape that each picture's tokens lie on, as far as the analysis saw.
+    inputs
+        The model's inputs.
+    tiled
+        Whether the first of three axes of `grid` are tiles, and not frames.
+    """
+    plain = [place for place in range(count) if place not in special]
+    told = _told(name, plain, inputs)
+    if told:
+        return told
+    if len(grid) == 3 and math.prod(grid) == len(plain):
+        return _stacked(plain, (grid[1], grid[2]), grid[0], is_frame=not tiled)
+    if len(grid) == 2 and math.prod(grid) == len(plain):
+        return _stacked(plain, (grid[0], grid[1]), 1)
+    value = inputs.get(name)
+    return () if value is None else _tiles(plain, grid, value)
+
+
+def grid_of(pictures: Sequence[Picture], grid: tuple[int, ...]) -> tuple[int, ...]:
+    """(rows, columns) of one picture, (pictures, rows, columns) of several that are alike.
+
+    Parameters
+    ----------
+    grid
+        What it is where there are none.
+    """
+    if not pictures:
+        return grid
+    sizes = {picture.grid for picture in pictures}
+    if len(sizes) > 1:
+        return ()
+    return pictures[0].grid if len(pictures) == 1 else (len(pictures), *pictures[0].grid)
+
+
+def _stacked(
+    plain: Sequence[int], grid: tuple[int, int], parts: int, *, is_frame: bool = False
+) -> tuple[Picture, ...]:
+    size = math.prod(grid)
+    return tuple(
+        Picture(grid, tuple(plain[i * size : (i + 1) * size]), 0, i, parts, is_frame)
+        for i in range(parts)
+    )
+
+
+# ---- sizes that an input tells ------------------------------------------------------------------
+
+
+def _told(
+    name: str, plain: Sequence[int], inputs: Mapping[str, Tensor]
+) -> tuple[Picture, ...]:  # fmt: skip
+    """Pictures whose sizes in patches another input says: (times, rows, columns) or (rows, columns)."""
+    value = inputs.get(input_of(name))
+    if value is None or not value.is_floating_point() or value.dim() not in (2, 3):
+        return ()
+    for sizes in inputs.values():
+        if sizes.is_floating_point() or sizes.dim() < 2 or sizes.shape[-1] not in (2, 3):
+            continue
+        rows: list[list[int]] = sizes.reshape(-1, sizes.shape[-1]).tolist()
+        if not rows or min(map(min, rows)) < 1:
+            continue
+        thw = [(1, *row) if len(row) == 2 else tuple(row) for row in rows]
+        own, first = _own_sizes(name, thw, value, len(plain))
+        starts = _starts(own, value, len(plain))
+        if starts is not None:
+            merged = _merged(own, sum(map(math.prod, thw)), inputs)
+            return tuple(replace(p, first=first) for p in _laid_out(own, starts, plain, merged))
+    return ()
+
+
+def input_of(name: str) -> str:
+    """The input that a modality's tokens come from, where its name says which layer they are of."""
+    return name.partition("@")[0]
+
+
+def _own_sizes(
+    name: str, thw: Sequence[tuple[int, ...]], value: Tensor, count: int
+) -> tuple[Sequence[tuple[int, ...]], int]:
+    """The sizes of the pictures that make up so many tokens, and the input's row that they begin at."""
+    frames = [(1, rows, columns) for times, rows, columns in thw for _ in range(times)]
+    sizes = [math.prod(size) for size in frames]
+    if value.dim() != 2 or not count < sum(sizes) == len(value):
+        return thw, 0
+    starts = range(len(sizes))
+    for start in reversed(starts) if "@" in name else starts:  # the first keeps the input's name
+        for stop in range(start + 1, len(sizes) + 1):
+            if sum(sizes[start:stop]) == count:
+                return frames[start:stop], sum(sizes[:start])
+    return thw, 0
+
+
+def _starts(thw: Sequence[tuple[int, ...]], value: Tensor, count: int) -> list[int] | None:
+    """Where each picture's tokens begin: one after the other, or each in a row of its own."""
+    sizes = [math.prod(size) for size in thw]
+    if sum(sizes) == count and value.shape[:-1].numel() >= count:
+        return [sum(sizes[:i]) for i in range(len(sizes))]
+    padded = value.dim() == 3 and value.shape[0] == len(sizes) and value.shape[1] >= max(sizes)
+    if padded and value.shape[0] * value.shape[1] == count:
+        return [i * value.shape[1] for i in range(len(sizes))]
+    return None
+
+
+def _merged(thw: Sequence[tuple[int, ...]], count: int, inputs: Mapping[str, Tensor]) -> int:
+    """The side of the blocks that patches come in: as many patches as one place of the text stands for.
+
+    Where a text has one place for each block of k x k patches, a model makes each of k x k that follow
+    each other, so the processor puts them in this order.
+    """
+    blocks = [k for k in range(2, MOST_MERGED + 1) if _divides(k, thw) and count % k**2 == 0]
+    for ids in inputs.values():
+        if ids.is_floating_point() or ids.dim() != 2:
+            continue
+        repeated = torch.unique(ids, return_counts=True)[1].tolist()
+        found = [k for k in blocks if count // k**2 in repeated]
+        if found and count not in repeated:
+            return found[0]
+    return 1
+
+
+def _divides(k: int, thw: Sequence[tuple[int, ...]]) -> bool:
+    return all(rows % k == 0 and columns % k == 0 for _, rows, columns in thw)
+
+
+def _laid_out(
+    thw: Sequence[tuple[int, ...]], starts: Sequence[int], plain: Sequence[int], k: int
+) -> Iterator[Picture]:
+    for source, ((times, rows, columns), start) in enumerate(zip(thw, starts, strict=True)):
+        blocks = torch.arange(rows * columns).reshape(rows // k, columns // k, k, k)
+        order = blocks.transpose(1, 2).flatten().tolist()
+        for time in range(times):
+            first = start + time * rows * columns
+            tokens = tuple(plain[first + place] for place in order)
+            yield Picture((rows, columns), tokens, source, time, times, is_frame=True)
+
+
+# ---- tiles --------------------------------------------------------------------------------------
+
+
+def _tiles(plain: Sequence[int], grid: tuple[int, ...], value: Tensor) -> tuple[Picture, ...]:
+    """Tiles of equal size, by the axes of the input before its channels."""
+    if not value.is_floating_point() or value.dim() not in (4, 5):
+        return ()
+    height, width = value.shape[-2:]
+    for parts in dict.fromkeys((value.shape[-4], value.shape[:-3].numel(), 1)):
+        of_tile = len(plain) // parts
+        if of_tile * parts != len(plain) or of_tile < 2:
+            continue
+        rows = round(math.sqrt(of_tile * height / width))
+        own = grid if len(grid) == 2 else (rows, of_tile // max(rows, 1))
+        square = own[0] * own[1] == of_tile and height * own[1] == width * own[0]
+        if square or (len(grid) == 2 and math.prod(grid) == of_tile):
+            return _stacked(plain, (own[0], own[1]), parts)
+    return ()
+
+
+def patch_size(value: Tensor) -> tuple[int, int] | None:
+    """(height, width) in pixels of a patch that is given as a row of its colours, if rows are that."""
+    features = value.shape[-1]
+    for times in (1, 2):  # colours of one moment, or of two that are taken together
+        side = math.isqrt(features // (3 * times))
+        if value.dim() in (2, 3) and side > 1 and 3 * times * side**2 == features:
+            return side, side
+    return None

@@ -1,0 +1,114 @@
+"""Pieces: what a tokenizer's pieces are as people wrote them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["joined", "readable", "without_spaces"]
+
+
+def _byte_letters() -> dict[str, int]:
+    """The letters that byte-level BPE writes bytes with: printable ones stand for themselves."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), 256)]
+    others = [byte for byte in range(256) if byte not in plain]
+    letters = {chr(byte): byte for byte in plain}
+    return letters | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+_BYTES = _byte_letters()
+_BYTE_RUN = re.compile(r"(?:<0x[0-9A-F]{2}>)+")
+"""How a piece is written that is a part of a letter: by its bytes."""
+
+
+def readable(pieces: Sequence[str], tokenizer: Any = None) -> list[str]:
+    r"""Pieces of a vocabulary as people wrote them: byte-level BPE's letters as the text they are.
+
+    A space before a word stays, and a piece that is a part of a letter is written by its bytes.
+
+    Parameters
+    ----------
+    pieces
+        As the vocabulary has them.
+    tokenizer
+        What made them; without one that tells, the marks in the pieces do.
+
+    Examples
+    --------
+    >>> readable(["the", "ĠcafÃ©", "Ċ", "ð", "<|end|>"])
+    ['the', ' café', '\n', '<0xF0>', '<|end|>']
+    >>> readable(["Ã©", "##t"])
+    ['Ã©', '##t']
+    """
+    if not _is_byte_level(pieces, tokenizer):
+        return list(pieces)
+    added = getattr(tokenizer, "added_tokens_decoder", None) or {}
+    whole = {str(token) for token in added.values()}
+    return [
+        piece if piece in whole or not set(piece) <= _BYTES.keys() else _text(piece)
+        for piece in pieces
+    ]
+
+
+def _is_byte_level(pieces: Sequence[str], tokenizer: Any) -> bool:
+    """Whether the tokenizer reads two of the alphabet's letters as the bytes of one."""
+    decode = getattr(tokenizer, "convert_tokens_to_string", None)
+    if callable(decode):
+        return str(decode(["Ã©"])).strip() == "é"
+    marked = any(piece.startswith(("Ġ", "Ċ")) for piece in pieces)
+    return marked and all(set(piece) <= _BYTES.keys() for piece in pieces)
+
+
+def _text(piece: str) -> str:
+    """The text of a byte-level piece; bytes that are no whole letter one by one."""
+    left, text = bytes(_BYTES[letter] for letter in piece), ""
+    while left:
+        try:
+            return text + left.decode("utf-8")
+        except UnicodeDecodeError as error:
+            broken = left[error.start : error.end]
+            text += left[: error.start].decode("utf-8")
+            text += "".join(f"<0x{byte:02X}>" for byte in broken)
+            left = left[error.end :]
+    return text
+
+
+def joined(pieces: Sequence[str]) -> str:
+    """Readable pieces as one text: bytes that make up letters are those letters.
+
+    Examples
+    --------
+    >>> joined(["so ", "<0xF0>", "<0x9F><0x98>", "<0x80>"]), joined(["<0xF0>"])
+    ('so 😀', '<0xF0>')
+    """
+    return _BYTE_RUN.sub(_letters, "".join(pieces))
+
+
+def _letters(run: re.Match[str]) -> str:
+    told = bytes.fromhex(run[0].replace("<0x", "").replace(">", ""))
+    text = told.decode("utf-8", errors="replace")
+    return run[0] if "\ufffd" in text else text
+
+
+def without_spaces(letter: str) -> bool:
+    """Whether a letter is of a script that puts no spaces between words.
+
+    Examples
+    --------
+    >>> [without_spaces(letter) for letter in "电まไa한"]
+    [True, True, True, False, False]
+    """
+    return any(first <= letter <= last for first, last in _SPACELESS)
+
+
+_SPACELESS = (
+    ("\u0e00", "\u0eff"),  # Thai, Lao
+    ("\u1000", "\u109f"),  # Burmese
+    ("\u1780", "\u17ff"),  # Khmer
+    ("\u3000", "\u30ff"),  # Chinese and Japanese punctuation, kana
+    ("\u3400", "\u9fff"),  # Chinese characters
+    ("\uf900", "\ufaff"),
+    ("\uff00", "\uff9f"),  # their wide forms
+    ("\U00020000", "\U0003ffff"),
+)

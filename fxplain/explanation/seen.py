@@ -1,0 +1,298 @@
+"""As seen: an explanation by what people see, words, pixels and moments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor
+
+from fxplain.errors import MissingExtraError, ModalityError
+from fxplain.explanation.beside import BesideIdentity
+from fxplain.explanation.merging import (
+    Timeline,
+    Word,
+    WordRelevance,
+    merge,
+    timeline,
+    upsample,
+    words_of,
+)
+from fxplain.explanation.mosaic import Mosaic, mosaic_of, put_together
+from fxplain.explanation.pictures import Picture, grid_of, input_of, patch_size, pictures_of
+from fxplain.explanation.shown import Shown, Special, shown
+from fxplain.explanation.units import Units, units_of
+
+if TYPE_CHECKING:
+    from fxplain.explanation.explanation import Explanation
+
+__all__ = ["AsSeen"]
+
+
+class AsSeen(BesideIdentity):
+    """The part of an `Explanation` that puts tokens together to what people see."""
+
+    labels: Mapping[str, list[list[str]]]
+    special: Mapping[str, Mapping[int, str]]
+    grids: Mapping[str, tuple[int, ...]]
+    inputs: Mapping[str, Tensor]
+    seconds: Mapping[str, float]
+    tiled: tuple[str, ...]
+    target: tuple[Any, ...]
+    target_names: tuple[str, ...]
+    word_pieces: Mapping[str, list[list[Word]]]
+
+    def words(self, modality: str) -> list[WordRelevance]:
+        """Relevance by word, one result per sample: the sum over each word's pieces.
+
+        What the words are is known from the tokenizer where an explainer made the inputs, and read
+        from the marks in the pieces ("##ing", "▁it") elsewhere.
+        """
+        return self.units(modality, "word")
+
+    def units(
+        self, modality: str, units: Units = "word", *, beyond_identity: bool = False
+    ) -> list[WordRelevance]:
+        """Relevance of a text by word, sentence, line, passage or what is given, added up.
+
+        Parameters
+        ----------
+        modality
+            A text's.
+        units
+            "token", "word", "sentence", "line", "passage", or parts of the text: as strings, as
+            (start, stop) of its characters, or these by name. What no part holds is one unit more.
+        beyond_identity
+            Of `beyond_identity()` rather than of `relevance`.
+
+        Returns
+        -------
+        list of WordRelevance
+            One for each sample. Every token is in one unit, so that sums stay.
+
+        Raises
+        ------
+        MethodError
+            When there is no such unit, or the text has no such part.
+        """
+        values = (self.beyond_identity() if beyond_identity else self.relevance)[modality]
+        labels = self.labels[modality]
+        made = []
+        for sample, words in enumerate(self.words_in(modality)):
+            parts = units_of(words, labels[sample], units)
+            made.append(WordRelevance(tuple(parts), merge(values[sample], parts)))
+        return made
+
+    def words_in(self, modality: str) -> list[list[Word]]:
+        """By sample, the words that the tokens are pieces of."""
+        labels, known = self.labels[modality], self.word_pieces.get(modality)
+        return [known[i] if known else words_of(labels[i]) for i in range(len(self.target))]
+
+    def is_text(self, modality: str) -> bool:
+        """Whether a modality's tokens are words: ids, or labels that say more than a place."""
+        given = self.inputs.get(modality)
+        if given is not None:
+            return not given.is_floating_point()
+        special = self.special.get(modality, {})
+        labels = [x for i, x in enumerate(self.labels[modality][0]) if i not in special]
+        named = any(label and not label.replace(",", "").isdigit() for label in labels)
+        return named and not self.pictures(modality)
+
+    def top(
+        self,
+        most: int = 10,
+        *,
+        sample: int = 0,
+        units: Units = "word",
+        special: Special = "show",
+    ) -> list[Shown]:
+        """What one sample's target draws on most, over all modalities, the largest first.
+
+        Parameters
+        ----------
+        most
+            How many.
+        sample
+            Which of the batch.
+        units
+            As `units` takes them, for texts.
+        special
+            "hide" leaves special tokens and sinks out.
+
+        Returns
+        -------
+        list of Shown
+            Each with ``.text``, ``.relevance`` (beside the identity), ``.share``, ``.modality``.
+        """
+        entries = [
+            e for e in shown(cast("Explanation", self), sample, units, special) if not e.apart
+        ]
+        kept = [e for e in entries if e.relevance and not (e.special and special == "hide")]
+        return sorted(kept, key=lambda entry: -abs(entry.relevance))[:most]
+
+    def to_frame(self, *, units: Units = "word", special: Special = "show") -> Any:
+        """All that `top` ranks as a pandas data frame: a row for each word or token of each sample.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns sample, target, modality, text, tokens, relevance, share, special, read.
+
+        Raises
+        ------
+        MissingExtraError
+            When pandas is not installed.
+        """
+        try:
+            pandas = import_module("pandas")
+        except ImportError as error:
+            raise MissingExtraError("to_frame needs pandas: pip install pandas.") from error
+        rows = [
+            {
+                "sample": sample,
+                "target": self.target_names[sample] if self.target_names else self.target[sample],
+                "modality": e.modality,
+                "text": e.text,
+                "tokens": e.tokens,
+                "relevance": e.relevance,
+                "share": e.share,
+                "special": e.special,
+                "read": e.apart,
+            }
+            for sample in range(len(self.target))
+            for e in shown(cast("Explanation", self), sample, units, special)
+            if not (e.special and special == "hide")
+        ]
+        return pandas.DataFrame(rows)
+
+    def pictures(self, modality: str) -> tuple[Picture, ...]:
+        """The pictures, tiles or frames that a modality's tokens lie on, and where in each; or none."""
+        self.relevance[modality]  # an unknown one is answered with the known
+        if modality not in self._pictures:
+            count = self.relevance[modality].shape[1]
+            special, grid = self.special.get(modality, {}), self.grids.get(modality, ())
+            self._pictures[modality] = pictures_of(
+                modality, count, special, grid, self.inputs, tiled=modality in self.tiled
+            )
+        return self._pictures[modality]
+
+    @cached_property
+    def _pictures(self) -> dict[str, tuple[Picture, ...]]:
+        return {}
+
+    def pixels(
+        self,
+        modality: str,
+        mode: str = "bilinear",
+        size: tuple[int, int] | None = None,
+        image: int | str | None = None,
+    ) -> Tensor:
+        """Relevance as a heat map over the image that the model was given.
+
+        Parameters
+        ----------
+        modality
+            An image's or a video's.
+        mode
+            "bilinear", or "nearest" for the bare patches.
+        size
+            (height, width) in pixels; by default those of the model's input. Another size is the
+            whole image's only where the processor cuts nothing off.
+        image
+            Which of several pictures of different sizes, or of `pictures(modality)` altogether;
+            "together" for tiles as the one picture that they were cut from.
+
+        Returns
+        -------
+        torch.Tensor
+            (batch, height, width), or (batch, frames or tiles, height, width) of several; special
+            tokens (a CLS) have no place in it.
+
+        Raises
+        ------
+        ModalityError
+            When the modality is unknown, its tokens lie on no grid, or there is no such image.
+        """
+        values, pictures = self.relevance[modality], self.pictures(modality)
+        if image == "together":
+            mosaic = self.mosaic(modality)
+            if mosaic is None:
+                raise ModalityError(
+                    f"{modality!r} is not of tiles of which it is known how they lie: pixels() without "
+                    f"image= has a heat map for each."
+                )
+            return put_together(self.pixels(modality, mode, size).transpose(0, 1), mosaic)
+        if image is not None:
+            pictures = self._one_picture(pictures, modality, image)
+        sizes = {picture.grid for picture in pictures}
+        if len(sizes) > 1:
+            told = ", ".join(f"{i}: {picture.grid}" for i, picture in enumerate(pictures))
+            raise ModalityError(
+                f"{modality!r} is {len(pictures)} pictures of different sizes in patches ({told}): "
+                f"say which, image=."
+            )
+        size = size or self._size_in_pixels(modality, *sizes)
+        if not pictures:
+            return upsample(self._plain(modality), self.grids.get(modality, ()), size, mode)
+        places = [place for picture in pictures for place in picture.tokens]
+        return upsample(values[:, places], grid_of(pictures, ()), size, mode)
+
+    def mosaic(self, modality: str) -> Mosaic | None:
+        """How the tiles of a picture lie, where that can be seen in them; of the first sample's."""
+        pictures, value = self.pictures(modality), self.inputs.get(modality)
+        if len(pictures) < 3 or pictures[0].is_frame or value is None or value.dim() not in (4, 5):
+            return None
+        tiles = value if value.dim() == 4 else value[0]
+        return mosaic_of(tiles.detach().cpu()) if len(tiles) == len(pictures) else None
+
+    def _one_picture(
+        self, pictures: Sequence[Picture], modality: str, image: int | str
+    ) -> tuple[Picture, ...]:
+        if not isinstance(image, int) or not 0 <= image < len(pictures):
+            raise ModalityError(
+                f"there is no image {image!r}: {modality!r} has {len(pictures)}, from 0."
+            )
+        return (pictures[image],)
+
+    def _size_in_pixels(self, modality: str, grid: Sequence[int] = ()) -> tuple[int, int]:
+        given = self.inputs.get(input_of(modality))
+        if given is not None and given.dim() >= 4:
+            return given.shape[-2], given.shape[-1]
+        patch = patch_size(given) if given is not None and given.is_floating_point() else None
+        if patch is None or not grid:
+            raise ModalityError(
+                f"{modality!r} is given as no image of rows and columns: say size=(height, width)."
+            )
+        return grid[0] * patch[0], grid[1] * patch[1]
+
+    def timeline(
+        self, modality: str, seconds: float | None = None, axis: int | None = None
+    ) -> Timeline:
+        """Relevance of a recording or a video over time.
+
+        Parameters
+        ----------
+        modality
+            A recording's or a video's.
+        seconds
+            How long it is; an explainer that was given the recording knows it.
+        axis
+            The axis of the tokens' grid that is time, where that is not obvious.
+
+        Raises
+        ------
+        ModalityError
+            When the modality is unknown, has no such axis, or its length is not known.
+        """
+        plain = self._plain(modality)
+        seconds = self.seconds.get(modality) if seconds is None else seconds
+        if seconds is None:
+            raise ModalityError(f"it is not known how long {modality!r} is: say seconds=.")
+        return timeline(plain, self.grids.get(modality, ()), seconds, axis)
+
+    def _plain(self, modality: str) -> Tensor:
+        """(batch, tokens) of relevance without special tokens."""
+        values, special = self.relevance[modality], self.special.get(modality, {})
+        return values[:, [i for i in range(values.shape[1]) if i not in special]]

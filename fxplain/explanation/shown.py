@@ -1,0 +1,195 @@
+"""Shown: what displays say of one sample's tokens, put together to words or more, with their shares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from torch import Tensor
+
+from fxplain.errors import MethodError
+from fxplain.explanation.merging import Word
+from fxplain.explanation.units import Units, units_of
+
+if TYPE_CHECKING:
+    from fxplain.explanation.explanation import Explanation
+
+__all__ = ["SPECIAL", "Shown", "Special", "folded", "shown", "visible"]
+
+Special = Literal["show", "hide"]
+SPECIAL: tuple[Special, ...] = ("show", "hide")
+
+FOLDED = 4
+"""So many of the same special token in a row, or more, are one entry: "24 x <image>"."""
+
+_MARKED = re.compile(r"<[^\s<>]{1,40}>|\[[^\s\[\]]{1,40}\]")
+
+SINK = 0.5
+"""A text's first token that has more than this share of the relevance is where attention is parked."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A word, a token, or what else displays show one number of.
+
+    Attributes
+    ----------
+    modality
+        Whose it is.
+    text
+        As people read it.
+    tokens
+        The places of its tokens.
+    relevance
+        The sum over its tokens, beside the identity.
+    share
+        Its size as a part of all sizes in its sample; 0 of what is left out.
+    gap
+        What was written between the one before it and this one.
+    special
+        Whether it is a special token or a sink, which ``special="hide"`` leaves out.
+    apart
+        Whether it alone is read, and so has no number that can be compared with the others'.
+    """
+
+    modality: str
+    text: str
+    tokens: tuple[int, ...]
+    relevance: float
+    share: float = 0.0
+    gap: str = ""
+    special: bool = False
+    apart: bool = False
+
+
+def shown(
+    explanation: Explanation, sample: int = 0, units: Units = "word", special: Special = "show"
+) -> list[Shown]:
+    """What is shown of one sample, in the order of its modalities and tokens.
+
+    Parameters
+    ----------
+    units
+        How a text's tokens are put together; tokens of pictures and recordings stay by themselves.
+    special
+        "hide" gives special tokens and sinks no share.
+
+    Raises
+    ------
+    MethodError
+        When `special` is neither, or there is no such unit.
+    """
+    if special not in SPECIAL:
+        raise MethodError(f"special={special!r} is neither 'show' nor 'hide'.")
+    entries = [
+        entry
+        for name in explanation.modalities
+        for entry in _of_modality(explanation, name, sample, units)
+    ]
+    entries = _with_sinks(entries, explanation) if special == "hide" else entries
+    counted = [e for e in entries if not e.apart and not (e.special and special == "hide")]
+    total = sum(abs(entry.relevance) for entry in counted) or 1.0
+    kept = set(map(id, counted))
+    return [
+        replace(entry, share=abs(entry.relevance) / total) if id(entry) in kept else entry
+        for entry in entries
+    ]
+
+
+def _of_modality(explanation: Explanation, name: str, sample: int, units: Units) -> Iterator[Shown]:
+    values = explanation.beyond_identity()[name][sample]
+    labels = explanation.tokens(name)[sample]
+    parameters = explanation.special.get(name, {})
+    apart = explanation.apart(name, sample)
+    if explanation.is_text(name):
+        words = units_of(explanation.words_in(name)[sample], labels, units)
+    else:
+        words = [Word(label or str(i), (i,)) for i, label in enumerate(labels)]
+    for word in _cut_out(folded(words), apart, labels):
+        yield Shown(
+            name,
+            visible(word.text if units in ("word", "token") else _on_one_line(word.text)),
+            word.tokens,
+            _sum(values, word.tokens),
+            gap=word.gap,
+            special=word.special or word.tokens[0] in parameters,
+            apart=set(word.tokens) <= set(apart),
+        )
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split()) or text
+
+
+def _sum(values: Tensor, tokens: Sequence[int]) -> float:
+    return float(values[list(tokens)].double().sum())
+
+
+def _cut_out(words: Iterable[Word], apart: Sequence[int], labels: Sequence[str]) -> Iterator[Word]:
+    """The same words, with a token whose number cannot be compared taken out of what it is part of."""
+    for word in words:
+        cut = [place for place in word.tokens if place in apart]
+        rest = tuple(place for place in word.tokens if place not in apart)
+        if cut and rest:
+            yield replace(word, tokens=rest)
+            yield from (Word(labels[place], (place,), "", word.special) for place in cut)
+        else:
+            yield word
+
+
+def folded(words: Sequence[Word]) -> Iterator[Word]:
+    """Many of the same special token in a row as one."""
+    run: list[Word] = []
+    for word in [*words, None]:
+        if run and word is not None and word.text == run[-1].text and _folds(word):
+            run.append(word)
+            continue
+        yield from _as_one(run)
+        run = [] if word is None else [word]
+
+
+def _as_one(run: Sequence[Word]) -> Sequence[Word]:
+    if len(run) < FOLDED:
+        return run
+    places = tuple(place for word in run for place in word.tokens)
+    return [Word(f"{len(run)} × {run[0].text}", places, run[0].gap, special=run[0].special)]
+
+
+def _folds(word: Word) -> bool:
+    """Whether a word is one of the tokenizer's own, in brackets, or a bare id."""
+    return word.text.isdigit() or bool(_MARKED.fullmatch(word.text))
+
+
+def _with_sinks(entries: Sequence[Shown], explanation: Explanation) -> list[Shown]:
+    """A text's first token with most of the relevance counts as special, too."""
+    made = []
+    seen: set[str] = set()
+    plain = [e for e in entries if not e.apart and not e.special]
+    total = sum(abs(entry.relevance) for entry in plain)
+    for entry in entries:
+        first = entry.modality not in seen and explanation.is_text(entry.modality)
+        seen.add(entry.modality)
+        parked = first and 0 in entry.tokens and abs(entry.relevance) > SINK * total
+        enough = len([e for e in plain if e.modality == entry.modality]) > 2
+        made.append(replace(entry, special=True) if parked and enough else entry)
+    return made
+
+
+def visible(text: str) -> str:
+    r"""A word with its control characters as they can be seen; a line break that is all of it as ↵.
+
+    Examples
+    --------
+    >>> visible("a"), visible("\n\n"), visible(" "), visible("\x07")
+    ('a', '↵↵', '␣', '\\x07')
+    """
+    if text and not text.strip():
+        return text.replace("\r", "").replace("\n", "↵").replace("\t", "⇥").replace(" ", "␣")
+    return "".join(c if _is_seen(c) else repr(c)[1:-1] for c in text)
+
+
+def _is_seen(character: str) -> bool:
+    """Whether it prints, or joins and directs others that do."""
+    return character.isprintable() or character in "\u200c\u200d\u200e\u200f\u00a0\u3000\t"

@@ -1,0 +1,275 @@
+"""Comparison: explanations side by side, and what differs between two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import torch
+
+from fxplain.errors import InputError
+from fxplain.explanation import Explanation, Shown, Special, Units
+from fxplain.explanation.shown import shown
+from fxplain.html.assets_of import asset, digest, package_version
+from fxplain.html.numbers import png_url
+from fxplain.html.pictures import Pixels, image_of
+from fxplain.html.report_data import titles
+from fxplain.presentation import text_colour
+from fxplain.reports.headline import headline, notes
+from fxplain.reports.shading import signed_percent
+from fxplain.views import View, is_right_to_left
+
+__all__ = ["compare"]
+
+LEVELS = 10
+"""Shades on each side of zero."""
+
+MOST_COLUMNS, MOST_CHANGES, PICTURE_PIXELS = 6, 10, 60_000
+
+_FOR = ("#fffdf9", "#fee3bd", "#fdbb6d", "#ee8422", "#bd5408", "#7a3205")
+_AGAINST = ("#fbfdff", "#cfe3f5", "#91c0e8", "#4a92cf", "#1d65a6", "#0c3c6d")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A word and its shade."""
+
+    text: str
+    gap: str
+    shade: str
+    share: str
+    number: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """A modality in a column: its words, its pictures, or else its most relevant tokens."""
+
+    name: str
+    direction: str = "ltr"
+    words: tuple[Cell, ...] = ()
+    pictures: tuple[str, ...] = ()
+    ranked: tuple[Cell, ...] = ()
+
+
+@dataclass(frozen=True)
+class Column:
+    """One explanation of one sample."""
+
+    name: str
+    headline: str
+    about: str
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...]
+    provenance: tuple[tuple[str, str], ...]
+
+
+def compare(
+    explanations: Explanation | Sequence[Explanation],
+    path: str | Path | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    units: Units = "word",
+    special: Special = "show",
+) -> str:
+    """Explanations side by side as one self-contained HTML page, and the difference of two.
+
+    They may be of two methods, two targets, two models or two inputs. Where two are of the same words,
+    a third text is shaded by how the words' shares of the relevance differ.
+
+    Parameters
+    ----------
+    explanations
+        At most six; each sample of a batch is a column of its own.
+    path
+        Where to write the page, if anywhere.
+    names
+        What the columns are called; by default what tells them apart.
+    units, special
+        As `Explanation.top` takes them.
+
+    Returns
+    -------
+    str
+        The page.
+
+    Raises
+    ------
+    InputError
+        When there are fewer than two, more than six, or not as many names.
+    """
+    given = [explanations] if isinstance(explanations, Explanation) else list(explanations)
+    pairs = [(e, sample) for e in given for sample in range(e.batch_size)]
+    if not 2 <= len(pairs) <= MOST_COLUMNS:
+        raise InputError(
+            f"{len(pairs)} explanations are given (each sample is one); a comparison shows two to "
+            f"{MOST_COLUMNS}."
+        )
+    called = list(names) if names is not None else _names(given)
+    if len(called) != len(pairs):
+        raise InputError(f"{len(called)} names are given for {len(pairs)} explanations.")
+    entries = [shown(e, sample, units, special) for e, sample in pairs]
+    columns = [
+        _column(e, sample, name, own, units, special)
+        for (e, sample), name, own in zip(pairs, called, entries, strict=True)
+    ]
+    page = _template().render(
+        columns=columns,
+        difference=_difference(entries) if len(pairs) == 2 else None,
+        style=_style(),
+        style_hash=digest(_style()),
+        version=package_version(),
+    )
+    if path is not None:
+        Path(path).write_text(page, encoding="utf-8")
+    return page
+
+
+def _names(explanations: Sequence[Explanation]) -> list[str]:
+    """By methods and targets; samples of a batch by their place."""
+    return [
+        title if e.batch_size == 1 else f"{title}, sample {sample}"
+        for e, title in zip(explanations, titles(explanations), strict=True)
+        for sample in range(e.batch_size)
+    ]
+
+
+def _column(
+    explanation: Explanation, sample: int, name: str, entries: Sequence[Shown], units: Units,
+    special: Special,
+) -> Column:  # fmt: skip
+    parts = tuple(_part(explanation, sample, m, entries, special) for m in explanation.modalities)
+    return Column(
+        name,
+        headline(explanation, sample, explanation.class_name, units, special),
+        f"{explanation.graph.model}, method {explanation.method}, score "
+        f"{float(explanation.scores[sample]):.4g}",
+        parts,
+        tuple(notes(explanation, sample)),
+        tuple(explanation.provenance.items()),
+    )
+
+
+def _part(
+    explanation: Explanation, sample: int, name: str, entries: Sequence[Shown], special: Special
+) -> Part:
+    own = [e for e in entries if e.modality == name and not (e.special and special == "hide")]
+    top = max((abs(e.relevance) for e in own if not e.apart), default=0.0)
+    cells = tuple(_cell(e, e.relevance / (top or 1.0)) for e in own)
+    if explanation.is_text(name):
+        backwards = is_right_to_left(entry.text for entry in own)
+        return Part(name, "rtl" if backwards else "ltr", words=cells)
+    pictures = tuple(map(png_url, _heat(explanation, sample, name)))
+    if pictures:
+        return Part(name, pictures=pictures)
+    ranked = sorted(cells, key=lambda cell: -abs(cell.number))[:MOST_CHANGES]
+    return Part(name, ranked=tuple(ranked))
+
+
+def _cell(entry: Shown, level: float) -> Cell:
+    share = "read" if entry.apart else signed_percent(entry.share if level >= 0 else -entry.share)
+    return Cell(entry.text, entry.gap, "" if entry.apart else _shade(level), share, entry.relevance)
+
+
+def _shade(level: float) -> str:
+    """The class of a shade: f0 to f10 for the target, a1 to a10 against it."""
+    step = min(LEVELS, round(abs(level) * LEVELS))
+    return f"{'a' if level < 0 and step else 'f'}{step}"
+
+
+def _heat(explanation: Explanation, sample: int, name: str) -> list[Pixels]:
+    """Each picture of a modality with its heat map on it."""
+    view = View(explanation, name)
+    frames = view.frames(sample)
+    values = explanation.beyond_identity()[name][sample].float().cpu()
+    top = float(values[view.plain].abs().max()) if view.plain else 0.0
+    made = []
+    for i, picture in enumerate(view.pictures[:MOST_COLUMNS]):
+        levels = values[list(picture.tokens)].reshape(1, 1, *picture.grid) / (top or 1.0)
+        most = PICTURE_PIXELS // min(len(view.pictures), MOST_COLUMNS)
+        under = image_of(frames[i].float(), most) if i < len(frames) else None
+        size = under.shape[:2] if under is not None else tuple(24 * n for n in picture.grid)
+        heat = torch.nn.functional.interpolate(levels, size=size)[0, 0].numpy()
+        made.append(_blended(under, heat))
+    return made
+
+
+def _blended(under: Pixels | None, heat: Any) -> Pixels:
+    colours = np.where(heat[..., None] < 0, [0x1D, 0x65, 0xA6], [0xEE, 0x84, 0x22])
+    strength = 0.8 * np.clip(np.abs(heat), 0, 1)[..., None]
+    paper = np.full((*heat.shape, 3), 255.0) if under is None else under.astype(float)
+    paper = paper[..., None].repeat(3, -1) if paper.ndim == 2 else paper
+    mixed: Pixels = (paper * (1 - strength) + colours * strength).round().astype(np.uint8)
+    return mixed
+
+
+# ---- the difference -----------------------------------------------------------------------------
+
+
+def _difference(entries: Sequence[Sequence[Shown]]) -> dict[str, Any] | None:
+    """How shares change from the first to the second, where both are of the same words."""
+    apart = {(e.modality, e.tokens) for own in entries for e in own if e.apart}
+    first, second = ([e for e in own if (e.modality, e.tokens) not in apart] for own in entries)
+    after = {(e.modality, e.tokens, e.text): e for e in second}
+    keys = [(e.modality, e.tokens, e.text) for e in first]
+    if not keys or set(keys) != after.keys():
+        return None
+    changes = [_signed(after[key]) - _signed(e) for key, e in zip(keys, first, strict=True)]
+    top = max(map(abs, changes)) or 1.0
+    words = [
+        _cell(replace(e, relevance=change, share=abs(change)), change / top)
+        for e, change in zip(first, changes, strict=True)
+        if e.gap or e.text
+    ]
+    order = sorted(range(len(keys)), key=lambda i: -abs(changes[i]))[:MOST_CHANGES]
+    rows = [
+        (
+            first[i].text,
+            signed_percent(_signed(first[i])),
+            signed_percent(_signed(after[keys[i]])),
+            ("+" if changes[i] > 0 else "") + signed_percent(changes[i]),
+        )
+        for i in order
+        if changes[i]
+    ]
+    backwards = is_right_to_left(entry.text for entry in first)
+    return {"words": words, "rows": rows, "direction": "rtl" if backwards else "ltr"}
+
+
+def _signed(entry: Shown) -> float:
+    return entry.share if entry.relevance >= 0 else -entry.share
+
+
+# ---- the page -----------------------------------------------------------------------------------
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(asset("comparison.html.j2"))
+
+
+@cache
+def _style() -> str:
+    shades = [_rule(f"f{i}", _between(_FOR, i / LEVELS)) for i in range(LEVELS + 1)]
+    shades += [_rule(f"a{i}", _between(_AGAINST, i / LEVELS)) for i in range(1, LEVELS + 1)]
+    return asset("page.css") + asset("comparison.css") + "\n".join(shades)
+
+
+def _rule(name: str, colour: str) -> str:
+    return f".{name} {{ background: {colour}; color: {text_colour(colour)}; }}"
+
+
+def _between(ramp: Sequence[str], level: float) -> str:
+    place = level * (len(ramp) - 1)
+    i = min(int(place), len(ramp) - 2)
+    low, high = ([int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in (ramp[i], ramp[i + 1]))
+    mixed = (round(a + (b - a) * (place - i)) for a, b in zip(low, high, strict=True))
+    return "#" + "".join(f"{value:02x}" for value in mixed)

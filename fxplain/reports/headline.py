@@ -1,0 +1,175 @@
+"""Headline: an explanation in a sentence or two that anybody can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from fxplain.explanation import Contrast, Explanation, Special, Units
+from fxplain.explanation.shown import Shown, shown
+from fxplain.reports.shading import percent
+from fxplain.views.outputs import ClassNames, name_of, target_text, top_classes
+
+__all__ = ["headline", "notes", "probability"]
+
+LIKELY = 0.5
+"""A label that does not compete with others is said where it is likelier than this."""
+
+BESIDE = 0.5
+"""A neighbour with this much of the most relevant word's number is quoted with it."""
+
+CANNOT_TELL = (
+    "This method shows what the answer drew on. It cannot show what spoke for it and what against it "
+    "(signed=True, input_x_gradient and integrated_gradients can)."
+)
+UNSIGNED = frozenset({
+    "generic", "transformer_attribution", "raw_attention", "rollout", "gradcam", "legrad",
+    "value_weighted", "weighted_accumulation", "partial_lrp",
+})  # fmt: skip
+
+
+def headline(
+    explanation: Explanation, sample: int = 0, names: ClassNames | None = None,
+    units: Units = "word", special: Special = "show",
+) -> str:  # fmt: skip
+    """What the model says of one sample, and what it drew on most.
+
+    Parameters
+    ----------
+    names
+        What the output's classes are called, where the explanation does not know.
+    units, special
+        As `Explanation.top` takes them.
+    """
+    entries = [
+        entry
+        for entry in shown(explanation, sample, units, special)
+        if not entry.apart and not (entry.special and special == "hide")
+    ]
+    words = [entry for entry in entries if not entry.special]
+    entries = words if any(entry.relevance for entry in words) else entries
+    return f"{_said(explanation, sample, names)} {_drawn(explanation, entries)}"
+
+
+def probability(explanation: Explanation, sample: int, names: ClassNames | None) -> float | None:
+    """How probable the model finds the explained class, where its outputs are shares of one whole."""
+    found = top_classes(explanation, sample, names)
+    if found is None or isinstance(explanation.target[sample], Contrast):
+        return None
+    return next((float(row["share"]) for row in found["rows"] if row["target"]), None)
+
+
+def _said(explanation: Explanation, sample: int, names: ClassNames | None) -> str:
+    target = explanation.target[sample]
+    own = explanation.target_names[sample] if explanation.target_names else ""
+    name = own or target_text(target, names)
+    found = top_classes(explanation, sample, names)
+    share = probability(explanation, sample, names)
+    if found is None or share is None:
+        return f"Explained: {name} ({float(explanation.scores[sample]):.4g})."
+    first = found["rows"][0]
+    told = f"{name} ({percent(share)})"
+    if first["target"] if explanation.compete else share > LIKELY:
+        return f"The model says {told}."
+    if not explanation.compete:
+        return f"The model does not say {told}."
+    best = first["name"] or _name_of(explanation, first["index"], names)
+    return f"Explained: {told}; the model says {best} ({percent(first['share'])})."
+
+
+def _name_of(explanation: Explanation, number: int, names: ClassNames | None) -> str:
+    return name_of(number, names or explanation.class_name) or f"class {number}"
+
+
+def _drawn(explanation: Explanation, entries: Sequence[Shown]) -> str:
+    if not any(entry.relevance for entry in entries):
+        return "It drew on nothing that could be measured."
+    if any(entry.relevance < 0 for entry in entries):
+        most = max(entries, key=lambda entry: entry.relevance)
+        least = min(entries, key=lambda entry: entry.relevance)
+        against = f", and {_named(explanation, least)} most against it"
+        if most.relevance <= 0:
+            return f"Nothing spoke for it{against}."
+        return f"{_named(explanation, most).capitalize()} spoke most for it{against}."
+    sums = {
+        name: sum(entry.relevance for entry in entries if entry.modality == name)
+        for name in explanation.modalities
+    }
+    first = max(sums, key=lambda name: sums[name])
+    of_first = [entry for entry in entries if entry.modality == first]
+    top = max(of_first, key=lambda entry: entry.relevance)
+    quoted = _quoted(explanation, of_first, top)
+    if sum(total > 0 for total in sums.values()) == 1:
+        return f"It drew most on {quoted}."
+    share = percent(sums[first] / sum(sums.values()))
+    return f"It drew {share} on {first}, there most on {quoted.removesuffix(f' of {first}')}."
+
+
+def _quoted(explanation: Explanation, entries: Sequence[Shown], top: Shown) -> str:
+    """The most relevant entry, with a word beside it that has nearly as much."""
+    if not explanation.is_text(top.modality):
+        return _named(explanation, top)
+    of_text = [entry for entry in entries if entry.modality == top.modality]
+    first = last = of_text.index(top)
+
+    def fits(place: int) -> bool:
+        inside = 0 <= place < len(of_text)
+        return (
+            inside
+            and not of_text[place].special
+            and (of_text[place].relevance > BESIDE * top.relevance)
+        )
+
+    if not top.special and fits(last + 1):
+        last += 1
+    elif not top.special and fits(first - 1):
+        first -= 1
+    words = of_text[first : last + 1]
+    text = words[0].text + "".join(word.gap + word.text for word in words[1:])
+    return f"\u2018{' '.join(text.split())}\u2019"
+
+
+def _named(explanation: Explanation, entry: Shown) -> str:
+    """An entry as a part of a sentence."""
+    if explanation.is_text(entry.modality):
+        return f"\u2018{entry.text}\u2019"
+    where = _place_in_picture(explanation, entry)
+    if where:
+        return f"the {where} of {entry.modality}"
+    seconds = explanation.seconds.get(entry.modality)
+    if seconds and entry.tokens:
+        count = explanation.relevance[entry.modality].shape[1]
+        return f"second {seconds * entry.tokens[0] / count:.1f} of {entry.modality}"
+    return f"token {entry.text} of {entry.modality}"
+
+
+def _place_in_picture(explanation: Explanation, entry: Shown) -> str:
+    for number, picture in enumerate(explanation.pictures(entry.modality)):
+        if entry.tokens[0] in picture.tokens:
+            place = picture.tokens.index(entry.tokens[0])
+            down, across = divmod(place, picture.grid[1])
+            row = ("upper", "middle", "lower")[3 * down // picture.grid[0]]
+            column = ("left", "centre", "right")[3 * across // picture.grid[1]]
+            where = "centre" if (row, column) == ("middle", "centre") else f"{row} {column}"
+            many = len(explanation.pictures(entry.modality)) > 1
+            return f"{where} of picture {number}" if many else where
+    return ""
+
+
+def notes(explanation: Explanation, sample: int = 0) -> Iterator[str]:
+    """What a reader has to know of the numbers, one plain sentence each."""
+    if explanation.method in UNSIGNED and not explanation.options.get("signed"):
+        yield CANNOT_TELL
+    for name in explanation.modalities:
+        if explanation.is_mean_readout(name, sample):
+            yield (
+                f"The answer is read from many tokens of {name} at once, such as their mean: each has "
+                f"a share of it from the start, which is left out of what is shown here."
+            )
+    if any(explanation.apart(name, sample) for name in explanation.modalities):
+        yield (
+            "The token that the answer is read from stands for itself (1): what that token itself "
+            "contributes is not measured."
+        )
+    complete = explanation.completeness()
+    if complete is not None:
+        yield f"The relevance adds up to {float(complete[sample]):.0%} of what it should explain."
