@@ -281,6 +281,12 @@ def test_with_an_identity_the_read_token_is_apart(byte_level):
     assert any("not measured" in note for note in notes(e))
 
 
+def test_a_sentence_is_shown_without_the_token_that_is_apart(byte_level):
+    entries = shown(byte_level("it was good."), units="sentence")
+    assert [entry.text for entry in entries] == ["it was good", "."]
+    assert [entry.apart for entry in entries] == [False, True]
+
+
 def test_a_saved_explanation_knows_its_identity(mean, tmp_path):
     model, ids = mean
     e = fxplain.explain(model, {"input_ids": ids}, target=0)

@@ -133,7 +133,9 @@ def _cut_out(words: Iterable[Word], apart: Sequence[int], labels: Sequence[str])
         cut = [place for place in word.tokens if place in apart]
         rest = tuple(place for place in word.tokens if place not in apart)
         if cut and rest:
-            yield replace(word, tokens=rest)
+            ending = labels[word.tokens[-1]].strip() if word.tokens[-1] in cut else ""
+            text = word.text.removesuffix(ending).rstrip() or word.text
+            yield replace(word, text=text, tokens=rest)
             yield from (Word(labels[place], (place,), "", word.special) for place in cut)
         else:
             yield word
