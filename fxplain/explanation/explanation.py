@@ -58,7 +58,8 @@ class Explanation(AsSeen, Presentable):
     ----------
     relevance
         By modality name: relevance of each token to each sample's target, (batch, tokens), 0 where
-        a sample has no such token.
+        a sample has no such token. An argument that is embedded in several places has one number for
+        each of its positions, their sum.
     graph
         The detected attention structure.
     method
