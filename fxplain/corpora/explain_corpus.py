@@ -103,7 +103,7 @@ def explain_corpus(
         How many processes; 1 works in this one. Several load the model once each, and share out the
         threads that torch has.
     batch_tokens
-        How many tokens a batch holds at most.
+        How many tokens a batch holds at most; a GPU is quicker with more than the default.
     shard_rows
         How many rows a file holds; a run that is taken up goes on with its own number.
     resume

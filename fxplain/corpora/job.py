@@ -43,7 +43,7 @@ class Job:
     truncation: bool | None = None
     on_error: str = "record"
     options: Mapping[str, Any] = field(default_factory=dict)
-    batch_tokens: int = 2048
+    batch_tokens: int = 1024
 
     def keywords(self) -> dict[str, Any]:
         """For a `fxplain.CorpusExplainer`."""
