@@ -91,7 +91,6 @@ def test_pictures_that_are_none(tmp_path, monkeypatch):
         (Image.new("RGB", (0, 4)), "nothing to show"),
         (3.0, "not a float"),
     ],
-    ids=str,
 )
 def test_arrays_that_are_no_picture(value, message):
     with pytest.raises(fxplain.InputError, match=message):
@@ -142,7 +141,6 @@ def test_recordings_that_are_none(tmp_path):
         (np.full(4, np.nan), "NaN"),
         (np.full(4, "a"), "numbers"),
     ],
-    ids=str,
 )
 def test_arrays_that_are_no_recording(value, message):
     with pytest.raises(fxplain.InputError, match=message):
