@@ -99,7 +99,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @each_kind
-@some_examples(5)
+@some_examples(3)
 @given(data=st.data())
 def test_relevance_and_matrices_are_the_oracles(kind: str, data: st.DataObject) -> None:
     check_oracle(data.draw(recipes(kind)))
@@ -122,7 +122,7 @@ def check_same(got: dict[str, torch.Tensor], want: dict[str, torch.Tensor], what
         )
 
 
-@some_examples(6)
+@some_examples(4)
 @given(recipes())
 def test_a_batch_is_its_samples(recipe: Recipe) -> None:
     model, inputs, target = made(recipe)
@@ -133,7 +133,7 @@ def test_a_batch_is_its_samples(recipe: Recipe) -> None:
         check_same(one.relevance, {k: v[b : b + 1] for k, v in both.relevance.items()}, b)
 
 
-@some_examples(6)
+@some_examples(4)
 @given(recipes())
 def test_relevance_follows_the_keys_when_they_are_permuted(recipe: Recipe) -> None:
     moved = [name for name in FEATURES if name in recipe.wiring.streams]
@@ -150,7 +150,7 @@ def test_relevance_follows_the_keys_when_they_are_permuted(recipe: Recipe) -> No
     check_same(after, {**before, modality: before[modality][:, order]}, order)
 
 
-@some_examples(6)
+@some_examples(4)
 @given(recipes())
 def test_every_way_to_write_attention_gives_the_same(recipe: Recipe) -> None:
     names = list(ATTENTIONS)
@@ -160,7 +160,7 @@ def test_every_way_to_write_attention_gives_the_same(recipe: Recipe) -> None:
     )
 
 
-@some_examples(5)
+@some_examples(3)
 @given(recipes())
 def test_padding_changes_nothing(recipe: Recipe) -> None:
     """More padding at the end of the words gives the same relevance, and none to the padding."""

@@ -8,7 +8,7 @@ import sys
 import types
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
@@ -133,7 +133,7 @@ class _Walk:
             return "partial", *map(self.fact, (thing.func, thing.args, thing.keywords))
         if isinstance(thing, (type, types.ModuleType, types.BuiltinFunctionType, Enum)):
             return _serial(thing)
-        if isinstance(thing, Mapping):
+        if isinstance(thing, dict):  # another mapping may read a disk, or fail, when it is asked
             items = list(thing.items())
             found = tuple([(_key(k), self.fact(v)) for k, v in items])
             return type(thing).__name__, found, self._attributes(thing)

@@ -34,6 +34,9 @@ KNOWN = {
     "grids of several strides, of which one alone, or the finest, is counted": (
         "detr-segmentation deformable-detr"
     ),
+    "the statistics that a series is normalised with are a modality beside it, as the warning says": (
+        "patchtst"
+    ),
     "the maps of a token that queries several times are added up, not averaged": "x-clip",
     "of tokens that are read side by side, added or multiplied, the readout names some": (
         "funnel owlvit owlv2"
