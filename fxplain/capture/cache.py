@@ -51,7 +51,7 @@ def capture(model: nn.Module, inputs: ModelInputs, *, recheck: bool = False) -> 
     CaptureError
         When every route to a graph failed.
     """
-    check_parts(model, list(parts_of(model)))
+    check_parts(model)
     found = _known(model, inputs, recheck)
     if found is not None:
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.jit._trace import TopLevelTracedModule, TracedModule
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from fxplain.capture.offloaded import twin_of
+from fxplain.capture.state import parts_of
 from fxplain.errors import InputError, TrainingModeError
 
 __all__ = ["as_module", "check_parts", "packed_hint"]
@@ -36,7 +37,7 @@ def as_module(model: Any) -> nn.Module:
             _opened[model] = model.module()
         return _opened[model]
     if isinstance(model, nn.Module):
-        return twin_of(model, [id(part) for part in model.modules()])
+        return twin_of(model)
     raise InputError(f"the model must be a torch.nn.Module, got {_described(model)}")
 
 
@@ -58,7 +59,7 @@ def _described(value: Any) -> str:
     return f"{kind}."
 
 
-def check_parts(model: nn.Module, parts: Sequence[tuple[str, nn.Module]]) -> None:
+def check_parts(model: nn.Module) -> None:
     """Refuse a model that is TorchScript, and one of which something is in training mode.
 
     The flag of a ``GraphModule``, and of the parts that only hold its weights, says nothing: what its
@@ -76,6 +77,7 @@ def check_parts(model: nn.Module, parts: Sequence[tuple[str, nn.Module]]) -> Non
             f"{type(model).__name__} is TorchScript, whose operations cannot be followed. Explain the "
             f"Python module that it was made of."
         )
+    parts = list(parts_of(model))
     graphs = {path: part for path, part in parts if isinstance(part, fx.GraphModule)}
     for path, graph in graphs.items():
         if any(map(_drops, graph.graph.nodes)):
@@ -83,7 +85,7 @@ def check_parts(model: nn.Module, parts: Sequence[tuple[str, nn.Module]]) -> Non
                 f"{_named(model, path)} is a graph that was made in training mode, where dropout makes "
                 f"every explanation a random one. Make it again after model.eval()."
             )
-    inert = {path for path, graph in graphs.items()}
+    inert = set(graphs)
     for path, graph in graphs.items():
         inert |= _uncalled(path, graph)
     training = [path for path, part in parts if part.training and path not in inert]

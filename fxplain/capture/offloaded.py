@@ -9,21 +9,25 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fxplain.capture.state import parts_of
+
 __all__ = ["twin_of"]
 
-_twins: weakref.WeakKeyDictionary[nn.Module, tuple[Any, nn.Module]] = weakref.WeakKeyDictionary()
+_twins: weakref.WeakKeyDictionary[nn.Module, tuple[list[int], nn.Module]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-def twin_of(model: nn.Module, seen: Any) -> nn.Module:
+def twin_of(model: nn.Module) -> nn.Module:
     """`model` itself, or where weights of it are offloaded, a module of the same layers that has them.
 
     Weights that lie in memory are shared, those on disk are mapped; all of the twin is where they
-    are, which is the processor's memory. `seen` is what the model looked like: another twin is made
-    when it looks otherwise.
+    are, which is the processor's memory. Another twin is made when the model has other parts.
     """
     absent = list(_absent(model))
     if not absent or any(_hook_of(module) is None for _, module, _ in absent):
         return model
+    seen = [id(part) for _, part in parts_of(model)]
     known = _twins.get(model)
     if known is None or known[0] != seen:
         _twins[model] = known = (seen, _made(model, absent))
@@ -32,7 +36,7 @@ def twin_of(model: nn.Module, seen: Any) -> nn.Module:
 
 def _absent(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     """(path of the module, module, name) of every tensor that has a shape and no values."""
-    for path, module in model.named_modules():
+    for path, module in parts_of(model):
         for tensors in (module._parameters, module._buffers):
             for name, tensor in tensors.items():
                 if tensor is not None and tensor.is_meta:
