@@ -267,6 +267,26 @@ def test_a_mean_beside_what_it_is_the_mean_of_is_no_modality() -> None:
     assert e.readout == ("mean of image[0..3]",) * 2
 
 
+class Running(nn.Module):
+    """Each word but the first with the mean of those up to it, row by row, before they attend."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.attention = nn.Embedding(VOCABULARY, 16), Block()
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        rows = [x[:, 0], *(x[:, i] + x[:, : i + 1].mean(1) for i in range(1, x.shape[1]))]
+        return self.attention(torch.stack(rows, 1))
+
+
+def test_a_word_that_is_added_to_a_mean_it_is_in_is_that_word() -> None:
+    e = fxplain.explain(seeded(Running), (words(2, 4),), target=(2, 1))
+    assert e.graph.modalities == {"ids": 4}
+    assert not e.graph.routes
+    assert e.readout == ("ids[2]",) * 2
+
+
 # -- what a readout names -------------------------------------------------------------------------
 
 

@@ -17,8 +17,9 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
 
     Spatial reduction lets tokens attend to a smaller grid that was made of them: queries and keys
     are then one sequence, and the reduction is a route. So is the mean of all tokens that is put beside
-    them as a token of its own. Everything else that happens to newborn
-    tokens, such as a backbone's convolutions, gives birth to the tokens that count.
+    them as a token of its own. Everything else that happens to newborn tokens, such as a backbone's
+    convolutions, gives birth to the tokens that count; a mixture that was added to one of its tokens
+    is that token.
 
     Returns
     -------
@@ -65,6 +66,8 @@ def _path(
     if birth not in made_by:
         return set()
     index = made_by[birth]
+    if not flow.book.births_united(flow.book.find(mixings[index].new)).isdisjoint(targets):
+        return set()
     made_by = {b: i for b, i in made_by.items() if i < index}  # back in time only
     old = set(flow.book.births_of(mixings[index].old).tolist())
     if old & targets:

@@ -37,7 +37,6 @@ KNOWN = {
     "the statistics that a series is normalised with are a modality beside it, as the warning says": (
         "patchtst patchtsmixer timesfm"
     ),
-    "a causal convolution's first whole row is taken for what was merged beside it": "kimi-linear",
     "the maps of a token that queries several times are added up, not averaged": "x-clip",
     "of tokens that are read side by side, added or multiplied, the readout names some": (
         "funnel owlvit owlv2"
