@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fxplain
-from tests.small_models import VOCABULARY, seeded, words
+from fxplain.explanation.detection import program_of
+from tests.small_models import VOCABULARY, Block, seeded, words
 
 
 class Banded(nn.Module):
@@ -273,3 +274,48 @@ def test_a_given_graph_mixes_tokens_by_its_own_weights() -> None:
     assert e.graph.modalities == {"input_ids": 6}
     shares = adjacency / adjacency.sum(-1, keepdim=True)
     assert bool((e.relevance["input_ids"] >= shares[:, 0] - 1e-6).all())
+
+
+class PairedUp(nn.Module):
+    """Words are made half as many after they attended, by a window of its own axis or of a plane."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.words, self.first, self.second = nn.Embedding(VOCABULARY, 16), Block(), Block()
+        self.plane = nn.Conv2d(1, 1, (2, 3), (2, 1), (0, 1), bias=False)
+        self.head, self.form = nn.Linear(16, 3), form
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.first(self.words(ids))
+        if self.form == "conv_2d":
+            x = self.plane(x[:, None])[:, 0]
+        elif self.form == "pool_2d":
+            x = F.avg_pool2d(x[:, None], (2, 1))[:, 0]
+        elif self.form == "adaptive_2d":
+            x = F.adaptive_avg_pool2d(x[:, None], (3, 16))[:, 0]
+        else:
+            x = F.avg_pool1d(x.mT, 2).mT
+        return self.head(self.second(x)[:, 0])
+
+
+@pytest.mark.parametrize("form", ["pool_2d", "adaptive_2d"])
+def test_a_window_over_words_and_features_makes_words(form: str) -> None:
+    plane, line = (
+        fxplain.explain(seeded(PairedUp, each), (words(2, 6),), target=1)
+        for each in (form, "pool_1d")
+    )
+    assert [s.tokens for s in plane.graph.streams] == [6, 3]
+    assert plane.readout == line.readout
+    torch.testing.assert_close(plane.relevance["ids"], line.relevance["ids"])
+
+
+def test_taps_over_features_are_one_word_s() -> None:
+    model, ids = seeded(PairedUp, "conv_2d"), words(1, 6)
+    _, _, program = program_of(model, (ids,))
+    (route,) = program.routes.values()
+    (entries,) = route.entries
+    taps = model.plane.weight.abs().sum((0, 1, 3))
+    shares = torch.zeros(3, 6, dtype=torch.float64)
+    shares[entries.new, entries.old] = entries.shares
+    expected = torch.kron(torch.eye(3), (taps / taps.sum())[None])
+    torch.testing.assert_close(shares, expected.detach().double())

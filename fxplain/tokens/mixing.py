@@ -299,12 +299,18 @@ def slide(
     dilation: Sequence[int],
     weights: Weights = None,
 ) -> Tag:
-    """A window that slides along `axes` of a grid: births before attention, a route after it."""
-    if not any(tag.varies(axis) for axis in axes):
+    """A window that slides along `axes` of a grid: births before attention, a route after it.
+
+    Along an axis of one token's features it holds that token wherever it is.
+    """
+    varied = [i for i, axis in enumerate(axes) if tag.varies(axis)]
+    if not varied or (all(k == 1 for k in kernel) and all(s == 1 for s in stride)):
         return tag
-    if all(k == 1 for k in kernel) and all(s == 1 for s in stride):
-        return tag
-    out = a.shape(node)
+    out, size = a.shape(node), tuple(kernel)
+    weights = _summed_over_features(weights, size, varied)
+    axes, kernel, stride, padding, dilation = (
+        [of_axis[i] for i in varied] for of_axis in (axes, kernel, stride, padding, dilation)
+    )
     grid = tag.full(shape, axes)
     patches = windows(grid, axes, kernel, stride, padding, dilation)
     for axis in axes:  # ceil_mode adds a partial window at the end
@@ -313,6 +319,16 @@ def slide(
     same_grid = all(out[axis] == shape[axis] for axis in axes)
     keep_tokens = grid if same_grid and all(s == 1 for s in stride) else None
     return mix(a, node, tag, patches, weights=weights, keep=keep_tokens)
+
+
+def _summed_over_features(
+    weights: Weights, kernel: tuple[int, ...], varied: Sequence[int]
+) -> Weights:
+    """A window's weights, taps last, summed over the axes along which all taps are one token's."""
+    features = [i - len(kernel) for i in range(len(kernel)) if i not in varied]
+    if weights is None or not features:
+        return weights
+    return lambda: weights().unflatten(-1, kernel).sum(features).flatten(-len(varied))
 
 
 def absorbed(a: Analysis, index: int, rows: Tensor) -> Tensor:

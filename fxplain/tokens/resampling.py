@@ -93,9 +93,10 @@ def adaptive_pool(a: Analysis, node: fx.Node) -> Tagged:
     axes = range(len(shape) - count, len(shape))
     results = []
     for tag in a.tags(source):
-        ids = tag.full(shape, axes) if any(tag.varies(x) for x in axes) else tag.ids
-        if any(tag.varies(axis) for axis in axes):
-            for axis in axes:
+        varied = [axis for axis in axes if tag.varies(axis)]
+        if varied:
+            ids = tag.ids
+            for axis in varied:
                 ids = _adaptive_windows(ids, axis, shape[axis], out[axis])
             groups = ids.flatten(len(shape))
             tag = mix(a, node, tag, groups)
