@@ -51,7 +51,7 @@ def test_a_pooled_vector_reaches_every_token(form: str) -> None:
     e = fxplain.explain(model, (ids,), target=1)
     assert e.graph.warnings == ()
     assert e.graph.modalities == {"ids": 5}
-    assert e.readout == ("ids[0]",)
+    assert e.readout == ("ids[0] with mean of ids[0..4]",)
     torch.testing.assert_close(e.relevance["ids"][0], attended[0] + attended.mean(0))
 
 

@@ -111,16 +111,58 @@ def positions_at(
 
 
 def describe(program: Program, groups: Sequence[Sequence[TokenRef]]) -> str:
-    """Such as ``input_ids[0]``, ``mean of pixel_values[0..48]``."""
-    parts = dict.fromkeys(_described(program, group) for group in groups)
+    """Such as ``input_ids[0]``, ``mean of pixel_values[0..48]``, ``nodes[2] with mean of nodes[0..5]``.
+
+    What tokens are read "with" was added to them, or multiplied, after their last attention.
+    """
+    parts = dict.fromkeys(_read(program, group) for group in groups)
     return " and ".join(parts) or "no token"
 
 
-def _described(program: Program, group: Sequence[TokenRef]) -> str:
+def _read(program: Program, group: Sequence[TokenRef]) -> str:
+    text = _described(program, [ref.token for ref in group])
+    heard = _heard(program, group)
+    return f"{text} with {_described(program, heard)}" if heard else text
+
+
+def _heard(program: Program, group: Sequence[TokenRef]) -> list[int]:
+    """Tokens that were put into those of a readout after their last attention, but for these."""
+    own = {ref.token for ref in group}
+    found: dict[int, None] = {}
+    for ref in group:
+        updates = program.versions.of(ref.version)
+        last = max((index for index in updates if index in program.nodes), default=-1)
+        for index in sorted(updates & program.routes.keys()):
+            if index > last:
+                found.update(dict.fromkeys(_carried(program, index).get(ref.token, ())))
+    return [token for token in found if token not in own]
+
+
+def _carried(program: Program, route: int) -> dict[int, list[int]]:
+    """By token that was there before a route, the tokens that the route puts into it."""
+
+    def carried() -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        routed = program.routes[route]
+        made = program.streams[routed.stream].tokens
+        for entry in routed.entries:
+            new = made[entry.samples, entry.new]
+            births = [program.flow.book.births[i] for i in program.flow.book.births_of(new).tolist()]
+            old = program.streams[entry.stream].tokens[entry.samples, entry.old]
+            for token, birth, source in zip(new.tolist(), births, old.tolist(), strict=True):
+                if (birth.kind, birth.root) != ("route", routed.info.name):
+                    found.setdefault(token, []).append(source)
+        return found
+
+    known: dict[int, list[int]] = program.memo.made(("carried", route), carried)
+    return known
+
+
+def _described(program: Program, tokens: Sequence[int]) -> str:
     """The tokens of an input by place, and those that were made of others by what they are made of."""
     where = _positions(program)
-    named = [ref.token for ref in group if ref.token in where]
-    made = [ref.token for ref in group if ref.token not in where]
+    named = [token for token in tokens if token in where]
+    made = [token for token in tokens if token not in where]
     parts = [_named(where, named)] if named else []
     return ", ".join([*parts, *_made(program, made)] if made else parts)
 

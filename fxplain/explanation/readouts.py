@@ -20,9 +20,11 @@ def readout_place(readout: str, modality: str) -> int | None:
     >>> readout_place("input_ids[0] and pixel_values[0]", "pixel_values")
     0
     >>> readout_place("mean of pixel_values[0..48]", "pixel_values")
+    >>> readout_place("nodes[2] with mean of nodes[0..5]", "nodes")
+    2
     """
     for part in readout.split(" and "):
-        found = re.fullmatch(r"(.+)\[(\d+)\]", part)
+        found = re.fullmatch(r"(.+)\[(\d+)\]", _alone(part))
         if found and found[1] == modality:
             return int(found[2])
     return None
@@ -52,7 +54,13 @@ def identity_of(readout: str, modality: str, values: Tensor, *, tokens: bool = F
         Whether the method scores tokens, and starts from none.
     """
     identity = values.new_zeros(values.shape)
-    places = [] if tokens else sorted(read_places(readout, modality))
+    alone = " and ".join(map(_alone, readout.split(" and ")))
+    places = [] if tokens else sorted(read_places(alone, modality))
     if places and places[-1] < len(values):
         identity[places] = 1 / len(places)
     return identity
+
+
+def _alone(part: str) -> str:
+    """A part of a readout without what was put into its tokens since they last attended."""
+    return part.split(" with ")[0]

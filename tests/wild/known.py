@@ -3,7 +3,6 @@
 __all__ = ["REASONS"]
 
 REASONS: dict[str, str] = {
-    "pointer-network": "a mean that is added to every token is missing from the readout's name",
     "slot-attention": "one step of a recurrence has no rule, as the warning says",
     "stable-diffusion-unet": "a group norm's statistics are of all positions, and no rule carries that",
 }

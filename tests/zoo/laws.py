@@ -81,9 +81,13 @@ def _unlike_matrix(explanation: Explanation) -> Iterator[str]:
 
 
 def _rows_read(readout: str) -> list[tuple[str, set[int]]] | None:
-    """The tokens of each part of a readout; None where what it reads has no row of its own."""
+    """The tokens of each part of a readout; None where what it reads has no row of its own.
+
+    What a token is read with is in its row.
+    """
     parts = []
     for part in readout.split(" and "):
+        part = part.split(" with ")[0]
         found = re.fullmatch(r"(?:mean of )?([^\s,\[\]]+)\[([\d., ]+)\]", part)
         if found is None:
             return None
