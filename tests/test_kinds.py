@@ -165,22 +165,43 @@ def test_a_class_token_that_comes_late_is_a_stream_with_its_own_name() -> None:
 
 
 class Neighbours(nn.Module):
-    """A graph network: what comes along the edges is added up at each node."""
+    """A graph network: what comes along the edges is added up at each node, or its mean is taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: str) -> None:
         super().__init__()
         self.words, self.block = nn.Embedding(VOCABULARY, WIDTH), Block()
+        self.form = form
 
     def forward(self, input_ids: Tensor, edges: Tensor) -> Tensor:
         x = self.block(self.words(input_ids))
-        return torch.zeros_like(x).index_add(1, edges[1], x[:, edges[0]])
+        source, to = edges
+        sent, made = x[:, source], torch.zeros_like(x)
+        places = to[None, :, None].expand_as(sent)
+        if self.form == "matrix":
+            matrix = F.one_hot(to, x.shape[1]).T.float() @ F.one_hot(source, x.shape[1]).float()
+            return matrix @ x
+        if self.form == "scatter_mean":
+            return made.scatter_reduce(1, places, sent, "mean", include_self=False)
+        if self.form == "scatter_add":
+            return made.scatter_add(1, places, sent)
+        if self.form == "index_put":
+            return made.index_put((torch.arange(len(x))[:, None], to[None]), sent, accumulate=True)
+        return made.index_add(1, to, sent)
 
 
-@pytest.mark.parametrize("sums", [True, False])
-def test_tokens_that_are_added_up_in_one_place_are_said_so(sums: bool) -> None:
-    edges = torch.tensor([[0, 1, 2], [1, 2, 2] if sums else [0, 1, 2]])
-    graph = fxplain.inspect(seeded(Neighbours), (words(1, 4), edges))
-    assert [w.split(" in ")[0] for w in graph.warnings] == ["aten.index_add.default"] * sums
+@pytest.mark.parametrize("form", ["index_add", "scatter_add", "scatter_mean", "index_put"])
+def test_tokens_that_are_added_up_in_one_place_make_one_token(form: str) -> None:
+    edges = torch.tensor([[0, 1, 2, 0, 3], [1, 2, 2, 2, 0]])
+    found, wanted = (
+        fxplain.explain(seeded(Neighbours, each), (words(2, 4), edges), target=(2, 1))
+        for each in (form, "matrix")
+    )
+    assert found.graph.warnings == ()
+    assert found.graph.modalities == {"input_ids": 4}
+    scores = 3 if form == "scatter_mean" else 1  # its score is a third of what the others sum up
+    attended = [(e.relevance["input_ids"] - e.identity["input_ids"]) for e in (found, wanted)]
+    torch.testing.assert_close(found.identity["input_ids"], torch.tensor([[1.0, 1, 1, 0]] * 2) / 3)
+    torch.testing.assert_close(attended[0] * scores, attended[1])
 
 
 # The place of a text's tokens in a joint sequence

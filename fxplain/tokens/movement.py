@@ -15,6 +15,7 @@ from fxplain.tokens.arguments import arguments
 from fxplain.tokens.joining import Meeting
 from fxplain.tokens.mixing import settled
 from fxplain.tokens.scores import is_fixed
+from fxplain.tokens.summing import summed
 from fxplain.tokens.tag import (
     NO_TOKEN,
     Level,
@@ -387,10 +388,14 @@ def index(a: Analysis, node: fx.Node) -> Tagged:
     return tuple(tag.with_ids(compact(op(tag.full(shape, axes), picks))) for tag in tags)
 
 
+_WRITTEN = ("src", "source", "values")
+"""What operations call the operand that is written."""
+
+
 def put(a: Analysis, node: fx.Node) -> Tagged:
     """Writing values into a tensor: run on the tags of both, moved as the values are."""
     named = arguments(node)
-    source_name = next((k for k in ("src", "source", "values") if k in named), None)
+    source_name = next((k for k in _WRITTEN if k in named), None)
     base = named["input"]
     base_tags = a.tags(base)
     if source_name is None:  # a number is written: it belongs to no token
@@ -403,12 +408,18 @@ def put(a: Analysis, node: fx.Node) -> Tagged:
     written_shape = a.shape(written) if isinstance(written, fx.Node) else ()
     level = max(t.level for t in (*base_tags, *new_tags))
     softmax = next((t.softmax for t in (*new_tags, *base_tags) if t.softmax), None)
-    result = []
-    for i in range(max(len(base_tags), len(new_tags))):  # a score's query tags, then its key tags
-        old = _nth(base_tags, i, shape).clone()
-        ids = _put(a, node, old, _nth(new_tags, i, written_shape), source_name)
-        result.append(Tag(narrowed(ids), level, softmax))
-    return tuple(result)
+    count = max(len(base_tags), len(new_tags))
+    tags = [
+        _put(
+            a,
+            node,
+            Tag(_nth(base_tags, i, shape), level, softmax),
+            _nth(new_tags, i, written_shape),
+            alone=count == 1,
+        )
+        for i in range(count)  # a score's query tags, then its key tags
+    ]
+    return tuple(tag.with_ids(narrowed(tag.ids)) for tag in tags)
 
 
 def _nth(tags: Tags, i: int, shape: Sequence[int]) -> Tensor:
@@ -417,44 +428,46 @@ def _nth(tags: Tags, i: int, shape: Sequence[int]) -> Tensor:
     return ids.expand(tuple(shape))
 
 
-def _put(a: Analysis, node: fx.Node, old: Tensor, new: Tensor, source: str) -> Tensor:
-    named = {k: v for k, v in arguments(node).items() if k not in ("input", source)}
+def _put(a: Analysis, node: fx.Node, tag: Tag, new: Tensor, *, alone: bool) -> Tag:
+    """The tag after entries were written into it as their values are; several at a place are summed."""
+    named = {k: v for k, v in arguments(node).items() if k not in ("input", *_WRITTEN)}
     concrete = {k: _on_cpu(a.value(v)) for k, v in named.items()}
-    operation = operation_name(node)
-    put_in: Tensor
+    operation, old = operation_name(node), tag.ids.clone()
+    dim, index = concrete.get("dim"), concrete.get("index")
+    sums = operation in ("scatter_add", "scatter_reduce", "index_add")
     if operation in ("scatter_add", "scatter_reduce"):
-        index = concrete["index"]
         new = new[tuple(slice(n) for n in index.shape)]
-        put_in = torch.scatter(old, concrete["dim"], index, new)
-        _look_for_sums(
-            a, node, new, *(torch.gather(x, concrete["dim"], index) for x in (put_in, old))
-        )
-        return put_in
-    if operation == "index_add":
-        places = (concrete["dim"], concrete["index"])
-        put_in = torch.index_copy(old, *places, new)
-        _look_for_sums(a, node, new, *(x.index_select(*places) for x in (put_in, old)))
-        return put_in
-    if operation == "index_put":
+        if dim % old.dim() < old.dim() - 1:
+            old, new, index = _without_features(old, new, index)
+        made, read = torch.scatter(old, dim, index, new), lambda x: torch.gather(x, dim, index)
+    elif operation == "index_add":
+        if dim % old.dim() < old.dim() - 1:
+            old, new = _without_features(old, new)
+        made, read = torch.index_copy(old, dim, index, new), lambda x: x.index_select(dim, index)
+    elif operation == "index_put":
         write: Any = torch.ops.aten.index_put.default
-        read: Any = torch.ops.aten.index.Tensor
-        indices = list(concrete["indices"])
-        put_in = write(old, indices, new)
-        if concrete.get("accumulate"):
-            _look_for_sums(a, node, new, read(put_in, indices), read(old, indices))
-        return put_in
-    target: Any = node.target
-    concrete.pop("unsafe", None)
-    made: Tensor = target(old, **{source: new}, **concrete)
-    return made
+        pick: Any = torch.ops.aten.index.Tensor
+        indices, sums = list(concrete["indices"]), bool(concrete.get("accumulate"))
+        made, read = write(old, indices, new), lambda x: pick(x, indices)
+        new = new.expand_as(read(old)) if sums else new
+    else:
+        target: Any = node.target
+        concrete.pop("unsafe", None)
+        source = next(k for k in _WRITTEN if k in arguments(node))
+        return tag.with_ids(target(old, **{source: new}, **concrete))
+    tag = tag.with_ids(made)
+    return summed(a, node, tag, old, new, read, alone=alone) if sums else tag
 
 
-def _look_for_sums(a: Analysis, node: fx.Node, new: Tensor, made: Tensor, old: Tensor) -> None:
-    """Say so where a place sums up several tokens: what is read back is not what was written."""
-    written, kept, before = (a.book.find(tokens_in(x)) for x in (new, made, old))
-    lost = (kept != written) | ((before >= 0) & (before != written))
-    if bool((lost & (written >= 0)).any()):
-        a.warn_of_mixing(node)
+def _without_features(*entries: Tensor) -> tuple[Tensor, ...]:
+    """The same with one entry for all features, where all are alike: tokens' and places'."""
+    if any(x.shape[-1] != entries[0].shape[-1] or not _even(x) for x in entries):
+        return entries
+    return tuple(x[..., :1] for x in entries)
+
+
+def _even(entries: Tensor) -> bool:
+    return entries.stride(-1) == 0 or bool((entries == entries[..., :1]).all())
 
 
 def _on_cpu(value: Any) -> Any:

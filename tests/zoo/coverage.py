@@ -38,9 +38,6 @@ KNOWN = {
         "patchtst patchtsmixer timesfm"
     ),
     "the maps of a token that queries several times are added up, not averaged": "x-clip",
-    "of tokens that are read side by side, added or multiplied, the readout names some": (
-        "funnel owlvit owlv2"
-    ),
     "what is added to several tokens unites them, or is a modality": "udop",
     "images that share a text batch are one sequence": "owlvit",
     "the sequences of all samples are taken for those of one": "llava-next",
@@ -48,7 +45,6 @@ KNOWN = {
     "two queries that a one-hot product moves are counted at every place": "xlnet-two-streams",
     "the token that a vector of ids makes without an embedding is lost": "oneformer",
     "queries take the name of the proposals that place them": "grounding-dino",
-    "means by cell (a scatter) are taken for one word of each cell": "tapas",
     "the loss is taken for the main output": "time-series-transformer informer informer-full",
     "this release of transformers masks less through SDPA than eagerly; fxplain follows what the "
     "model runs, the table compares with eager attention": "paligemma",
