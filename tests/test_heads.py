@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import fxplain
-from tests.small_models import VOCABULARY, seeded, words
+from tests.small_models import VOCABULARY, Attention, Block, pixels, seeded, words
 
 
 class Headed(nn.Module):
@@ -141,3 +141,31 @@ def test_a_token_with_more_rows_than_others() -> None:
     first, second = (rows[0] + rows[-1]) / 2 + torch.eye(5)[0], rows[1] + torch.eye(5)[1]
     e = fxplain.explain(model, (ids,), target=1, engine="matrices")
     torch.testing.assert_close(e.matrix("ids", "ids")[0, :2], torch.stack([first, second]))
+
+
+class EachTextOfEachVideo(nn.Module):
+    """All texts ask every video before they are compared with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.frames = nn.Embedding(VOCABULARY, 16), nn.Linear(8, 16)
+        self.text, self.video, self.asks = Block(), Block(), Attention()
+
+    def forward(self, ids: Tensor, frames: Tensor) -> Tensor:
+        texts, frames = self.text(self.words(ids))[:, 0], self.video(self.frames(frames))
+        texts = texts.expand(len(frames), -1, -1)
+        texts = texts + self.asks(texts, frames)
+        return (texts @ frames.mean(1, keepdim=True).mT).squeeze(-1)
+
+
+def test_a_text_that_asks_every_video_has_the_map_of_its_own() -> None:
+    model, inputs = seeded(EachTextOfEachVideo), (words(2, 5), pixels(2, 3, 8))
+    e = fxplain.explain(model, inputs, target=[0, 1])
+    assert any("reaches across the samples" in warning for warning in e.graph.warnings)
+    for sample in (0, 1):
+        alone = tuple(value[sample : sample + 1] for value in inputs)
+        want = fxplain.explain(model, alone, target=0)
+        for name in ("ids", "frames"):
+            torch.testing.assert_close(
+                e.relevance[name][sample], want.relevance[name][0], rtol=1e-4, atol=1e-4
+            )

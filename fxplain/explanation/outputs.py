@@ -147,7 +147,9 @@ def _carried(program: Program, route: int) -> dict[int, list[int]]:
         made = program.streams[routed.stream].tokens
         for entry in routed.entries:
             new = made[entry.samples, entry.new]
-            births = [program.flow.book.births[i] for i in program.flow.book.births_of(new).tolist()]
+            births = [
+                program.flow.book.births[i] for i in program.flow.book.births_of(new).tolist()
+            ]
             old = program.streams[entry.stream].tokens[entry.samples, entry.old]
             for token, birth, source in zip(new.tolist(), births, old.tolist(), strict=True):
                 if (birth.kind, birth.root) != ("route", routed.info.name):

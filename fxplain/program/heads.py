@@ -65,16 +65,17 @@ def _same(flow: TokenFlow, a: Tensor, b: Tensor) -> bool:
     return torch.equal(flow.book.find(tokens_in(a)), flow.book.find(tokens_in(b)))
 
 
-def heads_among_rows(flow: TokenFlow, rows: Tensor) -> tuple[int, Tensor | None]:
+def heads_among_rows(flow: TokenFlow, rows: Tensor, columns: Tensor) -> tuple[int, Tensor | None]:
     """How often a query token has a row of its own in a node's map: these rows are heads.
 
     Multi-query attention lays its heads out among the queries, hashed attention among the groups.
-    A query's map is the mean over all of them.
+    A query's map is the mean over all of them, but for those that it asks of another sample, where
+    it asks its own, too (each text of each video).
 
     Parameters
     ----------
-    rows
-        Packed entries of the queries, (groups, queries).
+    rows, columns
+        Packed entries of the queries, (groups, queries), and of the keys, (groups, keys).
 
     Returns
     -------
@@ -83,11 +84,25 @@ def heads_among_rows(flow: TokenFlow, rows: Tensor) -> tuple[int, Tensor | None]
     """
     tokens = flow.book.find(tokens_in(rows))
     distinct, place, count = tokens.unique(return_inverse=True, return_counts=True)
+    own = _asks_its_own(flow, tokens, columns).double()
+    asked = torch.zeros(len(distinct), dtype=torch.float64)
+    asked.index_add_(0, place.flatten(), own.flatten())
+    if bool(((asked > 0) & (asked < count) & (distinct >= 0)).any()):
+        return 1, torch.where(asked[place] > 0, own, 1) / torch.where(asked > 0, asked, count)[
+            place
+        ]
     count = torch.where(distinct < 0, 1, count)
     known = count[distinct >= 0].unique().tolist()
     if len(known) <= 1:
         return (known[0] if known else 1), None
     return 1, 1 / count.double()[place]
+
+
+def _asks_its_own(flow: TokenFlow, tokens: Tensor, columns: Tensor) -> Tensor:
+    """Whether no key of a query's group is known to be of another sample than the query."""
+    of_keys = flow.book.samples(flow.book.find(tokens_in(columns))).amax(-1, keepdim=True)
+    of_queries = flow.book.samples(tokens)
+    return (of_keys < 0) | (of_queries < 0) | (of_keys == of_queries)
 
 
 def distinct_in_row(flow: TokenFlow, entries: Tensor, size: int) -> int:

@@ -345,7 +345,8 @@ def _names_with_routes(
 def _groups(flow: TokenFlow, site: AttentionSite) -> tuple[Tensor, Tensor, MapLayout]:
     """Rows (groups, queries) and columns (groups, keys) as packed entries, and the layout."""
     shape, rows, columns = site.shape, site.rows, site.columns
-    per_query = columns.shape[-2] > 1  # each query has keys of its own (local attention)
+    # each query has keys of its own (local attention), or is of a sample of its own
+    per_query = columns.shape[-2] > 1 or _of_several_samples(flow, rows)
     if per_query:
         shape = (*shape[:-1], 1, shape[-1])
         rows, columns = rows.unsqueeze(-2), columns.unsqueeze(-2)
@@ -372,10 +373,17 @@ def _groups(flow: TokenFlow, site: AttentionSite) -> tuple[Tensor, Tensor, MapLa
         rows, columns = rows[first[order]], columns[first[order]]
     else:
         folded = None
-    apart, shares = heads_among_rows(flow, rows)
+    apart, shares = heads_among_rows(flow, rows, columns)
     apart *= heads_among_keys(flow, site)
     layout = MapLayout(permutation, count, head_count, folded, per_query, apart, shares=shares)
     return rows, columns, layout
+
+
+def _of_several_samples(flow: TokenFlow, rows: Tensor) -> bool:
+    """Whether queries that stand in one group are of different samples."""
+    samples = flow.book.samples(flow.book.find(tokens_in(rows)))
+    low = torch.where(samples < 0, samples.amax(-2, keepdim=True), samples).amin(-2)
+    return bool((low < samples.amax(-2)).any())
 
 
 def _kind(program: Program, node: ProgramNode, *, joint: bool) -> str:

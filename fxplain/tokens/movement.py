@@ -24,7 +24,6 @@ from fxplain.tokens.tag import (
     broadcast_shape,
     compact,
     narrowed,
-    tokens_in,
 )
 from fxplain.tokens.values import content_inputs
 
@@ -433,30 +432,29 @@ def _put(a: Analysis, node: fx.Node, tag: Tag, new: Tensor, *, alone: bool) -> T
     named = {k: v for k, v in arguments(node).items() if k not in ("input", *_WRITTEN)}
     concrete = {k: _on_cpu(a.value(v)) for k, v in named.items()}
     operation, old = operation_name(node), tag.ids.clone()
-    dim, index = concrete.get("dim"), concrete.get("index")
-    sums = operation in ("scatter_add", "scatter_reduce", "index_add")
+    dim, index = concrete.get("dim", 0), concrete.get("index")
+    behind = dim % old.dim() < old.dim() - 1
     if operation in ("scatter_add", "scatter_reduce"):
+        assert isinstance(index, Tensor)
         new = new[tuple(slice(n) for n in index.shape)]
-        if dim % old.dim() < old.dim() - 1:
+        if behind:
             old, new, index = _without_features(old, new, index)
         made, read = torch.scatter(old, dim, index, new), lambda x: torch.gather(x, dim, index)
     elif operation == "index_add":
-        if dim % old.dim() < old.dim() - 1:
-            old, new = _without_features(old, new)
+        assert isinstance(index, Tensor)
+        old, new = _without_features(old, new) if behind else (old, new)
         made, read = torch.index_copy(old, dim, index, new), lambda x: x.index_select(dim, index)
-    elif operation == "index_put":
-        write: Any = torch.ops.aten.index_put.default
+    elif operation == "index_put" and concrete.get("accumulate"):
         pick: Any = torch.ops.aten.index.Tensor
-        indices, sums = list(concrete["indices"]), bool(concrete.get("accumulate"))
-        made, read = write(old, indices, new), lambda x: pick(x, indices)
-        new = new.expand_as(read(old)) if sums else new
+        indices = list(concrete["indices"])
+        made = torch.ops.aten.index_put.default(old, indices, new)
+        new, read = new.expand_as(pick(old, indices)), lambda x: pick(x, indices)
     else:
         target: Any = node.target
         concrete.pop("unsafe", None)
         source = next(k for k in _WRITTEN if k in arguments(node))
         return tag.with_ids(target(old, **{source: new}, **concrete))
-    tag = tag.with_ids(made)
-    return summed(a, node, tag, old, new, read, alone=alone) if sums else tag
+    return summed(a, node, tag.with_ids(made), old, new, read, alone=alone)
 
 
 def _without_features(*entries: Tensor) -> tuple[Tensor, ...]:

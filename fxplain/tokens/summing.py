@@ -59,7 +59,7 @@ def summed(
 
 
 def _groups(old: Tensor, new: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor | None:
-    """All that stands at each place of a value in the end, on a new last axis; None if it is too much."""
+    """All that stands at each place in the end, on a new last axis; None if it is too much."""
     place = read(torch.arange(old.numel()).reshape(old.shape)).flatten()
     places = torch.cat([torch.arange(old.numel()), place])
     entries = torch.cat([old.flatten(), new.flatten()])
