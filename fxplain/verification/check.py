@@ -36,7 +36,7 @@ def check_program(
     captured, model, inputs, program
         What runs, and what is claimed of it.
     level
-        "light" (one disturbed run, and one backward where an output is pooled) or "full".
+        "light" (one disturbed run; more only where it shows something odd) or "full".
     """
     law = Law(captured, model, inputs, program)
     if not law.sources:
@@ -54,7 +54,17 @@ def check_program(
     if level == "full":
         faults = [*_tokens_that_became_one(program), *faults]
     told = tuple(f for f in faults if not _announced(program.flow, f))
-    return [LawResult.of(TAGS, told, law.runs), _shares(law, captured)]
+    tags = LawResult.of(TAGS, told, law.runs)
+    if level == "light" and not law.unread:
+        return [tags, _unsuspected(law)]
+    return [tags, _shares(law, captured)]
+
+
+def _unsuspected(law: Law) -> LawResult:
+    """That no route which the disturbed run met gives a share to rows that are 0 whatever they hold."""
+    if not law.pooled:
+        return LawResult(SHARES, "not checked", reason="no output is pooled from tokens")
+    return LawResult(SHARES, "holds")
 
 
 def _tokens_that_became_one(program: Program) -> list[Fault]:

@@ -10,7 +10,7 @@ every row must move exactly if its tag says so: bit by bit, without any rule of 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 
 from fxplain.capture import Capture, ModelInputs, chance_kept, draws, operation_name
 from fxplain.program import Program
-from fxplain.tokens import IDENTITY, AttentionSite, RouteSite, TokenFlow
+from fxplain.tokens import IDENTITY, AttentionSite, RouteSite, TokenFlow, tokens_in
 from fxplain.verification.claims import Claims, canonical_tokens, claimed_tags
 from fxplain.verification.judging import Finding, judge
 from fxplain.verification.lockstep import lockstep
@@ -115,6 +115,16 @@ def used_values(flow: TokenFlow, outputs: Sequence[fx.Node]) -> dict[fx.Node, st
             used[site.node] = "made by a route"
     used.update(dict.fromkeys(outputs, "an output"))
     return used
+
+
+def _pooled_values(flow: TokenFlow) -> dict[fx.Node, list[RouteSite]]:
+    """The values that routes are made of, and which."""
+    found: dict[fx.Node, list[RouteSite]] = {}
+    for site in flow.updates:
+        if isinstance(site, RouteSite):
+            for node in site.node.all_input_nodes:
+                found.setdefault(node, []).append(site)
+    return found
 
 
 def _scores(site: AttentionSite) -> list[fx.Node]:
@@ -218,6 +228,8 @@ class Law:
         self.order = {node: i for i, node in enumerate(captured.graph.nodes)}
         self.sources = sources_of(program)
         self.anew = {s.node: s.tokens >= 0 for s in self.sources if s.anew}
+        self.pooled = _pooled_values(flow)
+        self.unread: dict[int, RouteSite] = {}
         self.runs = 0.0
         self._reach: dict[fx.Node, set[fx.Node]] = {}
 
@@ -230,7 +242,8 @@ class Law:
         found: dict[fx.Node, Culprit] = {}
         for probe in probes(self.program, self.sources, count, seed):
             claims = probe.claims(self.program)
-            suspects, _ = self._judged(probe, claims, self.used, 1.0)
+            suspects, _ = self._judged(probe, claims, {*self.used, *self.pooled}, 1.0)
+            self._note_unread(suspects)
             if any(suspects.values()):
                 self._culprits(probe, claims, suspects, found)
         return sorted(found.values(), key=lambda culprit: self.order[culprit.node])
@@ -266,6 +279,15 @@ class Law:
         calls = sum(node.op == "call_function" for node in self.module.graph.nodes)
         self.runs += 1 + own / max(calls, 1)
         return findings, reached
+
+    def _note_unread(self, findings: Mapping[fx.Node, Finding]) -> None:
+        """Note routes that give a share to rows which are 0 whatever their token is."""
+        canonical = canonical_tokens(self.program)
+        for node, finding in findings.items():
+            for site in self.pooled.get(node, ()) if len(finding.still) else ():
+                shared = canonical[tokens_in(site.old[site.weights != 0])]
+                if bool(torch.isin(shared, finding.still).any()):
+                    self.unread[site.index] = site
 
     def _within_reach(self, node: fx.Node, finding: Finding, probe: Probe) -> Finding:
         """A finding without tokens that were disturbed where no way leads to the node.
