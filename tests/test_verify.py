@@ -1,6 +1,7 @@
 """The law finds what is wrong: rules of the table that are broken on purpose, unread shares."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,14 +10,15 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 import fxplain
-from fxplain.capture import bind_inputs, capture
-from fxplain.program import build_program
-from fxplain.tokens import Tag, follow_tokens, tokens_in, versions_in
+from fxplain.capture import Capture, ModelInputs, bind_inputs, capture
+from fxplain.program import Program, build_program
+from fxplain.tokens import RouteSite, Tag, follow_tokens, tokens_in, versions_in
 from fxplain.tokens.op_table import TABLE
 from fxplain.tokens.tag import pack
 from fxplain.verification import Fault, check_program
 from tests.small_models import TextClassifier
 
+SHORT = torch.tensor([[1.0] * 6, [1, 1, 1, 0, 0, 0]])
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]])
 
 
@@ -100,6 +102,12 @@ def faults_of(model: nn.Module, inputs: Any, level: str = "full") -> list[Fault]
     bound = bind_inputs(model, inputs)
     captured = capture(model, bound)
     program = build_program(follow_tokens(captured, model, bound, keep_tags=True))
+    return check_faults(model, bound, captured, program, level)
+
+
+def check_faults(
+    model: nn.Module, bound: ModelInputs, captured: Capture, program: Program, level: str
+) -> list[Fault]:
     results = check_program(captured, model, bound, program, level)
     return [fault for result in results for fault in result.faults]
 
@@ -137,10 +145,21 @@ def test_rules_that_are_broken_on_purpose_are_found(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("level", ["light", "full"])
 def test_a_share_of_padding_is_found(level: str) -> None:
-    mask = torch.tensor([[1.0] * 6, [1, 1, 1, 0, 0, 0]])
-    faults = faults_of(MaskedMean().eval(), {"input_ids": IDS, "mask": mask}, level)
-    ghosts = [fault.ghosts for fault in faults]
-    assert not faults or ghosts == [3]  # none once shares follow the mask
+    """Two samples of six words, the second one's last three hidden, and all shares made equal."""
+    model = MaskedMean().eval()
+    bound = bind_inputs(model, {"input_ids": IDS, "mask": SHORT})
+    captured = capture(model, bound)
+    flow = follow_tokens(captured, model, bound, keep_tags=True)
+    place, route = next((i, u) for i, u in enumerate(flow.updates) if isinstance(u, RouteSite))
+    assert not check_faults(model, bound, captured, build_program(flow), level)
+    flow.updates[place] = replace(
+        route,
+        new=route.new[[0] * 6 + [-1] * 6],
+        old=route.old[0] + torch.arange(12),
+        weights=torch.full((12,), 1 / 6, dtype=torch.float64),
+    )
+    faults = check_faults(model, bound, captured, build_program(flow), level)
+    assert [(fault.operation, fault.ghosts) for fault in faults] == [("aten.sum.dim_IntList", 3)]
 
 
 def test_small_models_hold() -> None:

@@ -63,7 +63,7 @@ class Call:
         engine: str = "auto",
         batch_axis: BatchAxis = None,
         *,
-        verify: str = "off",
+        verify: str = "light",
         strict: bool = False,
         recheck: bool = False,
     ) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,17 @@ from fxplain.program import Program, ProgramNode
 from fxplain.run import forward
 from fxplain.verification import Fault, LawResult
 
-__all__ = ["batch_independence", "map_sums", "same_output", "two_readings"]
+__all__ = [
+    "READINGS",
+    "batch_independence",
+    "map_sums",
+    "padding_independence",
+    "same_output",
+    "two_readings",
+]
+
+READINGS = "matrices and rows agree"
+PADDING = "what is hidden changes nothing"
 
 _RTOL, _ATOL = 1e-2, 1e-4
 """How far two ways to the same relevance may be apart in float32, relative to the largest number."""
@@ -92,12 +103,11 @@ def map_sums(
 
 def two_readings(model: nn.Module, inputs: Any, explained: Explanation) -> LawResult:
     """Rows that are followed from the readout, and whole matrices, say the same."""
-    law = "matrices and rows agree"
     other = "matrices" if explained.engine == "rows" else "rows"
     try:
         second = explain(model, inputs, engine=other, verify="off")
     except FxplainError as error:
-        return LawResult(law, "not checked", reason=str(error))
+        return LawResult(READINGS, "not checked", reason=str(error))
     faults = tuple(
         Fault(
             "",
@@ -108,7 +118,7 @@ def two_readings(model: nn.Module, inputs: Any, explained: Explanation) -> LawRe
         for name, value in explained.relevance.items()
         if _differ(value, second.relevance[name])
     )
-    return LawResult.of(law, faults, 3)
+    return LawResult.of(READINGS, faults, 3)
 
 
 def _differ(a: Tensor, b: Tensor) -> bool:
@@ -119,36 +129,90 @@ def _differ(a: Tensor, b: Tensor) -> bool:
 
 
 def batch_independence(model: nn.Module, inputs: Any, bound: ModelInputs) -> LawResult:
-    """A sample's explanation does not depend on its place among the others of its batch."""
+    """A sample's explanation depends neither on its place in the batch nor on the samples beside it."""
     law = "samples do not depend on each other"
     size = bound.batch_size
     batched = [leaf.dim() > 0 and leaf.shape[0] == size for leaf in bound.leaves]
     if size < 2 or not all(batched):
         reason = "the batch has one sample" if size < 2 else "an input is not one per sample"
         return LawResult(law, "not checked", reason=reason)
+    turned = partial(_each, size=size, change=lambda x: x.flip(0))
+    alone = partial(_each, size=size, change=lambda x: x[:1])
     try:
-        explained = explain(model, inputs, verify="off")
-        turned = explain(model, _turned(inputs, size), verify="off")
+        explained = explain(model, inputs, verify="off").relevance
+        others = {
+            "samples in another order": explain(model, turned(inputs), verify="off").relevance,
+            "a sample alone": explain(model, alone(inputs), verify="off").relevance,
+        }
     except FxplainError as error:
         return LawResult(law, "not checked", reason=str(error))
     faults = []
-    for name, value in explained.relevance.items():
-        second = turned.relevance.get(name)
-        if second is None or second.shape != value.shape or value.shape[0] != size:
-            faults.append(Fault("", "", (name,), detail=f"it has {tuple(value.shape)} numbers"))
-        elif _differ(value, second.flip(0)):
-            faults.append(
-                Fault("", "", (name,), detail="samples in another order get other numbers")
-            )
-    return LawResult.of(law, tuple(faults), 6)
+    for name, value in explained.items():
+        if value.shape[0] != size:
+            detail = f"{size} samples have {value.shape[0]} explanations"
+            faults.append(Fault("", "", (name,), detail=detail))
+            continue
+        for what, change in (("samples in another order", turned), ("a sample alone", alone)):
+            second = others[what].get(name)
+            if second is None or _differ(change(value), second):
+                faults.append(Fault("", "", (name,), detail=f"{what} gets other numbers"))
+    return LawResult.of(law, tuple(faults), 9)
 
 
-def _turned(inputs: Any, size: int) -> Any:
-    """Inputs with the samples in reverse order."""
+def _each(inputs: Any, *, size: int, change: Callable[[Tensor], Tensor]) -> Any:
+    """Inputs with every tensor of one entry per sample changed."""
     if isinstance(inputs, Tensor):
-        return inputs.flip(0) if inputs.dim() and inputs.shape[0] == size else inputs
+        return change(inputs) if inputs.dim() and inputs.shape[0] == size else inputs
     if isinstance(inputs, Mapping):
-        return {name: _turned(value, size) for name, value in inputs.items()}
+        return {name: _each(value, size=size, change=change) for name, value in inputs.items()}
     if isinstance(inputs, (tuple, list)):
-        return type(inputs)(_turned(value, size) for value in inputs)
+        return type(inputs)(_each(value, size=size, change=change) for value in inputs)
     return inputs
+
+
+def padding_independence(model: nn.Module, inputs: Any) -> LawResult:
+    """What a mask hides changes nothing: two more positions that are hidden.
+
+    Only where the model itself says so, too: one that reads its last position reads another one then.
+    """
+    mask = _mask_of(inputs)
+    if mask is None:
+        return LawResult(PADDING, "not checked", reason="no input is the mask of all others")
+    padded = {
+        name: torch.cat([value, value[:, -1:].repeat(1, 2) * (name != mask)], 1)
+        for name, value in inputs.items()
+    }
+    try:
+        explained, other = (explain(model, x, verify="off") for x in (inputs, padded))
+    except FxplainError as error:
+        return LawResult(PADDING, "not checked", reason=str(error))
+    if explained.target != other.target or _differ(explained.scores, other.scores):
+        reason = "the model itself says something else of a longer input"
+        return LawResult(PADDING, "not checked", reason=reason, forwards=6)
+    faults = [
+        Fault("", "", (name,), detail="what is hidden changes its numbers")
+        for name, value in explained.relevance.items()
+        if name in padded
+        and (
+            name not in other.relevance
+            or _differ(nn.functional.pad(value, (0, 2)), other.relevance[name])
+        )
+    ]
+    return LawResult.of(PADDING, tuple(faults), 6)
+
+
+def _mask_of(inputs: Any) -> str | None:
+    """The name of the 0-1 mask, (batch, length), where all inputs have these sizes."""
+    if not isinstance(inputs, Mapping) or len(inputs) < 2:
+        return None
+    tensors = list(inputs.values())
+    if not all(
+        isinstance(x, Tensor) and x.dim() == 2 and x.shape == tensors[0].shape for x in tensors
+    ):
+        return None
+    masks = [
+        name
+        for name, value in inputs.items()
+        if "mask" in name and bool(((value == 0) | (value == 1)).all())
+    ]
+    return masks[0] if len(masks) == 1 else None

@@ -8,12 +8,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxplain.capture import as_module, model_tried
+from fxplain.capture import Capture, ModelInputs, as_module, model_tried
 from fxplain.errors import FxplainError
 from fxplain.explanation import explain
 from fxplain.explanation.detection import program_of
-from fxplain.laws.cheap import batch_independence, map_sums, same_output, two_readings
-from fxplain.program import build_program
+from fxplain.laws.cheap import (
+    READINGS,
+    batch_independence,
+    map_sums,
+    padding_independence,
+    same_output,
+    two_readings,
+)
+from fxplain.laws.slopes import NULL_PLAYER, finite_differences, null_players
+from fxplain.program import Program, build_program
 from fxplain.tokens import follow_tokens
 from fxplain.verification import LawResult, Verification, check_program
 
@@ -54,14 +62,24 @@ def verify(model: nn.Module, inputs: Any, *, level: str = "full") -> Verificatio
         if level == "full":
             results.append(same_output(captured, model, bound, inputs))
             results.append(map_sums(captured, model, bound, tagged))
+            results.append(finite_differences(captured, model, bound, tagged))
             results.append(batch_independence(model, inputs, bound))
-            results.append(_readings(model, inputs))
+            results.append(padding_independence(model, inputs))
+            results += _of_explanation(captured, model, inputs, bound, tagged)
     return Verification(type(model).__name__, tuple(results), round(time.perf_counter() - start, 3))
 
 
-def _readings(model: nn.Module, inputs: Any) -> LawResult:
+def _of_explanation(
+    captured: Capture, model: nn.Module, inputs: Any, bound: ModelInputs, program: Program
+) -> list[LawResult]:
+    """The laws of the explanation that one gets without asking for anything."""
     try:
         explained = explain(model, inputs, verify="off")
     except FxplainError as error:
-        return LawResult("matrices and rows agree", "not checked", reason=str(error))
-    return two_readings(model, inputs, explained)
+        return [
+            LawResult(name, "not checked", reason=str(error)) for name in (READINGS, NULL_PLAYER)
+        ]
+    return [
+        two_readings(model, inputs, explained),
+        null_players(captured, model, bound, program, explained),
+    ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -12,8 +14,7 @@ from fxplain.program import Program
 from fxplain.tokens import RouteSite, TokenFlow, tokens_in
 from fxplain.verification.claims import canonical_tokens
 from fxplain.verification.law import Law
-from fxplain.verification.lockstep import lockstep
-from fxplain.verification.shares import Ancestry, attention_sites, reached, read_rows
+from fxplain.verification.shares import Ancestry, attention_sites, reached, read_rows, weighed
 from fxplain.verification.verification import Fault, LawResult
 
 __all__ = ["LEVELS", "check_program"]
@@ -125,8 +126,7 @@ def _shares(law: Law, captured: Capture) -> LawResult:
                 law.values,
                 law.sources,
                 attention_sites(program),
-                node,
-                chosen,
+                partial(_of_output, output.all_input_nodes.index(node), chosen),
                 len(canonical),
             )
         runs += 3  # a backward is as long as two forwards
@@ -139,7 +139,7 @@ def _shares(law: Law, captured: Capture) -> LawResult:
         ghosts = credited & ~read_at_all & _disturbable(law)
         if bool(ghosts.any()):
             runs += 2
-            if not _moves(law, node, ghosts):
+            if not law.moves([node], ghosts):  # a maximum's gradient is 0 though it is read
                 faults.append(_fault(program, ancestry, node, ghosts))
     if not pooled:
         return LawResult(SHARES, "not checked", reason="no output is pooled from tokens")
@@ -154,28 +154,8 @@ def _disturbable(law: Law) -> torch.Tensor:
     return held
 
 
-def _moves(law: Law, output: fx.Node, tokens: torch.Tensor) -> bool:
-    """Whether an output moves when some tokens are disturbed at all their sources, and strongly.
-
-    The gradient of a maximum is 0 where another token is larger, and it is read all the same.
-    """
-    probe = law.probe([(source, tokens) for source in law.sources])
-    moved: list[bool] = []
-
-    def compare(node: fx.Node, plain: object, other: object) -> None:
-        if node is output and isinstance(plain, torch.Tensor) and isinstance(other, torch.Tensor):
-            moved.append(not torch.equal(plain, other))
-
-    with torch.no_grad(), chance_kept(law.inputs.leaves):
-        lockstep(
-            law.module,
-            law.values,
-            frozen=law.frozen,
-            anew=law.anew,
-            noise=probe.noise(10.0),
-            compare=compare,
-        )
-    return any(moved)
+def _of_output(place: int, chosen: torch.Tensor, outputs: Sequence[Any]) -> torch.Tensor:
+    return weighed(outputs[place], chosen)
 
 
 def _fault(program: Program, ancestry: Ancestry, output: fx.Node, ghosts: torch.Tensor) -> Fault:

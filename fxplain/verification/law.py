@@ -10,7 +10,7 @@ every row must move exactly if its tag says so: bit by bit, without any rule of 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -247,6 +247,31 @@ class Law:
             if any(suspects.values()):
                 self._culprits(probe, claims, suspects, found)
         return sorted(found.values(), key=lambda culprit: self.order[culprit.node])
+
+    def moves(
+        self, outputs: Collection[fx.Node], tokens: Tensor, *, through_attention: bool = False
+    ) -> bool:
+        """Whether an output moves when some tokens are disturbed at all their sources, and strongly.
+
+        With `through_attention`, nothing is held but random draws.
+        """
+        probe = self.probe([(source, tokens) for source in self.sources])
+        moved: list[bool] = []
+
+        def compare(node: fx.Node, plain: Any, other: Any) -> None:
+            if node in outputs and isinstance(plain, Tensor) and isinstance(other, Tensor):
+                moved.append(not torch.equal(plain, other))
+
+        with torch.no_grad(), chance_kept(self.inputs.leaves):
+            lockstep(
+                self.module,
+                self.values,
+                frozen={n for n in self.frozen if draws(n)} if through_attention else self.frozen,
+                anew={} if through_attention else self.anew,
+                noise=probe.noise(10.0),
+                compare=compare,
+            )
+        return any(moved)
 
     def _judged(
         self, probe: Probe, claims: Claims, where: Any, sign: float

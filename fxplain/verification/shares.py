@@ -7,7 +7,7 @@ a token that is claimed by a share, and reaches them from no source, is credited
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,15 @@ from fxplain.tokens import IDENTITY, AttentionSite, RouteSite, Tag, tokens_in, v
 from fxplain.verification.claims import canonical_tokens, claimed_tags
 from fxplain.verification.sources import Source
 
-__all__ = ["Ancestry", "is_pooled", "reached", "read_rows"]
+__all__ = [
+    "Ancestry",
+    "attention_sites",
+    "is_pooled",
+    "reached",
+    "read_rows",
+    "rooted_outputs",
+    "weighed",
+]
 
 
 class Ancestry:
@@ -101,20 +109,32 @@ def reached(
     module: fx.GraphModule,
     values: Sequence[Any],
     sources: Iterable[Source],
-    sites: Iterable[fx.Node],
-    output: fx.Node,
-    chosen: Tensor,
+    held: Iterable[fx.Node],
+    read: Callable[[Sequence[Any]], Tensor],
     size: int,
 ) -> Mapping[int, Tensor]:
-    """The canonical tokens of each update that an output's chosen rows directly depend on.
+    """The canonical tokens of each update that one number depends on.
 
-    Runs the graph once, and one backward that ends at the sources.
+    Runs the graph once, and one backward that ends at the sources and at the values that are held.
+
+    Parameters
+    ----------
+    module, values
+        The graph and the values of its placeholders.
+    sources
+        Where tokens are looked for.
+    held
+        Nodes whose value is taken as given.
+    read
+        The number, of all outputs.
+    size
+        How many tokens there are.
     """
     by_node: dict[fx.Node, list[Source]] = {}
     for source in sources:
         by_node.setdefault(source.node, []).append(source)
     leaves: dict[fx.Node, Tensor] = {}
-    held = set(sites)
+    held = set(held)
 
     def rooted(node: fx.Node, value: Any) -> Any:
         if not isinstance(value, Tensor) or not value.is_floating_point():
@@ -127,18 +147,14 @@ def reached(
             value = torch.where((source.tokens >= 0).to(value.device), value + leaf, value)
         return value
 
-    result = _run_to(module, values, output, {*by_node, *held}, rooted)
+    total = read(rooted_outputs(module, values, {*by_node, *held}, rooted))
     found = {
-        s.update: torch.zeros(size, dtype=torch.bool) for all_ in by_node.values() for s in all_
+        s.update: torch.zeros(size, dtype=torch.bool) for each in by_node.values() for s in each
     }
-    if not isinstance(result, Tensor) or not result.requires_grad:
+    if not total.requires_grad or not leaves:
         return found
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(result.shape, generator=generator).to(result) * chosen.to(result.device)
     nodes = list(leaves)
-    gradients = torch.autograd.grad(
-        (result * weights).sum(), [leaves[n] for n in nodes], allow_unused=True
-    )
+    gradients = torch.autograd.grad(total, [leaves[n] for n in nodes], allow_unused=True)
     reached: list[tuple[fx.Node, Tensor | None]] = list(zip(nodes, gradients, strict=True))
     for node, gradient in reached:
         if gradient is None:
@@ -151,14 +167,24 @@ def reached(
     return found
 
 
-def _run_to(
+def weighed(output: Any, chosen: Tensor | None = None) -> Tensor:
+    """One number of an output's, or of some of its rows: each times a weight drawn at random."""
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        return torch.zeros((), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(output.shape, generator=generator, dtype=torch.float64)
+    if chosen is not None:
+        weights = weights * chosen
+    return (output.cpu().double().nan_to_num(0, 0, 0) * weights).sum()
+
+
+def rooted_outputs(
     module: fx.GraphModule,
     values: Sequence[Any],
-    output: fx.Node,
-    roots: set[fx.Node],
+    roots: Container[fx.Node],
     rooted: Callable[[fx.Node, Any], Any],
-) -> Any:
-    """The value of a node in a run that changes the values of `roots` as it meets them."""
+) -> list[Any]:
+    """The outputs of a run that changes the values of `roots` as it meets them."""
 
     class Rooted(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
@@ -170,9 +196,7 @@ def _run_to(
                 target = torch.ops.aten.reshape.default
             return super().call_function(target, args, kwargs)
 
-    results = Rooted(module).run(*values)
-    place = next(n for n in module.graph.nodes if n.op == "output").all_input_nodes.index(output)
-    return list(results)[place]
+    return list(Rooted(module).run(*values))
 
 
 def attention_sites(program: Program) -> list[fx.Node]:

@@ -1,0 +1,169 @@
+"""The laws beside the law, each broken by what breaks no other; and the check that is on by default."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import fxplain
+from fxplain.explanation.detection import program_of
+from fxplain.laws import cheap
+from fxplain.laws.slopes import null_players
+from fxplain.program import build_program
+from fxplain.tokens import follow_tokens
+from tests.small_models import TextClassifier
+
+IDS = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    torch.manual_seed(0)
+    yield
+    fxplain.clear_captures()
+
+
+class Reader(nn.Module):
+    """Two attentions over words, read at the first, with something done in between."""
+
+    def __init__(self, between: nn.Module | None = None) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(20, 8), nn.Linear(8, 3)
+        self.between = between or nn.Identity()
+
+    def forward(self, input_ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.words(input_ids)
+        hidden = None if mask is None else mask[:, None].bool()
+        x = self.between(x + F.scaled_dot_product_attention(x, x, x, hidden))
+        x = x + F.scaled_dot_product_attention(x, x, x, hidden)
+        return self.head(x[:, 0])
+
+
+class Cut(nn.Module):
+    """Half of what comes in goes on without a gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + (x * 0.5).detach()
+
+
+class Rounded(nn.Module):
+    """What 8-bit activations do, finely enough that the output looks smooth."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + (x * 1e4).round() / 1e4
+
+
+class OverAll(nn.Module):
+    """The mean of the batch is taken off every sample."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(0)
+
+
+class Grouped(nn.Module):
+    """A norm whose statistics are of all words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(2, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x.transpose(1, 2)).transpose(1, 2)
+
+
+def broken(model: nn.Module, **inputs: Tensor) -> dict[str, str]:
+    found = fxplain.verify(model.eval(), inputs)
+    return {law.law: str(law.faults[0]) for law in found.broken}
+
+
+def test_nothing_is_broken_in_a_plain_reader() -> None:
+    assert not broken(Reader(), input_ids=IDS)
+    found = fxplain.verify(Reader().eval(), {"input_ids": IDS, "mask": torch.ones(2, 5)})
+    assert {law.state for law in found.laws if "pooled" not in law.law} == {"holds"}
+
+
+@pytest.mark.parametrize("between", [Cut(), Rounded()], ids=lambda m: type(m).__name__)
+def test_a_gradient_that_is_cut(between: nn.Module) -> None:
+    law = "the output moves as gradients say"
+    found = broken(Reader(between), input_ids=IDS)
+    assert list(found) == [law]
+    assert "aten.scaled_dot_product_attention.default" in found[law]
+
+
+def test_samples_that_are_mixed() -> None:
+    assert "samples do not depend on each other" in broken(Reader(OverAll()), input_ids=IDS)
+
+
+def test_relevance_of_a_token_that_nothing_reads() -> None:
+    model = Reader().eval()
+    inputs = {"input_ids": IDS, "mask": torch.tensor([[1.0] * 5, [1, 1, 1, 0, 0]])}
+    bound, captured, _ = program_of(model, inputs)
+    program = build_program(follow_tokens(captured, model, bound, keep_tags=True))
+    explained = fxplain.explain(model, inputs)
+    assert null_players(captured, model, bound, program, explained).state == "holds"
+    relevance = explained.relevance["input_ids"] + 0.1
+    wrong = replace(explained, relevance={"input_ids": relevance})
+    result = null_players(captured, model, bound, program, wrong)
+    assert result.state == "broken"
+    assert result.faults[0].modalities == ("input_ids",)
+
+
+def test_padding_that_changes_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Reader().eval()
+    inputs = {"input_ids": IDS, "mask": torch.ones(2, 5)}
+    assert cheap.padding_independence(model, inputs).state == "holds"
+    assert cheap.padding_independence(model, {"input_ids": IDS}).state == "not checked"
+
+    def of_length(model: nn.Module, inputs: Any, **options: Any) -> fxplain.Explanation:
+        found = fxplain.explain(model, inputs, **options)
+        longer = {name: r * r.shape[1] for name, r in found.relevance.items()}
+        return replace(found, relevance=longer)
+
+    monkeypatch.setattr(cheap, "explain", of_length)
+    assert cheap.padding_independence(model, inputs).state == "broken"
+
+
+# -- by default -----------------------------------------------------------------------------------
+
+
+def test_what_is_broken_is_a_warning_unless_the_check_is_off() -> None:
+    model = Reader(Grouped()).eval()
+    (warning,) = fxplain.explain(model, (IDS,)).graph.warnings
+    assert "aten.group_norm.default in between.norm" in warning
+    assert "touches input_ids" in warning
+    fxplain.clear_captures()
+    assert not fxplain.explain(model, (IDS,), verify="off").graph.warnings
+    with pytest.raises(fxplain.VerificationError, match=r"between\.norm"):
+        fxplain.inspect(model, (IDS,), strict=True)
+
+
+def test_a_size_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fxplain.explanation import detection
+
+    checked = []
+    plain = detection.check_program
+
+    def counted(*args: Any) -> Any:
+        checked.append(args[-1])
+        return plain(*args)
+
+    monkeypatch.setattr(detection, "check_program", counted)
+    model = TextClassifier().eval()
+    for ids in (IDS, IDS + 1, IDS[:, :4], IDS):
+        fxplain.explain(model, {"input_ids": ids})
+    assert checked == ["light", "light"]
+
+
+def test_a_check_that_fails_is_said_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fxplain.explanation import detection
+
+    def out_of_memory(*_: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(detection, "check_program", out_of_memory)
+    warnings = fxplain.explain(TextClassifier().eval(), {"input_ids": IDS}).graph.warnings
+    assert warnings == ("what is detected could not be checked: RuntimeError: out of memory",)
