@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -17,6 +17,7 @@ from fxplain.tokens.tag import (
     Tag,
     Tags,
     broadcast_shape,
+    compact,
     pack,
     tokens_in,
     versions_in,
@@ -233,14 +234,42 @@ def spread(a: Analysis, node: fx.Node, tag: Tag, source: Tag) -> Tag:
     made, old = a.book.find(tag.tokens).expand(shape), source.ids.expand(shape)
     if bool((a.book.samples(made) != a.book.samples(a.book.find(tokens_in(old))))[old >= 0].any()):
         return tag  # something that the samples share
-    index = len(a.updates)
-    a.updates.append(_site(a, index, node, made, old.unsqueeze(-1), None))
-    own, route = versions_in(tag.ids), a.versions.intern(frozenset({index}))
-    result = own.clone()
-    for version in own.unique().tolist():
-        if version >= 0:
-            result[own == version] = a.versions.union(version, route)
-    return tag.with_ids(pack(a.book.find(tag.tokens), result))
+    versions = versions_in(tag.ids).expand(shape)
+    result = versions.clone()
+    for here in _once_each(made, old):
+        index = len(a.updates)
+        heard = torch.where(here, old, NO_TOKEN).unsqueeze(-1)
+        a.updates.append(_site(a, index, node, made, heard, None))
+        route = a.versions.intern(frozenset({index}))
+        for version in versions[here].unique().tolist():
+            if version >= 0:
+                result[here & (versions == version)] = a.versions.union(version, route)
+    if bool((result == versions).all()):
+        return tag
+    result = compact(pack(a.book.find(tag.tokens).expand(shape), result))
+    return tag.with_ids(result)
+
+
+_MOST_ROUTES = 64
+"""In how many rows a token may hear of a source of its own; in more it hears of all in each."""
+
+
+def _once_each(made: Tensor, old: Tensor) -> Iterator[Tensor]:
+    """Masks of rows, in each of which a token hears of one source at most.
+
+    States of several layers that are joined hold a token in several rows, and each hears of its own.
+    """
+    real = (made >= 0) & (old >= 0)
+    pairs, place = torch.stack([made[real], old[real]]).unique(dim=1, return_inverse=True)
+    first = torch.searchsorted(pairs[0].contiguous(), pairs[0].contiguous())
+    turn = (torch.arange(pairs.shape[1]) - first)[place]
+    if len(turn) and int(turn.max()) >= _MOST_ROUTES:
+        yield real
+        return
+    for number in turn.unique().tolist():
+        here = torch.zeros_like(real)
+        here[real] = turn == number
+        yield here
 
 
 def _site(

@@ -13,7 +13,7 @@ from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.joining import Meeting
-from fxplain.tokens.mixing import settled
+from fxplain.tokens.mixing import settled, spread
 from fxplain.tokens.scores import is_fixed
 from fxplain.tokens.summing import summed
 from fxplain.tokens.tag import (
@@ -228,7 +228,7 @@ def concatenate(a: Analysis, node: fx.Node) -> Tagged:
         return fused
     count = max(len(tags) for tags, _ in operands)
     return tuple(
-        _concatenated(a, [(t[i] if i < len(t) else None, s) for t, s in operands], axis)
+        _concatenated(a, node, [(t[i] if i < len(t) else None, s) for t, s in operands], axis)
         for i in range(count)
     )
 
@@ -311,7 +311,9 @@ def _neighbours(a: Analysis, tags: Tags) -> bool:
     )
 
 
-def _concatenated(a: Analysis, parts: list[tuple[Tag | None, tuple[int, ...]]], axis: int) -> Tag:
+def _concatenated(
+    a: Analysis, node: fx.Node, parts: list[tuple[Tag | None, tuple[int, ...]]], axis: int
+) -> Tag:
     tags = [tag for tag, _ in parts if tag is not None]
     level = max(tag.level for tag in tags)
     softmax = next((tag.softmax for tag in tags if tag.softmax), None)
@@ -331,13 +333,21 @@ def _concatenated(a: Analysis, parts: list[tuple[Tag | None, tuple[int, ...]]], 
         apart = _neighbours(a, tuple(tags))
         same = () if apart else a.joiner.join([((t,), t.ids.shape) for t in tags], others)
         if len(same) == 1:
-            return same[0]
+            return _with_heard(a, node, same[0], tuple(a.joiner.spread))
     pieces = []
     for tag, shape in parts:
         size = [shape[axis] if i == axis else n for i, n in enumerate(others)]
         ids = tag.ids if tag is not None else torch.full((), NO_TOKEN)
         pieces.append(ids.expand(size))
     return Tag(compact(torch.cat(pieces, axis)), level, softmax, births=births)
+
+
+def _with_heard(a: Analysis, node: fx.Node, tag: Tag, sources: Tags) -> Tag:
+    """Tokens that have features of fewer others beside their own (a class token beside each patch)."""
+    for source in sources if tag.softmax is None else ():
+        if source.softmax is None:
+            tag = spread(a, node, tag, source)
+    return tag
 
 
 def _real(tokens: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ from torch import Tensor, fx, nn
 
 from fxplain.capture import Capture, ModelInputs, chance_kept, draws, operation_name
 from fxplain.program import Program
-from fxplain.tokens import IDENTITY, AttentionSite, RouteSite, TokenFlow, tokens_in
-from fxplain.verification.claims import Claims, canonical_tokens, claimed_tags
+from fxplain.tokens import IDENTITY, AttentionSite, RouteSite, Tag, TokenFlow, tokens_in
+from fxplain.verification.claims import Claims, canonical_tokens, claimed_tags, mixes_neighbours
 from fxplain.verification.judging import Finding, judge
 from fxplain.verification.lockstep import lockstep
 from fxplain.verification.sources import Source, sources_of
@@ -149,6 +149,23 @@ def _chosen(node: fx.Node, finding: Finding) -> Finding:
         return finding
     still = torch.cat([finding.still, finding.credited])
     return replace(finding, ghosts=0, credited=finding.credited[:0], still=still)
+
+
+def _finer(node: fx.Node, tags: Sequence[Tag], finding: Finding, claims: Claims) -> Finding:
+    """A finding without tokens of several rows that are mixed with their neighbours there.
+
+    The rows of one token are followed together (pixels finer than its grid, frames made of it): what
+    one of them hears of the next token, its other ones hand on in the picture and not in the model.
+    """
+    if not len(finding.credited) or not mixes_neighbours(node):
+        return finding
+    tokens = torch.cat([claims.tokens_of(tag).flatten() for tag in tags])
+    found, rows = tokens.unique(return_counts=True)
+    finer = torch.isin(finding.credited, found[rows > 1])
+    credited = finding.credited[~finer]
+    still = torch.cat([finding.still, finding.credited[finer]])
+    ghosts = finding.ghosts if len(credited) else 0
+    return replace(finding, ghosts=ghosts, credited=credited, still=still)
 
 
 def own_maxima(graph: fx.Graph) -> set[fx.Node]:
@@ -290,7 +307,8 @@ class Law:
                 return  # weights on their way to values: what they carry is the node's
             finding = judge(own, plain, other, claims)
             if finding is not None:
-                findings[node] = self._within_reach(node, _chosen(node, finding), probe)
+                finding = _finer(node, own, _chosen(node, finding), claims)
+                findings[node] = self._within_reach(node, finding, probe)
 
         with torch.no_grad(), chance_kept(self.inputs.leaves):
             own = lockstep(
@@ -339,6 +357,19 @@ class Law:
             self._reach[node] = found
         return self._reach[node]
 
+    def _broken(self, findings: Mapping[fx.Node, Finding]) -> dict[fx.Node, tuple[int, int, Tensor]]:
+        """Leaks, ghosts and their tokens of nodes that are not excused by what comes before them."""
+        excused = torch.zeros_like(canonical_tokens(self.program), dtype=torch.bool)
+        broken: dict[fx.Node, tuple[int, int, Tensor]] = {}
+        for node, finding in findings.items():
+            excused[finding.still] = True
+            excused[finding.faint] = True
+            credited = finding.credited[~excused[finding.credited]]
+            ghosts = finding.ghosts if len(credited) else 0
+            if finding.leaks or ghosts:
+                broken[node] = (finding.leaks, ghosts, torch.cat([finding.leaked, credited]))
+        return broken
+
     def _culprits(
         self,
         probe: Probe,
@@ -348,15 +379,15 @@ class Law:
     ) -> None:
         """Judge all values, once more and with other noise, and find where it begins."""
         everywhere, reached = self._judged(probe, claims, None, -1.7)
-        excused = torch.zeros_like(canonical_tokens(self.program), dtype=torch.bool)
-        broken: dict[fx.Node, tuple[int, int, Tensor]] = {}
-        for node, finding in everywhere.items():
-            excused[finding.still] = True
-            excused[finding.faint] = True
-            credited = finding.credited[~excused[finding.credited]]
-            ghosts = finding.ghosts if len(credited) else 0
-            if finding.leaks or ghosts:
-                broken[node] = (finding.leaks, ghosts, torch.cat([finding.leaked, credited]))
+        broken = self._broken(everywhere)
+        if any(ghosts for _, ghosts, _ in broken.values()):  # units that are off may wake up
+            strongly, _ = self._judged(probe, claims, None, 10.0)
+            again = self._broken(strongly)
+            broken = {
+                node: (leaks, min(ghosts, again[node][1] if node in again else 0), tokens)
+                for node, (leaks, ghosts, tokens) in broken.items()
+                if leaks or (node in again and again[node][1])
+            }
         behind: dict[fx.Node, fx.Node] = {}
         for node in self.module.graph.nodes:
             if node not in reached or node in self.sites:
