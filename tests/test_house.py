@@ -1,9 +1,11 @@
 """Rules of the house that no linter checks."""
 
+import ast
 import importlib.metadata
 import json
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -37,3 +39,35 @@ def test_version_is_said_once():
     tomllib = pytest.importorskip("tomllib")  # Python 3.11
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert fxplain.__version__ == importlib.metadata.version("fxplain") == project["version"]
+
+
+PACKAGES = sorted({path.parent for path in SOURCES} - {ROOT / "fxplain"})
+
+
+def _imports(path: Path, package: str) -> set[str]:
+    """The modules of its own package that a module imports, wherever it does."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and not _for_types(node, path):
+            if node.module == package:
+                found.update(alias.name for alias in node.names)
+            elif node.module.startswith(f"{package}."):
+                found.add(node.module.removeprefix(f"{package}.").partition(".")[0])
+    return found
+
+
+def _for_types(node: ast.ImportFrom, path: Path) -> bool:
+    """Whether an import is there for types alone: indented at the top of a file, as no function's."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    guards = [n for n in tree.body if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)]
+    return any(node.lineno == child.lineno for guard in guards for child in guard.body)
+
+
+@pytest.mark.parametrize("folder", PACKAGES, ids=lambda folder: folder.name)
+def test_imports_of_a_package_make_no_circle(folder):
+    package = ".".join(folder.relative_to(ROOT).parts)
+    files = {path.stem: path for path in folder.glob("*.py") if path.stem != "__init__"}
+    order = TopologicalSorter(
+        {name: _imports(p, package) & files.keys() for name, p in files.items()}
+    )
+    order.prepare()

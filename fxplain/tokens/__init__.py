@@ -1,14 +1,15 @@
 """Tokens: which token every element of every value belongs to."""
 
-from fxplain.tokens.analysis import TokenFlow, follow_tokens
 from fxplain.tokens.batching import contradicted, rebatched, unsettled
 from fxplain.tokens.book import Birth, TokenBook
 from fxplain.tokens.elements import Argument
+from fxplain.tokens.flow import TokenFlow
 from fxplain.tokens.op_table import moves, operation
 from fxplain.tokens.scores import is_elementwise
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, tokens_in, versions_in
 from fxplain.tokens.updates import AttentionSite, Mixing, RejectedSoftmax, RouteSite, Update, framed
 from fxplain.tokens.versions import IDENTITY, Versions
+from fxplain.tokens.walk import follow_tokens
 
 __all__ = [
     "IDENTITY",

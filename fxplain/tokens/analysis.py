@@ -1,9 +1,8 @@
-"""The token analysis: one walk over the captured graph that follows every token through it."""
+"""The state of the token analysis: what the rules of operations may ask, and what they note."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -11,97 +10,29 @@ from torch import Tensor, fx, nn
 
 from fxplain.capture import Capture, ModelInputs, module_path, operation_name
 from fxplain.tokens.book import TokenBook
-from fxplain.tokens.elements import Argument, Elements
+from fxplain.tokens.elements import Elements
 from fxplain.tokens.joining import Joiner
+from fxplain.tokens.kinds import Kind
 from fxplain.tokens.tag import Level, Tag, Tags
-from fxplain.tokens.updates import AttentionSite, RejectedSoftmax, Update
+from fxplain.tokens.updates import Update
 from fxplain.tokens.values import Values, content_inputs
 from fxplain.tokens.versions import Scaling, Versions
 
-__all__ = ["Analysis", "TokenFlow", "follow_tokens"]
+__all__ = ["Analysis", "Tagged"]
 
 Tagged = Any
 """Tags of a node: `Tags`, or a list of them for a node with several outputs."""
 
 
-@dataclass
-class TokenFlow:
-    """The result of the analysis.
-
-    Attributes
-    ----------
-    book, versions
-        The tokens and the versions that tags speak of.
-    updates
-        Attention sites and routes, in program order.
-    rejected
-        Softmaxes that are not attention.
-    outputs
-        The tags of each tensor of the model's output.
-    shapes
-        The shapes of these tensors.
-    warnings
-        Where the analysis was unsure, naming operation and module.
-    read
-        The graph inputs (and random draws) whose values the analysis read: with others of the same
-        shape it may come out otherwise. It grows while mixings are weighed.
-    normalized
-        The shapes of what the attention sites' softmaxes made.
-    tags
-        The tags of every node with one output, where they were asked for.
-    context
-        The inputs that scale, shift or gate the tokens of others, all alike: no attention carries
-        what they do.
-    seen
-        Every (token, version) that some value holds, as distinct packed entries.
-    arguments
-        The user's tensors, as their elements are numbered.
-    """
-
-    book: TokenBook
-    versions: Versions
-    updates: list[Update]
-    rejected: list[RejectedSoftmax]
-    outputs: list[Tags]
-    shapes: list[tuple[int, ...]]
-    warnings: list[str] = field(default_factory=list)
-    read: set[str] = field(default_factory=set)
-    normalized: dict[fx.Node, tuple[int, ...]] = field(default_factory=dict)
-    tags: dict[fx.Node, Tags] = field(default_factory=dict)
-    context: tuple[str, ...] = ()
-    seen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
-    arguments: tuple[Argument, ...] = ()
-
-
-def follow_tokens(
-    capture: Capture, model: nn.Module, inputs: ModelInputs, *, keep_tags: bool = False
-) -> TokenFlow:
-    """Follow every token of `inputs` through the captured graph.
-
-    Requires a functional graph. Does not change the graph and, unless an index depends on
-    activations (token pruning, routing), runs no layer of the model. With `keep_tags` the result
-    holds the tags of every node.
-    """
-    labels: frozenset[fx.Node] = frozenset()
-    while True:
-        analysis = Analysis(capture, model, inputs, labels)
-        flow = analysis.run()
-        if analysis.joiner.found_labels <= labels:
-            break
-        labels |= analysis.joiner.found_labels
-    if keep_tags:
-        flow.tags = analysis.all_tags()
-    return flow
-
-
 class Analysis:
-    """The state of one walk. The operation table (`fxplain.tokens.op_table`) works on it."""
+    """The state of one walk; the rules of operations (`fxplain.tokens.op_table`) work on it."""
 
     def __init__(
         self,
         capture: Capture,
         model: nn.Module,
         inputs: ModelInputs,
+        kind_of: Callable[[fx.Node], Kind],
         labels: frozenset[fx.Node] = frozenset(),
     ) -> None:
         self.capture = capture
@@ -109,7 +40,7 @@ class Analysis:
         self.book = TokenBook(
             inputs.batch_size, {axis for axis in inputs.batch_axes if axis is not None}
         )
-        self.elements = Elements(capture, self.values, inputs, self.origins)
+        self.elements = Elements(capture, self.values, inputs, self.origins, kind_of)
         self.versions = Versions()
         self.joiner = Joiner(self.book, self.versions, labels)
         self.updates: list[Update] = []
@@ -123,46 +54,14 @@ class Analysis:
         self._lost: set[fx.Node] = set()
         self._scalings: dict[fx.Node, list[tuple[Tensor, int]]] = {}
 
-    def run(self) -> TokenFlow:
-        """Walk over the graph once."""
-        from fxplain.tokens.op_table import rule_for
+    def note(self, node: fx.Node, tags: Tagged) -> None:
+        """Remember what an operation's result holds, or that it lost what it was computed from."""
+        if tags:
+            self._tags[node] = tags
+        elif self._loses_tokens(node):
+            self._lost.add(node)
 
-        output: fx.Node | None = None
-        for node in self.capture.graph.nodes:
-            self._note_origins(node)
-            if node.op == "call_function":
-                if not self._carries_tokens(node):
-                    continue
-                tags = rule_for(node)(self, node)
-                if tags:
-                    self._tags[node] = tags
-                elif self._loses_tokens(node):
-                    self._lost.add(node)
-            elif node.op == "output":
-                output = node
-        assert output is not None
-        returned: Any = output.args[0]
-        results = [n for n in returned if isinstance(n, fx.Node)]
-        return TokenFlow(
-            self.book,
-            self.versions,
-            self.updates,
-            self._rejected(),
-            [self.tags(node) for node in results],
-            [self.values.shape(node) for node in results],
-            list(self.warnings),
-            self.values.read,
-            {
-                u.softmax: self.shape(u.softmax)
-                for u in self.updates
-                if isinstance(u, AttentionSite)
-            },
-            context=tuple(self.joiner.context),
-            seen=self._seen(),
-            arguments=self.elements.arguments,
-        )
-
-    def _seen(self) -> Tensor:
+    def seen(self) -> Tensor:
         """Every (token, version) that a value holds, in distinct packed entries."""
         tags = [t for tagged in self._tags.values() for t in _flat(tagged)]
         distinct = {
@@ -174,7 +73,7 @@ class Analysis:
         every = torch.cat(found).unique() if found else torch.empty(0, dtype=torch.int64)
         return every[every >= 0]
 
-    def _carries_tokens(self, node: fx.Node) -> bool:
+    def carries_tokens(self, node: fx.Node) -> bool:
         """Integers and booleans carry no tags, so a mask never glues two streams together."""
         value = node.meta.get("val")
         if isinstance(value, Tensor):
@@ -282,7 +181,8 @@ class Analysis:
 
     # -- sources ----------------------------------------------------------------------------------
 
-    def _note_origins(self, node: fx.Node) -> None:
+    def note_origins(self, node: fx.Node) -> None:
+        """Remember the graph inputs that a node depends on."""
         if node.op == "placeholder":
             slot = self.capture.inputs.get(node.name)
             self._origins[node] = frozenset({slot.name}) if slot else frozenset()
@@ -345,22 +245,6 @@ class Analysis:
     def born(self, ids: Tensor, level: Level = Level.TOKEN) -> Tag:
         """The tag of tokens that the book has just noted."""
         return self.joiner.labelled(Tag(ids, level, births=frozenset({len(self.book.births) - 1})))
-
-    # -- softmaxes --------------------------------------------------------------------------------
-
-    def _rejected(self) -> list[RejectedSoftmax]:
-        from fxplain.tokens.sampling import weighs_samples
-
-        used = {u.softmax for u in self.updates if isinstance(u, AttentionSite)}
-        rejected = []
-        for node, reason in self.softmaxes.items():
-            if node in used:
-                continue
-            if weighs_samples(node):
-                reason = "weights over sampled points, not over tokens"
-            reason = reason or "its weights are never contracted against tokens"
-            rejected.append(RejectedSoftmax(node.name, module_path(node), reason))
-        return rejected
 
 
 def _flat(tagged: Tagged) -> Iterator[Tag]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fxplain.capture import ModelInputs
-from fxplain.tokens.analysis import TokenFlow
+from fxplain.tokens.flow import TokenFlow
 from fxplain.tokens.tag import tokens_in
 from fxplain.tokens.updates import AttentionSite, RouteSite
 

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from fxplain.capture import Capture, ModelInputs
 from fxplain.tokens.arguments import arguments
+from fxplain.tokens.kinds import Kind
 from fxplain.tokens.values import Values
-
-if TYPE_CHECKING:
-    from fxplain.tokens.op_table import Rule
 
 __all__ = ["Argument", "Elements"]
 
@@ -52,6 +50,8 @@ class Elements:
         The graph, its concrete values and the user's tensors.
     origins
         The user's tensors that a node depends on.
+    kind_of
+        What an operation does to elements.
     """
 
     def __init__(
@@ -60,8 +60,9 @@ class Elements:
         values: Values,
         inputs: ModelInputs,
         origins: Callable[[fx.Node], frozenset[str]],
+        kind_of: Callable[[fx.Node], Kind],
     ) -> None:
-        self._values, self._origins = values, origins
+        self._values, self._origins, self._kind_of = values, origins, kind_of
         self._found: dict[fx.Node, Tensor | None] = {}
         self._first: dict[str, int] = {}
         self._leaves = dict(zip(capture.inputs, inputs.leaves, strict=True))
@@ -114,20 +115,12 @@ class Elements:
         value = node.meta.get("val")
         if node.op != "call_function" or not isinstance(value, (Tensor, list, tuple)):
             return None
-        from fxplain.tokens import movement, op_table, rules
-
-        rule: Rule = op_table.rule_for(node)
-        if rule is rules.item:
+        kind = self._kind_of(node)
+        if kind is Kind.ITEM or (kind is Kind.MOVES and isinstance(value, Tensor)):
             return self._moved(node)
-        if not isinstance(value, Tensor):
+        if kind in (Kind.MOVES, Kind.FRESH) or not isinstance(value, Tensor):
             return None
-        if getattr(rule, "__module__", "") == movement.__name__:
-            return self._moved(node)
-        if rule is rules.reduce:
-            return self._reduced(node)
-        if rule in (rules.no_tokens, rules.top):
-            return None
-        return self._beside(node)
+        return self._reduced(node) if kind is Kind.REDUCES else self._beside(node)
 
     def _moved(self, node: fx.Node) -> Tensor | None:
         """The very same operation, run on the elements of what it moves."""
@@ -145,12 +138,7 @@ class Elements:
 
     def _piece(self, source: fx.Node, place: Any) -> Tensor | None:
         """One of the pieces that a value was split into."""
-        from fxplain.tokens import movement, op_table
-
-        rule = op_table.rule_for(source)
-        if getattr(rule, "__module__", "") != movement.__name__:
-            return None
-        named = self._operands(source)
+        named = self._operands(source) if self._kind_of(source) is Kind.MOVES else None
         if named is None:
             return None
         target: Any = source.target

@@ -14,8 +14,9 @@ from torch import fx
 
 from fxplain.tokens import contraction, mapping, movement, normalising, resampling, rules
 from fxplain.tokens.analysis import Analysis, Tagged
+from fxplain.tokens.kinds import Kind
 
-__all__ = ["TABLE", "moves", "operation", "rule_for"]
+__all__ = ["TABLE", "kind_of", "moves", "operation", "rule_for"]
 
 Rule = Callable[[Analysis, fx.Node], Tagged]
 
@@ -39,14 +40,25 @@ def rule_for(node: fx.Node) -> Rule:
     return rules.unknown
 
 
-def moves(node: fx.Node) -> bool:
-    """Whether a node's operation only moves elements: views, permutations, picking, joining.
+def kind_of(node: fx.Node) -> Kind:
+    """What a node's operation does to elements."""
+    rule = rule_for(node)
+    if getattr(rule, "__module__", "") == movement.__name__:
+        return Kind.MOVES
+    return _KINDS.get(rule, Kind.OTHER)
 
-    Or makes a fresh tensor of no one's elements.
-    """
-    rule = TABLE.get(operation(node))
-    moving = getattr(rule, "__module__", "") == movement.__name__
-    return moving or rule in (rules.item, rules.no_tokens)
+
+def moves(node: fx.Node) -> bool:
+    """Whether a node's operation only moves elements, or makes a fresh tensor of no one's."""
+    return kind_of(node) in (Kind.MOVES, Kind.ITEM) or rule_for(node) is rules.no_tokens
+
+
+_KINDS: dict[Rule, Kind] = {
+    rules.item: Kind.ITEM,
+    rules.no_tokens: Kind.FRESH,
+    rules.top: Kind.FRESH,
+    rules.reduce: Kind.REDUCES,
+}
 
 
 def _rows(rule: Rule, names: str) -> dict[str, Rule]:

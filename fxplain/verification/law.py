@@ -357,7 +357,9 @@ class Law:
             self._reach[node] = found
         return self._reach[node]
 
-    def _broken(self, findings: Mapping[fx.Node, Finding]) -> dict[fx.Node, tuple[int, int, Tensor]]:
+    def _broken(
+        self, findings: Mapping[fx.Node, Finding]
+    ) -> dict[fx.Node, tuple[int, int, Tensor]]:
         """Leaks, ghosts and their tokens of nodes that are not excused by what comes before them."""
         excused = torch.zeros_like(canonical_tokens(self.program), dtype=torch.bool)
         broken: dict[fx.Node, tuple[int, int, Tensor]] = {}
