@@ -16,6 +16,8 @@ import fxplain
 from fxplain.capture import Capture, ModelInputs, bind_inputs, capture
 from fxplain.tokens import AttentionSite, Tag, TokenFlow, follow_tokens, tokens_in
 from fxplain.tokens.analysis import Analysis
+from fxplain.tokens.op_table import kind_of
+from fxplain.tokens.walk import walked
 from tests.small_models import (
     VOCABULARY,
     Attention,
@@ -528,8 +530,8 @@ def test_latents_are_a_modality_named_by_their_path() -> None:
 def test_masks_and_position_ids_carry_no_tokens() -> None:
     model, inputs = architecture("bert")
     bound = bind_inputs(model, inputs)
-    analysis = Analysis(capture(model, bound), model, bound)
-    analysis.run()
+    analysis = Analysis(capture(model, bound), model, bound, kind_of)
+    walked(analysis)
     for node, tags in analysis._tags.items():
         value = node.meta.get("val")
         if isinstance(value, Tensor) and tags:
@@ -552,8 +554,8 @@ def test_tags_cost_tokens_not_activations(implementation: str) -> None:
     model = BertModel(config).eval()
     inputs = {"input_ids": words(batch, length), "attention_mask": torch.ones(batch, length).long()}
     bound = bind_inputs(model, inputs)
-    analysis = Analysis(capture(model, bound), model, bound)
-    flow = analysis.run()
+    analysis = Analysis(capture(model, bound), model, bound, kind_of)
+    flow = walked(analysis)
     assert len(flow.updates) >= 2
     tokens = batch * length
     checked = 0
@@ -571,8 +573,8 @@ def test_the_walk_runs_no_layer() -> None:
     """Sizes and integer masks are enough: no float value is computed."""
     model, inputs = architecture("bert")
     bound = bind_inputs(model, inputs)
-    analysis = Analysis(capture(model, bound), model, bound)
-    analysis.run()
+    analysis = Analysis(capture(model, bound), model, bound, kind_of)
+    walked(analysis)
     known = analysis.values._known
     computed = [node for node in known if node.op == "call_function"]
     assert not [

@@ -13,7 +13,7 @@ from fxplain.tokens.op_table import kind_of, rule_for
 from fxplain.tokens.sampling import weighs_samples
 from fxplain.tokens.updates import AttentionSite, RejectedSoftmax
 
-__all__ = ["follow_tokens"]
+__all__ = ["follow_tokens", "walked"]
 
 
 def follow_tokens(
@@ -28,7 +28,7 @@ def follow_tokens(
     labels: frozenset[fx.Node] = frozenset()
     while True:
         analysis = Analysis(capture, model, inputs, kind_of, labels)
-        flow = _walked(analysis)
+        flow = walked(analysis)
         if analysis.joiner.found_labels <= labels:
             break
         labels |= analysis.joiner.found_labels
@@ -37,7 +37,7 @@ def follow_tokens(
     return flow
 
 
-def _walked(analysis: Analysis) -> TokenFlow:
+def walked(analysis: Analysis) -> TokenFlow:
     """The flow of one walk."""
     output: fx.Node | None = None
     for node in analysis.capture.graph.nodes:

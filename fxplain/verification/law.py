@@ -259,8 +259,9 @@ class Law:
         found: dict[fx.Node, Culprit] = {}
         for probe in probes(self.program, self.sources, count, seed):
             claims = probe.claims(self.program)
-            suspects, _ = self._judged(probe, claims, {*self.used, *self.pooled}, 1.0)
-            self._note_unread(suspects)
+            found_now, _ = self._judged(probe, claims, {*self.used, *self.pooled}, 1.0)
+            self._note_unread(found_now)
+            suspects = {node: finding for node, finding in found_now.items() if node in self.used}
             if any(suspects.values()):
                 self._culprits(probe, claims, suspects, found)
         return sorted(found.values(), key=lambda culprit: self.order[culprit.node])
