@@ -32,7 +32,7 @@ def inspect(
     strict: bool = False,
     recheck: bool = False,
 ) -> AttentionGraph:
-    """Detect every attention of a model, without running a layer of it where that can be avoided.
+    """Detect every attention of a model, and check once what was detected against the model.
 
     Parameters
     ----------
@@ -45,9 +45,9 @@ def inspect(
         The axis of the inputs that holds the samples, one for all or one by name, where attention
         itself does not show it.
     verify
-        How what is detected is checked, once for each size of input: "off" (no layer is run where that
-        can be avoided), "light" (about three forwards) or "full". What is broken is a warning of the
-        graph.
+        How what is detected is checked, once for each size of input: "light" (about two forwards),
+        "full" (more disturbances) or "off" (no layer is run where that can be avoided). What is broken
+        is a warning of the graph.
     strict
         Raise `VerificationError` instead.
     recheck

@@ -79,7 +79,7 @@ def _disturbed(masks: Sequence[Tensor], seed: int, sign: float) -> Callable[[Ten
 def probes(program: Program, sources: Sequence[Source], count: int, seed: int) -> Iterator[Probe]:
     """Disturb each token at a source of its own choice, or not at all.
 
-    A quarter of the tokens stays as it is; of the rest one half is disturbed where it was born. Joint
+    Nearly half of the tokens stay as they are; of the rest half is disturbed where it was born. Joint
     sources are disturbed together.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -93,10 +93,10 @@ def probes(program: Program, sources: Sequence[Source], count: int, seed: int) -
     for number in range(count):
         luck = torch.rand(len(sources), size, generator=generator)
         drawn = torch.rand(size, generator=generator)
-        first = holds & at_birth.unsqueeze(1) & (drawn < 0.4)
+        first = holds & at_birth.unsqueeze(1) & (drawn < 0.3)
         allowed = torch.where(first.any(0), first, holds)
         choice = torch.where(allowed, luck, -1).argmax(0)
-        active = allowed.any(0) & (drawn < 0.75)
+        active = allowed.any(0) & (drawn < 0.55)
         chosen = [(s, active & (choice == i)) for i, s in zip(group, sources, strict=True)]
         yield Probe(tuple((s, t) for s, t in chosen if bool(t.any())), seed + number)
 
