@@ -47,6 +47,14 @@ class Attention(torch.nn.Module):
         x = self.words(ids)
         return self.head((x + self.attention(x, x, x)[0])[:, 0])
 
+class Normed(Attention):
+    def forward(self, ids):
+        x = torch.nn.functional.group_norm(self.words(ids).mT, 2).mT
+        return self.head((x + self.attention(x, x, x)[0])[:, 0])
+
+def normed():
+    return Normed().eval(), {"ids": torch.arange(10).reshape(2, 5)}
+
 def model():
     return Attention().eval(), {"ids": torch.arange(10).reshape(2, 5)}
 
@@ -502,6 +510,16 @@ def test_debug_shows_the_traceback(folders):
 )
 def test_wrong_usage(folders, arguments, message):
     assert message in fails("explain", folders / arguments[0], *arguments[1:], code=2)
+
+
+def test_what_is_broken_is_said_or_an_error(factories):
+    name = f"{factories}:normed"
+    said = "aten.group_norm.default in the model"
+    assert said in json.loads(succeeds("inspect", name, "--json"))["warnings"][0]
+    assert not json.loads(succeeds("inspect", name, "--json", "--verify", "off"))["warnings"]
+    for command in ("inspect", "explain"):
+        assert said in fails(command, name, "--strict")
+    assert "off, light, full" in fails("inspect", name, "--verify", "hard", code=2)
 
 
 def test_a_factory_brings_its_inputs(factories):

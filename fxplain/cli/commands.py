@@ -35,10 +35,12 @@ from fxplain.cli.options import (
     Precision,
     Recordings,
     SpecialTokens,
+    Strict,
     TaskName,
     Texts,
     Truncation,
     TrustRemoteCode,
+    Verify,
     exportable,
     known_methods,
     known_or_no_method,
@@ -130,6 +132,8 @@ def inspect(
             show_default=False,
         ),
     ] = None,
+    verify: Verify = "light",
+    strict: Strict = False,
     trust_remote_code: TrustRemoteCode = False,
     debug: Debug = False,
 ) -> None:
@@ -144,7 +148,8 @@ def inspect(
     quiet(debug)
     with errors_reported(debug):
         raw = _raw(text, pair, image, audio, truncation)
-        graph = open_source(model, raw, task, trust_remote_code, device, dtype).inspected()
+        source = open_source(model, raw, task, trust_remote_code, device, dtype)
+        graph = source.inspected({"verify": verify, "strict": strict})
         if export:
             EXPORTS[export.suffix.lower()](graph, export)
         if plot:
@@ -279,6 +284,8 @@ def explain(
             show_default=False,
         ),
     ] = None,
+    verify: Verify = "light",
+    strict: Strict = False,
     trust_remote_code: TrustRemoteCode = False,
     debug: Debug = False,
 ) -> None:
@@ -304,6 +311,7 @@ def explain(
             asked = {"targets": asked["target"]}
         given = {"output": output, "word": word, "threshold": threshold}
         asked |= {name: value for name, value in given.items() if value is not None}
+        asked |= {"verify": verify, "strict": strict}
         raw = _raw(text, pair, image, audio, truncation)
         options = parse_options(method, option or ())
         source = open_source(model, raw, task, trust_remote_code, device, dtype)

@@ -11,6 +11,7 @@ import typer
 import fxplain
 from fxplain.cli.terminal import errors_reported
 from fxplain.explanation import SPECIAL, UNITS
+from fxplain.verification import LEVELS
 
 __all__ = [
     "EXPORTS",
@@ -30,10 +31,12 @@ __all__ = [
     "Precision",
     "Recordings",
     "SpecialTokens",
+    "Strict",
     "TaskName",
     "Texts",
     "Truncation",
     "TrustRemoteCode",
+    "Verify",
     "exportable",
     "known_methods",
     "known_or_no_method",
@@ -77,6 +80,12 @@ PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 def _known_unit(name: str) -> str:
     if name not in UNITS:
         raise typer.BadParameter(f"{name!r} is none of: {', '.join(UNITS)}.")
+    return name
+
+
+def _known_level(name: str) -> str:
+    if name not in LEVELS:
+        raise typer.BadParameter(f"{name!r} is none of: {', '.join(LEVELS)}.")
     return name
 
 
@@ -252,6 +261,18 @@ SpecialTokens = Annotated[
         help="Whether special tokens and sinks are shown: show, hide.",
         callback=_shown_or_hidden,
     ),
+]
+Verify = Annotated[
+    str,
+    typer.Option(
+        "--verify",
+        help="How what is detected is checked against the model: off, light, full.",
+        callback=_known_level,
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Where that is broken: an error in the place of a warning."),
 ]
 OpenIt = Annotated[bool, typer.Option("--open", help="Open the report in a browser; needs --html.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show an error's traceback.")]

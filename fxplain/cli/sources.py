@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import typer
@@ -18,7 +18,14 @@ from fxplain.cli.terminal import note, progress
 from fxplain.errors import InputError
 from fxplain.explanation.naming import class_namer
 
-__all__ = ["Checkpoint", "Made", "open_source"]
+__all__ = ["Checkpoint", "Checks", "Made", "open_source"]
+
+
+class Checks(TypedDict):
+    """How what is detected is checked, as `fxplain.inspect` takes it."""
+
+    verify: str
+    strict: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +35,10 @@ class Made:
     model: nn.Module
     inputs: Any
 
-    def inspected(self) -> fxplain.AttentionGraph:
+    def inspected(self, checks: Checks) -> fxplain.AttentionGraph:
         """What is detected in the model."""
         with progress("detecting attention"):
-            return fxplain.inspect(self.model, self.inputs)
+            return fxplain.inspect(self.model, self.inputs, **checks)
 
     def verified(self, level: str) -> fxplain.Verification:
         """What held and what broke in the model."""
@@ -81,10 +88,10 @@ class Checkpoint:
         """The model's inputs, as its processors make them."""
         return self.explainer.inputs(**self.raw)
 
-    def inspected(self) -> fxplain.AttentionGraph:
+    def inspected(self, checks: Checks) -> fxplain.AttentionGraph:
         """What is detected in the model; what is not given has a stand-in."""
         with progress("detecting attention"), _input_errors_are_usage():
-            return self.explainer.inspect(**stand_ins(self.explainer, self.raw))
+            return self.explainer.inspect(**stand_ins(self.explainer, self.raw), **checks)
 
     def verified(self, level: str) -> fxplain.Verification:
         """What held and what broke in the model; what is not given has a stand-in."""

@@ -277,9 +277,18 @@ class Explainer:
         given = self._given(positional, {kind: raw.get(kind) for kind in RAW})
         return self._run(given).encoded.inputs
 
-    def inspect(self, *positional: Any, **raw: Any) -> AttentionGraph:
+    def inspect(
+        self,
+        *positional: Any,
+        verify: str = "light",
+        strict: bool = False,
+        recheck: bool = False,
+        **raw: Any,
+    ) -> AttentionGraph:
         """What `fxplain.inspect` detects in the model, given such inputs."""
-        return inspect(self.task.explained(self.loaded), self.inputs(*positional, **raw))
+        model = self.task.explained(self.loaded)
+        inputs = self.inputs(*positional, **raw)
+        return inspect(model, inputs, verify=verify, strict=strict, recheck=recheck)
 
     # -- the steps of a call --------------------------------------------------------------------------
 
