@@ -2,6 +2,7 @@
 
 import gc
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -23,6 +24,7 @@ def _objects() -> int:
     return len(gc.get_objects())
 
 
+@pytest.mark.slow
 def test_many_inputs_of_a_recorded_model() -> None:
     model = seeded(Branching)
     for i in range(shelf._MOST_CAPTURES + 6):

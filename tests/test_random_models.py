@@ -99,7 +99,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @each_kind
-@some_examples(3)
+@some_examples(2)
 @given(data=st.data())
 def test_relevance_and_matrices_are_the_oracles(kind: str, data: st.DataObject) -> None:
     check_oracle(data.draw(recipes(kind)))
@@ -160,7 +160,7 @@ def test_every_way_to_write_attention_gives_the_same(recipe: Recipe) -> None:
     )
 
 
-@some_examples(3)
+@some_examples(2)
 @given(recipes())
 def test_padding_changes_nothing(recipe: Recipe) -> None:
     """More padding at the end of the words gives the same relevance, and none to the padding."""
