@@ -9,7 +9,7 @@ import pytest
 import fxplain
 from fxplain.cli.data import read_rows
 from fxplain.errors import LoadError
-from tests.test_cli import factories, fails, folders, picture, succeeds  # noqa: F401 - fixtures
+from tests.test_cli import factories, fails, folders, picture, run, succeeds  # noqa: F401 - fixtures
 
 ROWS = [("a great movie", "positive"), ("the movie was bad", "negative"), ("not great", 1)]
 
@@ -53,6 +53,23 @@ def test_images_as_json(folders, images):  # noqa: F811
     assert told["settings"]["removal"]["pixel_values"].startswith("blur")
     assert [row["metric"] for row in told["rows"]] == ["deletion", "deletion"]
     assert told["settings"]["samples"] == 2
+
+
+def test_a_row_that_cannot_be_read_is_left_out_and_said(folders, images):  # noqa: F811
+    broken = images.parent / "broken.jsonl"
+    (images.parent / "broken.png").write_bytes(b"no picture")
+    broken.write_text(images.read_text() + '{"image": "broken.png"}\n{"image": "none.png"}\n')
+    result = run(
+        "evaluate", folders / "vit", "--data", broken, "--method", "raw_attention", "--json",
+        "--metric", "deletion",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["settings"]["samples"] == 2
+    said = " ".join(result.stderr.split())
+    assert "row 3 is left out" in said
+    assert "row 4 is left out" in said
+    broken.write_text('{"image": "broken.png"}\n')
+    assert "broken.png" in fails("evaluate", folders / "vit", "--data", broken, "-m", "generic")
 
 
 def test_true_classes_as_csv_and_a_picture(folders, texts, tmp_path):  # noqa: F811

@@ -13,7 +13,8 @@ from typing import Any
 import typer
 
 import fxplain
-from fxplain.errors import InputError, LoadError
+from fxplain.cli.terminal import note
+from fxplain.errors import FxplainError, LoadError
 
 __all__ = ["check_factory_data", "examples", "parse_removals", "read_rows"]
 
@@ -87,8 +88,9 @@ def examples(
     rows: Sequence[Mapping[str, str]],
     folder: Path,
     batch_size: int,
+    truncation: bool | None = None,
 ) -> Iterator[fxplain.Example]:
-    """The rows as the model's inputs.
+    """The rows as the model's inputs; a row that cannot be read is left out, and said.
 
     Parameters
     ----------
@@ -100,26 +102,61 @@ def examples(
         Where paths of images and recordings start.
     batch_size
         How many rows at most become one example.
+    truncation
+        Whether texts that are too long are cut; None is for the tokenizer to say.
 
     Raises
     ------
-    InputError
-        When the model needs a column that is missing, or takes none of those that are there.
+    FxplainError
+        When the model needs a column that is missing, takes none of those that are there, or can read
+        none of the first rows.
     """
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
-        raw: dict[str, Any] = {
-            kind: [row[kind] if kind in ("text", "pair") else folder / row[kind] for row in part]
-            for kind in part[0]
-            if kind != "label"
-        }
         try:
-            inputs = explainer.inputs(**raw)
-        except InputError as error:
-            message = re.sub(r"\b(text|pair|image|audio)=", r"a column '\1'", str(error))
-            raise InputError(message) from error
+            inputs = explainer.inputs(**_raw(part, folder, truncation))
+        except FxplainError:
+            errors = [_error_of(explainer, row, folder, truncation) for row in part]
+            first = errors[0]
+            if start == 0 and first is not None and None not in errors:
+                raise type(first)(_of_columns(first)) from first
+            for number, error in enumerate(errors, start + 1):
+                if error is not None:
+                    note(f"row {number} is left out: {_of_columns(error)}")
+            part = [row for row, error in zip(part, errors, strict=True) if error is None]
+            if not part:
+                continue
+            inputs = explainer.inputs(**_raw(part, folder, truncation))
         labels = [_label(row["label"]) for row in part if "label" in row]
         yield fxplain.Example(inputs, labels or None)
+
+
+def _error_of(
+    explainer: fxplain.Explainer, row: Mapping[str, str], folder: Path, truncation: bool | None
+) -> FxplainError | None:
+    """Why a row cannot be read, if it cannot."""
+    try:
+        explainer.inputs(**_raw([row], folder, truncation))
+    except FxplainError as error:
+        return error
+    return None
+
+
+def _raw(
+    rows: Sequence[Mapping[str, str]], folder: Path, truncation: bool | None
+) -> dict[str, Any]:
+    """What a call of the explainer takes of some rows."""
+    raw: dict[str, Any] = {
+        kind: [row[kind] if kind in ("text", "pair") else folder / row[kind] for row in rows]
+        for kind in rows[0]
+        if kind != "label"
+    }
+    return raw if truncation is None else {**raw, "truncation": truncation}
+
+
+def _of_columns(error: FxplainError) -> str:
+    """What an error says, of columns in the place of arguments."""
+    return re.sub(r"\b(text|pair|image|audio)=", r"a column '\1'", str(error))
 
 
 def _label(text: str) -> int | str:

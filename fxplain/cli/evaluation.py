@@ -15,7 +15,7 @@ import fxplain
 from fxplain.cli.commands import app
 from fxplain.cli.data import check_factory_data, examples, parse_removals, read_rows
 from fxplain.cli.factory import is_factory, load_factory
-from fxplain.cli.options import AsJson, Debug, Plot, TaskName, TrustRemoteCode
+from fxplain.cli.options import AsJson, Debug, Plot, TaskName, Truncation, TrustRemoteCode
 from fxplain.cli.terminal import errors_reported, progress, progress_bar, quiet, results
 from fxplain.evaluation import REMOVALS, SCORES, STEPS
 from fxplain.reports import to_rich
@@ -128,6 +128,7 @@ def evaluate(
     json_: AsJson = False,
     csv_: Annotated[bool, typer.Option("--csv", help="Print CSV and nothing else.")] = False,
     plot: Plot = None,
+    truncation: Truncation = None,
     trust_remote_code: TrustRemoteCode = False,
     debug: Debug = False,
 ) -> None:
@@ -153,7 +154,7 @@ def evaluate(
                     model, task, trust_remote_code=trust_remote_code
                 )
             module, tokenizer, total = explainer.model, explainer.loaded.tokenizer, len(rows)
-            dataset = examples(explainer, rows, data.parent, batch_size)
+            dataset = examples(explainer, rows, data.parent, batch_size, truncation)
         with progress_bar("evaluating", total) as show_progress:
             found = fxplain.evaluate(
                 module,
