@@ -1,7 +1,7 @@
 """Tokens: which token every element of every value belongs to."""
 
 from fxplain.tokens.analysis import TokenFlow, follow_tokens
-from fxplain.tokens.batching import contradicted, rebatched, unsettled
+from fxplain.tokens.batching import contradicted, counted_apart, rebatched, unsettled
 from fxplain.tokens.book import Birth, TokenBook
 from fxplain.tokens.elements import Argument
 from fxplain.tokens.op_table import moves, operation
@@ -27,6 +27,7 @@ __all__ = [
     "Update",
     "Versions",
     "contradicted",
+    "counted_apart",
     "follow_tokens",
     "framed",
     "is_elementwise",
