@@ -83,12 +83,13 @@ def follow_tokens(
     holds the tags of every node.
     """
     labels: frozenset[fx.Node] = frozenset()
+    shared: frozenset[fx.Node] = frozenset()
     while True:
-        analysis = Analysis(capture, model, inputs, labels)
-        flow = analysis.run()
-        if analysis.joiner.found_labels <= labels:
+        analysis = Analysis(capture, model, inputs, labels, shared)
+        flow, joiner = analysis.run(), analysis.joiner
+        if joiner.found_labels <= labels and joiner.found_shared <= shared:
             break
-        labels |= analysis.joiner.found_labels
+        labels, shared = labels | joiner.found_labels, shared | joiner.found_shared
     if keep_tags:
         flow.tags = analysis.all_tags()
     return flow
@@ -103,6 +104,7 @@ class Analysis:
         model: nn.Module,
         inputs: ModelInputs,
         labels: frozenset[fx.Node] = frozenset(),
+        shared: frozenset[fx.Node] = frozenset(),
     ) -> None:
         self.capture = capture
         self.values = Values(capture, capture.bind(model, inputs), inputs.leaves)
@@ -116,7 +118,7 @@ class Analysis:
         )
         self.elements = Elements(capture, self.values, inputs, self.origins)
         self.versions = Versions()
-        self.joiner = Joiner(self.book, self.versions, labels)
+        self.joiner = Joiner(self.book, self.versions, labels, shared)
         self.updates: list[Update] = []
         self.warnings: dict[str, None] = {}
         self.softmaxes: dict[fx.Node, str | None] = {}
