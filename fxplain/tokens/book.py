@@ -58,8 +58,12 @@ class Birth:
 class TokenBook:
     """Token ids, unique over the batch; union of those that turn out to be the same token."""
 
-    def __init__(self, batch_size: int, batch_axes: Collection[int] = (0,)) -> None:
+    def __init__(
+        self, batch_size: int, batch_axes: Collection[int] = (0,), batches: Collection[int] = ()
+    ) -> None:
         self.batch_size = batch_size
+        self.batches = {batch_size, *batches}
+        """The numbers of samples: of inputs that are counted apart, too."""
         self.batch_axes = sorted({0, *batch_axes})
         """The axes along which samples may lie: the inputs', and attention's first."""
         self.births: list[Birth] = []
@@ -71,6 +75,7 @@ class TokenBook:
         self._merged = False
         self._vectors: set[str] = set()
         self._copies: dict[tuple[int, int, bool], int] = {}
+        self._guessed: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._parent)
@@ -143,6 +148,8 @@ class TokenBook:
                     samples=parents if samples is None else samples,
                 )
                 self._copies[key] = int(ids[0, 0])
+                if over_samples:
+                    self._guessed.add(len(self.births) - 1)
             first = self._copies[key]
             here = birth_of == index
             offsets = (tokens[here] - birth.first).unsqueeze(-1) * copies + torch.arange(copies)
@@ -214,6 +221,19 @@ class TokenBook:
         unknown = self._sample[tokens] < 0
         self._sample[tokens[unknown]] = samples[unknown]
 
+    def correct_samples(self, tokens: Tensor, samples: Tensor) -> None:
+        """The same, also of those that are known by the size of an axis alone."""
+        weak = ~self.told(tokens)
+        self._sample[tokens[weak]] = samples[weak]
+
+    def told(self, tokens: Tensor) -> Tensor:
+        """Whether the sample of each is known by more than an axis that is as long as the batch."""
+        known = self.samples(tokens) >= 0
+        if self._guessed:
+            guessed = torch.tensor(sorted(self._guessed))
+            known &= ~torch.isin(self._birth[tokens.clamp(min=0)], guessed)
+        return known
+
     def elements(self, tokens: Tensor) -> Tensor:
         """The input element that each token was made of (-1 where unknown, and of no token)."""
         return torch.where(tokens >= 0, self._element[tokens.clamp(min=0)], -1)
@@ -233,6 +253,12 @@ class TokenBook:
         if constant:
             real &= ~torch.isin(self._birth[tokens.clamp(min=0)], torch.tensor(constant))
         return real
+
+    def learned(self, tokens: Tensor) -> Tensor:
+        """Whether each is a parameter's token, or a constant's."""
+        kinds = [birth.kind in ("parameter", "constant") for birth in self.births]
+        births = self._birth[tokens.clamp(min=0)]
+        return torch.tensor(kinds, dtype=torch.bool)[births] & (tokens >= 0)
 
     def lineage(self, tokens: Tensor) -> frozenset[str]:
         """The roots that tokens descend from, also through routes."""

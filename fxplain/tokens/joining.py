@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from fxplain.tokens.book import TokenBook
+from fxplain.tokens.elements import completed
 from fxplain.tokens.tag import Level, Tag, Tags, narrowed, pack, versions_in
 from fxplain.tokens.versions import Versions
 
@@ -39,7 +40,11 @@ class Joiner:
     """Joins tags by the rules of DESIGN section 3, uniting tokens in the book where they are one."""
 
     def __init__(
-        self, book: TokenBook, versions: Versions, labels: frozenset[fx.Node] = frozenset()
+        self,
+        book: TokenBook,
+        versions: Versions,
+        labels: frozenset[fx.Node] = frozenset(),
+        shared: frozenset[fx.Node] = frozenset(),
     ) -> None:
         self.book = book
         self.versions = versions
@@ -47,6 +52,11 @@ class Joiner:
         """The nodes of births that are labels: absorbed by what they are added to."""
         self.found_labels: set[fx.Node] = set()
         """Further ones, which this walk has united with several others."""
+        self.shared = shared
+        """The parameters of which one token was put into several samples' sequences, one by one."""
+        self.found_shared: set[fx.Node] = set()
+        """Further ones, which this walk has met."""
+        self._told: dict[int, int] = {}
         self.context: dict[str, None] = {}
         """The inputs that scale, shift or gate the tokens of others, all alike."""
         self.lost = False
@@ -151,7 +161,7 @@ class Joiner:
         """Separate tokens for the copies of a parameter along `axis` (the batch, mask positions)."""
         if len(tag.axes) > 2 or tag.ids.numel() * copies > _LARGEST_COPY:
             return tag
-        over_samples = axis in self.book.batch_axes and copies == self.book.batch_size
+        over_samples = axis in self.book.batch_axes and copies in self.book.batches
         tokens = self.book.find(tag.tokens)
         known = bool((self.book.samples(tokens.clamp(min=0)) >= 0).all())
         if (known and self.book.batch_size > 1) or (
@@ -160,6 +170,36 @@ class Joiner:
             return tag
         made = self.book.copy(tokens.squeeze(axis), copies, over_samples=over_samples)
         made = made.movedim(-1, axis)
+        return tag.with_ids(pack(made, versions_in(tag.ids).clamp(min=0)))
+
+    def of_each_sample(self, tag: Tag) -> Tag:
+        """Learned tokens that were put into several samples' sequences are a token of each."""
+        if self.book.batch_size == 1:
+            return tag
+        tokens = self.book.find(tag.tokens)
+        learned = self.book.learned(tokens)
+        if not bool(learned.any()) or bool((learned | (tokens < 0)).all()):
+            return tag
+        own = self.book.samples(tokens)
+        company = torch.where(learned, -1, own)
+        for axis in range(company.dim()):
+            company = completed(company, axis)
+        here = learned & (company >= 0) & (own != company)
+        births = [self.book.births[i] for i in self.book.births_of(tokens[here]).tolist()]
+        apart = torch.tensor([birth.node in self.shared for birth in births], dtype=torch.bool)
+        of_others = zip(
+            tokens[here].tolist(), own[here].tolist(), company[here].tolist(), strict=True
+        )
+        for (token, known, sample), birth in zip(of_others, births, strict=True):
+            before = self._told.setdefault(token, known if known >= 0 else sample)
+            if before != sample and birth.node is not None:
+                self.found_shared.add(birth.node)
+        if not bool(apart.any()):
+            return tag
+        here[here.clone()] = apart
+        copies = self.book.copy(tokens[here], self.book.batch_size, over_samples=True)
+        made = tokens.clone()
+        made[here] = copies.gather(-1, company[here].unsqueeze(-1)).squeeze(-1)
         return tag.with_ids(pack(made, versions_in(tag.ids).clamp(min=0)))
 
     def _merge_into(self, joined: list[Tag], tag: Tag, others: int) -> None:
@@ -295,8 +335,9 @@ class Joiner:
     def _note_labels(self, a: Tag, b: Tag) -> None:
         """Remember which of two values to be united is a label: one that was united with others.
 
-        What is added to two values (a time step to states and to actions) would make them one token;
-        it is absorbed by each instead, once the walk is made again and knows.
+        What is added to two values (a time step to states and to actions), or to a sequence of two
+        inputs' tokens (boxes to words and patches), would make them one token, or name them all; it
+        is absorbed by each instead, once the walk is made again and knows.
         """
         for tag, other in ((b, a), (a, b)):
             if not tag.births or not self.newborn(tag):
@@ -306,10 +347,16 @@ class Joiner:
                 i for i in united - tag.births - other.births
                 if self.book.births[i].kind == "input"
             }  # fmt: skip
-            if strangers:
+            if strangers or len(self._input_roots(other) - self._input_roots(tag)) > 1:
                 nodes = (self.book.births[index].node for index in tag.births)
                 self.found_labels.update(node for node in nodes if node is not None)
                 return
+
+    def _input_roots(self, tag: Tag) -> set[str]:
+        """The inputs whose tokens a value holds."""
+        return {
+            root for kind, root in self.book.roots(self.book.find(tag.tokens)) if kind == "input"
+        }
 
     def _condition(self, small: Tag, large: Tag) -> bool:
         """Whether an input's single token (a time step, a style) meets the tokens of another input.

@@ -161,11 +161,12 @@ def pad(a: Analysis, node: fx.Node) -> Tagged:
     amounts = [int(n) for n in a.value(named["pad"])]
     axes = [len(shape) - 1 - i // 2 for i, n in enumerate(amounts) if n]
     mode = named.get("mode") or "constant"
+    features = set(axes) == {len(shape) - 1} and not any(t.varies(len(shape) - 1) for t in tags)
     result = []
     for tag in tags:
         if mode == "constant":
-            if set(axes) == {len(shape) - 1} and not tag.varies(len(shape) - 1):
-                result.append(tag)  # zero features appended to every token
+            if features:
+                result.append(tag)  # zeros appended to every token's, not keys to a score's
                 continue
             ids = torch.nn.functional.pad(tag.full(shape, axes), amounts, value=NO_TOKEN)
         else:
@@ -339,7 +340,8 @@ def _concatenated(
         size = [shape[axis] if i == axis else n for i, n in enumerate(others)]
         ids = tag.ids if tag is not None else torch.full((), NO_TOKEN)
         pieces.append(ids.expand(size))
-    return Tag(compact(torch.cat(pieces, axis)), level, softmax, births=births)
+    beside = Tag(compact(torch.cat(pieces, axis)), level, softmax, births=births)
+    return a.joiner.of_each_sample(beside)
 
 
 def _with_heard(a: Analysis, node: fx.Node, tag: Tag, sources: Tags) -> Tag:
@@ -428,7 +430,7 @@ def put(a: Analysis, node: fx.Node) -> Tagged:
         )
         for i in range(count)  # a score's query tags, then its key tags
     ]
-    return tuple(tag.with_ids(narrowed(tag.ids)) for tag in tags)
+    return tuple(a.joiner.of_each_sample(tag.with_ids(narrowed(tag.ids))) for tag in tags)
 
 
 def _nth(tags: Tags, i: int, shape: Sequence[int]) -> Tensor:
