@@ -112,20 +112,44 @@ class ModalityTable:
         by_argument: dict[int, list[_Part]] = {}
         for part in self._parts():
             by_argument.setdefault(part.argument, []).append(part)
+        roots = {argument: self._name(argument, own[0]) for argument, own in by_argument.items()}
         for argument, parts in by_argument.items():
-            root = self._name(argument, parts[0])
+            root = roots[argument]
             clusters = self._clusters(self._read(parts))
+            apart = 0
             for cluster in clusters:
-                name = root if root not in named else _apart(root, cluster[0], named)
+                name = root
+                if root in named:
+                    name = self._further(cluster[0], {*named, *roots.values()})
+                    apart += name is None
+                    name = name or _apart(root, cluster[0], named)
                 for part in cluster:
                     own = name if part is cluster[0] else _apart(root, part, self.parts.values())
                     self.parts.update(dict.fromkeys(part.tokens, own))
                 self._hosting.update({t: name for part in cluster for t in part.tokens})
                 for own, tokens in self._merged(name, cluster).items():
                     named[own] = tokens
-            if len(clusters) > 1:
+            if apart:
                 self._warn_of_several(root, list(named)[-len(clusters) :])
         return named
+
+    def _further(self, part: _Part, taken: set[str]) -> str | None:
+        """The name of a sequence made of several arguments, where the first one's is taken.
+
+        A decoder's window reaches back from what it is given into the encoder's series. If possible it
+        is the name of an argument that no other sequence is made of.
+        """
+        born = self._born(part.tokens[0])
+        others = [b for b in self._births if b.arguments and b.index != born.index]
+        elsewhere = {name for birth in others for name in birth.arguments}
+        free = [name for name in born.arguments if name not in taken]
+        name = next((name for name in free if name not in elsewhere), free[0] if free else None)
+        if name is not None:
+            others = [a.name for a in self._flow.arguments if a.name in born.made_of - {name}]
+            self._flow.warnings.append(
+                f"tokens of {name} are made of {', '.join(others)} as well: their relevance is of all"
+            )
+        return name
 
     def _parts(self) -> list[_Part]:
         """The inputs' tokens by argument and component, in the arguments' order."""

@@ -29,7 +29,9 @@ class Places:
         of_first, of_last = (
             np.searchsorted(starts, e, side="right") - 1 for e in (self._first, self._last)
         )
+        several = np.array([bool(birth.arguments) for birth in flow.book.births], dtype=bool)
         known = (self._first >= 0) & (self._last >= 0) & (of_first == of_last)
+        known &= ~several[flow.book.births_of(every).numpy()]
         self._argument = np.where(known, of_first, -1)
 
     def argument(self, token: int) -> Argument | None:

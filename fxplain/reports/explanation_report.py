@@ -63,7 +63,7 @@ def _sample(
         f"score {float(explanation.scores[sample]):.4g}, read from {explanation.readout[sample]}"
     )
     if explanation.graph.context:
-        acting = ", ".join(explanation.graph.context)
+        acting = explanation.graph.acting
         yield Text(f"not in the relevance, since it acts on all tokens alike: {acting}", "dim")
     for note in notes(explanation, sample):
         yield Text(note, "dim")

@@ -34,9 +34,6 @@ KNOWN = {
     "grids of several strides, of which one alone, or the finest, is counted": (
         "detr-segmentation deformable-detr"
     ),
-    "the statistics that a series is normalised with are a modality beside it, as the warning says": (
-        "patchtst patchtsmixer timesfm"
-    ),
     "what is added to several tokens unites them, or is a modality": "udop",
     "images that share a text batch are one sequence": "owlvit",
     "the sequences of all samples are taken for those of one": "llava-next",
@@ -44,7 +41,6 @@ KNOWN = {
     "two queries that a one-hot product moves are counted at every place": "xlnet-two-streams",
     "the token that a vector of ids makes without an embedding is lost": "oneformer",
     "queries take the name of the proposals that place them": "grounding-dino",
-    "the loss is taken for the main output": "time-series-transformer informer informer-full",
     "this release of transformers masks less through SDPA than eagerly; fxplain follows what the "
     "model runs, the table compares with eager attention": "paligemma",
 }
