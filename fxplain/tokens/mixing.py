@@ -42,6 +42,7 @@ def mix(
     lead: Sequence[int] | None = None,
     keep: Tensor | None = None,
     neighbours: bool = False,
+    anew: bool = False,
 ) -> Tag:
     """The tag of a value whose every element is made of a group of tokens.
 
@@ -66,9 +67,12 @@ def mix(
     neighbours
         Whether each token is put beside its neighbours as it is: that is a route even of newborn
         tokens, since these are read without their neighbours, too.
+    anew
+        Whether newborn tokens become newer ones even where each is made of one alone: those of a
+        coarser grid, which may stand beside the finer one's.
     """
     same = one_token(a, groups)
-    if same is not None:
+    if same is not None and not (anew and a.joiner.newborn(tag)):
         return Tag(same, tag.level, tag.softmax, births=tag.births)
     if a.joiner.newborn(tag) and not neighbours:
         if keep is not None and tag.level is not Level.RAW_INPUT:
@@ -78,7 +82,10 @@ def mix(
         first = torch.where(old < 0, old, first)
         if lead is not None:
             old, first = old.expand(tuple(lead)), first.expand(tuple(lead))
-        arguments, made_of = _arguments_of(a, groups), a.book.lineage(a.book.find(tokens_in(groups)))
+        arguments, made_of = (
+            _arguments_of(a, groups),
+            a.book.lineage(a.book.find(tokens_in(groups))),
+        )
         made = newer(a, node, tag, old, first, arguments=arguments, made_of=made_of)
         return _noted(a, node, tag, made, groups, weights) if tag.level is Level.TOKEN else made
     return _route(a, node, tag, groups, weights, keep)
@@ -381,8 +388,9 @@ def slide(
         while patches.shape[axis] < out[axis]:
             patches = torch.cat([patches, patches.narrow(axis, -1, 1)], axis)
     same_grid = all(out[axis] == shape[axis] for axis in axes)
-    keep_tokens = grid if same_grid and all(s == 1 for s in stride) else None
-    return mix(a, node, tag, patches, weights=weights, keep=keep_tokens)
+    coarser = any(s > 1 for s in stride)
+    keep_tokens = grid if same_grid and not coarser else None
+    return mix(a, node, tag, patches, weights=weights, keep=keep_tokens, anew=coarser)
 
 
 def _summed_over_features(
