@@ -120,13 +120,13 @@ class ModalityTable:
         for argument, parts in by_argument.items():
             root = roots[argument]
             clusters = self._clusters(self._read(parts))
-            apart = 0
+            apart = False
             for cluster in clusters:
                 name = root
                 if root in named:
                     name = self._further(cluster[0], {*named, *roots.values()})
-                    apart += name is None
-                    name = name or _apart(root, cluster[0], named)
+                if not name:
+                    name, apart = _apart(root, cluster[0], named), True
                 for part in cluster:
                     own = name if part is cluster[0] else _apart(root, part, self.parts.values())
                     self.parts.update(dict.fromkeys(part.tokens, own))
@@ -137,18 +137,17 @@ class ModalityTable:
                 self._warn_of_several(root, list(named)[-len(clusters) :])
         return named
 
-    def _further(self, part: _Part, taken: set[str]) -> str | None:
-        """The name of a sequence made of several arguments, where the first one's is taken.
+    def _further(self, part: _Part, taken: set[str]) -> str:
+        """The name of a sequence made of several arguments, where the first one's is taken, or "".
 
         A decoder's window reaches back from what it is given into the encoder's series. If possible it
         is the name of an argument that no other sequence is made of.
         """
         born = self._born(part.tokens[0])
-        others = [b for b in self._births if b.arguments and b.index != born.index]
-        elsewhere = {name for birth in others for name in birth.arguments}
+        elsewhere = {n for b in self._births if b.index != born.index for n in b.arguments}
         free = [name for name in born.arguments if name not in taken]
-        name = next((name for name in free if name not in elsewhere), free[0] if free else None)
-        if name is not None:
+        name = next((name for name in free if name not in elsewhere), free[0] if free else "")
+        if name:
             others = [a.name for a in self._flow.arguments if a.name in born.made_of - {name}]
             self._flow.warnings.append(
                 f"tokens of {name} are made of {', '.join(others)} as well: their relevance is of all"
@@ -245,7 +244,7 @@ class ModalityTable:
         return clusters
 
     def _of_one_pyramid(self, part: _Part, other: _Part) -> bool:
-        """Whether parts are grids of several strides: no place of one is another's, but one sequence."""
+        """Whether parts are grids of several strides that a backbone made of one another."""
         words = any(self._places.words(each.tokens) for each in (part, other))
         return not words and self._pyramids.connected(part.tokens, other.tokens)
 

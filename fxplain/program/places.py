@@ -36,7 +36,7 @@ class Places:
         self._widen(flow.book.find(every).numpy())
 
     def _widen(self, canonical: np.ndarray) -> None:
-        """What several windows of a picture were added to lies under all of them: one residual stage."""
+        """What is the sum of several windows (a residual stage's) lies under all of them."""
         words = np.array([argument.words for argument in self._flow.arguments] or [True])
         here = (self._argument >= 0) & (self._argument == self._argument[canonical])
         here &= ~words[self._argument]

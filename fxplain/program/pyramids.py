@@ -54,7 +54,7 @@ class Pyramids:
         return not roots[0].isdisjoint(roots[1])
 
     def in_sequence(self, tokens: Sequence[int]) -> list[int]:
-        """Tokens in the order of the sequence that has them one behind the other, else of their births."""
+        """Tokens in the order of a sequence that has them all, else in that of their births."""
         wanted = torch.tensor(sorted(tokens))
         births = len(self._book.births_of(wanted).unique())
         for row in self._sequences():

@@ -25,15 +25,10 @@ this page is written by `python -m tests.zoo --markdown docs/coverage.md`.
 
 
 KNOWN = {
-    "grids of several strides share no positions: a modality for each that attends, as the warning "
-    "says": "deformable-detr-two-stage rt-detr rt-detr-v2 d-fine",
     "codes that the model makes of the recording are looked up: at which of its samples is not known": (
         "mimi"
     ),
     "convolutions that no mask holds read the padding of sample 1, truly": "canine",
-    "grids of several strides, of which one alone, or the finest, is counted": (
-        "detr-segmentation deformable-detr"
-    ),
     "what is added to several tokens unites them, or is a modality": "udop",
     "images that share a text batch are one sequence": "owlvit",
     "the sequences of all samples are taken for those of one": "llava-next",
