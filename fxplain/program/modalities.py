@@ -99,6 +99,7 @@ class ModalityTable:
         self._flow, self._roots, self._sample, self._birth = flow, roots, sample, birth
         self._births = flow.book.births
         self._places, self._pyramids = Places(flow), Pyramids(flow)
+        self._names = self._called()
         self.special: dict[int, str] = {}
         self.parts: dict[int, str] = {}
         self._placed: dict[str, dict[int, Place]] = {}
@@ -116,43 +117,42 @@ class ModalityTable:
         by_argument: dict[int, list[_Part]] = {}
         for part in self._parts():
             by_argument.setdefault(part.argument, []).append(part)
-        roots = {argument: self._name(argument, own[0]) for argument, own in by_argument.items()}
         for argument, parts in by_argument.items():
-            root = roots[argument]
+            root = self._name(argument, parts[0])
             clusters = self._clusters(self._read(parts))
-            apart = False
             for cluster in clusters:
-                name = root
-                if root in named:
-                    name = self._further(cluster[0], {*named, *roots.values()})
-                if not name:
-                    name, apart = _apart(root, cluster[0], named), True
+                name = root if root not in named else _apart(root, cluster[0], named)
                 for part in cluster:
                     own = name if part is cluster[0] else _apart(root, part, self.parts.values())
                     self.parts.update(dict.fromkeys(part.tokens, own))
                 self._hosting.update({t: name for part in cluster for t in part.tokens})
                 for own, tokens in self._merged(name, cluster).items():
                     named[own] = tokens
-            if apart:
+            if len(clusters) > 1:
                 self._warn_of_several(root, list(named)[-len(clusters) :])
         return named
 
-    def _further(self, part: _Part, taken: set[str]) -> str:
-        """The name of a sequence made of several arguments, where the first one's is taken, or "".
+    def _called(self) -> dict[int, int]:
+        """By birth the rank of the argument that names it, where its tokens are made of several each.
 
-        A decoder's window reaches back from what it is given into the encoder's series. If possible it
-        is the name of an argument that no other sequence is made of.
+        If possible it is one that no other sequence is made of: a decoder's window reaches back from
+        what the decoder is given into the encoder's series.
         """
-        born = self._born(part.tokens[0])
-        elsewhere = {n for b in self._births if b.index != born.index for n in b.arguments}
-        free = [name for name in born.arguments if name not in taken]
-        name = next((name for name in free if name not in elsewhere), free[0] if free else "")
-        if name:
-            others = [a.name for a in self._flow.arguments if a.name in born.made_of - {name}]
-            self._flow.warnings.append(
-                f"tokens of {name} are made of {', '.join(others)} as well: their relevance is of all"
-            )
-        return name
+        ranks = {argument.name: i for i, argument in enumerate(self._flow.arguments)}
+        live = {int(self._birth[token]) for token in self._roots}
+        several = [birth for birth in self._births if birth.arguments and birth.index in live]
+        found: dict[int, int] = {}
+        for birth in several:
+            others = {n for b in several if b.index != birth.index for n in b.arguments}
+            name = next((n for n in birth.arguments if n not in others), birth.arguments[0])
+            found[birth.index] = ranks[name]
+            made_of = sorted(birth.made_of & ranks.keys(), key=ranks.__getitem__)
+            if made_of[0] != name:
+                also = ", ".join(other for other in made_of if other != name)
+                self._flow.warnings.append(
+                    f"tokens of {name} are made of {also} as well: their relevance is of all"
+                )
+        return found
 
     def _parts(self) -> list[_Part]:
         """The inputs' tokens by argument and component, in the arguments' order."""
@@ -175,6 +175,9 @@ class ModalityTable:
 
     def _argument(self, token: int) -> int:
         """The rank of the argument that a token belongs to: that of its elements, else its birth's."""
+        called = self._names.get(int(self._birth[token]))
+        if called is not None:
+            return called
         argument = self._places.argument(token)
         return self._born(token).rank if argument is None else self._flow.arguments.index(argument)
 

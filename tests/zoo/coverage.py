@@ -28,7 +28,6 @@ KNOWN = {
     "codes that the model makes of the recording are looked up: at which of its samples is not known": (
         "mimi"
     ),
-    "convolutions that no mask holds read the padding of sample 1, truly": "canine",
     "what is added to several tokens unites them, or is a modality": "udop",
     "images that share a text batch are one sequence": "owlvit",
     "the sequences of all samples are taken for those of one": "llava-next",
