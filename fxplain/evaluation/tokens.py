@@ -161,7 +161,7 @@ def _kind(
         return nothing
     if not value.is_floating_point():
         return ("ids", (), ()) if value.dim() == 2 and value.shape[1] == count else nothing
-    if len(grid) >= 2 and value.dim() > len(grid):
+    if 2 <= len(grid) <= 3 and value.dim() > len(grid):
         last = (value.dim() - 2, value.dim() - 1)
         if len(grid) == 2:
             return "regions", grid, last

@@ -206,7 +206,11 @@ class Call:
             special={name: m.special for name, m in self.modalities.items()},
             grids={name: grid_of(pictures[name], m.grid) for name, m in self.modalities.items()},
             compete=getattr(config_of(self.model), "problem_type", None) != SEVERAL_LABELS,
-            tiled=tuple(name for name, own in pictures.items() if own and not own[0].is_frame),
+            tiled=tuple(
+                name
+                for name, own in pictures.items()
+                if own and not (own[0].is_frame or own[0].is_level)
+            ),
             identity=reading.identity(program, views, relevance),
             options=self.options,
             engine=engine,

@@ -78,7 +78,8 @@ class Explanation(AsSeen, Presentable):
         By modality, place and full name of each special token (a CLS, registers).
     grids
         By modality, the shape of the grid that its plain tokens lie on, such as (rows, columns),
-        (frames or tiles, rows, columns), or () for a sequence. `pictures` tells where each token lies.
+        (frames or tiles, rows, columns), or () for a sequence; of grids of several strides, one behind
+        the other, the rows and columns of each. `pictures` tells where each token lies.
     inputs
         The explained inputs by argument name, as they were given (pixels, ids, masks), for drawing.
     target_names

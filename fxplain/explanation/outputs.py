@@ -37,7 +37,8 @@ def choose_output(capture: Capture, program: Program, name: str | None) -> int:
     """The index of the explained tensor among the model's outputs.
 
     Without a name: the one called "logits", else the first that depends on attention, else the first
-    of floating type that belongs to tokens.
+    of floating type that belongs to tokens. A single number for the whole batch (a loss) comes last:
+    it is no sample's.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def choose_output(capture: Capture, program: Program, name: str | None) -> int:
             if names[i] == "logits":
                 return i
         if candidates:
-            return candidates[0]
+            return next((i for i in candidates if program.flow.shapes[i]), candidates[0])
     raise NoGradientError(
         f"none of the model's outputs ({_listed(names)}) carries tokens to explain: each is an index "
         f"(argmax), a mask or a constant, or does not depend on attention through differentiable "

@@ -6,6 +6,7 @@ rows and columns of patches each picture has (``image_grid_thw``, ``spatial_shap
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,8 @@ class Picture:
         How many there are.
     is_frame
         Whether parts are frames, one after the other in time, rather than tiles.
+    is_level
+        Whether parts are grids of several strides, each over the whole picture.
     first
         Which row of the input the modality's first token is: pictures that nothing connects are
         modalities of one input.
@@ -48,6 +51,7 @@ class Picture:
     part: int = 0
     parts: int = 1
     is_frame: bool = False
+    is_level: bool = False
     first: int = 0
 
 
@@ -68,7 +72,8 @@ def pictures_of(
     special
         The places of those that lie beside the pictures.
     grid
-        The shape that each picture's tokens lie on, as far as the analysis saw.
+        The shape that each picture's tokens lie on, as far as the analysis saw; of grids of several
+        strides the rows and columns of each.
     inputs
         The model's inputs.
     tiled
@@ -82,12 +87,16 @@ def pictures_of(
         return _stacked(plain, (grid[1], grid[2]), grid[0], is_frame=not tiled)
     if len(grid) == 2 and math.prod(grid) == len(plain):
         return _stacked(plain, (grid[0], grid[1]), 1)
+    if len(grid) > 3:
+        return _levels(plain, grid)
     value = inputs.get(name)
     return () if value is None else _tiles(plain, grid, value)
 
 
 def grid_of(pictures: Sequence[Picture], grid: tuple[int, ...]) -> tuple[int, ...]:
     """(rows, columns) of one picture, (pictures, rows, columns) of several that are alike.
+
+    Of grids of several strides the rows and columns of each, one after the other.
 
     Parameters
     ----------
@@ -96,6 +105,8 @@ def grid_of(pictures: Sequence[Picture], grid: tuple[int, ...]) -> tuple[int, ..
     """
     if not pictures:
         return grid
+    if pictures[0].is_level:
+        return tuple(size for picture in pictures for size in picture.grid)
     sizes = {picture.grid for picture in pictures}
     if len(sizes) > 1:
         return ()
@@ -109,6 +120,18 @@ def _stacked(
     return tuple(
         Picture(grid, tuple(plain[i * size : (i + 1) * size]), 0, i, parts, is_frame)
         for i in range(parts)
+    )
+
+
+def _levels(plain: Sequence[int], grid: tuple[int, ...]) -> tuple[Picture, ...]:
+    """Grids of several strides over one picture, one behind the other."""
+    sizes = list(zip(grid[::2], grid[1::2], strict=True))
+    ends = list(itertools.accumulate(map(math.prod, sizes)))
+    if ends[-1] != len(plain):
+        return ()
+    return tuple(
+        Picture(size, tuple(plain[end - math.prod(size) : end]), 0, i, len(sizes), is_level=True)
+        for i, (size, end) in enumerate(zip(sizes, ends, strict=True))
     )
 
 

@@ -201,7 +201,8 @@ class AsSeen(BesideIdentity):
             (height, width) in pixels; by default those of the model's input. Another size is the
             whole image's only where the processor cuts nothing off.
         image
-            Which of several pictures of different sizes, or of `pictures(modality)` altogether;
+            Which of several pictures of different sizes, of grids of several strides over one picture,
+            or of `pictures(modality)` altogether;
             "together" for tiles as the one picture that they were cut from.
 
         Returns
@@ -230,7 +231,7 @@ class AsSeen(BesideIdentity):
         if len(sizes) > 1:
             told = ", ".join(f"{i}: {picture.grid}" for i, picture in enumerate(pictures))
             raise ModalityError(
-                f"{modality!r} is {len(pictures)} pictures of different sizes in patches ({told}): "
+                f"{modality!r} lies on {len(pictures)} grids of different sizes in patches ({told}): "
                 f"say which, image=."
             )
         size = size or self._size_in_pixels(modality, *sizes)
@@ -242,7 +243,9 @@ class AsSeen(BesideIdentity):
     def mosaic(self, modality: str) -> Mosaic | None:
         """How the tiles of a picture lie, where that can be seen in them; of the first sample's."""
         pictures, value = self.pictures(modality), self.inputs.get(modality)
-        if len(pictures) < 3 or pictures[0].is_frame or value is None or value.dim() not in (4, 5):
+        if len(pictures) < 3 or value is None or value.dim() not in (4, 5):
+            return None
+        if pictures[0].is_frame or pictures[0].is_level:
             return None
         tiles = value if value.dim() == 4 else value[0]
         return mosaic_of(tiles.detach().cpu()) if len(tiles) == len(pictures) else None

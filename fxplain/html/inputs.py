@@ -167,7 +167,7 @@ def _tiles(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
     sources = {picture.source for picture in pictures}
     for picture in pictures:
         rows, columns = picture.grid
-        part = "frame" if picture.is_frame else "tile"
+        part = "frame" if picture.is_frame else "grid" if picture.is_level else "tile"
         names = [f"picture {picture.source}"] if len(sources) > 1 else []
         names += [f"{part} {picture.part}"] if picture.parts > 1 else []
         told.append({"name": ", ".join(names), "rows": rows, "columns": columns, "offset": offset})

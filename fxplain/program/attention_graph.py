@@ -68,8 +68,9 @@ class AttentionGraph(Presentable):
     capture
         How the model was captured.
     context
-        Inputs that scale, shift or gate the tokens of others, all alike (a time step, a style). They
-        have influence, but no attention carries it: it is not in the relevance.
+        Inputs that scale, shift or gate the tokens of others, all alike (a time step, a style), or
+        whose statistics do (a series' mean). They have influence, but no attention carries it: it is
+        not in the relevance.
     """
 
     model: str
@@ -108,6 +109,13 @@ class AttentionGraph(Presentable):
             warnings=(*capture.warnings, *program.flow.warnings),
             capture=CaptureInfo(capture.route, capture.failures),
             context=program.flow.context,
+        )
+
+    @property
+    def acting(self) -> str:
+        """The context in words, where an input with tokens of its own acts by its statistics."""
+        return ", ".join(
+            f"statistics of {name}" if name in self.modalities else name for name in self.context
         )
 
     def to_networkx(self) -> nx.DiGraph:

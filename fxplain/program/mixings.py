@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fxplain.tokens import AttentionSite, Mixing, RouteSite, TokenFlow, tokens_in
+from fxplain.tokens import AttentionSite, Mixing, RouteSite, TokenFlow, reduces, tokens_in
 
 __all__ = ["settle_mixings"]
 
@@ -17,9 +17,9 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
 
     Spatial reduction lets tokens attend to a smaller grid that was made of them: queries and keys
     are then one sequence, and the reduction is a route. So is the mean of all tokens that is put beside
-    them as a token of its own. Everything else that happens to newborn tokens, such as a backbone's
-    convolutions, gives birth to the tokens that count; a mixture that was added to one of its tokens
-    is that token.
+    them as a token of its own, or that a route mixes with them (features of queries that attend to
+    nothing). Everything else that happens to newborn tokens, such as a backbone's convolutions, gives
+    birth to the tokens that count; a mixture that was added to one of its tokens is that token.
 
     Returns
     -------
@@ -38,6 +38,12 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
                 if flow.book.births[birth].count <= flow.book.batch_size:
                     others = (rows | columns) - {birth}
                     routes |= _path(flow, mixings, made_by, birth, others)
+    reduced = {birth for birth, index in made_by.items() if reduces(mixings[index].node)}
+    for site in flow.updates:
+        if isinstance(site, RouteSite) and reduced:
+            made, of = _births(flow, site.new), _births(flow, site.old)
+            for birth in of & reduced:
+                routes |= _path(flow, mixings, made_by, birth, (made | of) - {birth})
     for index in routes:
         mixing = mixings[index]
         flow.updates[index] = mixing.weighed()

@@ -7,6 +7,8 @@ of one position stand at one place, those of different positions in the position
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from fxplain.program.hosts import Hosts, Rank
 from fxplain.program.places import Place, Places, agree, grid_of
+from fxplain.program.pyramids import Pyramids
 from fxplain.tokens import AttentionSite, Birth, RouteSite, TokenFlow, tokens_in, versions_in
 
 __all__ = ["Modality", "ModalityTable"]
@@ -38,7 +41,8 @@ class Modality:
     special
         Labels of the special tokens by position.
     grid
-        The shape of the token grid before flattening, for drawing; () if it is a sequence.
+        The shape of the token grid before flattening, for drawing; () if it is a sequence. Of grids of
+        several strides, one behind the other: rows, columns, rows, columns, ...
     more
         Where a position is embedded in several places, its further tokens: tables like `tokens`.
     """
@@ -94,7 +98,8 @@ class ModalityTable:
     ) -> None:
         self._flow, self._roots, self._sample, self._birth = flow, roots, sample, birth
         self._births = flow.book.births
-        self._places = Places(flow)
+        self._places, self._pyramids = Places(flow), Pyramids(flow)
+        self._names = self._called()
         self.special: dict[int, str] = {}
         self.parts: dict[int, str] = {}
         self._placed: dict[str, dict[int, Place]] = {}
@@ -127,6 +132,28 @@ class ModalityTable:
                 self._warn_of_several(root, list(named)[-len(clusters) :])
         return named
 
+    def _called(self) -> dict[int, int]:
+        """By birth the rank of the argument that names it, where its tokens are made of several each.
+
+        If possible it is one that no other sequence is made of: a decoder's window reaches back from
+        what the decoder is given into the encoder's series.
+        """
+        ranks = {argument.name: i for i, argument in enumerate(self._flow.arguments)}
+        live = {int(self._birth[token]) for token in self._roots}
+        several = [birth for birth in self._births if birth.arguments and birth.index in live]
+        found: dict[int, int] = {}
+        for birth in several:
+            others = {n for b in several if b.index != birth.index for n in b.arguments}
+            name = next((n for n in birth.arguments if n not in others), birth.arguments[0])
+            found[birth.index] = ranks[name]
+            made_of = sorted(birth.made_of & ranks.keys(), key=ranks.__getitem__)
+            if made_of[0] != name:
+                also = ", ".join(other for other in made_of if other != name)
+                self._flow.warnings.append(
+                    f"tokens of {name} are made of {also} as well: their relevance is of all"
+                )
+        return found
+
     def _parts(self) -> list[_Part]:
         """The inputs' tokens by argument and component, in the arguments' order."""
         attending = self._attending_roots()
@@ -148,6 +175,9 @@ class ModalityTable:
 
     def _argument(self, token: int) -> int:
         """The rank of the argument that a token belongs to: that of its elements, else its birth's."""
+        called = self._names.get(int(self._birth[token]))
+        if called is not None:
+            return called
         argument = self._places.argument(token)
         return self._born(token).rank if argument is None else self._flow.arguments.index(argument)
 
@@ -200,13 +230,14 @@ class ModalityTable:
         ]
 
     def _clusters(self, parts: list[_Part]) -> list[list[_Part]]:
-        """Parts whose tokens' places are the same or apart are one modality."""
+        """Parts whose tokens' places are the same or apart are one modality, and so is a pyramid."""
         clusters: list[list[_Part]] = []
         known: list[list[set[Place]]] = []
         for part in parts:
             own = self._places_by_birth(part)
             for cluster, places in zip(clusters, known, strict=True):
-                if own and places and agree([*places, *own]):
+                alike = own and places and agree([*places, *own])
+                if alike or any(self._of_one_pyramid(part, other) for other in cluster):
                     cluster.append(part)
                     places += own
                     break
@@ -214,6 +245,11 @@ class ModalityTable:
                 clusters.append([part])
                 known.append(own)
         return clusters
+
+    def _of_one_pyramid(self, part: _Part, other: _Part) -> bool:
+        """Whether parts are grids of several strides that a backbone made of one another."""
+        words = any(self._places.words(each.tokens) for each in (part, other))
+        return not words and self._pyramids.connected(part.tokens, other.tokens)
 
     def _places_by_birth(self, part: _Part) -> list[set[Place]]:
         """In the first sample; none where a place is not known, but of words that the model adds."""
@@ -290,7 +326,8 @@ class ModalityTable:
     def _ranks(self, plain: list[int], places: dict[int, Place] | None) -> dict[int, Rank]:
         """Where plain tokens stand: in the order of their births, or of their places."""
         if places is None:
-            return {token: (float(i), 0.0, 0) for i, token in enumerate(plain)}
+            ordered = self._pyramids.in_sequence(plain) if self._several_grids(plain) else plain
+            return {token: (float(i), 0.0, 0) for i, token in enumerate(ordered)}
         order = {place: float(i) for i, place in enumerate(self._in_order(plain, places))}
         return {token: (order[places[token]], 0.0, 0) for token in plain}
 
@@ -325,10 +362,27 @@ class ModalityTable:
         if places is not None and len(births) > 1:
             text = self._places.words(plain)
             return () if text else grid_of(self._in_order(plain, places))
+        if self._several_grids(plain):
+            return self._levels(plain)
         shapes = {self._births[birth].shape for birth in births}
         shape = next(iter(shapes)) if len(shapes) == 1 else ()
         grid = tuple(n for n in shape[1:] if n > 1) if len(shape) > 2 else ()
         return grid if len(grid) > 1 else ()
+
+    def _several_grids(self, plain: Sequence[int]) -> bool:
+        return len({self._births[self._birth[token]].shape for token in plain}) > 1
+
+    def _levels(self, plain: Sequence[int]) -> tuple[int, ...]:
+        """Rows and columns of grids that stand one behind the other; () where they do not."""
+        first = min(self._sample[token] for token in plain)
+        ordered = [t for t in self._pyramids.in_sequence(plain) if self._sample[t] == first]
+        levels: list[int] = []
+        for birth, group in itertools.groupby(ordered, lambda token: int(self._birth[token])):
+            own, grid = list(group), [n for n in self._births[birth].shape[1:] if n > 1]
+            if len(grid) != 2 or own != sorted(own) or math.prod(grid) != len(own):
+                return ()
+            levels += grid
+        return tuple(levels)
 
 
 def _apart(root: str, part: _Part, taken: object) -> str:

@@ -29,8 +29,19 @@ class Places:
         of_first, of_last = (
             np.searchsorted(starts, e, side="right") - 1 for e in (self._first, self._last)
         )
+        several = np.array([bool(birth.arguments) for birth in flow.book.births], dtype=bool)
         known = (self._first >= 0) & (self._last >= 0) & (of_first == of_last)
+        known &= ~several[flow.book.births_of(every).numpy()]
         self._argument = np.where(known, of_first, -1)
+        self._widen(flow.book.find(every).numpy())
+
+    def _widen(self, canonical: np.ndarray) -> None:
+        """What is the sum of several windows (a residual stage's) lies under all of them."""
+        words = np.array([argument.words for argument in self._flow.arguments] or [True])
+        here = (self._argument >= 0) & (self._argument == self._argument[canonical])
+        here &= ~words[self._argument]
+        np.minimum.at(self._first, canonical[here], self._first[here])
+        np.maximum.at(self._last, canonical[here], self._last[here])
 
     def argument(self, token: int) -> Argument | None:
         """The one argument that a token was made of; None where that is not known."""

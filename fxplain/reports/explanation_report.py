@@ -63,7 +63,7 @@ def _sample(
         f"score {float(explanation.scores[sample]):.4g}, read from {explanation.readout[sample]}"
     )
     if explanation.graph.context:
-        acting = ", ".join(explanation.graph.context)
+        acting = explanation.graph.acting
         yield Text(f"not in the relevance, since it acts on all tokens alike: {acting}", "dim")
     for note in notes(explanation, sample):
         yield Text(note, "dim")
@@ -153,6 +153,7 @@ def _grids(view: View, values: Tensor) -> Iterator[RenderableType]:
     for number, picture in enumerate(view.pictures[:MOST_PICTURES]):
         if many:
             kind = "frame" if picture.is_frame and picture.parts > 1 else "picture"
+            kind = "grid" if picture.is_level else kind
             yield Text(f"{kind} {number}", "dim")
         of_picture = values[list(picture.tokens)].reshape(picture.grid)
         top = float(values.abs().max())

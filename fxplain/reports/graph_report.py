@@ -90,8 +90,7 @@ def _facts(graph: AttentionGraph) -> list[tuple[str, str]]:
         for i, s in enumerate(derived)
     ]
     if graph.context:
-        names = ", ".join(graph.context)
-        facts += [("context", f"{names}: acts on all tokens alike, not by attention")]
+        facts += [("context", f"{graph.acting}: acts on all tokens alike, not by attention")]
     facts += [("readout", graph.readout), ("captured by", graph.capture.route)]
     return facts + [("", f"after {failure}") for failure in graph.capture.failures]
 

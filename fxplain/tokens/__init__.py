@@ -4,7 +4,7 @@ from fxplain.tokens.batching import contradicted, counted_apart, rebatched, unse
 from fxplain.tokens.book import Birth, TokenBook
 from fxplain.tokens.elements import Argument
 from fxplain.tokens.flow import TokenFlow
-from fxplain.tokens.op_table import moves, operation
+from fxplain.tokens.op_table import moves, operation, reduces
 from fxplain.tokens.scores import is_elementwise
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, tokens_in, versions_in
 from fxplain.tokens.updates import AttentionSite, Mixing, RejectedSoftmax, RouteSite, Update, framed
@@ -35,6 +35,7 @@ __all__ = [
     "moves",
     "operation",
     "rebatched",
+    "reduces",
     "tokens_in",
     "unsettled",
     "versions_in",

@@ -33,7 +33,10 @@ class Birth:
     first, shape
         The tokens are ``first, first + 1, ...`` over this shape (batch first, then the grid).
     made_of
-        Of a route's tokens, the roots of all that they were made of.
+        The roots of all that a route's or newer tokens were made of.
+    arguments
+        Of an input's tokens that were made of several arguments, those that most of them hold elements
+        of their own of, in the forward signature's order.
     """
 
     index: int
@@ -45,6 +48,7 @@ class Birth:
     first: int
     shape: tuple[int, ...]
     made_of: frozenset[str] = frozenset()
+    arguments: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -91,6 +95,7 @@ class TokenBook:
         node: fx.Node | None = None,
         samples: Tensor | None = None,
         made_of: frozenset[str] = frozenset(),
+        arguments: tuple[str, ...] = (),
         elements: Tensor | None = None,
         until: Tensor | None = None,
     ) -> Tensor:
@@ -102,7 +107,9 @@ class TokenBook:
         the first; `until` the last, where it is known that none lies before or behind.
         """
         first, shape = len(self), tuple(shape)
-        birth = Birth(len(self.births), kind, root, rank, module, node, first, shape, made_of)
+        birth = Birth(
+            len(self.births), kind, root, rank, module, node, first, shape, made_of, arguments
+        )
         self.births.append(birth)
         if kind == "parameter" and not shape:
             self._vectors.add(root)

@@ -44,6 +44,8 @@ class TokenFlow:
     context
         The inputs that scale, shift or gate the tokens of others, all alike: no attention carries
         what they do.
+    conditions
+        The births of what does so: of an input that has tokens besides, those of its statistics.
     seen
         Every (token, version) that some value holds, as distinct packed entries.
     arguments
@@ -61,5 +63,6 @@ class TokenFlow:
     normalized: dict[fx.Node, tuple[int, ...]] = field(default_factory=dict)
     tags: dict[fx.Node, Tags] = field(default_factory=dict)
     context: tuple[str, ...] = ()
+    conditions: frozenset[int] = frozenset()
     seen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     arguments: tuple[Argument, ...] = ()

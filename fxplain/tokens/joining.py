@@ -59,6 +59,8 @@ class Joiner:
         self._told: dict[int, int] = {}
         self.context: dict[str, None] = {}
         """The inputs that scale, shift or gate the tokens of others, all alike."""
+        self.conditions: set[int] = set()
+        """The births of what does so: of an input that has tokens besides, those of its statistics."""
         self.lost = False
         """Whether the last join left out tokens that the result is made of, too."""
         self.spread: list[Tag] = []
@@ -97,6 +99,7 @@ class Joiner:
         for (tags, _), strong in zip(tagged, speaks, strict=True):
             if not strong:
                 self._recognise(joined, tags, len(shape))
+                self._note_numbers(tags)
         if any(len(tags) > 1 for tags, _ in tagged):
             joined = self._without_neighbours(joined, [t[0] for t, _ in tagged if len(t) == 1])
         self.lost |= len(joined) > _MOST_TAGS
@@ -326,11 +329,24 @@ class Joiner:
                 return other
         return None
 
+    def _note_numbers(self, tags: Tags) -> None:
+        """Remember inputs of one number for each sample, no token, that act on tokens, all alike.
+
+        Such as a temperature, or the mean that a series was normalised with.
+        """
+        for tag in tags:
+            if tag.level is not Level.RAW_INPUT or not self._single(tag):
+                continue
+            samples = self.book.samples(self.book.find(tag.tokens)).flatten()
+            if len(samples.unique()) == len(samples):
+                self._note_context(tag)
+
     def _note_context(self, tag: Tag) -> None:
         tokens = self.book.find(tag.tokens)
         births = [self.book.births[i] for i in self.book.births_united(tokens[tokens >= 0])]
         births.sort(key=lambda birth: (birth.rank, birth.index))
         self.context.update(dict.fromkeys(birth.root for birth in births))
+        self.conditions.update(birth.index for birth in births)
 
     def _note_labels(self, a: Tag, b: Tag) -> None:
         """Remember which of two values to be united is a label: one that was united with others.

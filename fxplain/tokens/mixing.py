@@ -42,6 +42,7 @@ def mix(
     lead: Sequence[int] | None = None,
     keep: Tensor | None = None,
     neighbours: bool = False,
+    anew: bool = False,
 ) -> Tag:
     """The tag of a value whose every element is made of a group of tokens.
 
@@ -66,9 +67,12 @@ def mix(
     neighbours
         Whether each token is put beside its neighbours as it is: that is a route even of newborn
         tokens, since these are read without their neighbours, too.
+    anew
+        Whether newborn tokens become newer ones even where each is made of one alone: those of a
+        coarser grid, which may stand beside the finer one's.
     """
     same = one_token(a, groups)
-    if same is not None:
+    if same is not None and not (anew and a.joiner.newborn(tag)):
         return Tag(same, tag.level, tag.softmax, births=tag.births)
     if a.joiner.newborn(tag) and not neighbours:
         if keep is not None and tag.level is not Level.RAW_INPUT:
@@ -78,7 +82,11 @@ def mix(
         first = torch.where(old < 0, old, first)
         if lead is not None:
             old, first = old.expand(tuple(lead)), first.expand(tuple(lead))
-        made = newer(a, node, tag, old, first)
+        arguments, made_of = (
+            _arguments_of(a, groups),
+            a.book.lineage(a.book.find(tokens_in(groups))),
+        )
+        made = newer(a, node, tag, old, first, arguments=arguments, made_of=made_of)
         return _noted(a, node, tag, made, groups, weights) if tag.level is Level.TOKEN else made
     return _route(a, node, tag, groups, weights, keep)
 
@@ -154,7 +162,15 @@ def _noted(
     return made.with_ids(pack(tokens, a.versions.intern(frozenset({index}))))
 
 
-def newer(a: Analysis, node: fx.Node, tag: Tag, old: Tensor, first: Tensor | None = None) -> Tag:
+def newer(
+    a: Analysis,
+    node: fx.Node,
+    tag: Tag,
+    old: Tensor,
+    first: Tensor | None = None,
+    arguments: tuple[str, ...] = (),
+    made_of: frozenset[str] | None = None,
+) -> Tag:
     """Newer tokens in the place of `old` ones: same root, same sample.
 
     `first` and `old` are the first and the last token that each was made of, where that is known.
@@ -172,10 +188,36 @@ def newer(a: Analysis, node: fx.Node, tag: Tag, old: Tensor, first: Tensor | Non
         module=module_path(node),
         node=node,
         samples=samples,
+        made_of=a.book.lineage(tokens) if made_of is None else made_of,
+        arguments=arguments,
         elements=a.book.elements(tokens if first is None else first),
         until=None if first is None else a.book.until(tokens_in(old)),
     )
     return a.born(made, Level.TOKEN if tag.level is Level.RAW_INPUT else tag.level)
+
+
+def _arguments_of(a: Analysis, groups: Tensor) -> tuple[str, ...]:
+    """Of tokens that are made of several arguments each, those that most hold own elements of.
+
+    None where no argument is in all of them: a sequence of one argument's tokens, then another's. A
+    statistic of a series, which stands beside every step of it, tells no step from another one.
+    """
+    tokens = a.book.find(tokens_in(groups)).flatten(0, -2)
+    births = a.book.births_of(tokens.clamp(min=0))
+    found = [a.book.births[i] for i in births[tokens >= 0].unique().tolist()]
+    ranks = {birth.root: birth.rank for birth in found if birth.kind == "input"}
+    if len(ranks) < 2:
+        return next((birth.arguments for birth in found if birth.arguments), ())
+    held = tokens.sort(-1).values
+    held[:, 1:] = torch.where(held[:, 1:] == held[:, :-1], NO_TOKEN, held[:, 1:])
+    count = held[held >= 0].bincount(minlength=len(a.book))
+    own = (tokens >= 0) & (count[tokens.clamp(min=0)] * a.book.batch_size < len(tokens))
+    shares = {}
+    for root in sorted(ranks, key=ranks.__getitem__):
+        of_root = torch.tensor([birth.index for birth in found if birth.root == root])
+        shares[root] = float((own & torch.isin(births, of_root)).any(-1).double().mean())
+    most = tuple(root for root, share in shares.items() if share > 0.5)
+    return most if max(shares.values()) == 1 else ()
 
 
 def settled(a: Analysis, node: fx.Node, tags: Tags, axis: int) -> Tags:
@@ -346,8 +388,9 @@ def slide(
         while patches.shape[axis] < out[axis]:
             patches = torch.cat([patches, patches.narrow(axis, -1, 1)], axis)
     same_grid = all(out[axis] == shape[axis] for axis in axes)
-    keep_tokens = grid if same_grid and all(s == 1 for s in stride) else None
-    return mix(a, node, tag, patches, weights=weights, keep=keep_tokens)
+    coarser = any(s > 1 for s in stride)
+    keep_tokens = grid if same_grid and not coarser else None
+    return mix(a, node, tag, patches, weights=weights, keep=keep_tokens, anew=coarser)
 
 
 def _summed_over_features(

@@ -16,7 +16,7 @@ from fxplain.tokens import contraction, mapping, movement, normalising, resampli
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.kinds import Kind
 
-__all__ = ["TABLE", "kind_of", "moves", "operation", "rule_for"]
+__all__ = ["TABLE", "kind_of", "moves", "operation", "reduces", "rule_for"]
 
 Rule = Callable[[Analysis, fx.Node], Tagged]
 
@@ -59,6 +59,11 @@ _KINDS: dict[Rule, Kind] = {
     rules.top: Kind.FRESH,
     rules.reduce: Kind.REDUCES,
 }
+
+
+def reduces(node: fx.Node) -> bool:
+    """Whether a node's operation makes one number of many: a sum, a mean, a maximum."""
+    return kind_of(node) is Kind.REDUCES
 
 
 def _rows(rule: Rule, names: str) -> dict[str, Rule]:

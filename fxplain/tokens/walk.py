@@ -11,6 +11,7 @@ from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.flow import TokenFlow
 from fxplain.tokens.op_table import kind_of, rule_for
 from fxplain.tokens.sampling import weighs_samples
+from fxplain.tokens.tag import Level, Tags
 from fxplain.tokens.updates import AttentionSite, RejectedSoftmax
 
 __all__ = ["follow_tokens", "walked"]
@@ -56,15 +57,21 @@ def walked(analysis: Analysis) -> TokenFlow:
         analysis.versions,
         analysis.updates,
         _rejected(analysis, {site.softmax for site in sites}),
-        [analysis.tags(node) for node in results],
+        [_touched(analysis.tags(node)) for node in results],
         [analysis.shape(node) for node in results],
         list(analysis.warnings),
         analysis.values.read,
         {site.softmax: analysis.shape(site.softmax) for site in sites},
         context=tuple(analysis.joiner.context),
+        conditions=frozenset(analysis.joiner.conditions),
         seen=analysis.seen(),
         arguments=analysis.elements.arguments,
     )
+
+
+def _touched(tags: Tags) -> Tags:
+    """Without inputs that no weight has touched: a statistic that is returned is no token's."""
+    return tuple(tag for tag in tags if tag.level is not Level.RAW_INPUT)
 
 
 def _rejected(analysis: Analysis, used: set[fx.Node]) -> list[RejectedSoftmax]:

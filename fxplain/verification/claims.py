@@ -116,7 +116,10 @@ def unclaimed_tokens(program: Program) -> Tensor:
 
 
 def mixes_neighbours(node: fx.Node) -> bool:
-    """Whether an operation is a convolution over several positions, a pooling or a resampling."""
+    """Whether an operation is a convolution over several positions, a pooling or a resampling.
+
+    One that leaves positions out makes a coarser grid, whose tokens are others than the finer one's.
+    """
     name = operation_name(node)
     if node.op != "call_function" or not any(word in name for word in _MIXING):
         return False
@@ -124,7 +127,10 @@ def mixes_neighbours(node: fx.Node) -> bool:
         return True
     weight = node.args[1]
     value = weight.meta.get("val") if isinstance(weight, fx.Node) else None
-    return not isinstance(value, Tensor) or any(size != 1 for size in value.shape[2:])
+    stride = node.args[3] if len(node.args) > 3 else node.kwargs.get("stride", 1)
+    coarser = stride if isinstance(stride, (list, tuple)) else [stride]
+    sizes = [*coarser, *(value.shape[2:] if isinstance(value, Tensor) else [2])]
+    return any(size != 1 for size in sizes)
 
 
 _MIXING = ("conv", "pool", "upsample", "grid_sampler", "lstm", "gru", "stft", "im2col")

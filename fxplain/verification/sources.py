@@ -142,8 +142,8 @@ class _Newborn:
 
 
 def _context(flow: TokenFlow) -> Tensor:
-    """Which tokens are an input's that acts on others by no attention: nothing is claimed of that."""
-    context = torch.tensor([birth.root in flow.context for birth in flow.book.births])
+    """Which tokens act on others by no attention: nothing is claimed of that."""
+    context = torch.tensor([birth.index in flow.conditions for birth in flow.book.births])
     return context[flow.book.births_of(torch.arange(len(flow.book)))]
 
 

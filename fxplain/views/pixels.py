@@ -57,6 +57,8 @@ def pictures_beneath(value: Tensor, pictures: Sequence[Picture], sample: int) ->
     own = of_sample(value, sample)
     if own is None:
         return []
+    if pictures[0].is_level:
+        return [found for p in pictures for found in frames_of(own, p.grid)]
     if len(pictures) > 1 and not pictures[0].is_frame:
         tiles = value if value.dim() == 4 else own
         tiles = tiles.detach().cpu().flatten(0, -4)

@@ -25,21 +25,11 @@ this page is written by `python -m tests.zoo --markdown docs/coverage.md`.
 
 
 KNOWN = {
-    "grids of several strides share no positions: a modality for each that attends, as the warning "
-    "says": "deformable-detr-two-stage rt-detr rt-detr-v2 d-fine",
     "codes that the model makes of the recording are looked up: at which of its samples is not known": (
         "mimi"
     ),
-    "convolutions that no mask holds read the padding of sample 1, truly": "canine",
-    "grids of several strides, of which one alone, or the finest, is counted": (
-        "detr-segmentation deformable-detr"
-    ),
-    "the statistics that a series is normalised with are a modality beside it, as the warning says": (
-        "patchtst patchtsmixer timesfm"
-    ),
     "the token that a vector of ids makes without an embedding is lost": "oneformer",
     "queries take the name of the proposals that place them": "grounding-dino",
-    "the loss is taken for the main output": "time-series-transformer informer informer-full",
 }
 """Why something is not right, as far as it is known: a cause, and the architectures that it touches."""
 

@@ -73,8 +73,9 @@ CASES = [
     detection("detr-segmentation", "DetrForSegmentation", square, d_model=64, hidden_size=64,
               encoder_attention_heads=8, decoder_attention_heads=8, backbone_config={
                   **LEVELS, "out_features": ["stage1", "stage2", "stage3", "stage4"]},
-              note="and a map of queries over pixels",
-        tokens={"pixel_values": patches(32), "detr.model.query_position_embeddings": 5},
+              note="and a map of queries over pixels, made of all grids of the backbone",
+        tokens={"pixel_values": 16 * 16 + 8 * 8 + 4 * 4 + 2 * 2,
+                "detr.model.query_position_embeddings": 5},
         reads="each of detr.model.query_position_embeddings[:]"),
     detection("conditional-detr", "ConditionalDetrForObjectDetection"),
     detection("dab-detr", "DabDetrForObjectDetection",

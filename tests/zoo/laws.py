@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,21 +23,22 @@ __all__ = ["broken_laws", "explained", "unlike_weights"]
 TOLERANCE = 1e-4
 
 
-def explained(model: nn.Module, inputs: Inputs) -> Explanation:
-    """The explanation that is looked at: of the prediction, or of an output's first number.
+def explained(model: nn.Module, inputs: Inputs, target: Any = None) -> Explanation:
+    """The explanation that is looked at: of a target, the prediction, or an output's first number.
 
     A sequence of patches or frames has no position that one would explain unasked, and a loss, which
     a model returns before its predictions, belongs to no sample.
     """
     try:
-        return fxplain.explain(model, inputs)
+        return fxplain.explain(model, inputs, target=target)
     except fxplain.TargetError:
         _, captured, program = program_of(model, inputs)
         shapes, tags = program.flow.shapes, program.flow.outputs
         chosen = next(i for i, shape in enumerate(shapes) if shape and tags[i])
         first = (0,) * (len(shapes[chosen]) - 1)
         name = captured.output.names[chosen]
-        return fxplain.explain(model, inputs, target=first or None, output=name or None)
+        chosen_target = first or None if target is None else target
+        return fxplain.explain(model, inputs, target=chosen_target, output=name or None)
 
 
 def broken_laws(
@@ -57,7 +59,7 @@ def broken_laws(
     return [
         *_unlike_matrix(explanation),
         *_unlike_input(explanation, inputs),
-        *_read_padding(explanation, inputs),
+        *_read_padding(model, explanation, inputs),
         *(
             broken
             for node in program.nodes.values()
@@ -106,8 +108,8 @@ def _unlike_input(explanation: Explanation, inputs: Inputs) -> Iterator[str]:
             yield f"{numbers} numbers for the {given.shape[1]} ids of {name}"
 
 
-def _read_padding(explanation: Explanation, inputs: Inputs) -> Iterator[str]:
-    """What a mask hides has no relevance, unless it is read itself."""
+def _read_padding(model: nn.Module, explanation: Explanation, inputs: Inputs) -> Iterator[str]:
+    """What a mask hides has no relevance, unless it is read itself or by the model nonetheless."""
     for name, values in explanation.relevance.items():
         mask = inputs.get(_mask_name(name))
         if not isinstance(mask, Tensor) or mask.shape != values.shape:
@@ -119,9 +121,28 @@ def _read_padding(explanation: Explanation, inputs: Inputs) -> Iterator[str]:
                 continue
             hidden = (mask[sample] == 0).nonzero().flatten().tolist()
             hidden = [place for place in hidden if place not in read_places(readout, name)]
-            most = max((abs(float(values[sample, place])) for place in hidden), default=0.0)
-            if most > TOLERANCE * float(values[sample].abs().max()):
+            least = TOLERANCE * float(values[sample].abs().max())
+            credited = [place for place in hidden if abs(float(values[sample, place])) > least]
+            ghosts = [
+                p for p in credited if not _depends(model, inputs, explanation, name, sample, p)
+            ]
+            if ghosts:
+                most = max(abs(float(values[sample, place])) for place in ghosts)
                 yield f"padding of {name} has relevance {most:.1e} in sample {sample}"
+
+
+def _depends(
+    model: nn.Module, inputs: Inputs, explanation: Explanation, name: str, sample: int, place: int
+) -> bool:
+    """Whether the explained number is another one with another id at a place: the model reads it."""
+    given = inputs.get(name)
+    if not isinstance(given, Tensor) or given.is_floating_point():
+        return False
+    changed = given.clone()
+    changed[sample, place] = given[sample, place] + 1 if given[sample, place] == 0 else 0
+    again = explained(model, {**inputs, name: changed}, list(explanation.target))
+    moved = (again.scores - explanation.scores)[sample].abs()
+    return bool(moved > 1e-6 * explanation.scores[sample].abs().clamp(min=1e-3))
 
 
 def _mask_name(modality: str) -> str:
