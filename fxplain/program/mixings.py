@@ -16,9 +16,10 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
     """Turn mixings into routes where it matters.
 
     Spatial reduction lets tokens attend to a smaller grid that was made of them: queries and keys
-    are then one sequence, and the reduction is a route. So is the mean of all tokens that is put beside
-    them as a token of its own, and what makes newborn tokens of others of which they hear later on, too
-    (the patches of pixels that attend by themselves). Everything else that happens to newborn
+    are then one sequence, and the reduction is a route; so it is where queries were made of the keys. So
+    is the mean of all tokens that is put beside them as a token of its own, and what makes newborn
+    tokens of others of which they hear later on, too (patches of pixels that attend by themselves).
+    Everything else that happens to newborn
     tokens, such as a backbone's convolutions, gives birth to the tokens that count; a mixture that was
     added to one of its tokens is that token.
 
@@ -33,8 +34,9 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
     for site in flow.updates:
         if isinstance(site, AttentionSite) and made_by:
             rows, columns = _births(flow, site.rows), _births(flow, site.columns)
-            for birth in columns - rows:
-                routes |= _path(flow, mixings, made_by, birth, rows)
+            for made, others in ((columns, rows), (rows, columns)):
+                for birth in made - others:
+                    routes |= _path(flow, mixings, made_by, birth, others)
             for birth in rows | columns:
                 if flow.book.births[birth].count <= flow.book.batch_size:
                     others = (rows | columns) - {birth}

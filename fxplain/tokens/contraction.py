@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, fx
@@ -18,10 +19,20 @@ from fxplain.tokens.scores import (
     is_exponential,
     is_fixed,
     late_division,
+    normalised_along,
     positive_scores,
     tokens_of,
 )
-from fxplain.tokens.tag import Level, Tag, Tags, broadcast_shape, pack, tokens_in, versions_in
+from fxplain.tokens.tag import (
+    Level,
+    Tag,
+    Tags,
+    broadcast_shape,
+    narrowed,
+    pack,
+    tokens_in,
+    versions_in,
+)
 from fxplain.tokens.updates import AttentionSite
 
 __all__ = ["added_product", "distances", "fused_attention", "product", "similarity"]
@@ -89,7 +100,7 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
         if mark is not None and is_fixed(a, values):
             a.softmaxes[mark] = FIXED_VALUES
     if a.is_parameter(right):
-        rows = _rows_of_weights(left_tags, len(left_shape))
+        rows = _rows_of_weights(a, left_tags, len(left_shape))
         if rows:  # weights over a learned table (relative positions): the query's own
             return rows if len(right_shape) > 1 else _without_axis(rows, len(left_shape) - 1)
         axis = len(left_shape) - 1
@@ -116,7 +127,7 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
         )
         return _without_axis(made, axis) if len(left_shape) == 1 else made  # fmt: skip
     if _is_table(a, right_tags, left_tags):
-        rows = _rows_of_weights(left_tags, len(left_shape))
+        rows = _rows_of_weights(a, left_tags, len(left_shape))
         if rows:
             return rows
         right_tags = ()
@@ -130,9 +141,15 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
     right_tags = _in_each_sample(a, right_tags, left_shape, rank)
     if _weights_of(left_tags):  # the features of values are on the last axis
         right_tags = tuple(with_neighbours(a, node, tag, rank - 1) for tag in right_tags)
-    elif not _weights_of(right_tags):
-        left_tags = tuple(with_neighbours(a, node, tag, rank - 1) for tag in left_tags)
-        right_tags = tuple(with_neighbours(a, node, tag, rank - 2) for tag in right_tags)
+    elif not _weights_of(right_tags):  # features of rows; what one row weighs are no features
+        left_tags = tuple(
+            with_neighbours(a, node, tag, rank - 1) if tag.varies(rank - 2) else tag
+            for tag in left_tags
+        )
+        right_tags = tuple(
+            with_neighbours(a, node, tag, rank - 2) if tag.varies(rank - 1) else tag
+            for tag in right_tags
+        )
     made = _contracted(a, node, left, right, left_tags, right_tags, rank)
     out_rank = len(a.shape(node))
     if out_rank < rank:  # vectors: drop the axes that they were given
@@ -157,11 +174,16 @@ def _is_table(a: Analysis, tags: Tags, others: Tags) -> bool:
     return bool(axes & {-1, -2}) and any(axis < -2 for axis in axes & met)
 
 
-def _rows_of_weights(tags: Tags, rank: int) -> Tags:
-    """The query tags of attention weights."""
+def _rows_of_weights(a: Analysis, tags: Tags, rank: int) -> Tags:
+    """The query tags of attention weights that meet a learned table.
+
+    The product carries no token, not even the query: what it says, it says of the weights.
+    """
     if not _weights_of(tags):
         return ()
-    return tuple(t for t in map(_rows_settled, tags) if not t.varies(rank - 1))
+    nothing = a.versions.intern(frozenset())
+    rows = (t for t in map(_rows_settled, tags) if not t.varies(rank - 1))
+    return tuple(replace(t, ids=pack(t.tokens, nothing), softmax=None) for t in rows)
 
 
 def _outputs(shape: Sequence[int], axis: int) -> int:
@@ -240,6 +262,9 @@ def _contracted(
     elif not left_weights and not right_weights and (left_k or right_k or single):
         left_weights = _unmarked_weights(a, node, left)
         right_weights = None if left_weights else _unmarked_weights(a, node, right)
+        if not left_weights and not right_weights:  # a query alone may say what each place weighs
+            left_weights = normalised_along(a, left, -1) if right_k and left_tags else None
+            right_weights = normalised_along(a, right, -2) if left_k and right_tags else None
     if left_weights and not right_weights and (left_k or right_k or (single and right_tags)):
         return _attend(a, node, left, right, left_tags, right_tags, left_weights, True)
     if right_weights and not left_weights and (left_k or right_k or (single and left_tags)):
@@ -442,7 +467,11 @@ def _attend(
     weight_tags = tuple(_rows_settled(t) for t in weight_tags)
     own = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in weight_tags if t.varies(rank - 1))
     rows = [t for t in weight_tags if not t.varies(rank - 1)]
-    over_tokens = [t for t in value_tags if t.varies(rank - 2)]
+    over_tokens = [
+        t.with_ids(narrowed(t.ids)) if t.varies(rank - 1) else t
+        for t in value_tags
+        if t.varies(rank - 2)
+    ]
     if any(t.varies(rank - 1) for t in over_tokens):
         a.softmaxes[mark] = "each of its weights is shared by a group of tokens"
         a.warn_of_mixing(node)

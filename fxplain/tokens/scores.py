@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -16,7 +17,7 @@ from torch import Tensor, fx
 from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.arguments import arguments
-from fxplain.tokens.tag import Level, Tags
+from fxplain.tokens.tag import Level, Tag, Tags
 from fxplain.tokens.values import content_inputs
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "is_positive",
     "late_division",
     "made_of_tokens",
+    "normalised_along",
     "only_scales",
     "positive_scores",
     "tokens_of",
@@ -65,6 +67,10 @@ _VIEWS = frozenset(
         "view_as",
         "lift_fresh_copy",
     ]
+)
+_LAID_OUT_ANEW = frozenset(["view", "reshape", "_unsafe_view", "flatten", "unflatten", "view_as"])
+_AS_THEY_ARE = frozenset(
+    ["alias", "contiguous", "clone", "detach", "to", "_to_copy", "dropout", "lift_fresh_copy"]
 )
 _PRODUCTS = frozenset(["matmul", "bmm", "mm", "baddbmm"])
 _POSITIVE = frozenset(["relu", "sigmoid", "exp", "exp2", "square", "softplus", "hardsigmoid"])
@@ -132,6 +138,39 @@ def positive_scores(a: Analysis, node: fx.Node) -> fx.Node | None:
         if positive is None and is_positive(step):
             positive = step
     return None
+
+
+def normalised_along(a: Analysis, node: fx.Node, axis: int) -> fx.Node | None:
+    """The softmax that made a value sum to 1 along `axis`, whatever that axis was to its operand.
+
+    A query may say by itself how much each place weighs (outlook attention, a synthesizer, dynamic
+    convolution): nothing tells that its features are places, but what they are contracted with.
+    """
+    steps: list[fx.Node] = []
+    while "softmax" not in operation_name(node):
+        if operation_name(node) not in _VIEWS or len(_tensors(node)) != 1:
+            return None
+        steps.append(node)
+        node = node.all_input_nodes[0]
+    shape = a.shape(node)
+    own = int(arguments(node)["dim"]) % len(shape)
+    sizes = [n if i == own else 1 for i, n in enumerate(shape)]
+    places = Tag(torch.arange(shape[own]).reshape(sizes))
+    for step in reversed(steps):
+        shape = a.shape(step.all_input_nodes[0])
+        if operation_name(step) in _LAID_OUT_ANEW:
+            places = places.reshaped(shape, a.shape(step))
+        elif operation_name(step) not in _AS_THEY_ARE:
+            target: Any = step.target
+            rest, kwargs = a.value(step.args[1:]), a.value(step.kwargs)
+            places = places.moved(lambda ids: target(ids, *rest, **kwargs), shape)  # noqa: B023
+    along = places.axes == {axis % len(a.shape(steps[0] if steps else node))}
+    whole = bool((places.ids.flatten() == torch.arange(sizes[own])).all()) if along else False
+    return node if whole else None
+
+
+def _tensors(node: fx.Node) -> list[fx.Node]:
+    return [n for n in node.all_input_nodes if isinstance(n.meta.get("val"), Tensor)]
 
 
 def is_positive(node: fx.Node) -> bool:

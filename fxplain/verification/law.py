@@ -183,6 +183,17 @@ def own_maxima(graph: fx.Graph) -> set[fx.Node]:
     }
 
 
+def made_of_weights(flow: TokenFlow) -> set[fx.Node]:
+    """What attention weights make of a learned table: it carries no token, and is held as they are."""
+    nothing = {i for i in range(len(flow.versions)) if not flow.versions.of(i)}
+    return {
+        node
+        for node, tags in flow.tags.items()
+        if tags and all(tag.version in nothing for tag in tags)
+        and any(t.softmax for n in node.all_input_nodes for t in flow.tags.get(n, ()))
+    }  # fmt: skip
+
+
 def _only_taken_off(node: fx.Node, whole: fx.Node) -> bool:
     """Whether a value, however it is laid out, is only subtracted from another one."""
     for user in node.users:
@@ -239,7 +250,7 @@ class Law:
         flow = program.flow
         self.sites = {u.division or u.node for u in flow.updates if isinstance(u, AttentionSite)}
         self.frozen = self.sites | {n for n in captured.graph.nodes if draws(n)}
-        self.frozen |= own_maxima(captured.graph)
+        self.frozen |= own_maxima(captured.graph) | made_of_weights(flow)
         output = next(n for n in captured.graph.nodes if n.op == "output")
         self.used = used_values(flow, output.all_input_nodes)
         self.order = {node: i for i, node in enumerate(captured.graph.nodes)}
