@@ -14,7 +14,7 @@ from fxplain.capture import Capture
 from fxplain.program import BirthSite, ProgramNode
 from fxplain.rewriting import PLAIN, Rewriting
 from fxplain.rewriting.fused import fused_arguments, fused_attention, needed_mask
-from fxplain.run.other_uses import OtherUse, other_uses
+from fxplain.run.other_uses import OtherUse, consumer, other_uses
 
 __all__ = ["born_with", "instrumented", "tap"]
 
@@ -219,7 +219,7 @@ class _Instrumenting:
             site = node.site
             if site.form != "fused":
                 assert site.weights is not None
-                found.setdefault(_consumer(site.node, site.weights), {})[site.weights] = None
+                found.setdefault(consumer(site.node, site.weights), {})[site.weights] = None
         return found
 
     def _tapped_weights(self, original: fx.Node) -> tuple[Any, ...] | None:
@@ -227,7 +227,7 @@ class _Instrumenting:
         if not self.rewriting.taken_apart:
             return None
         assert site.weights is not None
-        return (self.tapped[_consumer(original, site.weights)][site.weights], None)
+        return (self.tapped[consumer(original, site.weights)][site.weights], None)
 
     def _taken_apart(self, original: fx.Node, node: ProgramNode) -> fx.Node:
         named = fx.map_arg(fused_arguments(original), self.copies.__getitem__)
@@ -240,18 +240,6 @@ class _Instrumenting:
         output = self.graph.call_function(contract, (weights, named["value"]))
         self.reports[node.info.name] = (weights, None, output)
         return output
-
-
-def _consumer(contraction: fx.Node, weights: fx.Node) -> fx.Node:
-    """The call that first uses `weights` on the way to `contraction`."""
-    todo, seen = [contraction], set[fx.Node]()
-    while todo:
-        node = todo.pop(0)
-        if weights in node.all_input_nodes:
-            return node
-        todo += [n for n in node.all_input_nodes if n not in seen]
-        seen.update(node.all_input_nodes)
-    raise AssertionError(f"{contraction} does not use {weights}")
 
 
 def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:

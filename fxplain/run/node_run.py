@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -264,6 +265,8 @@ def _product_gradient(run: NodeRun, gradient: Tensor, values: Tensor) -> Tensor:
         if values.dim() == 1:
             return (values.unsqueeze(-1) * gradient).transpose(-1, -2).reshape(run.shape)
         made = gradient.transpose(-1, -2) @ values
+    if made.numel() > math.prod(run.shape):  # heads of values share their weights
+        return made.sum_to_size(run.shape)
     return made.reshape(run.shape)
 
 

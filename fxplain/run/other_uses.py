@@ -15,7 +15,7 @@ from torch import Tensor, fx
 from fxplain.capture import operation_name
 from fxplain.tokens import AttentionSite
 
-__all__ = ["OtherUse", "other_uses"]
+__all__ = ["OtherUse", "consumer", "other_uses"]
 
 _MOVES = frozenset(
     [
@@ -54,13 +54,7 @@ def other_uses(site: AttentionSite, sites: Iterable[AttentionSite]) -> tuple[Oth
     if site.form == "fused" or site.division is not None:
         return ()
     assert site.weights is not None
-    contracted = {s.node for s in sites} | {
-        user
-        for s in sites
-        if s.weights is not None
-        for user in s.weights.users
-        if s.node in user.users
-    }
+    contracted = {consumer(s.node, s.weights) for s in sites if s.weights is not None}
     before = _before(site.weights)
     node, following = site.weights, contracted
     moved: list[fx.Node] = []
@@ -78,6 +72,18 @@ def other_uses(site: AttentionSite, sites: Iterable[AttentionSite]) -> tuple[Oth
         following = {*contracted, node}
         moved.append(node)
         node = node.all_input_nodes[0]
+
+
+def consumer(contraction: fx.Node, weights: fx.Node) -> fx.Node:
+    """The call that first uses `weights` on the way to `contraction`."""
+    todo, seen = [contraction], set[fx.Node]()
+    while todo:
+        node = todo.pop(0)
+        if weights in node.all_input_nodes:
+            return node
+        todo += [n for n in node.all_input_nodes if n not in seen]
+        seen.update(node.all_input_nodes)
+    raise AssertionError(f"{contraction} does not use {weights}")
 
 
 def _before(weights: fx.Node) -> set[fx.Node]:

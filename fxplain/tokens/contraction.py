@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, fx
@@ -11,7 +10,7 @@ from torch import Tensor, fx
 from fxplain.capture import module_path
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
-from fxplain.tokens.mapping import mapped, matrix_of
+from fxplain.tokens.mapping import mapped, matrix_of, rows_of_weights, rows_settled, weights_of
 from fxplain.tokens.mixing import absorbed, settled, united_along
 from fxplain.tokens.neighbours import with_neighbours
 from fxplain.tokens.scores import (
@@ -96,11 +95,11 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
     left_shape, right_shape = a.shape(left), a.shape(right)
     left_tags, right_tags = tokens_of(a, left), tokens_of(a, right)
     for weights, values in ((left_tags, right), (right_tags, left)):
-        mark = _weights_of(weights)
+        mark = weights_of(weights)
         if mark is not None and is_fixed(a, values):
             a.softmaxes[mark] = FIXED_VALUES
     if a.is_parameter(right):
-        rows = _rows_of_weights(a, left_tags, len(left_shape))
+        rows = rows_of_weights(a, left_tags, len(left_shape))
         if rows:  # weights over a learned table (relative positions): the query's own
             return rows if len(right_shape) > 1 else _without_axis(rows, len(left_shape) - 1)
         axis = len(left_shape) - 1
@@ -127,7 +126,7 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
         )
         return _without_axis(made, axis) if len(left_shape) == 1 else made  # fmt: skip
     if _is_table(a, right_tags, left_tags):
-        rows = _rows_of_weights(a, left_tags, len(left_shape))
+        rows = rows_of_weights(a, left_tags, len(left_shape))
         if rows:
             return rows
         right_tags = ()
@@ -139,9 +138,9 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
     right_tags = _to_rank(a.joiner.promoted(right_tags), right_shape, rank, as_column=True)
     left_tags = _in_each_sample(a, left_tags, right_shape, rank)
     right_tags = _in_each_sample(a, right_tags, left_shape, rank)
-    if _weights_of(left_tags):  # the features of values are on the last axis
+    if weights_of(left_tags):  # the features of values are on the last axis
         right_tags = tuple(with_neighbours(a, node, tag, rank - 1) for tag in right_tags)
-    elif not _weights_of(right_tags):  # features of rows; what one row weighs are no features
+    elif not weights_of(right_tags):  # features of rows; what one row weighs are no features
         left_tags = tuple(
             with_neighbours(a, node, tag, rank - 1) if tag.varies(rank - 2) else tag
             for tag in left_tags
@@ -174,18 +173,6 @@ def _is_table(a: Analysis, tags: Tags, others: Tags) -> bool:
     return bool(axes & {-1, -2}) and any(axis < -2 for axis in axes & met)
 
 
-def _rows_of_weights(a: Analysis, tags: Tags, rank: int) -> Tags:
-    """The query tags of attention weights that meet a learned table.
-
-    The product carries no token, not even the query: what it says, it says of the weights.
-    """
-    if not _weights_of(tags):
-        return ()
-    nothing = a.versions.intern(frozenset())
-    rows = (t for t in map(_rows_settled, tags) if not t.varies(rank - 1))
-    return tuple(replace(t, ids=pack(t.tokens, nothing), softmax=None) for t in rows)
-
-
 def _outputs(shape: Sequence[int], axis: int) -> int:
     """How many outputs a weight of this shape has; a vector has one."""
     return shape[axis] if len(shape) > 1 else 1
@@ -201,9 +188,9 @@ def _met(
     """Raw inputs that meet tokens: what is contracted with features, or weighted, are features."""
     if min(left_rank, right_rank) < 2 or not left or not right:
         return left, right
-    if _weights_of(left):
+    if weights_of(left):
         return left, settled(a, node, right, right_rank - 1)
-    if _weights_of(right):
+    if weights_of(right):
         return settled(a, node, left, left_rank - 2), right
     if not any(tag.varies(left_rank - 1) for tag in left):
         right = settled(a, node, right, right_rank - 2)
@@ -254,7 +241,7 @@ def _contracted(
     right_tags = tuple(united_along(a, t, rank - 2) for t in right_tags)
     left_k = [t for t in left_tags if t.varies(rank - 1)]
     right_k = [t for t in right_tags if t.varies(rank - 2)]
-    left_weights, right_weights = _weights_of(left_tags), _weights_of(right_tags)
+    left_weights, right_weights = weights_of(left_tags), weights_of(right_tags)
     single = a.shape(left)[-1] == 1  # one key token: nothing varies, but it is attended
     fixed = is_fixed(a, left) or is_fixed(a, right)
     if fixed:
@@ -275,11 +262,6 @@ def _contracted(
     if any(t.varies(rank - 1) for t in left_tags) or any(t.varies(rank - 2) for t in right_tags):
         return _mixed(a, node, left, right, left_tags, right_tags, rank)
     return _without_duplicates(a, (*left_tags, *right_tags))
-
-
-def _weights_of(tags: Tags) -> fx.Node | None:
-    """The softmax behind attention weights, if the value holds such."""
-    return next((tag.softmax for tag in tags if tag.softmax is not None), None)
 
 
 def _unmarked_weights(a: Analysis, node: fx.Node, weights: fx.Node) -> fx.Node | None:
@@ -435,13 +417,6 @@ def _rows(
     return made.unsqueeze(-1)
 
 
-def _rows_settled(tag: Tag) -> Tag:
-    """A query tag that skewing made vary along the keys, where it names one query for each row."""
-    row = tag.ids.amax(-1, keepdim=True)
-    same = (tag.ids == row) | (tag.ids < 0)
-    return tag.with_ids(row) if tag.ids.shape[-1] > 1 and bool(same.all()) else tag
-
-
 def _same(a: Analysis, one: Tag, other: Tag) -> bool:
     """Whether two tags name the same tokens everywhere."""
     tokens = (a.book.find(one.tokens), a.book.find(other.tokens))
@@ -464,7 +439,7 @@ def _attend(
     shape = [1] * (rank - len(shape)) + shape
     if not weights_on_left:
         shape[-1], shape[-2] = shape[-2], shape[-1]
-    weight_tags = tuple(_rows_settled(t) for t in weight_tags)
+    weight_tags = tuple(rows_settled(t) for t in weight_tags)
     own = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in weight_tags if t.varies(rank - 1))
     rows = [t for t in weight_tags if not t.varies(rank - 1)]
     over_tokens = [

@@ -401,6 +401,7 @@ def _weighted_sum(
     if not (marked or apart) or len(operands) != 2 or len(weights) != 1:
         return None
     values = operands[0] if operands[1] is weights[0] else operands[1]
+    weights = [_unexpanded(a, weights[0])]
     if is_fixed(a, values):
         a.softmaxes[marked[0].softmax] = FIXED_VALUES  # type: ignore[index]
         return None
@@ -424,6 +425,16 @@ def _weighted_sum(
         framed(rows, axis, query), framed(keys, axis, query), query_axis=query,
     ))  # fmt: skip
     return Tag(absorbed(a, index, rows))
+
+
+def _unexpanded(a: Analysis, weights: fx.Node) -> fx.Node:
+    """Weights before they were expanded to the features that they weigh, which share their gradient."""
+    while operation_name(weights) in ("expand", "expand_as", "broadcast_to"):
+        source = weights.all_input_nodes[0]
+        if len(a.shape(source)) != len(a.shape(weights)):
+            break
+        weights = source
+    return weights
 
 
 def single_key(a: Analysis, node: fx.Node) -> tuple[Tags, Tags] | None:
