@@ -15,6 +15,7 @@ from fxplain.tokens.mixing import absorbed, settled, united_along
 from fxplain.tokens.neighbours import with_neighbours
 from fxplain.tokens.scores import (
     FIXED_VALUES,
+    asks,
     is_exponential,
     is_fixed,
     late_division,
@@ -125,12 +126,12 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
             _outputs(left_shape, -2),
         )
         return _without_axis(made, axis) if len(left_shape) == 1 else made  # fmt: skip
-    if _is_table(a, right_tags, left_tags):
+    if _is_table(a, right_tags, left_tags) and not asks(a, node, -1):
         rows = rows_of_weights(a, left_tags, len(left_shape))
         if rows:
             return rows
         right_tags = ()
-    elif _is_table(a, left_tags, right_tags):
+    elif _is_table(a, left_tags, right_tags) and not asks(a, node, -2):
         left_tags = ()
     left_tags, right_tags = _met(a, node, left_tags, right_tags, len(left_shape), len(right_shape))
     rank = max(len(left_shape), len(right_shape), 2)

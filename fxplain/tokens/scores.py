@@ -22,6 +22,7 @@ from fxplain.tokens.values import content_inputs
 
 __all__ = [
     "FIXED_VALUES",
+    "asks",
     "becomes_scores",
     "computes_the_same",
     "elementwise_origin",
@@ -152,21 +153,50 @@ def normalised_along(a: Analysis, node: fx.Node, axis: int) -> fx.Node | None:
             return None
         steps.append(node)
         node = node.all_input_nodes[0]
-    shape = a.shape(node)
-    own = int(arguments(node)["dim"]) % len(shape)
-    sizes = [n if i == own else 1 for i, n in enumerate(shape)]
-    places = Tag(torch.arange(shape[own]).reshape(sizes))
+    own = int(arguments(node)["dim"]) % len(a.shape(node))
+    places = _numbered(a, node, own)
     for step in reversed(steps):
-        shape = a.shape(step.all_input_nodes[0])
-        if operation_name(step) in _LAID_OUT_ANEW:
-            places = places.reshaped(shape, a.shape(step))
-        elif operation_name(step) not in _AS_THEY_ARE:
-            target: Any = step.target
-            rest, kwargs = a.value(step.args[1:]), a.value(step.kwargs)
-            places = places.moved(lambda ids: target(ids, *rest, **kwargs), shape)  # noqa: B023
+        places = _moved(a, step, places)
     along = places.axes == {axis % len(a.shape(steps[0] if steps else node))}
-    whole = bool((places.ids.flatten() == torch.arange(sizes[own])).all()) if along else False
+    whole = along and torch.equal(places.ids.flatten(), torch.arange(a.shape(node)[own]))
     return node if whole else None
+
+
+def asks(a: Analysis, node: fx.Node, axis: int) -> bool:
+    """Whether what runs along `axis` of scores are queries: a softmax is taken along another one.
+
+    Not where the scores are added to others before, as those of relative places are.
+    """
+    places = _numbered(a, node, axis % len(a.shape(node)))
+    while len(node.users) == 1:
+        (user,) = node.users
+        if "softmax" in operation_name(user):
+            return int(arguments(user)["dim"]) % len(a.shape(node)) not in places.axes
+        if operation_name(user) in _VIEWS and len(_tensors(user)) == 1:
+            places = _moved(a, user, places)
+        elif not is_elementwise(user) or any(a.tags(n) for n in _tensors(user) if n is not node):
+            return False
+        node = user
+    return False
+
+
+def _numbered(a: Analysis, node: fx.Node, axis: int) -> Tag:
+    """The places along one axis of a value."""
+    shape = a.shape(node)
+    sizes = [n if i == axis else 1 for i, n in enumerate(shape)]
+    return Tag(torch.arange(shape[axis]).reshape(sizes))
+
+
+def _moved(a: Analysis, step: fx.Node, places: Tag) -> Tag:
+    """Places where a view moves them to."""
+    shape = a.shape(step.all_input_nodes[0])
+    if operation_name(step) in _LAID_OUT_ANEW:
+        return places.reshaped(shape, a.shape(step))
+    if operation_name(step) in _AS_THEY_ARE:
+        return places
+    target: Any = step.target
+    rest, kwargs = a.value(step.args[1:]), a.value(step.kwargs)
+    return places.moved(lambda ids: target(ids, *rest, **kwargs), shape)
 
 
 def _tensors(node: fx.Node) -> list[fx.Node]:
