@@ -98,6 +98,31 @@ class _Parts:
                 node = self._call(aten.unsqueeze.default, node, axis)
         return _Operand(node, tuple(labels))
 
+    def _without_expansion(self, operand: _Operand, other: _Operand) -> _Operand:
+        """The operand as it was before it was expanded to the other's size (weights, to features).
+
+        Along the first axis it stays expanded: samples have their own copies of what is learned.
+        """
+        node, labels = operand.node, operand.labels
+        if node.target not in (aten.expand.default, aten.expand_as.default):
+            return operand
+        source = node.args[0]
+        assert isinstance(source, fx.Node)
+        sizes = source.meta["val"].shape
+        if len(sizes) != len(labels):
+            return operand
+        expanded = [
+            (axis, label)
+            for axis, label in enumerate(labels)
+            if _is_one(sizes[axis]) and not _is_one(operand.size(label))
+        ]
+        if all(
+            axis and label in other.labels and not _is_one(other.size(label))
+            for axis, label in expanded
+        ):
+            return _Operand(source, labels)
+        return operand
+
     def _without_broadcast(self, operand: _Operand, other: _Operand) -> _Operand:
         """The operand without axes of size 1 that stand for all of the other's."""
         node, labels = operand.node, list(operand.labels)
@@ -111,6 +136,7 @@ class _Parts:
     # -- two operands -----------------------------------------------------------------------------
 
     def _product(self, left: _Operand, right: _Operand, needed: set[str]) -> _Operand:
+        left, right = self._without_expansion(left, right), self._without_expansion(right, left)
         left, right = self._without_broadcast(left, right), self._without_broadcast(right, left)
         left = self._summed(left, needed | set(right.labels))
         right = self._summed(right, needed | set(left.labels))

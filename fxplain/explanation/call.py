@@ -239,7 +239,7 @@ class Call:
         None where rows do not go one way, from the last node to the first.
         """
         program, passes = self.program, self.passes
-        if self.engine == "matrices" or not passes.needs.ahead:
+        if self.engine == "matrices" or not passes.needs.ahead or passes.reads_weights_twice:
             return None
         promised = passes.promised()
         scores = self.method.score(promised, self.options)

@@ -87,6 +87,11 @@ class Passes:
             self._run, self._lrp = self._run.without_nodes(), None
         return Evidence(self.program, nodes, births)
 
+    @property
+    def reads_weights_twice(self) -> bool:
+        """Whether some weights' gradient is more than what comes from their values."""
+        return self._run.reads_weights_twice
+
     def promised(self) -> Evidence:
         """Evidence whose gradients are still to come: `ridden` brings them."""
         runs = [replace(run.apart(), awaited=True) for run in self._run.nodes]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxplain.capture import Capture, ModelInputs, chance_kept
+from fxplain.capture import Capture, ModelInputs, chance_kept, draws
 from fxplain.errors import FxplainError
 from fxplain.explanation import Explanation, explain
 from fxplain.methods.maps import attention
@@ -128,11 +128,15 @@ def _differ(a: Tensor, b: Tensor) -> bool:
     return bool(((a - b).abs() > _RTOL * scale + _ATOL).any())
 
 
-def batch_independence(model: nn.Module, inputs: Any, bound: ModelInputs) -> LawResult:
+def batch_independence(
+    captured: Capture, model: nn.Module, inputs: Any, bound: ModelInputs
+) -> LawResult:
     """A sample's explanation depends neither on its place in the batch nor on the samples beside it."""
     law = "samples do not depend on each other"
     size = bound.batch_size
     batched = [leaf.dim() > 0 and leaf.shape[0] == size for leaf in bound.leaves]
+    if any(map(draws, captured.graph.nodes)):
+        return LawResult(law, "not checked", reason="the model draws other numbers for each place")
     if size < 2 or not all(batched):
         reason = "the batch has one sample" if size < 2 else "an input is not one per sample"
         return LawResult(law, "not checked", reason=reason)

@@ -63,7 +63,7 @@ def verify(model: nn.Module, inputs: Any, *, level: str = "full") -> Verificatio
             results.append(same_output(captured, model, bound, inputs))
             results.append(map_sums(captured, model, bound, tagged))
             results.append(finite_differences(captured, model, bound, tagged))
-            results.append(batch_independence(model, inputs, bound))
+            results.append(batch_independence(captured, model, inputs, bound))
             results.append(padding_independence(model, inputs))
             results += _of_explanation(captured, model, inputs, bound, tagged)
     return Verification(type(model).__name__, tuple(results), round(time.perf_counter() - start, 3))

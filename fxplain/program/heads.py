@@ -107,8 +107,10 @@ def _asks_its_own(flow: TokenFlow, tokens: Tensor, columns: Tensor) -> Tensor:
 
 def distinct_in_row(flow: TokenFlow, entries: Tensor, size: int) -> int:
     """How many tokens stand side by side in a map, heads that stand there with them counted once."""
-    if entries.shape[-1] != size or size < 2:
+    if size < 2 or not entries.numel():
         return size
+    if entries.shape[-1] != size:  # one token for all
+        return 1
     tokens = flow.book.find(tokens_in(entries)).reshape(-1, size)
     first = tokens[0]
     real = first[first >= 0]

@@ -105,7 +105,9 @@ class Hosts:
             for token in tokens.flatten().tolist():
                 by_sample.setdefault(int(self._sample[token]), {})[token] = None
             rows = [list(row) for row in by_sample.values() if len(row) > 1]
-        for row in rows:
+        for row in map(
+            list, map(dict.fromkeys, rows)
+        ):  # heads among the queries are no more tokens
             for token in row:
                 if token < 0 or not self._learned[token]:
                     continue

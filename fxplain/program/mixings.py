@@ -16,10 +16,12 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
     """Turn mixings into routes where it matters.
 
     Spatial reduction lets tokens attend to a smaller grid that was made of them: queries and keys
-    are then one sequence, and the reduction is a route. So is the mean of all tokens that is put beside
-    them as a token of its own, or that a route mixes with them (features of queries that attend to
-    nothing). Everything else that happens to newborn tokens, such as a backbone's convolutions, gives
-    birth to the tokens that count; a mixture that was added to one of its tokens is that token.
+    are then one sequence, and the reduction is a route; so it is where queries were made of keys. So is
+    the mean of all tokens that is put beside them as a token of its own, or that a route mixes with them
+    (features of queries that attend to nothing), and what makes newborn tokens of others of which they
+    hear later on, too (patches of pixels that attend by themselves). Everything else that happens to
+    newborn tokens, such as a backbone's convolutions, gives birth to the tokens that count; a mixture
+    that was added to one of its tokens is that token.
 
     Returns
     -------
@@ -32,8 +34,9 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
     for site in flow.updates:
         if isinstance(site, AttentionSite) and made_by:
             rows, columns = _births(flow, site.rows), _births(flow, site.columns)
-            for birth in columns - rows:
-                routes |= _path(flow, mixings, made_by, birth, rows)
+            for made, others in ((columns, rows), (rows, columns)):
+                for birth in made - others:
+                    routes |= _path(flow, mixings, made_by, birth, others)
             for birth in rows | columns:
                 if flow.book.births[birth].count <= flow.book.batch_size:
                     others = (rows | columns) - {birth}
@@ -44,6 +47,10 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
             made, of = _births(flow, site.new), _births(flow, site.old)
             for birth in of & reduced:
                 routes |= _path(flow, mixings, made_by, birth, (made | of) - {birth})
+    for update in flow.updates:
+        if isinstance(update, RouteSite):
+            routes |= _made_twice(flow, mixings, made_by, update)
+    routes |= _of_the_same(flow, mixings, routes)
     for index in routes:
         mixing = mixings[index]
         flow.updates[index] = mixing.weighed()
@@ -55,6 +62,29 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
     for index in births:  # forget the analysis that they could be weighed with
         flow.updates[index] = replace(mixings[index], weighed=_settled)
     return births
+
+
+def _made_twice(
+    flow: TokenFlow, mixings: dict[int, Mixing], made_by: dict[int, int], route: RouteSite
+) -> set[int]:
+    """The mixings that made newborn tokens of others, of which these hear once more by a route."""
+    old, found = _births(flow, route.old), set[int]()
+    for birth in _births(flow, route.new) - old:
+        found |= _path(flow, mixings, made_by, birth, old)
+    return found
+
+
+def _of_the_same(flow: TokenFlow, mixings: dict[int, Mixing], routes: set[int]) -> set[int]:
+    """The mixings whose tokens turned out to be those of one of `routes` (keys and their values)."""
+    made = [flow.book.find(mixings[index].new).flatten() for index in routes]
+    if not made:
+        return set()
+    known = torch.cat(made).unique()
+    return {
+        index
+        for index, mixing in mixings.items()
+        if bool(torch.isin(flow.book.find(mixing.new), known).all())
+    }
 
 
 def _settled() -> RouteSite:

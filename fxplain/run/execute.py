@@ -41,6 +41,11 @@ class Run:
     births: tuple[Tensor, ...] = ()
     at_weights: bool = False
 
+    @property
+    def reads_weights_twice(self) -> bool:
+        """Whether weights have other uses than to be contracted with their values."""
+        return any(run.beside for run in self.nodes)
+
     def without_nodes(self) -> Run:
         """The same without what the nodes saw."""
         return replace(self, nodes=[])
@@ -61,9 +66,10 @@ class Run:
         """
         pairs = _with_gradients(leaves, gradients)
         points = [run.operands[0] if self.at_weights else run.output for run in self.nodes]
+        branches = [branch for run in self.nodes for branch, _ in run.beside]
         found = _gradients(
             [leaf for leaf, _ in pairs],
-            [*points, *self.births],
+            [*points, *branches, *self.births],
             [g for _, g in pairs],
             keep_graph=keep_graph,
         )
@@ -71,7 +77,10 @@ class Run:
             raise NoGradientError(_NOT_REACHED)
         for run, gradient in zip(self.nodes, found, strict=False):
             run.gradient = gradient
-        return found[len(self.nodes) :]
+        of_branches = iter(found[len(points) : len(points) + len(branches)])
+        for run in self.nodes:
+            run.add_beside([next(of_branches) for _ in run.beside])
+        return found[len(points) + len(branches) :]
 
     def ridden_backward(
         self,
@@ -187,7 +196,7 @@ def forward(
     )
     values = capture.bind(model, inputs)
     with capture.own_chance(inputs.leaves), torch.enable_grad(), born_with(share):
-        outputs, reports, born = run(*values)
+        outputs, reports, born, beside = run(*values)
         del values
         at_weights = rewriting.taken_apart is not None
         runs = [
@@ -197,8 +206,9 @@ def forward(
                 report[-1],
                 None if at_weights else _late_scale(node, report),
                 share=rewriting.weights_share,
+                beside=others,
             )
-            for node, report in zip(nodes, reports, strict=True)
+            for node, report, others in zip(nodes, reports, beside, strict=True)
         ]
     return Run(tuple(outputs), runs, tuple(born), at_weights)
 

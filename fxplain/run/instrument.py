@@ -14,6 +14,7 @@ from fxplain.capture import Capture
 from fxplain.program import BirthSite, ProgramNode
 from fxplain.rewriting import PLAIN, Rewriting
 from fxplain.rewriting.fused import fused_arguments, fused_attention, needed_mask
+from fxplain.run.other_uses import OtherUse, consumer, other_uses
 
 __all__ = ["born_with", "instrumented", "tap"]
 
@@ -34,6 +35,16 @@ def tap(output: Tensor) -> Tensor:
     pass, and it stops there.
     """
     return output if output.requires_grad else output.detach().requires_grad_()
+
+
+def _branch(value: Tensor) -> Tensor:
+    """The same value under a gradient of its own."""
+    return value.view_as(value) if value.requires_grad else tap(value)
+
+
+def _numbered(value: Tensor) -> Tensor:
+    """The place of every element, to be moved as the elements are."""
+    return torch.arange(value.numel(), device=value.device).reshape(value.shape)
 
 
 _SHARE: ContextVar[float] = ContextVar("share", default=1.0)
@@ -67,12 +78,13 @@ def instrumented(
     rewriting: Rewriting = PLAIN,
     births: Sequence[BirthSite] = (),
 ) -> fx.GraphModule:
-    """A graph that returns (model outputs, one tuple of ingredients per node, births).
+    """A graph that returns (model outputs, one tuple of ingredients per node, births, other uses).
 
     The last ingredient of a node is its output; those before are its operands as `site.form` says:
     (query, key, value, mask) of a fused node, (weights, values) of the others, and what was divided
     by the sum of its weights afterwards, if it was. Where the rewriting takes fused attention apart,
-    that node's are (weights, None). Does not change `capture`.
+    that node's are (weights, None). The other uses are a list for each node of what its weights are
+    read as beside, with the places of the weights' elements in that. Does not change `capture`.
     """
     return _Instrumenting(capture, nodes, rewriting, births).run()
 
@@ -93,6 +105,13 @@ class _Instrumenting:
         self.masks: dict[fx.Node, fx.Node] = {}
         self.reports: dict[str, tuple[Any, ...]] = {}
         self.tapped = self._weights_to_tap() if rewriting.taken_apart else {}
+        sites = [node.site for node in nodes]
+        self.uses = {
+            node.index: () if rewriting.taken_apart else other_uses(node.site, sites)
+            for node in nodes
+        }
+        self.branched = {use.node for uses in self.uses.values() for use in uses}
+        self.branches: dict[fx.Node, fx.Node] = {}
 
     def run(self) -> fx.GraphModule:
         for original in self.capture.graph.nodes:
@@ -100,9 +119,13 @@ class _Instrumenting:
                 outputs = fx.map_arg(original.args[0], self.copies.__getitem__)
                 reports = tuple(map(self._report, self.nodes))
                 births = tuple(self.copies[node] for node in self.births)
-                self.graph.output((outputs, reports, births))
+                beside = tuple(self._beside(self.uses[node.index]) for node in self.nodes)
+                self.graph.output((outputs, reports, births, beside))
                 break
             self.copies[original] = self._copy(original)
+            if original in self.branched:
+                copy = self.copies[original]
+                self.branches[original] = self.graph.call_function(_branch, (copy,))
         self.graph.eliminate_dead_code()
         return fx.GraphModule(self.capture.graph_module, self.graph)
 
@@ -146,7 +169,7 @@ class _Instrumenting:
 
     def _place(self, original: fx.Node) -> Callable[[fx.Node], fx.Node]:
         """From an operand of a node to what stands for it in the copy."""
-        swaps = self.tapped.get(original, {})
+        swaps = {**self.tapped.get(original, {}), **self._branches_for(original)}
         mask = None
         if original.target is _FUSED and not self.rewriting.taken_apart:
             mask = fused_arguments(original).get("attn_mask")
@@ -170,6 +193,23 @@ class _Instrumenting:
         late = () if node.site.division is None else (self.copies[node.site.division],)
         return (*operands, *late, output)
 
+    # -- weights that are read beside -------------------------------------------------------------
+
+    def _branches_for(self, original: fx.Node) -> dict[fx.Node, fx.Node]:
+        """What a node reads under a gradient of its own."""
+        uses = (use for of_node in self.uses.values() for use in of_node)
+        return {use.node: self.branches[use.node] for use in uses if original in use.users}
+
+    def _beside(self, uses: Sequence[OtherUse]) -> tuple[tuple[fx.Node, fx.Node], ...]:
+        """For each other use, its branch, and where the weights' elements are in it."""
+        found = []
+        for use in uses:
+            places = self.graph.call_function(_numbered, (self.copies[use.node],))
+            for step in use.moved:
+                places = self.graph.node_copy(step, lambda _, places=places: places)  # type: ignore[misc]
+            found.append((self.branches[use.node], places))
+        return tuple(found)
+
     # -- attention whose weights are tapped -------------------------------------------------------
 
     def _weights_to_tap(self) -> dict[fx.Node, dict[fx.Node, fx.Node | None]]:
@@ -179,7 +219,7 @@ class _Instrumenting:
             site = node.site
             if site.form != "fused":
                 assert site.weights is not None
-                found.setdefault(_consumer(site.node, site.weights), {})[site.weights] = None
+                found.setdefault(consumer(site.node, site.weights), {})[site.weights] = None
         return found
 
     def _tapped_weights(self, original: fx.Node) -> tuple[Any, ...] | None:
@@ -187,7 +227,7 @@ class _Instrumenting:
         if not self.rewriting.taken_apart:
             return None
         assert site.weights is not None
-        return (self.tapped[_consumer(original, site.weights)][site.weights], None)
+        return (self.tapped[consumer(original, site.weights)][site.weights], None)
 
     def _taken_apart(self, original: fx.Node, node: ProgramNode) -> fx.Node:
         named = fx.map_arg(fused_arguments(original), self.copies.__getitem__)
@@ -200,18 +240,6 @@ class _Instrumenting:
         output = self.graph.call_function(contract, (weights, named["value"]))
         self.reports[node.info.name] = (weights, None, output)
         return output
-
-
-def _consumer(contraction: fx.Node, weights: fx.Node) -> fx.Node:
-    """The call that first uses `weights` on the way to `contraction`."""
-    todo, seen = [contraction], set[fx.Node]()
-    while todo:
-        node = todo.pop(0)
-        if weights in node.all_input_nodes:
-            return node
-        todo += [n for n in node.all_input_nodes if n not in seen]
-        seen.update(node.all_input_nodes)
-    raise AssertionError(f"{contraction} does not use {weights}")
 
 
 def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,6 +46,10 @@ class NodeRun:
         dy/d(output) after `Run.backward`; None where the target does not depend on the node.
     share
         The part of it that the weights get.
+    beside
+        What else reads the weights: a value, and the places of the weights' elements in it.
+    of_others
+        What dy/dA gets from there, (..., queries, keys), after `Run.backward`.
     queries
         The queries that this is about, where it is a part of what the node saw.
     keys
@@ -61,6 +67,8 @@ class NodeRun:
     scale: Tensor | None = None
     gradient: Tensor | None = None
     share: float = 1.0
+    beside: tuple[tuple[Tensor, Tensor], ...] = ()
+    of_others: Tensor | None = None
     queries: slice | Tensor | None = None
     keys: int | None = None
     awaited: bool = False
@@ -82,6 +90,8 @@ class NodeRun:
         site = self.node.site
         if site.form == "fused":
             return True
+        if self.of_others is not None:
+            return False
         return (
             site.form == "product"
             and all(x.dim() > 1 for x in self.operands if x is not None)
@@ -101,7 +111,18 @@ class NodeRun:
     def apart(self) -> NodeRun:
         """The same without ties to the run: no autograd graph, and no output."""
         operands = tuple(x.detach() if isinstance(x, Tensor) else x for x in self.operands)
-        return replace(self, operands=operands, output=self.output.new_empty(0))
+        return replace(self, operands=operands, output=self.output.new_empty(0), beside=())
+
+    def add_beside(self, gradients: Sequence[Tensor | None]) -> None:
+        """Note what other uses of the weights say to them."""
+        self.of_others = None
+        for (_, places), gradient in zip(self.beside, gradients, strict=True):
+            if gradient is None:
+                continue
+            moved = self._laid_out(gradient.flatten()[places])
+            self.of_others = moved if self.of_others is None else self.of_others + moved
+        if self.of_others is not None and self.gradient is None:  # they alone are read
+            self.gradient = torch.zeros_like(self.output)
 
     def prepared(self, scratch: Scratch) -> NodeRun:
         """The same with what all parts would repeat done once: keys and values for every head."""
@@ -166,6 +187,8 @@ class NodeRun:
     def weights_gradient(self) -> Tensor:
         """dy/dA = dO V^T, (..., queries, keys)."""
         made = self._contracted_gradient()
+        if self.of_others is not None:
+            made = made + self.of_others.expand(made.shape)
         if self.scale is None:
             return made
         return torch.where(self.scale == 0, 0, made / self.scale)
@@ -242,6 +265,8 @@ def _product_gradient(run: NodeRun, gradient: Tensor, values: Tensor) -> Tensor:
         if values.dim() == 1:
             return (values.unsqueeze(-1) * gradient).transpose(-1, -2).reshape(run.shape)
         made = gradient.transpose(-1, -2) @ values
+    if made.numel() > math.prod(run.shape):  # heads of values share their weights
+        return made.sum_to_size(run.shape)
     return made.reshape(run.shape)
 
 

@@ -292,9 +292,14 @@ _STILL_A_WEIGHT = frozenset(
 
 
 def _channel_axis(shape: tuple[int, ...]) -> int | None:
-    """The axis of a float input that holds features: (B, T, F), (B, C, H, W), (B, T, C, H, W)."""
+    """The axis of a float input that holds features: (B, T, F), (B, C, H, W), (B, T, C, H, W).
+
+    Images may have few channels last: (B, H, W, C).
+    """
     if len(shape) == 3:
         return 2
+    if len(shape) == 4 and shape[3] <= 4 < min(shape[1:3]):
+        return 3
     if len(shape) == 5:
         return 2 if shape[2] <= 4 < shape[1] or shape[2] <= shape[1] else 1
     return 1 if len(shape) == 4 else None

@@ -10,14 +10,16 @@ from torch import Tensor, fx
 from fxplain.capture import module_path
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
-from fxplain.tokens.mapping import mapped, matrix_of
+from fxplain.tokens.mapping import mapped, matrix_of, rows_of_weights, rows_settled, weights_of
 from fxplain.tokens.mixing import absorbed, settled, united_along
 from fxplain.tokens.neighbours import with_neighbours
 from fxplain.tokens.scores import (
     FIXED_VALUES,
+    asks,
     is_exponential,
     is_fixed,
     late_division,
+    normalised_along,
     positive_scores,
     tokens_of,
 )
@@ -27,6 +29,7 @@ from fxplain.tokens.tag import (
     Tag,
     Tags,
     broadcast_shape,
+    narrowed,
     pack,
     tokens_in,
     versions_in,
@@ -94,11 +97,11 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
     left_shape, right_shape = a.shape(left), a.shape(right)
     left_tags, right_tags = tokens_of(a, left), tokens_of(a, right)
     for weights, values in ((left_tags, right), (right_tags, left)):
-        mark = _weights_of(weights)
+        mark = weights_of(weights)
         if mark is not None and is_fixed(a, values):
             a.softmaxes[mark] = FIXED_VALUES
     if a.is_parameter(right):
-        rows = _rows_of_weights(left_tags, len(left_shape))
+        rows = rows_of_weights(a, left_tags, len(left_shape))
         if rows:  # weights over a learned table (relative positions): the query's own
             return rows if len(right_shape) > 1 else _without_axis(rows, len(left_shape) - 1)
         axis = len(left_shape) - 1
@@ -124,12 +127,12 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
             _outputs(left_shape, -2),
         )
         return _without_axis(made, axis) if len(left_shape) == 1 else made  # fmt: skip
-    if _is_table(a, right_tags, left_tags):
-        rows = _rows_of_weights(left_tags, len(left_shape))
+    if _is_table(a, right_tags, left_tags) and not asks(a, node, -1):
+        rows = rows_of_weights(a, left_tags, len(left_shape))
         if rows:
             return rows
         right_tags = ()
-    elif _is_table(a, left_tags, right_tags):
+    elif _is_table(a, left_tags, right_tags) and not asks(a, node, -2):
         left_tags = ()
     left_tags, right_tags = _met(a, node, left_tags, right_tags, len(left_shape), len(right_shape))
     rank = max(len(left_shape), len(right_shape), 2)
@@ -137,11 +140,17 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
     right_tags = _to_rank(a.joiner.promoted(right_tags), right_shape, rank, as_column=True)
     left_tags = _in_each_sample(a, left_tags, right_shape, rank)
     right_tags = _in_each_sample(a, right_tags, left_shape, rank)
-    if _weights_of(left_tags):  # the features of values are on the last axis
+    if weights_of(left_tags):  # the features of values are on the last axis
         right_tags = tuple(with_neighbours(a, node, tag, rank - 1) for tag in right_tags)
-    elif not _weights_of(right_tags):
-        left_tags = tuple(with_neighbours(a, node, tag, rank - 1) for tag in left_tags)
-        right_tags = tuple(with_neighbours(a, node, tag, rank - 2) for tag in right_tags)
+    elif not weights_of(right_tags):  # features of rows; what one row weighs are no features
+        left_tags = tuple(
+            with_neighbours(a, node, tag, rank - 1) if tag.varies(rank - 2) else tag
+            for tag in left_tags
+        )
+        right_tags = tuple(
+            with_neighbours(a, node, tag, rank - 2) if tag.varies(rank - 1) else tag
+            for tag in right_tags
+        )
     made = _contracted(a, node, left, right, left_tags, right_tags, rank)
     out_rank = len(a.shape(node))
     if out_rank < rank:  # vectors: drop the axes that they were given
@@ -166,13 +175,6 @@ def _is_table(a: Analysis, tags: Tags, others: Tags) -> bool:
     return bool(axes & {-1, -2}) and any(axis < -2 for axis in axes & met)
 
 
-def _rows_of_weights(tags: Tags, rank: int) -> Tags:
-    """The query tags of attention weights."""
-    if not _weights_of(tags):
-        return ()
-    return tuple(t for t in map(_rows_settled, tags) if not t.varies(rank - 1))
-
-
 def _outputs(shape: Sequence[int], axis: int) -> int:
     """How many outputs a weight of this shape has; a vector has one."""
     return shape[axis] if len(shape) > 1 else 1
@@ -188,9 +190,9 @@ def _met(
     """Raw inputs that meet tokens: what is contracted with features, or weighted, are features."""
     if min(left_rank, right_rank) < 2 or not left or not right:
         return left, right
-    if _weights_of(left):
+    if weights_of(left):
         return left, settled(a, node, right, right_rank - 1)
-    if _weights_of(right):
+    if weights_of(right):
         return settled(a, node, left, left_rank - 2), right
     if not any(tag.varies(left_rank - 1) for tag in left):
         right = settled(a, node, right, right_rank - 2)
@@ -241,7 +243,7 @@ def _contracted(
     right_tags = tuple(united_along(a, t, rank - 2) for t in right_tags)
     left_k = [t for t in left_tags if t.varies(rank - 1)]
     right_k = [t for t in right_tags if t.varies(rank - 2)]
-    left_weights, right_weights = _weights_of(left_tags), _weights_of(right_tags)
+    left_weights, right_weights = weights_of(left_tags), weights_of(right_tags)
     single = a.shape(left)[-1] == 1  # one key token: nothing varies, but it is attended
     fixed = is_fixed(a, left) or is_fixed(a, right)
     if fixed:
@@ -249,6 +251,9 @@ def _contracted(
     elif not left_weights and not right_weights and (left_k or right_k or single):
         left_weights = _unmarked_weights(a, node, left)
         right_weights = None if left_weights else _unmarked_weights(a, node, right)
+        if not left_weights and not right_weights:  # a query alone may say what each place weighs
+            left_weights = normalised_along(a, left, -1) if right_k and left_tags else None
+            right_weights = normalised_along(a, right, -2) if left_k and right_tags else None
     if left_weights and not right_weights and (left_k or right_k or (single and right_tags)):
         return _attend(a, node, left, right, left_tags, right_tags, left_weights, True)
     if right_weights and not left_weights and (left_k or right_k or (single and left_tags)):
@@ -259,11 +264,6 @@ def _contracted(
     if any(t.varies(rank - 1) for t in left_tags) or any(t.varies(rank - 2) for t in right_tags):
         return _mixed(a, node, left, right, left_tags, right_tags, rank)
     return _without_duplicates(a, (*left_tags, *right_tags))
-
-
-def _weights_of(tags: Tags) -> fx.Node | None:
-    """The softmax behind attention weights, if the value holds such."""
-    return next((tag.softmax for tag in tags if tag.softmax is not None), None)
 
 
 def _unmarked_weights(a: Analysis, node: fx.Node, weights: fx.Node) -> fx.Node | None:
@@ -450,13 +450,6 @@ def _rows(
     return made.unsqueeze(-1)
 
 
-def _rows_settled(tag: Tag) -> Tag:
-    """A query tag that skewing made vary along the keys, where it names one query for each row."""
-    row = tag.ids.amax(-1, keepdim=True)
-    same = (tag.ids == row) | (tag.ids < 0)
-    return tag.with_ids(row) if tag.ids.shape[-1] > 1 and bool(same.all()) else tag
-
-
 def _same(a: Analysis, one: Tag, other: Tag) -> bool:
     """Whether two tags name the same tokens everywhere."""
     tokens = (a.book.find(one.tokens), a.book.find(other.tokens))
@@ -479,10 +472,14 @@ def _attend(
     shape = [1] * (rank - len(shape)) + shape
     if not weights_on_left:
         shape[-1], shape[-2] = shape[-2], shape[-1]
-    weight_tags = tuple(_rows_settled(t) for t in weight_tags)
+    weight_tags = tuple(rows_settled(t) for t in weight_tags)
     own = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in weight_tags if t.varies(rank - 1))
     rows = [t for t in weight_tags if not t.varies(rank - 1)]
-    over_tokens = [t for t in value_tags if t.varies(rank - 2)]
+    over_tokens = [
+        t.with_ids(narrowed(t.ids)) if t.varies(rank - 1) else t
+        for t in value_tags
+        if t.varies(rank - 2)
+    ]
     if any(t.varies(rank - 1) for t in over_tokens):
         a.softmaxes[mark] = "each of its weights is shared by a group of tokens"
         a.warn_of_mixing(node)

@@ -283,10 +283,11 @@ class Joiner:
         if pairs.shape[1] == len(distinct_a) == len(distinct_b):
             if self._single(a) and self._single(b) and self._strangers(a, b):
                 return self._fused(a, b)
-            if a.axes == b.axes and self.book.share_births(distinct_a, distinct_b):
+            if self.book.share_births(distinct_a, distinct_b):
+                a, b = self._on_common_axes(a, b)
                 if self._two_readouts(a, b):
                     return None
-                if self._sequence_of_neighbours(a, b):
+                if a.axes == b.axes and self._sequence_of_neighbours(a, b):
                     self.neighbours = (a, b)
                     return a
                 return self._later(a, b)
@@ -306,6 +307,20 @@ class Joiner:
         elif not (self.newborn(larger) and self.newborn(smaller)):
             self.spread.append(smaller)
         return larger
+
+    def _on_common_axes(self, a: Tag, b: Tag) -> Tags:
+        """Two tags, each with one entry along what it varies along alone, and only by lacking tokens.
+
+        Scores of which some are cleared name the same query all along their keys.
+        """
+        found = []
+        for tag, other in ((a, b), (b, a)):
+            for axis in tag.axes - other.axes:
+                most = tag.ids.amax(axis, keepdim=True)
+                if bool(((tag.ids == most) | (tag.ids < 0)).all()):
+                    tag = tag.with_ids(most)
+            found.append(tag)
+        return tuple(found)
 
     def _single(self, tag: Tag) -> bool:
         """Whether a value is of one token in each sample."""

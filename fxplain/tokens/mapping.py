@@ -15,10 +15,11 @@ from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import mix, mix_along, newer, slide
 from fxplain.tokens.neighbours import own_of_neighbours
 from fxplain.tokens.resampling import transposed_convolution
-from fxplain.tokens.tag import Level, Tag, Tags, tokens_in
+from fxplain.tokens.tag import Level, Tag, Tags, pack, tokens_in
 
 __all__ = [
-    "bag", "convolution", "embedding", "linear", "mapped", "matrix_of",
+    "bag", "convolution", "embedding", "linear", "mapped", "matrix_of", "rows_of_weights",
+    "rows_settled", "weights_of",
 ]  # fmt: skip
 
 
@@ -84,6 +85,9 @@ def linear(a: Analysis, node: fx.Node) -> Tagged:
     assert isinstance(source, fx.Node)
     axis = len(a.shape(source)) - 1
     tags = a.tags(source) or a.untouched(source)
+    rows = rows_of_weights(a, tags, axis + 1)
+    if rows and any(tag.varies(axis) for tag in tags):  # weights over a learned table
+        return rows
     vector = len(a.shape(node)) <= axis  # one output, without an axis of its own
     made = mapped(
         a,
@@ -97,6 +101,30 @@ def linear(a: Analysis, node: fx.Node) -> Tagged:
     if not vector:
         return made
     return tuple(tag.with_ids(tag.ids.narrow(axis, 0, 1).squeeze(axis)) for tag in made)
+
+
+def weights_of(tags: Tags) -> fx.Node | None:
+    """The softmax behind attention weights, if the value holds such."""
+    return next((tag.softmax for tag in tags if tag.softmax is not None), None)
+
+
+def rows_of_weights(a: Analysis, tags: Tags, rank: int) -> Tags:
+    """The query tags of attention weights that meet a learned table.
+
+    The product carries no token, not even the query: what it says, it says of the weights.
+    """
+    if not weights_of(tags):
+        return ()
+    nothing = a.versions.intern(frozenset())
+    rows = (t for t in map(rows_settled, tags) if not t.varies(rank - 1))
+    return tuple(replace(t, ids=pack(t.tokens, nothing), softmax=None) for t in rows)
+
+
+def rows_settled(tag: Tag) -> Tag:
+    """A query tag that skewing made vary along the keys, where it names one query for each row."""
+    row = tag.ids.amax(-1, keepdim=True)
+    same = (tag.ids == row) | (tag.ids < 0)
+    return tag.with_ids(row) if tag.ids.shape[-1] > 1 and bool(same.all()) else tag
 
 
 def mapped(

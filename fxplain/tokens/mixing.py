@@ -112,11 +112,18 @@ def one_token(a: Analysis, groups: Tensor) -> Tensor | None:
 
 
 def mix_along(
-    a: Analysis, node: fx.Node, tag: Tag, axis: int, size: int, weights: Callable[[], Tensor]
+    a: Analysis,
+    node: fx.Node,
+    tag: Tag,
+    axis: int,
+    size: int,
+    weights: Callable[[], Tensor],
+    *,
+    neighbours: bool = False,
 ) -> Tag:
     """Tokens mixed along their own axis by a matrix (new x old): a token-mixing layer, block sums.
 
-    As many new tokens as old ones are the same tokens, mixed.
+    As many new tokens as old ones are the same tokens, mixed. `neighbours` as in `mix`.
     """
     groups = tag.ids.movedim(axis, -1).unsqueeze(axis)
     sizes = [-1] * groups.dim()
@@ -135,7 +142,7 @@ def mix_along(
         return matrix.expand(size, groups.shape[-1]).reshape(*lead, -1)
 
     keep = tag.ids if tag.ids.shape[axis] == size else None
-    return mix(a, node, tag, groups, weights=shares, keep=keep)
+    return mix(a, node, tag, groups, weights=shares, keep=keep, neighbours=neighbours)
 
 
 def united_along(a: Analysis, tag: Tag, axis: int) -> Tag:

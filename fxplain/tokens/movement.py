@@ -117,12 +117,28 @@ def repeat(a: Analysis, node: fx.Node) -> Tagged:
             times = new[axis] // max(before, 1)
             if times == 1:
                 continue
-            if before == 1 and axis < len(new) - 1 and _is_parameter(tag):
-                tag = a.joiner.copied(tag, axis, times)
+            if (
+                axis < len(new) - 1
+                and _is_parameter(tag)
+                and (before == 1 or _by_sample(a, axis, times))
+            ):
+                tag = _copied(a, tag, axis, before, times)
             elif tag.varies(axis):
                 tag = tag.with_ids(torch.cat([tag.ids] * times, axis))
         results.append(tag)
     return tuple(results)
+
+
+def _by_sample(a: Analysis, axis: int, times: int) -> bool:
+    return axis in a.book.batch_axes and times == a.book.batch_size
+
+
+def _copied(a: Analysis, tag: Tag, axis: int, before: int, times: int) -> Tag:
+    """A parameter's tokens repeated along an axis that may have several: the copies are apart."""
+    ids = tag.ids.expand([before if x == axis else n for x, n in enumerate(tag.ids.shape)])
+    copied = a.joiner.copied(tag.with_ids(ids.unsqueeze(axis)), axis, times)
+    sizes = [times if x == axis else n for x, n in enumerate(copied.ids.shape)]
+    return copied.with_ids(copied.ids.expand(sizes).flatten(axis, axis + 1))
 
 
 def _is_parameter(tag: Tag) -> bool:

@@ -241,7 +241,10 @@ def accumulate(a: Analysis, node: fx.Node) -> Tagged:
     shape = a.shape(source)
     axis = int(arguments(node)["dim"]) % max(len(shape), 1)
     result = tuple(
-        mix_along(a, node, tag, axis, shape[axis], lambda: torch.ones(shape[axis], shape[axis]).tril())
+        mix_along(
+            a, node, tag, axis, shape[axis],
+            lambda: torch.ones(shape[axis], shape[axis]).tril(), neighbours=True,
+        )
         if tag.varies(axis)
         else tag
         for tag in a.tags(source)
@@ -306,10 +309,24 @@ def recurrent(a: Analysis, node: fx.Node) -> Tagged:
 
 
 def cell(a: Analysis, node: fx.Node) -> Tagged:
-    """One step of a recurrence: it keeps its token, what it heard of others is not followed."""
+    """One step of a recurrence: it keeps its token, what it heard of others is not followed.
+
+    Where the state is the same tokens' (a gated residual), it is a join like any other.
+    """
     named = arguments(node)
     state = named["hx"] if isinstance(named["hx"], (list, tuple)) else [named["hx"]]
     tags = a.joiner.promoted(a.tags(named["input"]))
-    if tags and any(a.tags(part) for part in state):
-        a.warn_of_mixing(node)
+    held = [a.joiner.promoted(a.tags(part)) for part in state]
+    if tags and any(held):
+        own = a.book.find(tags[0].tokens)
+        if all(len(of_part) == 1 and _names(a, of_part[0], own) for of_part in (tags, *held)):
+            shape = tags[0].ids.shape
+            tags = a.joiner.join([(of_part, shape) for of_part in (tags, *held)], shape)
+        else:
+            a.warn_of_mixing(node)
     return [tags] * len(state) if len(state) > 1 else tags
+
+
+def _names(a: Analysis, tag: Tag, tokens: Tensor) -> bool:
+    """Whether a tag names these tokens, place by place."""
+    return tag.ids.shape == tokens.shape and torch.equal(a.book.find(tag.tokens), tokens)

@@ -34,6 +34,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+_CUTS = ("chunk", "split", "split_with_sizes", "tensor_split", "unbind", "select")
 _FACTORS = ("mul", "multiply", "div", "divide", "true_divide")
 
 
@@ -100,13 +101,22 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
     joined = a.joiner.join(operands, a.shape(node), _meeting(a, node))
     if a.joiner.lost:
         a.warn_of_mixing(node)
-    if a.joiner.neighbours and len(joined) == 1:
-        return blended(a, node, a.joiner.neighbours)
+    if a.joiner.neighbours:
+        joined = _with_neighbours(a, node, joined, a.joiner.neighbours)
     for tag in tuple(a.joiner.spread):
         joined = _heard(a, node, joined, tag)
     if operation_name(node) == "add":
         return _started_bare(a, node, joined)
     return multiplied(a, node, joined)
+
+
+def _with_neighbours(a: Analysis, node: fx.Node, joined: Tags, neighbours: Tags) -> Tags:
+    """The tags of a join, that of rows and their neighbours (moved rows of the same) made of both."""
+    if not any(tag is neighbours[0] for tag in joined):
+        a.warn_of_mixing(node)
+        return joined
+    (made,) = blended(a, node, neighbours)
+    return tuple(made if tag is neighbours[0] else tag for tag in joined)
 
 
 def _speaking(a: Analysis, node: fx.Node) -> list[fx.Node]:
@@ -133,7 +143,15 @@ def _meeting(a: Analysis, node: fx.Node) -> Meeting:
     name = operation_name(node)
     if name in ("mul", "multiply") or (name in ("add", "sub") and _is_returned(node)):
         return Meeting.TOGETHER
-    return Meeting.SUM if name == "add" else Meeting.SAME_TOKENS
+    return Meeting.SUM if name == "add" and not _is_cut_up(node) else Meeting.SAME_TOKENS
+
+
+def _is_cut_up(node: fx.Node) -> bool:
+    """Whether rows along the second axis are only taken one by one: a scale, a shift, a gate."""
+    return bool(node.users) and all(
+        operation_name(user) in _CUTS and int(arguments(user).get("dim") or 0) in (1, -2)
+        for user in node.users
+    )
 
 
 def _is_returned(node: fx.Node) -> bool:
@@ -383,6 +401,7 @@ def _weighted_sum(
     if not (marked or apart) or len(operands) != 2 or len(weights) != 1:
         return None
     values = operands[0] if operands[1] is weights[0] else operands[1]
+    weights = [_unexpanded(a, weights[0])]
     if is_fixed(a, values):
         a.softmaxes[marked[0].softmax] = FIXED_VALUES  # type: ignore[index]
         return None
@@ -406,6 +425,16 @@ def _weighted_sum(
         framed(rows, axis, query), framed(keys, axis, query), query_axis=query,
     ))  # fmt: skip
     return Tag(absorbed(a, index, rows))
+
+
+def _unexpanded(a: Analysis, weights: fx.Node) -> fx.Node:
+    """Weights before they were expanded to the features that they weigh, which share their gradient."""
+    while operation_name(weights) in ("expand", "expand_as", "broadcast_to"):
+        source = weights.all_input_nodes[0]
+        if len(a.shape(source)) != len(a.shape(weights)):
+            break
+        weights = source
+    return weights
 
 
 def single_key(a: Analysis, node: fx.Node) -> tuple[Tags, Tags] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -16,11 +17,12 @@ from torch import Tensor, fx
 from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.arguments import arguments
-from fxplain.tokens.tag import Level, Tags
+from fxplain.tokens.tag import Level, Tag, Tags
 from fxplain.tokens.values import content_inputs
 
 __all__ = [
     "FIXED_VALUES",
+    "asks",
     "becomes_scores",
     "computes_the_same",
     "elementwise_origin",
@@ -32,6 +34,7 @@ __all__ = [
     "is_positive",
     "late_division",
     "made_of_tokens",
+    "normalised_along",
     "only_scales",
     "positive_scores",
     "tokens_of",
@@ -65,6 +68,10 @@ _VIEWS = frozenset(
         "view_as",
         "lift_fresh_copy",
     ]
+)
+_LAID_OUT_ANEW = frozenset(["view", "reshape", "_unsafe_view", "flatten", "unflatten", "view_as"])
+_AS_THEY_ARE = frozenset(
+    ["alias", "contiguous", "clone", "detach", "to", "_to_copy", "dropout", "lift_fresh_copy"]
 )
 _PRODUCTS = frozenset(["matmul", "bmm", "mm", "baddbmm"])
 _POSITIVE = frozenset(["relu", "sigmoid", "exp", "exp2", "square", "softplus", "hardsigmoid"])
@@ -132,6 +139,68 @@ def positive_scores(a: Analysis, node: fx.Node) -> fx.Node | None:
         if positive is None and is_positive(step):
             positive = step
     return None
+
+
+def normalised_along(a: Analysis, node: fx.Node, axis: int) -> fx.Node | None:
+    """The softmax that made a value sum to 1 along `axis`, whatever that axis was to its operand.
+
+    A query may say by itself how much each place weighs (outlook attention, a synthesizer, dynamic
+    convolution): nothing tells that its features are places, but what they are contracted with.
+    """
+    steps: list[fx.Node] = []
+    while "softmax" not in operation_name(node):
+        if operation_name(node) not in _VIEWS or len(_tensors(node)) != 1:
+            return None
+        steps.append(node)
+        node = node.all_input_nodes[0]
+    own = int(arguments(node)["dim"]) % len(a.shape(node))
+    places = _numbered(a, node, own)
+    for step in reversed(steps):
+        places = _moved(a, step, places)
+    along = places.axes == {axis % len(a.shape(steps[0] if steps else node))}
+    whole = along and torch.equal(places.ids.flatten(), torch.arange(a.shape(node)[own]))
+    return node if whole else None
+
+
+def asks(a: Analysis, node: fx.Node, axis: int) -> bool:
+    """Whether what runs along `axis` of scores are queries: a softmax is taken along another one.
+
+    Not where the scores are added to others before, as those of relative places are.
+    """
+    places = _numbered(a, node, axis % len(a.shape(node)))
+    while len(node.users) == 1:
+        (user,) = node.users
+        if "softmax" in operation_name(user):
+            return int(arguments(user)["dim"]) % len(a.shape(node)) not in places.axes
+        if operation_name(user) in _VIEWS and len(_tensors(user)) == 1:
+            places = _moved(a, user, places)
+        elif not is_elementwise(user) or any(a.tags(n) for n in _tensors(user) if n is not node):
+            return False
+        node = user
+    return False
+
+
+def _numbered(a: Analysis, node: fx.Node, axis: int) -> Tag:
+    """The places along one axis of a value."""
+    shape = a.shape(node)
+    sizes = [n if i == axis else 1 for i, n in enumerate(shape)]
+    return Tag(torch.arange(shape[axis]).reshape(sizes))
+
+
+def _moved(a: Analysis, step: fx.Node, places: Tag) -> Tag:
+    """Places where a view moves them to."""
+    shape = a.shape(step.all_input_nodes[0])
+    if operation_name(step) in _LAID_OUT_ANEW:
+        return places.reshaped(shape, a.shape(step))
+    if operation_name(step) in _AS_THEY_ARE:
+        return places
+    target: Any = step.target
+    rest, kwargs = a.value(step.args[1:]), a.value(step.kwargs)
+    return places.moved(lambda ids: target(ids, *rest, **kwargs), shape)
+
+
+def _tensors(node: fx.Node) -> list[fx.Node]:
+    return [n for n in node.all_input_nodes if isinstance(n.meta.get("val"), Tensor)]
 
 
 def is_positive(node: fx.Node) -> bool:

@@ -51,7 +51,8 @@ class Versions:
     """Interned sets of absorbed updates, each with the scalings that the value went through since.
 
     A version is a frozenset of update indices (positions in the program), with `IDENTITY` in it
-    where a residual path from the tokens' birth reaches the value. Index 0 is ``{IDENTITY}``.
+    where a residual path from the tokens' birth reaches the value. Index 0 is ``{IDENTITY}``. The
+    empty version is that of what attention weights alone make (of a learned table).
 
     A scaling belongs to the version, so it moves with the rows wherever they go. It is of the whole
     value or of none: what two values that were scaled alike are added to is scaled alike, a sum of
@@ -83,8 +84,8 @@ class Versions:
         return self._sets[index]
 
     def newborn(self, index: int) -> bool:
-        """Whether a version has absorbed neither attention nor a route."""
-        return index >= 0 and self._sets[index] <= self.before_attention
+        """Whether a version has absorbed neither attention nor a route, but comes from a birth."""
+        return index >= 0 and bool(self._sets[index]) and self._sets[index] <= self.before_attention
 
     def scale(self, version: int, scaling: int) -> int:
         """A version after one more scaling (an index of `scalings`)."""

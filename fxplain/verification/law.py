@@ -183,6 +183,17 @@ def own_maxima(graph: fx.Graph) -> set[fx.Node]:
     }
 
 
+def made_of_weights(flow: TokenFlow) -> set[fx.Node]:
+    """What attention weights make of a learned table: it carries no token, and is held as they are."""
+    nothing = {i for i in range(len(flow.versions)) if not flow.versions.of(i)}
+    return {
+        node
+        for node, tags in flow.tags.items()
+        if tags and all(tag.version in nothing for tag in tags)
+        and any(t.softmax for n in node.all_input_nodes for t in flow.tags.get(n, ()))
+    }  # fmt: skip
+
+
 def _only_taken_off(node: fx.Node, whole: fx.Node) -> bool:
     """Whether a value, however it is laid out, is only subtracted from another one."""
     for user in node.users:
@@ -239,7 +250,7 @@ class Law:
         flow = program.flow
         self.sites = {u.division or u.node for u in flow.updates if isinstance(u, AttentionSite)}
         self.frozen = self.sites | {n for n in captured.graph.nodes if draws(n)}
-        self.frozen |= own_maxima(captured.graph)
+        self.frozen |= own_maxima(captured.graph) | made_of_weights(flow)
         output = next(n for n in captured.graph.nodes if n.op == "output")
         self.used = used_values(flow, output.all_input_nodes)
         self.order = {node: i for i, node in enumerate(captured.graph.nodes)}
@@ -307,9 +318,13 @@ class Law:
             if any(tag.softmax is not None for tag in own):
                 return  # weights on their way to values: what they carry is the node's
             finding = judge(own, plain, other, claims)
+            if finding is not None and len(finding.credited):
+                reaching = self._reaching(node, probe).claims(self.program)
+                again = judge(own, plain, other, reaching)
+                assert again is not None
+                finding = replace(finding, ghosts=again.ghosts, credited=again.credited)
             if finding is not None:
-                finding = _finer(node, own, _chosen(node, finding), claims)
-                findings[node] = self._within_reach(node, finding, probe)
+                findings[node] = _finer(node, own, _chosen(node, finding), claims)
 
         with torch.no_grad(), chance_kept(self.inputs.leaves):
             own = lockstep(
@@ -333,19 +348,19 @@ class Law:
                 if bool(torch.isin(shared, finding.still).any()):
                     self.unread[site.index] = site
 
-    def _within_reach(self, node: fx.Node, finding: Finding, probe: Probe) -> Finding:
-        """A finding without tokens that were disturbed where no way leads to the node.
+    def _reaching(self, node: fx.Node, probe: Probe) -> Probe:
+        """A probe without what is disturbed where no way leads to the node.
 
         A token with several births (keys and values that are embedded apart) is in all of them.
         """
-        if not len(finding.credited):
-            return finding
-        away = _nobody(self.program)
-        for source, tokens in probe.chosen:
-            if source.node is not node and node not in self._behind(source.node):
-                away |= tokens
-        credited = finding.credited[~away[finding.credited]]
-        return replace(finding, credited=credited, ghosts=finding.ghosts if len(credited) else 0)
+        return replace(
+            probe,
+            chosen=tuple(
+                (source, tokens)
+                for source, tokens in probe.chosen
+                if source.node is node or node in self._behind(source.node)
+            ),
+        )
 
     def _behind(self, node: fx.Node) -> set[fx.Node]:
         """What a value reaches while attention outputs are held."""

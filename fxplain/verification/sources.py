@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, fx
 
 from fxplain.capture import module_path, operation_name
 from fxplain.program import Program
-from fxplain.tokens import IDENTITY, AttentionSite, Tag, Tags, TokenFlow, versions_in
+from fxplain.tokens import IDENTITY, AttentionSite, Mixing, Tag, Tags, TokenFlow, versions_in
 from fxplain.verification.claims import canonical_tokens, claimed_tags, mixes_neighbours
 
 __all__ = ["Source", "attention_outputs", "births", "sources_of"]
@@ -56,7 +57,7 @@ def births(program: Program) -> list[Source]:
 
     A token with several births (a word and its type, added) has several. A learned query's stream that
     begins with zeros is the query's own: it is born where that stream does, too. What a backbone mixes
-    before any attention is born anew wherever a convolution or pooling makes it.
+    before any attention is born anew wherever a convolution or pooling makes it, or a gate.
     """
     flow, canonical = program.flow, canonical_tokens(program)
     known = torch.zeros(len(canonical), dtype=torch.bool)
@@ -97,9 +98,11 @@ class _Newborn:
         self._flow, self._canonical = program.flow, canonical
         self._births = program.births | {IDENTITY}
         flow = program.flow
-        self._learned = _of_kind(flow, "parameter")[canonical]
+        self._pooled = _births_of_mixings(flow)
         self.mixings = {
-            node for node in flow.tags if mixes_neighbours(node) and self._is_newborn(node)
+            node
+            for node in flow.tags
+            if (mixes_neighbours(node) or self._hears_of_pooled(node)) and self._is_newborn(node)
         }
         mixed: set[int] = set()
         for node in self.mixings:
@@ -108,17 +111,34 @@ class _Newborn:
                 mixed.update(flow.book.births_of(tokens).unique().tolist())
         self._mixed = torch.tensor(sorted(mixed), dtype=torch.int64)
 
+    def _hears_of_pooled(self, node: fx.Node) -> bool:
+        """Whether a value is made with what newborn tokens were pooled to, and names others.
+
+        Squeeze and excitation scales every place of a backbone's grid by a mean over all.
+        """
+        own = self._births_held((node,))
+        held = self._births_held(node.all_input_nodes) & self._pooled
+        return bool(own) and len(node.all_input_nodes) > 1 and not held <= own
+
+    def _births_held(self, nodes: Iterable[fx.Node]) -> set[int]:
+        tags = [t for n in nodes for t in claimed_tags(_whole(n, self._flow)) if t.softmax is None]
+        tokens = [tag.tokens[tag.tokens >= 0] for tag in tags]
+        births = [self._flow.book.births_of(each).unique() for each in tokens]
+        return set(torch.cat(births).tolist()) if births else set()
+
     def mixed(self, tokens: Tensor) -> Tensor:
         """Which of some tokens are mixed with their neighbours while they are newborn."""
         return torch.isin(self._flow.book.births_of(tokens.clamp(min=0)), self._mixed)
 
     def held_before(self, node: fx.Node) -> Tensor:
-        """The tokens that a node's inputs hold; learned ones by identity only."""
+        """The tokens that a node's inputs hold as they were born.
+
+        An input that no weight has touched is born a second time where a residual adds it as it is.
+        """
         held = [torch.empty(0, dtype=torch.int64)]
         for source in node.all_input_nodes:
             for tag in claimed_tags(_whole(source, self._flow)):
-                learned = self._learned[tag.tokens.clamp(min=0)]
-                own = (tag.tokens >= 0) & (~learned | self.identity(tag))
+                own = (tag.tokens >= 0) & self.identity(tag)
                 held.append(self._canonical[tag.tokens[own]])
         return torch.cat(held)
 
@@ -139,6 +159,12 @@ class _Newborn:
             for version in versions_in(tag.ids).unique().tolist()
             if version >= 0
         )
+
+
+def _births_of_mixings(flow: TokenFlow) -> set[int]:
+    """The births of tokens that a mixing of newborn ones made."""
+    made = [site.new[site.new >= 0] for site in flow.updates if isinstance(site, Mixing)]
+    return set(flow.book.births_of(torch.cat(made)).unique().tolist()) if made else set()
 
 
 def _context(flow: TokenFlow) -> Tensor:

@@ -3,6 +3,6 @@
 __all__ = ["REASONS"]
 
 REASONS: dict[str, str] = {
-    "slot-attention": "one step of a recurrence has no rule, as the warning says",
+    "stick-breaking": "weights of shares that later keys left are known by no sum, and refused",
     "stable-diffusion-unet": "a group norm's statistics are of all positions, and no rule carries that",
 }

@@ -6,9 +6,11 @@ from tests.wild.handwritten import (
     multimodal,
     pooling,
     sequences,
+    structures,
     text,
     two_texts,
     vision,
+    weights,
 )
 
 __all__ = ["CASES"]
@@ -22,4 +24,6 @@ CASES = [
     *denoisers.CASES,
     *multimodal.CASES,
     *sequences.CASES,
+    *structures.CASES,
+    *weights.CASES,
 ]
