@@ -6,8 +6,8 @@ import torch
 
 from tests.fuzz.build import build, make_inputs
 from tests.fuzz.compare import targets, tried, truth
+from tests.fuzz.rarer import TOPOLOGIES
 from tests.fuzz.recipe import CHOICES, Recipe, draw
-from tests.fuzz.topologies import TOPOLOGIES
 from tests.fuzz.truth import Account, Ledger, normalised, united
 
 
