@@ -392,9 +392,6 @@ class Net(nn.Module):
                 x = halves / real.sum(1, keepdim=True)
             elif readout == "einsum":
                 x = torch.einsum("bnd,bn->bd", x, real / real.sum(1, keepdim=True))
-            elif readout == "one_by_one":
-                share = real / real.sum(1, keepdim=True)
-                x = sum(x[:, i] * share[:, i, None] for i in range(count))
             elif readout == "masked_sum":
                 x = (x * real[..., None]).sum(1) / real.sum(1, keepdim=True)
             elif readout == "masked_fill":

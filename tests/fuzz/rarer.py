@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tests.fuzz.build import CHUNKS, Flow, Inputs, Net, beside
 from tests.fuzz.topologies import TOPOLOGIES, topology
-from tests.fuzz.truth import united
+from tests.fuzz.truth import Row, united
 
 __all__ = ["TOPOLOGIES", "added"]
 
@@ -169,13 +169,10 @@ def bipartite_merging(net: Net, inputs: Inputs) -> Tensor:
     x = net.block("before", net.born(inputs, "regions"))
     net.finals(regions=x)
     even, odd = x.x[:, ::2], x.x[:, 1::2]
-    like = (
-        torch.nn.functional.normalize(odd, dim=-1) @ torch.nn.functional.normalize(even, dim=-1).mT
-    )
-    nearest = like.argmax(-1)
-    chosen = torch.nn.functional.one_hot(nearest, even.shape[1]).to(x.x.dtype)
-    sizes = 1 + chosen.sum(1)
-    merged = (even + chosen.mT @ odd) / sizes[..., None]
+    directions = [torch.nn.functional.normalize(part, dim=-1) for part in (odd, even)]
+    nearest = (directions[0] @ directions[1].mT).argmax(-1)
+    wide = nearest[..., None].expand(-1, -1, even.shape[-1])
+    merged = even.scatter_reduce(1, wide, odd, reduce="mean")
     rows = None
     if net.ledger is not None:
         weights, old = [], []
@@ -185,9 +182,13 @@ def bipartite_merging(net: Net, inputs: Inputs) -> Tensor:
             own[nearest[b].numpy(), np.arange(1, len(of), 2)] = 1
             weights.append(own / own.sum(1, keepdims=True))
             old.append(of)
-        rows = net.ledger.routed(weights, old, "merged")
-        net.ledger.stream["merged"] = "merged"
-    return net.head(net.pooled(net.block("after", Flow(merged, None, rows)), "mean"))
+        made = net.ledger.routed(weights, old, "merged")
+        rows = [  # the even tokens go on, with what was merged into them
+            [Row(("regions", 2 * i), row.sources) for i, row in enumerate(of)] for of in made
+        ]
+    merged_flow = net.block("after", Flow(merged, None, rows))
+    net.finals(merged=merged_flow)
+    return net.head(net.pooled(merged_flow, "mean"))
 
 
 @topology("regions")

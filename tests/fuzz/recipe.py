@@ -57,7 +57,6 @@ CHOICES: dict[str, tuple[object, ...]] = {
         "masked_bmm",
         "strided",
         "einsum",
-        "one_by_one",
     ),
     "fusion": ("sum", "cat", "product"),
     "depth": (1, 2),
