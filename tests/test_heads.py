@@ -45,6 +45,39 @@ def test_the_mean_over_heads_however_they_are_computed(form: str) -> None:
     torch.testing.assert_close(e.relevance["ids"], want.relevance["ids"])
 
 
+class MaskedHeads(nn.Module):
+    """Heads one by one or at once; every one is given the mask anew."""
+
+    def __init__(self, *, apart: bool) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(VOCABULARY, 16), nn.Linear(16, 3)
+        self.apart = apart
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        x = self.words(ids)
+        heads, seen = x.unflatten(-1, (2, 8)).transpose(1, 2), mask[:, None].bool()
+        if self.apart:
+            one_by_one = [
+                torch.where(seen, heads[:, i] @ heads[:, i].mT, float("-inf")).softmax(-1)
+                @ (heads[:, i] * mask[..., None])
+                for i in range(2)
+            ]
+            made = torch.stack(one_by_one, 1)
+        else:
+            scores = torch.where(seen[:, None], heads @ heads.mT, float("-inf"))
+            made = scores.softmax(-1) @ (heads * mask[:, None, :, None])
+        return self.head((x + made.transpose(1, 2).flatten(2))[:, 0])
+
+
+def test_masks_do_not_set_heads_apart() -> None:
+    given = {"ids": words(2, 4), "mask": torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]])}
+    e, want = (
+        fxplain.explain(seeded(MaskedHeads, apart=f), given, target=1) for f in (True, False)
+    )
+    torch.testing.assert_close(e.output, want.output)
+    torch.testing.assert_close(e.relevance["ids"], want.relevance["ids"])
+
+
 class Repeated(nn.Module):
     """Every key stands there twice, and one softmax sees both: they are summed."""
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fxplain
-from tests.small_models import VOCABULARY, seeded
+from tests.small_models import VOCABULARY, seeded, words
 
 WIDTH, LENGTH = 8, 7
 ODD = torch.tensor([1.0, 0, 1, 0, 1, 0, 1])
@@ -133,3 +133,35 @@ def test_another_mask_of_the_same_size_is_another_reading() -> None:
     assert bool((second[1] > 0).all())
     again = fxplain.explain(model, given, target=1).relevance["input_ids"]
     torch.testing.assert_close(again, first, rtol=0, atol=0)
+
+
+class PartialSums(nn.Module):
+    """The mean of all words as the sum of sums over a part of them each."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(VOCABULARY, 16), nn.Linear(16, 3)
+        self.form = form
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        x = self.words(ids)
+        x = (x + (x @ x.mT / 4).softmax(-1) @ x) * mask[..., None]
+        if self.form == "every other":
+            pooled = x[:, ::2].sum(1) + x[:, 1::2].sum(1)
+        elif self.form == "slices":
+            pooled = x[:, :1].sum(1) + x[:, 1:3].sum(1) + x[:, 3:].sum(1)
+        else:
+            pooled = x.sum(1)
+        return self.head(pooled / mask.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("form", ["every other", "slices"])
+def test_sums_over_parts_are_one_sum(form: str) -> None:
+    given = {
+        "ids": words(2, 5),
+        "mask": torch.tensor([[1.0, 1, 1, 1, 1], [1, 1, 1, 0, 0]]),
+    }
+    e, want = (fxplain.explain(seeded(PartialSums, f), given, target=1) for f in (form, "all"))
+    torch.testing.assert_close(e.output, want.output)
+    assert e.graph.warnings == ()
+    torch.testing.assert_close(e.relevance["ids"], want.relevance["ids"])

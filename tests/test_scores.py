@@ -189,6 +189,9 @@ SINGLE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     ).sum(-2),
     "einsum": lambda scores, values: torch.einsum("bqk,bkd->bqd", scores.softmax(-1), values),
     "log": lambda scores, values: scores.log_softmax(-1).exp() @ values,
+    "logsumexp": lambda scores, values: (
+        (scores - scores.logsumexp(-1, keepdim=True)).exp() @ values
+    ),
 }
 
 

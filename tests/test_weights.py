@@ -121,6 +121,41 @@ class InChunks(Attending):
         return mixed / total
 
 
+class MaskedAndBiased(Attending):
+    """A learned bias for every pair and a mask are put into scores that are divided later."""
+
+    def __init__(self, chosen: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+        super().__init__()
+        self.bias, self.chosen = nn.Parameter(torch.randn(2, LENGTH, LENGTH)), chosen
+
+    def attended(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        scores, seen = q @ k.transpose(-1, -2) + self.bias, torch.arange(LENGTH) < 5
+        if self.chosen is None:
+            return scores.masked_fill(~seen, float("-inf")).softmax(-1) @ v
+        weights = self.chosen(seen, scores).exp()
+        return weights @ v / weights.sum(-1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        lambda seen, scores: torch.where(seen, scores, float("-inf")),
+        lambda seen, scores: torch.where(seen, scores, torch.tensor(float("-inf"))),
+        lambda seen, scores: scores.masked_fill(~seen, torch.tensor(float("-inf"))),
+        lambda seen, scores: torch.multiply(scores, 1.0).masked_fill(~seen, float("-inf")),
+    ],
+    ids=["where a number", "where a tensor", "filled with a tensor", "multiplied"],
+)
+def test_what_masks_and_shifts_scores_leaves_them_scores(
+    chosen: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    inputs = (words(1, LENGTH),)
+    plain = fxplain.explain(seeded(MaskedAndBiased), inputs, target=1)
+    found = fxplain.explain(seeded(MaskedAndBiased, chosen), inputs, target=1)
+    assert (len(found.graph.nodes), found.graph.warnings) == (1, ())
+    torch.testing.assert_close(found.relevance["input_ids"], plain.relevance["input_ids"])
+
+
 @pytest.mark.parametrize("kind", [DividedLater, InChunks])
 def test_weights_that_are_divided_after_the_product(kind: type[Attending]) -> None:
     model, inputs = seeded(kind), (words(2, LENGTH),)

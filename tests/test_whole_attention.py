@@ -118,3 +118,34 @@ def test_legrad_gives_nothing_to_hidden_keys(fused: bool) -> None:
     given = {"input_ids": words(2, 5), "attention_mask": mask}
     e = fxplain.explain(seeded(TextClassifier, fused=fused), given, target=1, method="legrad")
     assert not e.relevance["input_ids"][1, 3:].any()
+
+
+class Joint(nn.Module):
+    """Words and patches attend jointly; what the patches hear in the end is not read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.patches = nn.Embedding(VOCABULARY, WIDTH), nn.Linear(5, WIDTH)
+        self.head = nn.Linear(WIDTH, 3)
+
+    def forward(self, ids: Tensor, patches: Tensor) -> Tensor:
+        x, y = self.words(ids), self.patches(patches)
+        for _ in range(2):
+            z = torch.cat([x, y], 1)
+            heard = (z @ z.mT / 4).softmax(-1) @ z
+            x, y = x + heard[:, : x.shape[1]], y + heard[:, x.shape[1] :]
+        return self.head(x[:, 1])
+
+
+def test_rows_that_nothing_reads_are_left_as_they_were() -> None:
+    given = {"ids": words(1, 3), "patches": torch.randn(1, 4, 5)}
+    model = seeded(Joint)
+    matrix = fxplain.explain(model, given, target=1).matrix("patches", "patches")[0]
+    x, y = model.words(given["ids"]), model.patches(given["patches"])
+    z = torch.cat([x, y], 1).detach()
+    weights = (z @ z.mT / 4).softmax(-1).requires_grad_(True)
+    z = z + weights @ z
+    last = (z @ z.mT / 4).softmax(-1) @ z
+    model.head((z + last)[:, 1])[0, 1].backward()
+    want = torch.eye(7) + (weights * weights.grad).clamp(min=0)[0]
+    torch.testing.assert_close(matrix, want[3:, 3:].detach())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, fx
 
 from fxplain.capture import operation_name
-from fxplain.tokens import AttentionSite, TokenFlow, is_elementwise, moves, tokens_in
+from fxplain.tokens import AttentionSite, TokenFlow, is_elementwise, moves, tokens_in, versions_in
 
 __all__ = ["chunked_attentions"]
 
@@ -68,7 +68,8 @@ def _cut_from(site: AttentionSite) -> fx.Node | None:
 def _same_keys(flow: TokenFlow, one: AttentionSite, other: AttentionSite) -> bool:
     def entries(columns: Tensor) -> Tensor:
         tokens = flow.book.find(tokens_in(columns))
-        found: Tensor = torch.stack([tokens, columns >> 32]).flatten(1).unique(dim=1)
+        heard = flow.versions.absorbed(versions_in(columns))
+        found: Tensor = torch.stack([tokens, heard]).flatten(1).unique(dim=1)
         return found
 
     a, b = entries(one.columns), entries(other.columns)

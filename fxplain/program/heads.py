@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, fx
 
 from fxplain.capture import operation_name
-from fxplain.tokens import AttentionSite, TokenFlow, is_elementwise, tokens_in
+from fxplain.tokens import AttentionSite, TokenFlow, is_elementwise, tokens_in, versions_in
 
 __all__ = ["distinct_in_row", "heads_among_keys", "heads_among_rows", "sibling_heads"]
 
@@ -60,7 +60,8 @@ def _alike(flow: TokenFlow, one: AttentionSite, other: AttentionSite) -> bool:
 
 
 def _same(flow: TokenFlow, a: Tensor, b: Tensor) -> bool:
-    if a.shape != b.shape or not torch.equal(a >> 32, b >> 32):
+    absorbed = flow.versions.absorbed
+    if a.shape != b.shape or not torch.equal(absorbed(versions_in(a)), absorbed(versions_in(b))):
         return False
     return torch.equal(flow.book.find(tokens_in(a)), flow.book.find(tokens_in(b)))
 

@@ -29,6 +29,7 @@ from fxplain.tokens import (
     RouteSite,
     TokenFlow,
     Versions,
+    pack,
     tokens_in,
     versions_in,
 )
@@ -116,11 +117,12 @@ class Program:
         What the model returns of a token comes before what it computes of it and drops.
         """
         returned = [tag.ids.reshape(-1) for tags in self.flow.outputs for tag in tags]
+        seen = self._without_leftovers(self.flow.seen, returned)
         table = torch.zeros(len(self.flow.book), dtype=torch.int64)
         ranks = [self._rank(index) for index in range(len(self.versions))]
         order = {rank: i for i, rank in enumerate(sorted(set(ranks)))}
         places = torch.tensor([order[rank] for rank in ranks], dtype=torch.int64)
-        for entries in (self.flow.seen, torch.cat(returned) if returned else None):
+        for entries in (seen, torch.cat(returned) if returned else None):
             if entries is None:
                 continue
             entries = entries[entries >= 0].unique()
@@ -130,6 +132,34 @@ class Program:
             for token, version in zip(tokens, versions[by_rank].tolist(), strict=True):
                 table[token] = version
         return table
+
+    def _without_leftovers(self, seen: Tensor, returned: list[Tensor]) -> Tensor:
+        """What tokens have absorbed, without what a node gave to rows that nothing reads.
+
+        A node's bare output is what is left of its tokens where others' was added to their residual
+        streams and theirs was not: a joint attention's rows for the modality that is not read.
+        """
+        used = [x.reshape(-1) for x in returned]
+        for update in self.flow.updates:
+            if isinstance(update, AttentionSite):
+                used += [update.rows.reshape(-1), update.columns.reshape(-1)]
+            elif isinstance(update, RouteSite):
+                used.append(update.old.reshape(-1))
+        sets = [self.versions.of(index) for index in range(len(self.versions))]
+        joined = frozenset().union(*(own for own in sets if len(own) > 1))
+        bare = [
+            i for i, own in enumerate(sets) if len(own) == 1 and own <= joined & self.nodes.keys()
+        ]
+        left = torch.isin(versions_in(seen), torch.tensor(bare, dtype=torch.int64))
+        if not bool(left.any()):
+            return seen
+        every = self._canonical(seen)
+        left &= ~torch.isin(every, self._canonical(torch.cat(used))) if used else left
+        others = tokens_in(every[~left])
+        return seen[~left | ~torch.isin(tokens_in(every), others)]
+
+    def _canonical(self, entries: Tensor) -> Tensor:
+        return pack(self.flow.book.find(tokens_in(entries)), versions_in(entries))
 
     def _rank(self, version: int) -> tuple[int, bool, int]:
         updates = self.versions.of(version)

@@ -6,7 +6,7 @@ from fxplain.tokens.elements import Argument
 from fxplain.tokens.flow import TokenFlow
 from fxplain.tokens.op_table import moves, operation, reduces
 from fxplain.tokens.scores import is_elementwise
-from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, tokens_in, versions_in
+from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, pack, tokens_in, versions_in
 from fxplain.tokens.updates import AttentionSite, Mixing, RejectedSoftmax, RouteSite, Update, framed
 from fxplain.tokens.versions import IDENTITY, Versions
 from fxplain.tokens.walk import follow_tokens
@@ -34,6 +34,7 @@ __all__ = [
     "is_elementwise",
     "moves",
     "operation",
+    "pack",
     "rebatched",
     "reduces",
     "tokens_in",

@@ -101,6 +101,7 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
         if mark is not None and is_fixed(a, values):
             a.softmaxes[mark] = FIXED_VALUES
     if a.is_parameter(right):
+        left_tags = left_tags or a.untouched(left)  # words as ones among zeros, say
         rows = rows_of_weights(a, left_tags, len(left_shape))
         if rows:  # weights over a learned table (relative positions): the query's own
             return rows if len(right_shape) > 1 else _without_axis(rows, len(left_shape) - 1)
@@ -116,6 +117,7 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
         )
         return _without_axis(made, axis) if len(right_shape) == 1 else made  # fmt: skip
     if a.is_parameter(left):
+        right_tags = right_tags or a.untouched(right)
         axis = max(len(right_shape) - 2, 0)
         made = mapped(
             a,

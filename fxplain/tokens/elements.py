@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import Capture, ModelInputs
+from fxplain.capture import Capture, ModelInputs, operation_name
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.kinds import Kind
 from fxplain.tokens.values import Values
@@ -120,6 +120,9 @@ class Elements:
             return self._moved(node)
         if kind in (Kind.MOVES, Kind.FRESH) or not isinstance(value, Tensor):
             return None
+        if operation_name(node) == "one_hot":
+            words = self.of(node.args[0])  # type: ignore[arg-type]
+            return None if words is None else words[..., None].expand(self._values.shape(node))
         return self._reduced(node) if kind is Kind.REDUCES else self._beside(node)
 
     def _moved(self, node: fx.Node) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Maps by fixed weights: embeddings, linear layers and convolutions, where tokens are born or mixed."""
+"""Maps by fixed weights: linear layers and convolutions, where tokens are born or mixed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import module_path
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import mix, mix_along, newer, slide
@@ -18,62 +17,8 @@ from fxplain.tokens.resampling import transposed_convolution
 from fxplain.tokens.tag import Level, Tag, Tags, pack, tokens_in
 
 __all__ = [
-    "bag", "convolution", "embedding", "linear", "mapped", "matrix_of", "rows_of_weights",
-    "rows_settled", "weights_of",
+    "convolution", "linear", "mapped", "matrix_of", "rows_of_weights", "rows_settled", "weights_of",
 ]  # fmt: skip
-
-
-# -- births ---------------------------------------------------------------------------------------
-
-
-def embedding(a: Analysis, node: fx.Node) -> Tagged:
-    """A lookup: integers from a graph input give birth to tokens, constant ones pick parameters."""
-    weight, index = node.args[0], node.args[1]
-    assert isinstance(weight, fx.Node)
-    assert isinstance(index, fx.Node)
-    shape = a.shape(node)[:-1]
-    origin = a.first_origin(index)
-    if origin is not None:
-        elements = a.elements.of(index)
-        ids = a.book.add(
-            "input",
-            origin[0],
-            shape,
-            rank=origin[1],
-            module=module_path(node),
-            node=node,
-            samples=a.elements.samples(elements),
-            elements=elements,
-            until=elements,
-        )
-        return (a.born(ids.unsqueeze(-1)),)
-    table = a.tags(weight)
-    if not table:
-        return ()
-    rows = table[0].ids.squeeze(-1)[a.value(index).cpu()]
-    tag = Tag(rows.unsqueeze(-1), Level.PARAMETER)
-    for axis in a.book.batch_axes if a.book.batch_size > 1 else ():
-        per_sample = axis < len(shape) and shape[axis] == a.book.batch_size
-        if per_sample and bool(
-            (rows == rows.narrow(axis, 0, 1)).all()
-        ):  # the same for every sample
-            once = tag.with_ids(tag.ids.narrow(axis, 0, 1))
-            return (a.joiner.copied(once, axis, shape[axis]),)
-    return (tag,)
-
-
-def bag(a: Analysis, node: fx.Node) -> Tagged:
-    """``embedding_bag``: one token for every bag of integers."""
-    named = arguments(node)
-    index, offsets = named["indices"], named["offsets"]
-    origin = a.first_origin(index)
-    if origin is None:
-        return []
-    count = a.shape(offsets)[0] - bool(named["include_last_offset"])
-    ids = a.book.add(
-        "input", origin[0], (count,), rank=origin[1], module=module_path(node), node=node
-    )
-    return [(a.born(ids.unsqueeze(-1)),)]
 
 
 # -- linear maps ----------------------------------------------------------------------------------

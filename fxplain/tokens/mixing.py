@@ -326,10 +326,14 @@ def _site(
 ) -> RouteSite:
     share = weights() if callable(weights) else torch.ones(())
     share = share.to(torch.float64).expand(groups.shape) * _factors(a, groups)
-    share = share / share.sum(-1, keepdim=True).clamp(min=1e-300)
+    total = share.sum(-1, keepdim=True).clamp(min=1e-300)
+    share = share / total
+    if operation_name(node) == "mean":
+        total = total / groups.shape[-1]
     new = made.unsqueeze(-1).expand(groups.shape)
     real = (groups >= 0) & (new >= 0) & (share > 0)
-    return RouteSite(index, node, operation_name(node), new[real], groups[real], share[real])
+    total = total.expand(groups.shape)[real]
+    return RouteSite(index, node, operation_name(node), new[real], groups[real], share[real], total)
 
 
 def _factors(a: Analysis, groups: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.joining import Meeting
+from fxplain.tokens.lookups import looked_up
 from fxplain.tokens.mixing import settled, spread
 from fxplain.tokens.scores import is_fixed
 from fxplain.tokens.summing import summed
@@ -152,6 +153,9 @@ def along_axes(a: Analysis, node: fx.Node) -> Tagged:
     if not tags:
         return ()
     named, shape, op = arguments(node), a.shape(source), _rerun(a, node)
+    words = looked_up(a, node, source, named.get("index")) if named.get("dim") == 0 else ()
+    if words:
+        return words
     dims = a.value(named.get("dims", named.get("dim")))
     axes = [dims] if isinstance(dims, int) else list(dims or range(len(shape)))
     axes = [axis % len(shape) for axis in axes]
@@ -402,6 +406,9 @@ def index(a: Analysis, node: fx.Node) -> Tagged:
     tags = a.tags(source)
     if not tags:
         return ()
+    words = looked_up(a, node, source, arguments(node)["indices"])
+    if words:
+        return words
     shape = a.shape(source)
     picks = [p.cpu() if isinstance(p, Tensor) else p for p in a.value(arguments(node)["indices"])]
     axes: list[int] = []

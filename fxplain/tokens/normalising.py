@@ -179,7 +179,10 @@ def _axis_of(a: Analysis, total: fx.Node, value: fx.Node) -> int | None:
     repeated = any(computes_the_same(step, source) for step in own)
     if not repeated and value not in elementwise_origin(a, source):
         return None
-    weights = is_pair(a.tags(value)) or any(
-        is_positive(n) or "softmax" in operation_name(n) for n in own
+    # of a single key nothing varies, but what its own logsumexp is taken off is log-weights
+    weights = (
+        operation_name(total) == "logsumexp"
+        or is_pair(a.tags(value))
+        or any(is_positive(n) or "softmax" in operation_name(n) for n in own)
     )
     return int(dims[0]) % len(a.shape(source)) if weights else None

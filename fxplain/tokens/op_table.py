@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import fx
 
-from fxplain.tokens import contraction, mapping, movement, normalising, resampling, rules
+from fxplain.tokens import contraction, lookups, mapping, movement, normalising, resampling, rules
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.kinds import Kind
 
@@ -170,8 +170,8 @@ TABLE: dict[str, Rule] = {
         "scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu",
     ),
     **_rows(mapping.convolution, "conv1d conv2d conv3d convolution _convolution"),
-    **_rows(mapping.embedding, "embedding"),
-    **_rows(mapping.bag, "embedding_bag _embedding_bag"),
+    **_rows(lookups.embedding, "embedding"),
+    **_rows(lookups.bag, "embedding_bag _embedding_bag"),
     # -- pooling, resampling and reductions ------------------------------------------------------
     **_rows(
         resampling.pool,

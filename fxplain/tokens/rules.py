@@ -25,6 +25,7 @@ from fxplain.tokens.scores import (
     made_of_tokens,
     only_scales,
 )
+from fxplain.tokens.summing import sums_added
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, compact, pack
 from fxplain.tokens.updates import AttentionSite, framed
 
@@ -95,9 +96,13 @@ def item(a: Analysis, node: fx.Node) -> Tagged:
 
 def pointwise(a: Analysis, node: fx.Node) -> Tagged:
     """Join the operands' tags."""
-    operands = [(a.tags(n), a.shape(n)) for n in _speaking(a, node)]
+    speaking = _speaking(a, node)
+    operands = [(a.tags(n), a.shape(n)) for n in speaking]
     if not operands:
         return ()
+    whole = sums_added(a, node, speaking) if _adds(node) else None
+    if whole is not None:
+        return (whole,)
     joined = a.joiner.join(operands, a.shape(node), _meeting(a, node))
     if a.joiner.lost:
         a.warn_of_mixing(node)
@@ -105,7 +110,7 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
         joined = _with_neighbours(a, node, joined, a.joiner.neighbours)
     for tag in tuple(a.joiner.spread):
         joined = _heard(a, node, joined, tag)
-    if operation_name(node) == "add":
+    if _adds(node):
         return _started_bare(a, node, joined)
     return multiplied(a, node, joined)
 
@@ -117,6 +122,10 @@ def _with_neighbours(a: Analysis, node: fx.Node, joined: Tags, neighbours: Tags)
         return joined
     (made,) = blended(a, node, neighbours)
     return tuple(made if tag is neighbours[0] else tag for tag in joined)
+
+
+def _adds(node: fx.Node) -> bool:
+    return operation_name(node) == "add"
 
 
 def _speaking(a: Analysis, node: fx.Node) -> list[fx.Node]:

@@ -73,6 +73,12 @@ _LAID_OUT_ANEW = frozenset(["view", "reshape", "_unsafe_view", "flatten", "unfla
 _AS_THEY_ARE = frozenset(
     ["alias", "contiguous", "clone", "detach", "to", "_to_copy", "dropout", "lift_fresh_copy"]
 )
+_POINTWISE = frozenset(  # overloads of these lack PyTorch's own mark
+    [
+        "where", "masked_fill", "subtract", "multiply", "divide", "true_divide", "floor_divide",
+        "rsub", "prelu", "hardswish", "log_sigmoid", "tril", "triu",
+    ]
+)  # fmt: skip
 _PRODUCTS = frozenset(["matmul", "bmm", "mm", "baddbmm"])
 _POSITIVE = frozenset(["relu", "sigmoid", "exp", "exp2", "square", "softplus", "hardsigmoid"])
 _MAY_BE_POSITIVE = frozenset(["pow", "clamp", "clamp_min"])
@@ -88,7 +94,7 @@ def is_pair(tags: Tags) -> bool:
 
 def is_elementwise(node: fx.Node) -> bool:
     """Whether each element of the result is computed from one element of each operand."""
-    if operation_name(node) in _VIEWS:
+    if operation_name(node) in _VIEWS | _POINTWISE:
         return True
     return torch.Tag.pointwise in getattr(node.target, "tags", ())
 
@@ -96,20 +102,26 @@ def is_elementwise(node: fx.Node) -> bool:
 def elementwise_origin(a: Analysis, node: fx.Node) -> Iterator[fx.Node]:
     """`node` and what it was computed from element by element, back to the last contraction.
 
-    Of several operands the walk follows the one that names the most tokens: a mask, a bias or a
-    row's statistic does not stand in its way; another value of the kind does.
+    Of several operands the walk follows the one that names the most tokens, and inputs' before
+    parameters': a mask, a bias or a row's statistic does not stand in its way; another value of the
+    kind does.
     """
     yield node
     while is_elementwise(node):
         operands = [n for n in node.all_input_nodes if a.tags(n)]
         if not operands:
             return
-        sizes = [sum(tag.ids.numel() for tag in a.tags(n)) for n in operands]
+        sizes = [_names_of_tokens(a.tags(n)) for n in operands]
         largest = [n for n, size in zip(operands, sizes, strict=True) if size == max(sizes)]
         if len(largest) > 1:
             return
         node = largest[0]
         yield node
+
+
+def _names_of_tokens(tags: Tags) -> tuple[Level, int]:
+    """How strongly a value names tokens, and how many."""
+    return max(tag.level for tag in tags), sum(tag.ids.numel() for tag in tags)
 
 
 def computes_the_same(one: fx.Node, other: fx.Node) -> bool:

@@ -1,4 +1,7 @@
-"""Summing: what is written to one place from several, as means by group and messages on a graph are."""
+"""Summing: what is written to one place from several, as means by group and messages on a graph are.
+
+And sums of sums: those over every other token, or over slices of a sequence, are one when added.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, fx
 
+from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis
+from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import mix
-from fxplain.tokens.tag import NO_TOKEN, Tag, tokens_in
+from fxplain.tokens.scores import is_elementwise
+from fxplain.tokens.tag import NO_TOKEN, Level, Tag, pack, tokens_in
+from fxplain.tokens.updates import RouteSite
 
-__all__ = ["summed"]
+__all__ = ["summed", "sums_added"]
 
 _MOST = 20_000_000
 """Entries of groups that are laid out: more than that, and it is only said that tokens are mixed."""
@@ -72,3 +79,68 @@ def _groups(old: Tensor, new: Tensor, read: Callable[[Tensor], Tensor]) -> Tenso
     groups = torch.full((old.numel(), int(count.max())), NO_TOKEN)
     groups[places[order], column] = entries[order]
     return groups.reshape(*old.shape, -1)
+
+
+def sums_added(a: Analysis, node: fx.Node, operands: list[fx.Node]) -> Tag | None:
+    """The sum of two sums over different tokens of one sequence: it is made of the tokens of both.
+
+    Each by itself has shares that sum to 1; together each token's share is that in the whole.
+    """
+    tags = [tag for n in operands if _is_sum(a, n) for tag in a.tags(n)]
+    if not len(tags) == len(operands) == 2 or tags[0].ids.shape != tags[1].ids.shape:
+        return None
+    sites = [site for site in (_sum_of(a, node, tag) for tag in tags) if site is not None]
+    old = [a.book.find(tokens_in(site.old)).unique() for site in sites]
+    if len(old) < 2 or bool(torch.isin(*old).any()) or not a.book.share_births(*old):
+        return None
+    tokens = [a.book.find(tag.tokens) for tag in tags]
+    made = a.book.add(
+        "route", node.name, tags[0].ids.shape, module=module_path(node), node=node,
+        samples=a.book.samples(tokens[0]), made_of=a.book.lineage(torch.cat(tokens)),
+    )  # fmt: skip
+    new, parts = [], []
+    for site, tag, of in zip(sites, tags, tokens, strict=True):
+        place = torch.full((len(a.book),), NO_TOKEN).scatter(0, of.flatten(), made.flatten())
+        new.append(place[a.book.find(site.new)])
+        left = a.versions.factor(tag.version or 0, a.book.find(site.new))
+        parts.append(site.weights * site.totals * left)
+    target, part = torch.cat(new), torch.cat(parts)
+    total = torch.zeros(len(a.book), dtype=torch.float64).index_add(0, target, part)[target]
+    shares = part / total.clamp(min=1e-300)
+    index, real = len(a.updates), shares > 0
+    made_of = torch.cat([site.old for site in sites])
+    a.updates.append(
+        RouteSite(index, node, "sum", target[real], made_of[real], shares[real], total[real])
+    )
+    return Tag(pack(made, a.versions.intern(frozenset({index}))), max(tag.level for tag in tags))
+
+
+def _is_sum(a: Analysis, node: fx.Node) -> bool:
+    """Whether a value is a sum over an axis that is not the features', at most scaled since."""
+    while is_elementwise(node):
+        tagged = [
+            n for n in node.all_input_nodes if any(t.level > Level.RAW_INPUT for t in a.tags(n))
+        ]
+        if len(tagged) != 1:
+            added = operation_name(node) == "add" and len(tagged) == 2
+            return added and all(_is_sum(a, n) for n in tagged)
+        node = tagged[0]
+    found = a.value(arguments(node).get("dim")) if operation_name(node) in ("sum", "mean") else None
+    dims = [found] if isinstance(found, int) else found or []
+    rank = len(a.shape(node.all_input_nodes[0])) if dims else 0
+    return bool(dims) and all(dim % rank != rank - 1 for dim in dims)
+
+
+def _sum_of(a: Analysis, node: fx.Node, tag: Tag) -> RouteSite | None:
+    """The sum that made a value's tokens; of one token, that token."""
+    tokens = a.book.find(tag.tokens)
+    updates = a.versions.of(tag.version) if tag.version is not None and tag.version >= 0 else ()
+    site = a.updates[max(updates)] if updates and max(updates) >= 0 else None
+    if isinstance(site, RouteSite) and site.operation in ("sum", "mean") and len(updates) == 1:
+        own = torch.isin(a.book.find(site.new), tokens)  # but for those of masked tokens alone
+        return site if bool(own.all()) else None
+    made = [birth.index for birth in a.book.births if birth.kind == "route"]
+    if tag.version is None or bool(torch.isin(a.book.births_of(tokens), torch.tensor(made)).any()):
+        return None
+    ones = torch.ones(tokens.numel(), dtype=torch.float64)
+    return RouteSite(-1, node, "sum", tokens.flatten(), tag.ids.flatten(), ones, ones)

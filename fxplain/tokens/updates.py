@@ -78,6 +78,8 @@ class RouteSite:
     new, old, weights
         One entry per pair: the made token's id, the packed tag of what it is made of, and its share
         (the shares of one token sum to 1).
+    totals
+        For each entry what the made token's shares summed to before: of a sum over five tokens 5.
     """
 
     index: int
@@ -86,6 +88,7 @@ class RouteSite:
     new: Tensor
     old: Tensor
     weights: Tensor
+    totals: Tensor
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,12 @@ class Versions:
         """The set of a version index."""
         return self._sets[index]
 
+    def absorbed(self, versions: Tensor) -> Tensor:
+        """The same versions, whatever has scaled them: equal where the same updates were absorbed."""
+        distinct, place = versions.unique(return_inverse=True)
+        bare = [self.intern(self._sets[v]) if v >= 0 else v for v in distinct.tolist()]
+        return torch.tensor(bare, dtype=torch.int64)[place]
+
     def newborn(self, index: int) -> bool:
         """Whether a version has absorbed neither attention nor a route, but comes from a birth."""
         return index >= 0 and bool(self._sets[index]) and self._sets[index] <= self.before_attention

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from tests.fuzz.compare import OUTCOMES, Finding, tried
+from tests.fuzz.rarer import TOPOLOGIES
 from tests.fuzz.recipe import Recipe, draw
 from tests.fuzz.shrink import shrunk, write
-from tests.fuzz.topologies import TOPOLOGIES
 
 
 def recipe_of(seed: int, topologies: list[str]) -> Recipe:

@@ -24,6 +24,9 @@ TOPOLOGIES: dict[str, Callable[[Net, Inputs], Tensor]] = {}
 USES: dict[str, tuple[str, ...]] = {}
 """The inputs of each topology."""
 
+CHUNKS: dict[str, int] = {}
+"""Topologies that cut the words into chunks, and into how many."""
+
 
 @dataclass
 class Flow:
@@ -116,7 +119,16 @@ class Net(nn.Module):
         return self.parts[name]
 
     def linear(self, name: str, x: Tensor, size: int) -> Tensor:
-        return self.part(name, lambda: nn.Linear(x.shape[-1], size))(x)
+        module = self.part(name, lambda: nn.Linear(x.shape[-1], size))
+        form = "linear" if self.ledger is not None else self.recipe.linear
+        if form == "addmm":
+            flat = torch.addmm(module.bias, x.reshape(-1, x.shape[-1]), module.weight.t())
+            return flat.view(*x.shape[:-1], size)
+        if form == "matmul":
+            return x @ module.weight.t() + module.bias
+        if form == "einsum":
+            return torch.einsum("...i,oi->...o", x, module.weight) + module.bias
+        return module(x)
 
     def number(self, name: str, *shape: int) -> Tensor:
         if name not in self.numbers:
@@ -135,7 +147,7 @@ class Net(nn.Module):
         recipe, given = self.recipe, inputs[name]
         if name == "words":
             table = self.part("embed_words", lambda: nn.Embedding(VOCABULARY, recipe.width))
-            x = table(given)
+            x = self.looked_up(table, given)
         else:
             x = self.linear(f"embed_{name}", given, recipe.width)
         x = self.placed(name, x)
@@ -145,6 +157,12 @@ class Net(nn.Module):
             x = torch.cat([cls.expand(x.shape[0], -1, -1), x], 1)
             keep = None if keep is None else F.pad(keep, (special, 0), value=True)
         return self.told(name, Flow(x, keep))
+
+    def looked_up(self, table: nn.Module, words: Tensor) -> Tensor:
+        form = "embedding" if self.ledger is not None else self.recipe.lookup
+        if form == "one_hot":
+            return F.one_hot(words, VOCABULARY).to(table.weight.dtype) @ table.weight
+        return table.weight[words] if form == "indexed" else table(words)
 
     def placed(self, name: str, x: Tensor) -> Tensor:
         form, tokens, width = self.recipe.positions, x.shape[1], x.shape[2]
@@ -176,14 +194,26 @@ class Net(nn.Module):
 
     def attend(self, name: str, query: Flow, key: Flow, causal: bool = False) -> Flow:
         """Attention's output, which has no residual in it yet."""
+        torchs_own = self.recipe.attention in ("multi_head", "functional")
+        if torchs_own and self.recipe.key_heads == self.recipe.heads:
+            return self.multi_head(name, query, key, causal)
+        return self.attended(name, query, key, *self.projected(name, query, key), causal)
+
+    def projected(self, name: str, query: Flow, key: Flow) -> list[Tensor]:
+        """Queries (batch, s, heads, d), keys and values (batch, q, groups, d)."""
         recipe = self.recipe
         heads, groups, size = recipe.heads, recipe.key_heads, recipe.width // recipe.heads
-        if recipe.attention == "multi_head" and groups == heads:
-            return self.multi_head(name, query, key, causal)
         sizes = [heads * size, groups * size, groups * size]
-        if query is key and recipe.projection != "separate":
+        form = recipe.projection
+        if query is not key or (form in ("viewed", "interleaved") and groups < heads):
+            form = "separate"
+        if form != "separate":
             packed = self.linear(f"{name}_qkv", query.x, sum(sizes))
-            if recipe.projection == "fused_qkv":
+            if form == "viewed":
+                return list(packed.unflatten(-1, (3, heads, size)).unbind(2))
+            if form == "interleaved":
+                return list(packed.view(*packed.shape[:-1], heads, 3 * size).chunk(3, -1))
+            if form == "fused_qkv":
                 q, k, v = packed.split(sizes, -1)
             else:
                 v, k, q = packed.split(sizes[::-1], -1)
@@ -191,7 +221,12 @@ class Net(nn.Module):
             q = self.linear(f"{name}_q", query.x, sizes[0])
             k = self.linear(f"{name}_k", key.x, sizes[1])
             v = self.linear(f"{name}_v", key.x, sizes[2])
-        q, k, v = (x.unflatten(-1, (-1, size)) for x in (q, k, v))
+        return [x.unflatten(-1, (-1, size)) for x in (q, k, v)]
+
+    def attended(
+        self, name: str, query: Flow, key: Flow, q: Tensor, k: Tensor, v: Tensor, causal: bool
+    ) -> Flow:
+        recipe, heads, groups = self.recipe, self.recipe.heads, self.recipe.key_heads
         same = query is key
         if same and recipe.positions == "rotary":
             q, k = turned(q), turned(k)
@@ -210,9 +245,10 @@ class Net(nn.Module):
         return Flow(self.linear(f"{name}_out", out.flatten(2), recipe.width), query.keep, rows)
 
     def multi_head(self, name: str, query: Flow, key: Flow, causal: bool) -> Flow:
-        """PyTorch's own module, batch first or sequence first."""
+        """PyTorch's own module, batch first or sequence first, or the function that it calls."""
         heads, width = self.recipe.heads, self.recipe.width
-        first = not self.recipe.sequence_first
+        functional = self.recipe.attention == "functional"
+        first = not self.recipe.sequence_first and not functional
         module = self.part(
             f"{name}_mha", lambda: nn.MultiheadAttention(width, heads, batch_first=first)
         )
@@ -222,7 +258,15 @@ class Net(nn.Module):
             hidden = None
             if keep is not None:
                 hidden = ~keep.expand(query.x.shape[0], heads, query.x.shape[1], -1).flatten(0, 1)
-            x = module(*given, attn_mask=hidden, need_weights=self.recipe.seed % 2 == 0)[0]
+            options = {"attn_mask": hidden, "need_weights": self.recipe.seed % 2 == 0}
+            if functional:
+                x = F.multi_head_attention_forward(
+                    *given, width, heads, module.in_proj_weight, module.in_proj_bias, None, None,
+                    False, 0.0, module.out_proj.weight, module.out_proj.bias, training=False,
+                    **options,
+                )[0]  # fmt: skip
+            else:
+                x = module(*given, **options)[0]
             return Flow(x if first else x.transpose(0, 1), query.keep)
         matrices, biases = module.in_proj_weight.chunk(3), module.in_proj_bias.chunk(3)
         q, k, v = (
@@ -273,9 +317,17 @@ class Net(nn.Module):
         asking = Flow(self.norm(f"{name}_a", query.x), query.keep, query.rows) if pre else query
         keyed = asking if key is query else key
         heard = self.attend(name, asking, keyed, causal)
-        x = query.x + heard.x
+        x = query.x + self.opened(name, heard.x)
         rows = None if self.ledger is None else united(query.rows, heard.rows)
         return Flow(x if pre else self.norm(f"{name}_a", x), query.keep, rows)
+
+    def opened(self, name: str, x: Tensor) -> Tensor:
+        """What is added to the residual stream: all, or scaled by learned factors."""
+        if self.recipe.residual == "scaled":
+            return x * self.number(f"scale_{name}", x.shape[-1])
+        if self.recipe.residual == "tanh_gate":
+            return self.number(f"gate_{name}", 1).tanh() * x
+        return x
 
     def mlp(self, name: str, flow: Flow) -> Flow:
         kind = self.recipe.mlp
@@ -327,13 +379,20 @@ class Net(nn.Module):
             at = 0 if readout == "first" else count - 1
             x = x[:, at]
             weights = F.one_hot(torch.tensor([at] * x.shape[0]), count).double()
-        elif readout == "mean" or keep is None:
+        elif readout == "mean":
             x = x.mean(1)
             weights = torch.full((x.shape[0], count), 1 / count, dtype=torch.float64)
         else:
-            real = keep.to(x.dtype)
+            real = (x.new_ones(x.shape[:2]) if keep is None else keep).to(x.dtype)
             weights = (real / real.sum(1, keepdim=True)).double()
-            if readout == "masked_sum":
+            keep = real.bool() if keep is None else keep
+            if readout == "strided":
+                masked = x * real[..., None]
+                halves = masked[:, ::2].sum(1) + masked[:, 1::2].sum(1)
+                x = halves / real.sum(1, keepdim=True)
+            elif readout == "einsum":
+                x = torch.einsum("bnd,bn->bd", x, real / real.sum(1, keepdim=True))
+            elif readout == "masked_sum":
                 x = (x * real[..., None]).sum(1) / real.sum(1, keepdim=True)
             elif readout == "masked_fill":
                 x = x.masked_fill(~keep[..., None], 0.0).sum(1) / real.sum(1, keepdim=True)
@@ -387,6 +446,8 @@ def build(recipe: Recipe) -> Net:
                 parameter.copy_((0.0 if name.endswith("bias") else 1.0) + 0.2 * noise)
             elif name.startswith("numbers.read"):
                 parameter.copy_(1.0 + 0.2 * noise)
+            elif name.startswith(("numbers.scale", "numbers.gate")):
+                parameter.copy_(1.0 + 0.3 * noise)
             elif parameter.ndim == 1:
                 parameter.copy_(0.2 * noise)
             elif "embed" in name or name.startswith("numbers"):
@@ -402,11 +463,12 @@ def make_inputs(recipe: Recipe) -> Inputs:
     used = USES[recipe.topology]
     inputs: Inputs = {}
     if "words" in used:
-        shape = (recipe.batch, recipe.words)
+        count = recipe.words * CHUNKS.get(recipe.topology, 1)
+        shape = (recipe.batch, count)
         inputs["words"] = torch.randint(VOCABULARY, shape, generator=generator)
         if recipe.padding != "none":
-            real = torch.tensor([[max(recipe.words - b, 1)] for b in range(recipe.batch)])
-            mask = torch.arange(recipe.words) < real
+            real = torch.tensor([[max(count - b, 1)] for b in range(recipe.batch)])
+            mask = torch.arange(count) < real
             inputs["mask"] = (mask if recipe.padding == "right" else mask.flip(1)).long()
     for name, size in FEATURES.items():
         if name in used:

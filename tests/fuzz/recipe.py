@@ -15,13 +15,32 @@ CHOICES: dict[str, tuple[object, ...]] = {
         "folded",
         "heads_last",
         "queries_last",
+        "sequence_first_folded",
+        "weighted_sum",
+        "query_chunks",
+        "in_place",
+        "function",
+        "functional",
+        "outer",
     ),
-    "softmax": ("softmax", "exp_sum", "logsumexp", "max_subtracted", "log_softmax", "online"),
-    "mask_form": ("additive", "where_inf", "fill_min", "fill_1e9"),
+    "softmax": (
+        "softmax",
+        "exp_sum",
+        "logsumexp",
+        "max_subtracted",
+        "log_softmax",
+        "online",
+        "reciprocal",
+        "exp2",
+    ),
+    "mask_form": ("additive", "where_inf", "fill_min", "fill_1e9", "renormalised"),
     "grouping": ("repeat", "expand"),
     "heads": (2, 1, 4),
     "groups": ("all", "one", "half"),
-    "projection": ("separate", "fused_qkv", "fused_vkq"),
+    "projection": ("separate", "fused_qkv", "fused_vkq", "viewed", "interleaved"),
+    "linear": ("linear", "addmm", "matmul", "einsum"),
+    "lookup": ("embedding", "one_hot", "indexed"),
+    "residual": ("plain", "scaled", "tanh_gate"),
     "sequence_first": (False, True),
     "positions": ("none", "learned", "sinusoidal", "rotary", "alibi", "relative"),
     "norm": ("pre", "post"),
@@ -29,7 +48,16 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "mlp": ("plain", "glu", "conv", "parallel", "none"),
     "special": (0, 1),
     "padding": ("none", "right", "left"),
-    "readout": ("first", "last", "mean", "masked_sum", "masked_fill", "masked_bmm"),
+    "readout": (
+        "first",
+        "last",
+        "mean",
+        "masked_sum",
+        "masked_fill",
+        "masked_bmm",
+        "strided",
+        "einsum",
+    ),
     "fusion": ("sum", "cat", "product"),
     "depth": (1, 2),
     "words": (4, 2, 3, 5),
@@ -52,6 +80,9 @@ class Recipe:
     heads: int = 2
     groups: str = "all"
     projection: str = "separate"
+    linear: str = "linear"
+    lookup: str = "embedding"
+    residual: str = "plain"
     sequence_first: bool = False
     positions: str = "none"
     norm: str = "pre"

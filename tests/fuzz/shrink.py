@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import fxplain
 from tests.fuzz.compare import targets, tried, truth
 from tests.fuzz.recipe import Recipe
-import tests.fuzz.topologies
+import tests.fuzz.rarer
 from tests.fuzz.build import build, make_inputs
 
 recipe = {recipe}

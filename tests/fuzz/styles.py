@@ -1,10 +1,14 @@
 """Attention in many ways: queries (batch, s, heads, d), keys and values (batch, q, groups, d)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tests.fuzz.recipe import Recipe
+
+LOG2_E = 1.4426950408889634
 
 
 def softmax(style: str, scores: Tensor, dim: int) -> Tensor:
@@ -19,6 +23,12 @@ def softmax(style: str, scores: Tensor, dim: int) -> Tensor:
         return weights / weights.sum(dim, keepdim=True)
     if style == "log_softmax":
         return F.log_softmax(scores, dim).exp()
+    if style == "reciprocal":
+        weights = scores.exp()
+        return weights * (1.0 / (weights.sum(dim, keepdim=True) + 1e-30))
+    if style == "exp2":
+        weights = torch.exp2((scores - scores.amax(dim, keepdim=True)) * LOG2_E)
+        return weights / weights.sum(dim, keepdim=True)
     return scores.softmax(dim)
 
 
@@ -35,7 +45,55 @@ def masked(style: str, scores: Tensor, keep: Tensor | None, bias: Tensor | None)
         return torch.where(keep, scores, float("-inf"))
     if style == "fill_1e9":
         return scores.masked_fill(~keep, -1e9)
+    if style == "renormalised":  # after the softmax
+        return scores
     return scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
+
+
+def weights_of(
+    recipe: Recipe, scores: Tensor, keep: Tensor | None, bias: Tensor | None, dim: int
+) -> Tensor:
+    """Scores masked and normalised; a mask may also come after a softmax over everything."""
+    weights = softmax(recipe.softmax, masked(recipe.mask_form, scores, keep, bias), dim)
+    if recipe.mask_form != "renormalised" or keep is None:
+        return weights
+    weights = weights * keep.to(weights.dtype)
+    return weights / weights.sum(dim, keepdim=True)
+
+
+class Plain(torch.autograd.Function):
+    """Attention with a backward by hand, as kernels are wrapped."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        context: Any, query: Tensor, key: Tensor, value: Tensor, added: Tensor
+    ) -> Tensor:
+        weights = (query @ key.mT / query.shape[-1] ** 0.5 + added).softmax(-1)
+        context.save_for_backward(query, key, value, weights)
+        return weights @ value
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, weights = context.saved_tensors
+        to_weights = gradients[0] @ value.mT
+        to_scores = weights * (to_weights - (weights * to_weights).sum(-1, keepdim=True))
+        scale = query.shape[-1] ** 0.5
+        return (
+            to_scores @ key / scale,
+            to_scores.mT @ query / scale,
+            weights.mT @ gradients[0],
+            to_scores,
+        )
+
+
+def in_place(scores: Tensor, keep: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Masked and normalised where they lie."""
+    if bias is not None:
+        scores += bias
+    if keep is not None:
+        scores.masked_fill_(~keep, float("-inf"))
+    scores.sub_(scores.amax(-1, keepdim=True)).exp_()
+    return scores.div_(scores.sum(-1, keepdim=True))
 
 
 def all_heads(recipe: Recipe, keys: Tensor, heads: int) -> Tensor:
@@ -81,7 +139,7 @@ def styled_attention(
         if dim == -2:
             hidden = None if keep is None else keep.transpose(-1, -2)
             added = None if bias is None else bias.transpose(-1, -2)
-        return softmax(recipe.softmax, masked(recipe.mask_form, scores, hidden, added), dim)
+        return weights_of(recipe, scores, hidden, added, dim)
 
     if style == "einsum_grouped" and recipe.softmax != "online":
         grouped = query.reshape(batch, s, groups, heads // groups, size)
@@ -96,7 +154,37 @@ def styled_attention(
         scores = torch.einsum("bqhd,bkhd->bqkh", query, key) * scale
         weights = weigh(scores.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return torch.einsum("bqkh,bkhd->bqhd", weights, value)
+    if style == "sequence_first_folded":  # fairseq: (s, b, d) to (b * heads, s, d)
+        folded = [
+            x.transpose(0, 1).reshape(-1, batch * heads, size).transpose(0, 1)
+            for x in (query * scale, key, value)
+        ]
+        weights = weigh(torch.bmm(folded[0], folded[1].mT).view(batch, heads, s, -1))
+        out = torch.bmm(weights.view(batch * heads, s, -1), folded[2]).transpose(0, 1)
+        return out.reshape(s, batch, heads, size).transpose(0, 1)
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+    if style == "weighted_sum":
+        weights = weigh(query @ key.mT * scale)
+        return (weights[..., None] * value[:, :, None]).sum(-2).transpose(1, 2)
+    if style == "outer":
+        scores = (query[..., None, :] * key[..., None, :, :]).sum(-1) * scale
+        return (weigh(scores) @ value).transpose(1, 2)
+    if style == "query_chunks":
+        parts = []
+        for start in range(0, s, 2):
+            rows = slice(start, start + 2)
+            scores = query[:, :, rows] @ key.mT * scale
+            hidden = keep if keep is None or keep.shape[2] == 1 else keep[:, :, rows]
+            added = bias if bias is None else bias[:, :, rows]
+            parts.append(weights_of(recipe, scores, hidden, added, -1) @ value)
+        return torch.cat(parts, 2).transpose(1, 2)
+    if style == "in_place":
+        return (in_place(query @ key.mT * scale, keep, bias) @ value).transpose(1, 2)
+    if style == "function":
+        added = query.new_zeros(1, 1, 1, 1) if bias is None else bias
+        if keep is not None:
+            added = torch.where(keep, added, float("-inf"))
+        return Plain.apply(query, key, value, added).transpose(1, 2)
     if style in ("sdpa", "multi_head"):
         added = keep if bias is None else masked("where_inf", bias, keep, None)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=added).transpose(1, 2)
@@ -106,7 +194,7 @@ def styled_attention(
             scores = query[:, h] @ key[:, h].mT * scale
             added = None if bias is None else bias[:, h]
             hidden = None if keep is None else keep[:, 0]
-            weights = softmax(recipe.softmax, masked(recipe.mask_form, scores, hidden, added), -1)
+            weights = weights_of(recipe, scores, hidden, added, -1)
             parts.append(weights @ value[:, h])
         return torch.stack(parts, 2)
     if style == "queries_last":

@@ -340,6 +340,7 @@ def attention_pooling(net: Net, inputs: Inputs) -> Tensor:
     net.finals(words=words)
     query = net.learned("query", 1, words.x.shape[0])
     heard = net.attend("pool", query, words)
+    net.finals(query=heard)
     return net.head(net.pooled(Flow(heard.x, None, heard.rows), "first"))
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-ZERO = 1e-9
-"""A row of R - I whose sum is less than this part of the largest number there is zero (eq. 9)."""
+EPSILON = float(np.finfo(np.float64).eps)
+"""A row of R - I whose sum is at most this part of the largest sum is zero (eq. 9)."""
 
 Source = tuple[int, int]
 """The number of an event and a row of it."""
@@ -99,21 +99,24 @@ def united(first: list[Rows], second: list[Rows]) -> list[Rows]:
     ]
 
 
-def normalised(square: np.ndarray) -> np.ndarray:
+def normalised(square: np.ndarray, zero: float = EPSILON) -> np.ndarray:
     """Equations 8 and 9, with rows that are zero but for rounding left as I."""
     eye = np.eye(len(square))
     rest = square - eye
     sums = rest.sum(1, keepdims=True)
-    least = ZERO * np.abs(rest).max(initial=0.0)
+    least = zero * np.abs(sums).max(initial=0.0)
     rest = np.where(sums > least, rest / np.where(sums > least, sums, 1.0), 0.0)
     return rest + eye
 
 
 class Account:
-    """The relevancies of one sample of a ledger, after the backward."""
+    """The relevancies of one sample of a ledger, after the backward.
 
-    def __init__(self, ledger: Ledger, sample: int) -> None:
-        self.ledger, self.sample = ledger, sample
+    ``zero`` is the part of the largest sum below which a row is zero but for rounding.
+    """
+
+    def __init__(self, ledger: Ledger, sample: int, zero: float = EPSILON) -> None:
+        self.ledger, self.sample, self.zero = ledger, sample, zero
         self.columns: dict[str, slice] = {}
         self.total = 0
         for event in ledger.events:
@@ -179,7 +182,7 @@ class Account:
             update = block @ heard  # eqs. 6, 7 and 11, and a third modality
             if other != stream:
                 own, its = self.in_stream(stream), self.in_stream(other)
-                left = normalised(asking[:, own])
-                update[:, its] = left.T @ block @ normalised(heard[:, its])  # eq. 10
+                left = normalised(asking[:, own], self.zero)
+                update[:, its] = left.T @ block @ normalised(heard[:, its], self.zero)  # eq. 10
             delta += update
         return delta

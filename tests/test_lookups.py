@@ -1,0 +1,51 @@
+"""Words are an input's tokens, whatever way their rows are picked from a table."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import fxplain
+from tests.small_models import VOCABULARY, seeded, words
+
+
+class Lookup(nn.Module):
+    """Words looked up in one of many ways, and one attention."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.table, self.head = nn.Parameter(torch.randn(VOCABULARY, 16)), nn.Linear(16, 3)
+        self.places, self.form = nn.Parameter(torch.randn(9, 16)), form
+
+    def looked_up(self, ids: Tensor) -> Tensor:
+        if self.form == "index":
+            return self.table[ids]
+        if self.form == "index_select":
+            return self.table.index_select(0, ids.flatten()).view(*ids.shape, -1)
+        if self.form == "one-hot":
+            return F.one_hot(ids, VOCABULARY).to(self.table.dtype) @ self.table
+        if self.form == "one-hot, folded":
+            return (F.one_hot(ids.view(-1), VOCABULARY).float() @ self.table).view(*ids.shape, -1)
+        if self.form == "compared":
+            return (ids[..., None] == torch.arange(VOCABULARY)).float() @ self.table
+        if self.form == "one-hot in an einsum":
+            return torch.einsum("btv,vd->btd", F.one_hot(ids, VOCABULARY).float(), self.table)
+        return F.embedding(ids, self.table)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.looked_up(ids) + self.places[torch.arange(ids.shape[1])]
+        return self.head((x + (x @ x.mT / 4).softmax(-1) @ x)[:, 0])
+
+
+FORMS = ["index", "index_select", "one-hot", "one-hot, folded", "compared", "one-hot in an einsum"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("samples", [1, 2])
+def test_words_are_tokens_however_they_are_looked_up(form: str, samples: int) -> None:
+    given = {"ids": words(samples, 5)}
+    e, want = (fxplain.explain(seeded(Lookup, f), given, target=1) for f in (form, "embedding"))
+    torch.testing.assert_close(e.output, want.output)
+    assert e.graph.modalities == {"ids": 5}
+    assert e.graph.warnings == ()
+    torch.testing.assert_close(e.relevance["ids"], want.relevance["ids"])
