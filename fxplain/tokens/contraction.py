@@ -304,10 +304,19 @@ def _mixed(
         return mapped(a, node, right_tags, _shape_of(a, right, rank, as_column=True), rank - 2,
                       lambda: matrix_of(a, left, transposed=False),
                       _outputs(a.shape(left), -2))  # fmt: skip
-    a.warn_of_mixing(node)
     rest = [t for t in left_tags if not t.varies(rank - 1)]
     rest += [t for t in right_tags if not t.varies(rank - 2)]
+    if not _is_weight(a, left, left_tags, rank - 1) and not _is_weight(
+        a, right, right_tags, rank - 2
+    ):
+        a.warn_of_mixing(node)
     return _without_duplicates(a, tuple(rest))
+
+
+def _is_weight(a: Analysis, node: fx.Node, tags: Tags, axis: int) -> bool:
+    """Whether a bare parameter (one matrix for every sample) is contracted along its own rows."""
+    bare = all(tag.level is Level.PARAMETER for tag in a.tags(node))
+    return bare and any(tag.varies(axis) for tag in tags)
 
 
 def _is_known(a: Analysis, node: fx.Node, other: fx.Node) -> bool:
