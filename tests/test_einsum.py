@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
+from torch.nn import functional as F
 
 from fxplain.capture.einsum import take_einsums_apart
 
@@ -68,3 +69,33 @@ def test_an_axis_of_one_stands_for_all(equation: str) -> None:
     take_einsums_apart(module.graph)
     module.recompile()
     torch.testing.assert_close(module(*given)[0], torch.einsum(equation, *given))
+
+
+NAMED = {
+    "inner": (torch.inner, [(2, 3, 5), (4, 5)]),
+    "tensordot": (lambda x, y: torch.tensordot(x, y, ([1, 2], [-1, 0])), [(2, 3, 5), (5, 4, 3)]),
+    "outer": (torch.outer, [(2,), (3,)]),
+    "multi_dot": (lambda *x: torch.linalg.multi_dot(x), [(2, 3), (3, 4), (4, 5)]),
+    "bilinear": (F.bilinear, [(2, 3, 5), (2, 3, 4), (6, 5, 4), (6,)]),
+    "bilinear without a bias": (F.bilinear, [(2, 5), (2, 4), (6, 5, 4)]),
+}
+
+
+class Named(nn.Module):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, *operands: Tensor) -> Tensor:
+        return NAMED[self.name][0](*operands)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_products_by_another_name_are_einsums(name: str) -> None:
+    given = tuple(torch.randn(shape, dtype=torch.float64) for shape in NAMED[name][1])
+    module = torch.export.export(Named(name), given).graph_module
+    take_einsums_apart(module.graph)
+    module.graph.lint()
+    module.recompile()
+    assert name.split()[0] not in module.code
+    torch.testing.assert_close(module(*given)[0], NAMED[name][0](*given))

@@ -41,7 +41,7 @@ KEPT: dict[str, Callable[[Tensor], Tensor]] = {
     "glu": lambda x: F.glu(x),
     "glu of channels": lambda x: F.glu(x.transpose(1, 2), 1).transpose(1, 2),
     "lerp": lambda x: torch.lerp(x, x * 2, 0.3),
-    "renorm": lambda x: x.renorm(2, 0, 1.0),
+    "renorm": lambda x: x.flatten(0, 1).renorm(2, 0, 1.0).unflatten(0, (BATCH, LENGTH)),
     "logsigmoid": F.logsigmoid,
     "cross": lambda x: torch.linalg.cross(x[..., :3], x[..., 3:6]),
     "unit length": lambda x: x / torch.linalg.norm(x, dim=-1, keepdim=True),
@@ -98,6 +98,7 @@ WARNED: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "lstm": ("aten.lstm", lambda x: nn.LSTM(WIDTH, WIDTH, batch_first=True)(x)[0]),
     "grid sample": ("aten.grid_sampler", lambda x: F.grid_sample(
         image(x), torch.zeros(BATCH, SIDE, SIDE, 2), align_corners=False).flatten(2)),
+    "renorm of a sequence": ("aten.renorm", lambda x: x.renorm(2, 0, 1.0)),
     "kron": ("aten.kron", lambda x: torch.kron(x, torch.ones(1, 2, 1))),
 }  # fmt: skip
 """What cannot be followed: the warning names the operation."""

@@ -1,4 +1,8 @@
-"""Einsums taken apart, in place: permutes, matrix products and sums say more about tokens."""
+"""Einsums taken apart, in place: permutes, matrix products and sums say more about tokens.
+
+So are other products that are einsums by another name: of tensors over some axes, of several
+matrices, of two values through a weight.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +21,74 @@ Labels = tuple[str, ...]
 
 
 def take_einsums_apart(graph: fx.Graph) -> None:
-    """Replace every einsum by its parts, two operands at a time from the left.
+    """Replace every einsum, or what is one by another name, by its parts, two at a time from the left.
 
     Requires a fake value in ``meta["val"]`` of every operand. The parts have the einsum's meta, and
     values of their own. A label that both operands keep (batch, heads) stays an axis of the product.
     """
     for node in list(graph.nodes):
-        if node.op == "call_function" and node.target is aten.einsum.default:
+        written = _written(node) if node.op == "call_function" else None
+        if written is not None:
             with graph.inserting_before(node):
-                node.replace_all_uses_with(_Parts(graph, node).result())
+                made = _Parts(graph, node.meta, *written).result()
+                if (
+                    node.target is aten.bilinear.default
+                    and node.args[3:]
+                    and node.args[3] is not None
+                ):
+                    made = _called(graph, node.meta, aten.add.Tensor, made, node.args[3])
+                node.replace_all_uses_with(made)
             graph.erase_node(node)
+
+
+def _written(node: fx.Node) -> tuple[str, Sequence[Any]] | None:
+    """The equation and the operands of an einsum, by whatever name it is called; None for others."""
+    args: Any = node.args
+    if node.target is aten.einsum.default:
+        return str(args[0]), args[1]
+    if node.target not in _EINSUMS:
+        return None
+    ranks = [n.meta["val"].dim() for n in (args[0] if isinstance(args[0], list) else args[:2])]
+    if node.target in (aten.outer.default, aten.ger.default):
+        return "a,b->ab", args[:2]
+    if node.target is aten.inner.default and min(ranks) > 0:
+        rows, columns = _letters(ranks[0], 0), _letters(ranks[1], ranks[0])
+        return f"{rows},{columns[:-1]}{rows[-1]}->{rows[:-1]}{columns[:-1]}", args[:2]
+    if node.target is aten.tensordot.default:
+        return _contracted(ranks, *args[2:4]), args[:2]
+    if isinstance(args[0], list) and set(ranks) == {2}:
+        pairs = [_letters(2, i) for i in range(len(args[0]))]
+        return f"{','.join(pairs)}->{pairs[0][0]}{pairs[-1][1]}", args[0]
+    if node.target is aten.bilinear.default:
+        return "...i,oij,...j->...o", (args[0], args[2], args[1])
+    return None
+
+
+_EINSUMS = (
+    aten.bilinear.default, aten.chain_matmul.default, aten.ger.default, aten.inner.default,
+    aten.linalg_multi_dot.default, aten.outer.default, aten.tensordot.default,
+)  # fmt: skip
+
+
+def _letters(count: int, first: int) -> str:
+    return "".join(chr(ord("a") + first + i) for i in range(count))
+
+
+def _contracted(ranks: Sequence[int], left: Sequence[int], right: Sequence[int]) -> str:
+    """The equation of a product that contracts some axes of each side with some of the other's."""
+    rows, columns = _letters(ranks[0], 0), list(_letters(ranks[1], ranks[0]))
+    for i, j in zip(left, right, strict=True):
+        columns[j] = rows[i]
+    kept = [label for label in rows if label not in columns]
+    kept += [label for label in columns if label not in rows]
+    return f"{rows},{''.join(columns)}->{''.join(kept)}"
+
+
+def _called(graph: fx.Graph, meta: dict[str, Any], target: Any, *args: Any) -> fx.Node:
+    node = graph.call_function(target, args)
+    value = target(*fx.map_arg(args, lambda n: n.meta["val"]))
+    node.meta = {**meta, "val": value}
+    return node
 
 
 @dataclass(frozen=True)
@@ -42,15 +104,16 @@ class _Operand:
 
 
 class _Parts:
-    def __init__(self, graph: fx.Graph, einsum: fx.Node) -> None:
+    def __init__(
+        self, graph: fx.Graph, meta: dict[str, Any], equation: str, nodes: Sequence[Any]
+    ) -> None:
         self.graph = graph
-        self.meta = einsum.meta
-        equation, nodes = einsum.args[0], einsum.args[1]
-        ranks = [node.meta["val"].dim() for node in nodes]  # type: ignore[union-attr]
-        terms, self.output = _parsed(str(equation), ranks)
+        self.meta = meta
+        ranks = [node.meta["val"].dim() for node in nodes]
+        terms, self.output = _parsed(equation, ranks)
         self.operands = [
             self._one_axis_per_label(node, labels)
-            for node, labels in zip(nodes, terms, strict=True)  # type: ignore[arg-type]
+            for node, labels in zip(nodes, terms, strict=True)
         ]
 
     def result(self) -> fx.Node:
@@ -62,10 +125,7 @@ class _Parts:
         return self._ordered(first, self.output).node
 
     def _call(self, target: Any, *args: Any) -> fx.Node:
-        node = self.graph.call_function(target, args)
-        value = target(*fx.map_arg(args, lambda n: n.meta["val"]))
-        node.meta = {**self.meta, "val": value}
-        return node
+        return _called(self.graph, self.meta, target, *args)
 
     # -- one operand ------------------------------------------------------------------------------
 

@@ -323,9 +323,12 @@ def _mixed(
         return _picked(right_tags, rank - 2, rank, matrix()) or mapped(
             a, node, right_tags, _shape_of(a, right, rank, as_column=True), rank - 2, matrix,
             _outputs(a.shape(left), -2))  # fmt: skip
-    a.warn_of_mixing(node)
     rest = [t for t in left_tags if not t.varies(rank - 1)]
     rest += [t for t in right_tags if not t.varies(rank - 2)]
+    if not _is_weight(a, left, left_tags, rank - 1) and not _is_weight(
+        a, right, right_tags, rank - 2
+    ):
+        a.warn_of_mixing(node)
     return _without_duplicates(a, tuple(rest))
 
 
@@ -350,6 +353,12 @@ def _at(tag: Tag, axis: int, place: Tensor) -> Tag:
     )
     found = ids.gather(axis, place.clamp(min=0))
     return tag.with_ids(torch.where(place < 0, NO_TOKEN, found))
+
+
+def _is_weight(a: Analysis, node: fx.Node, tags: Tags, axis: int) -> bool:
+    """Whether a bare parameter (one matrix for every sample) is contracted along its own rows."""
+    bare = all(tag.level is Level.PARAMETER for tag in a.tags(node))
+    return bare and any(tag.varies(axis) for tag in tags)
 
 
 def _is_known(a: Analysis, node: fx.Node, other: fx.Node) -> bool:

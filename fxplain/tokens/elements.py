@@ -41,6 +41,10 @@ class Argument:
     batch_axis: int | None
 
 
+_FILLERS = ("value", "padding_value")
+"""What they call the number that is written where nothing is moved to."""
+
+
 class Elements:
     """Runs what happens to integer inputs on the places of their elements.
 
@@ -167,8 +171,6 @@ class Elements:
         def given(name: str, value: Any) -> Any:
             if name in _INDICES:
                 return _on_cpu(self._values.concrete(value))
-            if name == "value" and isinstance(value, (int, float)):
-                return UNKNOWN
             return fx.map_arg(value, elements)
 
         names = [argument.name for argument in schema.arguments]
@@ -178,6 +180,13 @@ class Elements:
             return None  # reading them would make the analysis hold for these inputs only
         args = [given(name, value) for name, value in zip(names, node.args, strict=False)]
         kwargs = {name: given(name, value) for name, value in node.kwargs.items()}
+        filled = next((name for name in _FILLERS if name in names), None)
+        if filled is not None and _is_number(arguments(node), filled):
+            place = names.index(filled)
+            if place < len(args):
+                args[place] = UNKNOWN
+            else:
+                kwargs[filled] = UNKNOWN
         return (args, kwargs) if known else None
 
     def _depends_on_data(self, arguments: Any) -> bool:
@@ -216,6 +225,11 @@ class Elements:
                 earlier = (result >= 0) & ((found < 0) | (result <= found))
                 result = torch.where(earlier, result, found)
         return result
+
+
+def _is_number(named: dict[str, Any], filler: str) -> bool:
+    """Whether an operation writes a number, given or by default, where nothing was moved to."""
+    return named.get("mode", "constant") == "constant" and not isinstance(named[filler], fx.Node)
 
 
 def _samples(leaf: Tensor, axis: int | None, batch: int) -> Tensor:

@@ -137,7 +137,7 @@ def convolution(a: Analysis, node: fx.Node) -> Tagged:
         sizes = [value] if isinstance(value, int) else list(value)
         return sizes * count if len(sizes) == 1 else sizes
 
-    padding = _padding(named.get("padding", 0), kernel, per_axis)
+    padding = _padding(named.get("padding", 0), kernel, per_axis("dilation", 1), per_axis)
     result = []
     raw = a.tags(source) or a.untouched(source)
     for tag in a.joiner.promoted(raw):
@@ -175,13 +175,19 @@ def _grid_births(a: Analysis, node: fx.Node, tag: Tag, channel: int) -> Tag:
     return newer(a, node, tag, sample, torch.where(sample < 0, sample, first))
 
 
-def _padding(value: object, kernel: Sequence[int], per_axis: object) -> list[int]:
+def _padding(
+    value: object,
+    kernel: Sequence[int],
+    dilation: Sequence[int],
+    per_axis: Callable[[str, int], list[int]],
+) -> list[tuple[int, int]]:
+    """How much each axis is padded before and behind."""
     if value == "same":
-        return [k // 2 for k in kernel]
+        wide = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        return [(n // 2, n - n // 2) for n in wide]
     if value == "valid":
-        return [0] * len(kernel)
-    assert callable(per_axis)
-    return list(per_axis("padding", 0))
+        return [(0, 0)] * len(kernel)
+    return [(n, n) for n in per_axis("padding", 0)]
 
 
 def _kernel_shares(a: Analysis, weight: fx.Node) -> Tensor:

@@ -43,11 +43,13 @@ def mix(
     keep: Tensor | None = None,
     neighbours: bool = False,
     anew: bool = False,
+    grid: bool = False,
 ) -> Tag:
     """The tag of a value whose every element is made of a group of tokens.
 
     Tokens that have absorbed nothing yet just become newer tokens; after attention the mixing is a
-    route, with the groups' shares as its weights.
+    route, with the groups' shares as its weights. So it is before, where a whole sequence is mixed and
+    each token is to stay what it is.
 
     Parameters
     ----------
@@ -70,12 +72,16 @@ def mix(
     anew
         Whether newborn tokens become newer ones even where each is made of one alone: those of a
         coarser grid, which may stand beside the finer one's.
+    grid
+        Whether a window slides along a grid, as in a backbone: newborn tokens that are kept just
+        hear of those beside them.
     """
     same = one_token(a, groups)
     if same is not None and not (anew and a.joiner.newborn(tag)):
         return Tag(same, tag.level, tag.softmax, births=tag.births)
-    if a.joiner.newborn(tag) and not neighbours:
-        if keep is not None and tag.level is not Level.RAW_INPUT:
+    stays = keep is not None and tag.level is not Level.RAW_INPUT
+    if a.joiner.newborn(tag) and not neighbours and (grid or not stays):
+        if keep is not None and stays:
             return Tag(keep, tag.level, births=tag.births)
         old = groups.amax(-1)
         first = torch.where(groups < 0, torch.iinfo(torch.int64).max, tokens_in(groups)).amin(-1)
@@ -354,16 +360,14 @@ def windows(
     axes: Sequence[int],
     kernel: Sequence[int],
     stride: Sequence[int],
-    padding: Sequence[int],
+    padding: Sequence[tuple[int, int]],
     dilation: Sequence[int],
 ) -> Tensor:
     """The tag entries under each position of a sliding window, on a new last axis (padding: -1)."""
-    for axis, pad in zip(axes, padding, strict=True):
-        if pad:
-            shape = list(ids.shape)
-            shape[axis] = pad
-            edge = torch.full(shape, -1, dtype=ids.dtype)
-            ids = torch.cat([edge, ids, edge], axis)
+    for axis, edges in zip(axes, padding, strict=True):
+        shape = list(ids.shape)
+        first, last = (torch.full([*shape[:axis], n, *shape[axis + 1 :]], NO_TOKEN) for n in edges)
+        ids = torch.cat([first, ids, last], axis)
     for axis, k, s, d in zip(axes, kernel, stride, dilation, strict=True):
         ids = ids.unfold(axis, (k - 1) * d + 1, s)[..., ::d]
     return ids.flatten(-len(axes))
@@ -377,7 +381,7 @@ def slide(
     axes: Sequence[int],
     kernel: Sequence[int],
     stride: Sequence[int],
-    padding: Sequence[int],
+    padding: Sequence[tuple[int, int]],
     dilation: Sequence[int],
     weights: Weights = None,
 ) -> Tag:
@@ -390,18 +394,21 @@ def slide(
         return tag
     out, size = a.shape(node), tuple(kernel)
     weights = _summed_over_features(weights, size, varied)
-    axes, kernel, stride, padding, dilation = (
-        [of_axis[i] for i in varied] for of_axis in (axes, kernel, stride, padding, dilation)
+    axes, kernel, stride, dilation = (
+        [of_axis[i] for i in varied] for of_axis in (axes, kernel, stride, dilation)
     )
+    edges = [padding[i] for i in varied]
+    needed = [
+        (out[x] - 1) * s + (k - 1) * d + 1 - shape[x] - before
+        for x, s, k, d, (before, _) in zip(axes, stride, kernel, dilation, edges, strict=True)
+    ]  # with ceil_mode, a partial window at the end
+    edges = [(before, max(after, n)) for (before, after), n in zip(edges, needed, strict=True)]
     grid = tag.full(shape, axes)
-    patches = windows(grid, axes, kernel, stride, padding, dilation)
-    for axis in axes:  # ceil_mode adds a partial window at the end
-        while patches.shape[axis] < out[axis]:
-            patches = torch.cat([patches, patches.narrow(axis, -1, 1)], axis)
+    patches = windows(grid, axes, kernel, stride, edges, dilation)
     same_grid = all(out[axis] == shape[axis] for axis in axes)
     coarser = any(s > 1 for s in stride)
     keep_tokens = grid if same_grid and not coarser else None
-    return mix(a, node, tag, patches, weights=weights, keep=keep_tokens, anew=coarser)
+    return mix(a, node, tag, patches, weights=weights, keep=keep_tokens, anew=coarser, grid=True)
 
 
 def _summed_over_features(

@@ -36,6 +36,7 @@ __all__ = [
     "expand",
     "gather",
     "index",
+    "packed",
     "pad",
     "pad_sequence",
     "put",
@@ -159,6 +160,8 @@ def along_axes(a: Analysis, node: fx.Node) -> Tagged:
     dims = a.value(named.get("dims", named.get("dim")))
     axes = [dims] if isinstance(dims, int) else list(dims or range(len(shape)))
     axes = [axis % len(shape) for axis in axes]
+    if len(a.shape(node)) != len(shape):  # without an axis, all are laid out as one
+        return tuple(tag.moved(lambda ids: op(ids.contiguous()), shape) for tag in tags)
     return tuple(_compact_run(tag, op, shape, axes) for tag in tags)
 
 
@@ -225,17 +228,19 @@ def concatenate(a: Analysis, node: fx.Node) -> Tagged:
     """Sequences side by side. A parameter put beside tokens is a token itself (CLS, registers)."""
     named = arguments(node)
     parts = [p for p in named["tensors"] if isinstance(p, fx.Node)]
-    stacked = "stack" in str(node.target) and "hstack" not in str(node.target)
     shapes = [a.shape(p) for p in parts]
     kept = [(p, s) for p, s in zip(parts, shapes, strict=True) if 0 not in s]
     rank = len(a.shape(node))
-    axis = int(a.value(named.get("dim", 0))) % rank
+    axis, added = _stacked(
+        operation_name(node), a.value(named.get("dim", 0)) % rank, len(shapes[0])
+    )
+    stacked = bool(added)
     operands = []
     for part, shape in kept:
         tags = a.tags(part)
-        if stacked:
-            shape = (*shape[:axis], 1, *shape[axis:])
-            tags = tuple(t.with_ids(t.ids.unsqueeze(axis)) for t in tags)
+        for new in added:
+            shape = (*shape[:new], 1, *shape[new:])
+            tags = tuple(t.with_ids(t.ids.unsqueeze(new)) for t in tags)
         operands.append((tags, shape))
     if not any(tags for tags, _ in operands):
         return ()
@@ -252,6 +257,19 @@ def concatenate(a: Analysis, node: fx.Node) -> Tagged:
         _concatenated(a, node, [(t[i] if i < len(t) else None, s) for t, s in operands], axis)
         for i in range(count)
     )
+
+
+def _stacked(name: str, dim: int, rank: int) -> tuple[int, list[int]]:
+    """The axis along which tensors are put side by side, and the axes that they are given before."""
+    if name == "stack":
+        return dim, [dim]
+    if name in ("vstack", "row_stack"):
+        return 0, [0] if rank == 1 else []
+    if name == "dstack":
+        return 2, {1: [0, 2], 2: [2]}.get(rank, [])
+    if name == "column_stack":
+        return 1, [1] if rank == 1 else []
+    return min(rank - 1, 1) if name == "hstack" else dim, []
 
 
 def _beside_tokens(
@@ -385,9 +403,13 @@ def gather(a: Analysis, node: fx.Node) -> Tagged:
         return ()
     named, shape = arguments(node), a.shape(source)
     axis = int(named["dim"]) % len(shape)
-    index: Tensor = compact(a.value(named["index"]).cpu())
+    index: Tensor = a.value(named["index"]).cpu()
+    fewer = [i for i, n in enumerate(index.shape) if i != axis and n < shape[i]]
+    index = compact(index)
     result = []
     for tag in tags:
+        for i in (i for i in fewer if tag.varies(i)):  # of the others the first are picked from
+            tag = tag.with_ids(tag.ids.narrow(i, 0, a.shape(node)[i]))
         if not tag.varies(axis):
             result.append(tag.with_ids(tag.ids))
             continue
@@ -433,7 +455,7 @@ def put(a: Analysis, node: fx.Node) -> Tagged:
     base = named["input"]
     base_tags = a.tags(base)
     if source_name is None:  # a number is written: it belongs to no token
-        return base_tags
+        return tuple(_erased(a, node, tag) for tag in base_tags)
     written = named[source_name]
     new_tags = a.tags(written)
     if not base_tags and not new_tags:
@@ -456,6 +478,18 @@ def put(a: Analysis, node: fx.Node) -> Tagged:
     return tuple(a.joiner.of_each_sample(tag.with_ids(narrowed(tag.ids))) for tag in tags)
 
 
+def _erased(a: Analysis, node: fx.Node, tag: Tag) -> Tag:
+    """The tag where a number is written in some places; where it is added there, nothing changes."""
+    written = arguments(node)
+    if written.get("reduce"):
+        return tag
+    named = {k: _on_cpu(a.value(v)) for k, v in written.items() if k not in ("input", "value")}
+    nobody = torch.tensor(NO_TOKEN) if isinstance(written["value"], fx.Node) else NO_TOKEN
+    target: Any = node.target
+    made = target(tag.ids.expand(a.shape(node)), **named, value=nobody)
+    return tag.with_ids(narrowed(made))
+
+
 def _nth(tags: Tags, i: int, shape: Sequence[int]) -> Tensor:
     """The entries of one of a value's tags, expanded; no tokens where it has none."""
     ids = tags[i].ids if i < len(tags) else torch.full((1,) * len(shape), NO_TOKEN)
@@ -469,13 +503,14 @@ def _put(a: Analysis, node: fx.Node, tag: Tag, new: Tensor, *, alone: bool) -> T
     operation, old = operation_name(node), tag.ids.clone()
     dim, index = concrete.get("dim", 0), concrete.get("index")
     behind = dim % old.dim() < old.dim() - 1
-    if operation in ("scatter_add", "scatter_reduce"):
+    adds = operation in ("scatter_add", "scatter_reduce")
+    if adds or (operation == "scatter" and "reduce" in concrete):
         assert isinstance(index, Tensor)
         new = new[tuple(slice(n) for n in index.shape)]
         if behind:
             old, new, index = _without_features(old, new, index)
         made, read = torch.scatter(old, dim, index, new), lambda x: torch.gather(x, dim, index)
-    elif operation == "index_add":
+    elif operation in ("index_add", "index_reduce"):
         assert isinstance(index, Tensor)
         old, new = _without_features(old, new) if behind else (old, new)
         made, read = torch.index_copy(old, dim, index, new), lambda x: x.index_select(dim, index)
@@ -523,6 +558,23 @@ def shuffle(a: Analysis, node: fx.Node) -> Tagged:
 def _filled(op: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
     """Entries moved as numbers, with "no token" where the operation pads with zeros."""
     return op((ids + 1).double()).long() - 1
+
+
+def packed(a: Analysis, node: fx.Node) -> Tagged:
+    """Sequences of several lengths, packed without their padding for a recurrence, and back."""
+    source, named = _input(node), dict(arguments(node))
+    shape, first = a.shape(source), next(iter(arguments(node)))
+    if "padding_value" in named:
+        named["padding_value"] = 0.0  # belongs to no token
+    rest = {k: _on_cpu(a.value(v)) for k, v in named.items() if k != first}
+    target: Any = node.target
+    moved = (
+        tag.with_ids(
+            narrowed(_filled(lambda ids: target(ids, *rest.values())[0], tag.ids.expand(shape)))
+        )
+        for tag in a.tags(source)
+    )
+    return [tuple(moved), ()]
 
 
 def strided(a: Analysis, node: fx.Node) -> Tagged:

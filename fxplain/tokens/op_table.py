@@ -12,7 +12,16 @@ from collections.abc import Callable
 import torch
 from torch import fx
 
-from fxplain.tokens import contraction, lookups, mapping, movement, normalising, resampling, rules
+from fxplain.tokens import (
+    contraction,
+    lookups,
+    mapping,
+    movement,
+    normalising,
+    norms,
+    resampling,
+    rules,
+)
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.kinds import Kind
 
@@ -75,7 +84,8 @@ TABLE: dict[str, Rule] = {
     **_rows(
         movement.view_like,
         "transpose permute t slice select unsqueeze squeeze narrow diagonal "
-        "unfold movedim moveaxis swapaxes swapdims alias mT mH adjoint numpy_T",
+        "unfold movedim moveaxis swapaxes swapdims alias mT mH adjoint numpy_T "
+        "linalg_diagonal matrix_H",
     ),
     **_rows(
         movement.view_like,
@@ -85,7 +95,7 @@ TABLE: dict[str, Rule] = {
     **_rows(
         movement.reshape,
         "view reshape _unsafe_view flatten unflatten view_as reshape_as "
-        "_reshape_alias ravel pixel_shuffle_as_view",
+        "_reshape_alias ravel atleast_1d atleast_2d atleast_3d",
     ),
     **_rows(movement.expand, "expand expand_as broadcast_to"),
     **_rows(movement.repeat, "repeat tile"),
@@ -96,20 +106,25 @@ TABLE: dict[str, Rule] = {
     ),
     **_rows(movement.pad, "pad constant_pad_nd"),
     **_rows(movement.pad_sequence, "pad_sequence"),
-    **_rows(movement.concatenate, "cat concat concatenate stack hstack vstack"),
+    **_rows(
+        movement.concatenate,
+        "cat concat concatenate stack hstack vstack dstack column_stack row_stack",
+    ),
     **_rows(movement.gather, "gather"),
     **_rows(movement.index, "index _unsafe_index"),
     **_rows(
         movement.put,
         "index_put index_add index_copy scatter scatter_add slice_scatter "
-        "select_scatter masked_scatter scatter_reduce",
+        "select_scatter masked_scatter scatter_reduce index_fill diagonal_scatter index_reduce",
     ),
     **_rows(
         movement.shuffle,
         "pixel_shuffle pixel_unshuffle im2col channel_shuffle "
-        "native_channel_shuffle diag diag_embed reflection_pad1d reflection_pad2d reflection_pad3d "
+        "native_channel_shuffle diag diag_embed diagflat masked_select take "
+        "reflection_pad1d reflection_pad2d reflection_pad3d "
         "replication_pad1d replication_pad2d replication_pad3d _pad_circular",
     ),
+    **_rows(movement.packed, "_pack_padded_sequence _pad_packed_sequence"),
     **_rows(movement.strided, "as_strided"),
     **_rows(movement.copy, "copy"),
     "getitem": rules.item,
@@ -120,45 +135,47 @@ TABLE: dict[str, Rule] = {
         "dropout alpha_dropout feature_dropout contiguous clone to "
         "detach _to_copy lift_fresh_copy lift_fresh lift type_as positive resolve_conj "
         "resolve_neg _conj conj conj_physical real imag fake_quantize_per_tensor_affine "
-        "feature_alpha_dropout renorm",
+        "feature_alpha_dropout",
     ),
+    **_rows(norms.normed, "layer_norm rms_norm batch_norm group_norm instance_norm"),
     **_rows(
-        rules.keep,
-        "layer_norm rms_norm _fused_rms_norm batch_norm group_norm instance_norm "
-        "local_response_norm",
+        norms.normed_first,
+        "native_layer_norm native_group_norm native_batch_norm cudnn_batch_norm _fused_rms_norm "
+        "_native_batch_norm_legit _native_batch_norm_legit_no_training "
+        "_native_batch_norm_legit_functional",
     ),
+    **_rows(norms.renormed, "renorm"),
     **_rows(rules.gated, "glu"),
     **_rows(rules.as_real, "view_as_real"),
     **_rows(rules.as_complex, "view_as_complex"),
-    **_rows(
-        rules.keep_first,
-        "native_layer_norm native_group_norm native_batch_norm cudnn_batch_norm "
-        "_native_batch_norm_legit _native_batch_norm_legit_no_training "
-        "_native_batch_norm_legit_functional native_dropout log_sigmoid_forward",
-    ),
+    **_rows(rules.keep_first, "native_dropout log_sigmoid_forward"),
     **_rows(
         rules.no_tokens,
         "zeros_like ones_like full_like empty_like rand_like randn_like "
         "new_zeros new_ones new_full new_empty zeros ones full empty arange scalar_tensor "
-        "bernoulli fill zero eye linspace logspace randn rand randint_like normal hann_window "
+        "fill zero eye linspace logspace randn rand randint_like hann_window "
         "hamming_window new_empty_strided empty_strided empty_permuted _weight_norm "
         "_weight_norm_interface",
     ),
+    **_rows(rules.drawn, "bernoulli normal normal_functional"),
     # -- joins -----------------------------------------------------------------------------------
     **_rows(
         rules.pointwise,
         "lerp addcmul addcdiv add sub rsub pow "
         "maximum minimum clamp softplus prelu nan_to_num fmod remainder atan2 "
-        "hardswish hardsigmoid hardtanh subtract special_logit tril triu "
-        "log_sigmoid complex polar cross linalg_cross floor_divide special_expit special_erf "
-        "special_i0 special_log1p",
+        "hardswish hardsigmoid hardtanh subtract special_logit "
+        "log_sigmoid complex polar floor_divide special_expit special_erf "
+        "special_i0 special_log1p absolute negative arccos arccosh arcsin arcsinh arctan arctan2 "
+        "arctanh fix _prelu_kernel",
     ),
+    **_rows(rules.crossed, "cross linalg_cross"),
     **_rows(rules.masked, "where masked_fill"),
+    **_rows(rules.triangular, "tril triu"),
     # -- normalisation ---------------------------------------------------------------------------
-    **_rows(normalising.softmax, "softmax _softmax _safe_softmax"),
+    **_rows(normalising.softmax, "softmax _softmax _safe_softmax special_softmax"),
     **_rows(normalising.exponential, "exp"),
     **_rows(normalising.quotient, "mul multiply div divide true_divide"),
-    **_rows(rules.keep, "log_softmax _log_softmax"),
+    **_rows(rules.keep, "log_softmax _log_softmax special_log_softmax"),
     # -- contractions ----------------------------------------------------------------------------
     **_rows(mapping.linear, "linear _grouped_mm"),
     "transformers.grouped_mm_fallback": mapping.linear,
@@ -169,7 +186,7 @@ TABLE: dict[str, Rule] = {
         contraction.fused_attention,
         "scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu",
     ),
-    **_rows(mapping.convolution, "conv1d conv2d conv3d convolution _convolution"),
+    **_rows(mapping.convolution, "conv1d conv2d conv3d convolution _convolution _convolution_mode"),
     **_rows(lookups.embedding, "embedding"),
     **_rows(lookups.bag, "embedding_bag _embedding_bag"),
     # -- pooling, resampling and reductions ------------------------------------------------------
@@ -196,6 +213,7 @@ TABLE: dict[str, Rule] = {
     ),
     **_rows(resampling.fold, "col2im"),
     **_rows(resampling.grid_sample, "grid_sampler grid_sampler_2d grid_sampler_3d"),
+    **_rows(resampling.difference, "diff"),
     **_rows(resampling.accumulate, "cumsum cumprod logcumsumexp cummax cummin"),
     **_rows(
         resampling.fourier,
@@ -209,7 +227,8 @@ TABLE: dict[str, Rule] = {
     **_rows(
         rules.reduce,
         "sum mean amax amin max min prod norm linalg_norm linalg_vector_norm logsumexp "
-        "special_logsumexp var std var_mean std_mean nansum nanmean median nanmedian aminmax mode "
+        "special_logsumexp frobenius_norm linalg_matrix_norm "
+        "var std var_mean std_mean nansum nanmean median nanmedian aminmax mode "
         "kthvalue",
     ),
     **_rows(rules.top, "topk sort"),

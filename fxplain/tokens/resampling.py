@@ -12,11 +12,12 @@ from fxplain.capture import module_path
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import mix, mix_along, newer, slide
-from fxplain.tokens.tag import NO_TOKEN, Tag
+from fxplain.tokens.rules import unknown
+from fxplain.tokens.tag import NO_TOKEN, Tag, Tags
 
 __all__ = [
-    "accumulate", "adaptive_pool", "cell", "fold", "fourier", "grid_sample", "interpolate", "pool",
-    "recurrent", "spectrogram", "transposed_convolution",
+    "accumulate", "adaptive_pool", "cell", "difference", "fold", "fourier", "grid_sample",
+    "interpolate", "pool", "recurrent", "spectrogram", "transposed_convolution",
 ]  # fmt: skip
 
 
@@ -30,7 +31,7 @@ def pool(a: Analysis, node: fx.Node) -> Tagged:
     count = int(str(node.target).split("pool")[1][0])
     kernel = _per_axis(named["kernel_size"], count)
     stride = _per_axis(named.get("stride") or kernel, count)
-    padding = _per_axis(named.get("padding", 0), count)
+    padding = [(n, n) for n in _per_axis(named.get("padding", 0), count)]
     dilation = _per_axis(named.get("dilation", 1), count)
     shape = a.shape(source)
     axes = list(range(len(shape) - count, len(shape)))
@@ -70,7 +71,7 @@ def fold(a: Analysis, node: fx.Node) -> Tagged:
         centre = groups[..., count // 2]
         same = count % 2 and shape[-1] == groups.shape[-2] * groups.shape[-3]
         keep = centre if same and bool((centre >= 0).all()) else None
-        result.append(mix(a, node, tag, groups, keep=keep))
+        result.append(mix(a, node, tag, groups, keep=keep, grid=True))
     return tuple(result)
 
 
@@ -183,19 +184,46 @@ def _resampled(a: Analysis, node: fx.Node, tag: Tag, weights: Sequence[Tensor]) 
 
 
 def transposed_convolution(a: Analysis, node: fx.Node) -> Tagged:
-    """Upsampling: each new position is made of the old position above it."""
-    source = _source(node)
+    """Upsampling: each new position is made of the old positions whose taps reach it."""
+    source, named = _source(node), arguments(node)
     shape, out = a.shape(source), a.shape(node)
-    count = len(a.shape(arguments(node)["weight"])) - 2
+    sizes = a.shape(named["weight"])[2:]
+    count = len(sizes)
+    stride, padding, dilation = (
+        _per_axis(named[name], count) for name in ("stride", "padding", "dilation")
+    )
     result = []
     for tag in a.joiner.promoted(a.tags(source)):
-        ids = tag.ids
-        for axis in range(len(shape) - count, len(shape)):
+        groups, over = tag.ids, []
+        for i in range(count):
+            axis = len(shape) - count + i
             if tag.varies(axis):
-                nearest = torch.arange(out[axis]) * shape[axis] // out[axis]
-                ids = ids.index_select(axis, nearest)
-        result.append(tag.with_ids(ids))
+                over.append(i)
+                reached = _reaching(
+                    shape[axis], out[axis], sizes[i], stride[i], padding[i], dilation[i]
+                )
+                picked = groups.movedim(axis, -1)[..., reached.clamp(min=0)]
+                picked = torch.where(reached >= 0, picked, NO_TOKEN)
+                groups = picked.movedim(-2, axis)
+        if not over:
+            result.append(tag)
+            continue
+
+        def taps(over: list[int] = over) -> Tensor:
+            kernel: Tensor = a.value(named["weight"]).detach().cpu().double().abs().sum((0, 1))
+            summed = [i for i in range(count) if i not in over]
+            return (kernel.sum(summed) if summed else kernel).flatten()
+
+        result.append(mix(a, node, tag, groups.flatten(len(shape)), weights=taps))
     return tuple(result)
+
+
+def _reaching(size: int, out: int, taps: int, stride: int, padding: int, dilation: int) -> Tensor:
+    """For each new position and each tap the old position that reaches it so, -1 where none does."""
+    place = torch.arange(out)[:, None] + padding - torch.arange(taps) * dilation
+    old = place.div(stride, rounding_mode="floor")
+    there = (place % stride == 0) & (old >= 0) & (old < size)
+    return torch.where(there, old, -1)
 
 
 def _source(node: fx.Node) -> fx.Node:
@@ -240,16 +268,21 @@ def accumulate(a: Analysis, node: fx.Node) -> Tagged:
     source = _source(node)
     shape = a.shape(source)
     axis = int(arguments(node)["dim"]) % max(len(shape), 1)
-    result = tuple(
-        mix_along(
-            a, node, tag, axis, shape[axis],
-            lambda: torch.ones(shape[axis], shape[axis]).tril(), neighbours=True,
-        )
-        if tag.varies(axis)
-        else tag
-        for tag in a.tags(source)
-    )  # fmt: skip
+    size = shape[axis] if shape else 1
+    weights = torch.ones(size, size).tril()
+    result = _mixed_along(a, node, a.tags(source), axis, weights, neighbours=True)
     return [result, ()] if _has_indices(node) else result
+
+
+def difference(a: Analysis, node: fx.Node) -> Tagged:
+    """Differences of neighbours: each is made of as many tokens as were subtracted from one another."""
+    source, named = _source(node), arguments(node)
+    shape, out = a.shape(source), a.shape(node)
+    axis = int(named["dim"]) % len(shape)
+    if named.get("prepend") is not None or named.get("append") is not None:
+        return unknown(a, node)
+    near = torch.ones(out[axis], shape[axis]).triu().tril(int(named["n"]))
+    return _mixed_along(a, node, a.tags(source), axis, near)
 
 
 def fourier(a: Analysis, node: fx.Node) -> Tagged:
@@ -263,14 +296,33 @@ def fourier(a: Analysis, node: fx.Node) -> Tagged:
         dims = -1 if "fftn" not in name and "fft2" not in name else list(range(len(shape)))
     axes = [int(d) % len(shape) for d in ([dims] if isinstance(dims, int) else a.value(dims))]
     tags = a.tags(source)
-    for axis in axes:
-        tags = tuple(
-            mix_along(a, node, tag, axis, out[axis], lambda: torch.ones(()))
-            if tag.varies(axis)
-            else tag
-            for tag in tags
-        )
+    for i, axis in enumerate(axes):
+        used = _transformed(node, i, len(axes), out[axis])
+        even = torch.ones(out[axis], shape[axis])
+        even[:, shape[axis] if used is None else used :] = 0  # what is cut off before
+        tags = _mixed_along(a, node, tags, axis, even)
     return tags
+
+
+def _mixed_along(
+    a: Analysis, node: fx.Node, tags: Tags, axis: int, weights: Tensor, *, neighbours: bool = False
+) -> Tags:
+    """Tags whose tokens are mixed along an axis by a matrix (new x old)."""
+    return tuple(
+        mix_along(a, node, tag, axis, len(weights), lambda: weights, neighbours=neighbours)
+        if tag.varies(axis)
+        else tag
+        for tag in tags
+    )
+
+
+def _transformed(node: fx.Node, i: int, count: int, out: int) -> int | None:
+    """How many elements of an axis a Fourier transform reads; None for all of them."""
+    named = arguments(node)
+    if i == count - 1 and any(half in str(node.target) for half in ("irfft", "hfft", "c2r")):
+        return out // 2 + 1 if "ihfft" not in str(node.target) else named.get("n")
+    sizes = named.get("s")
+    return named.get("n") if sizes is None else int(sizes[i])
 
 
 def spectrogram(a: Analysis, node: fx.Node) -> Tagged:
@@ -302,10 +354,22 @@ def recurrent(a: Analysis, node: fx.Node) -> Tagged:
     last = []
     for tag in tags:
         groups = tag.ids.select(-1, 0).movedim(time, -1)
+        if "batch_sizes" in arguments(node):  # a packed batch: the rows of each sequence
+            rows = _rows_of_packed(a.value(arguments(node)["batch_sizes"]).tolist())
+            groups = torch.where(rows < 0, NO_TOKEN, groups[rows.clamp(min=0)])
         state = mix(a, node, tag, groups)
         shape = (1, *state.ids.shape, 1)
         last.append(Tag(state.ids.reshape(shape), state.level))
     return [tags] + [tuple(last) for _ in outputs[1:]]
+
+
+def _rows_of_packed(sizes: Sequence[int]) -> Tensor:
+    """The rows of each of several packed sequences, (sequences, steps); -1 behind the shorter ones."""
+    rows, first = torch.full((sizes[0], len(sizes)), -1), 0
+    for step, count in enumerate(sizes):
+        rows[:count, step] = torch.arange(first, first + count)
+        first += count
+    return rows
 
 
 def cell(a: Analysis, node: fx.Node) -> Tagged:

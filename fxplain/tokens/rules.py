@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, fx
@@ -30,8 +31,8 @@ from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, compact, pack
 from fxplain.tokens.updates import AttentionSite, framed
 
 __all__ = [
-    "as_complex", "as_real", "gated", "item", "keep", "keep_first", "masked", "no_tokens",
-    "pointwise", "reduce", "single_key", "top", "unknown",
+    "as_complex", "as_real", "crossed", "drawn", "gated", "item", "keep", "keep_first", "masked",
+    "no_tokens", "pointwise", "reduce", "single_key", "top", "triangular", "unknown",
 ]  # fmt: skip
 
 
@@ -41,6 +42,17 @@ _FACTORS = ("mul", "multiply", "div", "divide", "true_divide")
 
 def no_tokens(_a: Analysis, _node: fx.Node) -> Tagged:
     """Fresh tensors (zeros, ranges, noise) belong to no token."""
+    return ()
+
+
+def drawn(a: Analysis, node: fx.Node) -> Tagged:
+    """Random numbers: what says how they are drawn is no part of them."""
+    named = arguments(node)
+    said = [named[name] for name in ("mean", "std", "p") if isinstance(named.get(name), fx.Node)]
+    if not any(name in named for name in ("mean", "std", "p")):
+        said = [named["input"]]  # probabilities
+    if any(tag.level > Level.RAW_INPUT for source in said for tag in a.tags(source)):
+        a.warn(f"{_where(node)} draws from what tokens say: its result is taken to carry no token")
     return ()
 
 
@@ -223,6 +235,29 @@ def masked(a: Analysis, node: fx.Node) -> Tagged:
             return joined
         hidden = ~hidden if a.tags(kept) else hidden
     return tuple(_hidden(tag, hidden, a.shape(node)) for tag in joined)
+
+
+def triangular(a: Analysis, node: fx.Node) -> Tagged:
+    """``tril`` and ``triu``: what is left of a matrix; rows of nothing but zeros belong to no token."""
+    shape, target = a.shape(node), cast(Callable[..., Tensor], node.target)
+    kept = target(torch.ones(shape[-2:]), *a.value(node.args[1:]), **a.value(node.kwargs)) > 0
+    made = []
+    for tag in keep(a, node):
+        rest = [axis for axis in (-2, -1) if tag.ids.shape[axis] == 1]
+        told = kept.any(rest, keepdim=True) if rest else kept
+        made.append(tag.with_ids(torch.where(told, tag.ids, NO_TOKEN)))
+    return tuple(made)
+
+
+def crossed(a: Analysis, node: fx.Node) -> Tagged:
+    """A cross product, along an axis of three features."""
+    tags, rank = pointwise(a, node), len(a.shape(node))
+    dim = arguments(node).get("dim")
+    axis = a.shape(node).index(3) if dim is None else int(dim) % rank
+    if any(tag.varies(axis) for tag in tags):
+        a.warn_of_mixing(node)
+        return ()
+    return tags
 
 
 def _skewed(tags: Tags) -> bool:
@@ -515,6 +550,10 @@ def top(a: Analysis, node: fx.Node) -> Tagged:
 # -- the rest -------------------------------------------------------------------------------------
 
 
+def _where(node: fx.Node) -> str:
+    return f"{node.target} in {module_path(node) or 'the model'}"
+
+
 def unknown(a: Analysis, node: fx.Node) -> Tagged:
     """An operation without a row: kept where shapes allow it, and said so."""
     tagged = [n for n in node.all_input_nodes if a.tags(n)]
@@ -524,7 +563,7 @@ def unknown(a: Analysis, node: fx.Node) -> Tagged:
     if all(tag.level is Level.PARAMETER for n in tagged for tag in a.tags(n)):
         same = [n for n in tagged if a.shape(n) == a.shape(node)]
         return a.tags(same[0]) if same else ()  # a weight made of weights (a norm, a product)
-    where = f"{node.target} in {module_path(node) or 'the model'}"
+    where = _where(node)
     if isinstance(value, Tensor):
         same = [n for n in tagged if a.shape(n) == a.shape(node)]
         if same:

@@ -1,0 +1,1 @@
+"""Calls of ATen operations on real tokens, and which rows of their results depend on which token."""
