@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import fx
 
-from fxplain.tokens import contraction, mapping, movement, normalising, resampling, rules
+from fxplain.tokens import contraction, mapping, movement, normalising, norms, resampling, rules
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.kinds import Kind
 
@@ -122,17 +122,21 @@ TABLE: dict[str, Rule] = {
         "resolve_neg _conj conj conj_physical real imag fake_quantize_per_tensor_affine "
         "feature_alpha_dropout renorm",
     ),
+    **_rows(rules.keep, "batch_norm local_response_norm"),
     **_rows(
-        rules.keep,
-        "layer_norm rms_norm _fused_rms_norm batch_norm group_norm instance_norm "
-        "local_response_norm",
+        norms.normed,
+        "layer_norm rms_norm _fused_rms_norm group_norm instance_norm",
     ),
     **_rows(rules.gated, "glu"),
     **_rows(rules.as_real, "view_as_real"),
     **_rows(rules.as_complex, "view_as_complex"),
     **_rows(
+        norms.normed_first,
+        "native_layer_norm native_group_norm",
+    ),
+    **_rows(
         rules.keep_first,
-        "native_layer_norm native_group_norm native_batch_norm cudnn_batch_norm "
+        "native_batch_norm cudnn_batch_norm "
         "_native_batch_norm_legit _native_batch_norm_legit_no_training "
         "_native_batch_norm_legit_functional native_dropout log_sigmoid_forward",
     ),

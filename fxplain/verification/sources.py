@@ -99,7 +99,9 @@ class _Newborn:
         flow = program.flow
         self._learned = _of_kind(flow, "parameter")[canonical]
         self.mixings = {
-            node for node in flow.tags if mixes_neighbours(node) and self._is_newborn(node)
+            node
+            for node in flow.tags
+            if (mixes_neighbours(node) or _normalises_grid(flow, node)) and self._is_newborn(node)
         }
         mixed: set[int] = set()
         for node in self.mixings:
@@ -139,6 +141,16 @@ class _Newborn:
             for version in versions_in(tag.ids).unique().tolist()
             if version >= 0
         )
+
+
+def _normalises_grid(flow: TokenFlow, node: fx.Node) -> bool:
+    """Whether statistics of all positions are taken of a grid that convolutions made: it is anew."""
+    if operation_name(node) not in ("group_norm", "instance_norm"):
+        return False
+    tokens = [tag.tokens[tag.tokens >= 0] for tag in claimed_tags(flow.tags[node])]
+    births = [i for own in tokens for i in flow.book.births_of(own).unique().tolist()]
+    made_by = [flow.book.births[index].node for index in births]
+    return bool(made_by) and all(by is not None and mixes_neighbours(by) for by in made_by)
 
 
 def _context(flow: TokenFlow) -> Tensor:
