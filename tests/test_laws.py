@@ -131,13 +131,15 @@ def test_padding_that_changes_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_broken_is_a_warning_unless_the_check_is_off() -> None:
-    model = Reader(Grouped()).eval()
+    model = Reader()
+    model.words = nn.Sequential(model.words, Grouped())
+    model.eval()
     (warning,) = fxplain.explain(model, (IDS,)).graph.warnings
-    assert "aten.group_norm.default in between.norm" in warning
+    assert "aten.group_norm.default in words.1.norm" in warning
     assert "touches input_ids" in warning
     fxplain.clear_captures()
     assert not fxplain.explain(model, (IDS,), verify="off").graph.warnings
-    with pytest.raises(fxplain.VerificationError, match=r"between\.norm"):
+    with pytest.raises(fxplain.VerificationError, match=r"words\.1\.norm"):
         fxplain.inspect(model, (IDS,), strict=True)
 
 

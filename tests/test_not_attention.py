@@ -326,4 +326,4 @@ def test_weights_over_sampled_points() -> None:
         "weights over sampled points, not over tokens"
     ]
     (warning,) = graph.warnings
-    assert warning.startswith("aten.grid_sampler.default in the model samples tokens at points")
+    assert warning.startswith("aten.grid_sampler.default in the model mixes tokens without")

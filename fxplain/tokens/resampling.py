@@ -245,8 +245,8 @@ def grid_sample(a: Analysis, node: fx.Node) -> Tagged:
     if not moved:
         return a.joiner.join([(tags, (*shape[:2], *[1] * (len(out) - 2))), (points, out)], out)
     a.warn(
-        f"{node.target} in {module_path(node) or 'the model'} samples tokens at points that the model "
-        f"chooses: what it carries from token to token is not in the explanation"
+        f"{node.target} in {module_path(node) or 'the model'} mixes tokens without attention, at "
+        f"points that the model chooses: what it carries from token to token is not in the explanation"
     )
     if points:
         return points

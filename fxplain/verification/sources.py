@@ -102,7 +102,12 @@ class _Newborn:
         self.mixings = {
             node
             for node in flow.tags
-            if (mixes_neighbours(node) or self._hears_of_pooled(node)) and self._is_newborn(node)
+            if self._is_newborn(node)
+            and (
+                mixes_neighbours(node)
+                or _normalises_grid(flow, node)
+                or self._hears_of_pooled(node)
+            )
         }
         mixed: set[int] = set()
         for node in self.mixings:
@@ -165,6 +170,16 @@ def _births_of_mixings(flow: TokenFlow) -> set[int]:
     """The births of tokens that a mixing of newborn ones made."""
     made = [site.new[site.new >= 0] for site in flow.updates if isinstance(site, Mixing)]
     return set(flow.book.births_of(torch.cat(made)).unique().tolist()) if made else set()
+
+
+def _normalises_grid(flow: TokenFlow, node: fx.Node) -> bool:
+    """Whether statistics of all positions are taken of a grid that convolutions made: it is anew."""
+    if operation_name(node) not in ("group_norm", "instance_norm"):
+        return False
+    tokens = [tag.tokens[tag.tokens >= 0] for tag in claimed_tags(flow.tags[node])]
+    births = [i for own in tokens for i in flow.book.births_of(own).unique().tolist()]
+    made_by = [flow.book.births[index].node for index in births]
+    return bool(made_by) and all(by is not None and mixes_neighbours(by) for by in made_by)
 
 
 def _context(flow: TokenFlow) -> Tensor:
