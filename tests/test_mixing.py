@@ -319,3 +319,37 @@ def test_taps_over_features_are_one_word_s() -> None:
     shares[entries.new, entries.old] = entries.shares
     expected = torch.kron(torch.eye(3), (taps / taps.sum())[None])
     torch.testing.assert_close(shares, expected.detach().double())
+
+
+class RelativeValues(nn.Module):
+    """Weights over a learned table of relative positions, beside those over words, by skewing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(VOCABULARY, 8), nn.Linear(8, 3)
+        self.table = nn.Parameter(torch.randn(1, 9, 8))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        weights = self.weights(ids)
+        return self.after(weights, weights, ids)
+
+    def weights(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        return (x @ x.mT / 8**0.5).softmax(-1)
+
+    def after(self, weights: Tensor, by_distance: Tensor, ids: Tensor) -> Tensor:
+        n, x = weights.shape[-1], self.words(ids)
+        by_distance = F.pad(by_distance, (0, n - 1)).flatten(1)
+        by_distance = F.pad(by_distance, (n, 0)).view(-1, n, 2 * n)[..., 1:]
+        return self.head((x + weights @ x + by_distance @ self.table)[:, 1])
+
+
+def test_weights_over_a_table_are_their_query_s() -> None:
+    model, ids = seeded(RelativeValues), words(2, 5)
+    weights = model.weights(ids).detach().requires_grad_()
+    model.after(weights, weights.detach(), ids)[:, 1].sum().backward()  # what comes from words
+    want = torch.eye(5)[1] + (weights.grad * weights.detach()).clamp(min=0)[:, 1]
+    e = fxplain.explain(model, (ids,), target=1)
+    assert e.graph.warnings == ()
+    assert e.graph.modalities == {"ids": 5}
+    torch.testing.assert_close(e.relevance["ids"], want)

@@ -161,11 +161,12 @@ def pad(a: Analysis, node: fx.Node) -> Tagged:
     amounts = [int(n) for n in a.value(named["pad"])]
     axes = [len(shape) - 1 - i // 2 for i, n in enumerate(amounts) if n]
     mode = named.get("mode") or "constant"
+    features = set(axes) == {len(shape) - 1} and not any(t.varies(len(shape) - 1) for t in tags)
     result = []
     for tag in tags:
         if mode == "constant":
-            if set(axes) == {len(shape) - 1} and not tag.varies(len(shape) - 1):
-                result.append(tag)  # zero features appended to every token
+            if features:
+                result.append(tag)  # zeros appended to every token's, not keys to a score's
                 continue
             ids = torch.nn.functional.pad(tag.full(shape, axes), amounts, value=NO_TOKEN)
         else:

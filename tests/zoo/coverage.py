@@ -40,7 +40,6 @@ KNOWN = {
     "what is added to several tokens unites them, or is a modality": "udop",
     "images that share a text batch are one sequence": "owlvit",
     "the sequences of all samples are taken for those of one": "llava-next",
-    "a table of relative positions is taken for tokens, and masked values for words": "vits",
     "two queries that a one-hot product moves are counted at every place": "xlnet-two-streams",
     "the token that a vector of ids makes without an embedding is lost": "oneformer",
     "queries take the name of the proposals that place them": "grounding-dino",
