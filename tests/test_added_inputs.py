@@ -49,6 +49,26 @@ def test_a_shared_time_step_unites_nothing(form: str) -> None:
     assert [(n.query, n.q_len) for n in graph.nodes] == [(("states", "actions"), 2 * STEPS)]
 
 
+class Page(nn.Module):
+    """Words and patches of a page, each with the embedding of where it lies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places, self.words = nn.Embedding(20, WIDTH), nn.Embedding(VOCABULARY, WIDTH)
+        self.patches, self.block, self.head = nn.Linear(5, WIDTH), Block(), nn.Linear(WIDTH, 2)
+
+    def forward(self, places: Tensor, ids: Tensor, patches: Tensor) -> Tensor:
+        x = torch.cat([self.words(ids), self.patches(patches)], 1)
+        return self.head(self.block(x + self.places(places) + self.places(places // 2))[:, 0])
+
+
+def test_a_place_of_words_and_patches_names_neither() -> None:
+    given = {"places": words(2, 7) % 20, "ids": words(2, 3), "patches": torch.randn(2, 4, 5)}
+    graph = fxplain.inspect(seeded(Page), given)
+    assert graph.modalities == {"ids": 3, "patches": 4}
+    assert graph.readout == "ids[0]"
+
+
 class Embedded(nn.Module):
     """Word, type and position are inputs, added in one order or another."""
 

@@ -295,8 +295,9 @@ class Joiner:
     def _note_labels(self, a: Tag, b: Tag) -> None:
         """Remember which of two values to be united is a label: one that was united with others.
 
-        What is added to two values (a time step to states and to actions) would make them one token;
-        it is absorbed by each instead, once the walk is made again and knows.
+        What is added to two values (a time step to states and to actions), or to a sequence of two
+        inputs' tokens (boxes to words and patches), would make them one token, or name them all; it
+        is absorbed by each instead, once the walk is made again and knows.
         """
         for tag, other in ((b, a), (a, b)):
             if not tag.births or not self.newborn(tag):
@@ -306,10 +307,16 @@ class Joiner:
                 i for i in united - tag.births - other.births
                 if self.book.births[i].kind == "input"
             }  # fmt: skip
-            if strangers:
+            if strangers or len(self._input_roots(other) - self._input_roots(tag)) > 1:
                 nodes = (self.book.births[index].node for index in tag.births)
                 self.found_labels.update(node for node in nodes if node is not None)
                 return
+
+    def _input_roots(self, tag: Tag) -> set[str]:
+        """The inputs whose tokens a value holds."""
+        return {
+            root for kind, root in self.book.roots(self.book.find(tag.tokens)) if kind == "input"
+        }
 
     def _condition(self, small: Tag, large: Tag) -> bool:
         """Whether an input's single token (a time step, a style) meets the tokens of another input.
