@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import fxplain
-from tests.small_models import words
+from tests.small_models import VOCABULARY, Block, seeded, words
 
 WORDS, WIDTH = 30, 16
 
@@ -370,3 +370,35 @@ def test_a_loss_says_what_to_explain() -> None:
 
     with pytest.raises(fxplain.TargetError, match=r"single number .* model\.net\."):
         fxplain.explain(_made(Trainer), (words(2, 5),))
+
+
+class Towers(nn.Module):
+    """Pictures are compared with all texts, or each with as many of them."""
+
+    def __init__(self, *, folded: bool) -> None:
+        super().__init__()
+        self.words, self.patches = nn.Embedding(VOCABULARY, 16), nn.Linear(12, 16)
+        self.first = nn.Parameter(torch.randn(1, 1, 16))
+        self.text, self.vision, self.folded = Block(), Block(), folded
+
+    def forward(self, ids: Tensor, image: Tensor) -> Tensor:
+        texts, x = self.text(self.words(ids))[:, 0], self.patches(image)
+        x = self.vision(torch.cat([self.first.expand(len(x), -1, -1), x], 1))
+        if self.folded:
+            return x[:, 1:] * x[:, :1] @ texts.unflatten(0, (len(x), -1)).mT
+        return x[:, 0] @ texts.mT
+
+
+@pytest.mark.parametrize("folded", [True, False])
+def test_pictures_that_share_a_batch_of_texts_are_samples(folded: bool) -> None:
+    model, ids, image = seeded(Towers, folded=folded), words(4, 5), torch.randn(2, 3, 12)
+    e = fxplain.explain(model, (ids, image), target=[(1, 0), (1, 1)] if folded else [0, 3])
+    assert e.graph.modalities == {"ids": 5, "image": 4}
+    assert e.graph.warnings == ()
+    for sample, text in enumerate((0, 3)):
+        alone = fxplain.explain(
+            model, (ids[text : text + 1], image[sample : sample + 1]),
+            target=(1, 0) if folded else 0)  # fmt: skip
+        assert e.readout[sample] == alone.readout[0]
+        for name in ("ids", "image"):
+            torch.testing.assert_close(e.relevance[name][sample], alone.relevance[name][0])

@@ -22,7 +22,14 @@ from fxplain.capture import (
 from fxplain.errors import MethodError, NoGradientError, VerificationError
 from fxplain.explanation.outputs import TokenRef, choose_output, describe, positions_at
 from fxplain.program import AttentionGraph, Program, build_program
-from fxplain.tokens import TokenFlow, contradicted, follow_tokens, rebatched, unsettled
+from fxplain.tokens import (
+    TokenFlow,
+    contradicted,
+    counted_apart,
+    follow_tokens,
+    rebatched,
+    unsettled,
+)
 from fxplain.verification import LEVELS, check_program
 
 __all__ = ["BatchAxis", "graph_of", "no_attention", "program_of"]
@@ -86,6 +93,9 @@ def _followed(
         other = follow_tokens(captured, model, turned, keep_tags=keep_tags)
         if not unsettled(other):
             return turned, other
+    apart = counted_apart(flow, bound)
+    if apart is not None:
+        return apart, follow_tokens(captured, model, apart, keep_tags=keep_tags)
     return bound, flow
 
 

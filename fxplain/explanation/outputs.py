@@ -331,15 +331,20 @@ def _along(samples: Tensor, axis: int, batch: int) -> bool:
 
 
 def _of_one_sample_each(program: Program, output: int) -> bool:
-    """Whether each index of the first axis holds one sample's numbers (pictures of a list)."""
+    """Whether each index of the first axis holds one sample's numbers: pictures of a list.
+
+    Of a picture that has several texts, one picture's.
+    """
+    whole = []
     for tag in program.flow.outputs[output]:
         tokens = program.flow.book.find(tag.tokens)
         samples = torch.as_tensor(program.token_sample)[tokens.clamp(min=0)]
+        if len(samples) > 1 and _along(torch.where(tokens >= 0, samples, -1), 0, len(samples)):
+            return True
         flat = torch.where(tokens >= 0, samples, -1).flatten(1)
         low = torch.where(flat < 0, flat.amax(1, keepdim=True), flat)
-        if bool((flat.amax(1) != low.amin(1)).any()):
-            return False
-    return True
+        whole.append(bool((flat.amax(1) == low.amin(1)).all()))
+    return all(whole)
 
 
 def mask_of(gradient: Tensor, sample: int, batch: int) -> Tensor:

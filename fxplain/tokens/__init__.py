@@ -1,6 +1,6 @@
 """Tokens: which token every element of every value belongs to."""
 
-from fxplain.tokens.batching import contradicted, rebatched, unsettled
+from fxplain.tokens.batching import contradicted, counted_apart, rebatched, unsettled
 from fxplain.tokens.book import Birth, TokenBook
 from fxplain.tokens.elements import Argument
 from fxplain.tokens.flow import TokenFlow
@@ -28,6 +28,7 @@ __all__ = [
     "Update",
     "Versions",
     "contradicted",
+    "counted_apart",
     "follow_tokens",
     "framed",
     "is_elementwise",

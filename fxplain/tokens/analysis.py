@@ -37,8 +37,13 @@ class Analysis:
     ) -> None:
         self.capture = capture
         self.values = Values(capture, capture.bind(model, inputs), inputs.leaves)
+        placed = [
+            (axis, leaf.shape[axis])
+            for axis, leaf in zip(inputs.batch_axes, inputs.leaves, strict=False)
+            if axis is not None
+        ]
         self.book = TokenBook(
-            inputs.batch_size, {axis for axis in inputs.batch_axes if axis is not None}
+            inputs.batch_size, {axis for axis, _ in placed}, {size for _, size in placed}
         )
         self.elements = Elements(capture, self.values, inputs, self.origins, kind_of)
         self.versions = Versions()

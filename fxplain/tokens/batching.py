@@ -8,6 +8,7 @@ PyTorch's own layout is (sequence, batch, features).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from fxplain.tokens.flow import TokenFlow
 from fxplain.tokens.tag import tokens_in
 from fxplain.tokens.updates import AttentionSite, RouteSite
 
-__all__ = ["rebatched", "unsettled"]
+__all__ = ["contradicted", "counted_apart", "rebatched", "unsettled"]
 
 
 def unsettled(flow: TokenFlow) -> bool:
@@ -52,16 +53,9 @@ def rebatched(flow: TokenFlow, inputs: ModelInputs) -> ModelInputs | None:
 
     Requires a flow in which attention reaches across what is taken for samples.
     """
-    connected = _components(flow)
-    elements = flow.book.elements(torch.arange(len(connected)))
-    component = torch.full((sum(leaf.numel() for leaf in inputs.leaves),), -1)
-    component[elements[elements >= 0]] = connected[elements >= 0]
     axes: list[int | None] = []
     sizes: set[int] = set()
-    first = 0
-    for leaf in inputs.leaves:
-        of_leaf = component[first : first + leaf.numel()].reshape(leaf.shape)
-        first += leaf.numel()
+    for leaf, of_leaf in zip(inputs.leaves, _by_leaf(flow, inputs), strict=True):
         known = bool((of_leaf >= 0).any())
         axis = next((a for a in range(leaf.dim()) if _separates(of_leaf, a)), None)
         axes.append(axis if known else None)
@@ -74,6 +68,42 @@ def rebatched(flow: TokenFlow, inputs: ModelInputs) -> ModelInputs | None:
     if len(sizes) != 1:
         return None
     return inputs.along(axes, sizes.pop())
+
+
+def counted_apart(flow: TokenFlow, inputs: ModelInputs) -> ModelInputs | None:
+    """`inputs` with the samples of those that have another number of them, as attention shows.
+
+    Pictures that are compared with more texts than there are pictures: each attends to itself, and to
+    none of the texts. None where there are no such inputs.
+    """
+    found = _by_leaf(flow, inputs)
+    axes = [inputs.batch_axis_of(i) for i in range(len(found))]
+    for i, own in enumerate(found):
+        others = torch.cat(
+            [x.flatten() for j, x in enumerate(found) if j != i] or [own[:0].flatten()]
+        )
+        alone = not bool(torch.isin(own[own >= 0], others).any())
+        if axes[i] is None and own.dim() > 1 and len(own) > 1 and alone and _rows_attend(own):
+            axes[i] = 0
+    told = tuple(axes)
+    known = tuple(inputs.batch_axis_of(i) for i in range(len(found)))
+    return None if told == known else replace(inputs, batch_axes=told)
+
+
+def _rows_attend(component: Tensor) -> bool:
+    """Whether tokens are connected within each index of the first axis, and none with another's."""
+    own = [row[row >= 0] for row in component.flatten(1)]
+    return all(len(row) > len(row.unique()) for row in own) and _separates(component, 0)
+
+
+def _by_leaf(flow: TokenFlow, inputs: ModelInputs) -> list[Tensor]:
+    """For each element of each input, the component of the token that was made of it; -1 for none."""
+    connected = _components(flow)
+    elements = flow.book.elements(torch.arange(len(connected)))
+    component = torch.full((sum(leaf.numel() for leaf in inputs.leaves),), -1)
+    component[elements[elements >= 0]] = connected[elements >= 0]
+    parts = component.split([leaf.numel() for leaf in inputs.leaves])
+    return [part.reshape(leaf.shape) for part, leaf in zip(parts, inputs.leaves, strict=True)]
 
 
 def _separates(component: Tensor, axis: int) -> bool:

@@ -58,8 +58,12 @@ class Birth:
 class TokenBook:
     """Token ids, unique over the batch; union of those that turn out to be the same token."""
 
-    def __init__(self, batch_size: int, batch_axes: Collection[int] = (0,)) -> None:
+    def __init__(
+        self, batch_size: int, batch_axes: Collection[int] = (0,), batches: Collection[int] = ()
+    ) -> None:
         self.batch_size = batch_size
+        self.batches = {batch_size, *batches}
+        """The numbers of samples: of inputs that are counted apart, too."""
         self.batch_axes = sorted({0, *batch_axes})
         """The axes along which samples may lie: the inputs', and attention's first."""
         self.births: list[Birth] = []

@@ -151,7 +151,7 @@ class Joiner:
         """Separate tokens for the copies of a parameter along `axis` (the batch, mask positions)."""
         if len(tag.axes) > 2 or tag.ids.numel() * copies > _LARGEST_COPY:
             return tag
-        over_samples = axis in self.book.batch_axes and copies == self.book.batch_size
+        over_samples = axis in self.book.batch_axes and copies in self.book.batches
         tokens = self.book.find(tag.tokens)
         known = bool((self.book.samples(tokens.clamp(min=0)) >= 0).all())
         if (known and self.book.batch_size > 1) or (

@@ -37,7 +37,6 @@ KNOWN = {
     "the statistics that a series is normalised with are a modality beside it, as the warning says": (
         "patchtst patchtsmixer timesfm"
     ),
-    "images that share a text batch are one sequence": "owlvit",
     "the sequences of all samples are taken for those of one": "llava-next",
     "two queries that a one-hot product moves are counted at every place": "xlnet-two-streams",
     "the token that a vector of ids makes without an embedding is lost": "oneformer",
