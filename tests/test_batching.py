@@ -372,6 +372,10 @@ def test_a_loss_says_what_to_explain() -> None:
         fxplain.explain(_made(Trainer), (words(2, 5),))
 
 
+def same(found: Tensor, wanted: Tensor) -> None:
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
 class Towers(nn.Module):
     """Pictures are compared with all texts, or each with as many of them."""
 
@@ -401,4 +405,33 @@ def test_pictures_that_share_a_batch_of_texts_are_samples(folded: bool) -> None:
             target=(1, 0) if folded else 0)  # fmt: skip
         assert e.readout[sample] == alone.readout[0]
         for name in ("ids", "image"):
-            torch.testing.assert_close(e.relevance[name][sample], alone.relevance[name][0])
+            same(e.relevance[name][sample], alone.relevance[name][0])
+
+
+class Rows(nn.Module):
+    """Pictures one by one, a learned token at the end of each row of patches, before the words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.patches = nn.Embedding(VOCABULARY, 16), nn.Linear(12, 16)
+        self.end, self.block, self.head = nn.Parameter(torch.randn(16)), Block(), nn.Linear(16, 3)
+
+    def forward(self, ids: Tensor, image: Tensor) -> Tensor:
+        ends = self.end[None, None].expand(2, 1, -1)
+        rows = [torch.cat([self.patches(x).unflatten(0, (2, 2)), ends], 1) for x in image]
+        x = torch.cat([torch.stack([x.flatten(0, 1) for x in rows]), self.words(ids)], 1)
+        return self.head(self.block(x)[:, -1])
+
+
+def test_a_learned_token_in_each_picture_s_rows_is_one_of_each_sample() -> None:
+    model, ids, image = seeded(Rows), words(2, 3), torch.randn(2, 4, 12)
+    e = fxplain.explain(model, (ids, image), target=1)
+    assert e.graph.warnings == ()
+    assert e.graph.modalities == {"ids": 3, "image": 4 + 2}
+    assert e.special["image"] == {2: "end", 5: "end"}
+    for sample in (0, 1):
+        alone = tuple(x[sample : sample + 1] for x in (ids, image))
+        want = fxplain.explain(model, alone, target=1)
+        assert want.graph.modalities == e.graph.modalities
+        for name in ("ids", "image"):
+            same(e.relevance[name][sample], want.relevance[name][0])

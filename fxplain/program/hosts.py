@@ -60,7 +60,7 @@ class Hosts:
     def _of(self, token: int, asked: frozenset[str]) -> str | None:
         asked |= {self._root(token)}
         for sequence in self._sequences.get(token, ()):
-            position = sequence.index(token)
+            position = self._first_copy(sequence, token)
             neighbours = sequence[position + 1 :] + sequence[:position][::-1]
             named = (self._names.get(t) for t in neighbours if t >= 0)
             found = next((name for name in named if name is not None), None)
@@ -72,6 +72,17 @@ class Hosts:
                 return next((name for name in hosts if name is not None), None)
         return None
 
+    def _first_copy(self, sequence: Sequence[int], token: int) -> int:
+        """Where a token stands: of copies of one (the end of each row of an image), the first."""
+        root = self._root(token)
+        if self._rows_of(root, self._kind(token)) > 1:
+            return list(sequence).index(token)
+        return next(i for i, t in enumerate(sequence) if t >= 0 and self._root(t) == root)
+
+    def _rows_of(self, root: str, kind: str) -> int:
+        """How many tokens a parameter or constant has, before any copy of them."""
+        return next(b.count for b in self._book.births if b.root == root and b.kind == kind)
+
     def _root(self, token: int) -> str:
         return str(self._book.births[self._birth[token]].root)
 
@@ -79,9 +90,7 @@ class Hosts:
         """Whether one learned token stands there several times: the CLS of each frame."""
         births = [self._book.births[self._birth[t]] for t in sequence if t >= 0]
         root = births[0].root
-        rows = next(
-            b.count for b in self._book.births if b.root == root and b.kind == births[0].kind
-        )
+        rows = self._rows_of(root, births[0].kind)
         return rows == 1 and all(birth.root == root for birth in births)
 
     def _kind(self, token: int) -> str:

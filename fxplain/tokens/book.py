@@ -238,6 +238,12 @@ class TokenBook:
             real &= ~torch.isin(self._birth[tokens.clamp(min=0)], torch.tensor(constant))
         return real
 
+    def learned(self, tokens: Tensor) -> Tensor:
+        """Whether each is a parameter's token, or a constant's."""
+        kinds = [birth.kind in ("parameter", "constant") for birth in self.births]
+        births = self._birth[tokens.clamp(min=0)]
+        return torch.tensor(kinds, dtype=torch.bool)[births] & (tokens >= 0)
+
     def lineage(self, tokens: Tensor) -> frozenset[str]:
         """The roots that tokens descend from, also through routes."""
         births = [self.births[i] for i in self._birth[tokens[tokens >= 0]].unique().tolist()]

@@ -18,7 +18,7 @@ from fxplain.tokens.arguments import arguments
 from fxplain.tokens.kinds import Kind
 from fxplain.tokens.values import Values
 
-__all__ = ["Argument", "Elements"]
+__all__ = ["Argument", "Elements", "completed"]
 
 UNKNOWN = -1
 
@@ -99,7 +99,7 @@ class Elements:
         for axis in range(found.dim()):
             if not bool((found < 0).any()):
                 break
-            found = _completed(found, axis)
+            found = completed(found, axis)
         return found if bool((found >= 0).any()) else None
 
     def of_input(self, node: fx.Node) -> Tensor:
@@ -224,7 +224,7 @@ def _samples(leaf: Tensor, axis: int | None, batch: int) -> Tensor:
     return torch.arange(leaf.shape[axis]).reshape(sizes).expand(leaf.shape).flatten()
 
 
-def _completed(samples: Tensor, axis: int) -> Tensor:
+def completed(samples: Tensor, axis: int) -> Tensor:
     """Unknown samples filled in where all known ones of the same index along `axis` agree."""
     others = [a for a in range(samples.dim()) if a != axis]
     high = samples.amax(others, keepdim=True) if others else samples

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from fxplain.tokens.book import TokenBook
+from fxplain.tokens.elements import completed
 from fxplain.tokens.tag import Level, Tag, Tags, narrowed, pack, versions_in
 from fxplain.tokens.versions import Versions
 
@@ -39,7 +40,11 @@ class Joiner:
     """Joins tags by the rules of DESIGN section 3, uniting tokens in the book where they are one."""
 
     def __init__(
-        self, book: TokenBook, versions: Versions, labels: frozenset[fx.Node] = frozenset()
+        self,
+        book: TokenBook,
+        versions: Versions,
+        labels: frozenset[fx.Node] = frozenset(),
+        shared: frozenset[fx.Node] = frozenset(),
     ) -> None:
         self.book = book
         self.versions = versions
@@ -47,6 +52,11 @@ class Joiner:
         """The nodes of births that are labels: absorbed by what they are added to."""
         self.found_labels: set[fx.Node] = set()
         """Further ones, which this walk has united with several others."""
+        self.shared = shared
+        """The parameters of which one token was put into several samples' sequences, one by one."""
+        self.found_shared: set[fx.Node] = set()
+        """Further ones, which this walk has met."""
+        self._told: dict[int, int] = {}
         self.context: dict[str, None] = {}
         """The inputs that scale, shift or gate the tokens of others, all alike."""
         self.lost = False
@@ -160,6 +170,36 @@ class Joiner:
             return tag
         made = self.book.copy(tokens.squeeze(axis), copies, over_samples=over_samples)
         made = made.movedim(-1, axis)
+        return tag.with_ids(pack(made, versions_in(tag.ids).clamp(min=0)))
+
+    def of_each_sample(self, tag: Tag) -> Tag:
+        """Learned tokens that were put into several samples' sequences are a token of each."""
+        if self.book.batch_size == 1:
+            return tag
+        tokens = self.book.find(tag.tokens)
+        learned = self.book.learned(tokens)
+        if not bool(learned.any()) or bool((learned | (tokens < 0)).all()):
+            return tag
+        own = self.book.samples(tokens)
+        company = torch.where(learned, -1, own)
+        for axis in range(company.dim()):
+            company = completed(company, axis)
+        here = learned & (company >= 0) & (own != company)
+        births = [self.book.births[i] for i in self.book.births_of(tokens[here]).tolist()]
+        apart = torch.tensor([birth.node in self.shared for birth in births], dtype=torch.bool)
+        of_others = zip(
+            tokens[here].tolist(), own[here].tolist(), company[here].tolist(), strict=True
+        )
+        for (token, known, sample), birth in zip(of_others, births, strict=True):
+            before = self._told.setdefault(token, known if known >= 0 else sample)
+            if before != sample and birth.node is not None:
+                self.found_shared.add(birth.node)
+        if not bool(apart.any()):
+            return tag
+        here[here.clone()] = apart
+        copies = self.book.copy(tokens[here], self.book.batch_size, over_samples=True)
+        made = tokens.clone()
+        made[here] = copies.gather(-1, company[here].unsqueeze(-1)).squeeze(-1)
         return tag.with_ids(pack(made, versions_in(tag.ids).clamp(min=0)))
 
     def _merge_into(self, joined: list[Tag], tag: Tag, others: int) -> None:

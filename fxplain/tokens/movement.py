@@ -340,7 +340,8 @@ def _concatenated(
         size = [shape[axis] if i == axis else n for i, n in enumerate(others)]
         ids = tag.ids if tag is not None else torch.full((), NO_TOKEN)
         pieces.append(ids.expand(size))
-    return Tag(compact(torch.cat(pieces, axis)), level, softmax, births=births)
+    beside = Tag(compact(torch.cat(pieces, axis)), level, softmax, births=births)
+    return a.joiner.of_each_sample(beside)
 
 
 def _with_heard(a: Analysis, node: fx.Node, tag: Tag, sources: Tags) -> Tag:
@@ -429,7 +430,7 @@ def put(a: Analysis, node: fx.Node) -> Tagged:
         )
         for i in range(count)  # a score's query tags, then its key tags
     ]
-    return tuple(tag.with_ids(narrowed(tag.ids)) for tag in tags)
+    return tuple(a.joiner.of_each_sample(tag.with_ids(narrowed(tag.ids))) for tag in tags)
 
 
 def _nth(tags: Tags, i: int, shape: Sequence[int]) -> Tensor:

@@ -26,12 +26,13 @@ def follow_tokens(
     holds the tags of every node.
     """
     labels: frozenset[fx.Node] = frozenset()
+    shared: frozenset[fx.Node] = frozenset()
     while True:
-        analysis = Analysis(capture, model, inputs, kind_of, labels)
-        flow = walked(analysis)
-        if analysis.joiner.found_labels <= labels:
+        analysis = Analysis(capture, model, inputs, kind_of, labels, shared)
+        flow, joiner = walked(analysis), analysis.joiner
+        if joiner.found_labels <= labels and joiner.found_shared <= shared:
             break
-        labels |= analysis.joiner.found_labels
+        labels, shared = labels | joiner.found_labels, shared | joiner.found_shared
     if keep_tags:
         flow.tags = analysis.all_tags()
     return flow

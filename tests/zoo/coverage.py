@@ -37,13 +37,10 @@ KNOWN = {
     "the statistics that a series is normalised with are a modality beside it, as the warning says": (
         "patchtst patchtsmixer timesfm"
     ),
-    "the sequences of all samples are taken for those of one": "llava-next",
     "two queries that a one-hot product moves are counted at every place": "xlnet-two-streams",
     "the token that a vector of ids makes without an embedding is lost": "oneformer",
     "queries take the name of the proposals that place them": "grounding-dino",
     "the loss is taken for the main output": "time-series-transformer informer informer-full",
-    "this release of transformers masks less through SDPA than eagerly; fxplain follows what the "
-    "model runs, the table compares with eager attention": "paligemma",
 }
 """Why something is not right, as far as it is known: a cause, and the architectures that it touches."""
 

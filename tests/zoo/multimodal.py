@@ -76,10 +76,10 @@ def qwen(d: Draw) -> Inputs:
 
 def multimodal(name, model, inputs=captioned, *, base=CLIP, kinds, returned=False, dead=0,
                unseen=0, recorded="(attn|attention)", note="", tokens=CAPTIONED, reads="",
-               **config):  # fmt: skip
+               eager=True, **config):  # fmt: skip
     return ZooCase(name, "vision-language", tiny(model, {**base, **config}, inputs), kinds,
                    returned=returned, recorded=recorded, note=note, dead=dead, unseen=unseen,
-                   tokens=tokens, reads=reads)  # fmt: skip
+                   tokens=tokens, reads=reads, eager=eager)  # fmt: skip
 
 
 BOXES = {"input_ids": length, "visual_feats": length}
@@ -190,7 +190,8 @@ CASES = [
         reads=MERGED),
     multimodal("paligemma", "PaliGemmaForConditionalGeneration", interleaved(16, 16), base={
         "vision_config": SIGLIP_VISION, "text_config": {**GROUPED, "model_type": "gemma"},
-        "image_token_index": IMAGE_TOKEN, "projection_dim": 32}, kinds={"self": 4},
+        "image_token_index": IMAGE_TOKEN, "projection_dim": 32}, kinds={"self": 4}, eager=False,
+        note="its mask hides less from fused attention than from eager",
         tokens=PLAIN, reads="each of input_ids[words], pixel_values[:]"),
     multimodal("gemma3-vision", "Gemma3ForConditionalGeneration", interleaved(
         4, 4, token_type_ids=lambda d: d.ids(2, 10, low=0, high=1)), base={
