@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import fxplain
 from fxplain.explanation.detection import program_of
-from tests.small_models import VOCABULARY, Block, seeded, words
+from tests.small_models import VOCABULARY, Attention, Block, seeded, words
 
 
 class Banded(nn.Module):
@@ -353,3 +353,32 @@ def test_weights_over_a_table_are_their_query_s() -> None:
     assert e.graph.warnings == ()
     assert e.graph.modalities == {"ids": 5}
     torch.testing.assert_close(e.relevance["ids"], want)
+
+
+class AtTheirPlaces(nn.Module):
+    """As many learned queries as samples, the queries first, moved to their places and back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(VOCABULARY, 16), nn.Linear(16, 3)
+        self.queries, self.first = nn.Parameter(torch.randn(2, 1, 16)), nn.Linear(16, 16)
+        self.asks = Attention()
+
+    def forward(self, ids: Tensor, places: Tensor) -> Tensor:
+        x, queries = self.words(ids), self.first(self.queries.expand(-1, len(ids), -1))
+        moved = torch.einsum("mbd,bml->bld", queries, places)
+        heard = torch.einsum("bld,bml->mbd", self.asks(moved, x), places)
+        return self.head((queries + heard).transpose(0, 1))
+
+
+def test_a_one_hot_product_moves_tokens() -> None:
+    model, ids = seeded(AtTheirPlaces), words(2, 5)
+    places = F.one_hot(torch.tensor([[3, 1], [0, 4]]), 5).float()
+    e = fxplain.explain(model, (ids, places), target=(1, 2))
+    assert e.graph.warnings == ()
+    assert e.graph.modalities == {"ids": 5, "queries": 2}
+    assert e.readout == ("queries[1]",) * 2
+    for sample in (0, 1):
+        alone = (ids[sample : sample + 1], places[sample : sample + 1])
+        want = fxplain.explain(model, alone, target=(1, 2)).relevance
+        torch.testing.assert_close(e.relevance["ids"][sample], want["ids"][0], rtol=1e-4, atol=1e-4)

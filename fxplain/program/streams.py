@@ -130,13 +130,14 @@ class StreamTable:
             rows, columns = (self.book.find(tokens_in(ids)) for ids in (site.rows, site.columns))
             lead = torch.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
             tokens = torch.cat([x.flatten(-2).expand(*lead, -1) for x in (rows, columns)], -1)
-            samples = self.book.samples(tokens)
-            if not bool(((samples < 0) & (tokens >= 0)).any()):
+            known = self.book.told(tokens)
+            if not bool((~known & (tokens >= 0)).any()):
                 continue
+            samples = torch.where(known, self.book.samples(tokens), -1)
             high = samples.amax(-1, keepdim=True)
             low = torch.where(samples < 0, high, samples).amin(-1, keepdim=True)
             told = ((high == low) & (high >= 0) & (tokens >= 0)).expand(tokens.shape)
-            self.book.set_samples(tokens[told], high.expand(tokens.shape)[told])
+            self.book.correct_samples(tokens[told], high.expand(tokens.shape)[told])
 
     # -- streams ----------------------------------------------------------------------------------
 

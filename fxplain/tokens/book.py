@@ -75,6 +75,7 @@ class TokenBook:
         self._merged = False
         self._vectors: set[str] = set()
         self._copies: dict[tuple[int, int, bool], int] = {}
+        self._guessed: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._parent)
@@ -147,6 +148,8 @@ class TokenBook:
                     samples=parents if samples is None else samples,
                 )
                 self._copies[key] = int(ids[0, 0])
+                if over_samples:
+                    self._guessed.add(len(self.births) - 1)
             first = self._copies[key]
             here = birth_of == index
             offsets = (tokens[here] - birth.first).unsqueeze(-1) * copies + torch.arange(copies)
@@ -217,6 +220,19 @@ class TokenBook:
         """Fill in samples that were not known at birth."""
         unknown = self._sample[tokens] < 0
         self._sample[tokens[unknown]] = samples[unknown]
+
+    def correct_samples(self, tokens: Tensor, samples: Tensor) -> None:
+        """The same, also of those that are known by the size of an axis alone."""
+        weak = ~self.told(tokens)
+        self._sample[tokens[weak]] = samples[weak]
+
+    def told(self, tokens: Tensor) -> Tensor:
+        """Whether the sample of each is known by more than an axis that is as long as the batch."""
+        known = self.samples(tokens) >= 0
+        if self._guessed:
+            guessed = torch.tensor(sorted(self._guessed))
+            known &= ~torch.isin(self._birth[tokens.clamp(min=0)], guessed)
+        return known
 
     def elements(self, tokens: Tensor) -> Tensor:
         """The input element that each token was made of (-1 where unknown, and of no token)."""

@@ -21,7 +21,16 @@ from fxplain.tokens.scores import (
     positive_scores,
     tokens_of,
 )
-from fxplain.tokens.tag import Level, Tag, Tags, broadcast_shape, pack, tokens_in, versions_in
+from fxplain.tokens.tag import (
+    NO_TOKEN,
+    Level,
+    Tag,
+    Tags,
+    broadcast_shape,
+    pack,
+    tokens_in,
+    versions_in,
+)
 from fxplain.tokens.updates import AttentionSite
 
 __all__ = ["added_product", "distances", "fused_attention", "product", "similarity"]
@@ -297,17 +306,48 @@ def _mixed(
     It is where no token is in it, or where it was put in as it is (a graph, a mapping of positions).
     """
     if any(t.varies(rank - 1) for t in left_tags) and _is_known(a, right, left):
-        return mapped(a, node, left_tags, _shape_of(a, left, rank, as_column=False), rank - 1,
-                      lambda: matrix_of(a, right, transposed=True),
-                      _outputs(a.shape(right), -1))  # fmt: skip
+
+        def turned() -> Tensor:
+            return matrix_of(a, right, transposed=True)
+
+        return _picked(left_tags, rank - 1, rank, turned()) or mapped(
+            a, node, left_tags, _shape_of(a, left, rank, as_column=False), rank - 1, turned,
+            _outputs(a.shape(right), -1))  # fmt: skip
     if any(t.varies(rank - 2) for t in right_tags) and _is_known(a, left, right):
-        return mapped(a, node, right_tags, _shape_of(a, right, rank, as_column=True), rank - 2,
-                      lambda: matrix_of(a, left, transposed=False),
-                      _outputs(a.shape(left), -2))  # fmt: skip
+
+        def matrix() -> Tensor:
+            return matrix_of(a, left, transposed=False)
+
+        return _picked(right_tags, rank - 2, rank, matrix()) or mapped(
+            a, node, right_tags, _shape_of(a, right, rank, as_column=True), rank - 2, matrix,
+            _outputs(a.shape(left), -2))  # fmt: skip
     a.warn_of_mixing(node)
     rest = [t for t in left_tags if not t.varies(rank - 1)]
     rest += [t for t in right_tags if not t.varies(rank - 2)]
     return _without_duplicates(a, tuple(rest))
+
+
+def _picked(tags: Tags, axis: int, rank: int, matrix: Tensor) -> Tags | None:
+    """The tags of rows that a matrix of at most one number a row, (..., new, old), only moves."""
+    kept = matrix != 0
+    if bool((kept.sum(-1) > 1).any()):
+        return None
+    place = kept.long().argmax(-1).masked_fill(~kept.any(-1), NO_TOKEN)
+    place = place.unsqueeze(-2 if axis == rank - 1 else -1)
+    place = place.reshape((1,) * (rank - place.dim()) + tuple(place.shape))
+    return tuple(_at(tag, axis, place) if tag.varies(axis) else tag for tag in tags)
+
+
+def _at(tag: Tag, axis: int, place: Tensor) -> Tag:
+    """The entries at some places along an axis (-1: none)."""
+    shapes = [[1 if i == axis else n for i, n in enumerate(x.shape)] for x in (tag.ids, place)]
+    others = broadcast_shape(shapes)
+    ids, place = (
+        x.expand([x.shape[axis] if i == axis else n for i, n in enumerate(others)])
+        for x in (tag.ids, place)
+    )
+    found = ids.gather(axis, place.clamp(min=0))
+    return tag.with_ids(torch.where(place < 0, NO_TOKEN, found))
 
 
 def _is_known(a: Analysis, node: fx.Node, other: fx.Node) -> bool:

@@ -37,7 +37,6 @@ KNOWN = {
     "the statistics that a series is normalised with are a modality beside it, as the warning says": (
         "patchtst patchtsmixer timesfm"
     ),
-    "two queries that a one-hot product moves are counted at every place": "xlnet-two-streams",
     "the token that a vector of ids makes without an embedding is lost": "oneformer",
     "queries take the name of the proposals that place them": "grounding-dino",
     "the loss is taken for the main output": "time-series-transformer informer informer-full",
