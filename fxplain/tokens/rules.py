@@ -509,7 +509,7 @@ def single_key(a: Analysis, node: fx.Node) -> tuple[Tags, Tags] | None:
 
 
 def weighs_itself(a: Analysis, weigh: Tags, weighed: Tags) -> bool:
-    """Whether each of many tokens weighs nothing but itself: its only state so far (depth attention)."""
+    """Whether each of many tokens weighs nothing but itself: the one state that it has so far."""
     return any(tag.ids.numel() > a.book.batch_size for tag in weighed) and all(
         any(_name_alike(a, one, other) for other in weighed) for one in weigh
     )

@@ -1,9 +1,9 @@
-"""Readers, copiers and image questioners: two inputs that are read against each other, in plain torch."""
+"""Readers, copiers, image questioners: inputs that are read against each other, in plain torch."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from tests.wild.case import Draw, Entry, Inputs, made
@@ -50,7 +50,7 @@ class Flat(nn.Module):
 
 
 class Mcan(nn.Module):
-    """Questions attend to themselves; image regions to themselves and to the question; both are pooled."""
+    """Questions attend to themselves, regions to themselves and to questions; both are pooled."""
 
     def __init__(self):
         super().__init__()
@@ -146,7 +146,7 @@ class PointerGenerator(nn.Module):
 
 
 class Detr(nn.Module):
-    """The original: sequence first, positions added to queries and keys of every layer, all layers out."""
+    """The original: sequence first, positions added to queries and keys of every layer."""
 
     def __init__(self):
         super().__init__()
@@ -189,11 +189,11 @@ class MulT(nn.Module):
         self.head = nn.Linear(6 * D, 3)
 
     def forward(self, text, audio, video):
-        l, a, v = (
+        t, a, v = (
             f(x.transpose(1, 2)).permute(2, 0, 1)
             for f, x in zip(self.proj, (text, audio, video), strict=True)
         )
-        pairs = ((l, a), (l, v), (a, l), (a, v), (v, l), (v, a))
+        pairs = ((t, a), (t, v), (a, t), (a, v), (v, t), (v, a))
         hs = [
             norm(x + cross(x, y, y)[0])
             for (x, y), cross, norm in zip(pairs, self.cross, self.norms, strict=True)
