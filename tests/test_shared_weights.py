@@ -191,3 +191,18 @@ def test_states_of_one_token_are_no_keys_even_if_there_is_only_one() -> None:
     graph = fxplain.inspect(seeded(Depth), (words(2, 5),))
     assert [(node.q_len, node.k_len) for node in graph.nodes] == [(5, 5), (5, 5)]
     assert not graph.warnings
+
+
+class MixedHeads(Form):
+    """Heads hear of each other after the softmax, by a matrix product with a learned table."""
+
+    def build(self) -> None:
+        self.table = nn.Parameter(torch.randn(HEADS, HEADS))
+
+    def mixed(self, scores: Tensor, value: Tensor) -> Tensor:
+        weights = torch.einsum("bhij,hg->bgij", scores.softmax(-1), self.table.abs())
+        return noted(weights) @ value
+
+
+def test_a_table_of_heads_leaves_weights_what_they_are() -> None:
+    check_classifier(classifier(MixedHeads, MixedHeads))
