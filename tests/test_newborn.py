@@ -79,6 +79,27 @@ class Inside(nn.Module):
         return self.head(self.outer(pairs)[:, 0])
 
 
+class MeanAsks(nn.Module):
+    """The mean of all words asks the regions of a picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.regions = nn.Embedding(VOCABULARY, WIDTH), nn.Linear(4, WIDTH)
+        self.attention, self.head = Attention(), nn.Linear(WIDTH, 3)
+
+    def forward(self, input_ids: Tensor, picture: Tensor) -> Tensor:
+        x, regions = self.words(input_ids).mean(1, keepdim=True), self.regions(picture)
+        return self.head((x + self.attention(x, regions))[:, 0])
+
+
+def test_words_that_are_averaged_before_they_ask_have_numbers_of_their_own() -> None:
+    inputs = {"input_ids": words(2, 6), "picture": torch.randn(2, 5, 4)}
+    explanation = fxplain.explain(seeded(MeanAsks), inputs, target=1)
+    assert dict(explanation.graph.modalities) == {"input_ids": 6, "picture": 5}
+    own = explanation.relevance["input_ids"]
+    assert torch.allclose(own, torch.full_like(own, 1 / 6), atol=1e-6)  # nothing tells them apart
+
+
 CASES = {
     "gate": (Gated, torch.randn(2, 3, 16, 16), {"pixel_values": 16}),
     "untouched residual": (UntouchedResidual, torch.randn(2, 6, WIDTH), {"features": 6}),

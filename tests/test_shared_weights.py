@@ -168,3 +168,41 @@ def test_learned_tokens_that_are_repeated_for_samples_are_each_samples_own() -> 
     assert dict(explanation.graph.modalities) == {"input_ids": 6, "routers": 6}
     assert not explanation.graph.warnings
     assert fxplain.verify(model, inputs).ok
+
+
+class Depth(nn.Module):
+    """A learned query weighs the states of each token so far: the first time, there is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.query = nn.Embedding(VOCABULARY, WIDTH), nn.Parameter(torch.randn(WIDTH))
+        self.head, self.values = nn.Linear(WIDTH, 3), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        states = [self.words(input_ids)]
+        for _ in range(2):
+            x = torch.stack(states, 2)
+            x = ((x * self.query).sum(-1).softmax(-1).unsqueeze(-1) * x).sum(2)
+            states.append((x @ x.mT).softmax(-1) @ self.values(x))
+        return self.head(states[-1][:, 0])
+
+
+def test_states_of_one_token_are_no_keys_even_if_there_is_only_one() -> None:
+    graph = fxplain.inspect(seeded(Depth), (words(2, 5),))
+    assert [(node.q_len, node.k_len) for node in graph.nodes] == [(5, 5), (5, 5)]
+    assert not graph.warnings
+
+
+class MixedHeads(Form):
+    """Heads hear of each other after the softmax, by a matrix product with a learned table."""
+
+    def build(self) -> None:
+        self.table = nn.Parameter(torch.randn(HEADS, HEADS))
+
+    def mixed(self, scores: Tensor, value: Tensor) -> Tensor:
+        weights = torch.einsum("bhij,hg->bgij", scores.softmax(-1), self.table.abs())
+        return noted(weights) @ value
+
+
+def test_a_table_of_heads_leaves_weights_what_they_are() -> None:
+    check_classifier(classifier(MixedHeads, MixedHeads))

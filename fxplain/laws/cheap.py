@@ -82,9 +82,9 @@ def map_sums(
         matrix = NodeMap(NodeEvidence(node, run), attention).matrix()
         if matrix is None:
             continue
-        sums = matrix.detach().double().sum(-1).cpu().reshape(-1, node.rows.shape[-1])
-        if sums.shape != node.rows.shape:
+        if matrix.shape[:2] != node.rows.shape:
             continue
+        sums = node.shared(matrix.detach().double()).sum(-1).cpu()  # of several rows of one token
         table = torch.zeros_like(program.streams[node.stream].tokens, dtype=torch.float64)
         real = node.rows >= 0
         samples = node.samples.unsqueeze(1).expand(node.rows.shape)

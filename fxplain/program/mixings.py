@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fxplain.tokens import AttentionSite, Mixing, RouteSite, TokenFlow, reduces, tokens_in
+from fxplain.tokens import AttentionSite, Birth, Mixing, RouteSite, TokenFlow, reduces, tokens_in
 
 __all__ = ["settle_mixings"]
 
@@ -17,11 +17,11 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
 
     Spatial reduction lets tokens attend to a smaller grid that was made of them: queries and keys are
     then one sequence, and the reduction is a route; so it is where queries were made of keys. So is the
-    mean of all tokens that is put beside them as a token of its own, or that a route mixes with them
-    (features of queries that attend to nothing), and what makes newborn tokens of others of which they
-    hear later on, too (patches of pixels that attend by themselves). Everything else that happens to
-    newborn tokens, such as a backbone's convolutions, gives birth to the tokens that count; a mixture
-    that was added to one of its tokens is that token.
+    mean of all words that attends, the mean of all tokens that is put beside them as a token of its own,
+    or that a route mixes with them (features of queries that attend to nothing), and what makes newborn
+    tokens of others of which they hear later on, too (patches of pixels that attend by themselves).
+    Everything else that happens to newborn tokens, such as a backbone's convolutions, gives birth to the
+    tokens that count; a mixture that was added to one of its tokens is that token.
 
     Returns
     -------
@@ -30,6 +30,7 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
     """
     mixings = {u.index: u for u in flow.updates if isinstance(u, Mixing)}
     made_by = {_birth(flow, u.new): u.index for u in mixings.values()}
+    words = {b.index for b in flow.book.births if looked_up(b)}
     routes: set[int] = set()
     for site in flow.updates:
         if isinstance(site, AttentionSite) and made_by:
@@ -39,7 +40,7 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
                     routes |= _path(flow, mixings, made_by, birth, others)
             for birth in rows | columns:
                 if flow.book.births[birth].count <= flow.book.batch_size:
-                    others = (rows | columns) - {birth}
+                    others = ((rows | columns) - {birth}) | words
                     routes |= _path(flow, mixings, made_by, birth, others)
     reduced = {birth for birth, index in made_by.items() if reduces(mixings[index].node)}
     for site in flow.updates:
@@ -62,6 +63,12 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
     for index in births:  # forget the analysis that they could be weighed with
         flow.updates[index] = replace(mixings[index], weighed=_settled)
     return births
+
+
+def looked_up(birth: Birth) -> bool:
+    """Whether tokens are integers of an input, each looked up by itself."""
+    found = birth.node is not None and "embedding" in str(birth.node.target)
+    return birth.kind == "input" and found
 
 
 def _made_twice(

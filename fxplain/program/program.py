@@ -443,9 +443,8 @@ def _is_pooling(program: Program, node: ProgramNode) -> bool:
         return False
     if kinds == {"route"} and any(r.stream == node.stream for r in program.routes.values()):
         return False
-    uses = [
-        other
-        for other in program.nodes.values()
-        if other.stream == node.stream or any(b.stream == node.stream for b in other.blocks)
-    ]
-    return len(uses) == 1
+    heard = [n for n in program.nodes.values() if any(b.stream == node.stream for b in n.blocks)]
+    if kinds == {"route"}:  # several glimpses without a query
+        return not heard
+    asking = [n for n in program.nodes.values() if n.stream == node.stream]
+    return len({n.index for n in (*heard, *asking)}) == 1

@@ -136,6 +136,10 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
         right_tags = ()
     elif _is_table(a, left_tags, right_tags) and not asks(a, node, -2):
         left_tags = ()
+    if _mixes_heads(left_tags, left_shape, -1, right_tags, right_shape):
+        return left_tags
+    if _mixes_heads(right_tags, right_shape, -2, left_tags, left_shape):
+        return right_tags
     left_tags, right_tags = _met(a, node, left_tags, right_tags, len(left_shape), len(right_shape))
     rank = max(len(left_shape), len(right_shape), 2)
     left_tags = _to_rank(a.joiner.promoted(left_tags), left_shape, rank, as_column=False)
@@ -160,6 +164,16 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
         axes += [rank - 2] if len(left_shape) == 1 else []
         made = tuple(tag.with_ids(_squeezed(tag.ids, axes)) for tag in made)
     return made
+
+
+def _mixes_heads(
+    weights: Tags, shape: Sequence[int], axis: int, table: Tags, of_table: Sequence[int]
+) -> bool:
+    """Whether attention weights meet a learned table along an axis that is not their keys'."""
+    if not weights_of(weights) or not table or not 2 <= len(of_table) <= len(shape):
+        return False
+    learned = all(tag.level is Level.PARAMETER for tag in table)
+    return learned and shape[axis] > 1 and not any(t.varies(len(shape) + axis) for t in weights)
 
 
 def _is_table(a: Analysis, tags: Tags, others: Tags) -> bool:

@@ -60,6 +60,8 @@ def rows_of_weights(a: Analysis, tags: Tags, rank: int) -> Tags:
     """
     if not weights_of(tags):
         return ()
+    if not any(tag.varies(rank - 1) for tag in tags):  # a table of heads, which are weights still
+        return tags
     nothing = a.versions.intern(frozenset())
     rows = (t for t in map(rows_settled, tags) if not t.varies(rank - 1))
     return tuple(replace(t, ids=pack(t.tokens, nothing), softmax=None) for t in rows)

@@ -10,7 +10,7 @@ from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import united_along
-from fxplain.tokens.rules import pointwise, single_key
+from fxplain.tokens.rules import pointwise, single_key, weighs_itself
 from fxplain.tokens.scores import (
     computes_the_same,
     elementwise_origin,
@@ -119,6 +119,8 @@ def _log_normalised(a: Analysis, node: fx.Node) -> int | None:
 def quotient(a: Analysis, node: fx.Node) -> Tagged:
     """Products and quotients: what is divided by its own sum along tokens becomes weights."""
     apart = single_key(a, node)
+    if apart is not None and weighs_itself(a, *apart):
+        return tuple(replace(tag, softmax=None) for tag in pointwise(a, node))
     if apart is not None:
         return (*apart[0], *apart[1])
     tags = pointwise(a, node)

@@ -33,6 +33,7 @@ from fxplain.tokens.updates import AttentionSite, framed
 __all__ = [
     "as_complex", "as_real", "crossed", "drawn", "gated", "item", "keep", "keep_first", "masked",
     "no_tokens", "pointwise", "reduce", "single_key", "top", "triangular", "unknown",
+    "weighs_itself",
 ]  # fmt: skip
 
 
@@ -442,6 +443,8 @@ def _weighted_sum(
     operands = [n for n in source.args if isinstance(n, fx.Node)]
     weights = [n for n in operands if any(t.softmax for t in a.tags(n))]
     apart = None if marked else single_key(a, source)
+    if apart is not None and weighs_itself(a, *apart):
+        return None
     if not (marked or apart) or len(operands) != 2 or len(weights) != 1:
         return None
     values = operands[0] if operands[1] is weights[0] else operands[1]
@@ -503,6 +506,13 @@ def single_key(a: Analysis, node: fx.Node) -> tuple[Tags, Tags] | None:
         for tags in (a.tags(marked[0]), a.joiner.promoted(a.tags(values)))
     )
     return weigh, weighed
+
+
+def weighs_itself(a: Analysis, weigh: Tags, weighed: Tags) -> bool:
+    """Whether each of many tokens weighs nothing but itself: the one state that it has so far."""
+    return any(tag.ids.numel() > a.book.batch_size for tag in weighed) and all(
+        any(_name_alike(a, one, other) for other in weighed) for one in weigh
+    )
 
 
 def _with_rank(tag: Tag, rank: int) -> Tag:

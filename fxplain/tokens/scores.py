@@ -288,7 +288,8 @@ def becomes_scores(a: Analysis, node: fx.Node) -> bool:
             if contracted and "softmax" in operation_name(user):
                 continue
             one = not contracted and _contracts_features(a, user, current)
-            if not one and not is_elementwise(user):
+            kept = contracted and (_passes_on(user) or is_extreme(user))
+            if not (one or kept or is_elementwise(user)):
                 return False
             todo.append((user, contracted or one))
     return True

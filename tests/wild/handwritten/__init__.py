@@ -5,6 +5,7 @@ from tests.wild.handwritten import (
     denoisers,
     multimodal,
     pooling,
+    readers,
     sequences,
     structures,
     text,
@@ -24,6 +25,7 @@ CASES = [
     *denoisers.CASES,
     *multimodal.CASES,
     *sequences.CASES,
+    *readers.CASES,
     *structures.CASES,
     *weights.CASES,
 ]
