@@ -64,8 +64,8 @@ def _of_groups(named: dict[str, Any], shape: Sequence[int]) -> list[int]:
     return list(range(2 if groups == shape[1] else 1, len(shape)))
 
 
-def _of_instances(_: dict[str, Any], shape: Sequence[int]) -> list[int]:
-    return list(range(2, len(shape)))
+def _of_instances(named: dict[str, Any], shape: Sequence[int]) -> list[int]:
+    return list(range(2, len(shape))) if named.get("use_input_stats", True) else []
 
 
 def _of_batches(named: dict[str, Any], shape: Sequence[int]) -> list[int]:

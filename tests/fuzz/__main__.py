@@ -41,7 +41,9 @@ def main() -> int:
     counts = Counter(finding.outcome for finding in findings)
     print(", ".join(f"{counts[name]} {name}" for name in OUTCOMES), end=" ")
     print(f"in {time.perf_counter() - began:.0f} s")
-    bad = [finding for finding in findings if finding.outcome in ("wrong", "crashed")]
+    bad = [
+        finding for finding in findings if finding.outcome in ("wrong", "crashed", "false alarm")
+    ]
     for finding in sorted(bad, key=lambda finding: -finding.off)[: options.shrink]:
         print("shrunk:", write(shrunk(finding, tried), options.output))
     return 1 if bad else 0

@@ -175,6 +175,15 @@ class _Claims:
         tokens = self.flow.book.find(tokens_in(ids))
         return float(self.flow.versions.factor(int(versions_in(ids)), tokens))
 
+    def born(self, entry: int) -> bool:
+        """Whether an entry is of a token that may be born here: not of one that a route once made."""
+        token = int(self.flow.book.find(tokens_in(torch.tensor([entry]))))
+        made = (
+            self.flow.book.births[int(self.flow.book.births_of(torch.tensor(token)))].kind
+            == "route"
+        )
+        return not made or any(update != IDENTITY for update, _ in self.of(entry))
+
     def _followed(self, entry: int) -> set[Key]:
         flow, ids = self.flow, torch.tensor([entry])
         token = int(flow.book.find(tokens_in(ids)))
@@ -255,7 +264,7 @@ def _judged(
             return [Finding("shape", name, f"{tuple(tag.ids.shape)} of {tuple(value.shape)}")]
     entries = sorted({e for tag in own for e in tag.ids.unique().tolist() if e >= 0})
     known = {key for row in rows for key in row.keys}
-    foreign = {e for e in entries if claims.of(e) and not claims.of(e) & known}
+    foreign = {e for e in entries if claims.of(e) and not claims.of(e) & known and claims.born(e)}
     samples = {e: _sample(claims, e) for e in foreign}
     wanted = []
     for row in rows:
