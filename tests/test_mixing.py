@@ -331,16 +331,15 @@ class RelativeValues(nn.Module):
         self.table = nn.Parameter(torch.randn(1, 9, 8))
 
     def forward(self, ids: Tensor) -> Tensor:
-        weights = self.weights(ids)
-        return self.after(weights, weights, ids)
+        return self.after(self.weights(ids), ids)
 
     def weights(self, ids: Tensor) -> Tensor:
         x = self.words(ids)
         return (x @ x.mT / 8**0.5).softmax(-1)
 
-    def after(self, weights: Tensor, by_distance: Tensor, ids: Tensor) -> Tensor:
+    def after(self, weights: Tensor, ids: Tensor) -> Tensor:
         n, x = weights.shape[-1], self.words(ids)
-        by_distance = F.pad(by_distance, (0, n - 1)).flatten(1)
+        by_distance = F.pad(weights, (0, n - 1)).flatten(1)
         by_distance = F.pad(by_distance, (n, 0)).view(-1, n, 2 * n)[..., 1:]
         return self.head((x + weights @ x + by_distance @ self.table)[:, 1])
 
@@ -348,7 +347,7 @@ class RelativeValues(nn.Module):
 def test_weights_over_a_table_are_their_query_s() -> None:
     model, ids = seeded(RelativeValues), words(2, 5)
     weights = model.weights(ids).detach().requires_grad_()
-    model.after(weights, weights.detach(), ids)[:, 1].sum().backward()  # what comes from words
+    model.after(weights, ids)[:, 1].sum().backward()
     want = torch.eye(5)[1] + (weights.grad * weights.detach()).clamp(min=0)[:, 1]
     e = fxplain.explain(model, (ids,), target=1)
     assert e.graph.warnings == ()

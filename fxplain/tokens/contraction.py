@@ -326,7 +326,8 @@ def _mixed(
         def turned() -> Tensor:
             return matrix_of(a, right, transposed=True)
 
-        return _picked(left_tags, rank - 1, rank, turned()) or mapped(
+        picked = None if a.is_lost(right) else _picked(left_tags, rank - 1, rank, turned())
+        return picked or mapped(
             a, node, left_tags, _shape_of(a, left, rank, as_column=False), rank - 1, turned,
             _outputs(a.shape(right), -1))  # fmt: skip
     if any(t.varies(rank - 2) for t in right_tags) and _is_known(a, left, right):
@@ -334,7 +335,8 @@ def _mixed(
         def matrix() -> Tensor:
             return matrix_of(a, left, transposed=False)
 
-        return _picked(right_tags, rank - 2, rank, matrix()) or mapped(
+        picked = None if a.is_lost(left) else _picked(right_tags, rank - 2, rank, matrix())
+        return picked or mapped(
             a, node, right_tags, _shape_of(a, right, rank, as_column=True), rank - 2, matrix,
             _outputs(a.shape(left), -2))  # fmt: skip
     rest = [t for t in left_tags if not t.varies(rank - 1)]

@@ -211,5 +211,6 @@ def styled_attention(
         return torch.bmm(weights, folded[2]).view(batch, heads, s, size).transpose(1, 2)
     scores = query @ key.mT * scale
     if recipe.softmax == "online":
-        return online(masked(recipe.mask_form, scores, keep, bias), value).transpose(1, 2)
+        form = "where_inf" if recipe.mask_form == "renormalised" else recipe.mask_form
+        return online(masked(form, scores, keep, bias), value).transpose(1, 2)
     return (weigh(scores) @ value).transpose(1, 2)
