@@ -17,11 +17,11 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
 
     Spatial reduction lets tokens attend to a smaller grid that was made of them: queries and keys are
     then one sequence, and the reduction is a route; so it is where queries were made of keys. So is the
-    mean of all words that attends, the mean of all tokens that is put beside them as a token of its own,
-    or that a route mixes with them (features of queries that attend to nothing), and what makes newborn
-    tokens of others of which they hear later on, too (patches of pixels that attend by themselves).
-    Everything else that happens to newborn tokens, such as a backbone's convolutions, gives birth to the
-    tokens that count; a mixture that was added to one of its tokens is that token.
+    mean of all words that attends, the mean of all tokens that is put beside them as a token of its
+    own, or that a route mixes with them (features of queries that attend to nothing), and what makes
+    newborn tokens of others of which they hear later on, too (patches of pixels that attend by
+    themselves). Everything else that happens to newborn tokens, such as a backbone's convolutions,
+    gives birth to the tokens that count; a mixture that was added to one of its tokens is that token.
 
     Returns
     -------

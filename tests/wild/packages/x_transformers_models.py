@@ -111,7 +111,8 @@ CASES = [
     decoder("memory-keys", None, attn_num_mem_kv=2, more={"modalities": (), "readout": "x[*]"}),
     decoder("sandwich", sandwich_norm=True),
     decoder("macaron", macaron=True),
-    decoder("token-shift", None, shift_tokens=1),
+    # the last feed-forward layer is shifted, too: it reads the token before beside the last one
+    decoder("token-shift", None, shift_tokens=1, more={"readout": "x[6, 7]"}),
     decoder("residual-attention", residual_attn=True),
     decoder("gru-gating", gate_residual=True),
     decoder(
