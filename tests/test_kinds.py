@@ -248,6 +248,6 @@ class Pyramid(nn.Module):
         return queries + self.cross(queries, coarse), fine, middle
 
 
-def test_grids_that_only_stand_in_the_output_are_one_modality() -> None:
+def test_grids_that_only_stand_in_the_output_are_of_one_modality_with_the_one_attended_to() -> None:
     graph = fxplain.inspect(seeded(Pyramid), (pixels(2, 3, 16, 16),))
-    assert graph.modalities == {"pixel_values": 4, "pixel_values@fine": 64 + 16, "queries": 3}
+    assert graph.modalities == {"pixel_values": 64 + 16 + 4, "queries": 3}

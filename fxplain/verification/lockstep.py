@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from fxplain.capture import operation_name
+from fxplain.tokens.arguments import arguments
+
 __all__ = ["Compare", "lockstep"]
 
 Compare = Callable[[fx.Node, Any, Any], None]
@@ -64,7 +67,9 @@ def lockstep(
             plain[node] = _called(node, plain.__getitem__)
             reached = any(n in other for n in node.all_input_nodes)
             if reached and node not in frozen and _is_content(plain[node]):
-                other[node] = _called(node, lambda n: other[n] if n in other else plain[n])
+                other[node] = _picked_alike(node, plain, other) or _called(
+                    node, lambda n: other[n] if n in other else plain[n]
+                )
                 calls += 1
         if node in anew and node in other:
             mask = anew[node].to(other[node].device)
@@ -79,6 +84,18 @@ def lockstep(
                 plain.pop(used, None)
                 other.pop(used, None)
     return calls
+
+
+def _picked_alike(
+    node: fx.Node, plain: Mapping[fx.Node, Any], other: Mapping[fx.Node, Any]
+) -> tuple[Tensor, Tensor] | None:
+    """What is picked by rank, from the places where it is as it is; None for other operations."""
+    source = node.args[0] if operation_name(node) in ("topk", "sort") else None
+    if not isinstance(source, fx.Node) or source not in other:
+        return None
+    _, places = plain[node]
+    axis = int(arguments(node).get("dim", -1))
+    return other[source].gather(axis, places), places
 
 
 def _laid_out(value: Any, like: Any) -> Any:
