@@ -122,7 +122,7 @@ def check_same(got: dict[str, torch.Tensor], want: dict[str, torch.Tensor], what
         )
 
 
-@some_examples(4)
+@some_examples(3)
 @given(recipes())
 def test_a_batch_is_its_samples(recipe: Recipe) -> None:
     model, inputs, target = made(recipe)
@@ -133,7 +133,7 @@ def test_a_batch_is_its_samples(recipe: Recipe) -> None:
         check_same(one.relevance, {k: v[b : b + 1] for k, v in both.relevance.items()}, b)
 
 
-@some_examples(4)
+@some_examples(3)
 @given(recipes())
 def test_relevance_follows_the_keys_when_they_are_permuted(recipe: Recipe) -> None:
     moved = [name for name in FEATURES if name in recipe.wiring.streams]
@@ -150,7 +150,7 @@ def test_relevance_follows_the_keys_when_they_are_permuted(recipe: Recipe) -> No
     check_same(after, {**before, modality: before[modality][:, order]}, order)
 
 
-@some_examples(4)
+@some_examples(3)
 @given(recipes())
 def test_every_way_to_write_attention_gives_the_same(recipe: Recipe) -> None:
     names = list(ATTENTIONS)

@@ -330,11 +330,13 @@ class Folded(nn.Module):
         return nn.functional.fold(columns, (2, 3), 3, padding=1).flatten(2).mT
 
 
-def test_weights_over_a_neighbourhood_are_said_so() -> None:
-    graph = between(Folded).graph
-    assert any("mixes tokens without attention" in warning for warning in graph.warnings)
-    (softmax,) = graph.rejected
-    assert "9 features" in softmax.reason
+def test_weights_over_a_neighbourhood_are_attention_to_it() -> None:
+    graph = fxplain.inspect(seeded(Between, Folded), (words(2, 6),))
+    found = [(node.module, node.kind, node.q_len, node.k_len) for node in graph.nodes]
+    assert found[1] == ("middle", "self", 1, 9)
+    assert [module for module, *_ in found] == ["before.attention", "middle", "after.attention"]
+    assert not graph.warnings
+    assert not graph.rejected
 
 
 def test_what_a_fold_sums_is_one_token_where_it_is_one() -> None:

@@ -168,10 +168,11 @@ def _checked(
     flow = program.flow
 
     def found() -> list[str]:
-        if not flow.tags:  # it was made for a call that asked for no check
+        tags = flow.tags  # as long as it is held here, another thread may let go of it
+        if tags:
+            tagged = replace(program, flow=replace(flow, tags=tags))
+        else:  # it was made for a call that asked for no check
             tagged = build_program(follow_tokens(captured, model, bound, keep_tags=True))
-        else:
-            tagged = program
         try:
             results = check_program(captured, model, bound, tagged, key[0])
         except (RuntimeError, NotImplementedError) as error:  # memory, a kernel that is not there

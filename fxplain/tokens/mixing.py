@@ -215,7 +215,7 @@ def _arguments_of(a: Analysis, groups: Tensor) -> tuple[str, ...]:
     None where no argument is in all of them: a sequence of one argument's tokens, then another's. A
     statistic of a series, which stands beside every step of it, tells no step from another one.
     """
-    tokens = a.book.find(tokens_in(groups)).flatten(0, -2)
+    tokens = a.book.find(tokens_in(groups)).reshape(-1, groups.shape[-1])
     births = a.book.births_of(tokens.clamp(min=0))
     found = [a.book.births[i] for i in births[tokens >= 0].unique().tolist()]
     ranks = {birth.root: birth.rank for birth in found if birth.kind == "input"}

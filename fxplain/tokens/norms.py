@@ -19,15 +19,24 @@ def normed(a: Analysis, node: fx.Node) -> Tagged:
     """Layer, group, batch and instance norm: each row stays its token's.
 
     Statistics over several tokens (a group norm of a grid) carry something from one to the other.
-    Before any attention that is part of how tokens come to be; after it, it is said.
+    Before any attention that is part of how tokens come to be; after it, it is said. Neighbours whose
+    features stand side by side in a row (patch merging) are about to be one token.
     """
     named = arguments(node)
     tags = a.tags(named["input"])
     axes = _normed_axes(operation_name(node), named, a.shape(named["input"]))
-    if any(tag.level > Level.RAW_INPUT and _varies(tag, axes) and not a.joiner.newborn(tag)
-           for tag in tags):  # fmt: skip
-        a.warn_of_mixing(node)
+    for tag in tags:
+        over = [axis for axis in axes if tag.varies(axis) and not _side_by_side(tag, axis)]
+        if over and tag.level > Level.RAW_INPUT and not a.joiner.newborn(tag):
+            a.warn_of_mixing(node)
     return tags
+
+
+def _side_by_side(tag: Tag, axis: int) -> bool:
+    """Whether each token has several elements in a row along the last axis: its features."""
+    ids = tag.ids
+    alike = (ids == ids.roll(1, axis)) | (ids == ids.roll(-1, axis))
+    return axis == ids.dim() - 1 and bool(alike.all())
 
 
 def normed_first(a: Analysis, node: fx.Node) -> Tagged:

@@ -24,7 +24,7 @@ def softmax(style: str, scores: Tensor, dim: int) -> Tensor:
     if style == "log_softmax":
         return F.log_softmax(scores, dim).exp()
     if style == "reciprocal":
-        weights = scores.exp()
+        weights = (scores - scores.amax(dim, keepdim=True).clamp(min=-1e30)).exp()
         return weights * (1.0 / (weights.sum(dim, keepdim=True) + 1e-30))
     if style == "exp2":
         weights = torch.exp2((scores - scores.amax(dim, keepdim=True)) * LOG2_E)
