@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import fxplain
-from fxplain.capture import cache, routes
+from fxplain.capture import cache, routes, shelf
 from fxplain.capture.fingerprint import changed, facts_of
 
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9], [2, 7, 1, 8, 2, 8]])
@@ -215,14 +215,11 @@ def test_a_fingerprint_is_the_same_twice_and_holds_nothing(model: Adjustable) ->
     assert changed(facts, facts_of(model)) == {("", "act")}
 
 
-def test_captures_of_one_model_are_bounded(model: Adjustable) -> None:
-    for i in range(cache_limit() + 4):
+def test_captures_of_one_model_are_bounded(
+    model: Adjustable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf, "_MOST_CAPTURES", 3)
+    for i in range(5):
         model.dials.gain = float(i)
         _explained(model)
-    assert len(cache._captures[model]) == cache_limit()
-
-
-def cache_limit() -> int:
-    from fxplain.capture import shelf
-
-    return shelf._MOST_CAPTURES
+    assert len(cache._captures[model]) == 3
