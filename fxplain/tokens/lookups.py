@@ -45,7 +45,7 @@ def looked_up(a: Analysis, node: fx.Node, table: fx.Node, indices: Any) -> Tags:
         return ()
     value = index.meta.get("val")
     whole = isinstance(value, Tensor) and value.dtype not in (torch.bool, torch.uint8)
-    if not whole or a.elements.of(index) is None:
+    if not whole or a.first_origin(index) is None or a.elements.of(index) is None:
         return ()  # a mask, or places that the model counts
     return _words(a, node, index)
 

@@ -155,7 +155,8 @@ def convolution(a: Analysis, node: fx.Node) -> Tagged:
             )
         result.append(
             slide(a, node, tag, shape, axes, list(kernel), per_axis("stride", 1), padding,
-                  per_axis("dilation", 1), lambda: _kernel_shares(a, weight))
+                  per_axis("dilation", 1), lambda: _kernel_shares(a, weight),
+                  raw=_is_raw(tag, raw))
         )  # fmt: skip
     return tuple(result)
 

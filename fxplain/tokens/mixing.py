@@ -384,12 +384,15 @@ def slide(
     padding: Sequence[tuple[int, int]],
     dilation: Sequence[int],
     weights: Weights = None,
+    *,
+    raw: bool = False,
 ) -> Tag:
     """A window that slides along `axes` of a grid: births before attention, a route after it.
 
-    Along an axis of one token's features it holds that token wherever it is.
+    Along an axis of one token's features it holds that token wherever it is; of a raw input, whose
+    features nothing has touched yet (a spectrogram's), it makes tokens along that axis, too.
     """
-    varied = [i for i, axis in enumerate(axes) if tag.varies(axis)]
+    varied = [i for i, axis in enumerate(axes) if raw or tag.varies(axis)]
     if not varied or (all(k == 1 for k in kernel) and all(s == 1 for s in stride)):
         return tag
     out, size = a.shape(node), tuple(kernel)
