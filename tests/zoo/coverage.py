@@ -29,6 +29,7 @@ KNOWN = {
         "mimi"
     ),
     "the token that a vector of ids makes without an embedding is lost": "oneformer",
+    "what a mixer makes of patches before the first attention stands beside them": "patchtsmixer",
     "queries take the name of the proposals that place them": "grounding-dino",
 }
 """Why something is not right, as far as it is known: a cause, and the architectures that it touches."""
