@@ -435,31 +435,3 @@ def test_a_learned_token_in_each_picture_s_rows_is_one_of_each_sample() -> None:
         assert want.graph.modalities == e.graph.modalities
         for name in ("ids", "image"):
             same(e.relevance[name][sample], want.relevance[name][0])
-
-
-class OwnClasses(nn.Module):
-    """A grounding model: each picture is compared with two texts of its own, in one batch of texts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words, self.text, self.image = nn.Embedding(WORDS, WIDTH), Block(), Block()
-        self.patches = nn.Linear(6, WIDTH)
-
-    def forward(self, pixel_values: Tensor, classes: Tensor) -> Tensor:
-        texts = self.text(self.words(classes))[:, 0].unflatten(0, (len(pixel_values), -1))
-        image = self.image(self.patches(pixel_values))[:, 0]
-        return (texts @ image.unsqueeze(-1)).squeeze(-1)
-
-
-def test_texts_of_ones_own_are_a_samples() -> None:
-    """Two pictures of 4 patches, and two texts of 5 words for each."""
-    torch.manual_seed(0)
-    model = OwnClasses().eval()
-    pictures, texts = torch.randn(2, 4, 6), torch.randint(1, WORDS, (4, 5))
-    e = fxplain.explain(model, (pictures, texts), target=1)
-    assert e.graph.modalities == {"pixel_values": 4, "classes": 10}
-    read = e.relevance["classes"]
-    assert not bool(read[:, :5].any())  # the first text is another class's
-    for i in (0, 1):
-        alone = fxplain.explain(model, (pictures[i : i + 1], texts[2 * i : 2 * i + 2]), target=1)
-        torch.testing.assert_close(alone.relevance["classes"], read[i : i + 1])

@@ -74,8 +74,7 @@ def counted_apart(flow: TokenFlow, inputs: ModelInputs) -> ModelInputs | None:
     """`inputs` with the samples of those that have another number of them, as attention shows.
 
     Pictures that are compared with more texts than there are pictures: each attends to itself, and to
-    none of the texts. Not so where each sample has several texts of its own. None where there are no
-    such inputs.
+    none of the texts. None where there are no such inputs.
     """
     found = _by_leaf(flow, inputs)
     axes = [inputs.batch_axis_of(i) for i in range(len(found))]
@@ -85,7 +84,7 @@ def counted_apart(flow: TokenFlow, inputs: ModelInputs) -> ModelInputs | None:
         )
         alone = not bool(torch.isin(own[own >= 0], others).any())
         if axes[i] is None and own.dim() > 1 and len(own) > 1 and alone and _rows_attend(own):
-            axes[i] = None if _read_by_one_each(flow, own, inputs.batch_size) else 0
+            axes[i] = 0
     told = tuple(axes)
     known = tuple(inputs.batch_axis_of(i) for i in range(len(found)))
     return None if told == known else replace(inputs, batch_axes=told)
@@ -95,21 +94,6 @@ def _rows_attend(component: Tensor) -> bool:
     """Whether tokens are connected within each index of the first axis, and none with another's."""
     own = [row[row >= 0] for row in component.flatten(1)]
     return all(len(row) > len(row.unique()) for row in own) and _separates(component, 0)
-
-
-def _read_by_one_each(flow: TokenFlow, component: Tensor, batch: int) -> bool:
-    """Whether each index of the first axis is in the outputs of one sample alone."""
-    connected = _components(flow)
-    own = [row[row >= 0].unique() for row in component.flatten(1)]
-    readers = torch.zeros(len(own), batch, dtype=torch.bool)
-    for tags in flow.outputs:
-        for tag in tags:
-            tokens = flow.book.find(tag.tokens)
-            if tokens.shape[0] == batch:
-                read = torch.where(tokens >= 0, connected[tokens.clamp(min=0)], -1).flatten(1)
-                for i, row in enumerate(own):
-                    readers[i] |= torch.isin(read, row).any(1)
-    return bool((readers.sum(1) == 1).all())
 
 
 def _by_leaf(flow: TokenFlow, inputs: ModelInputs) -> list[Tensor]:
