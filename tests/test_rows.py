@@ -41,6 +41,7 @@ def test_on_every_kind_of_architecture(name: str, options: dict) -> None:
     check_equal(*both(model, inputs, target=case.target, output=case.output, **options))
 
 
+@pytest.mark.slow
 @some_examples(5)  # the fuzzer compares the engines too
 @given(recipes())
 def test_on_random_models(recipe: Recipe) -> None:

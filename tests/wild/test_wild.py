@@ -8,6 +8,7 @@ import pytest
 
 from tests.wild import HANDWRITTEN
 from tests.wild.case import Entry, read_tokens
+from tests.wild.handwritten import readers, structures, weights
 from tests.wild.known import REASONS
 from tests.wild.table import check
 
@@ -30,8 +31,12 @@ def test_readouts_are_understood(text, places):
     assert read_tokens(text) == places
 
 
+LONG = {case.name for case in (*readers.CASES, *structures.CASES, *weights.CASES)}
+"""What the long run tries: these kinds have tests of their own in the quick one."""
+
+
 def marked(entry: Entry):
-    marks = []
+    marks = [pytest.mark.slow] if entry.name in LONG else []
     if entry.name in REASONS:
         marks.append(
             pytest.mark.xfail(reason=REASONS[entry.name], raises=AssertionError, strict=True)
