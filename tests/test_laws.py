@@ -115,8 +115,11 @@ def test_relevance_of_a_token_that_nothing_reads() -> None:
 def test_padding_that_changes_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Reader().eval()
     inputs = {"input_ids": IDS, "mask": torch.ones(2, 5)}
-    assert cheap.padding_independence(model, inputs).state == "holds"
-    assert cheap.padding_independence(model, {"input_ids": IDS}).state == "not checked"
+    explained = fxplain.explain(model, inputs)
+    assert cheap.padding_independence(model, inputs, explained).state == "holds"
+    unmasked = fxplain.explain(model, {"input_ids": IDS})
+    checked = cheap.padding_independence(model, {"input_ids": IDS}, unmasked)
+    assert checked.state == "not checked"
 
     def of_length(model: nn.Module, inputs: Any, **options: Any) -> fxplain.Explanation:
         found = fxplain.explain(model, inputs, **options)
@@ -124,7 +127,8 @@ def test_padding_that_changes_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
         return replace(found, relevance=longer)
 
     monkeypatch.setattr(cheap, "explain", of_length)
-    assert cheap.padding_independence(model, inputs).state == "broken"
+    explained = of_length(model, inputs)
+    assert cheap.padding_independence(model, inputs, explained).state == "broken"
 
 
 # -- by default -----------------------------------------------------------------------------------

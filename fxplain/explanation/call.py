@@ -71,7 +71,7 @@ class Call:
         self.model, self.method, self.options = model, method, options
         self.output, self.tokenizer, self.engine = output, tokenizer, engine
         self.again: Callable[[], Call] = lambda: Call(
-            model, inputs, method, options, output, tokenizer, engine, batch_axis
+            model, inputs, method, options, output, tokenizer, engine, batch_axis, verify="off"
         )
         self.bound, self.captured, self.program = program_of(
             model, inputs, batch_axis, verify, strict=strict, recheck=recheck

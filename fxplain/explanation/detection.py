@@ -167,7 +167,7 @@ def _checked(
     """
     flow = program.flow
 
-    def found() -> list[str]:
+    def found() -> tuple[list[str], bool]:
         tags = flow.tags  # as long as it is held here, another thread may let go of it
         if tags:
             tagged = replace(program, flow=replace(flow, tags=tags))
@@ -176,27 +176,22 @@ def _checked(
         try:
             results = check_program(captured, model, bound, tagged, key[0])
         except (RuntimeError, NotImplementedError) as error:  # memory, a kernel that is not there
-            return [f"{UNCHECKED}: {type(error).__name__}: {error}"]
-        return [
-            f"{fault}: what the model computes contradicts the explanation there"
-            for result in results
-            for fault in result.faults
-        ]
+            said = f"what is detected could not be checked: {type(error).__name__}: {error}"
+            return [said], False
+        faults = [fault for result in results for fault in result.faults]
+        told = "what the model computes contradicts the explanation there"
+        return [f"{fault}: {told}" for fault in faults], bool(faults)
 
-    messages = captured.memo.made(key, found)
+    messages, broken = captured.memo.made(key, found)
     flow.tags = {}  # they are large, and serve the check alone
     for message in messages:
         if message not in flow.warnings:
             flow.warnings.append(message)
             program.memo.drop("graph")
-    broken = [message for message in messages if not message.startswith(UNCHECKED)]
     if strict and broken:
         raise VerificationError(
-            f"{broken[0]}. Without strict=True it is a warning; fxplain.verify tells more."
+            f"{messages[0]}. Without strict=True it is a warning; fxplain.verify tells more."
         )
-
-
-UNCHECKED = "what is detected could not be checked"
 
 
 def graph_of(model: nn.Module, captured: Capture, program: Program) -> AttentionGraph:

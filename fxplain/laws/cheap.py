@@ -20,6 +20,8 @@ from fxplain.run import forward
 from fxplain.verification import Fault, LawResult
 
 __all__ = [
+    "BATCH",
+    "PADDING",
     "READINGS",
     "batch_independence",
     "map_sums",
@@ -28,6 +30,7 @@ __all__ = [
     "two_readings",
 ]
 
+BATCH = "samples do not depend on each other"
 READINGS = "matrices and rows agree"
 PADDING = "what is hidden changes nothing"
 
@@ -118,7 +121,7 @@ def two_readings(model: nn.Module, inputs: Any, explained: Explanation) -> LawRe
         for name, value in explained.relevance.items()
         if _differ(value, second.relevance[name])
     )
-    return LawResult.of(READINGS, faults, 3)
+    return LawResult.of(READINGS, faults, 6)
 
 
 def _differ(a: Tensor, b: Tensor) -> bool:
@@ -129,29 +132,32 @@ def _differ(a: Tensor, b: Tensor) -> bool:
 
 
 def batch_independence(
-    captured: Capture, model: nn.Module, inputs: Any, bound: ModelInputs
+    captured: Capture,
+    model: nn.Module,
+    inputs: Any,
+    bound: ModelInputs,
+    explained: Explanation,
 ) -> LawResult:
     """A sample's explanation depends neither on its place in the batch nor on the samples beside it."""
-    law = "samples do not depend on each other"
     size = bound.batch_size
     batched = [leaf.dim() > 0 and leaf.shape[0] == size for leaf in bound.leaves]
     if any(map(draws, captured.graph.nodes)):
-        return LawResult(law, "not checked", reason="the model draws other numbers for each place")
+        reason = "the model draws other numbers for each place"
+        return LawResult(BATCH, "not checked", reason=reason)
     if size < 2 or not all(batched):
         reason = "the batch has one sample" if size < 2 else "an input is not one per sample"
-        return LawResult(law, "not checked", reason=reason)
+        return LawResult(BATCH, "not checked", reason=reason)
     turned = partial(_each, size=size, change=lambda x: x.flip(0))
     alone = partial(_each, size=size, change=lambda x: x[:1])
     try:
-        explained = explain(model, inputs, verify="off").relevance
         others = {
             "samples in another order": explain(model, turned(inputs), verify="off").relevance,
             "a sample alone": explain(model, alone(inputs), verify="off").relevance,
         }
     except FxplainError as error:
-        return LawResult(law, "not checked", reason=str(error))
+        return LawResult(BATCH, "not checked", reason=str(error))
     faults = []
-    for name, value in explained.items():
+    for name, value in explained.relevance.items():
         if value.shape[0] != size:
             detail = f"{size} samples have {value.shape[0]} explanations"
             faults.append(Fault("", "", (name,), detail=detail))
@@ -160,7 +166,7 @@ def batch_independence(
             second = others[what].get(name)
             if second is None or _differ(change(value), second):
                 faults.append(Fault("", "", (name,), detail=f"{what} gets other numbers"))
-    return LawResult.of(law, tuple(faults), 9)
+    return LawResult.of(BATCH, tuple(faults), 6)
 
 
 def _each(inputs: Any, *, size: int, change: Callable[[Tensor], Tensor]) -> Any:
@@ -174,7 +180,7 @@ def _each(inputs: Any, *, size: int, change: Callable[[Tensor], Tensor]) -> Any:
     return inputs
 
 
-def padding_independence(model: nn.Module, inputs: Any) -> LawResult:
+def padding_independence(model: nn.Module, inputs: Any, explained: Explanation) -> LawResult:
     """What a mask hides changes nothing: two more positions that are hidden.
 
     Only where the model itself says so, too: one that reads its last position reads another one then.
@@ -187,12 +193,12 @@ def padding_independence(model: nn.Module, inputs: Any) -> LawResult:
         for name, value in inputs.items()
     }
     try:
-        explained, other = (explain(model, x, verify="off") for x in (inputs, padded))
+        other = explain(model, padded, verify="off")
     except FxplainError as error:
         return LawResult(PADDING, "not checked", reason=str(error))
     if explained.target != other.target or _differ(explained.scores, other.scores):
         reason = "the model itself says something else of a longer input"
-        return LawResult(PADDING, "not checked", reason=reason, forwards=6)
+        return LawResult(PADDING, "not checked", reason=reason, forwards=3)
     faults = [
         Fault("", "", (name,), detail="what is hidden changes its numbers")
         for name, value in explained.relevance.items()
@@ -202,7 +208,7 @@ def padding_independence(model: nn.Module, inputs: Any) -> LawResult:
             or _differ(nn.functional.pad(value, (0, 2)), other.relevance[name])
         )
     ]
-    return LawResult.of(PADDING, tuple(faults), 6)
+    return LawResult.of(PADDING, tuple(faults), 3)
 
 
 def _mask_of(inputs: Any) -> str | None:

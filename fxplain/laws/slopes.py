@@ -11,10 +11,10 @@ from torch import Tensor, fx, nn
 from fxplain.capture import Capture, ModelInputs, chance_kept, draws, module_path
 from fxplain.explanation import Explanation
 from fxplain.program import Modality, Program
+from fxplain.tokens import IDENTITY
 from fxplain.verification import Fault, Law, LawResult
 from fxplain.verification.claims import canonical_tokens
 from fxplain.verification.shares import attention_sites, reached, rooted_outputs, weighed
-from fxplain.verification.sources import births
 
 __all__ = ["finite_differences", "null_players"]
 
@@ -122,7 +122,8 @@ def null_players(
     the model puts out, and none moves when it is disturbed strongly wherever it was born.
     """
     law = Law(captured, model, bound, program)
-    canonical, born = canonical_tokens(program), births(program)
+    canonical = canonical_tokens(program)
+    born = [source for source in law.sources if source.update == IDENTITY]
     held = torch.zeros(len(canonical), dtype=torch.bool)
     for source in born:
         held[source.tokens[source.tokens >= 0]] = True

@@ -13,6 +13,8 @@ from fxplain.errors import FxplainError
 from fxplain.explanation import explain
 from fxplain.explanation.detection import program_of
 from fxplain.laws.cheap import (
+    BATCH,
+    PADDING,
     READINGS,
     batch_independence,
     map_sums,
@@ -56,15 +58,13 @@ def verify(model: nn.Module, inputs: Any, *, level: str = "full") -> Verificatio
     model = as_module(model)
     start = time.perf_counter()
     with torch.inference_mode(False), model_tried(model, inputs):
-        bound, captured, _ = program_of(model, inputs)
+        bound, captured, _ = program_of(model, inputs, verify="off")
         tagged = build_program(follow_tokens(captured, model, bound, keep_tags=True))
         results = check_program(captured, model, bound, tagged, level)
         if level == "full":
             results.append(same_output(captured, model, bound, inputs))
             results.append(map_sums(captured, model, bound, tagged))
             results.append(finite_differences(captured, model, bound, tagged))
-            results.append(batch_independence(captured, model, inputs, bound))
-            results.append(padding_independence(model, inputs))
             results += _of_explanation(captured, model, inputs, bound, tagged)
     return Verification(type(model).__name__, tuple(results), round(time.perf_counter() - start, 3))
 
@@ -76,10 +76,11 @@ def _of_explanation(
     try:
         explained = explain(model, inputs, verify="off")
     except FxplainError as error:
-        return [
-            LawResult(name, "not checked", reason=str(error)) for name in (READINGS, NULL_PLAYER)
-        ]
+        laws = (BATCH, PADDING, READINGS, NULL_PLAYER)
+        return [LawResult(name, "not checked", reason=str(error)) for name in laws]
     return [
+        batch_independence(captured, model, inputs, bound, explained),
+        padding_independence(model, inputs, explained),
         two_readings(model, inputs, explained),
         null_players(captured, model, bound, program, explained),
     ]

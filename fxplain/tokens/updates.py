@@ -55,6 +55,11 @@ class AttentionSite:
     division: fx.Node | None = None
     query_axis: int | None = None
 
+    @property
+    def output(self) -> fx.Node:
+        """The graph node whose value is what the attention says."""
+        return self.division or self.node
+
 
 def framed(weights: Tensor, axis: int, query_axis: int | None) -> Tensor:
     """A weighted sum's weights, with all axes that the sum has, as (..., queries, keys)."""

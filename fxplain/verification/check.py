@@ -56,16 +56,11 @@ def check_program(
         faults = [*_tokens_that_became_one(program), *faults]
     told = tuple(f for f in faults if not _announced(program.flow, f))
     tags = LawResult.of(TAGS, told, law.runs)
-    if level == "light" and not law.unread:
-        return [tags, _unsuspected(law)]
-    return [tags, _shares(law, captured)]
-
-
-def _unsuspected(law: Law) -> LawResult:
-    """That no route which the disturbed run met gives a share to rows that are 0 whatever they hold."""
+    if level == "full" or law.shares_of_nothing:
+        return [tags, _shares(law, captured)]
     if not law.pooled:
-        return LawResult(SHARES, "not checked", reason="no output is pooled from tokens")
-    return LawResult(SHARES, "holds")
+        return [tags, LawResult(SHARES, "not checked", reason="no output is pooled from tokens")]
+    return [tags, LawResult(SHARES, "holds")]
 
 
 def _tokens_that_became_one(program: Program) -> list[Fault]:

@@ -248,7 +248,7 @@ class Law:
         self.program, self.module, self.inputs = program, captured.graph_module, inputs
         self.values = captured.bind(model, inputs)
         flow = program.flow
-        self.sites = {u.division or u.node for u in flow.updates if isinstance(u, AttentionSite)}
+        self.sites = {u.output for u in flow.updates if isinstance(u, AttentionSite)}
         self.frozen = self.sites | {n for n in captured.graph.nodes if draws(n)}
         self.frozen |= own_maxima(captured.graph) | made_of_weights(flow)
         output = next(n for n in captured.graph.nodes if n.op == "output")
@@ -257,7 +257,8 @@ class Law:
         self.sources = sources_of(program)
         self.anew = {s.node: s.tokens >= 0 for s in self.sources if s.anew}
         self.pooled = _pooled_values(flow)
-        self.unread: dict[int, RouteSite] = {}
+        self.shares_of_nothing = False
+        """Whether some route was seen to give a share to rows that are 0 whatever their token is."""
         self.runs = 0.0
         self._reach: dict[fx.Node, set[fx.Node]] = {}
 
@@ -271,7 +272,7 @@ class Law:
         for probe in probes(self.program, self.sources, count, seed):
             claims = probe.claims(self.program)
             found_now, _ = self._judged(probe, claims, {*self.used, *self.pooled}, 1.0)
-            self._note_unread(found_now)
+            self.shares_of_nothing |= self._shares_of_nothing(found_now)
             suspects = {node: finding for node, finding in found_now.items() if node in self.used}
             if any(suspects.values()):
                 self._culprits(probe, claims, suspects, found)
@@ -339,14 +340,14 @@ class Law:
         self.runs += 1 + own / max(calls, 1)
         return findings, reached
 
-    def _note_unread(self, findings: Mapping[fx.Node, Finding]) -> None:
-        """Note routes that give a share to rows which are 0 whatever their token is."""
+    def _shares_of_nothing(self, findings: Mapping[fx.Node, Finding]) -> bool:
+        """Whether a route gives a share to rows that are 0 whatever their token is."""
         canonical = canonical_tokens(self.program)
-        for node, finding in findings.items():
-            for site in self.pooled.get(node, ()) if len(finding.still) else ():
-                shared = canonical[tokens_in(site.old[site.weights != 0])]
-                if bool(torch.isin(shared, finding.still).any()):
-                    self.unread[site.index] = site
+        return any(
+            bool(torch.isin(canonical[tokens_in(site.old[site.weights != 0])], finding.still).any())
+            for node, finding in findings.items()
+            for site in self.pooled.get(node, ())
+        )
 
     def _reaching(self, node: fx.Node, probe: Probe) -> Probe:
         """A probe without what is disturbed where no way leads to the node.

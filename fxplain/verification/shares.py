@@ -202,4 +202,4 @@ def rooted_outputs(
 def attention_sites(program: Program) -> list[fx.Node]:
     """The graph nodes of all attention outputs."""
     updates = program.flow.updates
-    return [u.division or u.node for u in updates if isinstance(u, AttentionSite)]
+    return [u.output for u in updates if isinstance(u, AttentionSite)]

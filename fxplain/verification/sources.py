@@ -200,10 +200,9 @@ def attention_outputs(program: Program) -> list[Source]:
     found = []
     for site in flow.updates:
         if isinstance(site, AttentionSite):
-            node = site.division or site.node
-            for tag in claimed_tags(flow.tags.get(node, ())):
+            for tag in claimed_tags(flow.tags.get(site.output, ())):
                 tokens = torch.where(tag.tokens < 0, -1, canonical[tag.tokens.clamp(min=0)])
-                found.append(Source(node, site.index, tokens))
+                found.append(Source(site.output, site.index, tokens))
                 break
     return found
 
