@@ -49,3 +49,18 @@ def test_words_are_tokens_however_they_are_looked_up(form: str, samples: int) ->
     assert e.graph.modalities == {"ids": 5}
     assert e.graph.warnings == ()
     torch.testing.assert_close(e.relevance["ids"], want.relevance["ids"])
+
+
+class FirstThree(Lookup):
+    """The last words are looked up, and dropped."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.looked_up(ids)[:, :3]
+        return self.head((x + (x @ x.mT / 4).softmax(-1) @ x)[:, 0])
+
+
+@pytest.mark.parametrize("form", ["embedding", "index", "index_select"])
+def test_words_that_nothing_reads_are_shown(form: str) -> None:
+    e = fxplain.explain(seeded(FirstThree, form), {"ids": words(2, 5)}, target=1)
+    assert e.graph.modalities == {"ids": 5}
+    assert not bool(e.relevance["ids"][:, 3:].any())

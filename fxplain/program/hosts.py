@@ -105,9 +105,7 @@ class Hosts:
             for token in tokens.flatten().tolist():
                 by_sample.setdefault(int(self._sample[token]), {})[token] = None
             rows = [list(row) for row in by_sample.values() if len(row) > 1]
-        for row in map(
-            list, map(dict.fromkeys, rows)
-        ):  # heads among the queries are no more tokens
+        for row in (list(dict.fromkeys(row)) for row in rows):  # heads are no further tokens
             for token in row:
                 if token < 0 or not self._learned[token]:
                     continue

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fxplain.tokens import AttentionSite, Birth, Mixing, RouteSite, TokenFlow, reduces, tokens_in
+from fxplain.tokens import AttentionSite, Mixing, RouteSite, TokenFlow, reduces, tokens_in
 
 __all__ = ["settle_mixings"]
 
@@ -30,7 +30,7 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
     """
     mixings = {u.index: u for u in flow.updates if isinstance(u, Mixing)}
     made_by = {_birth(flow, u.new): u.index for u in mixings.values()}
-    words = {b.index for b in flow.book.births if looked_up(b)}
+    words = {b.index for b in flow.book.births if b.looked_up}
     routes: set[int] = set()
     for site in flow.updates:
         if isinstance(site, AttentionSite) and made_by:
@@ -63,12 +63,6 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
     for index in births:  # forget the analysis that they could be weighed with
         flow.updates[index] = replace(mixings[index], weighed=_settled)
     return births
-
-
-def looked_up(birth: Birth) -> bool:
-    """Whether tokens are integers of an input, each looked up by itself."""
-    found = birth.node is not None and "embedding" in str(birth.node.target)
-    return birth.kind == "input" and found
 
 
 def _made_twice(

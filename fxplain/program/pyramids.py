@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from fxplain.program.groups import Groups
 from fxplain.tokens import AttentionSite, Mixing, TokenFlow, tokens_in
 
 __all__ = ["Pyramids"]
@@ -21,34 +22,22 @@ class Pyramids:
     """
 
     def __init__(self, flow: TokenFlow) -> None:
-        self._flow, self._book = flow, flow.book
-        self._parent = list(range(len(flow.book.births)))
+        self._flow, self._book, self._grids = flow, flow.book, Groups()
         every = torch.arange(len(flow.book))
         own, canonical = (self._book.births_of(t) for t in (every, self._book.find(every)))
         for pair in set(zip(own.tolist(), canonical.tolist(), strict=True)):
-            self._link(pair)
+            self._grids.unify(pair)
         mixings = [update for update in flow.updates if isinstance(update, Mixing)]
         made = {i for u in mixings for i in self._book.births_of(u.new).unique().tolist()}
         for update in mixings:
             of = torch.cat([update.new.flatten(), update.old.flatten()])
             births = self._book.births_of(of).unique().tolist()
-            self._link(
-                [birth for birth in births if birth in made]
-            )  # no pixels: all are made of them
-
-    def _link(self, births: Sequence[int]) -> None:
-        for birth in births:
-            self._parent[self._root(birth)] = self._root(births[0])
-
-    def _root(self, birth: int) -> int:
-        while self._parent[birth] != birth:
-            birth = self._parent[birth]
-        return birth
+            self._grids.unify([birth for birth in births if birth in made])  # pixels are no grid
 
     def connected(self, a: Sequence[int], b: Sequence[int]) -> bool:
         """Whether some of the tokens `a` and `b` are of grids that were made of one another."""
         roots = [
-            {self._root(i) for i in self._book.births_of(torch.tensor(t)).unique().tolist()}
+            {self._grids.find(i) for i in self._book.births_of(torch.tensor(t)).unique().tolist()}
             for t in (a, b)
         ]
         return not roots[0].isdisjoint(roots[1])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fxplain.program.chunks import chunked_attentions
+from fxplain.program.groups import Groups
 from fxplain.program.modalities import ModalityTable
 from fxplain.program.roots import roots_of
 from fxplain.tokens import (
@@ -55,24 +56,6 @@ class Stream:
     def batch(self) -> int:
         """The number of samples."""
         return int(self.tokens.shape[0])
-
-
-class _Groups:
-    """Disjoint sets of integers (union-find)."""
-
-    def __init__(self) -> None:
-        self._parent: dict[int, int] = {}
-
-    def find(self, member: int) -> int:
-        parent = self._parent
-        while parent.setdefault(member, member) != member:
-            parent[member] = parent[parent[member]]
-            member = parent[member]
-        return member
-
-    def unify(self, members: Sequence[int]) -> None:
-        for member in members[1:]:
-            self._parent[self.find(member)] = self.find(members[0])
 
 
 class StreamTable:
@@ -178,7 +161,7 @@ class StreamTable:
         width = int(self.place.max(initial=0)) + 1
         self._key = self.birth.astype(np.int64) * width + self.place
         queried: set[int] = set()
-        groups = _Groups()
+        groups = Groups()
         for family in dict.fromkeys(self.chunks.values()):
             groups.unify([k for index in family for k in self._keys(self.flow.updates[index])[0]])
         for rows, columns in map(self._keys, self.flow.updates):
@@ -274,9 +257,8 @@ class StreamTable:
 
 def _aligned_with_input(birth: Birth) -> bool:
     """Whether tokens correspond to positions of the input one to one, so that all should be shown."""
-    node = birth.node
-    looked_up = node is not None and "embedding" in str(node.target)
-    return birth.kind == "input" and (looked_up or (node is not None and node.op == "placeholder"))
+    given = birth.node is not None and birth.node.op == "placeholder"
+    return birth.kind == "input" and (birth.looked_up or given)
 
 
 def _places(birth: np.ndarray, sample: np.ndarray) -> np.ndarray:

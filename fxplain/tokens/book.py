@@ -37,6 +37,8 @@ class Birth:
     arguments
         Of an input's tokens that were made of several arguments, those that most of them hold elements
         of their own of, in the forward signature's order.
+    looked_up
+        Whether the tokens are an input's integers, looked up in a table.
     """
 
     index: int
@@ -49,6 +51,7 @@ class Birth:
     shape: tuple[int, ...]
     made_of: frozenset[str] = frozenset()
     arguments: tuple[str, ...] = ()
+    looked_up: bool = False
 
     @property
     def count(self) -> int:
@@ -96,6 +99,7 @@ class TokenBook:
         samples: Tensor | None = None,
         made_of: frozenset[str] = frozenset(),
         arguments: tuple[str, ...] = (),
+        looked_up: bool = False,
         elements: Tensor | None = None,
         until: Tensor | None = None,
     ) -> Tensor:
@@ -108,8 +112,9 @@ class TokenBook:
         """
         first, shape = len(self), tuple(shape)
         birth = Birth(
-            len(self.births), kind, root, rank, module, node, first, shape, made_of, arguments
-        )
+            len(self.births), kind, root, rank, module, node, first, shape, made_of, arguments,
+            looked_up,
+        )  # fmt: skip
         self.births.append(birth)
         if kind == "parameter" and not shape:
             self._vectors.add(root)

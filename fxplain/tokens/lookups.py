@@ -62,6 +62,7 @@ def _words(a: Analysis, node: fx.Node, index: fx.Node) -> Tags:
         module=module_path(node),
         node=node,
         samples=a.elements.samples(elements),
+        looked_up=True,
         elements=elements,
         until=elements,
     )
@@ -77,6 +78,7 @@ def bag(a: Analysis, node: fx.Node) -> Tagged:
         return []
     count = a.shape(offsets)[0] - bool(named["include_last_offset"])
     ids = a.book.add(
-        "input", origin[0], (count,), rank=origin[1], module=module_path(node), node=node
-    )
+        "input", origin[0], (count,), rank=origin[1], module=module_path(node), node=node,
+        looked_up=True,
+    )  # fmt: skip
     return [(a.born(ids.unsqueeze(-1)),)]
