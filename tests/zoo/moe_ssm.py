@@ -19,17 +19,22 @@ LINEAR = {"layer_types": ["linear_attention", "full_attention"], "linear_num_key
           "linear_value_head_dim": 8}  # fmt: skip
 
 
+BEHIND = "each of input_ids[:] with input_ids"
+"""A short convolution stands behind the last attention: it reads the words before, too."""
+
+
 def padded(d: Draw) -> Inputs:
     return d.text(11, 9)
 
 
 def case(name, model, inputs=padded, *, nodes=2, family="moe", base=EXPERTS, note="",
-         returned=True, recorded="", configure=None, **config):  # fmt: skip
+         returned=True, recorded="", configure=None, reads="each of input_ids[:]",
+         **config):  # fmt: skip
     build = tiny(model, {**base, **config}, inputs, configure=configure)
     return ZooCase(name, family, build, {"self": nodes} if nodes else {}, note=note,
                    returned=returned, recorded=recorded,
                    tokens={"input_ids": length} if nodes else {},
-                   reads="each of input_ids[:]")  # fmt: skip
+                   reads=reads)  # fmt: skip
 
 
 def hybrid(name, model, inputs=padded, *, nodes=1, base=None, **config):
@@ -75,11 +80,11 @@ CASES = [
     hybrid("zamba", "ZambaForCausalLM", attn_layer_period=2, attn_layer_offset=1,
            num_key_value_heads=4, head_dim=16, attention_head_dim=16, n_mamba_heads=2,
            mamba_dt_rank=4, num_hidden_layers=4, nodes=2,
-           layers_block_type=["mamba", "hybrid", "mamba", "hybrid"]),
+           layers_block_type=["mamba", "hybrid", "mamba", "hybrid"], reads=BEHIND),
     hybrid("zamba2", "Zamba2ForCausalLM", num_hidden_layers=2, num_key_value_heads=4, head_dim=16,
            attention_head_dim=16, mamba_ngroups=1, n_mamba_heads=4,
            chunk_size=4, layers_block_type=["mamba", "hybrid"], num_mem_blocks=1,
-           use_shared_attention_adapter=False, adapter_rank=4),
+           use_shared_attention_adapter=False, adapter_rank=4, reads=BEHIND),
     hybrid("falcon-h1", "FalconH1ForCausalLM", nodes=2, mamba_d_ssm=64),
     hybrid("granitemoe-hybrid", "GraniteMoeHybridForCausalLM", layer_types=["mamba", "attention"],
            shared_intermediate_size=16),

@@ -94,7 +94,8 @@ CASES = [
     encoder("nystromformer", "NystromformerForSequenceClassification", lambda d: {
             "input_ids": d.ids(2, 16)}, nodes=4, unseen=2, returned=False,
             recorded=r"self \(2, 4, 4, 16\)", num_landmarks=4, segment_means_seq_len=16,
-            conv_kernel_size=3, note="to landmarks, and back by a product with a pseudo-inverse"),
+            conv_kernel_size=3, reads=f"{FIRST} with input_ids",
+            note="to landmarks, and back by a product with a pseudo-inverse"),
     encoder("canine", "CanineModel", sixteen, nodes=5, returned=False,
             recorded="self$", downsampling_rate=4, num_hash_buckets=64, local_transformer_stride=8,
             reads="of input_ids", note="one token of four characters, and back"),

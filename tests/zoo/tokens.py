@@ -15,6 +15,8 @@ each text, `real` for the last that the mask does not hide::
     "pixel_values[0]"               all numbers read these tokens together
     "of pixel_values[1:]"           together or apart: as convolutions do
     "of pixel_values"               whichever of them, as where merged tokens are read
+    "each of input_ids[:] with input_ids"   and others of these were put into them in the end, as by
+                                            a convolution behind the last attention
 """
 
 from __future__ import annotations
@@ -102,17 +104,20 @@ def wrong_readout(reads: str, inputs: Inputs, counts: Mapping[str, int], found: 
     found
         What the library says of the first sample.
     """
+    reads, _, beside = reads.partition(" with ")
+    if beside and not reads.startswith("each of "):  # of all of them none is beside
+        found, _, heard = found.partition(" with ")
+        if set(_found_places(heard, counts)) != {beside}:
+            return [f"reads {found} with {heard or 'nothing'}, not with {beside}"]
     if reads.startswith("each of ") != found.startswith("each of ") and not reads.startswith("of "):
         return [f"reads {found}, not {reads}"]
     wanted = reads.removeprefix("each of ").removeprefix("of ")
     places = dict(_expected_places(wanted, inputs, counts))
-    for said in (found, found.partition(" with ")[0]):  # with what was added to it in the end
-        read = _found_places(said, counts)
-        if set(read) == set(places) and all(
-            own is None or own == read[name] for name, own in places.items()
-        ):
-            return []
-    return [f"reads {found}, not {reads}"]
+    read = _found_places(found, counts)
+    same = set(read) == set(places) and all(
+        own is None or own == read[name] for name, own in places.items()
+    )
+    return [] if same else [f"reads {found}, not {reads}"]
 
 
 def _expected_places(
@@ -162,6 +167,7 @@ def wrong_position(
 ) -> list[str]:
     """Of words of text, that at the last position that the mask does not hide is explained unasked."""
     name = reads.removeprefix("each of ").split("[")[0]
+    beside = reads.partition(" with ")[2]
     ids = inputs.get(name)
     if not (
         reads.startswith("each of ") and name.endswith("input_ids") and isinstance(ids, Tensor)
@@ -172,8 +178,9 @@ def wrong_position(
         return []
     mask = inputs.get(f"{name.removesuffix('input_ids')}attention_mask", torch.ones_like(ids))
     wanted = [f"{name}[{int(row.nonzero().max())}]" for row in mask]
-    return [
-        f"explains {found} in sample {sample}, not {want}"
-        for sample, (found, want) in enumerate(zip(readouts, wanted, strict=True))
-        if found.partition(" with ")[0] != want  # a convolution adds what stands before it
-    ]
+    wrong = []
+    for sample, (found, want) in enumerate(zip(readouts, wanted, strict=True)):
+        alone, _, heard = found.partition(" with ")
+        if alone != want or {of for of, _ in _PLACES.findall(heard)} != {*beside.split()}:
+            wrong.append(f"explains {found} in sample {sample}, not {want}")
+    return wrong
