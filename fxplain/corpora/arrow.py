@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fxplain.errors import MissingExtraError
+from fxplain.extras import extra
 
 __all__ = ["arrow", "parquet"]
+
+_NEEDED = "explaining a corpus needs pyarrow: pip install 'fxplain[corpus]'."
 
 
 def arrow() -> Any:
@@ -17,13 +19,7 @@ def arrow() -> Any:
     MissingExtraError
         When it is not installed.
     """
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise MissingExtraError(
-            "explaining a corpus needs pyarrow: pip install 'fxplain[corpus]'."
-        ) from error
-    return pyarrow
+    return extra("pyarrow", _NEEDED)
 
 
 def parquet() -> Any:
@@ -34,7 +30,4 @@ def parquet() -> Any:
     MissingExtraError
         When it is not installed.
     """
-    arrow()
-    import pyarrow.parquet
-
-    return pyarrow.parquet
+    return extra("pyarrow.parquet", _NEEDED)

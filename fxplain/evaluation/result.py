@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fxplain.errors import EvaluationError, MissingExtraError
+from fxplain.errors import EvaluationError
 from fxplain.evaluation.metric import Metric
 from fxplain.evaluation.statistics import interval, paired_difference
+from fxplain.extras import extra
 from fxplain.presentation import Presentable
 
 __all__ = ["Comparison", "Curve", "Evaluation", "Key", "Row"]
@@ -231,13 +232,11 @@ class Evaluation(Presentable):
         MissingExtraError
             When pandas is not installed.
         """
-        try:
-            pandas = import_module("pandas")
-        except ImportError as error:
-            raise MissingExtraError(
-                "to_pandas needs pandas, which is not installed: pip install pandas. "
-                "to_csv and to_dict need nothing."
-            ) from error
+        pandas = extra(
+            "pandas",
+            "to_pandas needs pandas, which is not installed: pip install pandas. "
+            "to_csv and to_dict need nothing.",
+        )
         return pandas.DataFrame([asdict(row) for row in self.rows])
 
     def plot(self, metric: str | None = None, modality: str | None = None, ax: Any = None) -> Any:

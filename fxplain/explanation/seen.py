@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
-from fxplain.errors import MissingExtraError, ModalityError
+from fxplain.errors import ModalityError
 from fxplain.explanation.beside import BesideIdentity
 from fxplain.explanation.merging import (
     Timeline,
@@ -24,6 +23,7 @@ from fxplain.explanation.mosaic import Mosaic, mosaic_of, put_together
 from fxplain.explanation.pictures import Picture, grid_of, input_of, patch_size, pictures_of
 from fxplain.explanation.shown import Shown, Special, shown
 from fxplain.explanation.units import Units, units_of
+from fxplain.extras import extra
 
 if TYPE_CHECKING:
     from fxplain.explanation.explanation import Explanation
@@ -145,10 +145,7 @@ class AsSeen(BesideIdentity):
         MissingExtraError
             When pandas is not installed.
         """
-        try:
-            pandas = import_module("pandas")
-        except ImportError as error:
-            raise MissingExtraError("to_frame needs pandas: pip install pandas.") from error
+        pandas = extra("pandas", "to_frame needs pandas: pip install pandas.")
         rows = [
             {
                 "sample": sample,

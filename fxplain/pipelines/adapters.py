@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from fxplain.errors import LoadError, MissingExtraError
+from fxplain.errors import LoadError
+from fxplain.extras import extra
 from fxplain.pipelines.loading import Source
 
 __all__ = ["Adapter", "find_adapter"]
@@ -54,12 +54,8 @@ class Adapter:
         LoadError
             When the adapter does not fit.
         """
-        try:
-            peft = import_module("peft")
-        except ImportError as error:
-            raise MissingExtraError(
-                f"{self.source.where!r} is an adapter, which needs PEFT: pip install peft."
-            ) from error
+        message = f"{self.source.where!r} is an adapter, which needs PEFT: pip install peft."
+        peft = extra("peft", message)
         options = {k: v for k, v in self.source.options.items() if k != "trust_remote_code"}
         try:
             made = peft.PeftModel.from_pretrained(model, self.source.where, **options)

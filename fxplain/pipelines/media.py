@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fxplain.errors import InputError, LoadError, MissingExtraError
+from fxplain.errors import InputError, LoadError
+from fxplain.extras import extra
 
 __all__ = ["is_one_image", "is_one_recording", "open_image", "open_recording", "pillow"]
 
@@ -96,12 +97,10 @@ def pillow() -> Any:
     MissingExtraError
         When it is not installed.
     """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError(
-            "images need pillow, which is not installed: pip install 'fxplain[image]'."
-        ) from error
+    message = "images need pillow, which is not installed: pip install 'fxplain[image]'."
+    extra("PIL", message)
+    from PIL import Image
+
     return Image
 
 
@@ -224,12 +223,8 @@ def _converted(samples: Samples, own: int, wanted: int) -> Samples:
 
 
 def _scipy(module: str) -> Any:
-    from importlib import import_module
-
-    try:
-        return import_module(f"scipy.{module}")
-    except ImportError as error:
-        raise MissingExtraError(
-            "reading and converting recordings needs scipy, which is not installed: pip install "
-            "'fxplain[audio]'; or give an array of samples at the model's own rate."
-        ) from error
+    return extra(
+        f"scipy.{module}",
+        "reading and converting recordings needs scipy, which is not installed: pip install "
+        "'fxplain[audio]'; or give an array of samples at the model's own rate.",
+    )
