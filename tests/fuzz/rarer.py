@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from tests.fuzz.build import CHUNKS, Flow, Inputs, Net, beside
-from tests.fuzz.topologies import TOPOLOGIES, topology
+from tests.fuzz.topologies import TOPOLOGIES, halved, topology
 from tests.fuzz.truth import Row, united
 
 __all__ = ["TOPOLOGIES", "added"]
@@ -196,14 +196,8 @@ def funnel(net: Net, inputs: Inputs) -> Tensor:
     """Queries are means of two tokens, keys are all of them."""
     x = net.block("before", net.born(inputs, "regions"))
     net.finals(regions=x)
-    count = x.x.shape[1] // 2 * 2
-    pooled = x.x[:, :count].unflatten(1, (-1, 2)).mean(2)
-    rows = None
-    if net.ledger is not None:
-        weights, old = np.kron(np.eye(count // 2), [[0.5, 0.5]]), x.part(0, count).rows
-        rows = net.ledger.routed([weights] * len(old), old, "pooled")
-        net.ledger.stream["pooled"] = "regions"
-    return net.head(net.pooled(net.block("after", Flow(pooled, None, rows), x), "mean"))
+    queries = halved(net, x, "pooled", "regions")
+    return net.head(net.pooled(net.block("after", queries, x), "mean"))
 
 
 @topology("words", "regions")

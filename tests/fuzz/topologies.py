@@ -271,15 +271,19 @@ def pair_means(net: Net, inputs: Inputs) -> Tensor:
     """Tokens merged two by two (and a last one that has no partner left alone)."""
     x = net.block("before", net.born(inputs, "regions"))
     net.finals(regions=x)
+    return net.head(net.pooled(net.block("after", halved(net, x, "merged", "merged")), "mean"))
+
+
+def halved(net: Net, x: Flow, name: str, stream: str) -> Flow:
+    """The means of two tokens each, a stream's rows (a last one without a partner is left out)."""
     count = x.x.shape[1] // 2 * 2
-    merged = x.x[:, :count].unflatten(1, (-1, 2)).mean(2)
+    made = x.x[:, :count].unflatten(1, (-1, 2)).mean(2)
     rows = None
     if net.ledger is not None:
-        weights = np.kron(np.eye(count // 2), [[0.5, 0.5]])
-        old = x.part(0, count).rows
-        rows = net.ledger.routed([weights] * len(old), old, "merged")
-        net.ledger.stream["merged"] = "merged"
-    return net.head(net.pooled(net.block("after", Flow(merged, None, rows)), "mean"))
+        weights, old = np.kron(np.eye(count // 2), [[0.5, 0.5]]), x.part(0, count).rows
+        rows = net.ledger.routed([weights] * len(old), old, name)
+        net.ledger.stream[name] = stream
+    return Flow(made, None, rows)
 
 
 @topology("regions")

@@ -45,6 +45,10 @@ def image(s: Setting) -> fx.Proxy:
     return aten.permute(grid(s), [0, 3, 1, 2])
 
 
+def volume(s: Setting) -> fx.Proxy:
+    return aten.unsqueeze(image(s), 2)
+
+
 def flat(s: Setting) -> fx.Proxy:
     return aten.reshape(s.tokens(), [s.batch, LENGTH * WIDTH])
 

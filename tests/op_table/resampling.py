@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import fx, ops
+from torch import ops
 
 from tests.op_table.layouts import (
     channels_first,
     flat,
     image,
     one_token,
+    volume,
 )
 from tests.op_table.samples import LATER, Sample, along_each_axis, thinned
 from tests.op_table.setting import BATCH, WIDTH, Setting
@@ -25,9 +26,6 @@ F64 = torch.float64
 
 
 def _resized() -> Iterator[Sample]:
-    def volume(s: Setting) -> fx.Proxy:
-        return aten.unsqueeze(image(s), 2)
-
     for name in ("upsample_nearest1d", "_upsample_nearest_exact1d"):
         op = getattr(aten, name)
         for out in (12, 4, 9):

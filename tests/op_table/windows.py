@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import fx, ops
+from torch import ops
 
 from tests.op_table.layouts import (
     channels_first,
     image,
+    volume,
 )
 from tests.op_table.samples import LATER, Sample, thinned
-from tests.op_table.setting import LENGTH, WIDTH, Setting
+from tests.op_table.setting import LENGTH, WIDTH
 
 __all__ = ["WINDOWS"]
 
@@ -22,9 +23,6 @@ F64 = torch.float64
 
 
 def _windows() -> Iterator[Sample]:
-    def volume(s: Setting) -> fx.Proxy:
-        return aten.unsqueeze(image(s), 2)
-
     for count, layout in ((1, channels_first), (2, image), (3, volume)):
         one = [1] * count
         k = {1: [2], 2: [2, 2], 3: [1, 2, 2]}[count]
