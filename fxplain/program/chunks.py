@@ -1,4 +1,4 @@
-"""Chunks: one attention whose queries the model takes in parts (memory-efficient attention)."""
+"""Chunks: one attention whose queries or keys the model takes in parts (memory-efficient attention)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, fx
 from fxplain.capture import operation_name
 from fxplain.tokens import AttentionSite, TokenFlow, is_elementwise, moves, tokens_in, versions_in
 
-__all__ = ["chunked_attentions"]
+__all__ = ["chunked_attentions", "sequences"]
 
 _CUTS = frozenset(
     [
@@ -42,6 +42,31 @@ def chunked_attentions(flow: TokenFlow) -> dict[int, tuple[int, ...]]:
             family = tuple(site.index for site in alike)
             found.update(dict.fromkeys(family, family))
     return found
+
+
+def sequences(
+    flow: TokenFlow, chunks: dict[int, tuple[int, ...]]
+) -> tuple[list[list[AttentionSite]], list[list[AttentionSite]]]:
+    """The attention sites whose queries are one sequence, and those whose keys are.
+
+    Parameters
+    ----------
+    flow
+        The token analysis.
+    chunks
+        See `chunked_attentions`.
+    """
+    sites = {u.index: u for u in flow.updates if isinstance(u, AttentionSite)}
+    queries = [
+        [sites[part] for part in chunks.get(index, (index,))]
+        for index in sites
+        if chunks.get(index, (index,))[0] == index
+    ]
+    keys: dict[tuple[fx.Node, tuple[int, ...]], list[AttentionSite]] = {}
+    for site in sites.values():  # those that one sum normalises, of the same queries
+        asking = flow.book.find(tokens_in(site.rows)).unique().tolist()
+        keys.setdefault((site.division or site.softmax, tuple(asking)), []).append(site)
+    return queries, list(keys.values())
 
 
 def _cut_from(site: AttentionSite) -> fx.Node | None:

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from fxplain.tokens import AttentionSite, RouteSite, TokenFlow, tokens_in
 
-__all__ = ["Hosts", "Rank"]
+__all__ = ["Hosts", "Rank", "Wholes"]
+
+Wholes = tuple[list[list[AttentionSite]], list[list[AttentionSite]]]
 
 Rank = tuple[float, float, int]
 
@@ -24,21 +26,25 @@ class Hosts:
         The token analysis, and the sample of every token.
     names
         The modality of every token of an input.
+    wholes
+        The attention sites whose queries are one sequence, and those whose keys are.
     """
 
-    def __init__(self, flow: TokenFlow, sample: np.ndarray, names: dict[int, str]) -> None:
+    def __init__(
+        self, flow: TokenFlow, sample: np.ndarray, names: dict[int, str], wholes: Wholes
+    ) -> None:
         self._book, self._sample = flow.book, sample
         self._birth = flow.book.births_of(torch.arange(len(flow.book))).numpy()
-        learned = [b.index for b in flow.book.births if b.kind in ("parameter", "constant")]
+        learned = [b.index for b in flow.book.births if b.learned]
         self._learned = np.isin(self._birth, learned)
         self._names = dict(names)
         self._name_routed(flow)
         self._sequences: dict[int, list[list[int]]] = {}
         self._longest: dict[int, list[int]] = {}
-        sites = [u for u in flow.updates if isinstance(u, AttentionSite)]
-        for axis in (0, 1):
-            for site in sites:
-                self._note_sequences((site.rows.squeeze(-1), site.columns.squeeze(-2))[axis])
+        for of_queries in wholes[0]:
+            self._note_sequences([site.rows.squeeze(-1) for site in of_queries])
+        for of_keys in wholes[1]:
+            self._note_sequences([site.columns.squeeze(-2) for site in of_keys])
 
     def _name_routed(self, flow: TokenFlow) -> None:
         """What was merged of an input's tokens is that input's, where learned tokens join it."""
@@ -96,10 +102,12 @@ class Hosts:
     def _kind(self, token: int) -> str:
         return str(self._book.births[self._birth[token]].kind)
 
-    def _note_sequences(self, ids: Tensor) -> None:
-        tokens = self._book.find(tokens_in(ids))
+    def _note_sequences(self, parts: Sequence[Tensor]) -> None:
+        lead = parts[0].shape[:-1]
+        together = [part for part in parts if part.shape[:-1] == lead]
+        tokens = self._book.find(tokens_in(torch.cat(together, -1)))
         if tokens.shape[-1] > 1:
-            rows = tokens.reshape(-1, ids.shape[-1]).tolist()
+            rows = tokens.reshape(-1, tokens.shape[-1]).tolist()
         else:  # queries one by one: those of a sample are its sequence
             by_sample: dict[int, dict[int, None]] = {}
             for token in tokens.flatten().tolist():

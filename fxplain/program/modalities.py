@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fxplain.program.hosts import Hosts, Rank
+from fxplain.program.hosts import Hosts, Rank, Wholes
 from fxplain.program.places import Place, Places, agree, grid_of
 from fxplain.program.pyramids import Pyramids
 from fxplain.tokens import AttentionSite, Birth, RouteSite, TokenFlow, tokens_in, versions_in
@@ -82,6 +82,8 @@ class ModalityTable:
         The root stream of every live token, in the tokens' order.
     sample, birth
         Of every token of the book.
+    wholes
+        See `Hosts`.
 
     Attributes
     ----------
@@ -94,7 +96,12 @@ class ModalityTable:
     """
 
     def __init__(
-        self, flow: TokenFlow, roots: dict[int, int], sample: np.ndarray, birth: np.ndarray
+        self,
+        flow: TokenFlow,
+        roots: dict[int, int],
+        sample: np.ndarray,
+        birth: np.ndarray,
+        wholes: Wholes,
     ) -> None:
         self._flow, self._roots, self._sample, self._birth = flow, roots, sample, birth
         self._births = flow.book.births
@@ -105,7 +112,7 @@ class ModalityTable:
         self._placed: dict[str, dict[int, Place]] = {}
         self._hosting: dict[int, str] = {}
         named = self._of_inputs()
-        self._hosts = Hosts(flow, sample, self._hosting)
+        self._hosts = Hosts(flow, sample, self._hosting, wholes)
         self._add_learned(named)
         self.modalities = [self._modality(name, tokens) for name, tokens in named.items()]
 
@@ -274,7 +281,7 @@ class ModalityTable:
         """Learned tokens: special ones where they stand in an input's sequence, else on their own."""
         for token in self._roots:
             birth = self._born(token)
-            if birth.kind in ("parameter", "constant"):
+            if birth.learned:
                 host = self._hosts.of(token)
                 label = birth.root.removesuffix(".weight")
                 named.setdefault(label if host is None else host, []).append(token)

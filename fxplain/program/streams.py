@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fxplain.program.chunks import chunked_attentions
+from fxplain.program.chunks import chunked_attentions, sequences
 from fxplain.program.groups import Groups
 from fxplain.program.modalities import ModalityTable
 from fxplain.program.roots import roots_of
@@ -70,6 +70,7 @@ class StreamTable:
         self.book: TokenBook = flow.book
         self._resolve_samples()
         self.chunks = chunked_attentions(flow)
+        self._wholes = sequences(flow, self.chunks)
         count = len(self.book)
         every = torch.arange(count)
         self.sample = self.book.samples(every).clamp(min=0).numpy()
@@ -158,18 +159,18 @@ class StreamTable:
 
         Attended tokens of one birth that never are queries are one stream as well.
         """
-        width = int(self.place.max(initial=0)) + 1
+        self._width = width = int(self.place.max(initial=0)) + 1
         self._key = self.birth.astype(np.int64) * width + self.place
         queried: set[int] = set()
         groups = Groups()
-        for family in dict.fromkeys(self.chunks.values()):
-            groups.unify([k for index in family for k in self._keys(self.flow.updates[index])[0]])
+        for of_queries in self._wholes[0]:
+            groups.unify([key for site in of_queries for key in self._keys(site)[0]])
         for rows, columns in map(self._keys, self.flow.updates):
-            groups.unify(rows)
             queried.update(rows)
             if rows and set(rows) <= set(columns):  # one part of a sequence, attending to all of it
                 births = {key // width for key in rows}
                 groups.unify([rows[0], *(key for key in columns if key // width in births)])
+        self._join_memory(groups, queried)
         for update in self.flow.updates:
             if isinstance(update, RouteSite):  # what one route makes is one row set
                 made = self.book.find(update.new).unique().numpy()
@@ -178,6 +179,20 @@ class StreamTable:
             groups.unify(keys)
         self._label = {token: groups.find(int(self._key[token])) for token in self.live.tolist()}
         self._find_roots()
+
+    def _join_memory(self, groups: Groups, queried: set[int]) -> None:
+        """Learned tokens that only are attended to belong to the sequence that they stand in.
+
+        That is the queries' own where these are attended to beside them.
+        """
+        learned = [birth.learned for birth in self.book.births]
+        for of_keys in self._wholes[1]:
+            rows = self._keys(of_keys[0])[0]
+            columns = [key for site in of_keys for key in self._keys(site)[1]]
+            if rows and groups.find(rows[0]) in map(groups.find, columns):
+                unqueried = (key for key in columns if key not in queried)
+                memory = [key for key in unqueried if learned[key // self._width]]
+                groups.unify([rows[0], *memory])
 
     def _keys_by_birth(self, queried: set[int]) -> dict[int, list[int]]:
         """What belongs together without a common query: keys that never query, by birth.
@@ -229,7 +244,7 @@ class StreamTable:
         self.token_stream = np.full(len(self.book), -1, dtype=np.int64)
         self.token_index = np.full(len(self.book), -1, dtype=np.int64)
         roots_of_tokens = {token: self._root[label] for token, label in self._label.items()}
-        named = ModalityTable(self.flow, roots_of_tokens, self.sample, self.birth)
+        named = ModalityTable(self.flow, roots_of_tokens, self.sample, self.birth, self._wholes)
         self.modalities, self.parts = named.modalities, named.parts
         self.streams: list[Stream] = []
         roots = {label: i for i, label in enumerate(dict.fromkeys(self._root[x] for x in labels))}

@@ -61,6 +61,11 @@ class Birth:
             count *= size
         return count
 
+    @property
+    def learned(self) -> bool:
+        """Whether the tokens are the model's own: a parameter's, or a constant's."""
+        return self.kind in ("parameter", "constant")
+
 
 class TokenBook:
     """Token ids, unique over the batch; union of those that turn out to be the same token."""
@@ -268,9 +273,9 @@ class TokenBook:
 
     def learned(self, tokens: Tensor) -> Tensor:
         """Whether each is a parameter's token, or a constant's."""
-        kinds = [birth.kind in ("parameter", "constant") for birth in self.births]
+        learned = [birth.learned for birth in self.births]
         births = self._birth[tokens.clamp(min=0)]
-        return torch.tensor(kinds, dtype=torch.bool)[births] & (tokens >= 0)
+        return torch.tensor(learned, dtype=torch.bool)[births] & (tokens >= 0)
 
     def lineage(self, tokens: Tensor) -> frozenset[str]:
         """The roots that tokens descend from, also through routes."""

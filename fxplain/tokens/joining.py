@@ -502,9 +502,13 @@ def _comparable(a: frozenset[int], b: frozenset[int]) -> bool:
     return a <= b or b <= a
 
 
+def _has(tags: Tags, tag: Tag) -> bool:
+    return any(own is tag for own in tags)
+
+
 def _names_pairs(tag: Tag, tagged: Sequence[tuple[Tags, tuple[int, ...]]]) -> bool:
-    """Whether a tag varies along all axes of two others, which vary along different ones."""
-    others = [other for tags, _ in tagged for other in tags if other is not tag]
+    """Whether a tag varies along all axes of two other values, which vary along different ones."""
+    others = [other for tags, _ in tagged if not _has(tags, tag) for other in tags]
     if len(others) < 2:
         return False
     axes = _from_end(tag)  # heads that were folded into the batch do not count for the others

@@ -15,7 +15,7 @@ from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import mix
 from fxplain.tokens.scores import is_elementwise
-from fxplain.tokens.tag import NO_TOKEN, Level, Tag, pack, tokens_in
+from fxplain.tokens.tag import NO_TOKEN, Level, Tag, pack, tokens_in, versions_in
 from fxplain.tokens.updates import RouteSite
 
 __all__ = ["summed", "sums_added"]
@@ -102,8 +102,9 @@ def sums_added(a: Analysis, node: fx.Node, operands: list[fx.Node]) -> Tag | Non
     for site, tag, of in zip(sites, tags, tokens, strict=True):
         place = torch.full((len(a.book),), NO_TOKEN).scatter(0, of.flatten(), made.flatten())
         new.append(place[a.book.find(site.new)])
-        left = a.versions.factor(tag.version or 0, a.book.find(site.new))
-        parts.append(site.weights * site.totals * left)
+        left = torch.ones(len(a.book), dtype=torch.float64)
+        left[of.flatten()] = a.versions.factors(versions_in(tag.ids), of).flatten()
+        parts.append(site.weights * site.totals * left[a.book.find(site.new)])
     target, part = torch.cat(new), torch.cat(parts)
     total = torch.zeros(len(a.book), dtype=torch.float64).index_add(0, target, part)[target]
     shares = part / total.clamp(min=1e-300)
@@ -134,13 +135,16 @@ def _is_sum(a: Analysis, node: fx.Node) -> bool:
 def _sum_of(a: Analysis, node: fx.Node, tag: Tag) -> RouteSite | None:
     """The sum that made a value's tokens; of one token, that token."""
     tokens = a.book.find(tag.tokens)
-    updates = a.versions.of(tag.version) if tag.version is not None and tag.version >= 0 else ()
+    if bool((tokens < 0).any()):
+        return None
+    sets = {a.versions.of(v) for v in versions_in(tag.ids).unique().tolist() if v >= 0}
+    updates = next(iter(sets)) if len(sets) == 1 else ()
     site = a.updates[max(updates)] if updates and max(updates) >= 0 else None
     if isinstance(site, RouteSite) and site.operation in ("sum", "mean") and len(updates) == 1:
         own = torch.isin(a.book.find(site.new), tokens)  # but for those of masked tokens alone
         return site if bool(own.all()) else None
     made = [birth.index for birth in a.book.births if birth.kind == "route"]
-    if tag.version is None or bool(torch.isin(a.book.births_of(tokens), torch.tensor(made)).any()):
+    if bool(torch.isin(a.book.births_of(tokens), torch.tensor(made)).any()):
         return None
     ones = torch.ones(tokens.numel(), dtype=torch.float64)
     return RouteSite(-1, node, "sum", tokens.flatten(), tag.ids.flatten(), ones, ones)

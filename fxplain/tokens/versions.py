@@ -104,6 +104,15 @@ class Versions:
             result = result * self.scalings[scaling].of(tokens)
         return result
 
+    def factors(self, versions: Tensor, tokens: Tensor) -> Tensor:
+        """The same for tokens of different versions."""
+        result = torch.ones(tokens.shape, dtype=torch.float64)
+        for version in versions.unique().tolist():
+            if self.is_scaled(version):
+                here = versions == version
+                result[here] = self.factor(version, tokens[here])
+        return result
+
     def is_scaled(self, version: int) -> bool:
         """Whether anything has scaled a value of this version."""
         return version >= 0 and bool(self._scaled[version])
