@@ -189,7 +189,7 @@ def padding_independence(model: nn.Module, inputs: Any, explained: Explanation) 
     if mask is None:
         return LawResult(PADDING, "not checked", reason="no input is the mask of all others")
     padded = {
-        name: torch.cat([value, value[:, -1:].repeat(1, 2) * (name != mask)], 1)
+        name: torch.cat([value, _unlike_the_last(value).repeat(1, 2) * (name != mask)], 1)
         for name, value in inputs.items()
     }
     try:
@@ -209,6 +209,14 @@ def padding_independence(model: nn.Module, inputs: Any, explained: Explanation) 
         )
     ]
     return LawResult.of(PADDING, tuple(faults), 3)
+
+
+def _unlike_the_last(value: Tensor) -> Tensor:
+    """Of each sample (batch, length) one entry that is not the last: (batch, 1).
+
+    A model that reads its last position would say the same of a copy of it.
+    """
+    return value.gather(1, (value != value[:, -1:]).int().argmax(1, keepdim=True))
 
 
 def _mask_of(inputs: Any) -> str | None:

@@ -204,19 +204,20 @@ def _started_bare(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
 
     The stream is the tokens' own from its start, so the sum has the mark of identity.
     """
+    if len(tags) != 1 or tags[0].softmax is not None:
+        return tags
+    version = tags[0].version
+    heard = a.versions.of(version) if version is not None and version >= 0 else ()
+    if not heard or not all(u >= 0 and isinstance(a.updates[u], AttentionSite) for u in heard):
+        return tags
     shape = a.shape(node)
     bare = [
         n for n in node.all_input_nodes
         if _is_tensor(n) and not a.tags(n) and not a.is_parameter(n) and a.shape(n) == shape
     ]  # fmt: skip
-    if not bare:
+    if not any(bool((a.value(n) == 0).all()) for n in bare):
         return tags
-    return tuple(
-        tag.with_ids(pack(tag.tokens, a.versions.union(tag.version, 0)))
-        if tag.version is not None and tag.version > 0 and tag.softmax is None
-        else tag
-        for tag in tags
-    )
+    return (tags[0].with_ids(pack(tags[0].tokens, a.versions.union(version, 0))),)
 
 
 def masked(a: Analysis, node: fx.Node) -> Tagged:
