@@ -30,15 +30,14 @@ def chunked_attentions(flow: TokenFlow) -> dict[int, tuple[int, ...]]:
     parts: dict[fx.Node, list[AttentionSite]] = {}
     for site in flow.updates:
         if isinstance(site, AttentionSite):
-            cut = _cut_from(site)
-            if cut is not None:
+            for cut in _cut_from(site):
                 parts.setdefault(cut, []).append(site)
     found: dict[int, tuple[int, ...]] = {}
-    for sites in parts.values():
+    for cut_alike in parts.values():
+        sites = [site for site in cut_alike if site.index not in found]
         alike = [s for s in sites if _same_keys(flow, sites[0], s)]
         rows = [flow.book.find(tokens_in(s.rows)).unique() for s in alike]
-        apart = sum(len(r) for r in rows) == len(torch.cat(rows).unique())
-        if len(alike) > 1 and apart:
+        if len(alike) > 1 and sum(map(len, rows)) == len(torch.cat(rows).unique()):
             family = tuple(site.index for site in alike)
             found.update(dict.fromkeys(family, family))
     return found
@@ -69,25 +68,29 @@ def sequences(
     return queries, list(keys.values())
 
 
-def _cut_from(site: AttentionSite) -> fx.Node | None:
-    """What a site's queries, or its weights, were cut from."""
+def _cut_from(site: AttentionSite) -> list[fx.Node]:
+    """What a site's queries, or its weights, were cut from, and what acts on these (a mask, a bias)."""
     start = site.node.args[0] if site.form == "fused" else site.weights
-    node = start if isinstance(start, fx.Node) else None
-    for _ in range(_FAR):
-        if node is None or node.op != "call_function":
-            return None
-        name = operation_name(node)
-        source = node.all_input_nodes[0] if node.all_input_nodes else None
-        if name in _CUTS:  # along several axes, one after the other
-            while source is not None and operation_name(source) in _CUTS:
-                source = source.all_input_nodes[0]
-            return source
-        steps = name in _PRODUCTS or "softmax" in name or moves(node) or is_elementwise(node)
-        if not steps:
-            return None
-        left = site.weights_on_left or name not in _PRODUCTS
-        node = source if left else node.all_input_nodes[-1]
-    return None
+    todo = [start] if isinstance(start, fx.Node) else []
+    found: dict[fx.Node, None] = {}
+    seen: set[fx.Node] = set()
+    while todo and len(seen) < _FAR:
+        node = todo.pop()
+        name, sources = operation_name(node), node.all_input_nodes
+        if node in seen or node.op != "call_function" or not sources:
+            continue
+        seen.add(node)
+        if name in _CUTS:
+            while operation_name(sources[0]) in _CUTS:  # along several axes, one after the other
+                sources = sources[0].all_input_nodes
+            found[sources[0]] = None
+        elif name in _PRODUCTS:
+            todo.append(sources[0 if site.weights_on_left else -1])
+        elif "softmax" in name or moves(node):
+            todo.append(sources[0])
+        elif is_elementwise(node):
+            todo += sources
+    return list(found)
 
 
 def _same_keys(flow: TokenFlow, one: AttentionSite, other: AttentionSite) -> bool:

@@ -147,6 +147,7 @@ class Program:
                 used.append(update.old.reshape(-1))
         sets = [self.versions.of(index) for index in range(len(self.versions))]
         joined = frozenset().union(*(own for own in sets if len(own) > 1))
+        joined = joined.union(*(self.chunks[u] for u in joined if u in self.chunks))
         bare = [
             i for i, own in enumerate(sets) if len(own) == 1 and own <= joined & self.nodes.keys()
         ]

@@ -61,7 +61,7 @@ def softmax(a: Analysis, node: fx.Node) -> Tagged:
             else "it normalises values that belong to no token"
         )
         return ()
-    if all(tag.level is Level.PARAMETER and not tag.axes for tag in tags):
+    if _is_learned(tags):
         a.softmaxes[node] = "it normalises learned weights, not over tokens"
         return ()
     united = tuple(united_along(a, tag, axis) for tag in tags)
@@ -76,6 +76,11 @@ def softmax(a: Analysis, node: fx.Node) -> Tagged:
         return _marked(tags, node)
     a.softmaxes[node] = None
     return _marked(tags, node)
+
+
+def _is_learned(tags: Tags) -> bool:
+    """Whether a value is a bare parameter's: normalised, it is weights, and no sequence of tokens."""
+    return all(tag.level is Level.PARAMETER for tag in tags)
 
 
 def _over_features(a: Analysis, node: fx.Node, axis: int) -> str:
@@ -98,6 +103,8 @@ def exponential(a: Analysis, node: fx.Node) -> Tagged:
     tags = pointwise(a, node)
     for step in elementwise_origin(a, node.all_input_nodes[0]):
         axis = _log_normalised(a, step)
+        if axis is not None and _is_learned(tags):
+            return ()
         if axis is not None:
             return _marked(tags, node) if _over_keys(a, step, tags, axis) else tags
         if operation_name(step) not in _TRANSPARENT:
@@ -131,6 +138,8 @@ def quotient(a: Analysis, node: fx.Node) -> Tagged:
     for value, divisor in [parts] if divided else [parts, parts[::-1]]:
         total = _statistic(divisor, ("sum", "linalg_vector_norm", "norm"), inverse=not divided)
         axis = None if total is None else _axis_of(a, total, value)
+        if axis is not None and _is_learned(tags):
+            return ()
         if axis is not None and _over_keys(a, value, tags, axis):
             return _marked(tags, node)
     return tags

@@ -1,5 +1,6 @@
 """One recipe tried: the library's relevance and matrices against the truth, in several forms."""
 
+import copy
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,10 +23,13 @@ VERIFIED = 20
 """Of so many seeds one is verified, too: what is right must not be called broken."""
 ZEROS = (1, 30, 1000)
 """Times the type's epsilon: thresholds of what is zero but for rounding."""
+SHARE = 10
+"""What rounding moves by a tenth of a difference, it may have made."""
 OUTCOMES = (
     "equal", "warned", "refused", "crashed", "wrong", "false alarm", "unsettled", "invalid",
 )  # fmt: skip
-"""Unsettled: rounding decides what is zero, and the library is right by another threshold alone."""
+"""Unsettled: rounding decides what is zero (the library is right by another threshold alone), or how
+large it is: the truth is as far from that of the same model with weights that differ by rounding."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,26 @@ def wanted(ledger: Ledger, output: Tensor, zero: float) -> Wanted:
         {(a, b): np.stack([one.matrix(a, b) for one in accounts]) for a in names for b in names},
         output.detach(),
     )
+
+
+def moved_by_rounding(model: Net, inputs: Inputs, target: list[int], want: Wanted) -> float:
+    """How far the truth itself moves with every weight by a few epsilons, as `differences` count."""
+    other, chance = copy.deepcopy(model), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in other.parameters():
+            noise = torch.randn(weight.shape, generator=chance, dtype=weight.dtype)
+            weight.mul_(1 + 4 * torch.finfo(weight.dtype).eps * noise)
+    moved = truth(other, inputs, target)
+    scale = max(max(np.abs(r).max() for r in want.relevance.values()), 1e-9)
+    found = [
+        np.abs(moved.relevance[name] - value).max() / scale
+        for name, value in want.relevance.items()
+    ]
+    found += [
+        np.abs(moved.matrices[pair] - value).max() / max(np.abs(value).max(), 1e-9)
+        for pair, value in want.matrices.items()
+    ]
+    return float(max(found))
 
 
 def distance(got: Tensor, want: np.ndarray, scale: float) -> float:
@@ -206,6 +230,10 @@ def tried_in(
         return Finding(recipe, "equal")
     if min(found)[0] <= tolerance:
         said = f"{what} is off by {off:.1e}, and by no more than {min(found)[0]:.1e} otherwise"
+        return Finding(recipe, "unsettled", form, said, off)
+    moved = moved_by_rounding(model, inputs, target, wants[0])
+    if moved >= off / SHARE:
+        said = f"{what} is off by {off:.1e}; weights that differ by rounding move it by {moved:.1e}"
         return Finding(recipe, "unsettled", form, said, off)
     warned = "; ".join(explanation.graph.warnings)[:120]
     said = f"{what} is off by {off:.1e}"
