@@ -435,3 +435,30 @@ def test_a_learned_token_in_each_picture_s_rows_is_one_of_each_sample() -> None:
         assert want.graph.modalities == e.graph.modalities
         for name in ("ids", "image"):
             same(e.relevance[name][sample], want.relevance[name][0])
+
+
+class BiasedPairs(nn.Module):
+    """Pairs of words attend to pairs, with a bias of distances for each head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(VOCABULARY, WIDTH), nn.Linear(WIDTH, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        x = x + (x @ x.mT / 4).softmax(-1) @ x
+        x = x.unflatten(1, (-1, 2)).mean(2)
+        at = torch.arange(x.shape[1])
+        bias = -(at[None] - at[:, None]).abs() * torch.tensor([0.5, 0.25])[:, None, None]
+        q = x.unflatten(-1, (2, -1)).transpose(1, 2)
+        heard = (q @ q.mT / 4 + bias[None]).softmax(-1) @ q
+        return self.head((x + heard.transpose(1, 2).flatten(2)).mean(1))
+
+
+def test_a_bias_of_scores_has_the_shape_of_a_batch_of_one() -> None:
+    model, ids = seeded(BiasedPairs), words(2, 6)
+    both, one = (
+        fxplain.explain(model, (ids,), target=1),
+        fxplain.explain(model, (ids[:1],), target=1),
+    )
+    torch.testing.assert_close(one.relevance["ids"], both.relevance["ids"][:1])

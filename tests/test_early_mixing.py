@@ -17,15 +17,20 @@ class Mixed(nn.Module):
         super().__init__()
         self.words, self.head = nn.Embedding(VOCABULARY, WIDTH), nn.Linear(WIDTH, 3)
         self.mixer, self.form = nn.Linear(LENGTH, LENGTH, bias=False), form
+        self.wide, self.narrow = nn.Linear(LENGTH, 9), nn.Linear(9, LENGTH)
 
     def mix(self, x: Tensor) -> Tensor:
         if self.form == "linear":
             return self.mixer(x.transpose(1, 2)).transpose(1, 2)
+        if self.form == "wider":
+            return self.narrow(self.wide(x.transpose(1, 2)).relu()).transpose(1, 2)
         return x.cumsum(1) if self.form == "running sum" else torch.fft.fft(x, dim=1).real
 
     def shares(self) -> Tensor:
+        wide, narrow = (part.weight.detach().abs() for part in (self.wide, self.narrow))
         made = {
             "linear": self.mixer.weight.detach().abs(),
+            "wider": narrow @ (wide / wide.sum(1, keepdim=True)),
             "running sum": torch.ones(LENGTH, LENGTH).tril(),
             "fourier": torch.ones(LENGTH, LENGTH),
         }[self.form]
@@ -40,7 +45,7 @@ class Mixed(nn.Module):
         return self.head(self.attend(x + self.mix(x))[0][:, 0])
 
 
-@pytest.mark.parametrize("form", ["linear", "running sum", "fourier"])
+@pytest.mark.parametrize("form", ["linear", "wider", "running sum", "fourier"])
 def test_words_that_are_mixed_before_they_attend_hear_of_one_another(form: str) -> None:
     model, ids = seeded(Mixed, form), words(1, LENGTH)
     x = model.words(ids)

@@ -165,3 +165,30 @@ def test_sums_over_parts_are_one_sum(form: str) -> None:
     torch.testing.assert_close(e.output, want.output)
     assert e.graph.warnings == ()
     torch.testing.assert_close(e.relevance["ids"], want.relevance["ids"])
+
+
+class PickedThenSummed(nn.Module):
+    """Two words of each sample, others in each, attend once more; then all are summed by parts."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.words, self.score, self.head = (
+            nn.Embedding(VOCABULARY, 16), nn.Linear(16, 1), nn.Linear(16, 3)
+        )  # fmt: skip
+        self.form = form
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        x = x + (x @ x.mT / 4).softmax(-1) @ x
+        at = self.score(x).topk(2, 1).indices.expand(-1, -1, 16)
+        few = x.gather(1, at)
+        x = x.scatter(1, at, few + (few @ few.mT / 4).softmax(-1) @ few)
+        parts = (x[:, ::2].sum(1), x[:, 1::2].sum(1))
+        return self.head(x.sum(1) if self.form == "all" else parts[0] + parts[1])
+
+
+def test_a_part_may_be_one_token_that_samples_have_heard_differently() -> None:
+    given = (torch.tensor([[1, 2, 3], [3, 1, 2]]),)
+    e, want = (fxplain.explain(seeded(PickedThenSummed, f), given) for f in ("parts", "all"))
+    torch.testing.assert_close(e.output, want.output)
+    torch.testing.assert_close(e.relevance["ids"], want.relevance["ids"])

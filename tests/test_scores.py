@@ -235,9 +235,25 @@ class Streams(nn.Module):
         self.form, self.mix = form, nn.Linear(WIDTH, 16)
         self.scale = nn.Parameter(torch.randn(4, WIDTH))
         self.keys, self.query = nn.Linear(WIDTH, WIDTH), nn.Parameter(torch.randn(WIDTH))
+        self.weights = nn.Parameter(torch.randn(4, 4))
+
+    def learned(self) -> Tensor:
+        """The same for all tokens, normalised as numbers or as their logarithms."""
+        if self.form == "learned":
+            weights = self.weights.exp()
+            for _ in range(2):
+                weights = weights / weights.sum(0, keepdim=True)
+                weights = weights * weights.sum(1, keepdim=True).reciprocal()
+            return weights
+        if self.form == "learned softmax":
+            return self.weights.softmax(0)
+        logs = self.weights - self.weights.logsumexp(0, keepdim=True)
+        return (logs - logs.logsumexp(1, keepdim=True)).exp()
 
     def forward(self, x: Tensor) -> Tensor:
         streams = x.unsqueeze(2) * self.scale
+        if self.form in ("learned", "learned logs", "learned softmax"):
+            return torch.einsum("ij,bnjd->bnid", self.learned(), streams).sum(2)
         if self.form == "expanded":
             streams = x.unsqueeze(1).expand(-1, 4, -1, -1).transpose(1, 2) * self.scale
         if self.form == "learned query":  # over depth, by projected keys
@@ -254,7 +270,13 @@ class Streams(nn.Module):
         return (weights @ streams).sum(2)
 
 
-@pytest.mark.parametrize("form", ["sinkhorn", "expanded", "softmax", "learned query"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "sinkhorn", "expanded", "softmax", "learned query", "learned", "learned logs",
+        "learned softmax",
+    ],
+)  # fmt: skip
 def test_streams_of_one_token_are_not_attended(form: str) -> None:
     assert between(lambda: Streams(form)).graph.warnings == ()
 

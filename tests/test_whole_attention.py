@@ -149,3 +149,117 @@ def test_rows_that_nothing_reads_are_left_as_they_were() -> None:
     model.head((z + last)[:, 1])[0, 1].backward()
     want = torch.eye(7) + (weights * weights.grad).clamp(min=0)[0]
     torch.testing.assert_close(matrix, want[3:, 3:].detach())
+
+
+class Memory(nn.Module):
+    """Learned tokens that two layers attend to beside the words, and that never ask."""
+
+    def __init__(self, form: str, layers: int = 2) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(VOCABULARY, WIDTH), nn.Linear(WIDTH, 3)
+        self.memory, self.form, self.layers = nn.Parameter(torch.randn(2, WIDTH)), form, layers
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        memory = self.memory.expand(len(x), -1, -1)
+        for _ in range(self.layers):
+            x = x + self.heard(x, memory)
+        return self.head(x[:, 0])
+
+    def heard(self, x: Tensor, memory: Tensor) -> Tensor:
+        keys = torch.cat([memory, x], 1)
+        if self.form == "whole":
+            return (x @ keys.mT / 4).softmax(-1) @ keys
+        parts = [keys[:, :2], keys[:, 2:]]
+        if self.form == "values apart":
+            weights = (x @ keys.mT / 4).softmax(-1)
+            return weights[..., :2] @ parts[0] + weights[..., 2:] @ parts[1]
+        powers = [(x @ part.mT / 4).exp() for part in parts]
+        total = powers[0].sum(-1, keepdim=True) + powers[1].sum(-1, keepdim=True)
+        return (powers[0] @ parts[0] + powers[1] @ parts[1]) / total
+
+
+def test_memory_stands_in_the_sequence_that_attends_to_it() -> None:
+    """By hand: A R at every layer, where the memory's rows of R stay the identity (eqs. 6 and 7)."""
+    model, ids = seeded(Memory, "whole"), words(2, 3)
+    e = fxplain.explain(model, (ids,), target=1)
+    assert e.special["ids"] == {0: "memory", 1: "memory"}
+    x = model.words(ids).detach()
+    memory = model.memory.detach().expand(2, -1, -1)
+    maps = []
+    for _ in range(2):
+        keys = torch.cat([memory, x], 1)
+        maps.append((x @ keys.mT / 4).softmax(-1).requires_grad_(True))
+        maps[-1].retain_grad()
+        x = x + maps[-1] @ keys
+    model.head(x[:, 0])[:, 1].sum().backward()
+    R = torch.cat([torch.zeros(2, 3, 2), torch.eye(3).expand(2, -1, -1)], 2)
+    start = torch.cat([torch.eye(2), torch.zeros(2, 3)], 1).expand(2, -1, -1)
+    for weights in maps:
+        R = R + (weights * weights.grad).clamp(min=0).detach() @ torch.cat([start, R], 1)
+    torch.testing.assert_close(e.relevance["ids"], R[:, 0])
+
+
+@pytest.mark.parametrize("form", ["values apart", "sums apart"])
+def test_memory_is_the_same_where_its_keys_are_a_part_of_their_own(form: str) -> None:
+    whole = fxplain.explain(seeded(Memory, "whole"), (words(2, 3),), target=1)
+    e = fxplain.explain(seeded(Memory, form), (words(2, 3),), target=1)
+    torch.testing.assert_close(e.output, whole.output)
+    torch.testing.assert_close(e.relevance["ids"], whole.relevance["ids"], rtol=1e-4, atol=1e-6)
+
+
+class Registers(nn.Module):
+    """Two learned tokens before the words; queries are taken by two, behind a mask or a bias."""
+
+    def __init__(self, size: int, form: str) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(VOCABULARY, WIDTH), nn.Linear(WIDTH, 3)
+        self.registers, self.form = nn.Parameter(torch.randn(2, WIDTH)), form
+        self.bias, self.size = nn.Parameter(torch.randn(1, 5, 5)), size
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = torch.cat([self.registers.expand(len(ids), -1, -1), self.words(ids)], 1)
+        for _ in range(2):
+            bounds = range(0, 5, self.size)
+            heard = [self.weights(x, slice(i, i + self.size)) @ x for i in bounds]
+            x = x + torch.cat(heard, 1)
+        return self.head(x[:, 2])
+
+    def weights(self, x: Tensor, at: slice) -> Tensor:
+        scores = x[:, at] @ x.mT / 4
+        if self.form == "masked":
+            seen = torch.ones(5, 5, dtype=torch.bool).tril()[at]
+            scores = torch.where(seen, scores, -torch.inf)
+        if self.form == "biased":
+            scores = self.bias[:, at] + scores
+        return scores.softmax(-1)
+
+
+@pytest.mark.parametrize("form", ["plain", "masked", "biased"])
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_a_part_of_special_tokens_alone_is_no_sequence_of_its_own(size: int, form: str) -> None:
+    """One query in the last part, too: beside a bias of its keys, it has them still."""
+    whole = fxplain.explain(seeded(Registers, 5, form), (words(2, 3),), target=1)
+    e = fxplain.explain(seeded(Registers, size, form), (words(2, 3),), target=1)
+    torch.testing.assert_close(e.output, whole.output)
+    assert e.special == whole.special == {"ids": {0: "registers", 1: "registers"}}
+    torch.testing.assert_close(e.relevance["ids"], whole.relevance["ids"], rtol=1e-4, atol=1e-6)
+
+
+class JointByParts(Joint):
+    """The same, two queries at a time: the last part's rows are the patches' alone."""
+
+    def forward(self, ids: Tensor, patches: Tensor) -> Tensor:
+        x, y = self.words(ids), self.patches(patches)
+        for _ in range(2):
+            z = torch.cat([x, y], 1)
+            heard = taken(z, z, 2, "queries cut")
+            x, y = x + heard[:, : x.shape[1]], y + heard[:, x.shape[1] :]
+        return self.head(x[:, 1])
+
+
+def test_rows_that_nothing_reads_are_left_as_they_were_by_parts() -> None:
+    given = {"ids": words(1, 3), "patches": torch.randn(1, 4, 5)}
+    whole = fxplain.explain(seeded(Joint), given, target=1).matrix("patches", "patches")
+    e = fxplain.explain(seeded(JointByParts), given, target=1)
+    torch.testing.assert_close(e.matrix("patches", "patches"), whole, rtol=1e-4, atol=1e-6)

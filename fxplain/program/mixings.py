@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -20,8 +21,9 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
     mean of all words that attends, the mean of all tokens that is put beside them as a token of its
     own, or that a route mixes with them (features of queries that attend to nothing), and what makes
     newborn tokens of others of which they hear later on, too (patches of pixels that attend by
-    themselves). Everything else that happens to newborn tokens, such as a backbone's convolutions,
-    gives birth to the tokens that count; a mixture that was added to one of its tokens is that token.
+    themselves), or of those that they are added to (a mixer's layers). Everything else that happens to
+    newborn tokens, such as a backbone's convolutions, gives birth to the tokens that count; a single
+    mixture that was added to one of its tokens is that token.
 
     Returns
     -------
@@ -52,6 +54,9 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
         if isinstance(update, RouteSite):
             routes |= _made_twice(flow, mixings, made_by, update)
     routes |= _of_the_same(flow, mixings, routes)
+    for layer in _into_themselves(flow, mixings, made_by):
+        alike = _of_the_same(flow, mixings, layer)  # but what the layer's own tokens were made of
+        routes |= {index for index in alike if index >= min(layer)}
     for index in routes:
         mixing = mixings[index]
         flow.updates[index] = mixing.weighed()
@@ -73,6 +78,22 @@ def _made_twice(
     for birth in _births(flow, route.new) - old:
         found |= _path(flow, mixings, made_by, birth, old)
     return found
+
+
+def _into_themselves(
+    flow: TokenFlow, mixings: dict[int, Mixing], made_by: dict[int, int]
+) -> Iterator[set[int]]:
+    """The mixings of a whole sequence whose result was added to that sequence (a mixer's layers)."""
+    for birth, index in made_by.items():
+        new = mixings[index].new
+        same = flow.book.births_united(flow.book.find(new)) - {birth}
+        if not same or new.numel() <= flow.book.batch_size:
+            continue
+        earlier = {b: i for b, i in made_by.items() if i < index}
+        for older in set(flow.book.births_of(mixings[index].old).tolist()):
+            further = _path(flow, mixings, earlier, older, same)
+            if older in same or further:
+                yield {index} | further
 
 
 def _of_the_same(flow: TokenFlow, mixings: dict[int, Mixing], routes: set[int]) -> set[int]:

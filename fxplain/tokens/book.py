@@ -39,6 +39,8 @@ class Birth:
         of their own of, in the forward signature's order.
     looked_up
         Whether the tokens are an input's integers, looked up in a table.
+    older
+        The births of the tokens that newer ones were made of.
     """
 
     index: int
@@ -52,6 +54,7 @@ class Birth:
     made_of: frozenset[str] = frozenset()
     arguments: tuple[str, ...] = ()
     looked_up: bool = False
+    older: frozenset[int] = frozenset()
 
     @property
     def count(self) -> int:
@@ -105,6 +108,7 @@ class TokenBook:
         made_of: frozenset[str] = frozenset(),
         arguments: tuple[str, ...] = (),
         looked_up: bool = False,
+        older: frozenset[int] = frozenset(),
         elements: Tensor | None = None,
         until: Tensor | None = None,
     ) -> Tensor:
@@ -118,7 +122,7 @@ class TokenBook:
         first, shape = len(self), tuple(shape)
         birth = Birth(
             len(self.births), kind, root, rank, module, node, first, shape, made_of, arguments,
-            looked_up,
+            looked_up, older,
         )  # fmt: skip
         self.births.append(birth)
         if kind == "parameter" and not shape:
@@ -222,6 +226,17 @@ class TokenBook:
         if not self._merged:
             return bool(torch.isin(self._birth[a], self._birth[b]).any())
         return not self.births_united(a).isdisjoint(self.births_united(b))
+
+    def descends(self, a: Tensor, b: Tensor) -> bool:
+        """Whether tokens `a` are newer ones that were made of those of the births of `b`."""
+        of, todo, known = self.births_united(b), self.births_united(a), set[int]()
+        while todo:
+            older = self.births[todo.pop()].older - known
+            if older & of:
+                return True
+            known |= older
+            todo |= older
+        return False
 
     def births_united(self, tokens: Tensor) -> set[int]:
         """The births of canonical tokens and of all that were united with them."""

@@ -291,10 +291,12 @@ class Joiner:
                     self.neighbours = (a, b)
                     return a
                 return self._later(a, b)
-            if not (self.newborn(a) or self.newborn(b) or self._routed(a) or self._routed(b)):
+            descent = self._descent(distinct_a, distinct_b)
+            free = any(self.newborn(tag) or self._routed(tag) for tag in (a, b))
+            if not free and not descent:
                 return None
             self._note_labels(a, b)
-            older = self._older(a, b, both)
+            older = torch.full(both.shape, descent) if descent else self._older(a, b, both)
             leads = torch.zeros(pairs.shape[1], dtype=torch.int64)
             leads = leads.scatter_reduce(0, place, older[both], "amax", include_self=False)
             self.book.unite(pairs[0], pairs[1], leads)
@@ -442,6 +444,12 @@ class Joiner:
             known = torch.isin(versions, torch.tensor(old, dtype=torch.int64))
             past.append((known & ~made[births]).long())
         return (past[0] - past[1]).expand(both.shape)
+
+    def _descent(self, a: Tensor, b: Tensor) -> int:
+        """1 where tokens `b` are newer ones that were made of `a` (a mixer's), -1 the other way, or 0."""
+        if self._meeting is Meeting.SCORES or self._meeting is Meeting.BESIDE:
+            return 0
+        return int(self.book.descends(b, a)) - int(self.book.descends(a, b))
 
     def _sequence_of_neighbours(self, a: Tag, b: Tag) -> bool:
         """Whether both are whole sequences of the same tokens, one of them moved along the other."""

@@ -203,6 +203,7 @@ def newer(
         samples=samples,
         made_of=a.book.lineage(tokens) if made_of is None else made_of,
         arguments=arguments,
+        older=frozenset(birth.index for birth in births),
         elements=a.book.elements(tokens if first is None else first),
         until=None if first is None else a.book.until(tokens_in(old)),
     )

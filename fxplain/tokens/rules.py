@@ -110,7 +110,7 @@ def item(a: Analysis, node: fx.Node) -> Tagged:
 def pointwise(a: Analysis, node: fx.Node) -> Tagged:
     """Join the operands' tags."""
     speaking = _speaking(a, node)
-    operands = [(a.tags(n), a.shape(n)) for n in speaking]
+    operands = [(tags, a.shape(n)) for n, tags in _gated(a, node, speaking)]
     if not operands:
         return ()
     whole = sums_added(a, node, speaking) if _adds(node) else None
@@ -126,6 +126,16 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
     if _adds(node):
         return _started_bare(a, node, joined)
     return multiplied(a, node, joined)
+
+
+def _gated(a: Analysis, node: fx.Node, operands: Sequence[fx.Node]) -> list[tuple[fx.Node, Tags]]:
+    """Operands with their tags: rows that weights have scaled are no weights beside other rows."""
+    tagged = [(n, a.tags(n)) for n in operands]
+    strong = [tags for _, tags in tagged if any(tag.level is Level.TOKEN for tag in tags)]
+    alone = all(len(tags) == 1 for tags in strong)
+    if not _adds(node) or not alone or all(tags[0].softmax for tags in strong):
+        return tagged
+    return [(n, tuple(replace(tag, softmax=None) for tag in tags)) for n, tags in tagged]
 
 
 def _with_neighbours(a: Analysis, node: fx.Node, joined: Tags, neighbours: Tags) -> Tags:

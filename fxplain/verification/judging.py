@@ -77,7 +77,11 @@ def judge(tags: Sequence[Tag], plain: Any, other: Any, claims: Claims) -> Findin
     """
     if not isinstance(plain, Tensor) or not isinstance(other, Tensor):
         return None
-    if not plain.numel() or plain.shape != other.shape or any(tag.ids.dim() != plain.dim() for tag in tags):
+    if (
+        not plain.numel()
+        or plain.shape != other.shape
+        or any(tag.ids.dim() != plain.dim() for tag in tags)
+    ):
         return None
     moved = ((plain != other) & ~(plain.isnan() & other.isnan())).detach().cpu()
     everywhere = [x for x in range(plain.dim()) if all(tag.ids.shape[x] == 1 for tag in tags)]

@@ -29,7 +29,6 @@ KNOWN = {
         "mimi"
     ),
     "the token that a vector of ids makes without an embedding is lost": "oneformer",
-    "texts of which each picture has several are counted each by itself": "omdet-turbo",
     "what a mixer makes of patches before the first attention stands beside them": "patchtsmixer",
     "queries take the name of the proposals that place them": "grounding-dino",
 }

@@ -198,6 +198,6 @@ CASES = [
         "decoder_num_layers": 2, "decoder_dim_feedforward": 40, "decoder_num_points": 2,
         "num_queries": 5}, kinds={"self": 11}, returned=False,
         recorded="(attention|self_attn)", note="it caches its text features between calls",
-        tokens={"pixel_values": patches(4), "classes_input_ids": 2 * 5, "tasks_input_ids": length},
+        tokens={"pixel_values": patches(4), "classes_input_ids": length, "tasks_input_ids": length},
         reads="of pixel_values"),
 ]  # fmt: skip
