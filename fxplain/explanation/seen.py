@@ -20,6 +20,8 @@ from fxplain.explanation.merging import (
     words_of,
 )
 from fxplain.explanation.mosaic import Mosaic, mosaic_of, put_together
+from fxplain.explanation.on_photos import OnPhoto, on_photos
+from fxplain.explanation.originals import Originals, Placement
 from fxplain.explanation.pictures import Picture, grid_of, input_of, patch_size, pictures_of
 from fxplain.explanation.shown import Shown, Special, shown
 from fxplain.explanation.units import Units, units_of
@@ -43,6 +45,7 @@ class AsSeen(BesideIdentity):
     target: tuple[Any, ...]
     target_names: tuple[str, ...]
     word_pieces: Mapping[str, list[list[Word]]]
+    originals: Originals
 
     def words(self, modality: str) -> list[WordRelevance]:
         """Relevance by word, one result per sample: the sum over each word's pieces.
@@ -99,6 +102,18 @@ class AsSeen(BesideIdentity):
         labels = [x for i, x in enumerate(self.labels[modality][0]) if i not in special]
         named = any(label and not label.replace(",", "").isdigit() for label in labels)
         return named and not self.pictures(modality)
+
+    def named_tokens(self, modality: str, sample: int = 0) -> list[str]:
+        """One sample's labels; of a recording's tokens their time, such as ``0.66-0.68 s``."""
+        labels, seconds = self.labels[modality][sample], self.seconds.get(modality)
+        if seconds is None or self.grids.get(modality):
+            return labels
+        special = self.special.get(modality, {})
+        plain = [i for i in range(len(labels)) if i not in special]
+        step, named = seconds / max(1, len(plain)), list(labels)
+        for place, i in enumerate(plain):
+            named[i] = f"{place * step:.2f}-{(place + 1) * step:.2f} s"
+        return named
 
     def top(
         self,
@@ -246,6 +261,74 @@ class AsSeen(BesideIdentity):
             return None
         tiles = value if value.dim() == 4 else value[0]
         return mosaic_of(tiles.detach().cpu()) if len(tiles) == len(pictures) else None
+
+    def placements(self, modality: str, sample: int = 0) -> tuple[Placement | None, ...]:
+        """Where each of `pictures(modality)` lies on a photo that an explainer was given, or None."""
+        given = self.inputs.get(input_of(modality))
+        return self.originals.placements(modality, given, self.pictures(modality), sample)
+
+    def on_photos(self, modality: str, sample: int = 0) -> list[OnPhoto]:
+        """One sample's tokens on the photos that an explainer was given; none where it is not known.
+
+        Parameters
+        ----------
+        modality
+            An image's.
+        sample
+            Which of the batch.
+
+        Returns
+        -------
+        list of OnPhoto
+            Tiles of a photo are put together; the small picture beside them is one more.
+        """
+        key = (modality, sample)
+        if key not in self._on_photos:
+            found = self.placements(modality, sample)
+            self._on_photos[key] = on_photos(self.pictures(modality), found)
+        return self._on_photos[key]
+
+    @cached_property
+    def _on_photos(self) -> dict[tuple[str, int], list[OnPhoto]]:
+        return {}
+
+    def photo_heat(
+        self, modality: str, sample: int = 0, image: int = 0, mode: str = "bilinear"
+    ) -> Tensor:
+        """Relevance over a photo that an explainer was given, at the photo's own size.
+
+        Parameters
+        ----------
+        modality
+            An image's.
+        sample
+            Which of the batch.
+        image
+            Which of `on_photos(modality, sample)`.
+        mode
+            "bilinear", or "nearest" for the bare patches.
+
+        Returns
+        -------
+        torch.Tensor
+            (height, width) of the photo as it is seen: turned as its EXIF tag says; 0 where the
+            processor cut it off.
+
+        Raises
+        ------
+        ModalityError
+            When the modality is unknown, there is no such image, or it is not known where the tokens
+            lie on it.
+        """
+        found = self.on_photos(modality, sample)
+        if not 0 <= image < len(found):
+            raise ModalityError(
+                f"there is no photo {image} under {modality!r}: {len(found)} are known, from 0. An "
+                f"explainer (fxplain.from_pretrained) knows those that it was given; pixels() has the "
+                f"heat map of what the model itself was given."
+            )
+        size = self.originals.photos[found[image].photo].shape[:2]
+        return found[image].heat(self.relevance[modality][sample], (size[0], size[1]), mode)
 
     def _one_picture(
         self, pictures: Sequence[Picture], modality: str, image: int | str

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fxplain.capture import config_of
 from fxplain.errors import InputError
 from fxplain.explanation import Word
+from fxplain.explanation.originals import Originals, Probes, probe_pictures
 from fxplain.generation import decoder_start, text_input
 from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded
+from fxplain.pipelines.media import pillow
 from fxplain.pipelines.spelling import spell
 
 __all__ = ["Encoded", "encode", "padded_left", "start_decoder", "takes", "text_limit"]
@@ -36,12 +39,15 @@ class Encoded:
         By argument name, how long the recordings are (the longest, for they are padded to it).
     pieces
         What a fast tokenizer made of the texts (characters to pieces and back), or None.
+    originals
+        The photos and recordings.
     """
 
     inputs: dict[str, Any]
     words: dict[str, list[list[Word]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     pieces: Any = None
+    originals: Originals = field(default_factory=Originals)
 
     @property
     def batch_size(self) -> int:
@@ -100,9 +106,8 @@ def encode(loaded: Loaded, given: Given, *, padding: Any = None) -> Encoded:
         for name, value in {**made, **given.inputs}.items()
         if takes(loaded.model, name)
     }
-    return Encoded(
-        inputs, _words(loaded, given, inputs, pieces), _seconds(loaded, given, made), pieces
-    )
+    words, seconds = _words(loaded, given, inputs, pieces), _seconds(loaded, given, made)
+    return Encoded(inputs, words, seconds, pieces, _originals(loaded, given, text))
 
 
 def text_limit(loaded: Loaded) -> int | None:
@@ -189,6 +194,30 @@ def _words(
     pairs = [[t, *given.pair[i : i + 1]] for i, t in enumerate(given.text)]
     rows = enumerate(ids.tolist())
     return {"input_ids": [spell(loaded.tokenizer, row, pieces, i, pairs[i]) for i, row in rows]}
+
+
+def _originals(loaded: Loaded, given: Given, text: dict[str, Any]) -> Originals:
+    """What was given to look at and to listen to."""
+
+    def probe() -> Probes | None:
+        made = probe_pictures([(image.height, image.width) for image in given.image])
+        try:
+            return Probes(
+                **{name: _processed(loaded, _with(given, own), text) for name, own in made.items()}
+            )
+        except Exception:  # noqa: BLE001 - a processor may refuse plain pictures: then it is not known
+            return None
+
+    return Originals(
+        photos=tuple(np.asarray(image) for image in given.image),
+        sounds=tuple(given.audio),
+        rate=getattr(loaded.feature_extractor, "sampling_rate", 0) if given.audio else 0,
+        probe=probe if given.image else None,
+    )
+
+
+def _with(given: Given, pictures: Sequence[Any]) -> Given:
+    return replace(given, image=[pillow().fromarray(picture) for picture in pictures])
 
 
 def _seconds(loaded: Loaded, given: Given, made: dict[str, Any]) -> dict[str, float]:

@@ -328,7 +328,8 @@ class Explainer:
         )
         known = provenance(self.loaded, generation.explanations[0])
         told = tuple(
-            replace(e, seconds=encoded.seconds, provenance=known) for e in generation.explanations
+            replace(e, seconds=encoded.seconds, originals=encoded.originals, provenance=known)
+            for e in generation.explanations
         )
         return replace(generation, explanations=told)
 
@@ -372,6 +373,7 @@ class Explainer:
                 name: rows for name, rows in words.items() if self._fit(explanation, name, rows)
             },
             seconds=encoded.seconds,
+            originals=encoded.originals,
             provenance=provenance(self.loaded, explanation),
         )
 
