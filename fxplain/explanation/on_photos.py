@@ -35,6 +35,8 @@ class OnPhoto:
         Their places among the modality's, row by row.
     pictures
         Which of the modality's pictures these are.
+    frame_number
+        Of a video, which frame this is of those that the model tells apart.
     """
 
     photo: int
@@ -42,6 +44,7 @@ class OnPhoto:
     grid: tuple[int, int]
     tokens: tuple[int, ...]
     pictures: tuple[int, ...]
+    frame_number: int | None = None
 
     @property
     def frame(self) -> Box:
@@ -114,8 +117,15 @@ def on_photos(pictures: Sequence[Picture], placements: Sequence[Placement | None
         together = _put_together(pictures, own, photo)
         rest = [pair for pair in own if together is None or pair[0] not in together.pictures]
         made += [together] if together is not None else []
-        made += [OnPhoto(photo, box, pictures[i].grid, pictures[i].tokens, (i,)) for i, box in rest]
+        made += [
+            OnPhoto(photo, box, pictures[i].grid, pictures[i].tokens, (i,), _frame(pictures[i]))
+            for i, box in rest
+        ]
     return made
+
+
+def _frame(picture: Picture) -> int | None:
+    return picture.part if picture.is_frame and picture.parts > 1 else None
 
 
 def _put_together(

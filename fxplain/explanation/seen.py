@@ -80,7 +80,7 @@ class AsSeen(BesideIdentity):
         MethodError
             When there is no such unit, or the text has no such part.
         """
-        values = (self.beyond_identity() if beyond_identity else self.relevance)[modality]
+        values = self._values(modality, beyond_identity)
         labels = self.labels[modality]
         made = []
         for sample, words in enumerate(self.words_in(modality)):
@@ -200,6 +200,8 @@ class AsSeen(BesideIdentity):
         mode: str = "bilinear",
         size: tuple[int, int] | None = None,
         image: int | str | None = None,
+        *,
+        beyond_identity: bool = False,
     ) -> Tensor:
         """Relevance as a heat map over the image that the model was given.
 
@@ -216,6 +218,8 @@ class AsSeen(BesideIdentity):
             Which of several pictures of different sizes, of grids of several strides over one picture,
             or of `pictures(modality)` altogether;
             "together" for tiles as the one picture that they were cut from.
+        beyond_identity
+            Of `beyond_identity()` rather than of `relevance`.
 
         Returns
         -------
@@ -228,7 +232,7 @@ class AsSeen(BesideIdentity):
         ModalityError
             When the modality is unknown, its tokens lie on no grid, or there is no such image.
         """
-        values, pictures = self.relevance[modality], self.pictures(modality)
+        values, pictures = self._values(modality, beyond_identity), self.pictures(modality)
         if image == "together":
             mosaic = self.mosaic(modality)
             if mosaic is None:
@@ -236,7 +240,8 @@ class AsSeen(BesideIdentity):
                     f"{modality!r} is not of tiles of which it is known how they lie: pixels() without "
                     f"image= has a heat map for each."
                 )
-            return put_together(self.pixels(modality, mode, size).transpose(0, 1), mosaic)
+            tiles = self.pixels(modality, mode, size, beyond_identity=beyond_identity)
+            return put_together(tiles.transpose(0, 1), mosaic)
         if image is not None:
             pictures = self._one_picture(pictures, modality, image)
         sizes = {picture.grid for picture in pictures}
@@ -248,7 +253,7 @@ class AsSeen(BesideIdentity):
             )
         size = size or self._size_in_pixels(modality, *sizes)
         if not pictures:
-            return upsample(self._plain(modality), self.grids.get(modality, ()), size, mode)
+            return upsample(self._plain(modality, values), self.grids.get(modality, ()), size, mode)
         places = [place for picture in pictures for place in picture.tokens]
         return upsample(values[:, places], grid_of(pictures, ()), size, mode)
 
@@ -293,7 +298,13 @@ class AsSeen(BesideIdentity):
         return {}
 
     def photo_heat(
-        self, modality: str, sample: int = 0, image: int = 0, mode: str = "bilinear"
+        self,
+        modality: str,
+        sample: int = 0,
+        image: int = 0,
+        mode: str = "bilinear",
+        *,
+        beyond_identity: bool = False,
     ) -> Tensor:
         """Relevance over a photo that an explainer was given, at the photo's own size.
 
@@ -307,6 +318,8 @@ class AsSeen(BesideIdentity):
             Which of `on_photos(modality, sample)`.
         mode
             "bilinear", or "nearest" for the bare patches.
+        beyond_identity
+            Of `beyond_identity()` rather than of `relevance`.
 
         Returns
         -------
@@ -328,7 +341,8 @@ class AsSeen(BesideIdentity):
                 f"heat map of what the model itself was given."
             )
         size = self.originals.photos[found[image].photo].shape[:2]
-        return found[image].heat(self.relevance[modality][sample], (size[0], size[1]), mode)
+        values = self._values(modality, beyond_identity)[sample]
+        return found[image].heat(values, (size[0], size[1]), mode)
 
     def _one_picture(
         self, pictures: Sequence[Picture], modality: str, image: int | str
@@ -351,7 +365,12 @@ class AsSeen(BesideIdentity):
         return grid[0] * patch[0], grid[1] * patch[1]
 
     def timeline(
-        self, modality: str, seconds: float | None = None, axis: int | None = None
+        self,
+        modality: str,
+        seconds: float | None = None,
+        axis: int | None = None,
+        *,
+        beyond_identity: bool = False,
     ) -> Timeline:
         """Relevance of a recording or a video over time.
 
@@ -363,19 +382,24 @@ class AsSeen(BesideIdentity):
             How long it is; an explainer that was given the recording knows it.
         axis
             The axis of the tokens' grid that is time, where that is not obvious.
+        beyond_identity
+            Of `beyond_identity()` rather than of `relevance`.
 
         Raises
         ------
         ModalityError
             When the modality is unknown, has no such axis, or its length is not known.
         """
-        plain = self._plain(modality)
+        plain = self._plain(modality, self._values(modality, beyond_identity))
         seconds = self.seconds.get(modality) if seconds is None else seconds
         if seconds is None:
             raise ModalityError(f"it is not known how long {modality!r} is: say seconds=.")
         return timeline(plain, self.grids.get(modality, ()), seconds, axis)
 
-    def _plain(self, modality: str) -> Tensor:
-        """(batch, tokens) of relevance without special tokens."""
-        values, special = self.relevance[modality], self.special.get(modality, {})
+    def _values(self, modality: str, beyond_identity: bool) -> Tensor:
+        return (self.beyond_identity() if beyond_identity else self.relevance)[modality]
+
+    def _plain(self, modality: str, values: Tensor) -> Tensor:
+        """(batch, tokens) of numbers without those of special tokens."""
+        special = self.special.get(modality, {})
         return values[:, [i for i in range(values.shape[1]) if i not in special]]

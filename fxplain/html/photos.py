@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,12 +46,17 @@ def photo_views(
     alike = {tuple((on.grid, on.tokens) for on in own) for own in samples}
     if len(alike) != 1 or not samples[0]:
         return None
-    several = len({on.photo for on in samples[0]}) > 1
-    named = [
-        (", ".join([*([f"photo {on.photo}"] if several else []), *_part(on, samples[0])]), on)
-        for on in samples[0]
-    ]
+    named = [(", ".join(_parts(on, samples[0])), on) for on in samples[0]]
     return named, [_of_sample(explanation, own, most_pixels) for own in samples]
+
+
+def _parts(on: OnPhoto, all_of_them: Sequence[OnPhoto]) -> Iterator[str]:
+    """What tells a photo, and a part of it, from the others."""
+    if on.frame_number is not None:
+        yield f"frame {on.frame_number}"
+    elif len({other.photo for other in all_of_them}) > 1:
+        yield f"photo {on.photo}"
+    yield from _part(on, all_of_them)
 
 
 def _part(on: OnPhoto, all_of_them: Sequence[OnPhoto]) -> list[str]:
@@ -75,7 +80,8 @@ def _of_sample(explanation: Explanation, own: Sequence[OnPhoto], most: int) -> d
                 "shown": _within((0.0, 0.0, 1.0, 1.0), on.frame),
                 "heat": _within(on.box, on.frame),
                 "cut": bool(on.cut),
-                "said": on.said(),
+                "said": "" if on.frame_number else on.said(),
+                "wide": on.frame_number is None,
             }
         )
     urls = [photo_url(photos[i], JPEG_SMALLER * most // len(used)) for i in used]

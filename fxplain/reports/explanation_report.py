@@ -153,7 +153,9 @@ def _grids(view: View, sample: int, values: Tensor) -> Iterator[RenderableType]:
     on_photos = view.explanation.on_photos(view.name, sample)
     if any(on.said() or len(on.pictures) > 1 for on in on_photos):
         for number, on in enumerate(on_photos[:MOST_PICTURES]):
-            told = [f"photo {on.photo}"] if len({on.photo for on in on_photos}) > 1 else []
+            several = len({on.photo for on in on_photos}) > 1
+            told = [f"photo {on.photo}"] if several else []
+            told = [f"frame {on.frame_number}"] if on.frame_number is not None else told
             told += ["its tiles put together"] if len(on.pictures) > 1 else []
             told += [on.said()] if on.said() else []
             yield Text(f"{'; '.join(told) or f'picture {number}'}", "dim")

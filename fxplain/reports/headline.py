@@ -167,8 +167,10 @@ def _place_in_picture(explanation: Explanation, entry: Shown) -> str:
             row = ("upper", "middle", "lower")[3 * down // picture.grid[0]]
             column = ("left", "centre", "right")[3 * across // picture.grid[1]]
             where = "centre" if (row, column) == ("middle", "centre") else f"{row} {column}"
-            many = len(explanation.pictures(entry.modality)) > 1
-            return f"{where} of picture {number}" if many else where
+            if len(explanation.pictures(entry.modality)) == 1:
+                return where
+            of_one = picture.is_frame and picture.parts == len(explanation.pictures(entry.modality))
+            return f"{where} of {f'frame {picture.part}' if of_one else f'picture {number}'}"
     return ""
 
 

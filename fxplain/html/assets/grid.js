@@ -175,7 +175,7 @@
     };
     fxplain.onResize(element, redraw);
     const caption = [part, photo?.said].filter(Boolean).join(". ");
-    const whole = part === "put together" || photo;
+    const whole = part === "put together" || photo?.wide;
     const named = caption ? el("figure", { class: whole ? "whole" : null }, element, el("figcaption", {}, caption)) : element;
     return { element: named, draw };
   };
