@@ -162,6 +162,14 @@ def vit():
     return hf.ViTForImageClassification(config), square_images(hf.ViTImageProcessorPil)
 
 
+def videomae():
+    config = hf.VideoMAEConfig(
+        **{**SEEN, "image_size": 16}, num_frames=4, tubelet_size=2, **labelled(OBJECTS)
+    )
+    size = {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
+    return hf.VideoMAEForVideoClassification(config), hf.VideoMAEImageProcessorPil(**size)
+
+
 def clip():
     text = {**SIZE, "vocab_size": len(PIECES), "eos_token_id": 3, "bos_token_id": 2}
     config = hf.CLIPConfig(
@@ -291,6 +299,7 @@ MAKERS: dict[str, Callable[[], tuple]] = {
     "t5": t5,
     "bart": bart,
     "vit": vit,
+    "videomae": videomae,
     "clip": clip,
     "siglip": siglip,
     "detr": detr,

@@ -18,6 +18,7 @@ from PIL import Image
 
 import fxplain
 from fxplain import InputError
+from fxplain.explanation.beneath import frames_of
 from fxplain.explanation.explanation import ByModality
 from fxplain.html import to_html, to_notebook
 from fxplain.html.inputs import input_views
@@ -25,7 +26,7 @@ from fxplain.html.numbers import pack_matrix, pack_vector, packed_size, png_url
 from fxplain.html.outputs import top_classes
 from fxplain.html.pictures import images_of, strip_of
 from fxplain.views.boxes import boxes_of
-from fxplain.views.pixels import frames_of, signal_of
+from fxplain.views.pixels import signal_of
 from tests.made_explanations import made_explanation, made_graph, made_node
 from tests.small_models import architecture
 

@@ -41,6 +41,7 @@ from fxplain.cli.options import (
     Truncation,
     TrustRemoteCode,
     Verify,
+    Videos,
     exportable,
     known_methods,
     known_or_no_method,
@@ -114,6 +115,7 @@ def inspect(
     text: Texts = None,
     pair: Pairs = None,
     image: Images = None,
+    video: Videos = None,
     audio: Recordings = None,
     truncation: Truncation = None,
     task: TaskName = None,
@@ -147,7 +149,7 @@ def inspect(
     """
     quiet(debug)
     with errors_reported(debug):
-        raw = _raw(text, pair, image, audio, truncation)
+        raw = _raw(text, pair, image, video, audio, truncation)
         source = open_source(model, raw, task, trust_remote_code, device, dtype)
         graph = source.inspected({"verify": verify, "strict": strict})
         if export:
@@ -167,6 +169,7 @@ def verify(
     text: Texts = None,
     pair: Pairs = None,
     image: Images = None,
+    video: Videos = None,
     audio: Recordings = None,
     truncation: Truncation = None,
     task: TaskName = None,
@@ -189,7 +192,7 @@ def verify(
     quiet(debug)
     with errors_reported(debug):
         source = open_source(
-            model, _raw(text, pair, image, audio, truncation), task, trust_remote_code
+            model, _raw(text, pair, image, video, audio, truncation), task, trust_remote_code
         )
         found = source.verified("light" if light else "full")
         show(found.to_dict() if json_ else to_rich(found), json_)
@@ -203,6 +206,7 @@ def explain(
     text: Texts = None,
     pair: Pairs = None,
     image: Images = None,
+    video: Videos = None,
     audio: Recordings = None,
     truncation: Truncation = None,
     task: TaskName = None,
@@ -303,16 +307,15 @@ def explain(
     if also_method and not (html or side_by_side):
         raise typer.BadParameter("it is for the report of --html.", param_hint="--also-method")
     with errors_reported(debug):
-        several = (
-            len(target or ()) > 1 and max(map(len, (text or (), image or (), audio or ()))) == 1
-        )
+        kinds = (text or (), image or (), video or (), audio or ())
+        several = len(target or ()) > 1 and max(map(len, kinds)) == 1
         asked: dict[str, Any] = {"target": parse_targets(target or ())}
         if several:
             asked = {"targets": asked["target"]}
         given = {"output": output, "word": word, "threshold": threshold}
         asked |= {name: value for name, value in given.items() if value is not None}
         asked |= {"verify": verify, "strict": strict}
-        raw = _raw(text, pair, image, audio, truncation)
+        raw = _raw(text, pair, image, video, audio, truncation)
         options = parse_options(method, option or ())
         source = open_source(model, raw, task, trust_remote_code, device, dtype)
         explanations = source.explained({**asked, **options, "method": method}, each)
@@ -349,6 +352,7 @@ def generate(
     model: Model,
     text: Texts = None,
     image: Images = None,
+    video: Videos = None,
     audio: Recordings = None,
     truncation: Truncation = None,
     task: TaskName = None,
@@ -383,7 +387,7 @@ def generate(
         asked: dict[str, Any] = {"method": method, "max_new_tokens": max_new_tokens}
         asked |= {"num_beams": beams, "do_sample": seed is not None, "seed": seed}
         asked |= parse_options(method, option or ())
-        raw = _raw(text, None, image, audio, truncation)
+        raw = _raw(text, None, image, video, audio, truncation)
         source = open_source(model, raw, task, trust_remote_code, device, dtype)
         generation = source.generated(asked)
         if html:
@@ -431,6 +435,7 @@ def _raw(
     texts: list[str] | None,
     pairs: list[str] | None,
     images: list[Path] | None,
+    videos: list[Path] | None,
     recordings: list[Path] | None,
     truncation: bool | None,
 ) -> dict[str, Any]:
@@ -439,6 +444,7 @@ def _raw(
         "text": texts or None,
         "pair": pairs or None,
         "image": images or None,
+        "video": videos or None,
         "audio": recordings or None,
         "truncation": truncation,
     }

@@ -85,11 +85,21 @@ def _grey_image(_: Loaded) -> Any:
     return np.full((480, 640, 3), 128, dtype=np.uint8)
 
 
+def _grey_frames(loaded: Loaded) -> Any:
+    return np.full((loaded.frames or 4, 120, 160, 3), 128, dtype=np.uint8)
+
+
 def _noise(loaded: Loaded) -> Any:
     return np.random.default_rng(0).normal(0, 0.1, loaded.feature_extractor.sampling_rate)
 
 
-_STAND_INS = {"text": _sentence, "pair": _sentence, "image": _grey_image, "audio": _noise}
+_STAND_INS = {
+    "text": _sentence,
+    "pair": _sentence,
+    "image": _grey_image,
+    "video": _grey_frames,
+    "audio": _noise,
+}
 
 
 def as_typed(message: str) -> str:
@@ -100,4 +110,4 @@ def as_typed(message: str) -> str:
     >>> as_typed("image-classification needs image=, and none is given.")
     'image-classification needs --image, and none is given.'
     """
-    return re.sub(r"\b(text|pair|image|audio|target|word|threshold)=", r"--\1", message)
+    return re.sub(r"\b(text|pair|image|video|audio|target|word|threshold)=", r"--\1", message)

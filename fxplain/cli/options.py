@@ -37,6 +37,7 @@ __all__ = [
     "Truncation",
     "TrustRemoteCode",
     "Verify",
+    "Videos",
     "exportable",
     "known_methods",
     "known_or_no_method",
@@ -159,9 +160,18 @@ Images = Annotated[
     typer.Option(
         "--image",
         "-i",
-        help="An image file; several make a batch.",
+        help="An image file; several make a batch, or are all of one text.",
         exists=True,
         dir_okay=False,
+        show_default=False,
+    ),
+]
+Videos = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--video",
+        help="A video file, an animated GIF, or a folder of frames; several make a batch.",
+        exists=True,
         show_default=False,
     ),
 ]

@@ -149,7 +149,7 @@ def open_source(
         return Checkpoint(explainer, raw)
     if any(raw.values()):
         raise typer.BadParameter(
-            f"{name} brings its own inputs: leave --text, --pair, --image and --audio out."
+            f"{name} brings its own inputs: leave --text, --pair, --image, --video and --audio out."
         )
     if task:
         raise typer.BadParameter(f"{name} has no task: leave --task out.")

@@ -15,6 +15,7 @@ from fxplain.explanation.files import write_file
 from fxplain.explanation.merging import (
     Word,
 )
+from fxplain.explanation.originals import Originals
 from fxplain.explanation.seen import AsSeen
 from fxplain.explanation.shown import Special, shown
 from fxplain.explanation.target import plain_target
@@ -89,6 +90,8 @@ class Explanation(AsSeen, Presentable):
         By modality and sample, the words that the tokens are pieces of, where a tokenizer told.
     seconds
         By modality, how long the recording is that it was made of.
+    originals
+        The photos and recordings that an explainer made the inputs of.
     options
         The method's options, those that were left out included.
     engine
@@ -141,6 +144,7 @@ class Explanation(AsSeen, Presentable):
     promised: Tensor | None = field(default=None, repr=False)
     compete: bool = True
     tiled: tuple[str, ...] = ()
+    originals: Originals = field(default=Originals(), repr=False)
     provenance: Mapping[str, str] = field(default_factory=dict, repr=False)
     class_name: Callable[[int], str] | None = field(default=None, repr=False)
 
@@ -233,6 +237,8 @@ class Explanation(AsSeen, Presentable):
         if self.promised is not None:
             tensors["promised"] = self.promised
         tensors |= {f"input/{name}": value for name, value in self.inputs.items()}
+        originals = self._kept_originals()
+        tensors |= originals.tensors()
         header = {
             **self._facts(),
             "modalities": list(names),
@@ -242,6 +248,8 @@ class Explanation(AsSeen, Presentable):
                 for name, samples in self.word_pieces.items()
             },
             "seconds": dict(self.seconds),
+            "rate": originals.rate,
+            "placed": originals.placed_as_lists(),
             "provenance": dict(self.provenance),
             "tiled": list(self.tiled),
         }
@@ -310,7 +318,17 @@ class Explanation(AsSeen, Presentable):
     def __getstate__(self) -> dict[str, Any]:
         """What travels to another process: all but the model, with the matrices made."""
         matrices = None if self.matrix_of is None else _Matrices.of(self)
-        return {**vars(self), "matrix_of": matrices, "attention_of": None}
+        kept = {"matrix_of": matrices, "attention_of": None, "originals": self._kept_originals()}
+        return {**vars(self), **kept}
+
+    def _kept_originals(self) -> Originals:
+        """With what was found of them, and without what finds it."""
+        if not self.originals.photos:
+            return self.originals
+        samples = range(self.batch_size)
+        return self.originals.kept(
+            {m: [self.placements(m, sample) for sample in samples] for m in self.modalities}
+        )
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}: {tuple(r.shape)}" for name, r in self.relevance.items())

@@ -13,6 +13,7 @@ from fxplain.errors import FxplainError, LoadError
 from fxplain.explanation.explanation import FORMAT, ByModality, Explanation
 from fxplain.explanation.files import read_file
 from fxplain.explanation.merging import Word
+from fxplain.explanation.originals import Originals
 from fxplain.explanation.target import target_of
 from fxplain.plain_data import read_as
 from fxplain.program import AttentionGraph
@@ -40,6 +41,8 @@ class _Header:
     seconds: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, str] = field(default_factory=dict)
     tiled: tuple[str, ...] = ()
+    rate: int = 0
+    placed: dict[str, list[list[list[float]]]] = field(default_factory=dict)
 
 
 def load(path: str | Path) -> Explanation:
@@ -101,6 +104,7 @@ def _read(header: _Header, tensors: Mapping[str, Tensor]) -> Explanation:
         seconds=header.seconds,
         provenance=header.provenance,
         tiled=header.tiled,
+        originals=Originals.read(tensors, header.rate, header.placed),
         identity=identity if identity.keys() == relevance.keys() else None,
         promised=_tensor(tensors, "promised", (batch,)) if "promised" in tensors else None,
         inputs={

@@ -20,6 +20,8 @@ from fxplain.explanation.merging import (
     words_of,
 )
 from fxplain.explanation.mosaic import Mosaic, mosaic_of, put_together
+from fxplain.explanation.on_photos import OnPhoto, on_photos
+from fxplain.explanation.originals import Originals, Placement
 from fxplain.explanation.pictures import Picture, grid_of, input_of, patch_size, pictures_of
 from fxplain.explanation.shown import Shown, Special, shown
 from fxplain.explanation.units import Units, units_of
@@ -43,6 +45,7 @@ class AsSeen(BesideIdentity):
     target: tuple[Any, ...]
     target_names: tuple[str, ...]
     word_pieces: Mapping[str, list[list[Word]]]
+    originals: Originals
 
     def words(self, modality: str) -> list[WordRelevance]:
         """Relevance by word, one result per sample: the sum over each word's pieces.
@@ -77,7 +80,7 @@ class AsSeen(BesideIdentity):
         MethodError
             When there is no such unit, or the text has no such part.
         """
-        values = (self.beyond_identity() if beyond_identity else self.relevance)[modality]
+        values = self._values(modality, beyond_identity)
         labels = self.labels[modality]
         made = []
         for sample, words in enumerate(self.words_in(modality)):
@@ -99,6 +102,18 @@ class AsSeen(BesideIdentity):
         labels = [x for i, x in enumerate(self.labels[modality][0]) if i not in special]
         named = any(label and not label.replace(",", "").isdigit() for label in labels)
         return named and not self.pictures(modality)
+
+    def named_tokens(self, modality: str, sample: int = 0) -> list[str]:
+        """One sample's labels; of a recording's tokens their time, such as ``0.66-0.68 s``."""
+        labels, seconds = self.labels[modality][sample], self.seconds.get(modality)
+        if seconds is None or self.grids.get(modality):
+            return labels
+        special = self.special.get(modality, {})
+        plain = [i for i in range(len(labels)) if i not in special]
+        step, named = seconds / max(1, len(plain)), list(labels)
+        for place, i in enumerate(plain):
+            named[i] = f"{place * step:.2f}-{(place + 1) * step:.2f} s"
+        return named
 
     def top(
         self,
@@ -185,6 +200,8 @@ class AsSeen(BesideIdentity):
         mode: str = "bilinear",
         size: tuple[int, int] | None = None,
         image: int | str | None = None,
+        *,
+        beyond_identity: bool = False,
     ) -> Tensor:
         """Relevance as a heat map over the image that the model was given.
 
@@ -201,6 +218,8 @@ class AsSeen(BesideIdentity):
             Which of several pictures of different sizes, of grids of several strides over one picture,
             or of `pictures(modality)` altogether;
             "together" for tiles as the one picture that they were cut from.
+        beyond_identity
+            Of `beyond_identity()` rather than of `relevance`.
 
         Returns
         -------
@@ -213,7 +232,7 @@ class AsSeen(BesideIdentity):
         ModalityError
             When the modality is unknown, its tokens lie on no grid, or there is no such image.
         """
-        values, pictures = self.relevance[modality], self.pictures(modality)
+        values, pictures = self._values(modality, beyond_identity), self.pictures(modality)
         if image == "together":
             mosaic = self.mosaic(modality)
             if mosaic is None:
@@ -221,7 +240,8 @@ class AsSeen(BesideIdentity):
                     f"{modality!r} is not of tiles of which it is known how they lie: pixels() without "
                     f"image= has a heat map for each."
                 )
-            return put_together(self.pixels(modality, mode, size).transpose(0, 1), mosaic)
+            tiles = self.pixels(modality, mode, size, beyond_identity=beyond_identity)
+            return put_together(tiles.transpose(0, 1), mosaic)
         if image is not None:
             pictures = self._one_picture(pictures, modality, image)
         sizes = {picture.grid for picture in pictures}
@@ -233,7 +253,7 @@ class AsSeen(BesideIdentity):
             )
         size = size or self._size_in_pixels(modality, *sizes)
         if not pictures:
-            return upsample(self._plain(modality), self.grids.get(modality, ()), size, mode)
+            return upsample(self._plain(modality, values), self.grids.get(modality, ()), size, mode)
         places = [place for picture in pictures for place in picture.tokens]
         return upsample(values[:, places], grid_of(pictures, ()), size, mode)
 
@@ -246,6 +266,83 @@ class AsSeen(BesideIdentity):
             return None
         tiles = value if value.dim() == 4 else value[0]
         return mosaic_of(tiles.detach().cpu()) if len(tiles) == len(pictures) else None
+
+    def placements(self, modality: str, sample: int = 0) -> tuple[Placement | None, ...]:
+        """Where each of `pictures(modality)` lies on a photo that an explainer was given, or None."""
+        given = self.inputs.get(input_of(modality))
+        return self.originals.placements(modality, given, self.pictures(modality), sample)
+
+    def on_photos(self, modality: str, sample: int = 0) -> list[OnPhoto]:
+        """One sample's tokens on the photos that an explainer was given; none where it is not known.
+
+        Parameters
+        ----------
+        modality
+            An image's.
+        sample
+            Which of the batch.
+
+        Returns
+        -------
+        list of OnPhoto
+            Tiles of a photo are put together; the small picture beside them is one more.
+        """
+        key = (modality, sample)
+        if key not in self._on_photos:
+            found = self.placements(modality, sample)
+            self._on_photos[key] = on_photos(self.pictures(modality), found)
+        return self._on_photos[key]
+
+    @cached_property
+    def _on_photos(self) -> dict[tuple[str, int], list[OnPhoto]]:
+        return {}
+
+    def photo_heat(
+        self,
+        modality: str,
+        sample: int = 0,
+        image: int = 0,
+        mode: str = "bilinear",
+        *,
+        beyond_identity: bool = False,
+    ) -> Tensor:
+        """Relevance over a photo that an explainer was given, at the photo's own size.
+
+        Parameters
+        ----------
+        modality
+            An image's.
+        sample
+            Which of the batch.
+        image
+            Which of `on_photos(modality, sample)`.
+        mode
+            "bilinear", or "nearest" for the bare patches.
+        beyond_identity
+            Of `beyond_identity()` rather than of `relevance`.
+
+        Returns
+        -------
+        torch.Tensor
+            (height, width) of the photo as it is seen: turned as its EXIF tag says; 0 where the
+            processor cut it off.
+
+        Raises
+        ------
+        ModalityError
+            When the modality is unknown, there is no such image, or it is not known where the tokens
+            lie on it.
+        """
+        found = self.on_photos(modality, sample)
+        if not 0 <= image < len(found):
+            raise ModalityError(
+                f"there is no photo {image} under {modality!r}: {len(found)} are known, from 0. An "
+                f"explainer (fxplain.from_pretrained) knows those that it was given; pixels() has the "
+                f"heat map of what the model itself was given."
+            )
+        size = self.originals.photos[found[image].photo].shape[:2]
+        values = self._values(modality, beyond_identity)[sample]
+        return found[image].heat(values, (size[0], size[1]), mode)
 
     def _one_picture(
         self, pictures: Sequence[Picture], modality: str, image: int | str
@@ -268,7 +365,12 @@ class AsSeen(BesideIdentity):
         return grid[0] * patch[0], grid[1] * patch[1]
 
     def timeline(
-        self, modality: str, seconds: float | None = None, axis: int | None = None
+        self,
+        modality: str,
+        seconds: float | None = None,
+        axis: int | None = None,
+        *,
+        beyond_identity: bool = False,
     ) -> Timeline:
         """Relevance of a recording or a video over time.
 
@@ -280,19 +382,24 @@ class AsSeen(BesideIdentity):
             How long it is; an explainer that was given the recording knows it.
         axis
             The axis of the tokens' grid that is time, where that is not obvious.
+        beyond_identity
+            Of `beyond_identity()` rather than of `relevance`.
 
         Raises
         ------
         ModalityError
             When the modality is unknown, has no such axis, or its length is not known.
         """
-        plain = self._plain(modality)
+        plain = self._plain(modality, self._values(modality, beyond_identity))
         seconds = self.seconds.get(modality) if seconds is None else seconds
         if seconds is None:
             raise ModalityError(f"it is not known how long {modality!r} is: say seconds=.")
         return timeline(plain, self.grids.get(modality, ()), seconds, axis)
 
-    def _plain(self, modality: str) -> Tensor:
-        """(batch, tokens) of relevance without special tokens."""
-        values, special = self.relevance[modality], self.special.get(modality, {})
+    def _values(self, modality: str, beyond_identity: bool) -> Tensor:
+        return (self.beyond_identity() if beyond_identity else self.relevance)[modality]
+
+    def _plain(self, modality: str, values: Tensor) -> Tensor:
+        """(batch, tokens) of numbers without those of special tokens."""
+        special = self.special.get(modality, {})
         return values[:, [i for i in range(values.shape[1]) if i not in special]]

@@ -106,7 +106,8 @@ def _of_modality(explanation: Explanation, name: str, sample: int, units: Units)
     if explanation.is_text(name):
         words = units_of(explanation.words_in(name)[sample], labels, units)
     else:
-        words = [Word(label or str(i), (i,)) for i, label in enumerate(labels)]
+        named = explanation.named_tokens(name, sample)
+        words = [Word(label or str(i), (i,)) for i, label in enumerate(named)]
     for word in _cut_out(folded(words), apart, labels):
         yield Shown(
             name,

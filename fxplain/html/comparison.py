@@ -184,6 +184,11 @@ def _shade(level: float) -> str:
 
 def _heat(explanation: Explanation, sample: int, name: str) -> list[Pixels]:
     """Each picture of a modality with its heat map on it."""
+    on = explanation.on_photos(name, sample)
+    if on:
+        return [
+            _photo_heat(explanation, sample, name, i) for i in range(min(len(on), MOST_COLUMNS))
+        ]
     view = View(explanation, name)
     frames = view.frames(sample)
     values = explanation.beyond_identity()[name][sample].float().cpu()
@@ -197,6 +202,21 @@ def _heat(explanation: Explanation, sample: int, name: str) -> list[Pixels]:
         heat = torch.nn.functional.interpolate(levels, size=size)[0, 0].numpy()
         made.append(_blended(under, heat))
     return made
+
+
+def _photo_heat(explanation: Explanation, sample: int, name: str, number: int) -> Pixels:
+    """A photo that was given with the heat map on it."""
+    on = explanation.on_photos(name, sample)[number]
+    photo = explanation.originals.photos[on.photo]
+    height, width = photo.shape[:2]
+    scale = min(1.0, (PICTURE_PIXELS / (height * width)) ** 0.5)
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    values = explanation.beyond_identity()[name][sample].float().cpu()
+    top = float(values[list(on.tokens)].abs().max()) or 1.0
+    under = torch.from_numpy(photo.copy()).permute(2, 0, 1).float()[None]
+    small = torch.nn.functional.interpolate(under, size=size, mode="area")[0]
+    pixels = small.permute(1, 2, 0).round().to(torch.uint8).numpy()
+    return _blended(pixels, on.heat(values / top, size, "nearest").numpy())
 
 
 def _blended(under: Pixels | None, heat: Any) -> Pixels:

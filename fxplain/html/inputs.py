@@ -12,9 +12,12 @@ from torch import Tensor
 
 from fxplain.explanation import Explanation, Units
 from fxplain.explanation.mosaic import Mosaic, put_together
+from fxplain.explanation.on_photos import OnPhoto
 from fxplain.explanation.pictures import Picture
 from fxplain.html.numbers import png_url
+from fxplain.html.photos import photo_views, photos_beneath
 from fxplain.html.pictures import Pixels, given_pictures, image_of, images_of, strip_of
+from fxplain.html.sounds import sounds_of
 from fxplain.html.words import Unit, cuts_of, written
 from fxplain.views import View, image_beneath, is_right_to_left
 
@@ -54,6 +57,10 @@ class InputView:
         Of tokens on pictures, their order in them, row by row and picture by picture.
     tiles
         The pictures: each one's name, rows, columns, and where its part of `places` begins.
+    photos
+        By sample, the photos that were given, and where on them the tokens of each of `tiles` lie.
+    sounds
+        By sample, the recording that was given, to be played.
     """
 
     name: str
@@ -65,6 +72,8 @@ class InputView:
     units: list[dict[str, list[Unit]]] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     tiles: list[dict[str, Any]] = field(default_factory=list)
+    photos: list[dict[str, Any]] = field(default_factory=list)
+    sounds: list[dict[str, Any]] = field(default_factory=list)
 
     def of_sample(self, labels: list[str], sample: int) -> dict[str, Any]:
         """What the page needs to draw one sample."""
@@ -77,6 +86,10 @@ class InputView:
         if self.pictures:
             view["pictures"] = [png_url(pixels) for pixels in self.pictures[sample]]
             view["sizes"] = [[p.shape[1], p.shape[0]] for p in self.pictures[sample]]
+        if self.sounds:
+            view["sound"] = self.sounds[sample]
+        if self.photos:
+            view["photos"] = self.photos[sample]
         if self.boxes is not None:
             boxes = self.boxes[min(sample, len(self.boxes) - 1)]
             view["boxes"] = [[round(x, 4) for x in box] for box in boxes.clamp(0, 1).tolist()]
@@ -114,6 +127,9 @@ def _view(view: View, own: list[Pixels] | None, most_pixels: int, units: Units) 
     samples = range(explanation.batch_size)
     kind = view.kinds[0]
     if kind == "boxes":
+        photos = [] if given else photos_beneath(explanation, most_pixels)
+        if photos:
+            return InputView(name, "boxes", boxes=view.boxes, photos=photos)
         found = given or [_beneath(explanation, sample, most_pixels) for sample in samples]
         return InputView(name, "boxes", pictures=found if any(found) else [], boxes=view.boxes)
     if kind == "text":
@@ -126,12 +142,40 @@ def _view(view: View, own: list[Pixels] | None, most_pixels: int, units: Units) 
         tiled = InputView(
             name, "grid", view.grid, shown, places=view.plain, tiles=_tiles(view.pictures)
         )
+        on_photos = photo_views(explanation, name, most_pixels) if not given else None
+        if on_photos is not None:
+            return _on_photos(tiled, *on_photos)
         mosaic = explanation.mosaic(name)
         return tiled if mosaic is None else _together(tiled, mosaic)
     signals = [view.signal(sample) for sample in samples]
     pictures = given or [[strip_of(signal)] for signal in signals if signal is not None]
     many = len(explanation.tokens(name)[0]) > MANY_TOKENS
-    return InputView(name, "strip" if pictures or many else "tokens", pictures=pictures)
+    sounds = sounds_of(explanation, name)
+    strip = bool(pictures or many or sounds)
+    return InputView(name, "strip" if strip else "tokens", pictures=pictures, sounds=sounds)
+
+
+def _on_photos(
+    view: InputView, first: Sequence[tuple[str, OnPhoto]], photos: list[dict[str, Any]]
+) -> InputView:
+    """With the photos that were given before the tiles, and in the place of pictures of their own."""
+    alone = {i for _, on in first for i in on.pictures if len(on.pictures) == 1}
+    left = [i for i in range(len(view.tiles)) if i not in alone]
+    tiles: list[dict[str, Any]] = []
+    places: list[int] = []
+    for name, on in first:
+        rows, columns = on.grid
+        tiles.append({"name": name, "rows": rows, "columns": columns, "offset": len(places)})
+        places += on.tokens
+    for i in left:
+        tile = view.tiles[i]
+        tiles.append({**tile, "offset": len(places)})
+        end = tile["offset"] + tile["rows"] * tile["columns"]
+        places += view.places[tile["offset"] : end]
+    empty = [np.zeros((1, 1), np.uint8)] * len(first)
+    pictures = [[*empty, *(own[i] for i in left)] if left and own else [] for own in view.pictures]
+    shown = pictures if any(pictures) else []
+    return replace(view, places=places, tiles=tiles, pictures=shown, photos=photos)
 
 
 def _together(view: InputView, mosaic: Mosaic) -> InputView:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fxplain.capture import config_of
 from fxplain.errors import InputError
 from fxplain.explanation import Word
+from fxplain.explanation.originals import Originals, Probes, probe_pictures
 from fxplain.generation import decoder_start, text_input
 from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded
+from fxplain.pipelines.media import pillow
 from fxplain.pipelines.spelling import spell
 
 __all__ = ["Encoded", "encode", "padded_left", "start_decoder", "takes", "text_limit"]
@@ -36,12 +39,15 @@ class Encoded:
         By argument name, how long the recordings are (the longest, for they are padded to it).
     pieces
         What a fast tokenizer made of the texts (characters to pieces and back), or None.
+    originals
+        The photos and recordings.
     """
 
     inputs: dict[str, Any]
     words: dict[str, list[list[Word]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     pieces: Any = None
+    originals: Originals = field(default_factory=Originals)
 
     @property
     def batch_size(self) -> int:
@@ -100,9 +106,8 @@ def encode(loaded: Loaded, given: Given, *, padding: Any = None) -> Encoded:
         for name, value in {**made, **given.inputs}.items()
         if takes(loaded.model, name)
     }
-    return Encoded(
-        inputs, _words(loaded, given, inputs, pieces), _seconds(loaded, given, made), pieces
-    )
+    words, seconds = _words(loaded, given, inputs, pieces), _seconds(loaded, given, made)
+    return Encoded(inputs, words, seconds, pieces, _originals(loaded, given, text))
 
 
 def text_limit(loaded: Loaded) -> int | None:
@@ -133,19 +138,39 @@ def _processed(loaded: Loaded, given: Given, text: dict[str, Any]) -> dict[str, 
     if given.audio:
         rate = loaded.feature_extractor.sampling_rate
         audio = {"sampling_rate": rate, "padding": _audio_padding(loaded, len(given.audio))}
-    kinds = [bool(text), bool(given.image), bool(given.audio)]
+    kinds = [bool(text), bool(given.image), bool(given.video), bool(given.audio)]
     if loaded.processor is not None and sum(kinds) > 1:
         images = {"images": given.image} if given.image else {}
+        videos = _videos(given)
         sounds = {"audio": given.audio, **audio} if given.audio else {}
-        return dict(loaded.processor(**text, **images, **sounds, return_tensors="pt"))
+        return dict(loaded.processor(**text, **images, **videos, **sounds, return_tensors="pt"))
     made: dict[str, Any] = {}
     if text:
         made |= loaded.tokenizer(**text, return_tensors="pt")
     if given.image:
         made |= loaded.image_processor(images=given.image, return_tensors="pt")
+    if given.video:
+        films = [list(video.frames) for video in given.video]
+        made |= loaded.video_processor(films, return_tensors="pt")
     if given.audio:
         made |= loaded.feature_extractor(given.audio, **audio, return_tensors="pt")
     return made
+
+
+def _videos(given: Given) -> dict[str, Any]:
+    """Frames that were chosen already, and when they are, for processors that write it down."""
+    if not given.video:
+        return {}
+    times = [
+        {
+            "total_num_frames": len(video.frames),
+            "fps": len(video.frames) / (video.seconds or len(video.frames)),
+            "frames_indices": list(range(len(video.frames))),
+        }
+        for video in given.video
+    ]
+    frames = [video.frames for video in given.video]
+    return {"videos": frames, "video_metadata": times, "do_sample_frames": False}
 
 
 def _audio_padding(loaded: Loaded, count: int) -> Any:
@@ -191,7 +216,45 @@ def _words(
     return {"input_ids": [spell(loaded.tokenizer, row, pieces, i, pairs[i]) for i, row in rows]}
 
 
+def _originals(loaded: Loaded, given: Given, text: dict[str, Any]) -> Originals:
+    """What was given to look at and to listen to; frames of videos are photos behind the images."""
+    frames = [frame for video in given.video for frame in video.frames]
+    photos = (*(np.asarray(image) for image in given.image), *frames)
+
+    def probe() -> Probes | None:
+        made = probe_pictures([(photo.shape[0], photo.shape[1]) for photo in photos])
+        try:
+            return Probes(
+                **{name: _processed(loaded, _with(given, own), text) for name, own in made.items()}
+            )
+        except Exception:  # noqa: BLE001 - a processor may refuse plain pictures: then it is not known
+            return None
+
+    return Originals(
+        photos=photos,
+        sounds=tuple(given.audio),
+        rate=getattr(loaded.feature_extractor, "sampling_rate", 0) if given.audio else 0,
+        probe=probe if photos else None,
+    )
+
+
+def _with(given: Given, pictures: Sequence[Any]) -> Given:
+    """The same with other pictures in the place of images and frames."""
+    count = len(given.image)
+    images = [pillow().fromarray(picture) for picture in pictures[:count]]
+    films, left = [], pictures[count:]
+    for video in given.video:
+        films.append(replace(video, frames=np.stack(left[: len(video.frames)])))
+        left = left[len(video.frames) :]
+    return replace(given, image=images, video=films)
+
+
 def _seconds(loaded: Loaded, given: Given, made: dict[str, Any]) -> dict[str, float]:
+    told = [video.seconds for video in given.video if video.seconds is not None]
+    names = [n for n in made if n.startswith("pixel_values")]
+    films = [n for n in names if n.endswith("videos")] or (names if not given.image else [])
+    if given.video and len(told) == len(given.video):
+        return dict.fromkeys(films, max(told))
     if not given.audio:
         return {}
     extractor = loaded.feature_extractor

@@ -33,7 +33,7 @@ from fxplain.program import AttentionGraph
 
 __all__ = ["Explainer", "from_pretrained"]
 
-RAW = ("text", "pair", "image", "audio", "inputs", "truncation", "pad_to")
+RAW = ("text", "pair", "image", "video", "audio", "inputs", "truncation", "pad_to")
 """What a call may be given."""
 
 
@@ -44,7 +44,7 @@ def from_pretrained(
     device: str | torch.device | None = None,
     **kwargs: Any,
 ) -> Explainer:
-    """An explainer that takes raw text, images and recordings.
+    """An explainer that takes raw text, images, videos and recordings.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class Explainer:
 
     @property
     def wants(self) -> tuple[str, ...]:
-        """The kinds of input that have to be given: "text", "pair", "image", "audio"."""
+        """The kinds of input that have to be given: "text", "pair", "image", "video", "audio"."""
         return self.task.wants(self.loaded)
 
     def __repr__(self) -> str:
@@ -131,6 +131,7 @@ class Explainer:
         text: Any = None,
         pair: Any = None,
         image: Any = None,
+        video: Any = None,
         audio: Any = None,
         inputs: Mapping[str, Any] | None = None,
         truncation: bool | None = None,
@@ -148,12 +149,15 @@ class Explainer:
             What the task needs, in its order, where names would only be longer.
         text
             A string, or a list of them for a batch; or the messages of a conversation, which the
-            model's chat template writes down, with the images in them.
+            model's chat template writes down, with images and videos in them.
         pair
             The second text that goes with each: a hypothesis, a question's context.
         image
             A path, a PIL image, an array or a tensor (see `fxplain.pipelines.media.open_image`), or
-            a list of them.
+            a list of them: one for each text, or all of one text.
+        video
+            A video file, an animated GIF, a folder of images, an array of frames, or a list of images
+            (see `fxplain.pipelines.video.open_video`), or a list of these.
         audio
             A path to a .wav file, an array of samples at the model's rate, a mapping with "array" and
             "sampling_rate", or a list of them.
@@ -192,7 +196,8 @@ class Explainer:
         FxplainError
             As `fxplain.explain` raises.
         """
-        raw = {"text": text, "pair": pair, "image": image, "audio": audio, "inputs": inputs}
+        raw = {"text": text, "pair": pair, "image": image, "video": video, "audio": audio}
+        raw |= {"inputs": inputs}
         raw |= {"truncation": truncation, "pad_to": pad_to}
         run = self._run(self._given(positional, raw))
         own, rest = self._split(options)
@@ -234,6 +239,7 @@ class Explainer:
         *positional: Any,
         text: Any = None,
         image: Any = None,
+        video: Any = None,
         audio: Any = None,
         inputs: Mapping[str, Any] | None = None,
         truncation: bool | None = None,
@@ -259,7 +265,8 @@ class Explainer:
                 f"{type(self.model).__name__} does not write text: explain its answer by a "
                 f"call (on the command line: fxplain explain)."
             )
-        raw = {"text": text, "pair": None, "image": image, "audio": audio, "inputs": inputs}
+        raw = {"text": text, "pair": None, "image": image, "video": video, "audio": audio}
+        raw["inputs"] = inputs
         raw["truncation"] = truncation
         return self._written(
             self._given(positional, raw),
@@ -328,7 +335,8 @@ class Explainer:
         )
         known = provenance(self.loaded, generation.explanations[0])
         told = tuple(
-            replace(e, seconds=encoded.seconds, provenance=known) for e in generation.explanations
+            replace(e, seconds=encoded.seconds, originals=encoded.originals, provenance=known)
+            for e in generation.explanations
         )
         return replace(generation, explanations=told)
 
@@ -372,6 +380,7 @@ class Explainer:
                 name: rows for name, rows in words.items() if self._fit(explanation, name, rows)
             },
             seconds=encoded.seconds,
+            originals=encoded.originals,
             provenance=provenance(self.loaded, explanation),
         )
 

@@ -66,6 +66,7 @@ class ImageToText(Generation):
     auto = ("AutoModelForImageTextToText",)
     needs = ("image",)
     may = ("text",)
+    sees_videos = True
 
     def prompt(self, loaded: Loaded, given: Given) -> Encoded:
         """The text says where the image is, for models that read it among the words."""
@@ -74,18 +75,23 @@ class ImageToText(Generation):
 
 def _prompted(loaded: Loaded, given: Given) -> Given:
     """Prompts in the form that a chat model was trained on, or with the bare mark of an image."""
-    mark = getattr(loaded.processor, "image_token", None)
-    if not isinstance(mark, str) or any(mark in text for text in given.text):
+    marks = {kind: getattr(loaded.processor, f"{kind}_token", None) for kind in ("image", "video")}
+    seen = {kind: len(getattr(given, kind)) for kind in marks}
+    known = [mark for kind, mark in marks.items() if isinstance(mark, str) and seen[kind]]
+    if not known or any(mark in text for mark in known for text in given.text):
         return given
-    texts = given.text or [""] * len(given.image)
+    texts = given.text or [""] * max(seen.values())
+    each = {kind: -(-count // len(texts)) for kind, count in seen.items()}  # of one text, all
     if getattr(loaded.processor, "chat_template", None):
+        pictures = [{"type": kind} for kind, count in each.items() for _ in range(count)]
         chats = [
-            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+            [{"role": "user", "content": [*pictures, {"type": "text", "text": text}]}]
             for text in texts
         ]
         prompts = loaded.processor.apply_chat_template(chats, add_generation_prompt=True)
     else:
-        prompts = [f"{mark}{text}" for text in texts]
+        bare = "".join(str(marks[kind]) * count for kind, count in each.items())
+        prompts = [f"{bare}{text}" for text in texts]
     return replace(given, text=list(prompts))
 
 
@@ -101,6 +107,7 @@ class VisualQuestionAnswering(Task):
         "AutoModelForImageTextToText",
     )
     needs = ("image", "text")
+    sees_videos = True
 
     _writing = ImageToText()
 

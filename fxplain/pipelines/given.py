@@ -16,10 +16,16 @@ from fxplain.pipelines.media import (
     pillow,
 )
 from fxplain.pipelines.messages import are_messages, written_messages
+from fxplain.pipelines.video import Video, is_one_video, open_video
 
 __all__ = ["Given", "gather"]
 
-READERS = {"text": "tokenizer", "image": "image processor", "audio": "feature extractor"}
+READERS = {
+    "text": "tokenizer",
+    "image": "image processor",
+    "video": "video processor",
+    "audio": "feature extractor",
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class Given:
         Texts, and the second text that goes with each (a hypothesis, a context).
     image
         RGB PIL images.
+    video
+        Frames of each.
     audio
         (samples,) each.
     inputs
@@ -45,6 +53,7 @@ class Given:
     text: list[str] = field(default_factory=list)
     pair: list[str] = field(default_factory=list)
     image: list[Any] = field(default_factory=list)
+    video: list[Video] = field(default_factory=list)
     audio: list[Any] = field(default_factory=list)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     truncation: bool | None = None
@@ -57,6 +66,7 @@ def gather(
     text: Any = None,
     pair: Any = None,
     image: Any = None,
+    video: Any = None,
     audio: Any = None,
     inputs: Mapping[str, Any] | None = None,
     truncation: bool | None = None,
@@ -74,9 +84,10 @@ def gather(
         When what reads the files is not installed.
     """
     if are_messages(text):
-        text, of_messages = written_messages(loaded, text)
-        image = image if image is not None else (of_messages or None)
-    if image is not None:
+        text, images, videos = written_messages(loaded, text)
+        image = image if image is not None else (images or None)
+        video = video if video is not None else (videos or None)
+    if image is not None or video is not None:
         pillow()  # without it no image processor could be loaded, either
     if not loaded.reads and not inputs:
         reasons = "".join(f"\n  {failure}" for failure in loaded.failures)
@@ -85,7 +96,8 @@ def gather(
             f"loaded. Give the model's inputs yourself: fxplain.explain(model, inputs), or on the "
             f"command line MODEL as package.module:factory.{reasons}"
         )
-    for kind, value in (("text", text), ("image", image), ("audio", audio)):
+    kinds = {"text": text, "image": image, "video": video, "audio": audio}
+    for kind, value in kinds.items():
         if value is not None and kind not in loaded.reads:
             raise InputError(f"{kind} is given, but {loaded.name!r} has no {READERS[kind]}.")
     rate = getattr(loaded.feature_extractor, "sampling_rate", 16_000)
@@ -93,6 +105,7 @@ def gather(
         text=_texts("text", text),
         pair=_texts("pair", pair),
         image=_each(image, is_one_image, open_image),
+        video=_each(video, is_one_video, lambda value: open_video(value, loaded.frames)),
         audio=_each(audio, is_one_recording, lambda value: open_recording(value, rate)),
         inputs=_by_name(inputs),
         truncation=_flag(truncation),

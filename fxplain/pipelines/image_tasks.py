@@ -13,7 +13,12 @@ from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded
 from fxplain.pipelines.task import Classification, Goal, Run, Task, per_sample
 
-__all__ = ["ImageClassification", "ObjectDetection", "ZeroShotImageClassification"]
+__all__ = [
+    "ImageClassification",
+    "ObjectDetection",
+    "VideoClassification",
+    "ZeroShotImageClassification",
+]
 
 
 class ImageClassification(Classification):
@@ -23,6 +28,15 @@ class ImageClassification(Classification):
     about = "the predicted class"
     auto = ("AutoModelForImageClassification",)
     needs = ("image",)
+
+
+class VideoClassification(Classification):
+    """A class for a video."""
+
+    name = "video-classification"
+    about = "the predicted class"
+    auto = ("AutoModelForVideoClassification",)
+    needs = ("video",)
 
 
 class ZeroShotImageClassification(Task):

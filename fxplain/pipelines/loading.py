@@ -105,6 +105,8 @@ class Loaded:
         For several kinds of input at once, or None.
     tokenizer, image_processor, feature_extractor
         For text, images and recordings; None where the model has none.
+    video_processor
+        For videos: its own, or the image processor of a model that takes videos.
     failures
         Why the processors that could not be loaded could not.
     """
@@ -115,6 +117,7 @@ class Loaded:
     tokenizer: Any = None
     image_processor: Any = None
     feature_extractor: Any = None
+    video_processor: Any = None
     failures: tuple[str, ...] = ()
 
     @property
@@ -123,9 +126,16 @@ class Loaded:
         parts = {
             "text": self.tokenizer,
             "image": self.image_processor,
+            "video": self.video_processor,
             "audio": self.feature_extractor,
         }
         return {kind: part for kind, part in parts.items() if part is not None}
+
+    @property
+    def frames(self) -> int | None:
+        """How many frames the model takes, where its config says it."""
+        told = getattr(getattr(self.model, "config", None), "num_frames", None)
+        return told if isinstance(told, int) else None
 
 
 # ---- where from ---------------------------------------------------------------------------------
@@ -277,7 +287,12 @@ def _processors(source: Source, model: nn.Module) -> Loaded:
             f"{type(parts['tokenizer']).__name__}: its files are missing, it has no vocabulary"
         )
         both = parts["tokenizer"] = None
-    return Loaded(model, source.where, both, **parts, failures=tuple(failures))
+    video = getattr(processor, "video_processor", None) if both is not None else None
+    if video is None and "video" in modalities_of(type(model)):
+        video = parts.get("image_processor")
+    return Loaded(
+        model, source.where, both, **parts, video_processor=video, failures=tuple(failures)
+    )
 
 
 def _loaded(auto: str, source: Source, failures: list[str]) -> Any:
@@ -296,7 +311,9 @@ def _is_wanted(part: str, model: nn.Module) -> bool:
     An image processor's files also load as a feature extractor, and each try asks the hub.
     """
     kinds = {"tokenizer": "text", "image_processor": "image", "feature_extractor": "audio"}
-    return part == "tokenizer" or kinds[part] in modalities_of(type(model))
+    taken = modalities_of(type(model))
+    frames = part == "image_processor" and "video" in taken
+    return part == "tokenizer" or kinds[part] in taken or frames
 
 
 def modalities_of(model_class: Any) -> frozenset[str]:

@@ -25,14 +25,14 @@ def are_messages(given: Any) -> bool:
 
 def written_messages(
     loaded: Loaded, messages: Sequence[Mapping[str, Any]]
-) -> tuple[str, list[Any]]:
-    """The text that the model is given, up to where its answer begins, and the images in it.
+) -> tuple[str, list[Any], list[Any]]:
+    """The text that the model is given, up to where its answer begins, and images and videos in it.
 
     Parameters
     ----------
     messages
-        Each with a role and a content: a text, or a list of ``{"type": "text", "text": ...}`` and
-        ``{"type": "image", "image": ...}``.
+        Each with a role and a content: a text, or a list of ``{"type": "text", "text": ...}``,
+        ``{"type": "image", "image": ...}`` and ``{"type": "video", "video": ...}``.
 
     Raises
     ------
@@ -47,18 +47,24 @@ def written_messages(
             f"messages are given, but {loaded.name!r} has no chat template: give text=, a string."
         )
     parts = [part for message in messages for part in _parts(message["content"])]
-    images = [
-        next(part[key] for key in ("image", "url", "path") if key in part)
-        for part in parts
-        if part.get("type") == "image" and {"image", "url", "path"} & part.keys()
-    ]
-    plain = reader is not loaded.processor and not images
+    images, videos = _media(parts, "image"), _media(parts, "video")
+    plain = reader is not loaded.processor and not images and not videos
     told = [_as_text(message) for message in messages] if plain else list(messages)
     try:
         text = reader.apply_chat_template(told, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # whatever a template raises
         raise InputError(f"the chat template of {loaded.name!r} fails: {error}") from error
-    return str(text), images
+    return str(text), images, videos
+
+
+def _media(parts: Sequence[Mapping[str, Any]], kind: str) -> list[Any]:
+    """What is given in parts of a kind, in order."""
+    keys = (kind, "url", "path")
+    return [
+        next(part[key] for key in keys if key in part)
+        for part in parts
+        if part.get("type") == kind and part.keys() & set(keys)
+    ]
 
 
 def _parts(content: Any) -> list[Mapping[str, Any]]:

@@ -17,6 +17,7 @@ from fxplain.pipelines.generation_tasks import (
 from fxplain.pipelines.image_tasks import (
     ImageClassification,
     ObjectDetection,
+    VideoClassification,
     ZeroShotImageClassification,
 )
 from fxplain.pipelines.loading import modalities_of
@@ -42,6 +43,7 @@ _TASKS: dict[str, Task] = {
         SequenceToSequence(),
         FillMask(),
         ImageClassification(),
+        VideoClassification(),
         ZeroShotImageClassification(),
         ObjectDetection(),
         ImageToText(),

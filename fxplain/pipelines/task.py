@@ -75,6 +75,10 @@ class Run:
         return ~torch.isin(ids, special)
 
 
+KINDS = ("text", "pair", "image", "video", "audio")
+"""What may be given as it is."""
+
+
 class Task:
     """Base class of the tasks.
 
@@ -88,13 +92,15 @@ class Task:
         The Auto classes of transformers whose models are for it.
     needs, may
         The kinds of input that it needs, and those that it may have besides: "text", "pair", "image",
-        "audio".
+        "video", "audio".
     returns
         The fields of a model's output that the answer is read from.
     writes
         Whether the answer is text that the model writes.
     options
         What a caller may say besides: the names of keyword arguments of `goal` and `goals`.
+    sees_videos
+        Whether a video may stand for an image, and one text may have several of both.
     """
 
     name: ClassVar[str]
@@ -105,6 +111,7 @@ class Task:
     returns: ClassVar[tuple[str, ...]] = ("logits",)
     writes: ClassVar[bool] = False
     options: ClassVar[frozenset[str]] = frozenset()
+    sees_videos: ClassVar[bool] = False
 
     def wants(self, loaded: Loaded) -> tuple[str, ...]:
         """The kinds of input that have to be given, of those that the model's processors read."""
@@ -122,12 +129,14 @@ class Task:
         InputError
             Naming the kind of input.
         """
-        counts = {kind: len(getattr(given, kind)) for kind in ("text", "pair", "image", "audio")}
+        counts = {kind: len(getattr(given, kind)) for kind in KINDS}
         for kind in self.needs:
-            if not counts[kind] and not self._is_given(kind, loaded, given):
+            seen = kind == "image" and self.sees_videos and counts["video"]
+            if not counts[kind] and not seen and not self._is_given(kind, loaded, given):
                 raise InputError(f"{self.name} needs {kind}=, and none is given.")
         for kind, count in counts.items():
-            if count and kind not in self.needs + self.may:
+            known = kind in self.needs + self.may or (kind == "video" and self.sees_videos)
+            if count and not known:
                 raise InputError(f"{self.name} takes no {kind}: leave {kind}= out.")
         self._check_counts({kind: count for kind, count in counts.items() if count})
 
@@ -136,13 +145,17 @@ class Task:
         return kind not in loaded.reads and bool(given.inputs)
 
     def _check_counts(self, counts: dict[str, int]) -> None:
+        if self.sees_videos and counts.get("text") == 1:
+            return  # pictures of one text
         if len(set(counts.values())) > 1:
             told = ", ".join(f"{count} of {kind}=" for kind, count in counts.items())
             raise InputError(f"{told}: give as many of each, one per sample.")
 
     def is_one_sample(self, given: Given) -> bool:
         """Whether no batch is given."""
-        return max(map(len, (given.text, given.image, given.audio))) <= 1
+        if self.sees_videos and len(given.text) == 1:
+            return True
+        return max(map(len, (given.text, given.image, given.video, given.audio))) <= 1
 
     def encode(self, loaded: Loaded, given: Given) -> Encoded:
         """The model's inputs."""
@@ -200,6 +213,7 @@ class AnyTask(Task):
     name = "any"
     about = "what the model predicts"
     may = ("text", "pair", "image", "audio")
+    sees_videos = True
 
     def wants(self, loaded: Loaded) -> tuple[str, ...]:
         """What the model takes in, or else all that its processors read."""
@@ -209,7 +223,7 @@ class AnyTask(Task):
     def check(self, loaded: Loaded, given: Given) -> None:
         """Something has to be given."""
         super().check(loaded, given)
-        if not any((given.text, given.image, given.audio, given.inputs)):
+        if not any((given.text, given.image, given.video, given.audio, given.inputs)):
             wanted = " and ".join(f"{kind}=" for kind in self.wants(loaded))
             raise InputError(f"no input is given: {loaded.name!r} takes {wanted}.")
 

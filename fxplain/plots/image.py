@@ -8,10 +8,13 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path
 
 from fxplain.errors import PlotError
 from fxplain.explanation import Explanation
+from fxplain.explanation.on_photos import OnPhoto
+from fxplain.explanation.originals import Box
 from fxplain.plots.canvas import BAR, Array, Room, axes_for, colour_bar, colour_scale, figure_of
 from fxplain.plots.view import ModalityView, numbers
 from fxplain.views import predicted_boxes
@@ -22,6 +25,9 @@ Interpolation = Literal["nearest", "bilinear"]
 
 HEIGHT, WIDTH = 4.0, 10.0
 BOX = "#0072B2"
+MOST_PIXELS = 1000
+"""Sides of photos longer than twice this are drawn with fewer pixels."""
+
 PAPER = 0.35
 """How much of the image is bleached, so that the colours of relevance stand out."""
 
@@ -96,14 +102,21 @@ def pixel_relevance(
 
 def image_room(view: ModalityView, height: float, width: float) -> Room:
     """The room of the image, no higher and wider than that."""
-    drawn = view.grid if view.picture is None else view.picture
-    assert drawn is not None
-    scale = min(height / drawn.shape[0], width / drawn.shape[1])
-    return Room(scale * drawn.shape[1], scale * drawn.shape[0], right=BAR)
+    if view.on_photo is not None:
+        left, top, right, bottom = _in_pixels(view, view.on_photo.frame)
+        own = bottom - top, right - left
+    else:
+        drawn = view.grid if view.picture is None else view.picture
+        assert drawn is not None
+        own = drawn.shape[0], drawn.shape[1]
+    scale = min(height / own[0], width / own[1])
+    return Room(scale * own[1], scale * own[0], right=BAR)
 
 
 def draw_image(view: ModalityView, ax: Axes, interpolation: Interpolation = "nearest") -> Figure:
     """Draw into axes."""
+    if view.on_photo is not None:
+        return _draw_on_photo(view, view.on_photo, ax, interpolation)
     heat = _upsampled(view, interpolation)
     shades, scale = colour_scale(heat)
     alpha: Array | float = 1.0
@@ -118,15 +131,70 @@ def draw_image(view: ModalityView, ax: Axes, interpolation: Interpolation = "nea
     drawn.set_gid("relevance")
     box = None if view.picture is None else _target_box(view)
     if box is not None:
-        left, top, right, bottom = box * (heat.shape[::-1] * 2) - 0.5
-        ax.add_patch(
-            Rectangle(
-                (left, top), right - left, bottom - top, fill=False, edgecolor=BOX, linewidth=2,
-                gid="target box",
-            )
-        )  # fmt: skip
+        _frame(ax, box * (heat.shape[::-1] * 2) - 0.5)
     colour_bar(ax, shades, scale)
     return figure_of(ax)
+
+
+def _in_pixels(view: ModalityView, box: Box) -> tuple[float, float, float, float]:
+    """A box in fractions of the photo as its pixels."""
+    assert view.on_photo is not None
+    height, width = view.explanation.originals.photos[view.on_photo.photo].shape[:2]
+    left, top, right, bottom = box
+    return left * width, top * height, right * width, bottom * height
+
+
+def _draw_on_photo(
+    view: ModalityView, on: OnPhoto, ax: Axes, interpolation: Interpolation
+) -> Figure:
+    """The photo that was given, whole, and the tokens where they lie on it."""
+    photo = view.explanation.originals.photos[on.photo]
+    height, width = photo.shape[:2]
+    step = max(1, max(height, width) // MOST_PIXELS)
+    pale = PAPER + (1 - PAPER) * photo[::step, ::step] / 255
+    ax.imshow(pale, extent=(0, width, height, 0))
+    heat = view.values[list(on.tokens)].reshape(on.grid)
+    shades, scale = colour_scale(heat)
+    alpha = 0.85 * np.clip(np.abs(heat) / float(scale.vmax or 1), 0, 1) ** 0.7
+    left, top, right, bottom = _in_pixels(view, on.box)
+    drawn = ax.imshow(
+        heat, cmap=shades, norm=scale, alpha=alpha, interpolation=interpolation,
+        extent=(left, right, bottom, top),
+    )  # fmt: skip
+    drawn.set_gid("relevance")
+    if on.cut:
+        ax.add_patch(_all_but(left, top, right, bottom, width, height))
+    left, top, right, bottom = _in_pixels(view, on.frame)
+    ax.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], xlabel=on.said())
+    ax.spines[:].set_visible(False)
+    box = _target_box(view)
+    if box is not None and not on.said():
+        _frame(ax, box * (width, height, width, height))
+    colour_bar(ax, shades, scale)
+    return figure_of(ax)
+
+
+def _all_but(
+    left: float, top: float, right: float, bottom: float, width: int, height: int
+) -> PathPatch:
+    """What the processor cut off a photo, hatched."""
+    outer = [(0, 0), (width, 0), (width, height), (0, height), (0, 0)]
+    inner = [(left, top), (left, bottom), (right, bottom), (right, top), (left, top)]
+    codes = [Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY]
+    path = Path(np.clip([*outer, *inner], 0, (width, height)), [*codes, *codes])
+    veil = {"facecolor": (1, 1, 1, 0.6), "edgecolor": (0, 0, 0, 0.45), "hatch": "////"}
+    return PathPatch(path, linewidth=0, gid="cut off", **veil)
+
+
+def _frame(ax: Axes, corners: Array) -> None:
+    """A box that the model predicts, by its corners."""
+    left, top, right, bottom = corners
+    ax.add_patch(
+        Rectangle(
+            (left, top), right - left, bottom - top, fill=False, edgecolor=BOX, linewidth=2,
+            gid="target box",
+        )
+    )  # fmt: skip
 
 
 def _target_box(view: ModalityView) -> Array | None:

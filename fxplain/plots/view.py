@@ -12,9 +12,10 @@ from torch import Tensor
 
 from fxplain.errors import PlotError
 from fxplain.explanation import Explanation, Shown, Special, Units
+from fxplain.explanation.on_photos import OnPhoto
 from fxplain.explanation.shown import shown
 from fxplain.generation import Generation
-from fxplain.views import View, image_beneath
+from fxplain.views import View, image_beneath, photo_beneath
 
 __all__ = ["ModalityView", "check_sample", "numbers"]
 
@@ -139,8 +140,17 @@ class ModalityView:
         return _drawn(self.view.frames(self.sample))
 
     @cached_property
+    def on_photo(self) -> OnPhoto | None:
+        """The tokens on the one photo that was given, if all of them lie on that."""
+        found = self.explanation.on_photos(self.name, self.sample)
+        return found[0] if len({on.photo for on in found}) == 1 else None
+
+    @cached_property
     def beneath(self) -> Array | None:
         """(height, width, 3) of the image that the model was given, for boxes that lie on it."""
+        photo = photo_beneath(self.explanation, self.sample)
+        if photo is not None:
+            return photo / 255
         image = image_beneath(self.explanation, self.sample)
         return None if image is None else _drawn([image])
 

@@ -137,7 +137,7 @@ def _view(
     else:
         values = explanation.beyond_identity()[name][sample].clone()
         values[apart] = 0
-        drawn += _grids(View(explanation, name), values)
+        drawn += _grids(View(explanation, name), sample, values)
     if parameters:
         names = ", ".join(f"{i} is {each}" for i, each in _some(parameters))
         drawn.append(Text(f"special tokens: {names}", "dim"))
@@ -148,7 +148,19 @@ def _view(
     return Group(*drawn)
 
 
-def _grids(view: View, values: Tensor) -> Iterator[RenderableType]:
+def _grids(view: View, sample: int, values: Tensor) -> Iterator[RenderableType]:
+    top, whole = float(values.abs().max()), float(values.abs().sum())
+    on_photos = view.explanation.on_photos(view.name, sample)
+    if any(on.said() or len(on.pictures) > 1 for on in on_photos):
+        for number, on in enumerate(on_photos[:MOST_PICTURES]):
+            several = len({on.photo for on in on_photos}) > 1
+            told = [f"photo {on.photo}"] if several else []
+            told = [f"frame {on.frame_number}"] if on.frame_number is not None else told
+            told += ["its tiles put together"] if len(on.pictures) > 1 else []
+            told += [on.said()] if on.said() else []
+            yield Text(f"{'; '.join(told) or f'picture {number}'}", "dim")
+            yield ShadedGrid(values[list(on.tokens)].reshape(on.grid), scale=top, whole=whole)
+        return
     many = len(view.pictures) > 1
     for number, picture in enumerate(view.pictures[:MOST_PICTURES]):
         if many:
@@ -156,8 +168,7 @@ def _grids(view: View, values: Tensor) -> Iterator[RenderableType]:
             kind = "grid" if picture.is_level else kind
             yield Text(f"{kind} {number}", "dim")
         of_picture = values[list(picture.tokens)].reshape(picture.grid)
-        top = float(values.abs().max())
-        yield ShadedGrid(of_picture, scale=top, whole=float(values.abs().sum()))
+        yield ShadedGrid(of_picture, scale=top, whole=whole)
     if len(view.pictures) > MOST_PICTURES:
         yield Text(f"(and {len(view.pictures) - MOST_PICTURES} more)", "dim")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -76,7 +76,7 @@ def drawn_from(generation: Generation, sample: int, target: int) -> Iterator[str
     for modality in generation.modalities:
         read = generation.read(target, sample, modality)
         values = generation.row(target, sample, modality).abs().tolist()
-        labels = generation.labels(modality)[sample]
+        labels = _labels(generation, modality, target, sample)
         found[modality] = [
             (value, _label(modality, place, label))
             for place, (value, label) in enumerate(zip(values, labels, strict=True))
@@ -89,6 +89,14 @@ def drawn_from(generation: Generation, sample: int, target: int) -> Iterator[str
             most = sorted(found[name], key=lambda token: -token[0])[:MOST_SOURCES]
             told = "  ".join(f"{label} {percent(a / total)}" for a, label in most if a)
             yield f"{name} {percent(sums[name] / total)}: {told}"
+
+
+def _labels(generation: Generation, modality: str, target: int, sample: int) -> Sequence[str]:
+    """What tokens are called; those of a recording by their time."""
+    explanation = generation.explanations[target]
+    if modality in explanation.seconds:
+        return explanation.named_tokens(modality, sample)
+    return generation.labels(modality)[sample]
 
 
 def _label(modality: str, number: int, label: str) -> str:

@@ -67,7 +67,7 @@ def _said(explanation: Explanation, sample: int, names: ClassNames | None) -> st
     if found is None or share is None:
         return f"Explained: {name} ({float(explanation.scores[sample]):.4g})."
     first = found["rows"][0]
-    told = f"{name} ({percent(share)})"
+    told = name if name.endswith("%") else f"{name} ({percent(share)})"
     if first["target"] if explanation.compete else share > LIKELY:
         return f"The model says {told}."
     if not explanation.compete:
@@ -101,7 +101,8 @@ def _drawn(explanation: Explanation, entries: Sequence[Shown]) -> str:
     if sum(total > 0 for total in sums.values()) == 1:
         return f"It drew most on {quoted}."
     share = percent(sums[first] / sum(sums.values()))
-    return f"It drew {share} on {first}, there most on {quoted.removesuffix(f' of {first}')}."
+    called = _called(explanation, first)
+    return f"It drew {share} on {called}, there most on {quoted.removesuffix(f' of {called}')}."
 
 
 def _quoted(explanation: Explanation, entries: Sequence[Shown], top: Shown) -> str:
@@ -134,12 +135,28 @@ def _named(explanation: Explanation, entry: Shown) -> str:
         return f"\u2018{entry.text}\u2019"
     where = _place_in_picture(explanation, entry)
     if where:
-        return f"the {where} of {entry.modality}"
+        return f"the {where} of {_called(explanation, entry.modality)}"
     seconds = explanation.seconds.get(entry.modality)
     if seconds and entry.tokens:
         count = explanation.relevance[entry.modality].shape[1]
-        return f"second {seconds * entry.tokens[0] / count:.1f} of {entry.modality}"
+        when = f"{seconds * entry.tokens[0] / count:.1f}"
+        return f"second {when} of {_called(explanation, entry.modality)}"
     return f"token {entry.text} of {entry.modality}"
+
+
+def _called(explanation: Explanation, name: str) -> str:
+    """What people call a modality, where it is the only one of its kind; its name elsewhere."""
+
+    def kind(modality: str) -> str:
+        if explanation.is_text(modality):
+            return "the text"
+        pictures = explanation.pictures(modality)
+        if pictures:
+            return "the video" if pictures[-1].is_frame and pictures[-1].part else "the image"
+        return "the recording" if modality in explanation.seconds else modality
+
+    own = kind(name)
+    return own if [kind(each) for each in explanation.modalities].count(own) == 1 else name
 
 
 def _place_in_picture(explanation: Explanation, entry: Shown) -> str:
@@ -150,8 +167,10 @@ def _place_in_picture(explanation: Explanation, entry: Shown) -> str:
             row = ("upper", "middle", "lower")[3 * down // picture.grid[0]]
             column = ("left", "centre", "right")[3 * across // picture.grid[1]]
             where = "centre" if (row, column) == ("middle", "centre") else f"{row} {column}"
-            many = len(explanation.pictures(entry.modality)) > 1
-            return f"{where} of picture {number}" if many else where
+            if len(explanation.pictures(entry.modality)) == 1:
+                return where
+            of_one = picture.is_frame and picture.parts == len(explanation.pictures(entry.modality))
+            return f"{where} of {f'frame {picture.part}' if of_one else f'picture {number}'}"
     return ""
 
 

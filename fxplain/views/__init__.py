@@ -2,7 +2,7 @@
 
 from fxplain.views.boxes import named_outputs, predicted_boxes
 from fxplain.views.labels import are_words, is_number, is_right_to_left
-from fxplain.views.pixels import image_beneath
+from fxplain.views.pixels import image_beneath, photo_beneath
 from fxplain.views.view import Kind, View
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "is_number",
     "is_right_to_left",
     "named_outputs",
+    "photo_beneath",
     "predicted_boxes",
 ]

@@ -1,24 +1,17 @@
-"""Pixels: the pictures that a grid of tokens lies on, and the signal that tokens follow in time."""
+"""Pixels: the image that boxes lie on, and the signal that tokens follow in time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import product
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fxplain.explanation import Explanation
-from fxplain.explanation.pictures import Picture, grid_of, patch_size
+from fxplain.explanation.beneath import of_sample
 
-__all__ = ["frames_of", "image_beneath", "of_sample", "pictures_beneath", "signal_of"]
-
-
-def of_sample(value: Tensor | None, sample: int) -> Tensor | None:
-    """One sample's part of an input that has a part for each, or one for all."""
-    if value is None or value.dim() < 2:
-        return None
-    return value[min(sample, len(value) - 1)].detach().cpu()
+__all__ = ["image_beneath", "photo_beneath", "signal_of"]
 
 
 def image_beneath(explanation: Explanation, sample: int) -> Tensor | None:
@@ -29,91 +22,13 @@ def image_beneath(explanation: Explanation, sample: int) -> Tensor | None:
     return None
 
 
-def pictures_beneath(value: Tensor, pictures: Sequence[Picture], sample: int) -> list[Tensor]:
-    """What a model was given under each picture's tokens; none where the input has no such shape.
-
-    Parameters
-    ----------
-    value
-        The batch's input: images, tiles of them, a video, or patches as rows of their colours.
-    pictures
-        Where its tokens lie.
-    sample
-        Which sample of the batch.
-    """
-    if not value.is_floating_point():
-        return []
-    patch = patch_size(value)
-    if (
-        value.dim() in (2, 3)
-        and patch
-        and value.shape[:-1].numel() > pictures[-1].first + pictures[-1].tokens[-1]
-    ):
-        rows = value.detach().float().cpu().flatten(0, -2)
-        return [
-            _of_patches(rows[[p.first + token for token in p.tokens]], p.grid, patch)
-            for p in pictures
-        ]
-    own = of_sample(value, sample)
-    if own is None:
-        return []
-    if pictures[0].is_level:
-        return [found for p in pictures for found in frames_of(own, p.grid)]
-    if len(pictures) > 1 and not pictures[0].is_frame:
-        tiles = value if value.dim() == 4 else own
-        tiles = tiles.detach().cpu().flatten(0, -4)
-        shown = _channels_second(tiles) if len(tiles) >= len(pictures) else None
-        return [] if shown is None else list(shown[: len(pictures)])
-    return frames_of(own, grid_of(pictures, ()))
-
-
-def _of_patches(rows: Tensor, grid: tuple[int, int], patch: tuple[int, int]) -> Tensor:
-    """(3, height, width) of patches, the first moment of those that two are taken together of."""
-    (down, across), (height, width) = grid, patch
-    colours = rows.reshape(down, across, 3, -1, height, width)[:, :, :, 0]
-    return colours.permute(2, 0, 3, 1, 4).reshape(3, down * height, across * width)
-
-
-def frames_of(own: Tensor, grid: Sequence[int]) -> list[Tensor]:
-    """The picture under a grid of tokens: one, or one for each step in time.
-
-    Parameters
-    ----------
-    own
-        One sample's input: an image or a video whose channels stand first, second or last, or a plane
-        (a spectrogram) as rows or as columns.
-    grid
-        The tokens' (rows, columns) or (times, rows, columns).
-
-    Returns
-    -------
-    list
-        (1 or 3 channels, height, width) each; none where the input has none of these shapes.
-    """
-    if not own.is_floating_point() or len(grid) not in (2, 3):
-        return []
-    if len(grid) == 2 and own.dim() == 2:
-        return [min(own, own.T, key=lambda plane: _lengthening(plane.shape, grid))[None]]
-    if own.dim() != len(grid) + 1:
-        return []
-    frames = _channels_second(own if len(grid) == 3 else own[None])
-    times = grid[0] if len(grid) == 3 else 1
-    if frames is None or len(frames) < times:
-        return []
-    return [frames[i * len(frames) // times] for i in range(times)]
-
-
-def _channels_second(frames: Tensor) -> Tensor | None:
-    """(frames, 1 or 3 channels, height, width), wherever the channels stand; no transparency."""
-    for channels, axis in product((3, 1, 4), (1, 3, 0)):
-        if frames.shape[axis] == channels:
-            return frames.movedim(axis, 1)[:, : 3 if channels == 4 else channels]
+def photo_beneath(explanation: Explanation, sample: int) -> NDArray[np.uint8] | None:
+    """The photo that boxes lie on, where the model was given all of it and no margin."""
+    for name in explanation.modalities:
+        for on in explanation.on_photos(name, sample):
+            if not on.said():
+                return explanation.originals.photos[on.photo]
     return None
-
-
-def _lengthening(plane: Sequence[int], grid: Sequence[int]) -> float:
-    """How far patches are from being square."""
-    return abs(math.log(plane[0] / plane[1]) - math.log(grid[0] / grid[1]))
 
 
 def signal_of(own: Tensor, tokens: int) -> Tensor | None:

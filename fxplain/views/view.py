@@ -9,10 +9,11 @@ from typing import Literal
 from torch import Tensor
 
 from fxplain.explanation import Explanation
+from fxplain.explanation.beneath import of_sample, pictures_beneath
 from fxplain.explanation.pictures import Picture, grid_of, input_of
 from fxplain.views.boxes import boxes_of
 from fxplain.views.labels import are_words
-from fxplain.views.pixels import of_sample, pictures_beneath, signal_of
+from fxplain.views.pixels import signal_of
 
 __all__ = ["Kind", "View"]
 

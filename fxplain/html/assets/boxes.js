@@ -4,8 +4,8 @@
 
   fxplain.boxes = (m, say) => {
     const input = fxplain.inputOf(m);
-    const [picture] = input.pictures ?? [];
-    const [width, height] = input.sizes?.[0] ?? [1, 1];
+    const [picture] = input.photos?.urls ?? input.pictures ?? [];
+    const [width, height] = input.photos?.placed[0].size ?? input.sizes?.[0] ?? [1, 1];
     const area = ([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1);
     const order = input.boxes.map((_, i) => i).sort((i, j) => area(input.boxes[j]) - area(input.boxes[i]));
     const rects = input.boxes.map(([x1, y1, x2, y2], i) =>

@@ -2,6 +2,7 @@
 {
   const { el } = fxplain;
   const WIDEST = 440;
+  const WIDEST_PHOTO = 720;
 
   fxplain.grid = (m, say) => {
     const modality = fxplain.data.modalities[m];
@@ -12,7 +13,10 @@
     let shown = { view: null, most: 0 };
 
     const drawn = tiles.map((one, t) =>
-      tile(m, { ...one, places, local, say, redraw: () => redraw(), picture: input.pictures?.[t], size: input.sizes?.[t] }),
+      tile(m, {
+        ...one, places, local, say, redraw: () => redraw(),
+        picture: input.pictures?.[t], size: input.sizes?.[t], photo: input.photos?.placed[t],
+      }),
     );
     const redraw = () => drawn.forEach((each) => each.draw(shown));
     const special = Object.keys(modality.special).map(Number);
@@ -24,7 +28,7 @@
       "div",
       {},
       el("div", { class: tiles.length > 1 ? "tiles" : "" }, drawn.map((each) => each.element)),
-      controls(local, redraw, Boolean(input.pictures)),
+      controls(local, redraw, Boolean(input.pictures || input.photos)),
       list ? el("p", { class: "note" }, "Tokens beside the grid:") : null,
       list ? list.element : null,
     );
@@ -34,6 +38,33 @@
       list?.update(view, most);
     };
     return { element, update, redraw };
+  };
+
+  const placed = (element, [left, top, right, bottom]) => {
+    const percent = (part) => `${100 * part}%`;
+    Object.assign(element.style, {
+      inset: "auto", left: percent(left), top: percent(top), width: percent(right - left), height: percent(bottom - top),
+    });
+  };
+
+  // What the processor cut off a photo: veiled, with lines across it.
+  const crossedOut = (context, [w, h], [x, y, wide, high], [left, top, right, bottom]) => {
+    context.save();
+    context.beginPath();
+    context.rect(left * w, top * h, (right - left) * w, (bottom - top) * h);
+    context.rect(x, y, wide, high);
+    context.clip("evenodd");
+    context.fillStyle = "rgb(255 255 255 / 0.55)";
+    context.fillRect(0, 0, w, h);
+    context.strokeStyle = "rgb(0 0 0 / 0.55)";
+    context.lineWidth = 1;
+    for (let at = -h; at < w; at += 9) {
+      context.beginPath();
+      context.moveTo(at, h);
+      context.lineTo(at + h, 0);
+      context.stroke();
+    }
+    context.restore();
   };
 
   const controls = (local, redraw, hasPicture) => {
@@ -55,24 +86,32 @@
     );
   };
 
-  const tile = (m, { name: part, offset, rows, columns, places, local, say, redraw, picture, size }) => {
+  // photo: of tokens on a photo that was given, where it and they lie in a frame around both.
+  const tile = (m, { name: part, offset, rows, columns, places, local, say, redraw, picture, size, photo }) => {
     const name = fxplain.data.modalities[m].name;
-    const [width, height] = size ?? [columns, rows];
+    const [width, height] = photo?.size ?? size ?? [columns, rows];
+    const [left, top, right, bottom] = photo?.heat ?? [0, 0, 1, 1];
+    const widest = photo ? WIDEST_PHOTO : WIDEST;
     const canvas = el("canvas", {
       tabindex: "0",
       role: "application",
       "aria-roledescription": "token grid",
       "aria-label": `${name}${part ? `, ${part}` : ""}: ${rows} by ${columns} tokens, shaded by relevance. Arrow keys move, Enter chooses; the table below has the numbers.`,
     });
-    const image = picture ? el("img", { src: picture, alt: "", class: "under" }) : null;
-    const element = el("div", { class: "tile" }, image, canvas);
+    const url = photo ? fxplain.inputOf(m).photos.urls[photo.photo] : picture;
+    const small = Math.max(width, height) < 64 ? " pixelated" : "";
+    const image = url ? el("img", { src: url, alt: "", class: `under${photo ? small : ""}` }) : null;
+    if (photo) placed(image, photo.shown);
+    const element = el("div", { class: photo ? "tile margin" : "tile" }, image, canvas);
     element.style.aspectRatio = `${width} / ${height}`;
-    element.style.maxWidth = `${Math.min(WIDEST, Math.max(160, (WIDEST * width) / height))}px`;
+    const own = photo ? Math.max(width, 240) : widest;
+    element.style.maxWidth = `${Math.min(widest, own, Math.max(160, (widest * width) / height))}px`;
 
     const placeAt = (event) => {
       const box = canvas.getBoundingClientRect();
-      const column = Math.floor(((event.clientX - box.left) / box.width) * columns);
-      const row = Math.floor(((event.clientY - box.top) / box.height) * rows);
+      const [x, y] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+      const column = Math.floor(((x - left) / (right - left)) * columns);
+      const row = Math.floor(((y - top) / (bottom - top)) * rows);
       const inside = column >= 0 && column < columns && row >= 0 && row < rows;
       return inside ? offset + row * columns + column : null;
     };
@@ -106,24 +145,27 @@
       if (!w || !h) return;
       const context = fxplain.sized(canvas, w, h);
       context.clearRect(0, 0, w, h);
+      const area = [left * w, top * h, (right - left) * w, (bottom - top) * h];
+      if (photo?.cut) crossedOut(context, [w, h], area, photo.shown);
       if (view) {
         const small = fxplain.pixels(columns, rows, (k) => {
           const i = places[offset + k];
           const level = view.apart.includes(i) || !most ? 0 : view.values[i] / most;
           const size = Math.min(1, Math.abs(level));
-          const { r, g, b } = fxplain.colour(picture ? Math.sign(level) * (0.5 + 0.3 * size) : level);
-          return [r, g, b, picture ? 255 * local.strength * size : 255];
+          const { r, g, b } = fxplain.colour(url ? Math.sign(level) * (0.5 + 0.3 * size) : level);
+          return [r, g, b, url ? 255 * local.strength * size : 255];
         });
         context.imageSmoothingEnabled = local.smooth;
-        context.drawImage(small, 0, 0, w, h);
+        context.drawImage(small, ...area);
       }
       const outline = (place, colour, width) => {
         if (place < offset || place >= offset + rows * columns) return;
         const [row, column] = [Math.floor((place - offset) / columns), (place - offset) % columns];
         context.strokeStyle = colour;
         context.lineWidth = width;
+        const [x, y, wide, high] = area;
         context.strokeRect(
-          (column * w) / columns + 1, (row * h) / rows + 1, w / columns - 2, h / rows - 2,
+          x + (column * wide) / columns + 1, y + (row * high) / rows + 1, wide / columns - 2, high / rows - 2,
         );
       };
       fxplain.readFrom(m).forEach((i) => outline(places.indexOf(i), fxplain.css("--read"), 3));
@@ -132,7 +174,9 @@
       if (token?.m === m) outline(places.indexOf(token.i), fxplain.css("--picked"), 4);
     };
     fxplain.onResize(element, redraw);
-    const named = part ? el("figure", { class: part === "put together" ? "whole" : null }, element, el("figcaption", {}, part)) : element;
+    const caption = [part, photo?.said].filter(Boolean).join(". ");
+    const whole = part === "put together" || photo?.wide;
+    const named = caption ? el("figure", { class: whole ? "whole" : null }, element, el("figcaption", {}, caption)) : element;
     return { element: named, draw };
   };
 }

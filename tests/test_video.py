@@ -1,0 +1,196 @@
+"""Videos, and several pictures of one text: from what people have to a picture for each frame."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+import fxplain
+from fxplain.cli import app
+from fxplain.errors import InputError, LoadError
+from fxplain.pipelines.encoding import encode
+from fxplain.pipelines.generation_tasks import ImageToText
+from fxplain.pipelines.given import gather
+from fxplain.pipelines.loading import Loaded
+from fxplain.pipelines.video import Video, is_one_video, open_video
+from tests import small_pretrained
+from tests.test_html import data_of
+from tests.test_originals import photo
+
+
+def film(count: int = 8, width: int = 60, height: int = 40) -> list[Image.Image]:
+    """A block that moves over a photo from left to right."""
+    frames = []
+    for i in range(count):
+        pixels = np.asarray(photo(width, height)).copy()
+        pixels[30:36, i * 6 : i * 6 + 8] = 255
+        frames.append(Image.fromarray(pixels))
+    return frames
+
+
+@pytest.fixture
+def gif(tmp_path):
+    first, *others = film()
+    file = tmp_path / "clip.gif"
+    first.save(file, save_all=True, append_images=others, duration=250)
+    return file
+
+
+@pytest.fixture(scope="module")
+def explainer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return fxplain.from_pretrained(small_pretrained.save("videomae", folder))
+
+
+# ---- what a video is ----------------------------------------------------------------------------
+
+
+def test_every_form_of_a_video_is_the_same_frames(tmp_path):
+    frames = film(4)
+    for i, frame in enumerate(frames):
+        frame.save(tmp_path / f"{i}.png")
+    expected = np.stack([np.asarray(frame) for frame in frames])
+    forms = (frames, expected, torch.from_numpy(expected).permute(0, 3, 1, 2), tmp_path)
+    for form in forms:
+        assert is_one_video(form)
+        np.testing.assert_array_equal(open_video(form).frames, expected)
+
+
+def test_an_animation_is_read_evenly_with_its_length(gif):
+    video = open_video(gif, 4)
+    assert (video.frames.shape, video.seconds) == ((4, 40, 60, 3), 2.0)
+    whole = open_video(gif).frames
+    np.testing.assert_array_equal(video.frames, whole[[1, 3, 5, 7]])
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (np.zeros((4, 4, 3)), "no video"),
+        ([], "not nothing"),
+        (7, "a int"),
+        ([np.zeros((4, 4)), np.zeros((5, 4))], "of one size"),
+    ],
+)
+def test_what_is_no_video_is_refused(value, told):
+    with pytest.raises(InputError, match=told):
+        open_video(value)
+
+
+def test_a_file_that_is_no_video_is_told(tmp_path):
+    (tmp_path / "broken.gif").write_text("no")
+    with pytest.raises(LoadError, match="cannot be read as a video"):
+        open_video(tmp_path / "broken.gif")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LoadError, match="no images"):
+        open_video(tmp_path / "empty")
+
+
+def test_several_videos_are_told_from_one():
+    array = np.zeros((2, 4, 4, 3), np.uint8)
+    assert is_one_video([array[0], array[1]])
+    assert not is_one_video([array, array])
+    assert not is_one_video(["one.mp4", "two.mp4"])
+    assert is_one_video(["0.png", "1.png"])
+
+
+# ---- a classifier of videos ---------------------------------------------------------------------
+
+
+def test_a_video_has_a_picture_for_each_frame_and_time(explainer, gif):
+    assert explainer.task.name == "video-classification"
+    e = explainer(gif)
+    assert e.grids["pixel_values"] == (2, 4, 4)  # two frames make one patch
+    assert [on.frame_number for on in e.on_photos("pixel_values")] == [0, 1]
+    assert [on.photo for on in e.on_photos("pixel_values")] == [0, 2]
+    timeline = e.timeline("pixel_values", beyond_identity=True)
+    assert timeline.edges.tolist() == [0, 1, 2]
+    by_frame = e.beyond_identity()["pixel_values"][0].reshape(2, 16).sum(1)
+    torch.testing.assert_close(timeline.relevance[0], by_frame)
+    names = [tile["name"] for tile in data_of(e.to_html())["modalities"][0]["tiles"]]
+    assert names == ["frame 0", "frame 1"]
+    assert "frame 1" in str(e)
+
+
+def test_a_video_on_the_command_line(explainer, gif):
+    told = CliRunner().invoke(app, ["explain", explainer.loaded.name, "--video", str(gif)])
+    assert told.exit_code == 0, told.output
+    assert "frame 1" in told.output
+    told = CliRunner().invoke(app, ["explain", explainer.loaded.name])
+    assert "needs --video" in " ".join(told.output.split())
+
+
+def test_a_model_without_a_video_processor_refuses_one(tmp_path):
+    explainer = fxplain.from_pretrained(small_pretrained.save("vit", tmp_path))
+    with pytest.raises(InputError, match="has no video processor"):
+        explainer(photo(), video=film())
+
+
+# ---- several pictures of one text ---------------------------------------------------------------
+
+
+def test_two_images_of_one_message_are_two_pictures(tmp_path):
+    explainer = fxplain.from_pretrained(small_pretrained.save("llava", tmp_path))
+    message = {
+        "role": "user",
+        "content": [
+            {"type": "image", "image": photo(60, 60)},
+            {"type": "image", "image": photo(90, 60)},
+            {"type": "text", "text": "movie"},
+        ],
+    }
+    e = explainer(text=[message])
+    assert e.batch_size == 1
+    assert [on.photo for on in e.on_photos("pixel_values")] == [0, 1]
+    same = explainer(text="movie", image=[photo(60, 60), photo(90, 60)])
+    torch.testing.assert_close(same.relevance["pixel_values"], e.relevance["pixel_values"])
+
+
+class Processor:
+    """Stands for one that reads texts, images and videos: it notes what it is given."""
+
+    image_token, video_token, chat_template = "<i>", "<v>", None
+    tokenizer, is_fast = None, False
+
+    def __call__(self, **given):
+        self.given = given
+        return {"pixel_values_videos": torch.zeros(1, 3)}
+
+
+class Writes(nn.Module):
+    def forward(self, pixel_values_videos):
+        raise NotImplementedError
+
+
+def test_a_processor_of_videos_is_given_frames_and_when_they_are():
+    processor = Processor()
+    loaded = Loaded(Writes(), "a model", processor, processor, processor, video_processor=processor)
+    frames = np.zeros((4, 8, 8, 3), np.uint8)
+    given = gather(loaded, text="what?", image=photo(), video=Video(frames, 2.0), truncation=False)
+    ImageToText().check(loaded, given)
+    encoded = ImageToText().prompt(loaded, given)
+    assert processor.given["text"] == ["<i><v>what?"]
+    (told,) = processor.given["video_metadata"]
+    assert (told["fps"], told["frames_indices"]) == (2.0, [0, 1, 2, 3])
+    assert processor.given["do_sample_frames"] is False
+    assert encoded.seconds == {"pixel_values_videos": 2.0}
+    assert len(encoded.originals.photos) == 5  # the image, and four frames
+
+
+def test_a_video_of_a_chat_message_is_opened():
+    class Chat(Processor):
+        chat_template = "yes"
+
+        def apply_chat_template(self, messages, **_):
+            return "<v>what?"
+
+    processor = Chat()
+    loaded = Loaded(Writes(), "a model", processor, processor, processor, video_processor=processor)
+    content = [{"type": "video", "video": film(2)}, {"type": "text", "text": "what?"}]
+    given = gather(loaded, text=[{"role": "user", "content": content}], truncation=False)
+    assert given.text == ["<v>what?"]
+    assert given.video[0].frames.shape == (2, 40, 60, 3)
+    encode(loaded, given)
+    assert len(processor.given["videos"]) == 1
