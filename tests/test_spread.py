@@ -133,10 +133,18 @@ class AskedByTheLast(nn.Module):
             scores = self.score((query + key).tanh())
         else:
             scores = (query * key).sum(-1, keepdim=True)
-        return self.head((scores.softmax(1) * x).sum(1))
+        return self.head((self.weights(scores) * x).sum(1))
+
+    def weights(self, scores: Tensor) -> Tensor:
+        if self.form == "written out":
+            powers = ((scores - scores.amax(1, keepdim=True)) * 1.4427).exp2()
+            return powers / powers.sum(1, keepdim=True)
+        if self.form == "logarithms":
+            return (scores - scores.logsumexp(1, keepdim=True)).exp()
+        return scores.softmax(1)
 
 
-@pytest.mark.parametrize("form", ["sum", "product"])
+@pytest.mark.parametrize("form", ["sum", "product", "written out", "logarithms"])
 def test_a_query_keeps_its_token_in_scores_made_element_by_element(form: str) -> None:
     graph = fxplain.inspect(seeded(AskedByTheLast, form), (words(2, 5),))
     assert graph.warnings == ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -21,18 +21,21 @@ from fxplain.verification import Fault, LawResult
 
 __all__ = [
     "BATCH",
+    "ORDER",
     "PADDING",
     "READINGS",
     "batch_independence",
     "map_sums",
     "padding_independence",
     "same_output",
+    "token_order",
     "two_readings",
 ]
 
 BATCH = "samples do not depend on each other"
 READINGS = "matrices and rows agree"
 PADDING = "what is hidden changes nothing"
+ORDER = "tokens in another order have their relevance in that order"
 
 _RTOL, _ATOL = 1e-2, 1e-4
 """How far two ways to the same relevance may be apart in float32, relative to the largest number."""
@@ -209,6 +212,46 @@ def padding_independence(model: nn.Module, inputs: Any, explained: Explanation) 
         )
     ]
     return LawResult.of(PADDING, tuple(faults), 3)
+
+
+def token_order(model: nn.Module, inputs: Any, explained: Explanation) -> LawResult:
+    """Tokens that are turned about have the same relevance, turned about.
+
+    Only where the model itself does not mind, one without positions that reads all tokens alike.
+    """
+    tensors = list(_tensors(inputs))
+    first = tensors[0] if tensors else None
+    if first is None or any(x.dim() < 2 or x.shape[:2] != first.shape[:2] for x in tensors):
+        return LawResult(ORDER, "not checked", reason="the inputs are not of the same tokens")
+    turned = _each(inputs, size=first.shape[0], change=lambda x: x.flip(1))
+    try:
+        other = explain(model, turned, verify="off")
+    except FxplainError as error:
+        return LawResult(ORDER, "not checked", reason=str(error))
+    if explained.target != other.target or _differ(explained.scores, other.scores):
+        reason = "the model itself says something else of tokens in another order"
+        return LawResult(ORDER, "not checked", reason=reason, forwards=3)
+    faults = []
+    for name, value in explained.relevance.items():
+        special = explained.special.get(name, {})
+        plain = [i for i in range(value.shape[1]) if i not in special]
+        if len(plain) != first.shape[1]:
+            continue
+        second = other.relevance.get(name)
+        if second is None or second.shape != value.shape:
+            faults.append(Fault("", "", (name,), detail="turned about, they are other tokens"))
+        elif _differ(value[:, plain].flip(1), second[:, plain]):
+            faults.append(Fault("", "", (name,), detail="turned about, they get other numbers"))
+    return LawResult.of(ORDER, tuple(faults), 3)
+
+
+def _tensors(inputs: Any) -> Iterator[Tensor]:
+    """The tensors of inputs, however they lie in one another."""
+    if isinstance(inputs, Tensor):
+        yield inputs
+    elif isinstance(inputs, (Mapping, tuple, list)):
+        for value in inputs.values() if isinstance(inputs, Mapping) else inputs:
+            yield from _tensors(value)
 
 
 def _unlike_the_last(value: Tensor) -> Tensor:

@@ -14,12 +14,14 @@ from fxplain.explanation import explain
 from fxplain.explanation.detection import program_of
 from fxplain.laws.cheap import (
     BATCH,
+    ORDER,
     PADDING,
     READINGS,
     batch_independence,
     map_sums,
     padding_independence,
     same_output,
+    token_order,
     two_readings,
 )
 from fxplain.laws.slopes import NULL_PLAYER, finite_differences, null_players
@@ -76,11 +78,12 @@ def _of_explanation(
     try:
         explained = explain(model, inputs, verify="off")
     except FxplainError as error:
-        laws = (BATCH, PADDING, READINGS, NULL_PLAYER)
+        laws = (BATCH, PADDING, ORDER, READINGS, NULL_PLAYER)
         return [LawResult(name, "not checked", reason=str(error)) for name in laws]
     return [
         batch_independence(captured, model, inputs, bound, explained),
         padding_independence(model, inputs, explained),
+        token_order(model, inputs, explained),
         two_readings(model, inputs, explained),
         null_players(captured, model, bound, program, explained),
     ]

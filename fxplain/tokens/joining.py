@@ -446,7 +446,7 @@ class Joiner:
         return (past[0] - past[1]).expand(both.shape)
 
     def _descent(self, a: Tensor, b: Tensor) -> int:
-        """1 where tokens `b` are newer ones that were made of `a` (a mixer's), -1 the other way, or 0."""
+        """1 where tokens `b` are newer ones that were made of `a` (a mixer's), -1 the other way."""
         if self._meeting is Meeting.SCORES or self._meeting is Meeting.BESIDE:
             return 0
         return int(self.book.descends(b, a)) - int(self.book.descends(a, b))

@@ -285,7 +285,7 @@ def becomes_scores(a: Analysis, node: fx.Node) -> bool:
         if not current.users or len(todo) > _NEAR:
             return False
         for user in current.users:
-            if contracted and "softmax" in operation_name(user):
+            if contracted and _makes_weights(user):
                 continue
             one = not contracted and _contracts_features(a, user, current)
             kept = contracted and (_passes_on(user) or is_extreme(user))
@@ -293,6 +293,12 @@ def becomes_scores(a: Analysis, node: fx.Node) -> bool:
                 return False
             todo.append((user, contracted or one))
     return True
+
+
+def _makes_weights(node: fx.Node) -> bool:
+    """Whether a node is a softmax, or a step of one that is written out."""
+    name = operation_name(node)
+    return "softmax" in name or name == "logsumexp" or is_exponential(node)
 
 
 def _contracts_features(a: Analysis, user: fx.Node, source: fx.Node) -> bool:
