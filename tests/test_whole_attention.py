@@ -247,19 +247,32 @@ def test_a_part_of_special_tokens_alone_is_no_sequence_of_its_own(size: int, for
 
 
 class JointByParts(Joint):
-    """The same, two queries at a time: the last part's rows are the patches' alone."""
+    """The same, two queries at a time (the last part's rows are the patches' alone) or by heads."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form = form
+
+    def heard(self, z: Tensor) -> Tensor:
+        if self.form == "queries":
+            return taken(z, z, 2, "queries cut")
+        if self.form == "all heads":
+            heads = z.unflatten(-1, (2, -1)).transpose(1, 2)
+            return ((heads @ heads.mT).softmax(-1) @ heads).transpose(1, 2).flatten(2)
+        return torch.cat([(h @ h.mT).softmax(-1) @ h for h in z.chunk(2, -1)], -1)
 
     def forward(self, ids: Tensor, patches: Tensor) -> Tensor:
         x, y = self.words(ids), self.patches(patches)
         for _ in range(2):
-            z = torch.cat([x, y], 1)
-            heard = taken(z, z, 2, "queries cut")
+            heard = self.heard(torch.cat([x, y], 1))
             x, y = x + heard[:, : x.shape[1]], y + heard[:, x.shape[1] :]
         return self.head(x[:, 1])
 
 
-def test_rows_that_nothing_reads_are_left_as_they_were_by_parts() -> None:
+@pytest.mark.parametrize("form", ["queries", "heads"])
+def test_rows_that_nothing_reads_are_left_as_they_were_by_parts(form: str) -> None:
     given = {"ids": words(1, 3), "patches": torch.randn(1, 4, 5)}
-    whole = fxplain.explain(seeded(Joint), given, target=1).matrix("patches", "patches")
-    e = fxplain.explain(seeded(JointByParts), given, target=1)
+    plain = seeded(Joint) if form == "queries" else seeded(JointByParts, "all heads")
+    whole = fxplain.explain(plain, given, target=1).matrix("patches", "patches")
+    e = fxplain.explain(seeded(JointByParts, form), given, target=1)
     torch.testing.assert_close(e.matrix("patches", "patches"), whole, rtol=1e-4, atol=1e-6)

@@ -146,11 +146,10 @@ class Program:
             elif isinstance(update, RouteSite):
                 used.append(update.old.reshape(-1))
         sets = [self.versions.of(index) for index in range(len(self.versions))]
-        joined = frozenset().union(*(own for own in sets if len(own) > 1))
-        joined = joined.union(*(self.chunks[u] for u in joined if u in self.chunks))
         bare = [
-            i for i, own in enumerate(sets) if len(own) == 1 and own <= joined & self.nodes.keys()
-        ]
+            i for i, own in enumerate(sets)
+            if own and own <= self.nodes.keys() and any(self._joined(own, other) for other in sets)
+        ]  # fmt: skip
         left = torch.isin(versions_in(seen), torch.tensor(bare, dtype=torch.int64))
         if not bool(left.any()):
             return seen
@@ -158,6 +157,12 @@ class Program:
         left &= ~torch.isin(every, self._canonical(torch.cat(used))) if used else left
         others = tokens_in(every[~left])
         return seen[~left | ~torch.isin(tokens_in(every), others)]
+
+    def _joined(self, own: frozenset[int], other: frozenset[int]) -> bool:
+        """Whether what nodes say (all heads of one attention, a chunk of it) was added to more."""
+        return len(other) > len(own) and all(
+            not other.isdisjoint(self.chunks.get(update, (update,))) for update in own
+        )
 
     def _canonical(self, entries: Tensor) -> Tensor:
         return pack(self.flow.book.find(tokens_in(entries)), versions_in(entries))
