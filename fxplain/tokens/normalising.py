@@ -10,7 +10,8 @@ from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import united_along
-from fxplain.tokens.rules import pointwise, single_key, weighs_itself
+from fxplain.tokens.pointwise import pointwise
+from fxplain.tokens.reductions import single_key, weighs_itself
 from fxplain.tokens.scores import (
     computes_the_same,
     elementwise_origin,

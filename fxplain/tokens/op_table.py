@@ -19,6 +19,8 @@ from fxplain.tokens import (
     movement,
     normalising,
     norms,
+    pointwise,
+    reductions,
     resampling,
     rules,
 )
@@ -45,7 +47,7 @@ def rule_for(node: fx.Node) -> Rule:
     if rule is not None:
         return rule
     if torch.Tag.pointwise in getattr(node.target, "tags", ()):
-        return rules.pointwise
+        return pointwise.pointwise
     return rules.unknown
 
 
@@ -65,8 +67,8 @@ def moves(node: fx.Node) -> bool:
 _KINDS: dict[Rule, Kind] = {
     rules.item: Kind.ITEM,
     rules.no_tokens: Kind.FRESH,
-    rules.top: Kind.FRESH,
-    rules.reduce: Kind.REDUCES,
+    reductions.top: Kind.FRESH,
+    reductions.reduce: Kind.REDUCES,
 }
 
 
@@ -160,7 +162,7 @@ TABLE: dict[str, Rule] = {
     **_rows(rules.drawn, "bernoulli normal normal_functional"),
     # -- joins -----------------------------------------------------------------------------------
     **_rows(
-        rules.pointwise,
+        pointwise.pointwise,
         "lerp addcmul addcdiv add sub rsub pow "
         "maximum minimum clamp softplus prelu nan_to_num fmod remainder atan2 "
         "hardswish hardsigmoid hardtanh subtract special_logit "
@@ -169,7 +171,7 @@ TABLE: dict[str, Rule] = {
         "arctanh fix _prelu_kernel",
     ),
     **_rows(rules.crossed, "cross linalg_cross"),
-    **_rows(rules.masked, "where masked_fill"),
+    **_rows(pointwise.masked, "where masked_fill"),
     **_rows(rules.triangular, "tril triu"),
     # -- normalisation ---------------------------------------------------------------------------
     **_rows(normalising.softmax, "softmax _softmax _safe_softmax special_softmax"),
@@ -222,11 +224,11 @@ TABLE: dict[str, Rule] = {
     **_rows(resampling.cell, "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell"),
     **_rows(contraction.similarity, "cosine_similarity pairwise_distance linalg_vecdot"),
     **_rows(
-        rules.reduce,
+        reductions.reduce,
         "sum mean amax amin max min prod norm linalg_norm linalg_vector_norm logsumexp "
         "special_logsumexp frobenius_norm linalg_matrix_norm "
         "var std var_mean std_mean nansum nanmean median nanmedian aminmax mode "
         "kthvalue",
     ),
-    **_rows(rules.top, "topk sort"),
+    **_rows(reductions.top, "topk sort"),
 }

@@ -1,0 +1,187 @@
+"""Pointwise rules: which token the result of an elementwise operation belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, fx
+
+from fxplain.capture import operation_name
+from fxplain.tokens.analysis import Analysis, Tagged
+from fxplain.tokens.arguments import arguments
+from fxplain.tokens.joining import Meeting
+from fxplain.tokens.mixing import spread
+from fxplain.tokens.neighbours import blended
+from fxplain.tokens.scaling import multiplied, unmasked
+from fxplain.tokens.scores import (
+    becomes_scores,
+    is_elementwise,
+)
+from fxplain.tokens.summing import sums_added
+from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, compact, pack
+from fxplain.tokens.updates import AttentionSite
+
+__all__ = ["masked", "pointwise"]
+
+_CUTS = ("chunk", "split", "split_with_sizes", "tensor_split", "unbind", "select")
+_FACTORS = ("mul", "multiply", "div", "divide", "true_divide")
+
+
+def pointwise(a: Analysis, node: fx.Node) -> Tagged:
+    """Join the operands' tags."""
+    speaking = _speaking(a, node)
+    operands = [(tags, a.shape(n)) for n, tags in _gated(a, node, speaking)]
+    if not operands:
+        return ()
+    whole = sums_added(a, node, speaking) if _adds(node) else None
+    if whole is not None:
+        return (whole,)
+    joined = a.joiner.join(operands, a.shape(node), _meeting(a, node))
+    if a.joiner.lost:
+        a.warn_of_mixing(node)
+    if a.joiner.neighbours:
+        joined = _with_neighbours(a, node, joined, a.joiner.neighbours)
+    for tag in tuple(a.joiner.spread):
+        joined = _heard(a, node, joined, tag)
+    if _adds(node):
+        return _started_bare(a, node, joined)
+    return multiplied(a, node, joined)
+
+
+def _gated(a: Analysis, node: fx.Node, operands: Sequence[fx.Node]) -> list[tuple[fx.Node, Tags]]:
+    """Operands with their tags: rows that weights have scaled are no weights beside other rows."""
+    tagged = [(n, a.tags(n)) for n in operands]
+    strong = [tags for _, tags in tagged if any(tag.level is Level.TOKEN for tag in tags)]
+    alone = all(len(tags) == 1 for tags in strong)
+    if not _adds(node) or not alone or all(tags[0].softmax for tags in strong):
+        return tagged
+    return [(n, tuple(replace(tag, softmax=None) for tag in tags)) for n, tags in tagged]
+
+
+def _with_neighbours(a: Analysis, node: fx.Node, joined: Tags, neighbours: Tags) -> Tags:
+    """The tags of a join, that of rows and their neighbours (moved rows of the same) made of both."""
+    if not any(tag is neighbours[0] for tag in joined):
+        a.warn_of_mixing(node)
+        return joined
+    (made,) = blended(a, node, neighbours)
+    return tuple(made if tag is neighbours[0] else tag for tag in joined)
+
+
+def _adds(node: fx.Node) -> bool:
+    return operation_name(node) == "add"
+
+
+def _speaking(a: Analysis, node: fx.Node) -> list[fx.Node]:
+    """The operands that may name the result's tokens.
+
+    A bare parameter names none where activations are: a bias or a factor of values whose tokens were
+    lost does not make tokens of them, and what it multiplies it only scales.
+    """
+    tagged = [n for n in node.all_input_nodes if _is_tensor(n) and a.tags(n)]
+    bare = [n for n in tagged if all(t.level is Level.PARAMETER for t in a.tags(n))]
+    others = [n for n in tagged if n not in bare]
+    if any(map(a.is_lost, node.all_input_nodes)):
+        return others
+    return others if others and operation_name(node) in _FACTORS else tagged
+
+
+def _meeting(a: Analysis, node: fx.Node) -> Meeting:
+    """What the operands are to each other, from what is done with them."""
+    parts = [n for n in node.all_input_nodes if _is_tensor(n) and a.tags(n)]
+    if len(parts) != 2:
+        return Meeting.SAME_TOKENS
+    if becomes_scores(a, node):
+        return Meeting.SCORES
+    name = operation_name(node)
+    if name in ("mul", "multiply") or (name in ("add", "sub") and _is_returned(node)):
+        return Meeting.TOGETHER
+    return Meeting.SUM if name == "add" and not _is_cut_up(node) else Meeting.SAME_TOKENS
+
+
+def _is_cut_up(node: fx.Node) -> bool:
+    """Whether rows along the second axis are only taken one by one: a scale, a shift, a gate."""
+    return bool(node.users) and all(
+        operation_name(user) in _CUTS and int(arguments(user).get("dim") or 0) in (1, -2)
+        for user in node.users
+    )
+
+
+def _is_returned(node: fx.Node) -> bool:
+    """Whether a value of (batch, features) is an output as it is, but for scaling: heads' scores.
+
+    A recurrence adds single tokens, too, but its states go on.
+    """
+    value = node.meta.get("val")
+    if not isinstance(value, Tensor) or value.dim() > 2:
+        return False
+    steps = [user for user in node.users if user.op != "output"]
+    return all(
+        is_elementwise(user) and user.all_input_nodes == [node] and _is_returned(user)
+        for user in steps
+    )
+
+
+def _heard(a: Analysis, node: fx.Node, tags: Tags, source: Tag) -> Tags:
+    """Tokens that fewer others reach, all at once (squeeze and excitation, a condition)."""
+    if len(tags) == 1 and tags[0].softmax is None and source.softmax is None:
+        return (spread(a, node, tags[0], source),)
+    a.warn_of_mixing(node)
+    return tags
+
+
+def _started_bare(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
+    """Attention added to a residual stream that carries no token yet, as DETR's zero queries do.
+
+    The stream is the tokens' own from its start, so the sum has the mark of identity.
+    """
+    if len(tags) != 1 or tags[0].softmax is not None:
+        return tags
+    version = tags[0].version
+    heard = a.versions.of(version) if version is not None and version >= 0 else ()
+    if not heard or not all(u >= 0 and isinstance(a.updates[u], AttentionSite) for u in heard):
+        return tags
+    shape = a.shape(node)
+    bare = [
+        n for n in node.all_input_nodes
+        if _is_tensor(n) and not a.tags(n) and not a.is_parameter(n) and a.shape(n) == shape
+    ]  # fmt: skip
+    if not any(bool((a.value(n) == 0).all()) for n in bare):
+        return tags
+    return (tags[0].with_ids(pack(tags[0].tokens, a.versions.union(version, 0))),)
+
+
+def masked(a: Analysis, node: fx.Node) -> Tagged:
+    """``where`` and ``masked_fill``: as pointwise, but for what a constant mask hides.
+
+    In skewed scores (banded attention) corners hold a neighbour's leftovers: they are no token's.
+    """
+    joined = unmasked(a, node, pointwise(a, node))
+    named = arguments(node)
+    mask = named.get("mask", named.get("condition"))
+    if not _skewed(joined) or not isinstance(mask, fx.Node) or a.origins(mask):
+        return joined
+    hidden: Tensor = a.value(mask).cpu()
+    if "condition" in named:
+        kept, other = named["input"], named["other"]
+        if bool(a.tags(kept)) == bool(a.tags(other)):
+            return joined
+        hidden = ~hidden if a.tags(kept) else hidden
+    return tuple(_hidden(tag, hidden, a.shape(node)) for tag in joined)
+
+
+def _hidden(tag: Tag, hidden: Tensor, shape: Sequence[int]) -> Tag:
+    hidden = compact(hidden.expand(tuple(shape)))
+    if any(n > tag.ids.shape[axis] for axis, n in enumerate(hidden.shape)):
+        return tag
+    return tag.with_ids(torch.where(hidden, NO_TOKEN, tag.ids))
+
+
+def _is_tensor(node: fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), Tensor)
+
+
+def _skewed(tags: Tags) -> bool:
+    """Whether a query and a key tag vary along the same axes, since scores were laid out anew."""
+    return len(tags) > 1 and len({tag.axes for tag in tags}) == 1 and len(tags[0].axes) > 1
