@@ -99,7 +99,13 @@ def relevance(
     """
     rows: Sequence[dict[int, Tensor] | Tensor]
     if engine == "rows":
-        rows = _rows_without_matrices(program, views, read)
+        shares = [list(_shares(program, view)) for view in views]
+        read = _read_at_once(views, shares) if read is None else read
+        samples = [sorted({share.sample for share in own}) for own in shares]
+        if read is not None and all(len(own) == 1 for own in samples):
+            of_views = _of_views(read, torch.tensor(samples))
+            return {m.name: _all_by_position(program, m, views, of_views) for m in program.modalities}
+        rows = _rows_without_matrices(views, shares, samples, read)
     else:
         rows = [_readout_row(program, view) for view in views]
     return {
@@ -141,26 +147,47 @@ def _relevance_of(program: Program, views: Sequence[View]) -> dict[str, Tensor]:
 
 def joint_shares(program: Program, views: Sequence[View]) -> list[RowShare] | None:
     """What all views read, where one reading serves them: each from a sample of its own."""
-    shares = [list(_shares(program, view)) for view in views]
-    samples = [{share.sample for share in of_view} for of_view in shares]
+    return _joint(views, [list(_shares(program, view)) for view in views])
+
+
+def _joint(views: Sequence[View], shares: Sequence[list[RowShare]]) -> list[RowShare] | None:
+    samples = [{share.sample for share in own} for own in shares]
     one_each = all(len(own) == 1 for own in samples)
     distinct = len(set().union(*samples)) == len(views)
     if not one_each or not distinct or len({id(view.scores) for view in views}) > 1:
         return None
-    return [share for of_view in shares for share in of_view]
+    return [share for own in shares for share in own]
+
+
+def _read_at_once(
+    views: Sequence[View], shares: Sequence[list[RowShare]]
+) -> dict[int, Tensor] | None:
+    """The readouts' rows, together where each is read from a sample of its own."""
+    joint = _joint(views, shares)
+    return None if joint is None else _engine(views[0]).read(joint)
+
+
+def _of_views(rows: dict[int, Tensor], samples: Tensor) -> dict[int, Tensor]:
+    """Each view's own sample of rows, (views, columns); `samples` (views, 1) of one each."""
+    found = {}
+    for column, x in rows.items():
+        own = samples.flatten().to(x.device)
+        there = (own < len(x)).unsqueeze(-1)  # an only image beside several texts
+        found[column] = torch.where(there, x[own.clamp(max=len(x) - 1)], 0)
+    return found
 
 
 def _rows_without_matrices(
-    program: Program, views: Sequence[View], read: dict[int, Tensor] | None
+    views: Sequence[View],
+    shares: Sequence[list[RowShare]],
+    samples: Sequence[list[int]],
+    read: dict[int, Tensor] | None,
 ) -> list[dict[int, Tensor]]:
-    """The readouts' rows, together where each is read from a sample of its own."""
+    """The readouts' rows, one after the other where they have not been read together."""
     if read is not None:
         found = [read] * len(views)
-    elif (joint := joint_shares(program, views)) is not None:
-        found = [_engine(views[0]).read(joint)] * len(views)
     else:
-        found = [_engine(view).read(_shares(program, view)) for view in views]
-    samples = [sorted({share.sample for share in _shares(program, view)}) for view in views]
+        found = [_engine(view).read(own) for view, own in zip(views, shares, strict=True)]
     return [
         # a readout of two towers may read its second text and its only image
         {column: x[[i for i in own if i < len(x)]].sum(0) for column, x in rows.items()}
@@ -195,6 +222,24 @@ def _by_position(
         for tokens in _tokens(program, modality, view)
     ]
     return of_tables[0] if len(of_tables) == 1 else torch.stack(of_tables).sum(0)
+
+
+def _all_by_position(
+    program: Program, modality: Modality, views: Sequence[View], rows: dict[int, Tensor]
+) -> Tensor:
+    """The same for all views at once, (views, positions), of rows (views, columns) each."""
+    some = next(iter(rows.values()), torch.zeros(len(views), 1))
+    values = some.new_zeros(len(views), len(modality))
+    for table in (modality.tokens, *modality.more):
+        tokens = table[_samples(program, table, views)]
+        real = tokens >= 0
+        streams = torch.as_tensor(program.token_stream[tokens.clamp(min=0).numpy()])
+        positions = torch.as_tensor(program.token_index[tokens.clamp(min=0).numpy()])
+        for stream, of_stream in rows.items():
+            here = (streams == stream) & real
+            at = torch.where(here, positions, 0).to(values.device)
+            values += torch.where(here.to(values.device), of_stream.gather(1, at), 0)
+    return values
 
 
 def _of_tokens(tokens: Tensor, scores: Tensor) -> Tensor:
@@ -238,16 +283,21 @@ def _tokens(program: Program, modality: Modality, view: View) -> list[Tensor]:
 
 
 def _sample(program: Program, table: Tensor, view: View) -> int:
+    return _samples(program, table, [view])[0]
+
+
+def _samples(program: Program, table: Tensor, views: Sequence[View]) -> list[int]:
+    """The row of a table of tokens, (samples, positions), that each view concerns."""
     first = table[table >= 0][0]
     stream = int(program.token_stream[int(first)])
-    return min(view.sample_of(program, stream), len(table) - 1)
+    return [min(view.sample_of(program, stream), len(table) - 1) for view in views]
 
 
 def by_view(
     program: Program, views: Sequence[View], modality: Modality, rows: Sequence[list[str]]
 ) -> list[list[str]]:
     """For each target, the row of its sample (the text that an image is compared with)."""
-    return [rows[_sample(program, modality.tokens, view)] for view in views]
+    return [rows[sample] for sample in _samples(program, modality.tokens, views)]
 
 
 def matrix(program: Program, views: Sequence[View], a: Modality, b: Modality) -> Tensor:

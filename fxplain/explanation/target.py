@@ -350,43 +350,57 @@ class _Resolver:
         self.axis = batch_axis_of(self.program, self.inputs, chosen)
         entries = self._entries(target, leaf)
         found = [self._indexed(entry, b, chosen, leaf) for b, entry in enumerate(entries)]
-        wanted = [signed_parts(indexed) for indexed in found]
+        wanted = [
+            [(self._full(b, index), sign) for index, sign in signed_parts(indexed)]
+            for b, indexed in enumerate(found)
+        ]
+        of = torch.tensor([b for b, parts in enumerate(wanted) for _ in parts])
+        at = torch.tensor([index for parts in wanted for index, _ in parts]).unbind(1)
+        signs = torch.tensor([sign for parts in wanted for _, sign in parts])
 
         def seeds(outputs: Sequence[Tensor], sample: int | None) -> Seeds:
             gradient = torch.zeros_like(outputs[chosen])
-            for b, parts in enumerate(wanted):
-                if sample is None or sample == b:
-                    for index, sign in parts:
-                        gradient[self._full(b, index)] += sign
+            own = slice(None) if sample is None else of == sample
+            place = tuple(axis[own].to(gradient.device) for axis in at)
+            gradient.index_put_(place, signs[own].to(gradient), accumulate=True)
             return [outputs[chosen]], [gradient]
 
-        scores = [
-            sum(sign * leaf[self._full(b, i)] for i, sign in parts)
-            for b, parts in enumerate(wanted)
-        ]
-        readouts = tuple(self._readout(self._groups(p, b, chosen), b) for b, p in enumerate(wanted))
+        values = leaf.detach()[tuple(axis.to(leaf.device) for axis in at)] * signs.to(leaf)
+        scores = values.new_zeros(len(found)).index_add(0, of.to(leaf.device), values)
+        readouts = tuple(self._read(parts, b, chosen) for b, parts in enumerate(wanted))
         description = tuple(self._described(indexed, leaf) for indexed in found)
-        stacked = torch.stack(scores).detach()  # type: ignore[arg-type]
         return ResolvedTarget(
             description,
-            stacked,
+            scores,
             readouts,
             seeds,
             (chosen,),
             lambda outputs: torch.stack([_weighed(*seeds(outputs, b)) for b in range(len(found))]),
         )
 
-    def _groups(
-        self, parts: Sequence[tuple[Index, int]], sample: int, chosen: int
-    ) -> list[list[TokenRef]]:
-        """The tokens that all parts of a target are read from, as of a function of the output."""
-        indices = {self._full(sample, index) for index, _ in parts}
-        if len(indices) == 1:
-            return positions_at(self.program, chosen, indices.pop())
-        mask = torch.zeros(self.program.flow.shapes[chosen], dtype=torch.bool)
-        for index in indices:
-            mask[index] = True
-        return positions_at(self.program, chosen, mask)
+    def _read(self, parts: Sequence[tuple[Index, int]], sample: int, chosen: int) -> Readout:
+        """Where all parts of a target are read, as of a function of the output.
+
+        For one element of the output that is a fact of the program, and found once.
+        """
+        indices = {index for index, _ in parts}
+        program = self.program
+        if len(indices) > 1:
+            mask = torch.zeros(program.flow.shapes[chosen], dtype=torch.bool)
+            for index in indices:
+                mask[index] = True
+            return self._readout(positions_at(program, chosen, mask), sample)
+        (index,) = indices
+        shapes = [tag.ids.shape for tag in program.flow.outputs[chosen]]
+        where = tuple(
+            place if any(shape[axis] > 1 for shape in shapes) else 0
+            for axis, place in enumerate(index)
+        )
+
+        known: dict[tuple[int, Index], Readout] = program.memo.made("readouts", dict)
+        if (chosen, where) not in known:
+            known[chosen, where] = self._readout(positions_at(program, chosen, where), sample)
+        return known[chosen, where]
 
     def _instead(self, chosen: int) -> str:
         """What to explain in the place of a number for the whole batch, such as a loss."""
