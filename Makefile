@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 WILD := .venv-wild
+ENGINES := .venv-engines
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST_ARGS ?=
 FUZZ_ARGS ?=
@@ -9,7 +10,7 @@ FUZZ_ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips must not write to one environment
-.PHONY: help demo test test-all test-versions browser lint format zoo loading wild fuzz bench bench-quick docs screenshots paper vendor clean
+.PHONY: help demo test test-all test-versions browser test-engines lint format zoo loading wild fuzz bench bench-quick docs screenshots paper vendor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +52,9 @@ zoo: $(VENV)/.installed-test ## Print what is detected in every architecture of 
 test-versions: $(VENV)/.installed-test ## Run the core tests on the oldest and newest torch and transformers (downloads gigabytes)
 	$(PY) -m tests.versions
 
+test-engines: $(ENGINES)/.installed ## Test corpora with Ray, datasets, DuckDB and Polars, in an environment of their own
+	$(ENGINES)/bin/python -m pytest tests/test_corpus.py tests/test_corpus_killed.py tests/test_corpus_ray.py $(PYTEST_ARGS)
+
 loading: $(VENV)/.installed-test ## Print how models are explained as people load and wrap them, write docs/loading.md
 	$(PY) -m tests.loading --markdown docs/loading.md
 
@@ -83,7 +87,7 @@ paper: $(VENV)/.installed-test ## Run the paper's experiments on the small model
 	$(PY) -m examples.miniature
 
 clean: ## Remove the environment, caches and build outputs
-	rm -rf $(VENV) $(WILD) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(WILD) $(ENGINES) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp for the environment and one for each set of extras: a second run installs nothing, and a change to the
@@ -107,4 +111,10 @@ $(WILD)/.installed: pyproject.toml constraints.txt tests/wild/requirements.txt
 	$(WILD)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 		-e '.[image,audio]' scikit-learn importlib-metadata requests
 	$(WILD)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/wild/requirements.txt
+	@touch $@
+
+# Ray and what corpora meet elsewhere are large, and only their tests need them.
+$(ENGINES)/.installed: pyproject.toml constraints.txt
+	test -d $(ENGINES) || $(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[engines]'
 	@touch $@

@@ -12,11 +12,11 @@ import psutil
 import pytest
 
 import fxplain
-from fxplain.corpora.explain_corpus import Run
-from fxplain.corpora.job import Job, Manifest
+from fxplain.corpora.job import Job
 from fxplain.corpora.layout import Layout
+from fxplain.corpora.left import Left
 from fxplain.corpora.pool import Pool, Worker, _done
-from fxplain.corpora.reading import Data
+from fxplain.corpora.run import Run
 from fxplain.corpora.schema import COLUMNS, failed_row
 from fxplain.corpora.shards import shards
 from fxplain.corpora.tasks import Output, Task, do
@@ -38,10 +38,17 @@ def setting(tmp_path_factory):
     return model, data, whole
 
 
-def started(setting, out, workers):
+@pytest.fixture(params=["local", "ray"])
+def engine(request):
+    if request.param == "ray":
+        pytest.importorskip("ray", reason="Ray is not installed: `make test-engines` brings it")
+    return request.param
+
+
+def started(setting, out, workers, engine="local"):
     model, data, _ = setting
     command = [sys.executable, "-m", "fxplain.cli", "corpus", "explain", model, "--data", data]
-    command += ["--out", out, "--workers", workers, "--shard-rows", SHARD]
+    command += ["--out", out, "--workers", workers, "--shard-rows", SHARD, "--engine", engine]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     return subprocess.Popen(
         list(map(str, command)), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -49,7 +56,7 @@ def started(setting, out, workers):
 
 
 def wait_for_shards(out, count, run):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while len(list(out.glob("*.parquet"))) < count:
         assert time.monotonic() < end
         assert run.poll() is None
@@ -64,34 +71,48 @@ def check(out, setting):
     assert not list(out.glob("*.tmp"))
 
 
+def workers_of(run, engine):
+    """The processes that have the model: of a run, or of its Ray."""
+    mark = {"local": "spawn_main", "ray": "ray::MapWorker"}[engine]
+    near = psutil.Process(run.pid).children() if engine == "local" else psutil.process_iter()
+    return [process for process in near if mark in " ".join(process.cmdline())]
+
+
 @pytest.mark.slow
-def test_a_killed_worker_is_replaced_and_its_shard_done_again(setting, tmp_path):
+def test_a_killed_worker_is_replaced_and_its_shard_done_again(setting, tmp_path, engine):
     out = tmp_path / "out"
-    run = started(setting, out, 2)
+    run = started(setting, out, 2, engine)
     wait_for_shards(out, 1, run)
-    workers = [
-        p for p in psutil.Process(run.pid).children() if "spawn_main" in " ".join(p.cmdline())
-    ]
-    os.kill(workers[0].pid, signal.SIGKILL)
-    assert run.wait(60) == 0, run.stderr.read()
+    os.kill(workers_of(run, engine)[0].pid, signal.SIGKILL)
+    assert run.wait(120) == 0, run.stderr.read()
     check(out, setting)
 
 
-@pytest.mark.parametrize(
-    ("sign", "workers"),
-    [(signal.SIGKILL, 1), pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow)],
-)
-def test_a_run_that_ends_in_the_middle_is_taken_up(setting, tmp_path, sign, workers):
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_ends_in_the_middle_is_taken_up(setting, tmp_path, sign, engine):
     out = tmp_path / "out"
-    run = started(setting, out, workers)
+    run = started(setting, out, 2, engine)
     wait_for_shards(out, 2, run)
     run.send_signal(sign)
-    assert run.wait(30) != 0
+    assert run.wait(60) != 0
     there = {path: path.stat().st_mtime_ns for path in out.glob("*.parquet")}
     assert 2 <= len(there) < ROWS // SHARD
-    fxplain.explain_corpus(str(setting[0]), setting[1], out)
+    again = started(setting, out, 2, engine)
+    assert again.wait(120) == 0, again.stderr.read()
     check(out, setting)
     assert all(path.stat().st_mtime_ns == when for path, when in there.items())
+
+
+def test_a_killed_run_of_one_process_is_taken_up(setting, tmp_path):
+    out = tmp_path / "out"
+    run = started(setting, out, 1)
+    wait_for_shards(out, 2, run)
+    run.kill()
+    run.wait()
+    assert 2 <= len(list(out.glob("*.parquet"))) < ROWS // SHARD
+    fxplain.explain_corpus(str(setting[0]), setting[1], out)
+    check(out, setting)
 
 
 class Line:
@@ -122,13 +143,15 @@ def seen(columns):
 
 def test_only_the_row_that_workers_die_of_is_lost(tmp_path):
     rows = [{"id": str(i), "text": "deadly" if i == 6 else "a"} for i in range(10)]
-    job = Job(Layout(text="text", id="id"))
+    job = Job(Layout(text="text", id="id"), None, "generic", None, "record", 1024)
     output = Output(tmp_path, {}, ("id", "text"))
-    run = Run(job, output, Manifest({}, {}, 5), Data(lambda: iter(rows)), None)
+    run = Run(job, output, None, None)
     pool = Workers(output, 2)
     pool.start()
     pool.start()
-    run.follow(_done(pool, run.tasks(iter(rows), False), run.split, run.dead))
+    run.follow(
+        _done(pool, run.new(Left(tmp_path, 5, 1, False).of(iter(rows))), run.split, run.dead)
+    )
     assert (run.rows, run.errors) == (10, 10)
     found = [row for path in shards(tmp_path) for row in pq.read_table(path).to_pylist()]
     assert [row["id"] for row in found] == [row["id"] for row in rows]

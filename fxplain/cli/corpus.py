@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,7 +91,7 @@ def explain_command(
     method: MethodName = "generic",
     option: MethodOptions = None,
     workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="How many processes.")] = 1,
-    engine: Annotated[str, typer.Option("--engine", help="local.")] = "local",
+    engine: Annotated[str, typer.Option("--engine", help="local or ray.")] = "local",
     batch_tokens: Annotated[
         int, typer.Option("--batch-tokens", min=1, help="Tokens in a batch at most.")
     ] = corpora.BATCH_TOKENS,
@@ -149,9 +149,15 @@ def explain_command(
             **parse_options(method, option or ()),
         )
         page = corpora.write_report(found, report) if report else None
+    _warn(found.warnings)
     results().print(Text(f"{len(found):,} rows in {out}"))
     if page:
         results().print(Text(f"reported in {page}"))
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        messages().print(Text(f"warning: {warning}", style="yellow"))
 
 
 @contextmanager
@@ -195,7 +201,7 @@ def summary_command(
     """Which words drive each class, which rows to look at, duplicates and leaks.
 
     JSON keys: rows, errors, complete, classes (name, rows, probability, wrong), drivers (target_name,
-    feature, count, share, low, high, examples), wrong, unsure, duplicates, leaks.
+    feature, count, share, low, high, examples), wrong, unsure, duplicates, leaks, warnings.
     """
     quiet(debug)
     with errors_reported(debug):
@@ -204,6 +210,7 @@ def summary_command(
         if json_:
             show(found.to_dict(), json_)
             return
+        _warn(found.warnings)
         for part in _summary_parts(found):
             results().print(part)
 

@@ -7,14 +7,14 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
 from fxplain.corpora.arrow import arrow, parquet
 from fxplain.corpora.job import Manifest
 from fxplain.corpora.schema import COLUMNS
-from fxplain.corpora.shards import shards
+from fxplain.corpora.shards import metadata_of, shards
 from fxplain.errors import InputError, LoadError
 from fxplain.explanation import Explanation
 from fxplain.explanation.target import target_of
@@ -114,6 +114,12 @@ class Corpus:
     def _ends(self) -> list[int]:
         counts = [parquet().read_metadata(file).num_rows for file in self.files]
         return list(accumulate(counts))
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What the explanations warned of: parts of the model that no rule follows, ..."""
+        said = (json.loads(metadata_of(file).get("warnings", "[]")) for file in self.files)
+        return list(dict.fromkeys(chain.from_iterable(said)))
 
     def dataset(self) -> Any:
         """The files as a pyarrow.dataset.Dataset, to filter and scan."""

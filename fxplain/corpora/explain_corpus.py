@@ -2,52 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from fxplain.corpora.arrow import arrow, parquet
+from fxplain.corpora.arrow import arrow
 from fxplain.corpora.corpus import Corpus, load_corpus
-from fxplain.corpora.explainer import BATCH_TOKENS, CorpusExplainer
-from fxplain.corpora.job import MANIFEST, Job, Manifest
-from fxplain.corpora.layout import NUMBER, Layout
+from fxplain.corpora.explainer import CorpusExplainer
+from fxplain.corpora.job import MANIFEST, Manifest
+from fxplain.corpora.layout import KINDS, NUMBER, Layout
+from fxplain.corpora.left import Kept, Left
 from fxplain.corpora.pool import Order, in_pool, threads_each
-from fxplain.corpora.reading import Data, Row, in_shards, open_data
-from fxplain.corpora.schema import failed_row
-from fxplain.corpora.shards import clear_aside, finished, shard_path
-from fxplain.corpora.tasks import Assembly, Done, Output, Task, dead_row, do
-from fxplain.errors import InputError, MissingExtraError
-from fxplain.pipelines import Explainer, from_pretrained
+from fxplain.corpora.ray_data import on_ray
+from fxplain.corpora.reading import open_data
+from fxplain.corpora.run import Progress, Run
+from fxplain.corpora.shards import clear_aside
+from fxplain.corpora.tasks import Done, Output, do
+from fxplain.errors import InputError
+from fxplain.pipelines import Explainer
 
-__all__ = ["Progress", "explain_corpus"]
+__all__ = ["explain_corpus"]
 
 SHARD_ROWS = 1000
 LOOKED_AT = 100
 """Rows that are looked at for the names of columns."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is.
-
-    Attributes
-    ----------
-    rows, errors
-        Rows of the data that are explained, those of earlier runs included, and rows of the result
-        that have an error.
-    total
-        How many rows there are, where that is known.
-    before
-        How many of `rows` earlier runs explained.
-    """
-
-    rows: int
-    errors: int
-    total: int | None
-    before: int
 
 
 def explain_corpus(
@@ -55,25 +36,14 @@ def explain_corpus(
     data: Any,
     out: str | Path,
     *,
-    text: str | None = None,
-    pair: str | None = None,
-    image: str | None = None,
-    audio: str | None = None,
-    id: str | None = None,
-    label: str | None = None,
-    target: Any = None,
-    method: str = "generic",
-    truncation: bool | None = None,
     engine: str = "local",
     workers: int = 1,
-    batch_tokens: int = BATCH_TOKENS,
     shard_rows: int = SHARD_ROWS,
     resume: bool = True,
     retry_errors: bool = False,
-    on_error: str = "record",
     load: Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
-    **options: Any,
+    **how: Any,
 ) -> Corpus:
     """Explain every row of some data into a folder of Parquet files.
 
@@ -89,35 +59,26 @@ def explain_corpus(
         a glob, a `datasets.Dataset`, columns by name, or anything that yields mappings or strings.
     out
         The folder, made where there is none.
-    text, pair, image, audio, id, label
-        Names of the data's columns; by default told by their headings. Without ids rows are numbered.
-    target
-        As `fxplain.CorpusExplainer` takes it.
-    method
-        One of `fxplain.methods()`.
-    truncation
-        Of texts that are longer than the model takes: True cuts them; by default they are errors.
     engine
-        "local": this machine.
+        "local": this machine. "ray": an actor pool of Ray Data, on this machine or on the cluster that
+        Ray is connected to, whose machines all see `out` and the data.
     workers
-        How many processes; 1 works in this one. Several load the model once each, and share out the
-        threads that torch has.
-    batch_tokens
-        How many tokens a batch holds at most; a GPU is quicker with more than the default.
+        How many processes; 1 works in this one, unless the engine is Ray. Several load the model once
+        each, and share out the threads that torch has.
     shard_rows
         How many rows a file holds; a run that is taken up goes on with its own number.
     resume
         Whether a run in this folder is taken up; False refuses a folder with rows.
     retry_errors
         Whether rows that had an error are tried again.
-    on_error
-        "record" writes a row's error into its `error` cell; "raise" ends at the first.
     load
         For `fxplain.from_pretrained`: ``task``, ``device``, ``dtype``, ...
     progress
         Called after each file.
-    **options
-        Of the task and of the method.
+    **how
+        As `fxplain.CorpusExplainer` takes them: the columns (``text``, ``pair``, ``image``, ``audio``,
+        ``id``, ``label``), ``target``, ``method``, ``truncation``, ``batch_tokens``, ``on_error``, and
+        options of the task and of the method.
 
     Returns
     -------
@@ -133,7 +94,7 @@ def explain_corpus(
     FxplainError
         When the model cannot be explained at all.
     MissingExtraError
-        Without pyarrow (``pip install 'fxplain[corpus]'``).
+        Without pyarrow (``pip install 'fxplain[corpus]'``), or Ray (``fxplain[ray]``).
     """
     arrow()
     _check_engine(engine, workers, shard_rows)
@@ -141,23 +102,25 @@ def explain_corpus(
     rows = opened.rows()
     first = list(islice(rows, LOOKED_AT))
     columns = tuple(dict.fromkeys(name for row in first for name in row))
-    layout = Layout(text, pair, image, audio, id, label).found_in(columns)
+    layout = Layout(**{kind: how[kind] for kind in KINDS if kind in how}).found_in(columns)
     layout = layout if layout.id else replace(layout, id=NUMBER)
-    job = Job(layout, target, method, truncation, on_error, options, batch_tokens)
-    explainer = model if isinstance(model, Explainer) else from_pretrained(model, **load or {})
-    explain = CorpusExplainer(explainer, **job.keywords())
-    manifest = Manifest.of(explainer, job, opened.identity, shard_rows)
+    explain = CorpusExplainer(model, load=load, **{**how, **asdict(layout)})
+    manifest = Manifest.of(explain.explainer, explain.job, opened.identity, shard_rows)
     folder, manifest = _folder(Path(out), manifest, resume)
     output = Output(folder, manifest.constants, (*columns, NUMBER))
-    run = Run(job, output, manifest, opened, progress)
-    tasks = run.tasks(chain(first, rows), retry_errors)
-    done: Generator[Done, None, None]
-    if workers == 1:
-        done = (do(task, explain, output) for task in tasks)
+    run = Run(explain.job, output, opened.count, progress)
+    left = Left(folder, manifest.shard_rows, explain.job.targets, retry_errors)
+    done: Generator[Done | Kept, None, None]
+    if engine == "local" and workers == 1:
+        done = (do(task, explain, output) for task in run.new(left.of(chain(first, rows))))
     else:
-        order = _order(explainer, model, load, manifest, job, output, workers)
-        del explainer, explain  # the workers have their own
-        done = in_pool(tasks, order, workers, run.split, run.dead)
+        order = _order(explain, model, load, manifest, output, workers)
+        del explain  # the workers have their own
+        if engine == "ray":
+            done = on_ray(opened, left, order, workers)
+        else:
+            tasks = run.new(left.of(chain(first, rows)))
+            done = in_pool(tasks, order, workers, run.split, run.dead)
     with closing(done):
         run.follow(done)
     replace(manifest, complete=True).write(folder)
@@ -165,13 +128,8 @@ def explain_corpus(
 
 
 def _check_engine(engine: str, workers: Any, shard_rows: Any) -> None:
-    if engine == "ray":
-        raise MissingExtraError(
-            "engine='ray' is not there yet: give fxplain.CorpusExplainer to Ray Data's map_batches, "
-            "as docs/how-to/explain-a-corpus.md shows, or use engine='local'."
-        )
-    if engine != "local":
-        raise InputError(f"engine is 'local', not {engine!r}.")
+    if engine not in ("local", "ray"):
+        raise InputError(f"engine is 'local' or 'ray', not {engine!r}.")
     for name, value in (("workers", workers), ("shard_rows", shard_rows)):
         if not isinstance(value, int) or value < 1:
             raise InputError(f"{name} is a whole number from 1 on, not {value!r}.")
@@ -199,91 +157,18 @@ def _folder(folder: Path, manifest: Manifest, resume: bool) -> tuple[Path, Manif
 
 
 def _order(
-    explainer: Explainer,
+    explain: CorpusExplainer,
     model: Any,
     load: Mapping[str, Any] | None,
     manifest: Manifest,
-    job: Job,
     output: Output,
     workers: int,
 ) -> Order:
     """How a worker loads the very same model."""
-    said = dict(load or {})
+    explainer, said = explain.explainer, dict(load or {})
     if isinstance(model, Explainer):
         weights = next(explainer.model.parameters())
         said = {"task": explainer.task.name, "device": str(weights.device), "dtype": weights.dtype}
     name = explainer.loaded.name if isinstance(model, Explainer) else str(model)
-    return Order(name, said, str(manifest.facts["weights"]), job, output, threads_each(workers))
-
-
-@dataclass
-class Run:
-    """One run over the data: which shards are left, and how far it is."""
-
-    job: Job
-    output: Output
-    manifest: Manifest
-    data: Data
-    progress: Callable[[Progress], None] | None
-    rows: int = 0
-    errors: int = 0
-    before: int = 0
-
-    def __post_init__(self) -> None:
-        targets = len(self.job.target) if isinstance(self.job.target, list) else 1
-        self.assembly = Assembly(self.output, targets)
-
-    def tasks(self, rows: Iterator[Row], retry_errors: bool) -> Iterator[Task]:
-        """The shards that are left, in the data's order."""
-        there = finished(self.output.folder)
-        numbered = ({**row, NUMBER: number} for number, row in enumerate(rows))
-        for shard, part in enumerate(in_shards(numbered, self.manifest.shard_rows)):
-            count, errors = there.get(shard, (0, 0))
-            if count != len(part):  # not there, or of data that has grown
-                yield Task(shard, part)
-            elif errors and retry_errors:
-                yield self._retried(shard, part)
-            else:
-                self.rows += count
-                self.before += count
-                self.errors += errors
-                self._tell()
-
-    def _retried(self, shard: int, part: list[Row]) -> Task:
-        path = shard_path(self.output.folder, shard)
-        errors = parquet().read_table(path, columns=["error"])["error"].to_pylist()
-        failed = {i // self.assembly.targets for i, error in enumerate(errors) if error is not None}
-        places = tuple(sorted(failed))
-        self.assembly.keep(shard, len(part), places)
-        self.rows += len(part) - len(places)
-        return Task(shard, [part[place] for place in places], places)
-
-    def split(self, task: Task) -> None:
-        """A shard comes in parts."""
-        self.assembly.sizes[task.shard] = len(task.rows)
-
-    def dead(self, task: Task) -> Done:
-        """The row that workers die of has that as its error."""
-        layout = self.job.layout
-
-        def said(row: Row) -> dict[str, Any]:
-            known = {k: row.get(getattr(layout, k) or "") for k in ("id", "text", "label")}
-            known = {k: None if v is None else str(v) for k, v in known.items()}
-            constants = {"method": self.job.method, "options": "{}"}
-            return failed_row(
-                {**known, **constants}, "FxplainError: the worker process died of it."
-            )
-
-        return dead_row(task, said, self.assembly.targets)
-
-    def follow(self, done: Iterator[Done]) -> None:
-        """Write what comes in parts, and tell how far it is."""
-        for one in done:
-            self.assembly.add(one)
-            self.rows += one.rows
-            self.errors += one.errors
-            self._tell()
-
-    def _tell(self) -> None:
-        if self.progress is not None:
-            self.progress(Progress(self.rows, self.errors, self.data.count, self.before))
+    weights_said = str(manifest.facts["weights"])
+    return Order(name, said, weights_said, explain.job, output, threads_each(workers))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from fxplain.corpora.batches import Batch, halves, planned, twice
+from fxplain.corpora.job import Job
 from fxplain.corpora.layout import Layout, rows_in
 from fxplain.corpora.prepared import Prepared, prepared
 from fxplain.corpora.schema import COLUMNS, Columns, empty_columns, failed_row
@@ -38,6 +39,9 @@ BATCH_TOKENS = 1024
 
 ROWS_WITHOUT_LENGTH = 8
 """Images or recordings in a batch."""
+
+OF_EXPLAIN = ("output", "verify", "strict")
+"""Options that `fxplain.explain` takes itself."""
 
 OF_THE_MODEL = (
     CaptureError,
@@ -81,7 +85,17 @@ class CorpusExplainer:
     load
         For `fxplain.from_pretrained`: ``task``, ``device``, ``dtype``, ...
     **options
-        Of the task and of the method.
+        Of the task, of the method, and ``output``, ``verify`` and ``strict`` as `fxplain.explain` takes
+        them. What is detected is checked once for each doubling of the texts' length.
+
+    Attributes
+    ----------
+    job
+        What was asked for.
+    explainer
+        What explains.
+    warnings
+        Those of all explanations so far.
 
     Raises
     ------
@@ -114,15 +128,17 @@ class CorpusExplainer:
         if not isinstance(model, Explainer):
             model = from_pretrained(model, **load or {})
         self.explainer = model
-        own = {k: v for k, v in options.items() if k not in self.explainer.task.options}
+        others = (*self.explainer.task.options, *OF_EXPLAIN)
+        own = {k: v for k, v in options.items() if k not in others}
         resolve_method(method, own)
-        self.layout = Layout(text, pair, image, audio, id, label)
-        self.target, self.method, self.options = target, method, options
-        self.truncation, self.on_error = truncation, on_error
+        layout = Layout(text, pair, image, audio, id, label)
+        self.job = Job(layout, target, method, truncation, on_error, batch_tokens, options)
         self.batch_tokens = batch_tokens
+        self.warnings: dict[str, None] = {}
+        self._verified: set[int] = set()
 
     def __repr__(self) -> str:
-        return f"<CorpusExplainer of {self.explainer!r} by {self.method!r}>"
+        return f"<CorpusExplainer of {self.explainer!r} by {self.job.method!r}>"
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> Columns:
         """Explain a batch.
@@ -145,8 +161,8 @@ class CorpusExplainer:
             ``on_error="raise"``, the first of a row.
         """
         result = empty_columns()
-        layout = self.layout.found_in(batch)
-        rows = prepared(self.explainer.loaded, layout, batch, rows_in(batch), self.truncation)
+        layout = self.job.layout.found_in(batch)
+        rows = prepared(self.explainer.loaded, layout, batch, rows_in(batch), self.job.truncation)
         found: dict[int, list[dict[str, Any]]] = {}
         for target in self._targets():
             wanted = batch[target] if self._is_column(target, batch) else [target] * len(rows)
@@ -159,7 +175,8 @@ class CorpusExplainer:
         return result
 
     def _targets(self) -> list[Any]:
-        return self.target if isinstance(self.target, list) else [self.target]
+        target = self.job.target
+        return target if isinstance(target, list) else [target]
 
     def _is_column(self, target: Any, batch: Mapping[str, Any]) -> bool:
         return isinstance(target, str) and target in batch
@@ -211,12 +228,19 @@ class CorpusExplainer:
         found: Explanation = self.explainer(
             **raw,
             pad_to=length,
-            truncation=self.truncation,
+            truncation=self.job.truncation,
             target=target,
-            method=self.method,
-            **self.options,
+            method=self.job.method,
+            **{**self.job.options, "verify": self._verification(length)},
         )
+        self._verified.add(_magnitude(length))
+        self.warnings |= dict.fromkeys(found.graph.warnings)
         return found
+
+    def _verification(self, length: int | None) -> str:
+        """Once for each doubling of the length, where every length would cost a batch's time more."""
+        level = str(self.job.options.get("verify", "light"))
+        return "off" if level == "light" and _magnitude(length) in self._verified else level
 
     def _padding_side(self) -> str:
         return str(getattr(self.explainer.loaded.tokenizer, "padding_side", "right"))
@@ -232,11 +256,15 @@ class CorpusExplainer:
         return halves(batch)
 
     def _failed(self, row: Prepared, error: Exception) -> dict[str, Any]:
-        if self.on_error == "raise":
+        if self.job.on_error == "raise":
             raise error
         said = str(error) if row.error else f"{type(error).__name__}: {error}"
-        constants = {"method": self.method, "options": "{}"}
+        constants = {"method": self.job.method, "options": "{}"}
         return failed_row({**row.row, **constants}, said)
+
+
+def _magnitude(length: int | None) -> int:
+    return 0 if length is None else length.bit_length()
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

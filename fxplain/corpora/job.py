@@ -33,17 +33,22 @@ class Job:
     ----------
     layout
         Columns of the data.
-    target, method, truncation, on_error, options, batch_tokens
+    target, method, truncation, on_error, batch_tokens, options
         As `fxplain.CorpusExplainer` takes them.
     """
 
     layout: Layout
-    target: Any = None
-    method: str = "generic"
-    truncation: bool | None = None
-    on_error: str = "record"
+    target: Any
+    method: str
+    truncation: bool | None
+    on_error: str
+    batch_tokens: int
     options: Mapping[str, Any] = field(default_factory=dict)
-    batch_tokens: int = 1024
+
+    @property
+    def targets(self) -> int:
+        """How many rows of the result each row of the data has."""
+        return len(self.target) if isinstance(self.target, list) else 1
 
     def keywords(self) -> dict[str, Any]:
         """For a `fxplain.CorpusExplainer`."""

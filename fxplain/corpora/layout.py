@@ -9,7 +9,7 @@ from typing import Any
 
 from fxplain.errors import InputError
 
-__all__ = ["NUMBER", "UNREADABLE", "Layout", "rows_in"]
+__all__ = ["KINDS", "NUMBER", "UNREADABLE", "Layout", "rows_in"]
 
 UNREADABLE = "\0unreadable"
 """The column of what a row could not be read for."""
@@ -27,6 +27,7 @@ HEADINGS = {
 }
 """What a column is taken for where nobody says."""
 
+KINDS = tuple(HEADINGS)
 RAW = ("text", "pair", "image", "audio")
 
 

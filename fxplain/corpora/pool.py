@@ -20,7 +20,7 @@ from fxplain.corpora.job import Job, weights_hash
 from fxplain.corpora.tasks import Done, Output, Task, do
 from fxplain.errors import ChangedModelError, FxplainError
 
-__all__ = ["Order", "in_pool", "threads_each"]
+__all__ = ["Failure", "Order", "in_pool", "ready", "threads_each"]
 
 MOST_EARLY_DEATHS = 3
 
@@ -46,6 +46,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
+        """What is left of an error between processes."""
         return cls(type(error).__name__, str(error))
 
     def error(self) -> Exception:
@@ -71,9 +72,8 @@ def threads_each(workers: int) -> int:
 def work(line: Connection, order: Order) -> None:
     """A worker's life: load the model, then explain what comes until the line is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    torch.set_num_threads(order.threads)
     try:
-        explain = _loaded(order)
+        explain = ready(order)
         line.send("ready")
         while True:
             line.send(do(line.recv(), explain, order.output))
@@ -85,7 +85,15 @@ def work(line: Connection, order: Order) -> None:
         line.send(Failure.of(error))
 
 
-def _loaded(order: Order) -> CorpusExplainer:
+def ready(order: Order) -> CorpusExplainer:
+    """A worker's own explainer, of the very same model.
+
+    Raises
+    ------
+    ChangedModelError
+        When what it loads has other weights.
+    """
+    torch.set_num_threads(order.threads)
     explain = CorpusExplainer(order.model, load=order.load, **order.job.keywords())
     if weights_hash(explain.explainer.model) != order.weights:
         raise ChangedModelError(

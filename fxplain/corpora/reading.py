@@ -39,11 +39,14 @@ class Data:
         What tells this data from other data; None where nothing does (an iterator).
     count
         How many rows there are, where that is known without reading.
+    again
+        Whether it can be read more than once.
     """
 
     rows: Callable[[], Iterator[Row]]
     identity: str | None = None
     count: int | None = None
+    again: bool = True
 
 
 def open_data(data: Any) -> Data:
@@ -74,7 +77,7 @@ def open_data(data: Any) -> Data:
         return Data(lambda: _transposed(data, count), None, count)
     if isinstance(data, Iterable):
         known = len(data) if isinstance(data, (list, tuple)) else None
-        return Data(lambda: map(_as_row, data), None, known)
+        return Data(lambda: map(_as_row, data), None, known, again=iter(data) is not data)
     raise InputError(
         f"data is a path, a glob, a data set, columns by name or an iterable of rows, not a "
         f"{type(data).__name__}."

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from fxplain.corpora.arrow import parquet
 from fxplain.corpora.schema import Columns, table_of
 from fxplain.errors import LoadError
 
-__all__ = ["finished", "shard_path", "shards", "write_shard"]
+__all__ = ["begun_path", "finished", "shard_path", "shards", "with_warnings", "write_shard"]
 
 NAME = "part-{:06d}.parquet"
 PATTERN = re.compile(r"part-(\d{6,})\.parquet")
@@ -21,6 +22,11 @@ PATTERN = re.compile(r"part-(\d{6,})\.parquet")
 def shard_path(folder: Path, number: int) -> Path:
     """Where a shard is written."""
     return folder / NAME.format(number)
+
+
+def begun_path(folder: Path, number: int) -> Path:
+    """What stands for a shard while another machine's worker is at it."""
+    return folder / f"{NAME.format(number)}.begun.tmp"
 
 
 def shards(folder: Path) -> list[Path]:
@@ -56,6 +62,11 @@ def write_shard(
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def with_warnings(constants: Mapping[str, str], warnings: Iterable[str]) -> dict[str, str]:
+    """Constants of a shard whose explanations warned of something."""
+    return {**constants, "warnings": json.dumps(list(warnings))}
 
 
 def finished(folder: Path) -> dict[int, tuple[int, int]]:

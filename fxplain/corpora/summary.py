@@ -61,6 +61,8 @@ class Summary:
         Ids of rows with one text, and of how many different labels.
     leaks
         Labels whose names stand in the texts.
+    warnings
+        What the explanations warned of.
     """
 
     rows: int
@@ -72,6 +74,7 @@ class Summary:
     unsure: Sequence[str]
     duplicates: Sequence[tuple[tuple[str, ...], int]]
     leaks: Sequence[Leak]
+    warnings: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -162,6 +165,7 @@ def summarise(corpus: Corpus, by: str = "word", minimum: int = 5, listed: int = 
         [name for _, name in nsmallest(listed, count.unsure)],
         [(tuple(n for n, _ in rows), len({lab for _, lab in rows})) for rows in twice[:listed]],
         _leaks(count, minimum),
+        corpus.warnings,
     )
 
 

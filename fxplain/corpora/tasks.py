@@ -11,7 +11,7 @@ from fxplain.corpora.arrow import parquet
 from fxplain.corpora.explainer import CorpusExplainer
 from fxplain.corpora.reading import Row, columns_of
 from fxplain.corpora.schema import COLUMNS, Columns, empty_columns
-from fxplain.corpora.shards import shard_path, write_shard
+from fxplain.corpora.shards import shard_path, with_warnings, write_shard
 
 __all__ = ["Assembly", "Done", "Output", "Task", "dead_row", "do"]
 
@@ -72,13 +72,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a task: how many rows, and how many with an error; of a part the rows, too."""
+    """What came of a task: how many rows and errors; of a part, the rows themselves and warnings."""
 
     shard: int
     rows: int
     errors: int
     places: tuple[int, ...] | None = None
     columns: Columns | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def do(task: Task, explain: CorpusExplainer, output: Output) -> Done:
@@ -87,8 +88,9 @@ def do(task: Task, explain: CorpusExplainer, output: Output) -> Done:
     count = len(task.rows)
     errors = sum(error is not None for error in columns["error"])
     if task.places is not None:
-        return Done(task.shard, count, errors, task.places, columns)
-    write_shard(output.folder, task.shard, columns, count, output.constants)
+        return Done(task.shard, count, errors, task.places, columns, tuple(explain.warnings))
+    said = with_warnings(output.constants, explain.warnings)
+    write_shard(output.folder, task.shard, columns, count, said)
     return Done(task.shard, count, errors)
 
 
@@ -120,19 +122,12 @@ class Assembly:
     sizes: dict[int, int] = field(default_factory=dict)
     _found: dict[int, dict[int, list[dict[str, Any]]]] = field(default_factory=dict)
 
-    def keep(self, shard: int, size: int, places: Iterable[int]) -> None:
-        """Take the rows at all but these places from the file that is there."""
-        table = parquet().read_table(shard_path(self.output.folder, shard)).to_pylist()
-        again = set(places)
-        rows = self._found.setdefault(shard, {})
-        for place in set(range(size)) - again:
-            rows[place] = table[place * self.targets : (place + 1) * self.targets]
-        self.sizes[shard] = size
-
     def add(self, done: Done) -> bool:
         """Take a part; whether its shard is whole now, and written."""
         if done.columns is None or done.places is None:
             return True
+        if done.shard not in self.sizes:  # it is there, and some of its rows were tried again
+            self._begin(done.shard, done.places)
         rows = self._found.setdefault(done.shard, {})
         for i, place in enumerate(done.places):
             span = range(i * self.targets, (i + 1) * self.targets)
@@ -144,8 +139,19 @@ class Assembly:
             for name in COLUMNS:
                 columns[name].append(row[name])
         size = self.sizes.pop(done.shard)
-        write_shard(self.output.folder, done.shard, columns, size, self.output.constants)
+        said = with_warnings(self.output.constants, done.warnings)
+        write_shard(self.output.folder, done.shard, columns, size, said)
         return True
+
+    def _begin(self, shard: int, again: Iterable[int]) -> None:
+        """Take the rows at all but these places from the file that is there."""
+        table = parquet().read_table(shard_path(self.output.folder, shard)).to_pylist()
+        size = len(table) // self.targets
+        self._found[shard] = {
+            place: table[place * self.targets : (place + 1) * self.targets]
+            for place in set(range(size)) - set(again)
+        }
+        self.sizes[shard] = size
 
 
 def _in_order(rows: Mapping[int, list[dict[str, Any]]]) -> Iterator[dict[str, Any]]:

@@ -121,6 +121,7 @@ def _facts(
         "files": written,
         "classes": [asdict(one) for one in summary.classes],
         "errors": dict(summary.errors),
+        "warnings": list(summary.warnings),
         "leaks": [asdict(leak) for leak in summary.leaks],
         "drivers": {name: [asdict(d) for d in ds] for name, ds in list(found.items())[:12]},
         "histogram": list(histogram),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime, timezone
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -52,6 +53,7 @@ def fingerprint(model: nn.Module) -> str:
     return _known[model]
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return version(package)

@@ -112,12 +112,19 @@ def allowed_scores(
     if not in_place and (causal or mask is not None):
         scores = scores.clone()
     if causal:
-        scores.masked_fill_(_later(scores, queries), float("-inf"))
+        _hide(scores, _later(scores, queries))
     if mask is None:
         return scores
     if mask.dtype is torch.bool:
-        return scores.masked_fill_(~mask, float("-inf"))
+        return _hide(scores, ~mask)
     return scores.add_(mask.to(scores.dtype))
+
+
+def _hide(scores: Tensor, hidden: Tensor) -> Tensor:
+    """Scores of -inf in place; by adding it, as kernels do, which is far quicker than to fill."""
+    if scores.requires_grad:
+        return scores.masked_fill_(hidden, float("-inf"))
+    return scores.add_(torch.where(hidden, float("-inf"), 0.0))
 
 
 def _later(scores: Tensor, queries: slice | Tensor | None) -> Tensor:

@@ -225,6 +225,7 @@ const corpus = (() => {
   function start() {
     $("about").textContent = facts.about;
     for (const { name } of facts.classes) $("class").append(element("option", { value: name, textContent: name }));
+    for (const warning of facts.warnings) $("about").after(element("p", { className: "warning", textContent: warning }));
     charts();
     let waiting = 0;
     $("controls").addEventListener("input", () => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(() => choose()); });
