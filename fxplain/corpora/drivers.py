@@ -43,13 +43,35 @@ class Driver:
 
 
 @dataclass
+class Often:
+    """In how many rows a feature occurs at most: counts by hash, in memory of one size.
+
+    Most words of many texts are rare ones, and a tally of them all would be as large as the texts.
+    """
+
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(1 << 22, np.uint32))
+
+    def add(self, row: SharedRow) -> None:
+        """Count one row in."""
+        self.counts[[self._place(feature) for feature in row.shares]] += 1
+
+    def __call__(self, feature: str) -> int:
+        return int(self.counts[self._place(feature)])
+
+    def _place(self, feature: str) -> int:
+        return hash(feature) % len(self.counts)
+
+
+@dataclass
 class Tally:
     """Sums by class and feature, and the same of resamples: of Poisson weights, row by row.
 
-    A Poisson bootstrap (Chamandy et al., 2012) needs no second look at the rows, so that memory
-    grows with the features and not with the rows.
+    A Poisson bootstrap (Chamandy et al., 2012) needs no further look at the rows, so that memory
+    grows with the features that occur in at least `minimum` of them, and not with the rows.
     """
 
+    often: Often
+    minimum: int
     resamples: int = RESAMPLES
     seed: int = 0
     places: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -65,10 +87,13 @@ class Tally:
         if not row.shares:
             return
         target, name = str(row.row["target_name"]), str(row.row["id"])
-        places = [self._place((target, feature)) for feature in row.shares]
+        kept = {f: share for f, share in row.shares.items() if self.often(f) >= self.minimum}
+        if not kept:
+            return
+        places = [self._place((target, feature)) for feature in kept]
         weights = np.ones(self.resamples + 1, np.float32)
         weights[1:] = self.generator.poisson(1.0, self.resamples)
-        shares = np.fromiter(row.shares.values(), np.float32)
+        shares = np.fromiter(kept.values(), np.float32)
         self.counts[places] += weights
         self.sums[places] += shares[:, None] * weights
         for place, share in zip(places, shares.tolist(), strict=True):
@@ -88,12 +113,12 @@ class Tally:
             self.sums = np.concatenate([self.sums, more])
         return place
 
-    def drivers(self, minimum: int) -> list[Driver]:
+    def drivers(self) -> list[Driver]:
         """Those that occur in enough rows, by class, the largest mean share first."""
         found = []
         for (target, feature), place in self.places.items():
             count = int(self.counts[place, 0])
-            if count < minimum:
+            if count < self.minimum:
                 continue
             with np.errstate(invalid="ignore"):  # a resample may have none of its rows
                 means = self.sums[place] / self.counts[place]
@@ -109,14 +134,17 @@ def drivers(rows: Iterable[SharedRow], minimum: int = 5) -> list[Driver]:
     Parameters
     ----------
     rows
-        From `fxplain.corpora.shares.shared_rows`, by words, pieces or positions.
+        From `fxplain.corpora.shares.shared_rows`; kept, for they are looked at twice.
     minimum
         In how many rows a feature has to occur.
     """
-    tally = Tally()
-    for row in rows:
+    often, kept = Often(), list(rows)
+    for row in kept:
+        often.add(row)
+    tally = Tally(often, minimum)
+    for row in kept:
         tally.add(row)
-    return tally.drivers(minimum)
+    return tally.drivers()
 
 
 def by_class(found: Sequence[Driver], most: int) -> Mapping[str, list[Driver]]:

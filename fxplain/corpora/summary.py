@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from hashlib import blake2b
 from heapq import nsmallest
 from typing import Any
 
 from fxplain.corpora.corpus import Corpus
-from fxplain.corpora.drivers import Driver, Tally
+from fxplain.corpora.drivers import Driver, Often, Tally
+from fxplain.corpora.duplicates import Duplicates
 from fxplain.corpora.shares import WORD, SharedRow, shared_rows
 
 __all__ = ["ClassCount", "Leak", "Summary", "summarise"]
@@ -93,15 +93,13 @@ class Count:
     labelled: bool = False
     wrong: list[tuple[float, str]] = field(default_factory=list)
     unsure: list[tuple[float, str]] = field(default_factory=list)
-    texts: dict[bytes, list[tuple[str, str | None]]] = field(default_factory=dict)
-    named: dict[str, list[float]] = field(default_factory=dict)
+    duplicates: Duplicates = field(default_factory=Duplicates)
+    named: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     def add(self, shared: SharedRow) -> None:
         row = shared.row
         self.rows += 1
-        if row["text"]:
-            digest = blake2b(row["text"].strip().lower().encode("utf-8", "replace"), digest_size=12)
-            self.texts.setdefault(digest.digest(), []).append((row["id"], row["label"]))
+        self.duplicates.add(row)
         if row["error"] is not None:
             self.errors[row["error"].partition(":")[0]] += 1
             return
@@ -126,7 +124,8 @@ class Count:
         label = shared.row["label"] or shared.row["target_name"]
         words = [word.lower() for word in WORD.findall(label or "")]
         if words and all(word in shared.shares for word in words):
-            self.named.setdefault(label, []).append(sum(shared.shares[word] for word in words))
+            rows, share = self.named.get(label, (0, 0.0))
+            self.named[label] = rows + 1, share + sum(shared.shares[word] for word in words)
 
 
 def _keep(least: list[tuple[float, str]], one: tuple[float, str]) -> None:
@@ -138,7 +137,7 @@ def _keep(least: list[tuple[float, str]], one: tuple[float, str]) -> None:
 
 
 def summarise(corpus: Corpus, by: str = "word", minimum: int = 5, listed: int = 20) -> Summary:
-    """Sum a corpus up in one pass over its files.
+    """Sum a corpus up, in memory that grows with what drives it and hardly with its rows.
 
     Parameters
     ----------
@@ -149,21 +148,22 @@ def summarise(corpus: Corpus, by: str = "word", minimum: int = 5, listed: int = 
     listed
         How many rows of each kind are named, 1,000 at most.
     """
-    tally, count = Tally(), Count()
+    often = Often()
+    for row in shared_rows(corpus, by):
+        often.add(row)
+    tally, count = Tally(often, minimum), Count()
     for row in shared_rows(corpus, by):
         tally.add(row)
         count.add(row)
-    twice = [rows for rows in count.texts.values() if len({name for name, _ in rows}) > 1]
-    twice.sort(key=lambda rows: (-len({label for _, label in rows}), -len(rows)))
     return Summary(
         count.rows,
         dict(count.errors.most_common()),
         corpus.manifest.complete,
         [_class(count, name) for name, _ in count.classes.most_common()],
-        tally.drivers(minimum),
+        tally.drivers(),
         [name for _, name in nsmallest(listed, count.wrong)],
         [name for _, name in nsmallest(listed, count.unsure)],
-        [(tuple(n for n, _ in rows), len({lab for _, lab in rows})) for rows in twice[:listed]],
+        count.duplicates.found(corpus, listed),
         _leaks(count, minimum),
         corpus.warnings,
     )
@@ -177,9 +177,9 @@ def _class(count: Count, name: str) -> ClassCount:
 
 def _leaks(count: Count, minimum: int) -> list[Leak]:
     found = [
-        Leak(label, len(shares), sum(shares) / len(shares))
-        for label, shares in count.named.items()
-        if len(shares) >= minimum
+        Leak(label, rows, share / rows)
+        for label, (rows, share) in count.named.items()
+        if rows >= minimum
     ]
     return sorted(
         (leak for leak in found if leak.share >= LEAK_SHARE), key=lambda leak: -leak.share
