@@ -1,7 +1,7 @@
 """Memory over a million rows: explaining a CSV and an iterator, summing up, reporting, reading back.
 
 ``python -m benchmarks.million`` prints what the process holds after each tenth of the rows. A model
-that explains nothing stands in for a real one, which would take days here: everything else, from reading
+that explains nothing stands in for a real one, which would take days: everything else, from reading
 over the tokenizer to the files, is what a real run does.
 """
 

@@ -175,6 +175,22 @@ def test_what_explanations_warn_of_is_in_the_files(explainer, tmp_path, monkeypa
     ).read_text(encoding="ascii")
 
 
+@pytest.mark.slow
+def test_pictures_that_would_be_padded_are_explained_with_their_like(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for i, (height, width) in enumerate([(20, 30), (20, 20), (40, 60), (20, 31)]):
+        image.fromarray(small_pretrained.picture(height, width, seed=i)).save(tmp_path / f"{i}.png")
+    model = fxplain.from_pretrained(small_pretrained.save("detr", tmp_path / "models"))
+    found = fxplain.CorpusExplainer(model)(
+        {"image": [str(tmp_path / f"{i}.png") for i in range(4)]}
+    )
+    assert found["error"] == [None] * 4
+    for i in range(4):
+        single = model(image=str(tmp_path / f"{i}.png")).relevance
+        expected = torch.cat([values[0] for values in single.values()])
+        torch.testing.assert_close(torch.tensor(found["relevance"][i]), expected, rtol=0, atol=1e-5)
+
+
 class Short:
     """An explainer whose memory holds two samples, and the sizes that it was asked for."""
 
@@ -275,6 +291,22 @@ def test_datasets(explainer, tmp_path):
     explain = fxplain.CorpusExplainer(explainer)
     mapped = data.map(explain, batched=True, remove_columns=data.column_names)
     assert mapped["tokens"][0] == list(found[0].tokens)
+
+
+def test_sounds_are_rows(tmp_path):
+    wavfile = pytest.importorskip("scipy.io.wavfile")
+    model = fxplain.from_pretrained(small_pretrained.save("wav2vec2", tmp_path / "models"))
+    (tmp_path / "sounds" / "a").mkdir(parents=True)
+    for i, name in enumerate(("a/1.wav", "2.wav")):
+        sound = small_pretrained.recording(0.5 + 0.1 * i)
+        wavfile.write(tmp_path / "sounds" / name, 16_000, sound)
+    (tmp_path / "sounds" / "torn.wav").write_bytes(b"RIFF")
+    found = fxplain.explain_corpus(model, tmp_path / "sounds", tmp_path / "out")
+    assert [row.id for row in found] == ["2.wav", "a/1.wav", "torn.wav"]
+    single = model(audio=str(tmp_path / "sounds" / "a" / "1.wav")).relevance
+    (name,) = single
+    torch.testing.assert_close(torch.tensor(found[1].relevance), single[name][0], rtol=0, atol=1e-5)
+    assert found[2].error.startswith("LoadError")
 
 
 def test_strings_are_numbered_rows(explainer, tmp_path):
@@ -477,6 +509,17 @@ def test_a_corpus_is_read_back(explainer, tmp_path):
     assert found.dataset().count_rows() == 13
     pytest.importorskip("pandas")
     assert list(found.to_pandas(["id", "error"]).columns) == ["id", "error"]
+
+
+def test_duckdb_and_polars_read_the_files_as_they_are(explainer, tmp_path):
+    duckdb, polars = pytest.importorskip("duckdb"), pytest.importorskip("polars")
+    found = made(explainer, tmp_path, corpus_data.write_csv(tmp_path / "a.csv", 13), shard_rows=5)
+    files = str(found.folder / "*.parquet")
+    asked = f"SELECT id, unnest(tokens) AS t, unnest(relevance) AS r FROM '{files}' ORDER BY id"
+    assert len(duckdb.sql(asked).fetchall()) == sum(len(row.tokens) for row in found)
+    read = polars.scan_parquet(files).filter(polars.col("error").is_null()).collect()
+    assert read["id"].to_list() == [row.id for row in found if row.error is None]
+    assert read["relevance"][0].to_list() == list(found[0].relevance)
 
 
 def test_constants_are_in_the_files(explainer, tmp_path):

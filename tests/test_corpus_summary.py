@@ -7,7 +7,7 @@ pytest.importorskip("pyarrow")
 import numpy as np
 
 from fxplain.corpora import compare, drivers, summarise
-from fxplain.corpora.shares import SharedRow, shared_rows
+from fxplain.corpora.shares import SharedRow, _region, shared_rows, shares_of
 from fxplain.errors import InputError
 from tests.made_corpora import failed, row, write
 
@@ -82,6 +82,65 @@ def test_the_summary_tells_what_to_look_at(tmp_path):
     (leak,) = found.leaks
     assert (leak.label, leak.rows) == ("good", 4)
     assert leak.share == pytest.approx(0.8)
+
+
+def test_regions_of_pictures_are_ninths(tmp_path):
+    grid = {
+        "modality": ["pixel_values"] * 17,
+        "grids": '{"pixel_values": [4, 4]}',
+        "tokens": ["CLS", *(f"{i}" for i in range(16))],
+        "starts": [None] * 17,
+        "ends": [None] * 17,
+        "special": [True] + [False] * 16,
+    }
+    relevance = [9.0] + [1.0] * 16
+    relevance[1] = 5.0  # the first patch
+    picture = row("1", "a.png", [1], **grid) | {"relevance": relevance}
+    corpus = write(tmp_path / "a", [picture, failed("2", "", "LoadError: torn")])
+    (shared, none) = shared_rows(corpus, "region")
+    # 4 rows and columns lie in thirds of 2, 1 and 1
+    assert shared.shares == pytest.approx(
+        {
+            **{"top left": 8 / 20, "top": 2 / 20, "top right": 2 / 20},
+            **{"left": 2 / 20, "middle": 1 / 20, "right": 1 / 20},
+            **{"bottom left": 2 / 20, "bottom": 1 / 20, "bottom right": 1 / 20},
+        }
+    )
+    assert not none.shares
+
+
+@pytest.mark.parametrize(
+    ("grid", "place", "said"),
+    [
+        ((3, 3), 8, "bottom right"),
+        ((2, 3, 3), 9, "top left"),  # the second frame
+        ((3, 3, 1, 1), 9, "top left"),  # the second level
+        ((6, 6, 3, 3), 36 + 4, "middle"),
+        ((3, 3), 9, None),
+    ],
+)
+def test_grids_of_frames_and_levels(grid, place, said):
+    assert _region(grid, place) == said
+
+
+def test_columns_of_the_data_share_a_row(tmp_path):
+    both = row("1", "a cat\nthe dog", [1, 2, 3, 4])
+    shown = {**both, "modality": ["input_ids"] * 5}
+    columns = {"text": "premise", "pair": "hypothesis"}
+    found = shares_of(shown, "column", columns)
+    assert found == pytest.approx({"premise": 0.3, "hypothesis": 0.7})
+    pixels = {
+        "modality": ["input_ids"] * 3 + ["pixel_values"] * 2,
+        "starts": [None, 0, 2, None, None],
+    }
+    found = shares_of({**shown, **pixels}, "column", {"text": "question", "image": "photo"})
+    assert found == pytest.approx({"question": 0.3, "photo": 0.7})
+
+
+def test_several_targets_of_a_row_are_no_duplicates(tmp_path):
+    rows = [row(name, "a cat", [1, 1], target) for name in "ab" for target in ("good", "bad")]
+    rows += [row("c", "a dog", [1, 1], target) for target in ("good", "bad")]
+    assert summarise(write(tmp_path / "a", rows), minimum=1).duplicates == [(("a", "b"), 1)]
 
 
 def test_drift_of_two_corpora(tmp_path):

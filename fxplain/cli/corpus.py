@@ -40,7 +40,10 @@ Folder = Annotated[
     Path,
     typer.Argument(metavar="DIR", help="What `fxplain corpus explain` wrote.", show_default=False),
 ]
-By = Annotated[str, typer.Option("--by", help="What drives classes: word, piece or position.")]
+By = Annotated[
+    str,
+    typer.Option("--by", help="What drives classes: word, piece, position, region or column."),
+]
 Minimum = Annotated[
     int, typer.Option("--minimum", min=1, help="In how many rows a word has to occur.")
 ]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Batch", "halves", "planned"]
+__all__ = ["Batch", "halves", "in_order", "planned"]
 
 LENGTHS = 8
 """Lengths between one power of two and the next: of 5,000 texts, 4 in 100 tokens are padding then."""
+
+WITHOUT_LENGTH = 8
+"""Pictures or recordings in a batch."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,20 @@ def planned(lengths: Sequence[int], tokens: int, limit: int | None = None) -> It
         size = _power_of_two(min(max(2, tokens // length), len(order)))
         rows, order = order[:size], order[size:]
         yield Batch(twice(rows), length)
+
+
+def in_order(places: Sequence[int], most: int = WITHOUT_LENGTH) -> Iterator[Batch]:
+    """Batches of rows that have no length, each a power of two.
+
+    Examples
+    --------
+    >>> [b.rows for b in in_order([4, 5, 6, 7, 8, 9], most=4)], [b.rows for b in in_order([1])]
+    ([(4, 5, 6, 7), (8, 9)], [(1, 1)])
+    """
+    while places:
+        size = _power_of_two(min(most, len(places)))
+        yield Batch(twice(places[:size]))
+        places = places[size:]
 
 
 def _padded(length: int) -> int:

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from fxplain.corpora.corpus import Corpus
-from fxplain.corpora.shares import largest, shares_of
+from fxplain.corpora.shares import OF_TOKENS, columns_of_data, largest, shares_of
 from fxplain.errors import InputError
 from fxplain.evaluation.statistics import spearman
 
 __all__ = ["Drift", "Moved", "compare"]
 
-COLUMNS = ("id", "text", "target_name", "tokens", "starts", "ends", "relevance", "special", "error")
+COLUMNS = ("id", "text", "target_name", "error", *OF_TOKENS)
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ def compare(
     InputError
         When no row is explained in both.
     """
+    columns = columns_of_data(first)
     table = second.to_table(COLUMNS)
     places: dict[str, int] = {}
     errors = table["error"].to_pylist()
@@ -105,7 +106,7 @@ def compare(
             only_first += 1
             continue
         other = table.slice(place, 1).to_pylist()[0]
-        a, b = shares_of(row, by), shares_of(other, by)
+        a, b = (shares_of(each, by, columns) for each in (row, other))
         found.append((row["id"], _correlation(a, b)))
         overlaps += _overlap(a, b, top)
         same += row["target_name"] == other["target_name"]

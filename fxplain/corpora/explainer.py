@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fxplain.corpora.batches import Batch, halves, planned, twice
+from fxplain.corpora.batches import Batch, halves, in_order, planned
 from fxplain.corpora.job import Job
 from fxplain.corpora.layout import Layout, rows_in
 from fxplain.corpora.prepared import Prepared, prepared
 from fxplain.corpora.schema import COLUMNS, Columns, empty_columns, failed_row
+from fxplain.corpora.shapes import Shapes
 from fxplain.corpora.told import told
 from fxplain.errors import (
     CaptureError,
@@ -37,9 +38,6 @@ __all__ = ["BATCH_TOKENS", "CorpusExplainer"]
 BATCH_TOKENS = 1024
 """The quickest on a CPU; a GPU takes more."""
 
-ROWS_WITHOUT_LENGTH = 8
-"""Images or recordings in a batch."""
-
 OF_EXPLAIN = ("output", "verify", "strict")
 """Options that `fxplain.explain` takes itself."""
 
@@ -60,9 +58,9 @@ OF_THE_MODEL = (
 class CorpusExplainer:
     """Explains batches of columns: what a pool, Ray Data or ``datasets.map`` calls.
 
-    Inside, rows are sorted by length, padded to few lengths and explained in batches of a power of
-    two, never one sample. Out of memory halves the batch; a row that cannot be explained becomes a
-    cell in ``error``.
+    Inside, texts are sorted by length, padded to few lengths and explained in batches of a power of
+    two, never one sample; pictures and recordings are explained with those of their shape. Out of
+    memory halves the batch; a row that cannot be explained becomes a cell in ``error``.
 
     Parameters
     ----------
@@ -134,6 +132,7 @@ class CorpusExplainer:
         layout = Layout(text, pair, image, audio, id, label)
         self.job = Job(layout, target, method, truncation, on_error, batch_tokens, options)
         self.batch_tokens = batch_tokens
+        self._shapes = Shapes(model)
         self.warnings: dict[str, None] = {}
         self._verified: set[int] = set()
 
@@ -208,17 +207,25 @@ class CorpusExplainer:
             yield from zip(places, told(explanation, model, chosen, side), strict=True)
 
     def _planned(self, rows: Sequence[Prepared]) -> list[Batch]:
+        """Batches of rows of which none is padded in more than its text."""
+        groups: dict[Hashable, list[Prepared]] = {}
+        for row in rows:
+            groups.setdefault(self._shapes.of(row), []).append(row)
+        return [
+            batch for group in groups.values() for batch in self._batches(group, len(groups) > 1)
+        ]
+
+    def _batches(self, rows: Sequence[Prepared], varied: bool) -> Iterator[Batch]:
+        places = [row.place for row in rows]
         if any(row.pieces is None for row in rows):
-            step = ROWS_WITHOUT_LENGTH
-            places = [row.place for row in rows]
-            return [Batch(twice(places[i : i + step])) for i in range(0, len(places), step)]
+            # where sizes differ, most rows are alone, and twice would be twice the time
+            yield from [Batch((places[0],))] if varied and len(rows) == 1 else in_order(places)
+            return
         loaded = self.explainer.loaded
         limit = text_limit(loaded) if loaded.tokenizer is not None else None
         lengths = [len(row.pieces.ids) for row in rows if row.pieces is not None]
-        return [
-            Batch(tuple(rows[i].place for i in batch.rows), batch.length)
-            for batch in planned(lengths, self.batch_tokens, limit)
-        ]
+        for batch in planned(lengths, self.batch_tokens, limit):
+            yield Batch(tuple(places[i] for i in batch.rows), batch.length)
 
     def _explained(
         self, rows: Sequence[Prepared], targets: Sequence[Any], length: int | None

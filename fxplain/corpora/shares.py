@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +14,14 @@ from fxplain.errors import InputError
 
 __all__ = ["KINDS", "NEEDED", "SharedRow", "shared_rows", "shares_of", "token_shares"]
 
-KINDS = ("word", "piece", "position")
+KINDS = ("word", "piece", "position", "region", "column")
 NEEDED = ("id", "text", "label", "predicted", "target_name", "probability", "score", "error")
-OF_TOKENS = ("tokens", "starts", "ends", "relevance", "special")
+OF_TOKENS = ("tokens", "starts", "ends", "relevance", "special", "modality", "grids")
+REGIONS = (
+    ("top left", "top", "top right"),
+    ("left", "middle", "right"),
+    ("bottom left", "bottom", "bottom right"),
+)
 WORD = re.compile("\\w+(?:['\u2019]\\w+)*")
 
 
@@ -37,13 +43,23 @@ def shared_rows(corpus: Corpus, by: str = "word") -> Iterator[SharedRow]:
     """
     if by not in KINDS:
         raise InputError(f"features are by {', '.join(KINDS)}, not by {by!r}.")
+    columns = columns_of_data(corpus)
     for batch in corpus.batches((*NEEDED, *OF_TOKENS)):
         for i in range(len(batch["id"])):
             row = {name: column[i] for name, column in batch.items()}
-            yield SharedRow({name: row[name] for name in NEEDED}, shares_of(row, by))
+            shares = shares_of(row, by, columns)
+            yield SharedRow({name: row[name] for name in NEEDED}, shares)
 
 
-def shares_of(row: Mapping[str, Any], by: str) -> dict[str, float]:
+def columns_of_data(corpus: Corpus) -> Mapping[str, str]:
+    """By kind of input (text, pair, image, audio), the data's column."""
+    columns: dict[str, str] = json.loads(corpus.manifest.facts.get("columns", "{}"))
+    return columns
+
+
+def shares_of(
+    row: Mapping[str, Any], by: str, columns: Mapping[str, str] | None = None
+) -> dict[str, float]:
     """By feature, its share of the relevance of all tokens that are not special.
 
     Examples
@@ -54,7 +70,7 @@ def shares_of(row: Mapping[str, Any], by: str) -> dict[str, float]:
     {'good': 0.4, 'cat': 0.4}
     """
     shares = token_shares(row)
-    names = _NAMES[by](row)
+    names = _columns(row, columns or {}) if by == "column" else _NAMES[by](row)
     found: dict[str, float] = {}
     for name, share in zip(names, shares, strict=True):
         if name is not None and share is not None:
@@ -95,7 +111,62 @@ def _positions(row: Mapping[str, Any]) -> list[str | None]:
     return [] if row["error"] is not None else [str(i) for i in range(len(row["tokens"]))]
 
 
-_NAMES: Mapping[str, Any] = {"word": _words, "piece": _pieces, "position": _positions}
+def _regions(row: Mapping[str, Any]) -> list[str | None]:
+    """Of each token that lies on a grid, in which ninth of it."""
+    if row["error"] is not None:
+        return []
+    grids = json.loads(row["grids"] or "{}")
+    places: dict[str, int] = {}
+    found: list[str | None] = []
+    for modality, special in zip(row["modality"], row["special"], strict=True):
+        grid = grids.get(modality, ())
+        if special or len(grid) < 2 or not all(isinstance(n, int) for n in grid):
+            found.append(None)
+            continue
+        place = places.get(modality, 0)
+        places[modality] = place + 1
+        found.append(_region(grid, place))
+    return found
+
+
+def _region(grid: Sequence[int], place: int) -> str | None:
+    """Which ninth a token is in: of one grid, of one of several frames, or of several levels."""
+    count = len(grid) % 2
+    levels = [grid[i : i + 2] for i in range(count, len(grid), 2)]
+    for rows, columns in levels:
+        if count or place < rows * columns:
+            place %= rows * columns
+            return REGIONS[3 * (place // columns) // rows][3 * (place % columns) // columns]
+        place -= rows * columns
+    return None
+
+
+def _columns(row: Mapping[str, Any], columns: Mapping[str, str]) -> list[str | None]:
+    """Of each token the data's column that it comes from; where that is not known, the modality."""
+    if row["error"] is not None:
+        return []
+    text = row["text"] or ""
+    after = text.find("\n") if "pair" in columns and text.count("\n") == 1 else len(text)
+    others = [columns[kind] for kind in ("image", "audio") if kind in columns]
+    texts = {
+        m for m, start in zip(row["modality"], row["starts"], strict=True) if start is not None
+    }
+    found: list[str | None] = []
+    for modality, start in zip(row["modality"], row["starts"], strict=True):
+        if modality in texts:
+            kind = "text" if start is None or start < after else "pair"
+            found.append(columns.get(kind, modality))
+        else:
+            found.append(others[0] if len(others) == 1 and texts != {modality} else modality)
+    return found
+
+
+_NAMES: Mapping[str, Any] = {
+    "word": _words,
+    "piece": _pieces,
+    "position": _positions,
+    "region": _regions,
+}
 
 
 def largest(shares: Mapping[str, float], count: int) -> Sequence[str]:

@@ -142,7 +142,8 @@ def summarise(corpus: Corpus, by: str = "word", minimum: int = 5, listed: int = 
     Parameters
     ----------
     by
-        "word", "piece" or "position": what drivers are.
+        "word", "piece", "position", "region" (ninths of a picture) or "column" (of the data): what
+        drivers are.
     minimum
         In how many rows a driver has to occur.
     listed

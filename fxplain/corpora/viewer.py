@@ -13,7 +13,7 @@ from typing import Any
 from fxplain.corpora.corpus import Corpus
 from fxplain.corpora.drivers import by_class
 from fxplain.corpora.reading import in_shards
-from fxplain.corpora.shares import largest, shares_of
+from fxplain.corpora.shares import columns_of_data, largest, shares_of
 from fxplain.corpora.summary import Summary, summarise
 
 __all__ = ["write_report"]
@@ -37,7 +37,7 @@ def write_report(
     folder
         Where to write; what an earlier report left there is replaced.
     by, minimum
-        Of the drivers: by "word", "piece" or "position", in at least so many rows.
+        Of the drivers: by one of `fxplain.corpora.shares.KINDS`, in at least so many rows.
     rows
         How many rows are shown at most, the first.
 
@@ -54,9 +54,10 @@ def write_report(
     data.mkdir(parents=True, exist_ok=True)
     for name in ASSETS:
         (target / name).write_bytes((files("fxplain.corpora") / "assets" / name).read_bytes())
+    columns = columns_of_data(corpus)
     histogram, written, count = [0] * 10, 0, 0
     for written, part in enumerate(in_shards(islice(_rows(corpus), rows), ROWS_A_FILE), 1):
-        shown = [_shown(row, by) for row in part]
+        shown = [_shown(row, by, columns) for row in part]
         _write(data / f"rows-{written - 1:04d}.js", f"rows({count}, ", shown)
         count += len(part)
         for row in part:
@@ -78,7 +79,7 @@ def _write(path: Path, call: str, data: Any) -> None:
     path.write_text(f"corpus.{call}{text});\n", encoding="ascii")
 
 
-def _shown(row: Mapping[str, Any], by: str) -> list[Any]:
+def _shown(row: Mapping[str, Any], by: str, columns: Mapping[str, str]) -> list[Any]:
     """A row as corpus.js reads it: relevance in thousandths of the largest that is not special."""
     values = row["relevance"] or []
     plain = [abs(v) for v, special in zip(values, row["special"] or (), strict=True) if not special]
@@ -91,7 +92,7 @@ def _shown(row: Mapping[str, Any], by: str) -> list[Any]:
     more = {"text": row["text"]} if text is None and row["text"] else {}
     more |= {"read from": row["readout"], "method": row["method"]}
     facts = [row[name] for name in FACTS]
-    top = [name.lower() for name in largest(shares_of(row, by), 5)]
+    top = [name.lower() for name in largest(shares_of(row, by, columns), 5)]
     parts = [round(1000 * value / most) if most else 0 for value in values]
     return [*facts, text, tokens, parts, most, top, more]
 

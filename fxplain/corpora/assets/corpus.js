@@ -161,8 +161,11 @@ const corpus = (() => {
     const words = row.tokens.map((t, j) => [Array.isArray(t) ? row.text.slice(t[0], t[1]) : t ?? "", row.values[j]])
       .sort((a, b) => Math.abs(b[1]) - Math.abs(a[1])).slice(0, 20);
     const bars = element("div");
-    for (const [name, value] of words)
-      bars.append(bar(name, value, 1000, (value / 1000 * row.most).toPrecision(3)));
+    for (const [name, value] of words) {
+      const made = bar(name, value, 1000, (value / 1000 * row.most).toPrecision(3));
+      if (value > 0) made.querySelector("i").className = "more";  // as the text is shaded
+      bars.append(made);
+    }
     const step = (by) => element("button", { type: "button", textContent: by < 0 ? "Previous" : "Next",
       disabled: shown[i + by] === undefined, onclick: () => open(i + by) });
     dialog.replaceChildren(
