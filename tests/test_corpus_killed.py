@@ -141,6 +141,9 @@ def seen(columns):
     return {name: [row[name] for row in made] for name in COLUMNS}
 
 
+seen.warnings = {}
+
+
 def test_only_the_row_that_workers_die_of_is_lost(tmp_path):
     rows = [{"id": str(i), "text": "deadly" if i == 6 else "a"} for i in range(10)]
     job = Job(Layout(text="text", id="id"), None, "generic", None, "record", 1024)
