@@ -104,7 +104,9 @@ def relevance(
         samples = [sorted({share.sample for share in own}) for own in shares]
         if read is not None and all(len(own) == 1 for own in samples):
             of_views = _of_views(read, torch.tensor(samples))
-            return {m.name: _all_by_position(program, m, views, of_views) for m in program.modalities}
+            return {
+                m.name: _all_by_position(program, m, views, of_views) for m in program.modalities
+            }
         rows = _rows_without_matrices(views, shares, samples, read)
     else:
         rows = [_readout_row(program, view) for view in views]
