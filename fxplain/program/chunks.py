@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import getitem
+
 import torch
 from torch import Tensor, fx
 
@@ -27,17 +29,18 @@ def chunked_attentions(flow: TokenFlow) -> dict[int, tuple[int, ...]]:
     which have absorbed the same; no query is in two of them. Equation 10 and what is one sequence
     are matters of the whole.
     """
-    parts: dict[fx.Node, list[AttentionSite]] = {}
+    parts: dict[fx.Node, list[tuple[AttentionSite, str]]] = {}
     for site in flow.updates:
         if isinstance(site, AttentionSite):
-            for cut in _cut_from(site):
-                parts.setdefault(cut, []).append(site)
+            for cut, which in _cut_from(site).items():
+                parts.setdefault(cut, []).append((site, which))
     found: dict[int, tuple[int, ...]] = {}
     for cut_alike in parts.values():
-        sites = [site for site in cut_alike if site.index not in found]
-        alike = [s for s in sites if _same_keys(flow, sites[0], s)]
+        sites = {site: which for site, which in cut_alike if site.index not in found}
+        alike = [s for s in sites if _same_keys(flow, next(iter(sites)), s)]
         rows = [flow.book.find(tokens_in(s.rows)).unique() for s in alike]
-        if len(alike) > 1 and sum(map(len, rows)) == len(torch.cat(rows).unique()):
+        apart = len({sites[site] for site in alike}) == len(alike) > 1  # other parts of it each
+        if apart and sum(map(len, rows)) == len(torch.cat(rows).unique()):
             family = tuple(site.index for site in alike)
             found.update(dict.fromkeys(family, family))
     return found
@@ -68,29 +71,34 @@ def sequences(
     return queries, list(keys.values())
 
 
-def _cut_from(site: AttentionSite) -> list[fx.Node]:
-    """What a site's queries, or its weights, were cut from, and what acts on these (a mask, a bias)."""
+def _cut_from(site: AttentionSite) -> dict[fx.Node, str]:
+    """What a site's queries, or its weights, were cut from, or what acts on these (a mask, a bias).
+
+    With each, which part of it was taken.
+    """
     start = site.node.args[0] if site.form == "fused" else site.weights
-    todo = [start] if isinstance(start, fx.Node) else []
-    found: dict[fx.Node, None] = {}
+    todo = [(start, "")] if isinstance(start, fx.Node) else []
+    found: dict[fx.Node, str] = {}
     seen: set[fx.Node] = set()
     while todo and len(seen) < _FAR:
-        node = todo.pop()
+        node, part = todo.pop()
         name, sources = operation_name(node), node.all_input_nodes
         if node in seen or node.op != "call_function" or not sources:
             continue
         seen.add(node)
         if name in _CUTS:
+            which = f"{part} {name} {node.args[1:]}"
             while operation_name(sources[0]) in _CUTS:  # along several axes, one after the other
+                which += f" {sources[0].args[1:]}"
                 sources = sources[0].all_input_nodes
-            found[sources[0]] = None
+            found[sources[0]] = which
         elif name in _PRODUCTS:
-            todo.append(sources[0 if site.weights_on_left else -1])
+            todo.append((sources[0 if site.weights_on_left else -1], ""))
         elif "softmax" in name or moves(node):
-            todo.append(sources[0])
+            todo.append((sources[0], str(node.args[1:]) if node.target is getitem else ""))
         elif is_elementwise(node):
-            todo += sources
-    return list(found)
+            todo += [(source, "") for source in sources]
+    return found
 
 
 def _same_keys(flow: TokenFlow, one: AttentionSite, other: AttentionSite) -> bool:
