@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from fxplain.arguments import place_in
 from fxplain.explanation.by_modality import ByModality
 from fxplain.explanation.readouts import identity_of
 
@@ -26,9 +27,8 @@ class BesideIdentity:
 
     def starts(self, modality: str, sample: int = 0) -> list[int]:
         """The places whose relevance has a part of the identity: those that the target is read from."""
-        return [
-            int(place) for place in (self._identity_of(modality)[sample] > 0).nonzero().flatten()
-        ]
+        own = self._identity_of(modality)[self._place(sample)]
+        return [int(place) for place in (own > 0).nonzero().flatten()]
 
     def beyond_identity(self) -> ByModality:
         """Relevance without the identity that R starts from: what displays shade, rank and share out.
@@ -51,7 +51,7 @@ class BesideIdentity:
 
         What such a token adds beside its own 1 is not measured apart from it.
         """
-        whole = self._identity_of(modality)[sample] >= 1 - 1e-4
+        whole = self._identity_of(modality)[self._place(sample)] >= 1 - 1e-4
         found = [int(place) for place in whole.nonzero().flatten()]
         return found if len(found) == 1 else []
 
@@ -91,6 +91,10 @@ class BesideIdentity:
             return None
         total = sum(values.double().sum(1).cpu() for values in self.relevance.values())
         return torch.as_tensor(total) / self.promised.double().cpu()
+
+    def _place(self, sample: int) -> int:
+        """A sample's place in the batch, from its start; it may be given from its end."""
+        return place_in("sample", sample, len(self.scores))
 
     def _identity_of(self, modality: str) -> Tensor:
         self.relevance[modality]  # an unknown one is answered with the known

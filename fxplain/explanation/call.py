@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fxplain.arguments import one_of
 from fxplain.capture import config_of
-from fxplain.errors import ChangedModelError, NoAttentionError, NonFiniteError
+from fxplain.errors import ChangedModelError, MethodError, NoAttentionError, NonFiniteError
 from fxplain.explanation import reading
 from fxplain.explanation.cuts import cut_attention
 from fxplain.explanation.detection import BatchAxis, graph_of, no_attention, program_of
@@ -68,6 +69,7 @@ class Call:
         recheck: bool = False,
     ) -> None:
         check_tokenizer(tokenizer)
+        one_of(reading.ENGINES).raising(MethodError).check("engine", engine)
         self.model, self.method, self.options = model, method, options
         self.output, self.tokenizer, self.engine = output, tokenizer, engine
         self.again: Callable[[], Call] = lambda: Call(

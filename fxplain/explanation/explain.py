@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fxplain.capture import as_module, model_tried
+from fxplain.arguments import shown
+from fxplain.capture import as_module, model_tried, on_all_processes
 from fxplain.errors import TargetError
 from fxplain.explanation.call import Call
 from fxplain.explanation.detection import BatchAxis, graph_of, program_of
@@ -23,6 +25,7 @@ __all__ = ["attention_weights", "explain", "inspect", "several"]
 Inputs = Mapping[str, Any] | Sequence[Any] | Tensor
 
 
+@on_all_processes
 def inspect(
     model: nn.Module,
     inputs: Inputs,
@@ -110,6 +113,7 @@ def explain(
 ) -> list[Explanation]: ...
 
 
+@on_all_processes
 def explain(
     model: nn.Module,
     inputs: Inputs,
@@ -214,13 +218,14 @@ def several(target: Any, targets: Any) -> list[Any]:
     """
     if target is not None:
         raise TargetError("both target= and targets= are given: leave one of them out.")
-    if isinstance(targets, (str, bytes)) or not isinstance(targets, Iterable):
+    if not isinstance(targets, (list, tuple, range, Tensor, np.ndarray, Iterator)):
         raise TargetError(
-            f"targets={targets!r} must be a sequence of targets; for one target use target=."
+            f"targets={shown(targets)} must be a sequence of targets; for one target use target=."
         )
     return list(targets)
 
 
+@on_all_processes
 def attention_weights(
     model: nn.Module, inputs: Inputs, *, batch_axis: BatchAxis = None, recheck: bool = False
 ) -> dict[str, Tensor]:

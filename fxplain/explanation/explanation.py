@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fxplain.arguments import YES_NO, checked, one_of
 from fxplain.errors import FxplainError, MethodError
 from fxplain.explanation.by_modality import ByModality
 from fxplain.explanation.files import write_file
@@ -17,7 +18,7 @@ from fxplain.explanation.merging import (
 )
 from fxplain.explanation.originals import Originals
 from fxplain.explanation.seen import AsSeen
-from fxplain.explanation.shown import Special, shown
+from fxplain.explanation.shown import SPECIAL, Special, shown
 from fxplain.explanation.target import plain_target
 from fxplain.explanation.units import Units
 from fxplain.explanation.weights import AttentionOf
@@ -209,6 +210,7 @@ class Explanation(AsSeen, Presentable):
 
     # -- files --------------------------------------------------------------------------------------
 
+    @checked(matrices=YES_NO)
     def save(self, path: str | Path, *, matrices: bool = False) -> None:
         """Write everything but the model's output to one safetensors file with a JSON header.
 
@@ -265,6 +267,7 @@ class Explanation(AsSeen, Presentable):
         special
             Whether these leave special tokens and sinks out: "hide".
         """
+        one_of(SPECIAL).raising(MethodError).check("special", special)
         by_unit = {} if units is None else {"units": self._by_unit(units, special)}
         return {
             **self._facts(),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
+from fxplain.arguments import Form, checked, number, one_of, optional, whole
 from fxplain.errors import ModalityError
 from fxplain.explanation.beside import BesideIdentity
 from fxplain.explanation.merging import (
@@ -31,6 +32,15 @@ if TYPE_CHECKING:
     from fxplain.explanation.explanation import Explanation
 
 __all__ = ["AsSeen"]
+
+_PIXELS = whole(1, 1 << 15)
+
+SIZE = Form(
+    "(height, width) in pixels",
+    lambda value: (
+        isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_PIXELS.fits, value))
+    ),
+)
 
 
 class AsSeen(BesideIdentity):
@@ -90,11 +100,13 @@ class AsSeen(BesideIdentity):
 
     def words_in(self, modality: str) -> list[list[Word]]:
         """By sample, the words that the tokens are pieces of."""
+        self.relevance[modality]  # an unknown one is answered with the known
         labels, known = self.labels[modality], self.word_pieces.get(modality)
         return [known[i] if known else words_of(labels[i]) for i in range(len(self.target))]
 
     def is_text(self, modality: str) -> bool:
         """Whether a modality's tokens are words: ids, or labels that say more than a place."""
+        self.relevance[modality]  # an unknown one is answered with the known
         given = self.inputs.get(modality)
         if given is not None:
             return not given.is_floating_point()
@@ -115,6 +127,7 @@ class AsSeen(BesideIdentity):
             named[i] = f"{place * step:.2f}-{(place + 1) * step:.2f} s"
         return named
 
+    @checked(most=whole(0))
     def top(
         self,
         most: int = 10,
@@ -194,6 +207,7 @@ class AsSeen(BesideIdentity):
     def _pictures(self) -> dict[str, tuple[Picture, ...]]:
         return {}
 
+    @checked(mode=one_of(("bilinear", "nearest")), size=optional(SIZE))
     def pixels(
         self,
         modality: str,
@@ -233,7 +247,7 @@ class AsSeen(BesideIdentity):
             When the modality is unknown, its tokens lie on no grid, or there is no such image.
         """
         values, pictures = self._values(modality, beyond_identity), self.pictures(modality)
-        if image == "together":
+        if isinstance(image, str) and image == "together":
             mosaic = self.mosaic(modality)
             if mosaic is None:
                 raise ModalityError(
@@ -347,7 +361,7 @@ class AsSeen(BesideIdentity):
     def _one_picture(
         self, pictures: Sequence[Picture], modality: str, image: int | str
     ) -> tuple[Picture, ...]:
-        if not isinstance(image, int) or not 0 <= image < len(pictures):
+        if not isinstance(image, int) or isinstance(image, bool) or not 0 <= image < len(pictures):
             raise ModalityError(
                 f"there is no image {image!r}: {modality!r} has {len(pictures)}, from 0."
             )
@@ -364,6 +378,7 @@ class AsSeen(BesideIdentity):
             )
         return grid[0] * patch[0], grid[1] * patch[1]
 
+    @checked(seconds=optional(number(0, 1e9, inside=True)), axis=optional(whole()))
     def timeline(
         self,
         modality: str,

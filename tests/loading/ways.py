@@ -81,9 +81,9 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(x)
-        q = self.q(y).unflatten(-1, [2, 8]).transpose(1, 2)
-        k = self.k(y).unflatten(-1, [2, 8]).transpose(1, 2)
-        v = self.v(y).unflatten(-1, [2, 8]).transpose(1, 2)
+        q = self.q(y).unflatten(-1, [-1, 8]).transpose(1, 2)
+        k = self.k(y).unflatten(-1, [-1, 8]).transpose(1, 2)
+        v = self.v(y).unflatten(-1, [-1, 8]).transpose(1, 2)
         y = nn.functional.scaled_dot_product_attention(q, k, v)
         x = x + self.out(y.transpose(1, 2).flatten(-2))
         return x + self.down(self.up(x).relu())
