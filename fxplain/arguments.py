@@ -165,7 +165,9 @@ def one_of(choices: Iterable[str]) -> Form:
 
 def optional(form: Form) -> Form:
     """A form, or None."""
-    return Form(f"None or {form.said}", lambda value: value is None or form.fits(value), form.error)
+    return Form(
+        f"{form.said}, or None", lambda value: value is None or form.fits(value), form.error
+    )
 
 
 def _is_axes(value: Any) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fxplain.arguments import Form, checked, number, one_of, optional, whole
 from fxplain.errors import ModalityError
-from fxplain.explanation.beside import BesideIdentity
+from fxplain.explanation.beside import BesideIdentity, of_sample
 from fxplain.explanation.merging import (
     Timeline,
     Word,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsSeen"]
 
+_MODE = one_of(("bilinear", "nearest"))
 _PIXELS = whole(1, 1 << 15)
 
 SIZE = Form(
@@ -115,6 +116,7 @@ class AsSeen(BesideIdentity):
         named = any(label and not label.replace(",", "").isdigit() for label in labels)
         return named and not self.pictures(modality)
 
+    @of_sample
     def named_tokens(self, modality: str, sample: int = 0) -> list[str]:
         """One sample's labels; of a recording's tokens their time, such as ``0.66-0.68 s``."""
         labels, seconds = self.labels[modality][sample], self.seconds.get(modality)
@@ -207,7 +209,7 @@ class AsSeen(BesideIdentity):
     def _pictures(self) -> dict[str, tuple[Picture, ...]]:
         return {}
 
-    @checked(mode=one_of(("bilinear", "nearest")), size=optional(SIZE))
+    @checked(mode=_MODE, size=optional(SIZE))
     def pixels(
         self,
         modality: str,
@@ -281,11 +283,13 @@ class AsSeen(BesideIdentity):
         tiles = value if value.dim() == 4 else value[0]
         return mosaic_of(tiles.detach().cpu()) if len(tiles) == len(pictures) else None
 
+    @of_sample
     def placements(self, modality: str, sample: int = 0) -> tuple[Placement | None, ...]:
         """Where each of `pictures(modality)` lies on a photo that an explainer was given, or None."""
         given = self.inputs.get(input_of(modality))
         return self.originals.placements(modality, given, self.pictures(modality), sample)
 
+    @of_sample
     def on_photos(self, modality: str, sample: int = 0) -> list[OnPhoto]:
         """One sample's tokens on the photos that an explainer was given; none where it is not known.
 
@@ -311,6 +315,8 @@ class AsSeen(BesideIdentity):
     def _on_photos(self) -> dict[tuple[str, int], list[OnPhoto]]:
         return {}
 
+    @checked(image=whole(0), mode=_MODE)
+    @of_sample
     def photo_heat(
         self,
         modality: str,

@@ -156,7 +156,7 @@ def _rows(generated: Any) -> list[list[int]]:
     plain = generated.tolist() if isinstance(generated, (Tensor, np.ndarray)) else generated
     rows: list[Any] = list(plain) if isinstance(plain, (list, tuple)) else [None]
     rows = [row.tolist() if isinstance(row, (Tensor, np.ndarray)) else row for row in rows]
-    rows = [rows] if all(map(_IDS.fits, rows)) else rows
+    rows = [rows] if rows and all(map(_IDS.fits, rows)) else rows
     if not all(isinstance(row, (list, tuple)) and all(map(_IDS.fits, row)) for row in rows):
         raise InputError(
             f"generated={shown(generated)} must be ids: a tensor (batch, tokens), or a list of them "

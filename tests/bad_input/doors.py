@@ -173,7 +173,7 @@ def _explaining() -> Iterator[Door]:
 def _reading() -> Iterator[Door]:
     e = explanation()
     named = {"modality": ""}
-    for method in ("apart", "is_mean_readout", "starts"):
+    for method in ("apart", "is_mean_readout", "named_tokens", "on_photos", "placements", "starts"):
         settings = {"modality": "input_ids", "sample": 0}
         yield from _each(
             f"Explanation.{method}", getattr(e, method), settings,
@@ -202,6 +202,9 @@ def _reading() -> Iterator[Door]:
     v = seen()
     yield from _each("Explanation.pixels", v.pixels, {"modality": "pixel_values"}, {
         "modality": "", "mode": "", "size": "None", "image": "None 0",
+    })  # fmt: skip
+    yield from _each("Explanation.photo_heat", v.photo_heat, {"modality": "pixel_values"}, {
+        "modality": "", "sample": "", "image": "", "mode": "",
     })  # fmt: skip
     yield from _each("Explanation.timeline", v.timeline, {"modality": "pixel_values"}, {
         "modality": "", "seconds": "1.5", "axis": "",
@@ -326,6 +329,7 @@ def _loading() -> Iterator[Door]:
     grey = _values("tensor")
     yield Door("Explainer(image=)", lambda x: sight(image=x), grey)
     yield Door("Explainer(image=[x])", lambda x: sight(image=[small_pretrained.picture(), x]), grey)
+    yield Door("Explainer(video=)", lambda x: sight(video=x))
     hearing = explainer("wav2vec2")
     yield Door("Explainer(audio=)", lambda x: hearing(audio=x))
     yield Door(
