@@ -161,8 +161,6 @@ def explain_corpus(
     return load_corpus(folder)
 
 
-
-
 def _folder(folder: Path, manifest: Manifest, resume: bool) -> tuple[Path, Manifest]:
     """The folder, with this job's manifest in it."""
     if folder.exists() and not folder.is_dir():
