@@ -64,11 +64,11 @@ def _explainer(
         function = entry
         return lambda model, inputs, target, _chance: function(model, inputs, target)
     name, options = entry
-    resolve_method(name, options)
+    _, resolved = resolve_method(name, options)  # with its steps: each sample costs the same
 
     def explained(
         model: nn.Module, inputs: Mapping[str, Any], target: Any, _chance: Chance
     ) -> Relevance:
-        return explain(model, inputs, target, name, output=output, **options).relevance
+        return explain(model, inputs, target, name, output=output, **resolved).relevance
 
     return explained

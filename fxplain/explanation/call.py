@@ -16,6 +16,7 @@ from fxplain.errors import ChangedModelError, MethodError, NoAttentionError, Non
 from fxplain.explanation import reading
 from fxplain.explanation.cuts import cut_attention
 from fxplain.explanation.detection import BatchAxis, graph_of, no_attention, program_of
+from fxplain.explanation.enough_steps import INCOMPLETE, TOO_FEW
 from fxplain.explanation.explanation import ByModality, Explanation
 from fxplain.explanation.labels import check_tokenizer, token_labels
 from fxplain.explanation.naming import class_namer, target_names
@@ -30,9 +31,6 @@ __all__ = ["Call"]
 
 SEVERAL_LABELS = "multi_label_classification"
 """What a config says of labels that do not compete."""
-
-INCOMPLETE = 0.1
-"""Relevance that misses its promised sum by more than this share of it says so."""
 
 
 class Call:
@@ -140,8 +138,8 @@ class Call:
             f"the relevance of {self.method.name} adds up to {', '.join(off)} of what it promises to "
             f"share out"
             + (
-                f", the score less that of an input of zeros: {self.options['steps']} steps are too "
-                f"few here, take more (steps=)"
+                f", the score less that of an input of zeros: {self.options['steps']} {TOO_FEW}, "
+                f"take more (steps=)"
                 if "steps" in self.options
                 else ""
             )

@@ -14,6 +14,7 @@ from fxplain.capture import as_module, model_tried, on_all_processes
 from fxplain.errors import TargetError
 from fxplain.explanation.call import Call
 from fxplain.explanation.detection import BatchAxis, graph_of, program_of
+from fxplain.explanation.enough_steps import with_enough_steps
 from fxplain.explanation.explanation import Explanation
 from fxplain.explanation.weights import weights_by_node
 from fxplain.methods import resolve_method
@@ -190,22 +191,26 @@ def explain(
     model = as_module(model)
     # gradients are needed whatever mode the caller is in
     with torch.inference_mode(False), model_tried(model, inputs):
-        call = Call(
-            model,
-            inputs,
-            chosen,
-            all_options,
-            output,
-            tokenizer,
-            engine,
-            batch_axis,
-            verify=verify,
-            strict=strict,
-            recheck=recheck,
-        )
-        if targets is None:
-            return call.explanation(target)
-        return call.explanations(targets)
+
+        def make(own_options: Mapping[str, Any]) -> list[Explanation]:
+            call = Call(
+                model,
+                inputs,
+                chosen,
+                own_options,
+                output,
+                tokenizer,
+                engine,
+                batch_axis,
+                verify=verify,
+                strict=strict,
+                recheck=recheck,
+            )
+            return [call.explanation(target)] if targets is None else call.explanations(targets)
+
+        chooses = "steps" in all_options and "steps" not in options and all_options["signed"]
+        made = with_enough_steps(make, all_options) if chooses else make(all_options)
+        return made if targets is not None else made[0]
 
 
 def several(target: Any, targets: Any) -> list[Any]:

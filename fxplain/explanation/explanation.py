@@ -229,6 +229,10 @@ class Explanation(AsSeen, Presentable):
         MethodError
             When matrices are asked for of a method that has none.
         """
+        write_file(path, *self.to_file(matrices=matrices))
+
+    def to_file(self, *, matrices: bool = False) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What `save` writes: a header of plain data, and tensors by name."""
         names = self.modalities
         tensors = {f"relevance/{i}": self.relevance[m] for i, m in enumerate(names)}
         if matrices:
@@ -255,7 +259,7 @@ class Explanation(AsSeen, Presentable):
             "provenance": dict(self.provenance),
             "tiled": list(self.tiled),
         }
-        write_file(path, header, tensors)
+        return header, tensors
 
     def to_dict(self, units: Units | None = None, special: Special = "show") -> dict[str, Any]:
         """Relevance, labels and graph as plain data, of the format that ``docs/json.md`` describes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from fxplain.arguments import TEXT, place_in
 from fxplain.errors import ModalityError
 from fxplain.explanation import Contrast, Explanation
 from fxplain.generation.outputs import Span, places_of
+from fxplain.generation.saved import read_generation, write_generation
 from fxplain.presentation import Presentable
 from fxplain.program import AttentionGraph
 
@@ -167,6 +169,21 @@ class Generation(Presentable):
             place_in("target", target, len(self.targets)),
             place_in("sample", sample, self.batch_size),
         )
+
+    def save(self, path: str | Path) -> None:
+        """Write it to one safetensors file, which `Generation.load` reads."""
+        write_generation(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Generation:
+        """What `save` wrote.
+
+        Raises
+        ------
+        LoadError
+            When the file is missing, is no saved generation, or is damaged.
+        """
+        return cls(**read_generation(path))
 
     def to_dict(self) -> dict[str, Any]:
         """Text, tokens and relevance as plain data (for JSON)."""

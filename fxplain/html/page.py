@@ -33,7 +33,8 @@ NOTEBOOK_BYTES = 120_000
 
 SCRIPTS = (
     "numbers", "colours", "elements", "state", "explained", "written", "words", "canvas", "grid",
-    "strip", "boxes", "inputs", "ranking", "matrix", "relevancies", "outputs", "node", "graph", "page",
+    "strip", "boxes", "inputs", "ranking", "matrix", "relevancies", "outputs", "node", "graph",
+    "samples", "page",
 )  # fmt: skip
 """The page's own scripts, each after those that it uses."""
 

@@ -275,7 +275,11 @@ METHODS = {
             _integrated_needs,
             _at_tokens(value_times_gradient),
             {
-                "steps": Option(20, "points between no tokens and all of them"),
+                "steps": Option(
+                    20,
+                    "points between no tokens and all of them; where it is not said, doubled until "
+                    "relevance adds up, up to 320",
+                ),
                 "signed": _SIGNED_TOKENS,
                 **_GRADIENTS,
             },
