@@ -6,7 +6,7 @@
   const textOf = (k) =>
     data.samples[k]
       .filter(({ units }) => units)
-      .map(({ units }) => units.word.map(([text, gap]) => gap + text).join(""))
+      .map(({ units }) => units.word.filter(([, , , special]) => !special).map(([text, gap]) => gap + text).join(""))
       .join(" | ")
       .replace(/\s+/g, " ")
       .trim();
@@ -29,7 +29,7 @@
       const short = text.length > MOST_LETTERS ? `${text.slice(0, MOST_LETTERS)}\u2026` : text;
       return el(
         "tr",
-        { class: k === fxplain.state.sample ? "target" : null },
+        { class: k === fxplain.state.sample ? "chosen" : null },
         el("td", { class: "number" }, String(k + 1)),
         el("td", { dir: "auto" }, el("button", { type: "button", class: "plain", "aria-current": k === fxplain.state.sample ? "true" : null, onclick: () => choose(k) }, short)),
         el("td", {}, target),
