@@ -186,7 +186,7 @@ def test_many_samples_are_a_list_to_search_and_to_sort(browser, tmp_path):
         assert rows.first.locator("td").first.text_content() == str(order[0] + 1)
         rows.nth(1).locator("button").click()
         assert page.locator(".chooser select").input_value() == str(order[1])
-        page.get_by_role("button", name="Next sample").click()
+        page.get_by_role("button", name="Next", exact=True).click()
         assert page.locator(".chooser select").input_value() == str((order[1] + 1) % 5)
         assert not visit.complaints
         assert not visit.serious_faults()

@@ -22,7 +22,7 @@
       const step = (by, name) =>
         el("button", { type: "button", "aria-label": name, onclick: () => choose((fxplain.state.sample + by + data.samples.length) % data.samples.length) }, by < 0 ? "\u2039" : "\u203a");
       fxplain.onChange(() => (select.querySelector("select").value = String(fxplain.state.sample)));
-      parts.push(el("div", { class: "buttons" }, select, step(-1, "Previous sample"), step(1, "Next sample")));
+      parts.push(el("div", { class: "buttons" }, select, step(-1, "Previous"), step(1, "Next")));
     }
     return parts.length ? el("div", { class: "chooser" }, parts) : null;
   };

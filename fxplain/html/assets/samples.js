@@ -53,7 +53,7 @@
     });
     const heading = (text) => el("th", { scope: "col" }, text);
     const table = el("table", { class: "samples" }, el("thead", {}, el("tr", {}, ["", "text", "explained", "score"].map(heading))), body);
-    const inside = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "All samples" }, table);
+    const inside = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The list" }, table);
     const bar = el("div", { class: "showing-bar" }, el("label", { class: "select" }, el("span", {}, "Search"), search), sort, found);
     const element = el("details", { class: "card all-samples" }, el("summary", {}, `All ${data.samples.length} samples: search, sort, choose`), bar, inside);
     element.addEventListener("toggle", () => element.open && update());
