@@ -73,6 +73,9 @@ bench: $(VENV)/.installed-bench ## Measure what an explanation costs, on real-si
 bench-quick: $(VENV)/.installed-bench ## The same on three of the models (under three minutes)
 	$(PY) -m benchmarks --quick --json build/bench-quick.json
 
+pages: $(VENV)/.installed-test browser ## Write many pages and look at each in a browser (needs Chromium)
+	$(PY) -m tools.pages build/pages
+
 docs: $(VENV)/.installed-docs ## Build the documentation's site in build/site
 	$(PY) -m examples.gallery build/gallery
 	$(VENV)/bin/mkdocs build --strict

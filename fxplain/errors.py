@@ -16,6 +16,7 @@ __all__ = [
     "NoGradientError",
     "NonFiniteError",
     "PlotError",
+    "SaveError",
     "TargetError",
     "TaskError",
     "TrainingModeError",
@@ -84,6 +85,10 @@ class LoadError(FxplainError, ValueError):
 
 class PlotError(FxplainError, ValueError):
     """The asked picture does not fit: no grid, no boxes, no such sample."""
+
+
+class SaveError(FxplainError, OSError):
+    """A result could not be written: the path is a folder, lies in none, or may not be written to."""
 
 
 class MissingExtraError(FxplainError, ImportError):

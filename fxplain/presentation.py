@@ -6,6 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from fxplain.arguments import checked, optional, whole
+
 __all__ = ["KIND_COLOURS", "Presentable", "compare", "text_colour", "to_html"]
 
 _PRESENTER = "fxplain.reports"
@@ -89,6 +91,7 @@ class Presentable:
     def __rich__(self) -> Any:
         return import_module(_PRESENTER).to_rich(self)
 
+    @checked(width=optional(whole(1, 100_000)))
     def to_text(self, width: int | None = None, **options: Any) -> str:
         """What `print` shows, as text: of an Explanation by ``units=`` and with ``special="hide"``."""
         text: str = import_module(_PRESENTER).to_text(self, width, **options)

@@ -329,6 +329,15 @@ def test_html_report_of_two_methods(folders, tmp_path):
     assert '"maps":[{' in text  # each node's attention
 
 
+def test_a_report_that_cannot_tell_for_from_against_has_a_signed_map_beside_it(folders, tmp_path):
+    page = tmp_path / "report.html"
+    asked = ("explain", folders / "bert", "--text", "[red] movie", "--html", page)
+    succeeds(*asked)
+    assert '"title":"input_x_gradient"' in page.read_text(encoding="utf-8")
+    succeeds(*asked, "--method", "lrp")
+    assert '"title":"input_x_gradient"' not in page.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", ["bert", "vit"])
 def test_inspect_needs_no_input(folders, name):
     pytest.importorskip("PIL")

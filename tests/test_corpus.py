@@ -536,7 +536,7 @@ def test_ray_is_an_extra(explainer, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"fxplain\[ray\]"):
         made(explainer, tmp_path, ["a cat"], engine="ray")
-    with pytest.raises(InputError, match="'local' or 'ray'"):
+    with pytest.raises(InputError, match="one of 'local', 'ray'"):
         made(explainer, tmp_path, ["a cat"], engine="dask")
 
 

@@ -381,11 +381,11 @@ def test_progress() -> None:
         ({"metrics": ["magic"]}, "unknown metric 'magic'; there are: positive"),
         ({"metrics": {"a": ("positive", {"magic": 1})}}, "no option 'magic'; its options: steps"),
         ({"metrics": []}, "no metric"),
-        ({"score": "magic"}, "unknown score 'magic'"),
+        ({"score": "magic"}, "score='magic' must be one of"),
         ({"modalities": ["magic"]}, "no modality 'magic'; there are: 'feats'"),
         ({"removal": {"magic": "zero"}}, "no modality 'magic'"),
         ({"target": "true"}, 'target="true" needs the true classes'),
-        ({"batch_size": 0}, "must be at least 1"),
+        ({"batch_size": 0}, "batch_size=0 must be a whole number"),
         ({"target": fxplain.Contrast(0, 1), "score": "accuracy"}, "no score 'accuracy' here"),
     ],
 )

@@ -464,3 +464,33 @@ def test_an_empty_sum():
     model, *_ = tiny("llama")
     with pytest.raises(fxplain.TargetError, match="no outputs to add"):
         fxplain.explain(model, dict(whole(greedy("llama"))), Sum())
+
+
+# ---- files --------------------------------------------------------------------------------------
+
+
+def test_a_generation_is_read_back_from_a_file(tmp_path):
+    torch.manual_seed(0)
+    model, *_ = small_pretrained.MAKERS["gpt2"]()
+    inputs = {"input_ids": torch.tensor([[5, 6, 7], [8, 9, 10]])}
+    targets = [0, 1, Span(0, 2), Contrast(1, 4)]
+    written = fxplain.explain_generation(model.eval(), inputs, 3, targets)
+    written.save(tmp_path / "written.safetensors")
+    read = fxplain.Generation.load(tmp_path / "written.safetensors")
+    assert (read.text, read.targets, read.names) == (written.text, written.targets, written.names)
+    for name, matrix in written.matrices().items():
+        torch.testing.assert_close(read.matrix(name), matrix)
+    assert read.to_dict() == written.to_dict()
+    assert read.to_html().count("<section") == written.to_html().count("<section")
+
+
+def test_a_file_of_something_else_is_no_generation(tmp_path):
+    torch.manual_seed(0)
+    model, *_ = small_pretrained.MAKERS["gpt2"]()
+    written = fxplain.explain_generation(model.eval(), {"input_ids": torch.tensor([[5, 6]])}, 1)
+    written.save(tmp_path / "written.safetensors")
+    with pytest.raises(fxplain.LoadError, match=r"Generation\.load"):
+        fxplain.load(tmp_path / "written.safetensors")
+    written.explanations[0].save(tmp_path / "one.safetensors")
+    with pytest.raises(fxplain.LoadError, match="no saved generation"):
+        fxplain.Generation.load(tmp_path / "one.safetensors")

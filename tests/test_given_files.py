@@ -133,8 +133,8 @@ def test_recordings_that_are_none(tmp_path):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"array": np.zeros(4), "sampling_rate": 0}, "sampling rate"),
-        ({"array": np.zeros(4), "sampling_rate": "high"}, "sampling rate"),
+        ({"array": np.zeros(4), "sampling_rate": 0}, "sampling_rate=0 must"),
+        ({"array": np.zeros(4), "sampling_rate": "high"}, "sampling_rate='high' must"),
         ({"array": np.zeros(4)}, "'sampling_rate'"),
         (np.zeros(0), "no recording"),
         (np.zeros((2, 4)), "no recording"),
@@ -161,7 +161,7 @@ def test_a_text_that_is_too_long_is_named_or_cut(root, name):
     assert cut.relevance["input_ids"].shape[1] == limit
     with pytest.raises(fxplain.InputError, match="itself fails"):
         explainer(**given, truncation=False)
-    with pytest.raises(fxplain.InputError, match="truncation is"):
+    with pytest.raises(fxplain.InputError, match="truncation='longest' must be True or False"):
         explainer(**given, truncation="longest")
 
 

@@ -326,7 +326,7 @@ def test_written_page_is_the_returned_one(tmp_path):
     page = explanation.to_html(tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == page
     assert explanation.to_html() == page  # the same again
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(fxplain.SaveError, match="no folder"):
         explanation.to_html(tmp_path / "missing" / "page.html")
 
 

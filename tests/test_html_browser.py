@@ -166,6 +166,32 @@ def test_choosing_a_box_in_the_picture(visit, answers):
     assert visit.values(1) == pytest.approx(expected.tolist(), abs=1e-4 * float(expected.max()))
 
 
+def test_many_samples_are_a_list_to_search_and_to_sort(browser, tmp_path):
+    model, tokenizer = digits.load_model()
+    samples = digits.load_samples()[:5]
+    mosaics = torch.stack([sample.mosaic for sample in samples])
+    inputs = digits.encode(tokenizer, [sample.question.text for sample in samples], mosaics)
+    e = fxplain.explain(model, inputs, tokenizer=tokenizer)
+    e.to_html(tmp_path / "many.html")
+    with Visit(browser, tmp_path / "many.html") as visit:
+        page = visit.page
+        page.locator(".all-samples summary").click()
+        rows = page.locator(".samples tbody tr")
+        assert rows.count() == 5
+        page.get_by_label("Search").fill("odd")
+        assert rows.count() == sum("odd" in sample.question.text for sample in samples)
+        page.get_by_label("Search").fill("")
+        page.locator(".all-samples select").select_option("lowest")
+        order = e.scores.argsort().tolist()
+        assert rows.first.locator("td").first.text_content() == str(order[0] + 1)
+        rows.nth(1).locator("button").click()
+        assert page.locator(".chooser select").input_value() == str(order[1])
+        page.get_by_role("button", name="Next", exact=True).click()
+        assert page.locator(".chooser select").input_value() == str((order[1] + 1) % 5)
+        assert not visit.complaints
+        assert not visit.serious_faults()
+
+
 def test_switching_method_and_sample(visit, answers):
     generic, rollout, gradient = answers[0]
     for method, explanation in (("rollout", rollout), ("input_x_gradient", gradient)):

@@ -108,6 +108,12 @@ def data_of(page: str) -> str:
     return parser.text
 
 
+def test_words_of_letters_and_marks_are_whole(byte_level):
+    """GPT-2's pre-tokenizer takes the vowel signs of Hindi for no letters."""
+    (words,) = byte_level(TEXTS["hindi"]).words_in("input_ids")
+    assert [word.text for word in words] == TEXTS["hindi"].split()
+
+
 @pytest.mark.parametrize("name", ["chinese", "japanese", "thai"])
 def test_scripts_without_spaces_are_no_one_word(byte_level, name):
     (words,) = byte_level(TEXTS[name]).words_in("input_ids")
@@ -549,3 +555,44 @@ def test_two_inputs_side_by_side_have_no_difference(byte_level):
 def test_comparisons_are_of_two_to_six(byte_level, count):
     with pytest.raises(fxplain.InputError, match="two to 6"):
         fxplain.compare([byte_level("the movie")] * count)
+
+
+class Saturated(nn.Module):
+    """A score that rises at one place of the path alone: few steps pass over it."""
+
+    def __init__(self, sharpness):
+        super().__init__()
+        self.words, self.sharpness = nn.Embedding(5, 4), sharpness
+        self.attend = nn.MultiheadAttention(4, 1, batch_first=True)
+        nn.init.constant_(self.words.weight, 1.0)
+
+    def forward(self, input_ids):
+        x = self.words(input_ids)
+        x = x + 0.01 * self.attend(x, x, x)[0]
+        return torch.sigmoid(self.sharpness * (x.mean((1, 2)) - 0.37))[:, None]
+
+
+@pytest.mark.parametrize(("sharpness", "enough"), [(5.0, True), (200.0, False)])
+def test_steps_are_doubled_until_relevance_adds_up(sharpness, enough):
+    torch.manual_seed(0)
+    model = Saturated(sharpness).eval()
+    ids = {"input_ids": torch.tensor([[1, 2, 3]])}
+    first = fxplain.explain(model, ids, 0, "integrated_gradients", steps=20)
+    assert (abs(float(first.completeness()[0]) - 1) <= 0.1) == enough
+    e = fxplain.explain(model, ids, 0, "integrated_gradients")
+    assert (e.options["steps"] == 20) == enough
+    assert abs(float(e.completeness()[0]) - 1) <= 0.1
+    assert not any("steps" in warning for warning in e.graph.warnings)
+
+
+def test_what_never_adds_up_is_given_up_and_said():
+    torch.manual_seed(0)
+    model = Saturated(1e6).eval()
+    ids = {"input_ids": torch.tensor([[1, 2, 3]])}
+    e = fxplain.explain(model, ids, 0, "integrated_gradients")
+    (told,) = [warning for warning in e.graph.warnings if "steps" in warning]
+    assert told.startswith("20, 40")
+    assert "given up" in told
+    asked = fxplain.explain(model, ids, 0, "integrated_gradients", steps=20)
+    assert asked.options["steps"] == 20
+    assert any("steps are too few" in warning for warning in asked.graph.warnings)

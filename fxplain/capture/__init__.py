@@ -16,6 +16,7 @@ from fxplain.capture.inputs import ModelInputs, bind_inputs, on_axis
 from fxplain.capture.locks import borrowed
 from fxplain.capture.memo import Memo
 from fxplain.capture.models import as_module
+from fxplain.capture.sharded import on_all_processes
 from fxplain.capture.state import config_of, tensors_of
 from fxplain.capture.trial import model_tried
 
@@ -37,6 +38,7 @@ __all__ = [
     "failure",
     "model_tried",
     "module_path",
+    "on_all_processes",
     "on_axis",
     "operation_name",
     "tensors_of",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fxplain.capture import offloaded, sharded
 from fxplain.capture.captured import Capture, StateSlot, version_of
 from fxplain.capture.chance import other_draws
 from fxplain.capture.comparison import differences, first_line, run_eagerly
@@ -17,7 +18,7 @@ from fxplain.capture.custom import custom_functions
 from fxplain.capture.fingerprint import Facts, changed, facts_of
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.locks import borrowed, capturing, chance_held
-from fxplain.capture.models import check_parts, packed_hint
+from fxplain.capture.models import check_alone, check_parts, packed_hint
 from fxplain.capture.other_threads import others_kept_out
 from fxplain.capture.own_weights import weights_kept
 from fxplain.capture.preserve import ModelState, preserved
@@ -61,11 +62,13 @@ def capture(model: nn.Module, inputs: ModelInputs, *, recheck: bool = False) -> 
 
 
 def clear_captures(model: nn.Module | None = None) -> None:
-    """Forget the captures of `model`, or all of them."""
+    """Forget the captures of `model`, or all of them, and what was put together of its weights."""
+    twins = [*offloaded.forgotten(model), *sharded.forgotten(model)]
     if model is None:
         _captures.clear()
     else:
-        _captures.pop(model, None)
+        for each in (model, *twins):
+            _captures.pop(each, None)
 
 
 def _key_of(inputs: ModelInputs) -> tuple[Any, ...]:
@@ -172,6 +175,7 @@ def _make(
             failures.append(f"{name}: {first_line(error)}")
             last = error
             continue
+        check_alone(model, made.graph)
         made.failures = tuple(failures)
         made.warnings += facts
         if not different:

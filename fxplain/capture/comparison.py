@@ -12,10 +12,15 @@ from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.state import config_of
 from fxplain.errors import FxplainError, InputError, NonFiniteError
 
-__all__ = ["differences", "failure", "first_line", "run_eagerly"]
+__all__ = ["difference", "differences", "failure", "first_line", "run_eagerly", "tolerance"]
 
 # Captured and original outputs may differ by rounding: fused and unfused kernels, other orders.
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """The largest difference of two outputs that rounding makes, as a part of the largest value."""
+    return _TOLERANCE.get(dtype, 1e-4)
 
 
 def failure(model: nn.Module, error: Exception, hint: str = "") -> InputError:
@@ -86,20 +91,20 @@ def differences(
         want = expected.get(name)
         if want is None or not want.is_floating_point():
             continue
-        difference = _difference(got, want)
-        if difference > _TOLERANCE.get(want.dtype, 1e-4):
+        apart = difference(got, want)
+        if apart > tolerance(want.dtype):
             implementation = getattr(config_of(model), "_attn_implementation", None)
             which = f" with its {implementation!r} attention" if implementation else ""
             named = f"{name!r} " if name else ""
             found.append(
                 f"output {named}of the captured graph differs from the model's own{which} by "
-                f"{difference:.1e} of its largest value: the explanation is faithful to the "
+                f"{apart:.1e} of its largest value: the explanation is faithful to the "
                 f"captured computation ({_attention_forms(made)}), not to the model's own run"
             )
     return found
 
 
-def _difference(got: Tensor, want: Tensor) -> float:
+def difference(got: Tensor, want: Tensor) -> float:
     """The largest difference, as a part of the largest finite value; infinite for another type."""
     if got.shape != want.shape or got.dtype != want.dtype:
         return math.inf

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fxplain.arguments import shown, whole
 from fxplain.capture.state import tensors_of
 from fxplain.capture.structure import leaves_of, opens_objects, outline, with_leaves
 from fxplain.errors import InputError
@@ -245,9 +246,9 @@ def on_axis(inputs: ModelInputs, axis: int | Mapping[str, int]) -> ModelInputs:
         When a name is none of the inputs', an input has no such axis, or the sizes differ.
     """
     said = axis.values() if isinstance(axis, Mapping) else [axis]
-    if not all(isinstance(a, int) for a in said):
+    if not all(whole().fits(a) for a in said):
         raise InputError(
-            f"batch_axis={axis!r} must be a whole number, or one for each input's name."
+            f"batch_axis={shown(axis)} must be a whole number, or one for each input's name."
         )
     given = axis if isinstance(axis, Mapping) else dict.fromkeys(inputs.names, axis)
     shapes = {n: leaf.shape for n, leaf in zip(inputs.names, inputs.leaves, strict=True)}

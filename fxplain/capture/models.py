@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +15,9 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from fxplain.capture.offloaded import twin_of
 from fxplain.capture.state import parts_of
-from fxplain.errors import InputError, TrainingModeError
+from fxplain.errors import CaptureError, InputError, TrainingModeError
 
-__all__ = ["as_module", "check_parts", "packed_hint"]
+__all__ = ["as_module", "check_alone", "check_parts", "packed_hint"]
 
 _opened: weakref.WeakKeyDictionary[ExportedProgram, nn.Module] = weakref.WeakKeyDictionary()
 
@@ -36,9 +37,26 @@ def as_module(model: Any) -> nn.Module:
         if model not in _opened:
             _opened[model] = model.module()
         return _opened[model]
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        model = model.module  # each process has all of it
     if isinstance(model, nn.Module):
+        _check_flat(model)
         return twin_of(model)
     raise InputError(f"the model must be a torch.nn.Module, got {_described(model)}")
+
+
+def _check_flat(model: nn.Module) -> None:
+    """Refuse FSDP's first version, which cuts all weights of a layer out of one flat tensor."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    if fsdp is None:
+        return
+    for path, part in parts_of(model):
+        if isinstance(part, fsdp.FullyShardedDataParallel):
+            raise InputError(
+                f"{_named(model, path)} is split over processes by FullyShardedDataParallel, whose "
+                f"flat weights are not put together. Split it with fully_shard (FSDP2), or load the "
+                f"whole model in one process."
+            )
 
 
 def _is_script(module: torch.jit.ScriptModule) -> bool:
@@ -94,6 +112,27 @@ def check_parts(model: nn.Module) -> None:
             f"{_named(model, training[0])} is in training mode, where dropout makes every explanation "
             f"a random one. Call model.eval() first."
         )
+
+
+_TALKING = ("c10d", "_c10d_functional", "_c10d_functional_autograd", "_dtensor", "fsdp")
+"""The namespaces of operations that exchange values with other processes."""
+
+
+def check_alone(model: nn.Module, graph: fx.Graph) -> None:
+    """Refuse a computation of which other processes do a part.
+
+    Raises
+    ------
+    CaptureError
+        With the operation that talks to them.
+    """
+    for node in graph.nodes:
+        if getattr(node.target, "namespace", None) in _TALKING:
+            raise CaptureError(
+                f"{type(model).__name__} exchanges values with other processes while it runs "
+                f"({node.target}), and a part of it is theirs. Load the whole model in one process, "
+                f"and explain that; FSDP2 and tensor parallelism with DTensors are put together."
+            )
 
 
 def packed_hint(model: nn.Module) -> str:

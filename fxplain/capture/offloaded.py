@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fxplain.capture.state import parts_of
 
-__all__ = ["twin_of"]
+__all__ = ["forgotten", "twin_of"]
 
 _twins: weakref.WeakKeyDictionary[nn.Module, tuple[list[int], nn.Module]] = (
     weakref.WeakKeyDictionary()
@@ -32,6 +32,15 @@ def twin_of(model: nn.Module) -> nn.Module:
     if known is None or known[0] != seen:
         _twins[model] = known = (seen, _made(model, absent))
     return known[1]
+
+
+def forgotten(model: nn.Module | None) -> list[nn.Module]:
+    """The twins of a model, or of all, which are kept no longer."""
+    if model is None:
+        _twins.clear()
+        return []
+    known = _twins.pop(model, None)
+    return [] if known is None else [known[1]]
 
 
 def _absent(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:

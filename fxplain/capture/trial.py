@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxplain.capture.comparison import run_eagerly
+from fxplain.capture.comparison import first_line, run_eagerly
 from fxplain.capture.inputs import bind_inputs
 from fxplain.capture.preserve import preserved
-from fxplain.errors import FxplainError
+from fxplain.errors import FxplainError, InputError
 
 __all__ = ["model_tried"]
 
@@ -27,14 +27,39 @@ def model_tried(model: nn.Module, inputs: Any) -> Iterator[None]:
     Raises
     ------
     InputError
-        When the model fails on the inputs, in the place of what was raised in here.
+        When the model fails on the inputs, in the place of what was raised in here; or when it is the
+        modes of the caller's that something fails within.
     """
     try:
         yield
     except (FxplainError, MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception:
-        bound = bind_inputs(model, inputs)
-        with preserved(model, bound.args, bound.kwargs):
-            run_eagerly(model, bound)
-        raise
+    except Exception as error:
+        modes = _modes()
+        if not modes:
+            _run(model, inputs)
+            raise
+        raise InputError(
+            f"explaining fails within {' and '.join(modes)} ({first_line(error)}): leave that, and "
+            f"explain outside of it."
+        ) from error
+
+
+def _run(model: nn.Module, inputs: Any) -> None:
+    bound = bind_inputs(model, inputs)
+    with preserved(model, bound.args, bound.kwargs):
+        run_eagerly(model, bound)
+
+
+def _modes() -> list[str]:
+    """The modes that the caller is in and that change what operations do, by name."""
+    from torch.overrides import _get_current_function_mode_stack as functions
+    from torch.utils._python_dispatch import _get_current_dispatch_mode_stack as dispatched
+
+    found = (*functions(), *dispatched())
+    return list(dict.fromkeys(_name(mode) for mode in found))
+
+
+def _name(mode: Any) -> str:
+    device = getattr(mode, "device", None)
+    return f"torch.device({str(device)!r})" if device is not None else type(mode).__name__

@@ -47,7 +47,7 @@ from fxplain.cli.options import (
     known_or_no_method,
     writable,
 )
-from fxplain.cli.pages import write_demo_page, write_page
+from fxplain.cli.pages import companion, write_demo_page, write_page
 from fxplain.cli.sources import open_source
 from fxplain.cli.terminal import errors_reported, progress, quiet, results
 from fxplain.explanation import Special
@@ -330,6 +330,8 @@ def explain(
         if html and explanations:
             with progress("writing the report"):
                 page = [*explanations, *chain(*others)]
+                if len(page) == 1:
+                    page += companion(source, page[0], asked)
                 write_page(html, page, source, output, {"units": units, "special": special})
         if json_:
             hidden: Special = "hide" if special == "hide" else "show"
@@ -369,6 +371,15 @@ def generate(
     method: MethodName = "generic",
     option: MethodOptions = None,
     json_: AsJson = False,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save",
+            help="Write the generation to a file that fxplain.Generation.load reads.",
+            callback=writable,
+            show_default=False,
+        ),
+    ] = None,
     html: HtmlFile = None,
     open_: OpenIt = False,
     plot: Plot = None,
@@ -390,13 +401,15 @@ def generate(
         raw = _raw(text, None, image, video, audio, truncation)
         source = open_source(model, raw, task, trust_remote_code, device, dtype)
         generation = source.generated(asked)
+        if save:
+            generation.save(save)
         if html:
             names = source.class_namer(generation.explanations[0], None)
             generation.to_html(html, class_names=names)
         if plot:
             generation.plot().savefig(plot)
         show(generation.to_dict() if json_ else to_rich(generation), json_)
-        _say_written({"drawn in": plot, "reported in": html}, json_)
+        _say_written({"saved to": save, "drawn in": plot, "reported in": html}, json_)
         _opened(html, open_)
 
 

@@ -10,9 +10,14 @@ import torch
 
 import fxplain
 from fxplain.cli.sources import Checkpoint, Made
+from fxplain.cli.terminal import note
 from fxplain.demo import digits
+from fxplain.reports import tells_for_from_against
 
-__all__ = ["write_demo_page", "write_page"]
+__all__ = ["companion", "write_demo_page", "write_page"]
+
+SIGNED = "input_x_gradient"
+"""What is shown beside a map without signs."""
 
 
 def write_page(
@@ -37,6 +42,23 @@ def write_page(
     """
     names = source.class_namer(explanations[0], output)
     fxplain.to_html(explanations, path, class_names=names, **options or {})
+
+
+def companion(
+    source: Made | Checkpoint, explanation: fxplain.Explanation, asked: Mapping[str, Any]
+) -> list[fxplain.Explanation]:
+    """A signed explanation to stand beside one that cannot tell for from against.
+
+    By one forward and one backward more; none where it can tell, or where the model lets no gradient
+    reach the tokens.
+    """
+    if tells_for_from_against(explanation):
+        return []
+    try:
+        return source.explained({**asked, "method": SIGNED}, each=False)
+    except fxplain.FxplainError as error:
+        note(f"the report has no signed map beside it: {error}")
+        return []
 
 
 def write_demo_page(path: Path, questions: int, method: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
+from fxplain.arguments import NAMES, PATH, optional, place_in, shown, whole
 from fxplain.corpora.arrow import arrow, parquet
 from fxplain.corpora.job import Manifest
 from fxplain.corpora.schema import COLUMNS
@@ -150,6 +152,7 @@ class Corpus:
         self, columns: Sequence[str] | None = None, size: int = 1000
     ) -> Iterator[dict[str, list[Any]]]:
         """Rows in columns, a batch at a time, in the data's order."""
+        whole(1, 1 << 31).check("size", size)
         chosen = _checked(columns)
         for file in self.files:
             with parquet().ParquetFile(file) as opened:
@@ -189,7 +192,9 @@ class Corpus:
         FxplainError
             As the explainer raises.
         """
-        row = self[place]
+        if not isinstance(explainer, Explainer):
+            raise InputError(f"explainer={shown(explainer)} must be a fxplain.Explainer.")
+        row = self[place_in("row", place, len(self))]
         if row.error is not None:
             raise InputError(f"row {place} ({row.id}) was not explained: {row.error}")
         given = raw or self._raw(row)
@@ -213,6 +218,7 @@ class Corpus:
 
 
 def _checked(columns: Sequence[str] | None) -> list[str] | None:
+    optional(NAMES).check("columns", columns)
     unknown = [name for name in columns or () if name not in COLUMNS]
     if unknown:
         raise InputError(f"a corpus has no column {unknown[0]!r}; it has {', '.join(COLUMNS)}.")
@@ -230,7 +236,8 @@ def load_corpus(folder: str | Path) -> Corpus:
         Without pyarrow (``pip install 'fxplain[corpus]'``).
     """
     arrow()
+    PATH.raising(LoadError).check("folder", folder)
     path = Path(folder)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise LoadError(f"there is no folder {str(folder)!r}.")
     return Corpus(path)

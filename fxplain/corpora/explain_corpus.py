@@ -9,6 +9,17 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from fxplain.arguments import (
+    FUNCTION,
+    MAPPING,
+    PATH,
+    TEXT,
+    YES_NO,
+    checked,
+    one_of,
+    optional,
+    whole,
+)
 from fxplain.corpora.arrow import arrow
 from fxplain.corpora.corpus import Corpus, load_corpus
 from fxplain.corpora.explainer import CorpusExplainer
@@ -31,6 +42,28 @@ LOOKED_AT = 100
 """Rows that are looked at for the names of columns."""
 
 
+_COLUMN = optional(TEXT)
+
+
+@checked(
+    out=PATH,
+    text=_COLUMN,
+    pair=_COLUMN,
+    image=_COLUMN,
+    audio=_COLUMN,
+    id=_COLUMN,
+    label=_COLUMN,
+    truncation=optional(YES_NO),
+    engine=one_of(("local", "ray")),
+    workers=whole(1, 1 << 10),
+    batch_tokens=whole(1, 1 << 31),
+    shard_rows=whole(1, 1 << 31),
+    resume=YES_NO,
+    retry_errors=YES_NO,
+    on_error=one_of(("record", "raise")),
+    load=optional(MAPPING),
+    progress=optional(FUNCTION),
+)
 def explain_corpus(
     model: Explainer | str | Path,
     data: Any,
@@ -97,7 +130,8 @@ def explain_corpus(
         Without pyarrow (``pip install 'fxplain[corpus]'``), or Ray (``fxplain[ray]``).
     """
     arrow()
-    _check_engine(engine, workers, shard_rows)
+    if isinstance(model, Explainer) and load:
+        raise InputError("load= is for a model that is given by its name; this one is loaded.")
     opened = open_data(data)
     rows = opened.rows()
     first = list(islice(rows, LOOKED_AT))
@@ -125,14 +159,6 @@ def explain_corpus(
         run.follow(done)
     replace(manifest, complete=True).write(folder)
     return load_corpus(folder)
-
-
-def _check_engine(engine: str, workers: Any, shard_rows: Any) -> None:
-    if engine not in ("local", "ray"):
-        raise InputError(f"engine is 'local' or 'ray', not {engine!r}.")
-    for name, value in (("workers", workers), ("shard_rows", shard_rows)):
-        if not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} is a whole number from 1 on, not {value!r}.")
 
 
 def _folder(folder: Path, manifest: Manifest, resume: bool) -> tuple[Path, Manifest]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from fxplain.arguments import YES_NO, one_of, optional, whole
 from fxplain.corpora.batches import Batch, halves, in_order, planned
 from fxplain.corpora.job import Job
 from fxplain.corpora.layout import Layout, rows_in
@@ -24,6 +25,7 @@ from fxplain.errors import (
     MissingExtraError,
     NoAttentionError,
     NoGradientError,
+    TargetError,
     TaskError,
     TrainingModeError,
     VerificationError,
@@ -119,16 +121,17 @@ class CorpusExplainer:
         load: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        if on_error not in ("record", "raise"):
-            raise InputError(f"on_error is 'record' or 'raise', not {on_error!r}.")
-        if batch_tokens < 1:
-            raise InputError(f"batch_tokens is a number of tokens, not {batch_tokens!r}.")
+        one_of(("record", "raise")).check("on_error", on_error)
+        whole(1).check("batch_tokens", batch_tokens)
+        optional(YES_NO).check("truncation", truncation)
         if not isinstance(model, Explainer):
             model = from_pretrained(model, **load or {})
         self.explainer = model
         others = (*self.explainer.task.options, *OF_EXPLAIN)
         own = {k: v for k, v in options.items() if k not in others}
         resolve_method(method, own)
+        if isinstance(target, list) and not target:
+            raise TargetError("target=[] names no target; leave it out for what the model answers.")
         layout = Layout(text, pair, image, audio, id, label)
         self.job = Job(layout, target, method, truncation, on_error, batch_tokens, options)
         self.batch_tokens = batch_tokens

@@ -14,6 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
+from fxplain.arguments import shown
 from fxplain.corpora.arrow import parquet
 from fxplain.corpora.layout import UNREADABLE
 from fxplain.errors import InputError, LoadError
@@ -73,9 +76,11 @@ def open_data(data: Any) -> Data:
     if hasattr(data, "to_dict") and hasattr(data, "columns"):
         data = data.to_dict("list")
     if isinstance(data, Mapping):
+        if not all(hasattr(column, "__len__") for column in data.values()):
+            raise InputError(f"data={shown(data)} must have a list for each column.")
         count = max((len(column) for column in data.values()), default=0)
         return Data(lambda: _transposed(data, count), None, count)
-    if isinstance(data, Iterable):
+    if isinstance(data, Iterable) and not isinstance(data, (bytes, Tensor, nn.Module)):
         known = len(data) if isinstance(data, (list, tuple)) else None
         return Data(lambda: map(_as_row, data), None, known, again=iter(data) is not data)
     raise InputError(
@@ -117,6 +122,16 @@ def _of_files(name: str) -> Data:
 
 
 def _files(name: str) -> list[Path]:
+    try:
+        found = _found(name)
+    except (OSError, RuntimeError) as error:
+        raise LoadError(f"{name!r} cannot be looked through: {error}") from error
+    if not found:
+        raise LoadError(f"{name!r} has no file to read ({', '.join(READERS)}).")
+    return found
+
+
+def _found(name: str) -> list[Path]:
     path = Path(name).expanduser()
     if path.is_file():
         return [path]
@@ -126,8 +141,6 @@ def _files(name: str) -> list[Path]:
         found = [Path(p) for p in sorted(glob(name, recursive=True)) if Path(p).is_file()]
     else:
         raise LoadError(f"there is no file or folder {name!r}.")
-    if not found:
-        raise LoadError(f"{name!r} has no file to read ({', '.join(READERS)}).")
     return found
 
 

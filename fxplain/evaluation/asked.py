@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from fxplain.arguments import shown
 from fxplain.errors import EvaluationError
 
 __all__ = ["labelled"]
@@ -39,6 +40,10 @@ def labelled(
         asked = tuple(default)
     if isinstance(asked, str):
         asked = (asked,)
+    if not isinstance(asked, (Mapping, list, tuple, set, frozenset)):
+        raise EvaluationError(
+            f"{kind}s={shown(asked)} must be names, or names with options by label."
+        )
     entries = asked.items() if isinstance(asked, Mapping) else [(name, name) for name in asked]
     return {str(label): _entry(label, entry, kind) for label, entry in entries}
 
@@ -48,9 +53,14 @@ def _entry(label: Any, entry: Any, kind: str) -> Any:
         return entry
     if isinstance(entry, str):
         return entry, {}
-    if isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], Mapping):
+    if _is_pair(entry):
         return entry[0], dict(entry[1])
     raise EvaluationError(
-        f"{kind} {label!r} is given as {entry!r}; give a name, or by label a name or a pair (name, "
-        f"options)."
+        f"{kind} {shown(label)} is given as {shown(entry)}; give a name, or by label a "
+        f"name or a pair (name, options)."
     )
+
+
+def _is_pair(entry: Any) -> bool:
+    pair = isinstance(entry, tuple) and len(entry) == 2
+    return pair and isinstance(entry[0], str) and isinstance(entry[1], Mapping)

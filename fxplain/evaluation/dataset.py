@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from fxplain.arguments import Form, shown, whole
 from fxplain.errors import EvaluationError, InputError
 
 __all__ = ["Batch", "Example", "batches", "count_samples", "tiled", "with_rows"]
+
+
+def _is_label(value: Any) -> bool:
+    parts = value if isinstance(value, tuple) and value else (value,)
+    return value is None or isinstance(value, str) or all(map(whole().fits, map(_number, parts)))
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, (bool, np.bool_)) else value
+
+
+_LABEL = Form("a class index, a label, or None", _is_label, EvaluationError)
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,7 @@ def batches(model: nn.Module, dataset: Iterable[Any], batch_size: int) -> Iterat
     """
     first = 0
     waiting: list[Batch] = []
-    for item in dataset:
+    for item in _items(dataset):
         for batch in _pieces(_as_batch(model, item), batch_size):
             full = sum(b.size for b in waiting) + batch.size > batch_size
             if waiting and (full or _form(waiting[0]) != _form(batch)):
@@ -86,6 +100,17 @@ def batches(model: nn.Module, dataset: Iterable[Any], batch_size: int) -> Iterat
             waiting.append(batch)
     if waiting:
         yield replace(_joined(waiting), first=first)
+
+
+def _items(dataset: Any) -> Iterable[Any]:
+    """What a data set yields; one item, or its path, is no data set."""
+    single = isinstance(dataset, (str, bytes, Mapping, Tensor, np.ndarray, os.PathLike))
+    if single or (not hasattr(type(dataset), "__iter__") and not hasattr(dataset, "__getitem__")):
+        raise EvaluationError(
+            f"dataset={shown(dataset)} must be a list of inputs, or anything that yields them: "
+            f"[(inputs, true class), ...]."
+        )
+    return cast("Iterable[Any]", dataset)
 
 
 def count_samples(model: nn.Module, dataset: Iterable[Any]) -> int | None:
@@ -167,13 +192,21 @@ def _named(model: nn.Module, inputs: Any) -> dict[str, Any]:
                 f"inputs do not fit {type(model).__name__}.forward{signature}: {error}."
             ) from error
     return {
-        name: torch.from_numpy(x) if isinstance(x, np.ndarray) else x for name, x in named.items()
+        name: _as_tensor(name, x) if isinstance(x, np.ndarray) else x for name, x in named.items()
     }
+
+
+def _as_tensor(name: str, array: Any) -> Tensor:
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"input {name!r} is an array of {array.dtype}, not of numbers.")
+    return torch.from_numpy(array)
 
 
 def _targets(target: Any, size: int) -> tuple[Any, ...] | None:
     if target is None:
         return None
+    if isinstance(target, Tensor) and target.is_meta:
+        raise EvaluationError("the true classes are on the meta device: they have no values.")
     if isinstance(target, (Tensor, np.ndarray)):
         target = target.tolist()
     if isinstance(target, list):
@@ -182,6 +215,8 @@ def _targets(target: Any, size: int) -> tuple[Any, ...] | None:
         targets = (target,) if size == 1 or not isinstance(target, tuple) else target
     if len(targets) != size:
         raise EvaluationError(f"{len(targets)} targets for a batch of {size}: give one per sample.")
+    for label in targets:
+        _LABEL.check("a true class", label)
     return targets
 
 

@@ -7,7 +7,18 @@ from typing import Any
 
 from torch import nn
 
-from fxplain.capture import as_module
+from fxplain.arguments import (
+    FUNCTION,
+    NAMES,
+    TOKENIZER,
+    Form,
+    checked,
+    number,
+    one_of,
+    optional,
+    whole,
+)
+from fxplain.capture import as_module, on_all_processes
 from fxplain.errors import EvaluationError
 from fxplain.evaluation.dataset import batches, count_samples
 from fxplain.evaluation.evaluator import Evaluator
@@ -23,6 +34,38 @@ __all__ = ["evaluate"]
 Progress = Callable[[int, int | None], None]
 
 
+_COUNT = whole(1, 1 << 31).raising(EvaluationError)
+_IDS = Form(
+    "a list of ids",
+    lambda value: (
+        isinstance(value, (list, tuple, set, frozenset)) and all(map(whole(0).fits, value))
+    ),
+    EvaluationError,
+)
+
+
+_REMOVAL = Form(
+    "the name of a removal, or names by modality",
+    lambda value: (
+        isinstance(value, str) or (isinstance(value, Mapping) and NAMES.fits([*value.values()]))
+    ),
+    EvaluationError,
+)
+
+
+@on_all_processes
+@checked(
+    modalities=optional(NAMES.raising(EvaluationError)),
+    tokenizer=optional(TOKENIZER),
+    special_ids=_IDS,
+    batch_size=_COUNT,
+    max_tokens=_COUNT,
+    seed=whole(0, (1 << 63) - 1).raising(EvaluationError),
+    resamples=_COUNT,
+    confidence=number(0, 1, inside=True).raising(EvaluationError),
+    progress=optional(FUNCTION),
+    removal=optional(_REMOVAL),
+)
 def evaluate(
     model: nn.Module,
     dataset: Iterable[Any],
@@ -108,10 +151,6 @@ def evaluate(
         Every error that is the caller's to solve, each with its own subclass and message.
     """
     model = as_module(model)
-    if min(batch_size, max_tokens, resamples) < 1 or not 0 < confidence < 1:
-        raise EvaluationError(
-            "batch_size, max_tokens and resamples must be at least 1, confidence between 0 and 1."
-        )
     evaluator = Evaluator(
         model=model,
         explainers=choose_explainers(methods, output),
@@ -136,6 +175,6 @@ def evaluate(
 
 
 def _checked_score(score: Score) -> Score:
-    if not callable(score) and score not in SCORES:
-        raise EvaluationError(f"unknown score {score!r}; there are: {', '.join(SCORES)}.")
+    if not callable(score):
+        one_of(SCORES).raising(EvaluationError).check("score", score)
     return score

@@ -162,6 +162,8 @@ class Evaluator:
         for name in self.modalities or ():
             if name != JOINT and name not in possible:
                 raise EvaluationError(f"modality {name!r} has no token that could be removed.")
+        if self.modalities is not None and not self.modalities:
+            raise EvaluationError("modalities=[] names none; leave it out for all.")
         wanted = self.modalities if self.modalities and JOINT not in self.modalities else possible
         self.removals = {
             name: choose_removal(tokens[name], self.vocabulary, self._asked_removal(name))

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fxplain.errors import EvaluationError
 from fxplain.evaluation.asked import labelled
 from fxplain.explanation import explain
 from fxplain.methods import methods, resolve_method
@@ -47,6 +48,8 @@ def choose_explainers(asked: AskedMethods, output: str | None) -> dict[str, Expl
         When a method or one of its options is unknown.
     """
     entries = labelled(asked, methods(), "method")
+    if not entries:
+        raise EvaluationError("no method is asked for.")
     entries.pop(RANDOM, None)
     return {
         **{label: _explainer(entry, output) for label, entry in entries.items()},
@@ -61,11 +64,11 @@ def _explainer(
         function = entry
         return lambda model, inputs, target, _chance: function(model, inputs, target)
     name, options = entry
-    resolve_method(name, options)
+    _, resolved = resolve_method(name, options)  # with its steps: each sample costs the same
 
     def explained(
         model: nn.Module, inputs: Mapping[str, Any], target: Any, _chance: Chance
     ) -> Relevance:
-        return explain(model, inputs, target, name, output=output, **options).relevance
+        return explain(model, inputs, target, name, output=output, **resolved).relevance
 
     return explained

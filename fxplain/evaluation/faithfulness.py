@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from fxplain.arguments import number, shown
 from fxplain.errors import EvaluationError
 from fxplain.evaluation.case import ORDERS, Case
 from fxplain.evaluation.metric import Measured
@@ -56,7 +57,12 @@ def steps_of(steps: str | Sequence[float] | None) -> tuple[float, ...]:
         return STEPS[steps]
     if steps is None:
         return STEPS["default"]
-    given = tuple(float(step) for step in steps)
+    form = number(0, 1).raising(EvaluationError)
+    if not isinstance(steps, (list, tuple)):
+        raise EvaluationError(f"steps={shown(steps)} must be a name, or a list of fractions.")
+    for step in steps:
+        form.check("a step", step)
+    given = tuple(map(float, steps))
     given = given if given and given[0] == 0 else (0.0, *given)
     rising = all(a < b for a, b in pairwise(given))
     if len(given) < 2 or not rising or given[-1] > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fxplain.arguments import shown
 from fxplain.errors import EvaluationError
 from fxplain.evaluation.asked import labelled
 from fxplain.evaluation.catalogue import DEFAULT_METRICS, METRICS
@@ -39,6 +40,8 @@ def register_metric(metric: Metric) -> None:
     EvaluationError
         When there is a metric of that name, or it does not say which way is better.
     """
+    if not isinstance(metric, Metric):
+        raise EvaluationError(f"a metric is a fxplain.Metric, not {shown(metric)}.")
     if metric.name in _METRICS:
         raise EvaluationError(f"there is a metric {metric.name!r} already.")
     if metric.better not in ("higher", "lower"):

@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fxplain.arguments import TEXT, optional
 from fxplain.errors import EvaluationError
 from fxplain.evaluation.metric import Metric
 from fxplain.evaluation.statistics import interval, paired_difference
 from fxplain.extras import extra
 from fxplain.presentation import Presentable
+from fxplain.written import written
 
 __all__ = ["Comparison", "Curve", "Evaluation", "Key", "Row"]
 
@@ -214,7 +216,7 @@ class Evaluation(Presentable):
 
     def to_json(self, path: str | Path | None = None) -> str:
         """`to_dict` as JSON text, also written to a file if one is given."""
-        return _written(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", path)
+        return written(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", path)
 
     def to_csv(self, path: str | Path | None = None) -> str:
         """The rows as CSV text, also written to a file if one is given."""
@@ -222,7 +224,7 @@ class Evaluation(Presentable):
         writer = csv.DictWriter(page, list(Row.__dataclass_fields__), lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(row) for row in self.rows)
-        return _written(page.getvalue(), path)
+        return written(page.getvalue(), path)
 
     def to_pandas(self) -> Any:
         """The rows as a pandas.DataFrame.
@@ -294,6 +296,10 @@ class Evaluation(Presentable):
         return Curve(x, *(tuple(end.tolist()) for end in ends))
 
     def _key(self, method: str, metric: str, modality: str | None) -> Key:
+        name = TEXT.raising(EvaluationError)
+        name.check("method", method)
+        name.check("metric", metric)
+        optional(name).check("modality", modality)
         keys = [k for k in self.samples if k.method == method and k.metric == metric]
         if modality is not None:
             keys = [k for k in keys if k.modality == modality]
@@ -307,9 +313,3 @@ class Evaluation(Presentable):
             f"there is no {wanted}. Methods: {', '.join(self.methods)}; metrics: "
             f"{', '.join(self.metrics)}; modalities: {', '.join(self.modalities)}."
         )
-
-
-def _written(text: str, path: str | Path | None) -> str:
-    if path is not None:
-        Path(path).write_text(text, encoding="utf-8")
-    return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -66,8 +67,10 @@ class ScoreReader:
             return
         self.has_classes = True
         self.is_distribution = _are_shares(self._classes(leaf, torch.arange(len(leaf))))
-        if all(isinstance(label, (int, str, tuple)) for label in self.truth):
-            self.right = torch.tensor([_class_index(model, label) for label in self.truth])
+        known = [t for t in self.truth if isinstance(t, (int, np.integer, str, tuple))]
+        found = [_class_index(model, label, leaf.shape[-1]) for label in known]
+        if len(found) == len(self.truth):
+            self.right = torch.tensor(found)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -127,8 +130,23 @@ class ScoreReader:
                 scores["accuracy"] = rows.argmax(1) == self.right[samples].to(rows.device)
         if self.own_score is not None:
             targets = [self.truth[i] for i in samples.tolist()]
-            scores[score_name(self.own_score)] = torch.as_tensor(self.own_score(output, targets))
+            scores[score_name(self.own_score)] = self._own(output, targets)
         return {name: value.detach().double().cpu() for name, value in scores.items()}
+
+    def _own(self, output: Any, targets: list[Any]) -> Tensor:
+        """What the user's own score says, one number for each row."""
+        assert self.own_score is not None
+        name = score_name(self.own_score)
+        try:
+            found = torch.as_tensor(self.own_score(output, targets))
+        except Exception as error:
+            raise EvaluationError(f"the score {name!r} fails: {error}") from error
+        if found.shape != (len(targets),) or found.is_complex():
+            raise EvaluationError(
+                f"the score {name!r} must return (rows,) numbers, here {len(targets)}; it returned "
+                f"{tuple(found.shape)} of {found.dtype}."
+            )
+        return found
 
     def _leaf(self, output: Any) -> Tensor:
         return dict(_tensors(output))[self.path]
@@ -187,9 +205,12 @@ def _index(target: Any) -> tuple[int, ...]:
     return target if isinstance(target, tuple) else (target,)
 
 
-def _class_index(model: nn.Module, label: Any) -> int:
+def _class_index(model: nn.Module, label: Any, classes: int) -> int:
     if not isinstance(label, str):
-        return int(_index(label)[-1])
+        index = int(_index(label)[-1])
+        if not -classes <= index < classes:
+            raise EvaluationError(f"a true class is {index}; the model has {classes}, from 0.")
+        return index
     labels = getattr(config_of(model), "label2id", None) or {}
     if label not in labels:
         known = ", ".join(map(repr, list(labels)[:10])) or "none"

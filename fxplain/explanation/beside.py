@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
+from fxplain.arguments import place_in
 from fxplain.explanation.by_modality import ByModality
 from fxplain.explanation.readouts import identity_of
 
-__all__ = ["BesideIdentity"]
+__all__ = ["BesideIdentity", "of_sample"]
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def of_sample(method: F) -> F:
+    """A method of an explanation that is asked of a modality and a sample, which must be there.
+
+    A sample may be given from the batch's end, as -1.
+    """
+
+    @functools.wraps(method)
+    def asked(
+        self: BesideIdentity, modality: str, sample: int = 0, *args: Any, **kwargs: Any
+    ) -> Any:
+        self.relevance[modality]  # an unknown one is answered with the known
+        place = place_in("sample", sample, len(self.scores))
+        return method(self, modality, place, *args, **kwargs)
+
+    return cast("F", asked)
 
 
 class BesideIdentity:
@@ -24,11 +47,11 @@ class BesideIdentity:
     identity: Mapping[str, Tensor] | None
     promised: Tensor | None
 
+    @of_sample
     def starts(self, modality: str, sample: int = 0) -> list[int]:
         """The places whose relevance has a part of the identity: those that the target is read from."""
-        return [
-            int(place) for place in (self._identity_of(modality)[sample] > 0).nonzero().flatten()
-        ]
+        own = self._identity[modality][sample]
+        return [int(place) for place in (own > 0).nonzero().flatten()]
 
     def beyond_identity(self) -> ByModality:
         """Relevance without the identity that R starts from: what displays shade, rank and share out.
@@ -46,15 +69,17 @@ class BesideIdentity:
             {name: values - self._identity[name] for name, values in self.relevance.items()}
         )
 
+    @of_sample
     def apart(self, modality: str, sample: int = 0) -> list[int]:
         """The places that displays leave out: a token that alone is read, and is all of itself.
 
         What such a token adds beside its own 1 is not measured apart from it.
         """
-        whole = self._identity_of(modality)[sample] >= 1 - 1e-4
+        whole = self._identity[modality][sample] >= 1 - 1e-4
         found = [int(place) for place in whole.nonzero().flatten()]
         return found if len(found) == 1 else []
 
+    @of_sample
     def is_mean_readout(self, modality: str, sample: int = 0) -> bool:
         """Whether the target is read from many tokens, which each carry a share of the identity."""
         return bool(self.starts(modality, sample)) and not self.apart(modality, sample)
@@ -91,7 +116,3 @@ class BesideIdentity:
             return None
         total = sum(values.double().sum(1).cpu() for values in self.relevance.values())
         return torch.as_tensor(total) / self.promised.double().cpu()
-
-    def _identity_of(self, modality: str) -> Tensor:
-        self.relevance[modality]  # an unknown one is answered with the known
-        return self._identity[modality]

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fxplain.arguments import one_of
 from fxplain.capture import config_of
-from fxplain.errors import ChangedModelError, NoAttentionError, NonFiniteError
+from fxplain.errors import ChangedModelError, MethodError, NoAttentionError, NonFiniteError
 from fxplain.explanation import reading
 from fxplain.explanation.cuts import cut_attention
 from fxplain.explanation.detection import BatchAxis, graph_of, no_attention, program_of
+from fxplain.explanation.enough_steps import INCOMPLETE, TOO_FEW
 from fxplain.explanation.explanation import ByModality, Explanation
 from fxplain.explanation.labels import check_tokenizer, token_labels
 from fxplain.explanation.naming import class_namer, target_names
@@ -29,9 +31,6 @@ __all__ = ["Call"]
 
 SEVERAL_LABELS = "multi_label_classification"
 """What a config says of labels that do not compete."""
-
-INCOMPLETE = 0.1
-"""Relevance that misses its promised sum by more than this share of it says so."""
 
 
 class Call:
@@ -68,6 +67,7 @@ class Call:
         recheck: bool = False,
     ) -> None:
         check_tokenizer(tokenizer)
+        one_of(reading.ENGINES).raising(MethodError).check("engine", engine)
         self.model, self.method, self.options = model, method, options
         self.output, self.tokenizer, self.engine = output, tokenizer, engine
         self.again: Callable[[], Call] = lambda: Call(
@@ -138,8 +138,8 @@ class Call:
             f"the relevance of {self.method.name} adds up to {', '.join(off)} of what it promises to "
             f"share out"
             + (
-                f", the score less that of an input of zeros: {self.options['steps']} steps are too "
-                f"few here, take more (steps=)"
+                f", the score less that of an input of zeros: {self.options['steps']} {TOO_FEW}, "
+                f"take more (steps=)"
                 if "steps" in self.options
                 else ""
             )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fxplain.arguments import one_of
 from fxplain.capture import (
     Capture,
     ModelInputs,
@@ -51,8 +52,7 @@ def program_of(
 
     A program is checked against the model once for each size, as `verify` says.
     """
-    if verify not in LEVELS:
-        raise MethodError(f"verify={verify!r} is none of {', '.join(map(repr, LEVELS))}.")
+    one_of(LEVELS).raising(MethodError).check("verify", verify)
     bound = bind_inputs(model, inputs)
     captured = capture(model, bound, recheck=recheck)
     bound = captured.sized(bound) if batch_axis is None else on_axis(bound, batch_axis)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fxplain.capture import as_module, model_tried
+from fxplain.arguments import shown
+from fxplain.capture import as_module, model_tried, on_all_processes
 from fxplain.errors import TargetError
 from fxplain.explanation.call import Call
 from fxplain.explanation.detection import BatchAxis, graph_of, program_of
+from fxplain.explanation.enough_steps import with_enough_steps
 from fxplain.explanation.explanation import Explanation
 from fxplain.explanation.weights import weights_by_node
 from fxplain.methods import resolve_method
@@ -23,6 +26,7 @@ __all__ = ["attention_weights", "explain", "inspect", "several"]
 Inputs = Mapping[str, Any] | Sequence[Any] | Tensor
 
 
+@on_all_processes
 def inspect(
     model: nn.Module,
     inputs: Inputs,
@@ -110,6 +114,7 @@ def explain(
 ) -> list[Explanation]: ...
 
 
+@on_all_processes
 def explain(
     model: nn.Module,
     inputs: Inputs,
@@ -186,22 +191,26 @@ def explain(
     model = as_module(model)
     # gradients are needed whatever mode the caller is in
     with torch.inference_mode(False), model_tried(model, inputs):
-        call = Call(
-            model,
-            inputs,
-            chosen,
-            all_options,
-            output,
-            tokenizer,
-            engine,
-            batch_axis,
-            verify=verify,
-            strict=strict,
-            recheck=recheck,
-        )
-        if targets is None:
-            return call.explanation(target)
-        return call.explanations(targets)
+
+        def make(own_options: Mapping[str, Any]) -> list[Explanation]:
+            call = Call(
+                model,
+                inputs,
+                chosen,
+                own_options,
+                output,
+                tokenizer,
+                engine,
+                batch_axis,
+                verify=verify,
+                strict=strict,
+                recheck=recheck,
+            )
+            return [call.explanation(target)] if targets is None else call.explanations(targets)
+
+        chooses = "steps" in all_options and "steps" not in options and all_options["signed"]
+        made = with_enough_steps(make, all_options) if chooses else make(all_options)
+        return made if targets is not None else made[0]
 
 
 def several(target: Any, targets: Any) -> list[Any]:
@@ -214,13 +223,14 @@ def several(target: Any, targets: Any) -> list[Any]:
     """
     if target is not None:
         raise TargetError("both target= and targets= are given: leave one of them out.")
-    if isinstance(targets, (str, bytes)) or not isinstance(targets, Iterable):
+    if not isinstance(targets, (list, tuple, range, Tensor, np.ndarray, Iterator)):
         raise TargetError(
-            f"targets={targets!r} must be a sequence of targets; for one target use target=."
+            f"targets={shown(targets)} must be a sequence of targets; for one target use target=."
         )
     return list(targets)
 
 
+@on_all_processes
 def attention_weights(
     model: nn.Module, inputs: Inputs, *, batch_axis: BatchAxis = None, recheck: bool = False
 ) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fxplain.arguments import YES_NO, checked, one_of
 from fxplain.errors import FxplainError, MethodError
 from fxplain.explanation.by_modality import ByModality
 from fxplain.explanation.files import write_file
@@ -17,7 +18,7 @@ from fxplain.explanation.merging import (
 )
 from fxplain.explanation.originals import Originals
 from fxplain.explanation.seen import AsSeen
-from fxplain.explanation.shown import Special, shown
+from fxplain.explanation.shown import SPECIAL, Special, shown
 from fxplain.explanation.target import plain_target
 from fxplain.explanation.units import Units
 from fxplain.explanation.weights import AttentionOf
@@ -209,6 +210,7 @@ class Explanation(AsSeen, Presentable):
 
     # -- files --------------------------------------------------------------------------------------
 
+    @checked(matrices=YES_NO)
     def save(self, path: str | Path, *, matrices: bool = False) -> None:
         """Write everything but the model's output to one safetensors file with a JSON header.
 
@@ -227,6 +229,10 @@ class Explanation(AsSeen, Presentable):
         MethodError
             When matrices are asked for of a method that has none.
         """
+        write_file(path, *self.to_file(matrices=matrices))
+
+    def to_file(self, *, matrices: bool = False) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What `save` writes: a header of plain data, and tensors by name."""
         names = self.modalities
         tensors = {f"relevance/{i}": self.relevance[m] for i, m in enumerate(names)}
         if matrices:
@@ -253,7 +259,7 @@ class Explanation(AsSeen, Presentable):
             "provenance": dict(self.provenance),
             "tiled": list(self.tiled),
         }
-        write_file(path, header, tensors)
+        return header, tensors
 
     def to_dict(self, units: Units | None = None, special: Special = "show") -> dict[str, Any]:
         """Relevance, labels and graph as plain data, of the format that ``docs/json.md`` describes.
@@ -265,6 +271,7 @@ class Explanation(AsSeen, Presentable):
         special
             Whether these leave special tokens and sinks out: "hide".
         """
+        one_of(SPECIAL).raising(MethodError).check("special", special)
         by_unit = {} if units is None else {"units": self._by_unit(units, special)}
         return {
             **self._facts(),

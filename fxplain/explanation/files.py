@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fxplain.errors import InputError, LoadError
+from fxplain.arguments import PATH
+from fxplain.errors import LoadError
+from fxplain.written import into
 
 __all__ = ["read_file", "write_file"]
 
@@ -24,18 +25,12 @@ def write_file(path: str | Path, header: Mapping[str, Any], tensors: Mapping[str
     ------
     InputError
         When `path` is none.
-    OSError
-        When it is a folder, or lies in none.
+    SaveError
+        When it is a folder, lies in none, or cannot be written to.
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise InputError(f"a path is a text or a pathlib.Path, not {path!r}.")
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: give the name of a file in it.")
-    if not path.resolve().parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.resolve().parent} to save into")
     contiguous = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
-    save_file(contiguous, str(path), metadata={"fxplain": json.dumps(header)})
+    with into(path) as file:
+        save_file(contiguous, str(file), metadata={"fxplain": json.dumps(header)})
 
 
 def read_file(path: str | Path) -> tuple[Any, dict[str, Tensor]]:
@@ -46,6 +41,7 @@ def read_file(path: str | Path) -> tuple[Any, dict[str, Tensor]]:
     LoadError
         When the file is missing, or is no such file.
     """
+    PATH.raising(LoadError).check("path", path)
     try:
         with safe_open(str(path), framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("fxplain", "null"))

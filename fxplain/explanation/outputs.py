@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fxplain.arguments import NAME
 from fxplain.capture import Capture, ModelInputs
 from fxplain.errors import NoGradientError, TargetError
 from fxplain.program import Program
@@ -47,6 +48,7 @@ def choose_output(capture: Capture, program: Program, name: str | None) -> int:
     """
     names = capture.output.names
     if name is not None:
+        NAME.raising(TargetError).check("output", name)
         matches = [i for i, n in enumerate(names) if n == name]
         if not matches:
             raise TargetError(f"the model has no output {name!r}; its outputs: {_listed(names)}.")

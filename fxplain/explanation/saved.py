@@ -18,7 +18,7 @@ from fxplain.explanation.target import target_of
 from fxplain.plain_data import read_as
 from fxplain.program import AttentionGraph
 
-__all__ = ["load"]
+__all__ = ["load", "read_explanation"]
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,25 @@ def load(path: str | Path) -> Explanation:
     """
     found, tensors = read_file(path)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise LoadError(f"{path} is no saved explanation (its header has no {FORMAT!r}).")
+        hint = ""
+        if isinstance(found, dict) and "generation" in str(found.get("format")):
+            hint = " It is a saved Generation: fxplain.Generation.load(path) reads it."
+        raise LoadError(f"{path} is no saved explanation (its header has no {FORMAT!r}).{hint}")
     try:
-        header = read_as(_Header, found, "its header")
-        return _read(header, tensors)
+        return read_explanation(found, tensors)
     except (LoadError, RecursionError) as error:
         raise LoadError(f"{path} is damaged: {error}") from error
+
+
+def read_explanation(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Explanation:
+    """What `Explanation.to_file` told.
+
+    Raises
+    ------
+    LoadError
+        When it is something else.
+    """
+    return _read(read_as(_Header, header, "its header"), tensors)
 
 
 def _read(header: _Header, tensors: Mapping[str, Tensor]) -> Explanation:

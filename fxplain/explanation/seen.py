@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
+from fxplain.arguments import Form, checked, number, one_of, optional, whole
 from fxplain.errors import ModalityError
-from fxplain.explanation.beside import BesideIdentity
+from fxplain.explanation.beside import BesideIdentity, of_sample
 from fxplain.explanation.merging import (
     Timeline,
     Word,
@@ -31,6 +32,16 @@ if TYPE_CHECKING:
     from fxplain.explanation.explanation import Explanation
 
 __all__ = ["AsSeen"]
+
+_MODE = one_of(("bilinear", "nearest"))
+_PIXELS = whole(1, 1 << 15)
+
+SIZE = Form(
+    "(height, width) in pixels",
+    lambda value: (
+        isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_PIXELS.fits, value))
+    ),
+)
 
 
 class AsSeen(BesideIdentity):
@@ -90,11 +101,13 @@ class AsSeen(BesideIdentity):
 
     def words_in(self, modality: str) -> list[list[Word]]:
         """By sample, the words that the tokens are pieces of."""
+        self.relevance[modality]  # an unknown one is answered with the known
         labels, known = self.labels[modality], self.word_pieces.get(modality)
         return [known[i] if known else words_of(labels[i]) for i in range(len(self.target))]
 
     def is_text(self, modality: str) -> bool:
         """Whether a modality's tokens are words: ids, or labels that say more than a place."""
+        self.relevance[modality]  # an unknown one is answered with the known
         given = self.inputs.get(modality)
         if given is not None:
             return not given.is_floating_point()
@@ -103,6 +116,7 @@ class AsSeen(BesideIdentity):
         named = any(label and not label.replace(",", "").isdigit() for label in labels)
         return named and not self.pictures(modality)
 
+    @of_sample
     def named_tokens(self, modality: str, sample: int = 0) -> list[str]:
         """One sample's labels; of a recording's tokens their time, such as ``0.66-0.68 s``."""
         labels, seconds = self.labels[modality][sample], self.seconds.get(modality)
@@ -115,6 +129,7 @@ class AsSeen(BesideIdentity):
             named[i] = f"{place * step:.2f}-{(place + 1) * step:.2f} s"
         return named
 
+    @checked(most=whole(0))
     def top(
         self,
         most: int = 10,
@@ -194,6 +209,7 @@ class AsSeen(BesideIdentity):
     def _pictures(self) -> dict[str, tuple[Picture, ...]]:
         return {}
 
+    @checked(mode=_MODE, size=optional(SIZE))
     def pixels(
         self,
         modality: str,
@@ -233,7 +249,7 @@ class AsSeen(BesideIdentity):
             When the modality is unknown, its tokens lie on no grid, or there is no such image.
         """
         values, pictures = self._values(modality, beyond_identity), self.pictures(modality)
-        if image == "together":
+        if isinstance(image, str) and image == "together":
             mosaic = self.mosaic(modality)
             if mosaic is None:
                 raise ModalityError(
@@ -267,11 +283,13 @@ class AsSeen(BesideIdentity):
         tiles = value if value.dim() == 4 else value[0]
         return mosaic_of(tiles.detach().cpu()) if len(tiles) == len(pictures) else None
 
+    @of_sample
     def placements(self, modality: str, sample: int = 0) -> tuple[Placement | None, ...]:
         """Where each of `pictures(modality)` lies on a photo that an explainer was given, or None."""
         given = self.inputs.get(input_of(modality))
         return self.originals.placements(modality, given, self.pictures(modality), sample)
 
+    @of_sample
     def on_photos(self, modality: str, sample: int = 0) -> list[OnPhoto]:
         """One sample's tokens on the photos that an explainer was given; none where it is not known.
 
@@ -297,6 +315,8 @@ class AsSeen(BesideIdentity):
     def _on_photos(self) -> dict[tuple[str, int], list[OnPhoto]]:
         return {}
 
+    @checked(image=whole(0), mode=_MODE)
+    @of_sample
     def photo_heat(
         self,
         modality: str,
@@ -347,7 +367,7 @@ class AsSeen(BesideIdentity):
     def _one_picture(
         self, pictures: Sequence[Picture], modality: str, image: int | str
     ) -> tuple[Picture, ...]:
-        if not isinstance(image, int) or not 0 <= image < len(pictures):
+        if not isinstance(image, int) or isinstance(image, bool) or not 0 <= image < len(pictures):
             raise ModalityError(
                 f"there is no image {image!r}: {modality!r} has {len(pictures)}, from 0."
             )
@@ -364,6 +384,7 @@ class AsSeen(BesideIdentity):
             )
         return grid[0] * patch[0], grid[1] * patch[1]
 
+    @checked(seconds=optional(number(0, 1e9, inside=True)), axis=optional(whole()))
     def timeline(
         self,
         modality: str,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
+from fxplain.arguments import one_of, place_in
 from fxplain.errors import MethodError
 from fxplain.explanation.merging import Word
 from fxplain.explanation.units import Units, units_of
@@ -81,8 +82,8 @@ def shown(
     MethodError
         When `special` is neither, or there is no such unit.
     """
-    if special not in SPECIAL:
-        raise MethodError(f"special={special!r} is neither 'show' nor 'hide'.")
+    one_of(SPECIAL).raising(MethodError).check("special", special)
+    sample = place_in("sample", sample, explanation.batch_size)
     entries = [
         entry
         for name in explanation.modalities

@@ -454,6 +454,8 @@ class _Resolver:
         """One entry per sample."""
         batch = 1 if self.axis is None else leaf.shape[self.axis]
         if isinstance(target, Tensor):
+            if target.is_meta:
+                raise TargetError("the target is on the meta device: it has a shape and no values.")
             target = target.tolist()
             if isinstance(target, list) and target and isinstance(target[0], list):
                 target = [tuple(entry) for entry in target]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from fxplain.arguments import shown as described
 from fxplain.errors import MethodError
 from fxplain.explanation.merging import Word
 
@@ -106,7 +108,13 @@ def _together(words: Sequence[Word]) -> Word:
 def _named_spans(text: str, units: Units) -> list[tuple[str, int, int]]:
     """(name, start, stop) of each part."""
     if isinstance(units, Mapping):
-        return [(name, *span) for name, span in units.items()]
+        return [(str(name), *_span(span)) for name, span in units.items()]
+    if not isinstance(units, (list, tuple)):
+        names = ", ".join(map(repr, UNITS))
+        raise MethodError(
+            f"units={described(units)} must be one of {names}, a list of parts of the text, or of "
+            f"(start, stop) of its characters."
+        )
     found: list[tuple[str, int, int]] = []
     for part in units:
         if isinstance(part, str):
@@ -116,9 +124,22 @@ def _named_spans(text: str, units: Units) -> list[tuple[str, int, int]]:
                 raise MethodError(f"units: {part!r} is no part of the text {text!r}.")
             found.append((part, start, start + len(part)))
         else:
-            start, stop = part
+            start, stop = _span(part)
             found.append((text[start:stop], start, stop))
     return found
+
+
+def _span(part: Any) -> tuple[int, int]:
+    """(start, stop), or an error that names what is given in its place."""
+    if not isinstance(part, (list, tuple)) or len(part) != 2 or not all(map(_is_place, part)):
+        raise MethodError(
+            f"units: {described(part)} is no part of a text, and no (start, stop) of its characters."
+        )
+    return part[0], part[1]
+
+
+def _is_place(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _by_spans(words: Sequence[Word], spans: Sequence[tuple[str, int, int]]) -> list[Word]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fxplain.capture import as_module
+from fxplain.arguments import checked, one_of, optional, whole
+from fxplain.capture import as_module, on_all_processes
 from fxplain.errors import MethodError
 from fxplain.explanation import Explanation, explain
 from fxplain.explanation.explanation import ByModality
@@ -26,7 +27,16 @@ from fxplain.methods import resolve_method
 
 __all__ = ["explain_generation"]
 
+MOST_TOKENS = 1_000_000
+"""More than any model writes; one more zero would ask for memory that nobody has."""
 
+
+@on_all_processes
+@checked(
+    max_new_tokens=whole(1, MOST_TOKENS),
+    seed=optional(whole(0, (1 << 64) - 1)),
+    score=one_of(SCORES).raising(MethodError),
+)
 def explain_generation(
     model: nn.Module,
     inputs: Any,
@@ -96,8 +106,6 @@ def explain_generation(
     known = resolve_method(method, {})[0].options
     own = {name: value for name, value in options.items() if name in known}
     resolve_method(method, own)  # before anything is generated
-    if score not in SCORES:
-        raise MethodError(f"score={score!r} is none of {', '.join(map(repr, SCORES))}.")
     for_generate = {name: value for name, value in options.items() if name not in known}
     ends, pad = settings(model, for_generate)
     named = with_padding_mask(model, inputs_by_name(model, inputs), pad, ends)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from fxplain.arguments import TEXT, place_in
 from fxplain.errors import ModalityError
 from fxplain.explanation import Contrast, Explanation
 from fxplain.generation.outputs import Span, places_of
+from fxplain.generation.saved import read_generation, write_generation
 from fxplain.presentation import Presentable
 from fxplain.program import AttentionGraph
 
@@ -120,6 +123,7 @@ class Generation(Presentable):
     def row(self, target: int, sample: int, modality: str) -> Tensor:
         """A row of a matrix: (tokens,) how much a target draws on each."""
         source, places = self.columns(modality)
+        target, sample = self._placed(target, sample)
         return self.explanations[target].relevance[source][sample, places]
 
     def matrices(self) -> dict[str, Tensor]:
@@ -134,6 +138,7 @@ class Generation(Presentable):
     def columns(self, modality: str) -> tuple[str, list[int]]:
         """Where a matrix's columns come from: a modality of the explanations, and places in it."""
         first = self.explanations[0]
+        TEXT.raising(ModalityError).check("modality", modality)
         if modality not in self.modalities:
             raise ModalityError(
                 f"there is no modality {modality!r}; there are: "
@@ -149,13 +154,36 @@ class Generation(Presentable):
 
     def places(self, target: int, sample: int) -> list[int]:
         """The generated tokens of a sample that a target is about: one, or those of a `Span`."""
+        target, sample = self._placed(target, sample)
         return places_of(self.targets[target], int(self.written[sample].sum()))
 
     def read(self, target: int, sample: int, modality: str) -> list[int]:
         """The columns of a matrix that a target is read from: they start from 1, or a share of it."""
         source, places = self.columns(modality)
+        target, sample = self._placed(target, sample)
         read = self.explanations[target].starts(source, sample)
         return [column for column, place in enumerate(places) if place in read]
+
+    def _placed(self, target: int, sample: int) -> tuple[int, int]:
+        return (
+            place_in("target", target, len(self.targets)),
+            place_in("sample", sample, self.batch_size),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write it to one safetensors file, which `Generation.load` reads."""
+        write_generation(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Generation:
+        """What `save` wrote.
+
+        Raises
+        ------
+        LoadError
+            When the file is missing, is no saved generation, or is damaged.
+        """
+        return cls(**read_generation(path))
 
     def to_dict(self) -> dict[str, Any]:
         """Text, tokens and relevance as plain data (for JSON)."""

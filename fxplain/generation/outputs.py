@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxplain.arguments import optional, shown, whole
 from fxplain.errors import TargetError
 from fxplain.explanation.target import Contrast, Sum, signed_parts
 from fxplain.explanation.vocabulary import word_id
@@ -78,8 +80,10 @@ def choose_outputs(targets: Any, writing: Writing, tokenizer: Any = None) -> lis
         targets = range(count)[targets]
     elif isinstance(targets, (int, Span, Contrast)):
         targets = [targets]
-    elif isinstance(targets, (str, bytes)):
-        raise TargetError(f"targets={targets!r}: give indices of generated tokens, or a slice.")
+    elif not isinstance(targets, (list, tuple, range)):
+        raise TargetError(
+            f"targets={shown(targets)}: give indices of generated tokens in a list, or a slice."
+        )
     chosen = [_output(asked, writing, tokenizer) for asked in targets]
     if not chosen:
         raise TargetError(f"targets={targets!r} names none of the {count} generated tokens.")
@@ -93,7 +97,7 @@ def _output(asked: Any, writing: Writing, tokenizer: Any) -> Output:
     )
     if all(entry is None for entry in entries):
         raise TargetError(
-            f"target {asked!r} is out of range: the longest text has "
+            f"target {shown(asked)} is out of range: the longest text has "
             f"{int(writing.real.sum(1).max())} generated tokens."
         )
     return Output(asked, entries)
@@ -137,15 +141,17 @@ def places_of(asked: Any, length: int) -> list[int]:
     ([3], [], [2, 3], [1])
     """
     if isinstance(asked, Span):
+        end = optional(whole()).raising(TargetError)
+        for name, value in (("start", asked.start), ("stop", asked.stop)):
+            end.check(f"{name} of a Span", value)
         return [*range(length)[asked.start : asked.stop]]
     index = asked.a if isinstance(asked, Contrast) else asked
-    try:
-        index = range(index, index + 1)[0]
-    except TypeError as error:
+    if not whole().fits(index):
         raise TargetError(
-            f"{asked!r} is no target: give the index of a generated token, a Span, or a Contrast of "
-            f"an index and another token."
-        ) from error
+            f"{shown(asked)} is no target: give the index of a generated token, a Span, or a Contrast "
+            f"of an index and another token."
+        )
+    index = operator.index(index)
     place = index + length if index < 0 else index
     return [place] if 0 <= place < length else []
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fxplain.arguments import shown
 from fxplain.errors import InputError
 from fxplain.generation.writing import Writing
 
@@ -25,8 +26,15 @@ def inputs_by_name(model: nn.Module, inputs: Any) -> dict[str, Any]:
     """A processor's output, or positional arguments, as a dict."""
     if isinstance(inputs, Mapping):
         return dict(inputs.items())
-    positional: Sequence[Any] = (inputs,) if isinstance(inputs, Tensor) else inputs
-    return dict(inspect.signature(model.forward).bind_partial(*positional).arguments)
+    positional = (inputs,) if isinstance(inputs, Tensor) else inputs
+    if not isinstance(positional, (list, tuple)):
+        raise InputError(
+            f"inputs={shown(inputs)} must be a mapping of argument names, or a tuple of arguments."
+        )
+    try:
+        return dict(inspect.signature(model.forward).bind_partial(*positional).arguments)
+    except TypeError as error:
+        raise InputError(f"inputs do not fit {type(model).__name__}.forward: {error}.") from error
 
 
 def with_padding_mask(

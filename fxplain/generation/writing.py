@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fxplain.arguments import shown, whole
 from fxplain.capture import config_of
+from fxplain.capture.comparison import first_line
 from fxplain.capture.preserve import preserved
-from fxplain.errors import InputError
+from fxplain.errors import FxplainError, InputError
 
 __all__ = ["Writing", "decoder_start", "settings", "take", "write"]
+
+
+_IDS = whole(0, (1 << 63) - 1)
 
 
 @dataclass(frozen=True)
@@ -81,8 +88,10 @@ def write(
             torch.manual_seed(seed)
         try:
             made = generate(**own, max_new_tokens=max_new_tokens)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"generate() of {name} fails: {error}") from error
+        except FxplainError:
+            raise
+        except Exception as error:
+            raise InputError(f"generate() of {name} fails: {first_line(error)}") from error
     if first.prompt is None:
         raise InputError(f"generate() of {name} took no step: nothing was generated.")
     sequences: Tensor = getattr(made, "sequences", made)
@@ -112,9 +121,7 @@ def take(
     InputError
         When the rows are not one per sample, or there is no prompt.
     """
-    rows = generated.tolist() if isinstance(generated, Tensor) else [*generated]
-    if rows and not isinstance(rows[0], (Sequence, Tensor)):
-        rows = [rows]
+    rows = _rows(generated)
     prompt = inputs.get(name)
     if prompt is None:
         start = decoder_start(model)
@@ -134,6 +141,28 @@ def take(
         ids[i, : len(row)] = torch.as_tensor(row)
         inside[i, : len(row)] = True
     return _checked(Writing(prompt, ids, inside & _real(ids, *settings_)))
+
+
+def _rows(generated: Any) -> list[list[int]]:
+    """Generated ids by sample.
+
+    Raises
+    ------
+    InputError
+        When they are no ids.
+    """
+    if isinstance(generated, Tensor) and generated.is_meta:
+        generated = None
+    plain = generated.tolist() if isinstance(generated, (Tensor, np.ndarray)) else generated
+    rows: list[Any] = list(plain) if isinstance(plain, (list, tuple)) else [None]
+    rows = [row.tolist() if isinstance(row, (Tensor, np.ndarray)) else row for row in rows]
+    rows = [rows] if rows and all(map(_IDS.fits, rows)) else rows
+    if not all(isinstance(row, (list, tuple)) and all(map(_IDS.fits, row)) for row in rows):
+        raise InputError(
+            f"generated={shown(generated)} must be ids: a tensor (batch, tokens), or a list of them "
+            f"for each sample."
+        )
+    return [list(map(operator.index, row)) for row in rows]
 
 
 def _checked(writing: Writing) -> Writing:

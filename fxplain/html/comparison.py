@@ -12,17 +12,19 @@ import jinja2
 import numpy as np
 import torch
 
+from fxplain.arguments import NAMES, PATH, checked, optional
 from fxplain.errors import InputError
 from fxplain.explanation import Explanation, Shown, Special, Units
 from fxplain.explanation.shown import shown
 from fxplain.html.assets_of import asset, digest, package_version
 from fxplain.html.numbers import png_url
 from fxplain.html.pictures import Pixels, image_of
-from fxplain.html.report_data import titles
+from fxplain.html.report_data import explanations_in, titles
 from fxplain.presentation import text_colour
 from fxplain.reports.headline import headline, notes
 from fxplain.reports.shading import signed_percent
 from fxplain.views import View, is_right_to_left
+from fxplain.written import written
 
 __all__ = ["compare"]
 
@@ -69,6 +71,7 @@ class Column:
     provenance: tuple[tuple[str, str], ...]
 
 
+@checked(path=optional(PATH), names=optional(NAMES))
 def compare(
     explanations: Explanation | Sequence[Explanation],
     path: str | Path | None = None,
@@ -103,7 +106,7 @@ def compare(
     InputError
         When there are fewer than two, more than six, or not as many names.
     """
-    given = [explanations] if isinstance(explanations, Explanation) else list(explanations)
+    given = explanations_in(explanations)
     pairs = [(e, sample) for e in given for sample in range(e.batch_size)]
     if not 2 <= len(pairs) <= MOST_COLUMNS:
         raise InputError(
@@ -125,9 +128,7 @@ def compare(
         style_hash=digest(_style()),
         version=package_version(),
     )
-    if path is not None:
-        Path(path).write_text(page, encoding="utf-8")
-    return page
+    return written(page, path)
 
 
 def _names(explanations: Sequence[Explanation]) -> list[str]:

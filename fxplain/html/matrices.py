@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fxplain.errors import ChangedModelError
+from fxplain.errors import ChangedModelError, InputError
 from fxplain.explanation import Explanation
 from fxplain.html.numbers import PackedMatrix, pack_matrix, packed_size
 
@@ -159,6 +160,11 @@ def attention_maps(
             size += own
             chosen.append(i)
     weights = given
+    if given and not _are_maps(given, {node.name for node in nodes}):
+        raise InputError(
+            "attention= must be what fxplain.attention_weights returned for the same inputs: tensors "
+            "by the names of the explanation's attention nodes."
+        )
     if weights is None:
         if explanation.attention_of is None:
             return NodeMaps(found.maps, [LOADED] * len(nodes))
@@ -175,3 +181,8 @@ def attention_maps(
         else:
             found.maps[i] = [pack_matrix(sample.float().mean(0), 8) for sample in of_node]
     return found
+
+
+def _are_maps(given: Mapping[str, Any], names: set[str]) -> bool:
+    tensors = all(isinstance(value, Tensor) for value in given.values())
+    return tensors and bool(names & given.keys())

@@ -13,17 +13,18 @@ from typing import Any
 import jinja2
 from torch import Tensor
 
-from fxplain.errors import InputError
+from fxplain.arguments import MAPPING, PATH, Form, checked, optional, whole
 from fxplain.explanation import Explanation, Special, Units
 from fxplain.generation import Generation
 from fxplain.html.assets_of import asset, digest, package_version
 from fxplain.html.generation_data import generation_data
 from fxplain.html.matrices import MATRIX_BYTES
 from fxplain.html.outputs import ClassNames
-from fxplain.html.report_data import Extras, explanation_data, graph_data
+from fxplain.html.report_data import Extras, explanation_data, explanations_in, graph_data
 from fxplain.html.summary import sample_summaries, text_summaries
 from fxplain.presentation import KIND_COLOURS, text_colour
 from fxplain.program import AttentionGraph
+from fxplain.written import written
 
 __all__ = ["to_html", "to_notebook"]
 
@@ -32,11 +33,25 @@ NOTEBOOK_BYTES = 120_000
 
 SCRIPTS = (
     "numbers", "colours", "elements", "state", "explained", "written", "words", "canvas", "grid",
-    "strip", "boxes", "inputs", "ranking", "matrix", "relevancies", "outputs", "node", "graph", "page",
+    "strip", "boxes", "inputs", "ranking", "matrix", "relevancies", "outputs", "node", "graph",
+    "samples", "page",
 )  # fmt: skip
 """The page's own scripts, each after those that it uses."""
 
 
+_NAMES_OF_CLASSES = Form(
+    "a list of names, a mapping of them by index, or a function of the index",
+    lambda value: callable(value) or isinstance(value, (Mapping, list, tuple)),
+)
+
+
+@checked(
+    path=optional(PATH),
+    class_names=optional(_NAMES_OF_CLASSES),
+    pictures=optional(MAPPING),
+    attention=optional(MAPPING),
+    matrix_bytes=whole(0),
+)
 def to_html(
     result: AttentionGraph | Explanation | Generation | Sequence[Explanation],
     path: str | Path | None = None,
@@ -87,9 +102,7 @@ def to_html(
     """
     extras = Extras(class_names, pictures or {}, attention, matrix_bytes, units, special)
     page = _page(result, extras)
-    if path is not None:
-        Path(path).write_text(page, encoding="utf-8")
-    return page
+    return written(page, path)
 
 
 def to_notebook(result: AttentionGraph | Explanation | Generation) -> str:
@@ -113,7 +126,7 @@ def _page(
         data, graph = generation_data(result, extras), result.graph
         summaries = text_summaries(result)
     else:
-        explanations = _explanations(result)
+        explanations = explanations_in(result)
         data, graph = explanation_data(explanations, extras), explanations[0].graph
         summaries = sample_summaries(
             explanations[0], extras.class_names or explanations[0].class_name
@@ -139,20 +152,7 @@ def _provenance(result: Explanation | Generation | Sequence[Explanation]) -> Map
     """What a page says of where its numbers come from."""
     if isinstance(result, Generation):
         return result.explanations[0].provenance
-    return _explanations(result)[0].provenance
-
-
-def _explanations(result: Explanation | Sequence[Explanation]) -> Sequence[Explanation]:
-    if isinstance(result, Explanation):
-        return (result,)
-    given = tuple(result) if isinstance(result, (list, tuple)) else ()
-    if not given or not all(isinstance(each, Explanation) for each in given):
-        raise InputError(
-            f"a report shows an AttentionGraph, an Explanation, a list of Explanations or a "
-            f"Generation, not "
-            f"{'an empty list' if result == [] else type(result).__name__}."
-        )
-    return given
+    return explanations_in(result)[0].provenance
 
 
 def _kind(result: AttentionGraph | Explanation | Generation | Sequence[Explanation]) -> str:

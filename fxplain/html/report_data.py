@@ -65,6 +65,27 @@ class Extras:
                 )
 
 
+def explanations_in(result: Explanation | Sequence[Explanation]) -> Sequence[Explanation]:
+    """What is given as an explanation, or as several.
+
+    Raises
+    ------
+    InputError
+        When it is neither.
+    """
+    if isinstance(result, Explanation):
+        return (result,)
+    given = tuple(result) if isinstance(result, (list, tuple)) else ()
+    if not given or not all(isinstance(each, Explanation) for each in given):
+        kinds = sorted({type(each).__name__ for each in given if not isinstance(each, Explanation)})
+        of = f" of {' and '.join(kinds)}" if kinds else ""
+        raise InputError(
+            f"a report shows an AttentionGraph, an Explanation, a list of Explanations or a "
+            f"Generation, not a {type(result).__name__}{of}."
+        )
+    return given
+
+
 def graph_data(graph: AttentionGraph) -> dict[str, Any]:
     """An attention graph with the place of every node in its drawing."""
     data = graph.to_dict()

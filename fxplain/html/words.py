@@ -32,7 +32,8 @@ def cuts_of(
     labels = explanation.tokens(name)[sample]
     names = ("word", *UNITS) if are_words(labels) else ("word", "token")
     asked: dict[str, Units] = {unit: unit for unit in names}
-    if not isinstance(units, str):
+    named = isinstance(units, str)
+    if not named:
         asked["parts"] = units
     made: dict[str, list[Unit]] = {}
     for key, unit in asked.items():
@@ -41,7 +42,7 @@ def cuts_of(
              word.gap, list(word.tokens), word.special)
             for word in folded(units_of(words, labels, unit))
         ]  # fmt: skip
-        if key == units or cut not in made.values():
+        if (named and key == units) or cut not in made.values():
             made[key] = cut
     return made
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxplain.capture import Capture, ModelInputs, as_module, model_tried
-from fxplain.errors import FxplainError
+from fxplain.arguments import checked, one_of
+from fxplain.capture import Capture, ModelInputs, as_module, model_tried, on_all_processes
+from fxplain.errors import FxplainError, MethodError
 from fxplain.explanation import explain
 from fxplain.explanation.detection import program_of
 from fxplain.laws.cheap import (
@@ -32,6 +33,8 @@ from fxplain.verification import LawResult, Verification, check_program
 __all__ = ["verify"]
 
 
+@on_all_processes
+@checked(level=one_of(("light", "full")).raising(MethodError))
 def verify(model: nn.Module, inputs: Any, *, level: str = "full") -> Verification:
     """Try on a model whether what fxplain detects in it, and says of it, is true.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fxplain.errors import MethodError
 from fxplain.methods.node_maps import NodeMaps
 from fxplain.methods.reach import made_by, own_updates
 from fxplain.methods.rules import route_update
@@ -208,4 +209,9 @@ def _before(program: Program, start_layer: int) -> set[int]:
     for indices in of_stream.values():
         count = start_layer if start_layer >= 0 else max(0, len(indices) + start_layer)
         skipped.update(indices[:count])
+    if program.nodes and len(skipped) == len(program.nodes):
+        most = max(map(len, of_stream.values()))
+        raise MethodError(
+            f"start_layer={start_layer} leaves no attention node: no modality has more than {most}."
+        )
     return skipped

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from fxplain.errors import MethodError
 from fxplain.methods.accumulation import Accumulation, Blocks, RowSet, added
 from fxplain.methods.rules import self_attention_update
 from fxplain.program import KeyBlock, Program, ProgramNode
@@ -87,6 +88,10 @@ class LastMaps(_Direct):
     ) -> None:
         super().__init__(program, maps, start_layer=start_layer)
         self.layer = layer
+        if program.nodes and not any(map(self._chosen, program.nodes.values())):
+            raise MethodError(
+                f"layer={layer} names no attention node: no two modalities have so many."
+            )
 
     def combine(self, before: RowSet, node: ProgramNode) -> RowSet:
         """The node's map in place of the earlier ones of its pair."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fxplain.arguments import whole
 from fxplain.errors import MethodError
 from fxplain.methods import maps
 from fxplain.methods.baselines import LastMaps, Rollout, SelfAttentionSum, SummedMaps
@@ -18,6 +19,9 @@ from fxplain.methods.tokens import TokenScores, relevance_of_births, value_times
 from fxplain.rewriting import RULE_SETS
 
 __all__ = ["METHODS", "PRESETS"]
+
+MOST_STEPS = 10_000
+"""Of integrated gradients: some hundreds are many."""
 
 # -- options --------------------------------------------------------------------------------------
 
@@ -157,8 +161,7 @@ def _input_x_gradient_needs(options: Options) -> Needs:
 
 
 def _integrated_needs(options: Options) -> Needs:
-    if options["steps"] < 1:
-        raise MethodError(f"option steps={options['steps']} must be at least 1.")
+    whole(1, MOST_STEPS).raising(MethodError).check("option steps", options["steps"])
     return Needs(gradient=True, births=True, rewriting=_rewriting(options), steps=options["steps"])
 
 
@@ -272,7 +275,11 @@ METHODS = {
             _integrated_needs,
             _at_tokens(value_times_gradient),
             {
-                "steps": Option(20, "points between no tokens and all of them"),
+                "steps": Option(
+                    20,
+                    "points between no tokens and all of them; where it is not said, doubled until "
+                    "relevance adds up, up to 320",
+                ),
                 "signed": _SIGNED_TOKENS,
                 **_GRADIENTS,
             },

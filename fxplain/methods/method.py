@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fxplain.arguments import shown
 from fxplain.errors import MethodError
 from fxplain.methods.accumulation import Accumulation
 from fxplain.methods.evidence import Evidence, Needs
@@ -27,13 +28,16 @@ class Option:
 
     def checked(self, name: str, value: Any) -> Any:
         """The value, if the option may have it."""
-        if self.choices is not None and value not in self.choices:
+        if self.choices is not None and not self._is_choice(value):
             known = ", ".join(map(repr, self.choices))
-            raise MethodError(f"option {name}={value!r} is none of {known}.")
+            raise MethodError(f"option {name}={shown(value)} is none of {known}.")
         if self.choices is None and type(value) is not type(self.default):
             kind = type(self.default).__name__
-            raise MethodError(f"option {name}={value!r} must be of type {kind}.")
+            raise MethodError(f"option {name}={shown(value)} must be of type {kind}.")
         return value
+
+    def _is_choice(self, value: Any) -> bool:
+        return any(type(value) is type(each) and value == each for each in self.choices or ())
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fxplain.arguments import TEXT, shown
 from fxplain.errors import MethodError
 from fxplain.methods.catalogue import METHODS, PRESETS
 from fxplain.methods.method import Method, Options
@@ -33,6 +34,8 @@ def register_method(method: Method) -> None:
     MethodError
         When there is a method of that name.
     """
+    if not isinstance(method, Method):
+        raise MethodError(f"a method is a fxplain.methods.Method, not {shown(method)}.")
     if method.name in _METHODS:
         raise MethodError(f"there is a method {method.name!r} already.")
     _METHODS[method.name] = method
@@ -46,14 +49,16 @@ def resolve_method(name: str, given: Options) -> tuple[Method, dict[str, Any]]:
     MethodError
         When the method, the preset or one of the options is unknown.
     """
+    TEXT.raising(MethodError).check("method", name)
     given = dict(given)
     preset = given.pop("preset", None)
     if preset is not None:
+        TEXT.raising(MethodError).check("preset", preset)
         if preset not in PRESETS:
             raise MethodError(f"unknown preset {preset!r}; there are: {', '.join(PRESETS)}.")
         name, options = PRESETS[preset]
         given = {**options, **given}
-    method = _METHODS.get(str(name))
+    method = _METHODS.get(name)
     if method is None:
         raise MethodError(f"unknown method {name!r}; there are: {', '.join(_METHODS)}.")
     return method, method.with_options(given)

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from fxplain.errors import InputError, TaskError
+from fxplain.arguments import PATH, TEXT, checked, optional
+from fxplain.errors import InputError, LoadError, TaskError
 from fxplain.explanation import Explanation, explain, inspect
 from fxplain.explanation.explain import several
 from fxplain.generation import Generation, explain_generation
@@ -25,6 +26,7 @@ from fxplain.pipelines.loading import (
     load_config,
     load_model,
     load_processors,
+    moved,
 )
 from fxplain.pipelines.provenance import provenance
 from fxplain.pipelines.registry import find_task
@@ -37,6 +39,7 @@ RAW = ("text", "pair", "image", "video", "audio", "inputs", "truncation", "pad_t
 """What a call may be given."""
 
 
+@checked(name_or_path=PATH.raising(LoadError), task=optional(TEXT.raising(TaskError)))
 def from_pretrained(
     name_or_path: str | Path,
     task: str | None = None,
@@ -84,7 +87,7 @@ def from_pretrained(
     adapter = find_adapter(source)
     below = adapter.base if adapter else source
     config = load_config(below)
-    chosen, model_class = find_task(task or (adapter.task if adapter else None), config)
+    chosen, model_class = find_task(adapter.task if adapter and task is None else task, config)
     options = {k: v for k, v in kwargs.items() if k not in HUB_OPTIONS}
     if adapter:
         with head_comes_later():
@@ -93,7 +96,7 @@ def from_pretrained(
     else:
         model = load_model(source, config, model_class, **options)
     if device is not None:
-        model = model.to(device)
+        model = moved(model, device)
     return Explainer(load_processors(source, model, below), chosen)
 
 

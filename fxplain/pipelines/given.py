@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fxplain.arguments import YES_NO, optional, whole
 from fxplain.errors import InputError, LoadError
 from fxplain.pipelines.loading import Loaded
 from fxplain.pipelines.media import (
@@ -120,21 +121,21 @@ def _by_name(inputs: Any) -> Mapping[str, Any]:
 
 
 def _flag(truncation: Any) -> bool | None:
-    if truncation not in (None, True, False):
-        raise InputError(f"truncation is True, False or None, not {truncation!r}.")
+    optional(YES_NO).check("truncation", truncation)
     return None if truncation is None else bool(truncation)
 
 
 def _length(pad_to: Any) -> int | None:
-    if pad_to is not None and (not isinstance(pad_to, int) or pad_to < 1):
-        raise InputError(f"pad_to is a number of tokens or None, not {pad_to!r}.")
-    return pad_to
+    optional(whole(1, 1 << 24)).check("pad_to", pad_to)
+    return None if pad_to is None else int(pad_to)
 
 
 def _texts(name: str, given: Any) -> list[str]:
     texts = [given] if isinstance(given, str) else [] if given is None else given
     if not isinstance(texts, (list, tuple)) or not all(isinstance(t, str) for t in texts):
         raise InputError(f"{name} is a string or a list of strings, not {_type_of(given)}.")
+    if given is not None and not texts:
+        raise InputError(f"{name} is an empty list: leave it out, or give a text.")
     return list(texts)
 
 

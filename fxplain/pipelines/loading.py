@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import torch
 from torch import nn
 
+from fxplain.arguments import shown
 from fxplain.errors import LoadError
 
 __all__ = [
@@ -223,6 +225,20 @@ def load_model(source: Source, config: Any, model_class: Any, **options: Any) ->
         )
     found: nn.Module = model.eval()
     return found
+
+
+def moved(model: nn.Module, device: Any) -> nn.Module:
+    """The model on a device.
+
+    Raises
+    ------
+    LoadError
+        When there is no such device, or the model cannot be there.
+    """
+    try:
+        return model.to(torch.device(device))
+    except Exception as error:
+        raise LoadError(f"the model cannot be moved to device={shown(device)}: {error}") from error
 
 
 @contextmanager

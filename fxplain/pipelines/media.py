@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import gcd
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fxplain.arguments import whole
 from fxplain.errors import InputError, LoadError
 from fxplain.extras import extra
 
 __all__ = ["is_one_image", "is_one_recording", "open_image", "open_recording", "pillow"]
+
+MOST_RATE = 10_000_000
+"""Samples a second: of ultrasound."""
 
 Samples = NDArray[np.float32]
 
@@ -56,7 +60,7 @@ def open_image(value: Any) -> Any:
     if isinstance(value, Image.Image):
         return _as_seen(value)
     if isinstance(value, (np.ndarray, Tensor)):
-        return Image.fromarray(_bytes(np.asarray(value))).convert("RGB")
+        return Image.fromarray(_bytes(_as_array(value))).convert("RGB")
     if not isinstance(value, (str, Path)):
         raise InputError(
             f"an image is a path, a PIL image or an array, not a {type(value).__name__}."
@@ -168,11 +172,11 @@ def open_recording(value: Any, rate: int) -> Samples:
     if isinstance(value, Mapping):
         if not {"array", "sampling_rate"} <= set(value):
             raise InputError(
-                f"a recording as a mapping has 'array' and 'sampling_rate', not {sorted(value)}."
+                f"a recording as a mapping has 'array' and 'sampling_rate', not "
+                f"{sorted(map(str, value))}."
             )
         own_rate = value["sampling_rate"]
-        if not isinstance(own_rate, Integral) or own_rate < 1:
-            raise InputError(f"a sampling rate is samples per second, not {own_rate!r}.")
+        whole(1, MOST_RATE).check("sampling_rate", own_rate)
         return _converted(_mono(value["array"]), int(own_rate), rate)
     if isinstance(value, (np.ndarray, Tensor)):
         return _mono(value)
@@ -182,8 +186,18 @@ def open_recording(value: Any, rate: int) -> Samples:
     )
 
 
+def _as_array(value: Any) -> Any:
+    """Numbers of whatever kind as NumPy has them."""
+    if not isinstance(value, Tensor):
+        return np.asarray(value)
+    if value.is_meta:
+        raise InputError("a tensor on the meta device has a shape and no values.")
+    plain = value.detach().cpu()
+    return (plain.float() if plain.dtype is torch.bfloat16 else plain).numpy()
+
+
 def _mono(value: Any) -> Samples:
-    samples = np.asarray(value)
+    samples = _as_array(value)
     if samples.ndim != 1 or not len(samples):
         raise InputError(
             f"an array of shape {samples.shape} is no recording: it is (samples,), one channel."
@@ -192,7 +206,8 @@ def _mono(value: Any) -> Samples:
         raise InputError(f"a recording has numbers for samples, not {samples.dtype}.")
     if not np.isfinite(samples).all():
         raise InputError("a recording holds NaN or infinite samples.")
-    return samples.astype(np.float32)
+    found: Samples = samples.astype(np.float32)
+    return found
 
 
 def _read(path: Path) -> tuple[int, Samples]:

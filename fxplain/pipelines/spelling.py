@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,9 +71,11 @@ def _spans(encoding: Any, row: int, pieces: Sequence[str]) -> list[_Span]:
 
 def _goes_on(before: _Span, span: _Span, texts: Sequence[str]) -> bool:
     """Whether a piece is of the word of the one before it."""
-    if span.text is None or (span.text, span.number) != (before.text, before.number):
+    if span.text is None or span.text != before.text:
         return False
     written = texts[span.text]
+    if span.number != before.number and not _only_marks_part(written, before.end, span.start):
+        return False
     if any(character.isspace() for character in written[before.end : span.start + 1]):
         return False  # also where the tokenizer takes the whole text for one word
     if span.continues or span.start < before.end:
@@ -80,6 +83,14 @@ def _goes_on(before: _Span, span: _Span, texts: Sequence[str]) -> bool:
     # nothing but their script joins the words of a Chinese text
     around = written[before.end - 1 : before.end] + written[span.start : span.start + 1]
     return not any(map(without_spaces, around))
+
+
+def _only_marks_part(text: str, end: int, start: int) -> bool:
+    """Whether a word is parted only at a mark (a vowel of Hindi) that is no letter to a tokenizer."""
+    if end != start or not 0 < start < len(text):
+        return False
+    before, after = (unicodedata.category(text[i]) for i in (start - 1, start))
+    return after.startswith("M") or (before.startswith("M") and after.startswith("L"))
 
 
 def _written(

@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fxplain.arguments import AXES, TEXT, checked, optional
 from fxplain.errors import PlotError
 from fxplain.evaluation import RANDOM, Curve, Evaluation, Key
 from fxplain.plots.canvas import DPI, NotebookFigure, figure_of
@@ -24,6 +25,10 @@ LEGEND = 2.2
 """Inches."""
 
 
+_NAME = optional(TEXT.raising(PlotError))
+
+
+@checked(metric=_NAME, modality=_NAME, ax=optional(AXES))
 def plot_curves(
     evaluation: Evaluation,
     metric: str | None = None,

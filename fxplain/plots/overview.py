@@ -82,7 +82,7 @@ def plot(
     if isinstance(result, AttentionGraph):
         return plot_graph(result)
     if isinstance(result, Generation):
-        return plot_generation(result, modality, sample=sample or 0)
+        return plot_generation(result, modality, sample=0 if sample is None else sample)
     if sample is not None:
         check_sample(result, sample)
     samples = range(min(result.batch_size, MOST_SAMPLES)) if sample is None else [sample]

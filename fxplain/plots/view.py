@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fxplain.arguments import whole
 from fxplain.errors import PlotError
 from fxplain.explanation import Explanation, Shown, Special, Units
 from fxplain.explanation.on_photos import OnPhoto
@@ -189,6 +190,7 @@ def check_sample(explanation: Explanation | Generation, sample: int) -> None:
     PlotError
         With the number of samples that there are.
     """
+    whole().raising(PlotError).check("sample", sample)
     if not 0 <= sample < explanation.batch_size:
         raise PlotError(
             f"there is no sample {sample}: the explanation has {explanation.batch_size}, from 0."

@@ -16,6 +16,7 @@ from fxplain.program import graph_export
 from fxplain.program.nodes import AttentionNode, RouteNode
 from fxplain.program.program import Program
 from fxplain.tokens import RejectedSoftmax
+from fxplain.written import written
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -157,20 +158,20 @@ class AttentionGraph(Presentable):
 
     def to_graphml(self, path: str | Path | None = None) -> str:
         """GraphML of `to_networkx`, lists as JSON texts; written to `path` where one is given."""
-        return graph_export.written(graph_export.graphml(self.to_networkx()), path)
+        return written(graph_export.graphml(self.to_networkx()), path)
 
     def to_dot(self, path: str | Path | None = None) -> str:
         """The graph in Graphviz' language DOT; written to `path` where one is given."""
-        return graph_export.written(graph_export.dot(self.to_networkx()), path)
+        return written(graph_export.dot(self.to_networkx()), path)
 
     def to_mermaid(self, path: str | Path | None = None) -> str:
         """A Mermaid flowchart, as Markdown pages show it; written to `path` where one is given."""
-        return graph_export.written(graph_export.mermaid(self.to_networkx()), path)
+        return written(graph_export.mermaid(self.to_networkx()), path)
 
     def to_json(self, path: str | Path | None = None) -> str:
         """`to_dict` as JSON, which `from_dict` reads again; written to `path` where one is given."""
         text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n"
-        return graph_export.written(text, path)
+        return written(text, path)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data, of the format that ``docs/json.md`` describes."""

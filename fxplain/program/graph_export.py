@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fxplain.presentation import KIND_COLOURS, text_colour
@@ -17,18 +16,11 @@ from fxplain.presentation import KIND_COLOURS, text_colour
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["dot", "graphml", "mermaid", "written"]
+__all__ = ["dot", "graphml", "mermaid"]
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _PLAIN = re.compile(r"[A-Za-z0-9 .,:_()\[\]/+-]")
 _LINE_END = re.compile(r"\r\n|\r|\n")
-
-
-def written(text: str, path: str | Path | None) -> str:
-    """The text, which is also in the file where there is a path."""
-    if path is not None:
-        Path(path).write_text(text, encoding="utf-8")
-    return text
 
 
 # ---- GraphML ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from fxplain.explanation import readout_place
 from fxplain.reports.drawing import Bars, GreyImage, ShadedGrid, ShadedWords
+from fxplain.reports.headline import tells_for_from_against
 from fxplain.reports.report import to_rich, to_text
 from fxplain.reports.shading import has_colour, percent
 
@@ -13,6 +14,7 @@ __all__ = [
     "has_colour",
     "percent",
     "readout_place",
+    "tells_for_from_against",
     "to_rich",
     "to_text",
 ]

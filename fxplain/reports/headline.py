@@ -9,7 +9,7 @@ from fxplain.explanation.shown import Shown, shown
 from fxplain.reports.shading import percent
 from fxplain.views.outputs import ClassNames, name_of, target_text, top_classes
 
-__all__ = ["headline", "notes", "probability"]
+__all__ = ["headline", "notes", "probability", "tells_for_from_against"]
 
 LIKELY = 0.5
 """A label that does not compete with others is said where it is likelier than this."""
@@ -25,6 +25,11 @@ UNSIGNED = frozenset({
     "generic", "transformer_attribution", "raw_attention", "rollout", "gradcam", "legrad",
     "value_weighted", "weighted_accumulation", "partial_lrp",
 })  # fmt: skip
+
+
+def tells_for_from_against(explanation: Explanation) -> bool:
+    """Whether the method could tell what spoke for the target from what spoke against it."""
+    return explanation.method not in UNSIGNED or bool(explanation.options.get("signed"))
 
 
 def headline(
@@ -176,7 +181,7 @@ def _place_in_picture(explanation: Explanation, entry: Shown) -> str:
 
 def notes(explanation: Explanation, sample: int = 0) -> Iterator[str]:
     """What a reader has to know of the numbers, one plain sentence each."""
-    if explanation.method in UNSIGNED and not explanation.options.get("signed"):
+    if not tells_for_from_against(explanation):
         yield CANNOT_TELL
     for name in explanation.modalities:
         if explanation.is_mean_readout(name, sample):

@@ -13,6 +13,7 @@ from fxplain.tokens.book import TokenBook
 from fxplain.tokens.elements import Elements
 from fxplain.tokens.joining import Joiner
 from fxplain.tokens.kinds import Kind
+from fxplain.tokens.quantised import dequantised
 from fxplain.tokens.tag import Level, Tag, Tags
 from fxplain.tokens.updates import Update
 from fxplain.tokens.values import Values, content_inputs
@@ -58,6 +59,7 @@ class Analysis:
         self._origins: dict[fx.Node, frozenset[str]] = {}
         self._routes: dict[tuple[str, torch.Size], list[tuple[Tensor, Tensor | None, Tag]]] = {}
         self._lost: set[fx.Node] = set()
+        self._dequantised = dequantised(capture)
         self._scalings: dict[fx.Node, list[tuple[Tensor, int]]] = {}
 
     def note(self, node: fx.Node, tags: Tagged) -> None:
@@ -122,8 +124,10 @@ class Analysis:
         return self.values.concrete(argument)
 
     def is_parameter(self, node: Any) -> bool:
-        """Whether `node` is a weight, possibly transposed or cast."""
+        """Whether `node` is a weight, possibly transposed or cast, or made of packed integers."""
         while isinstance(node, fx.Node):
+            if node in self._dequantised:
+                return True
             if node.op == "placeholder":
                 slot = self.capture.state.get(node.name)
                 return slot is not None

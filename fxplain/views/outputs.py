@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxplain.errors import InputError
 from fxplain.explanation import Contrast, Explanation
 from fxplain.views.boxes import named_outputs
 
@@ -34,7 +35,10 @@ def name_of(index: int, names: ClassNames | None) -> str:
     if isinstance(names, Mapping):
         return str(names.get(index, ""))
     if callable(names):
-        return str(names(index))
+        try:
+            return str(names(index))
+        except Exception as error:
+            raise InputError(f"class_names fails for class {index}: {error}") from error
     return str(names[index]) if 0 <= index < len(names) else ""
 
 

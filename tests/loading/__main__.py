@@ -16,6 +16,7 @@ HEAD = """# Models as people load them
 
 Each way to load, wrap or change a model, tried on a small one and compared with the plain model (or
 with the same change made by hand). Written by `python -m tests.loading --markdown docs/loading.md`.
+What does not fit one machine has [a page of its own](how-to/large-models.md).
 
 | a model that is | captured by | relevance |
 |---|---|---|
@@ -49,10 +50,10 @@ def tried(way: Way) -> Found:
     """Explain the model by this way and by the plain one."""
     (expected,) = fxplain.explain(way.like(plain()), inputs(), target=1).relevance.values()
     try:
-        model = way.made(plain())
+        model, given = way.made(plain()), inputs()
         with warnings.catch_warnings(), way.around():
             warnings.simplefilter("ignore")
-            explanation = fxplain.explain(model, inputs(), target=1)
+            explanation = fxplain.explain(model, given, target=1)
     except fxplain.FxplainError as error:
         return Found("", None, str(error))
     (found,) = explanation.relevance.values()

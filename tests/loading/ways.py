@@ -15,7 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.utils import parametrizations, prune
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.loading.packed import Packed, PackedFunction, in_place_of_linear, unpacked
 
 __all__ = ["WAYS", "Reader", "Way", "inputs", "plain"]
 
@@ -81,12 +85,15 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(x)
-        q = self.q(y).unflatten(-1, [2, 8]).transpose(1, 2)
-        k = self.k(y).unflatten(-1, [2, 8]).transpose(1, 2)
-        v = self.v(y).unflatten(-1, [2, 8]).transpose(1, 2)
-        y = nn.functional.scaled_dot_product_attention(q, k, v)
+        q = self.q(y).unflatten(-1, [-1, 8]).transpose(1, 2)
+        k = self.k(y).unflatten(-1, [-1, 8]).transpose(1, 2)
+        v = self.v(y).unflatten(-1, [-1, 8]).transpose(1, 2)
+        y = self.attend(q, k, v)
         x = x + self.out(y.transpose(1, 2).flatten(-2))
         return x + self.down(self.up(x).relu())
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(q, k, v)
 
 
 def plain() -> Reader:
@@ -231,6 +238,27 @@ def quantized(model: nn.Module) -> nn.Module:
     return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, torch.qint8).eval()
 
 
+class Flexible(Layer):
+    """The same attention by another function."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return flex_attention(q, k, v)
+
+
+def flexible(model: nn.Module) -> nn.Module:
+    for layer in model.layers:
+        layer.__class__ = Flexible
+    return model
+
+
+def packed(kind: type[Packed]) -> Callable[[nn.Module], nn.Module]:
+    return lambda model: in_place_of_linear(model, kind)
+
+
+def meta_device() -> AbstractContextManager[Any]:
+    return torch.device("meta")
+
+
 def torchao(config: str, **options: Any) -> Callable[[nn.Module], nn.Module]:
     def made(model: nn.Module) -> nn.Module:
         module = import_module("torchao.quantization")
@@ -295,6 +323,15 @@ WAYS: tuple[Way, ...] = (
     Way("PEFT: IA3", IA3, like=merged(IA3), needs="peft"),
     Way("accelerate: `cpu_offload`", offloaded, needs="accelerate"),
     Way("accelerate: `disk_offload`", on_disk, needs="accelerate"),
+    Way("`flex_attention`", flexible),
+    Way("GPTQ's, AWQ's or HQQ's kind: packed integers", packed(Packed), like=unpacked),
+    Way("packed integers with a backward of their own", packed(PackedFunction), like=unpacked),
+    Way("in `torch.autograd.graph.save_on_cpu()`", lambda model: model,
+        around=torch.autograd.graph.save_on_cpu),
+    Way("in `FlopCounterMode`", lambda model: model, around=lambda: FlopCounterMode(display=False),
+        refused="explain outside of it"),
+    Way("in `torch.device('meta')`", lambda model: model, around=meta_device,
+        refused="explain outside of it"),
     Way("`quantize_dynamic`, int8", quantized, refused="no gradient comes through"),
     Way("torchao: int8 weights", torchao("Int8WeightOnlyConfig"), needs="torchao", within=COARSE),
     Way("torchao: int8 weights and activations", INT8, needs="torchao", within=COARSE),

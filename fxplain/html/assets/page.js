@@ -1,7 +1,11 @@
 // The page: its sections in order.
 {
   const { el, data } = fxplain;
+  const LIST_FROM = 3; // of more samples than this there is a list
   const report = document.getElementById("report");
+
+  const choose = (sample) =>
+    fxplain.change({ sample, token: null, direction: "target", output: 0, preview: null });
 
   const chooser = () => {
     const parts = [];
@@ -12,11 +16,13 @@
       );
     }
     if (data.samples.length > 1) {
-      const start = { token: null, direction: "target", output: 0, preview: null };
-      parts.push(
-        fxplain.select("Sample", data.samples.map((_, k) => [String(k), `${k + 1} of ${data.samples.length}`]), "0",
-          (value) => fxplain.change({ sample: Number(value), ...start })),
+      const select = fxplain.select(
+        "Sample", data.samples.map((_, k) => [String(k), `${k + 1} of ${data.samples.length}`]), "0", (value) => choose(Number(value)),
       );
+      const step = (by, name) =>
+        el("button", { type: "button", "aria-label": name, onclick: () => choose((fxplain.state.sample + by + data.samples.length) % data.samples.length) }, by < 0 ? "\u2039" : "\u203a");
+      fxplain.onChange(() => (select.querySelector("select").value = String(fxplain.state.sample)));
+      parts.push(el("div", { class: "buttons" }, select, step(-1, "Previous"), step(1, "Next")));
     }
     return parts.length ? el("div", { class: "chooser" }, parts) : null;
   };
@@ -48,6 +54,7 @@
     const top = chooser();
     report.append(
       ...(top ? [top] : []),
+      ...(data.samples.length > LIST_FROM ? [fxplain.samples(choose)] : []),
       fxplain.headline(),
       inputs.section,
       ...(alone ? [] : [fxplain.section("Most relevant tokens", ranking.element)]),

@@ -1,0 +1,47 @@
+"""Written: results go into files, or it is said why not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fxplain.arguments import PATH
+from fxplain.errors import SaveError
+
+__all__ = ["into", "written"]
+
+
+@contextmanager
+def into(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """The path of a file that is written within.
+
+    Raises
+    ------
+    InputError
+        When it is no path.
+    SaveError
+        When it is a folder, lies in none, or cannot be written to.
+    """
+    PATH.check("path", path)
+    name = repr(os.fspath(path))
+    try:
+        file = Path(path)
+        if file.is_dir():
+            raise SaveError(f"{name} is a folder: give the name of a file in it.")
+        if not file.absolute().parent.is_dir():
+            raise SaveError(f"there is no folder {str(file.absolute().parent)!r} to write into.")
+        yield file
+    except SaveError:
+        raise
+    except (OSError, ValueError) as error:  # a NUL in a path is a ValueError
+        raise SaveError(f"{name} cannot be written: {error}") from error
+
+
+def written(text: str, path: str | os.PathLike[str] | None) -> str:
+    """The text, which is also in the file where there is a path."""
+    if path is not None:
+        with into(path) as file:
+            file.write_text(text, encoding="utf-8")
+    return text

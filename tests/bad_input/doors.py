@@ -1,0 +1,381 @@
+"""The doors: every parameter of what is public, with all others as they should be."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import fxplain
+from tests import small_pretrained
+from tests.small_models import TextClassifier, architecture, seeded, words
+
+__all__ = ["GROUPS", "Door"]
+
+
+@dataclass(frozen=True)
+class Door:
+    """One parameter of something public.
+
+    Attributes
+    ----------
+    name
+        As it is written: ``explain(target=)``.
+    call
+        Calls it with a value for that parameter.
+    fine
+        The names of the values that it may take.
+    own
+        The names of the values whose own errors come through: functions that are called to tell how
+        far a run is may end it, and a data set may fail.
+    """
+
+    name: str
+    call: Callable[[Any], Any]
+    fine: frozenset[str] = frozenset()
+    own: frozenset[str] = frozenset()
+
+
+IDS = words(2, 6)
+OWN = frozenset({"raising", "class", "module", "angry"})
+
+
+@cache
+def text() -> torch.nn.Module:
+    return seeded(TextClassifier)
+
+
+@cache
+def explanation() -> fxplain.Explanation:
+    return fxplain.explain(text(), (IDS,), target=1)
+
+
+@cache
+def seen() -> fxplain.Explanation:
+    return fxplain.explain(*architecture("vit"), target=1)
+
+
+@cache
+def gpt2() -> fxplain.Explainer:
+    return fxplain.from_pretrained(small_pretrained.save("gpt2", home()))
+
+
+@cache
+def home() -> Path:
+    return Path(tempfile.mkdtemp())
+
+
+@cache
+def explainer(name: str) -> fxplain.Explainer:
+    return fxplain.from_pretrained(small_pretrained.save(name, home()))
+
+
+@cache
+def written() -> fxplain.Generation:
+    return gpt2().generate("the movie", max_new_tokens=2)
+
+
+@cache
+def measured() -> fxplain.Evaluation:
+    return evaluated()
+
+
+def evaluated(**options: Any) -> fxplain.Evaluation:
+    data = options.pop("dataset", None) or [{"input_ids": IDS}]
+    settings: dict[str, Any] = {"methods": ["raw_attention"], "resamples": 10, "steps": [0.5]}
+    return fxplain.evaluate(text(), data, **{**settings, **options})
+
+
+def _each(
+    owner: str, function: Callable[..., Any], settings: dict[str, Any], fine: dict[str, str]
+) -> Iterator[Door]:
+    """A door for each parameter that `fine` names, with the values (by words) that are right."""
+    for name, right in fine.items():
+
+        def call(value: Any, name: str = name) -> Any:
+            return function(**{**settings, name: value})
+
+        own = OWN if name in ("progress", "data") else frozenset()
+        yield Door(f"{owner}({name}=)", call, _values(right), own)
+
+
+def _values(names: str) -> frozenset[str]:
+    """Names of values; what stands for a space is "_", and what for several is spelt out."""
+    several = {"CLASS": "None True 0 -1", "PARTS": "no_list no_dict", "FILE": "None text"}
+    spelt = " ".join(several.get(name, name) for name in names.split())
+    return frozenset(name.replace("_", " ") for name in spelt.split())
+
+
+def _explaining() -> Iterator[Door]:
+    given = {"model": text(), "inputs": (IDS,), "target": 1}
+    yield from _each("explain", fxplain.explain, given, {
+        "model": "", "inputs": "", "target": "CLASS", "method": "", "output": "None",
+        "tokenizer": "None", "engine": "", "batch_axis": "None 0 -1", "verify": "",
+        "normalize": "True", "start_layer": "0 -1", "aggregate": "True",
+    })  # fmt: skip
+    yield from _each("inspect", fxplain.inspect, {"model": text(), "inputs": (IDS,)}, {
+        "model": "", "inputs": "", "batch_axis": "None 0 -1", "verify": "",
+    })  # fmt: skip
+    yield from _each(
+        "attention_weights", fxplain.attention_weights, {"model": text(), "inputs": (IDS,)},
+        {"model": "", "inputs": "", "batch_axis": "None 0 -1"},
+    )  # fmt: skip
+    yield from _each(
+        "verify", fxplain.verify, {"model": text(), "inputs": (IDS,)},
+        {"model": "", "inputs": "", "level": ""},
+    )  # fmt: skip
+    # the model takes any mask that has a bool()
+    for name, right in {"input_ids": "", "attention_mask": "None complex_tensor"}.items():
+        yield Door(
+            f"explain(inputs={{{name!r}: }})",
+            lambda value, name=name: fxplain.explain(text(), {"input_ids": IDS, name: value}),
+            _values(right),
+        )
+    members: dict[str, tuple[str, Callable[[Any], Any]]] = {
+        "[x, 1]": ("CLASS", lambda x: [x, 1]),
+        "(x, 1)": ("", lambda x: (x, 1)),
+        "Contrast(1, x)": ("None 0 -1", lambda x: fxplain.Contrast(1, x)),
+        "Sum(1, x)": ("CLASS", lambda x: fxplain.Sum(1, x)),
+        "function of x": ("", lambda x: lambda output: x),
+        "function of output[x]": ("", lambda x: lambda output: output[x]),
+        "function of output * x": ("True -1 1.5", lambda x: lambda output: output[:, 0] * x),
+    }
+    for name, (right, made) in members.items():
+        yield Door(
+            f"explain(target={name})",
+            lambda value, made=made: fxplain.explain(text(), (IDS,), made(value)),
+            _values(right),
+        )
+    for name, several in {"x": lambda x: x, "[x]": lambda x: [x]}.items():
+        yield Door(
+            f"explain(targets={name})",
+            lambda x, several=several: fxplain.explain(text(), (IDS,), targets=several(x)),
+            _values("CLASS" if name == "[x]" else "None no_list no_tensor"),
+        )
+    for method in ("integrated_gradients", "rollout", "raw_attention", "lrp", "input_x_gradient"):
+        for option, facts in fxplain.methods()[method].options.items():
+            right = "True" if isinstance(facts.default, bool) else ""
+            right = "0 -1" if option in ("start_layer", "layer") else right
+            yield Door(
+                f"explain(method={method!r}, {option}=)",
+                lambda value, method=method, option=option: fxplain.explain(
+                    text(), (IDS,), 1, method, **{option: value}
+                ),
+                _values(right),
+            )
+
+
+def _reading() -> Iterator[Door]:
+    e = explanation()
+    named = {"modality": ""}
+    for method in ("apart", "is_mean_readout", "named_tokens", "on_photos", "placements", "starts"):
+        settings = {"modality": "input_ids", "sample": 0}
+        yield from _each(
+            f"Explanation.{method}", getattr(e, method), settings,
+            {"modality": "", "sample": "0 -1"},
+        )  # fmt: skip
+    for method in ("is_text", "mosaic", "pictures", "words", "words_in", "tokens", "units"):
+        yield from _each(f"Explanation.{method}", getattr(e, method), {}, named)
+    yield from _each("Explanation.matrix", e.matrix, {"a": "input_ids", "b": "input_ids"},
+                     {"a": "", "b": ""})  # fmt: skip
+    yield from _each("Explanation.units", e.units, {"modality": "input_ids"}, {"units": "PARTS"})
+    yield from _each("Explanation.top", e.top, {}, {
+        "most": "0 huge", "sample": "0 -1", "units": "PARTS", "special": "",
+    })  # fmt: skip
+    yield from _each("Explanation.to_dict", e.to_dict, {}, {"units": "None PARTS", "special": ""})
+    yield from _each("Explanation.to_frame", e.to_frame, {}, {"units": "PARTS", "special": ""})
+    yield from _each("Explanation.to_text", e.to_text, {}, {
+        "width": "None", "units": "PARTS", "special": "",
+    })  # fmt: skip
+    yield from _each("Explanation.save", e.save, {}, {"path": "text"})
+    yield from _each("Explanation.to_html", e.to_html, {}, {
+        "path": "FILE", "pictures": "None no_dict",
+        "class_names": "None list tuple no_list nested no_dict dict odd_dict function",
+        "attention": "None no_dict", "matrix_bytes": "0 huge", "units": "PARTS", "special": "",
+    })  # fmt: skip
+    yield from _each("Explanation.plot", e.plot, {}, {"modality": "None", "sample": "None 0"})
+    v = seen()
+    yield from _each("Explanation.pixels", v.pixels, {"modality": "pixel_values"}, {
+        "modality": "", "mode": "", "size": "None", "image": "None 0",
+    })  # fmt: skip
+    yield from _each("Explanation.photo_heat", v.photo_heat, {"modality": "pixel_values"}, {
+        "modality": "", "sample": "", "image": "", "mode": "",
+    })  # fmt: skip
+    yield from _each("Explanation.timeline", v.timeline, {"modality": "pixel_values"}, {
+        "modality": "", "seconds": "1.5", "axis": "",
+    })  # fmt: skip
+    yield Door("Explanation.relevance[]", lambda x: e.relevance[x])
+    yield Door("load()", fxplain.load)
+    yield Door("compare()", fxplain.compare)
+    yield Door("compare([e, x])", lambda x: fxplain.compare([e, x]))
+    yield from _each("compare", fxplain.compare, {"explanations": [e, e]}, {
+        "path": "FILE", "names": "None", "units": "PARTS", "special": "",
+    })  # fmt: skip
+    yield Door("to_html()", fxplain.to_html)
+    yield Door("to_html([e, x])", lambda x: fxplain.to_html([e, x]))
+
+
+def _graphs() -> Iterator[Door]:
+    graph = explanation().graph
+    for method in ("to_dot", "to_graphml", "to_json", "to_mermaid", "to_html"):
+        yield from _each(f"AttentionGraph.{method}", getattr(graph, method), {}, {"path": "FILE"})
+    yield Door("AttentionGraph.from_dict()", fxplain.AttentionGraph.from_dict)
+    yield from _each("AttentionGraph.to_text", graph.to_text, {}, {"width": "None"})
+
+
+def _writing() -> Iterator[Door]:
+    model, prompt = gpt2().model, {"input_ids": torch.tensor([[5, 6, 7]])}
+    given = {"model": model, "inputs": prompt, "max_new_tokens": 1}
+    yield from _each("explain_generation", fxplain.explain_generation, given, {
+        "model": "", "inputs": "no_list no_dict", "max_new_tokens": "", "targets": "None 0 -1",
+        "method": "",
+        "tokenizer": "None", "generated": "None", "score": "", "seed": "None 0",
+        "engine": "",
+    })  # fmt: skip
+    members: dict[str, tuple[str, Callable[[Any], Any]]] = {
+        "Span(x)": ("None 0 -1", lambda x: fxplain.Span(x)),
+        "Span(0, x)": ("None huge", lambda x: fxplain.Span(0, x)),
+        "[x]": ("0 -1", lambda x: [x]),
+    }
+    for name, (right, made) in members.items():
+        yield Door(
+            f"explain_generation(targets={name})",
+            lambda x, made=made: fxplain.explain_generation(model, prompt, 1, targets=made(x)),
+            _values(right),
+        )
+    w = written()
+    for method in ("columns", "labels", "matrix"):
+        yield from _each(f"Generation.{method}", getattr(w, method), {}, {"modality": ""})
+    settings = {"target": 0, "sample": 0, "modality": "input_ids"}
+    for method in ("read", "row"):
+        yield from _each(f"Generation.{method}", getattr(w, method), settings, {
+            "target": "0 -1", "sample": "0 -1", "modality": "",
+        })  # fmt: skip
+    yield from _each("Generation.places", w.places, {"target": 0, "sample": 0}, {
+        "target": "0 -1", "sample": "0 -1",
+    })  # fmt: skip
+    yield from _each("Generation.to_html", w.to_html, {}, {"path": "FILE"})
+    yield from _each("Generation.to_text", w.to_text, {}, {"width": "None"})
+
+
+def _evaluating() -> Iterator[Door]:
+    yield Door("evaluate(model)", lambda x: fxplain.evaluate(x, [{"input_ids": IDS}]))
+    yield from _each("evaluate", evaluated, {}, {
+        "methods": "None", "metrics": "None", "target": "CLASS", "score": "", "steps": "None",
+        "modalities": "None", "removal": "None no_dict", "output": "None", "tokenizer": "None",
+        "special_ids": "no_list set", "batch_size": "", "max_tokens": "", "seed": "0", "resamples": "",
+        "confidence": "", "progress": "None function",
+    })  # fmt: skip
+    yield Door(
+        "evaluate(dataset=)",
+        lambda x: fxplain.evaluate(text(), x, ["raw_attention"], resamples=10),
+        own=frozenset({"angry"}),
+    )
+    yield Door(
+        "evaluate(dataset=[x])",
+        lambda x: fxplain.evaluate(text(), [x], ["raw_attention"], resamples=10),
+    )
+    yield Door(
+        "evaluate(dataset=[(inputs, x)])",
+        lambda x: fxplain.evaluate(
+            text(), [({"input_ids": IDS}, x)], ["raw_attention"], target=None, resamples=10
+        ),
+        _values("None"),
+    )
+    r = measured()
+    metric = r.rows[0].metric
+    two = {"a": "raw_attention", "b": "random", "metric": metric}
+    yield from _each("Evaluation.compare", r.compare, two, {
+        "a": "", "b": "", "metric": "", "modality": "None",
+    })  # fmt: skip
+    yield from _each("Evaluation.row", r.row, {"method": "raw_attention", "metric": metric}, {
+        "method": "", "metric": "", "modality": "None",
+    })  # fmt: skip
+    for method in ("to_csv", "to_json", "to_html"):
+        yield from _each(f"Evaluation.{method}", getattr(r, method), {}, {"path": "FILE"})
+    yield from _each(
+        "Evaluation.plot", r.plot, {}, {"metric": "None", "modality": "None", "ax": "None"}
+    )
+    yield Door("register_metric()", fxplain.register_metric)
+
+
+def _loading() -> Iterator[Door]:
+    folder = small_pretrained.save("classifier", home())
+    yield Door("from_pretrained()", fxplain.from_pretrained)
+    yield from _each("from_pretrained", fxplain.from_pretrained, {"name_or_path": folder}, {
+        "task": "None", "device": "None",
+    })  # fmt: skip
+    asked = explainer("classifier")
+    yield from _each("Explainer", asked, {"text": "the movie"}, {
+        "text": "text odd_text no_text", "pair": "None text odd_text no_text",
+        "image": "None", "audio": "None",
+        "inputs": "None no_dict", "truncation": "None True", "pad_to": "None", "target": "CLASS",
+        "method": "",
+    })  # fmt: skip
+    yield Door(
+        "Explainer(text=[x])", lambda x: asked(text=[x, "great"]), _values("text odd_text no_text")
+    )
+    yield Door("Explainer(positional)", asked, _values("text odd_text no_text"))
+    yield from _each("Explainer.each", asked.each, {"text": "the movie"}, {"target": "CLASS"})
+    yield from _each("Explainer.generate", gpt2().generate, {"text": "the", "max_new_tokens": 1}, {
+        "text": "text odd_text", "max_new_tokens": "", "targets": "None 0 -1",
+    })  # fmt: skip
+    sight = explainer("vit")
+    grey = _values("tensor")
+    yield Door("Explainer(image=)", lambda x: sight(image=x), grey)
+    yield Door("Explainer(image=[x])", lambda x: sight(image=[small_pretrained.picture(), x]), grey)
+    yield Door("Explainer(video=)", lambda x: sight(video=x))
+    hearing = explainer("wav2vec2")
+    yield Door("Explainer(audio=)", lambda x: hearing(audio=x))
+    yield Door(
+        "Explainer(audio={'sampling_rate': x})",
+        lambda x: hearing(audio={"array": small_pretrained.recording(0.1), "sampling_rate": x}),
+    )
+
+
+def _corpora() -> Iterator[Door]:
+    data = [{"id": "a", "text": "the movie"}, {"id": "b", "text": "great"}]
+
+    def explained(**options: Any) -> Any:
+        out = options.pop("out", None) or tempfile.mkdtemp()
+        settings = {"text": "text", "id": "id", "model": explainer("classifier"), "data": data}
+        settings["on_error"] = "raise"
+        return fxplain.explain_corpus(out=out, **{**settings, **options})
+
+    yield from _each("explain_corpus", explained, {}, {
+        "model": "", "data": "", "text": "None", "pair": "None", "image": "None", "audio": "None",
+        "id": "None", "label": "None", "target": "CLASS", "method": "", "truncation": "None True",
+        "engine": "", "workers": "", "batch_tokens": "", "shard_rows": "", "on_error": "",
+        "load": "None no_dict", "progress": "None function",
+    })  # fmt: skip
+    yield Door("load_corpus()", fxplain.load_corpus)
+    corpus = explained()
+    yield from _each("Corpus.to_pandas", corpus.to_pandas, {}, {"columns": "None no_list"})
+    yield from _each("Corpus.to_table", corpus.to_table, {}, {"columns": "None no_list"})
+    yield from _each(
+        "Corpus.batches",
+        lambda **o: list(corpus.batches(**o)),
+        {},
+        {"columns": "None no_list", "size": ""},
+    )
+    yield Door(
+        "Corpus.explain()", lambda x: corpus.explain(x, explainer("classifier")), _values("0 -1")
+    )
+    yield Door("Corpus.explain(0, x)", lambda x: corpus.explain(0, x))
+
+
+GROUPS: dict[str, Callable[[], Iterator[Door]]] = {
+    "explaining": _explaining,
+    "reading": _reading,
+    "graphs": _graphs,
+    "writing": _writing,
+    "evaluating": _evaluating,
+    "loading": _loading,
+    "corpora": _corpora,
+}
+"""Every door, by what it is for."""

@@ -1,0 +1,87 @@
+"""Reading back: the numbers on a page against those of what is shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import playwright.sync_api
+
+import fxplain
+from fxplain.explanation.shown import shown
+from fxplain.generation import Generation
+from tools.pages.page import Page
+
+__all__ = ["wrong_numbers"]
+
+DIGITS, FEW_DIGITS, SMALL = 6e-4, 6e-3, 1e-4
+"""Tables show four digits, of very small numbers three."""
+
+TABLES = """() => {
+  document.querySelectorAll("details").forEach((details) => (details.open = true));
+  return [...document.querySelectorAll(".panel")].map((panel) => [
+    panel.querySelector("h3").textContent,
+    [...panel.querySelectorAll("details tbody tr")].map((row) => row.lastElementChild.textContent),
+  ]);
+}"""
+WORDS = """() => [...document.querySelectorAll(".columns > section")].map((column) =>
+  [...column.querySelectorAll(".shaded [data-value]")].map((word) => Number(word.dataset.value)))"""
+
+
+def wrong_numbers(page: playwright.sync_api.Page, about: Page, result: Any) -> Iterator[str]:
+    """What a page says that the explanation does not."""
+    if about.beside:
+        yield from _beside(page, result)
+    elif isinstance(result, Generation):
+        yield from _differing(page, lambda name: _of_first_output(result, name))
+    elif not isinstance(result, fxplain.AttentionGraph):
+        first = result if isinstance(result, fxplain.Explanation) else result[0]
+        yield from _differing(page, lambda name: _of_first_sample(first, name))
+        said = page.locator(".headline").first.text_content() or ""
+        if f"{first.scores[0]:.4g}" not in page.content() or not said:
+            yield "the score or the sentence is missing"
+
+
+def _of_first_sample(explanation: fxplain.Explanation, name: str) -> Sequence[float]:
+    """Beside the share of a mean; a token that is read alone keeps its own 1 in the table."""
+    mean = explanation.is_mean_readout(name, 0)
+    values = (explanation.beyond_identity() if mean else explanation.relevance)[name][0]
+    found: list[float] = values.tolist()
+    return found
+
+
+def _of_first_output(generation: Generation, name: str) -> Sequence[float]:
+    return generation.row(0, 0, name).tolist()
+
+
+def _differing(page: playwright.sync_api.Page, expected: Any) -> Iterator[str]:
+    """Panels whose tables have other numbers."""
+    page.wait_for_timeout(50)
+    page.evaluate(TABLES)
+    page.wait_for_timeout(100)
+    for heading, cells in page.evaluate(TABLES):
+        name = heading.partition(" ")[0]
+        if name == "Generated":
+            continue
+        own = expected(name)
+        read = [_number(cell) for cell in cells]
+        if len(read) != len(own) or not all(map(_alike, read, own)):
+            yield f"{name}: the table has other numbers than the explanation"
+
+
+def _beside(page: playwright.sync_api.Page, explanations: Sequence[Any]) -> Iterator[str]:
+    for explanation, read in zip(explanations, page.evaluate(WORDS), strict=True):
+        texts = [m for m in explanation.modalities if explanation.is_text(m)]
+        own = [entry.relevance for entry in shown(explanation) if entry.modality in texts]
+        if len(read) != len(own) or not all(map(_alike, read, own)):
+            yield "a column has other numbers than its explanation"
+
+
+def _number(cell: str) -> float:
+    return math.nan if cell == "\u2013" else float(cell)
+
+
+def _alike(one: float, other: float) -> bool:
+    few = abs(other) < SMALL
+    return math.isclose(one, other, rel_tol=FEW_DIGITS if few else DIGITS, abs_tol=1e-12)
