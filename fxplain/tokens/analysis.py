@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from fxplain.capture import Capture, ModelInputs, module_path, operation_name
 from fxplain.tokens.book import TokenBook
+from fxplain.tokens.channels import channel_axis
 from fxplain.tokens.elements import Elements
 from fxplain.tokens.joining import Joiner
 from fxplain.tokens.kinds import Kind
@@ -235,7 +236,7 @@ class Analysis:
     def _raw_input(self, node: fx.Node, name: str) -> Tags:
         """Tokens in waiting: a position of the input becomes a token when weights first touch it."""
         shape = self.shape(node)
-        channel = _channel_axis(shape)
+        channel = channel_axis(node, self.shape)
         lead = [1 if axis == channel else size for axis, size in enumerate(shape)]
         elements = until = self.elements.of(node)
         if channel is not None and elements is not None:
@@ -293,17 +294,3 @@ _STILL_A_WEIGHT = frozenset(
         "_weight_norm",
     ]
 )
-
-
-def _channel_axis(shape: tuple[int, ...]) -> int | None:
-    """The axis of a float input that holds features: (B, T, F), (B, C, H, W), (B, T, C, H, W).
-
-    Images may have few channels last: (B, H, W, C).
-    """
-    if len(shape) == 3:
-        return 2
-    if len(shape) == 4 and shape[3] <= 4 < min(shape[1:3]):
-        return 3
-    if len(shape) == 5:
-        return 2 if shape[2] <= 4 < shape[1] or shape[2] <= shape[1] else 1
-    return 1 if len(shape) == 4 else None
