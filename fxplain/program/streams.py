@@ -183,16 +183,17 @@ class StreamTable:
     def _join_memory(self, groups: Groups, queried: set[int]) -> None:
         """Learned tokens that only are attended to belong to the sequence that they stand in.
 
-        That is the queries' own where these are attended to beside them.
+        That is the queries' own where nothing else that was given is attended to beside them.
         """
         learned = [birth.learned for birth in self.book.births]
         for of_keys in self._wholes[1]:
             rows = self._keys(of_keys[0])[0]
-            columns = [key for site in of_keys for key in self._keys(site)[1]]
-            if rows and groups.find(rows[0]) in map(groups.find, columns):
+            columns = {key for site in of_keys for key in self._keys(site)[1]}
+            given = {groups.find(key) for key in columns if not learned[key // self._width]}
+            own = groups.find(rows[0]) if rows else -1
+            if given <= {own} and own in map(groups.find, columns):
                 unqueried = (key for key in columns if key not in queried)
-                memory = [key for key in unqueried if learned[key // self._width]]
-                groups.unify([rows[0], *memory])
+                groups.unify([own, *(key for key in unqueried if learned[key // self._width])])
 
     def _keys_by_birth(self, queried: set[int]) -> dict[int, list[int]]:
         """What belongs together without a common query: keys that never query, by birth.
