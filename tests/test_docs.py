@@ -7,7 +7,15 @@ import pytest
 
 from fxplain.evaluation import registry as metric_registry
 from fxplain.methods import registry, rules
-from fxplain.tokens import contraction, mapping, movement, normalising, op_table
+from fxplain.tokens import (
+    contraction,
+    mapping,
+    movement,
+    normalising,
+    op_table,
+    pointwise,
+    reductions,
+)
 from fxplain.tokens import rules as token_rules
 
 ROOT = Path(__file__).parents[1]
@@ -67,6 +75,8 @@ def test_each_named_rule_exists() -> None:
     modules = {
         "movement": movement,
         "rules": token_rules,
+        "pointwise": pointwise,
+        "reductions": reductions,
         "contraction": contraction,
         "mapping": mapping,
         "normalising": normalising,

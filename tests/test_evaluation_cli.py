@@ -109,7 +109,7 @@ def test_metrics_are_listed():
         (["bert", "--json", "--csv"], 2, "not both"),
         (["bert", "--plot", "/no/folder/a.png"], 2, "no file in an existing folder"),
         (["bert", "--removal", "drop", "--removal", "zero"], 2, "MODALITY=NAME"),
-        (["bert", "--score", "magic"], 1, "unknown score 'magic'"),
+        (["bert", "--score", "magic"], 1, "score='magic' must be one of"),
         (["bert", "--removal", "blur"], 1, "Possible: attention_mask"),
         (["bert", "--metric", "mean_iou"], 1, "had nothing to measure"),
         (["vit"], 1, "has no tokenizer"),

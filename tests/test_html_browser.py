@@ -437,8 +437,15 @@ def test_warnings_and_rejected_softmaxes_are_in_plain_sight(browser, tmp_path):
 # ---- for everyone ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 375])
+@pytest.mark.parametrize(
+    ("width", "mode"),
+    [
+        (1280, "light"),
+        (375, "dark"),
+        pytest.param(1280, "dark", marks=pytest.mark.slow),
+        pytest.param(375, "light", marks=pytest.mark.slow),
+    ],
+)
 def test_no_serious_accessibility_fault(browser, report, mode, width):
     viewport = {"width": width, "height": 812}
     with Visit(browser, report, color_scheme=mode, viewport=viewport) as visit:

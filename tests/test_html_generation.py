@@ -322,8 +322,15 @@ def test_hostile_tokens_are_shown_and_do_nothing(browser, tmp_path):
 
 
 @in_a_browser
-@pytest.mark.parametrize("mode", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 375])
+@pytest.mark.parametrize(
+    ("width", "mode"),
+    [
+        (1280, "light"),
+        (375, "dark"),
+        pytest.param(1280, "dark", marks=pytest.mark.slow),
+        pytest.param(375, "light", marks=pytest.mark.slow),
+    ],
+)
 def test_no_serious_accessibility_fault(browser, tmp_path, mode, width):
     answered().to_html(tmp_path / "text.html")
     viewport = {"width": width, "height": 812}

@@ -34,6 +34,12 @@ def label(value: object) -> str:
 every_method = pytest.mark.parametrize(("method", "options"), EVERY, ids=label)
 
 
+def marks(name: str, method: str) -> list[pytest.MarkDecorator]:
+    """Many steps of large models are for the long run."""
+    quick = method != "integrated_gradients" or name in ("bert", "vit")
+    return [] if quick else [pytest.mark.slow]
+
+
 def classifier(seed: int = 0, **kwargs: object) -> nn.Module:
     return small_models.seeded(small_models.TextClassifier, seed=seed, **kwargs).double()
 
@@ -41,8 +47,16 @@ def classifier(seed: int = 0, **kwargs: object) -> nn.Module:
 # -- architectures ----------------------------------------------------------------------------------
 
 
-@every_method
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize(
+    ("name", "method", "options"),
+    [
+        pytest.param(
+            name, method, options, id=f"{name}-{method}-{label(options)}", marks=marks(name, method)
+        )
+        for name in BY_NAME
+        for method, options in EVERY
+    ],
+)
 def test_on_every_kind_of_architecture(name: str, method: str, options: dict) -> None:
     """Runs, is finite, and is the same through fused and explicit attention."""
     case, found = BY_NAME[name], []
@@ -431,7 +445,7 @@ def test_contrast_of_the_same_is_refused() -> None:
         ("rollout", {"signed": True}, "no option 'signed'; its options: normalize, attribution"),
         ("generic", {"gradients": "better"}, "none of 'plain', 'corrected'"),
         ("generic", {"start_layer": "last"}, "start_layer='last' must be of type int"),
-        ("integrated_gradients", {"steps": 0}, "steps=0 must be at least 1"),
+        ("integrated_gradients", {"steps": 0}, "steps=0 must be a whole number from 1 to 10000"),
         ("generic", {"preset": "paper"}, "unknown preset 'paper'; there are: clip-notebook"),
     ],
 )

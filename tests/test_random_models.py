@@ -96,9 +96,13 @@ def assume_settled(want: Expected, cut: Expected) -> None:
 
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
+LARGE = ("three", "sequential_co_attention")
 
 
-@each_kind
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.slow] if kind in LARGE else []) for kind in KINDS],
+)
 @some_examples(2)
 @given(data=st.data())
 def test_relevance_and_matrices_are_the_oracles(kind: str, data: st.DataObject) -> None:

@@ -188,7 +188,7 @@ def test_unknown_units_name_the_known_ones(byte_level):
         e.units("input_ids", "chapter")
     with pytest.raises(fxplain.MethodError, match="no part of the text"):
         e.units("input_ids", ["banana"])
-    with pytest.raises(fxplain.MethodError, match="neither 'show' nor 'hide'"):
+    with pytest.raises(fxplain.MethodError, match="must be one of 'show', 'hide'"):
         e.top(special="perhaps")
 
 

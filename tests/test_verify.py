@@ -124,14 +124,14 @@ def broken_rule(rule: Callable[..., Any], change: Change) -> Callable[..., Any]:
 
 
 def test_rules_that_are_broken_on_purpose_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fxplain.tokens import rules
+    from fxplain.tokens import pointwise
 
     model = Winding().eval()
     assert not faults_of(model, (IDS,))
     found, named, missed = 0, 0, []
     for name, change in BROKEN:
         with monkeypatch.context() as patch:
-            patch.setitem(TABLE, name, broken_rule(TABLE.get(name, rules.pointwise), change))
+            patch.setitem(TABLE, name, broken_rule(TABLE.get(name, pointwise.pointwise), change))
             faults = faults_of(model, (IDS,))
         found += bool(faults)
         first = bool(faults) and faults[0].operation.startswith(name)

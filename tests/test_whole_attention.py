@@ -43,7 +43,7 @@ class Bimodal(nn.Module):
 
 
 @pytest.mark.parametrize("form", ["queries cut", "weights cut", "fused"])
-@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("size", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_an_attention_in_chunks_is_the_whole_attention(size: int, form: str) -> None:
     given = {"ids": words(2, 4), "patches": torch.randn(2, 4, 5)}
     whole = fxplain.explain(seeded(Bimodal, 0, form), given, target=1)
@@ -236,7 +236,7 @@ class Registers(nn.Module):
 
 
 @pytest.mark.parametrize("form", ["plain", "masked", "biased"])
-@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2, 4])
 def test_a_part_of_special_tokens_alone_is_no_sequence_of_its_own(size: int, form: str) -> None:
     """One query in the last part, too: beside a bias of its keys, it has them still."""
     whole = fxplain.explain(seeded(Registers, 5, form), (words(2, 3),), target=1)
