@@ -340,3 +340,27 @@ def test_scores_of_two_tokens_that_are_added_are_read_from_both() -> None:
     assert not e.graph.warnings
     matrix = e.matrix("image", "image")
     assert torch.allclose(matrix[:, 0] + matrix[:, 3], e.relevance["image"], atol=1e-5)
+
+
+class Placed(nn.Module):
+    """Patches whose places are counted from the mask of the pixels that are real (Idefics)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.places = nn.Conv2d(3, WIDTH, 2, 2), nn.Embedding(4, WIDTH)
+        self.block, self.head = Block(), nn.Linear(WIDTH, 3)
+
+    def forward(self, pixel_values: Tensor, pixel_mask: Tensor) -> Tensor:
+        real = pixel_mask.unfold(1, 2, 2).unfold(2, 2, 2).sum((-1, -2)) > 0
+        rows = real[:, :, 0].sum(1)
+        at = torch.bucketize(torch.arange(2) / rows[:, None], torch.tensor([0.5]), right=True)
+        places = torch.where(real, at[:, :, None] * 2 + torch.arange(2), 0)
+        x = self.patches(pixel_values).flatten(2).transpose(1, 2)
+        return self.head(self.block(x + self.places(places.flatten(1)))[:, 0])
+
+
+def test_places_that_are_counted_from_a_mask_are_no_modality() -> None:
+    given = {"pixel_values": torch.randn(2, 3, 4, 4), "pixel_mask": torch.ones(2, 4, 4).long()}
+    e = fxplain.explain(seeded(Placed), given, target=1)
+    assert e.graph.modalities == {"pixel_values": 4}
+    assert e.grids["pixel_values"] == (2, 2)

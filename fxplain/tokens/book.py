@@ -192,8 +192,8 @@ class TokenBook:
         Where `leads` is 1, `a` lends its name, where it is -1, `b`. Else it is the one whose root
         comes first in the forward signature; of two with the same root, the one that was born later
         (a backbone's newer grid), but a single element's before a mixture's (a running sum that the
-        last word is added to). A parameter of features alone (a norm's weight) never lends it to one
-        of many rows.
+        last word is added to), and one whose elements are known before one whose are not (places). A
+        parameter of features alone (a norm's weight) never lends it to one of many rows.
         """
         different = (a != b) & (a >= 0) & (b >= 0)
         leads = torch.zeros_like(a) if leads is None else leads
@@ -205,8 +205,9 @@ class TokenBook:
         vectors = torch.tensor([birth.root in self._vectors for birth in self.births])
         vector_a, vector_b = vectors[self._birth[a]], vectors[self._birth[b]]
         single_a, single_b = (self.elements(t) == self.until(t) for t in (a, b))
-        known = (self.until(a) >= 0) & (self.until(b) >= 0)
-        later = torch.where(known & (single_a != single_b), single_a, a > b)
+        known_a, known_b = self.until(a) >= 0, self.until(b) >= 0
+        later = torch.where(known_a & known_b & (single_a != single_b), single_a, a > b)
+        later = torch.where(known_a != known_b, known_a, later)
         later = torch.where(vector_a == vector_b, later, vector_b)
         a_leads = (rank_a < rank_b) | ((rank_a == rank_b) & later)
         a_leads = torch.where(leads == 0, a_leads, leads > 0)

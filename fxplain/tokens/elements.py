@@ -207,10 +207,17 @@ class Elements:
         return reduced if tuple(reduced.shape) == self._values.shape(node) else None
 
     def _beside(self, node: fx.Node) -> Tensor | None:
-        """Entry by entry: of what stands at a place, the element that comes first in the call."""
+        """Entry by entry: of what stands at a place, the element that comes first in the call.
+
+        What only chooses (a condition), or is compared with bounds (a place in the unit square), is not
+        what stands there.
+        """
+        if operation_name(node) in ("bucketize", "searchsorted"):
+            return None
         shape = self._values.shape(node)
         result: Tensor | None = None
-        for operand in node.all_input_nodes:
+        chosen = operation_name(node) == "where"
+        for operand in node.all_input_nodes[1 if chosen else 0 :]:
             if not isinstance(operand.meta.get("val"), Tensor):
                 continue
             if not _broadcasts(self._values.shape(operand), shape):
