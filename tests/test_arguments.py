@@ -351,7 +351,8 @@ class Placed(nn.Module):
         self.block, self.head = Block(), nn.Linear(WIDTH, 3)
 
     def forward(self, pixel_values: Tensor, pixel_mask: Tensor) -> Tensor:
-        real = pixel_mask.unfold(1, 2, 2).unfold(2, 2, 2).sum((-1, -2)) > 0
+        shown = (pixel_values != 0).flatten(1).any(1)[:, None, None]
+        real = (pixel_mask.unfold(1, 2, 2).unfold(2, 2, 2).sum((-1, -2)) > 0) & shown
         rows = real[:, :, 0].sum(1)
         at = torch.bucketize(torch.arange(2) / rows[:, None], torch.tensor([0.5]), right=True)
         places = torch.where(real, at[:, :, None] * 2 + torch.arange(2), 0)
