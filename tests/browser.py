@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -18,6 +19,17 @@ MISSING = (
     f"no browser to open pages in: install Chromium (any of {', '.join(NAMES)} on PATH), or name one "
     f"in FXPLAIN_CHROMIUM"
 )
+
+each_form = pytest.mark.parametrize(
+    ("width", "mode"),
+    [
+        (1280, "light"),
+        (375, "dark"),
+        pytest.param(1280, "dark", marks=pytest.mark.slow),
+        pytest.param(375, "light", marks=pytest.mark.slow),
+    ],
+)
+"""A desk and a phone, in light and in dark; two of the four are for the long run."""
 
 
 def find_browser() -> str | None:

@@ -9,7 +9,7 @@ import fxplain
 from fxplain.demo import digits
 from fxplain.html import to_html, to_notebook
 from fxplain.tokens import RejectedSoftmax
-from tests.browser import MISSING, Visit, find_browser, launched
+from tests.browser import MISSING, Visit, each_form, find_browser, launched
 from tests.made_explanations import made_explanation, made_graph, made_node
 from tests.small_models import architecture
 
@@ -437,15 +437,7 @@ def test_warnings_and_rejected_softmaxes_are_in_plain_sight(browser, tmp_path):
 # ---- for everyone ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("width", "mode"),
-    [
-        (1280, "light"),
-        (375, "dark"),
-        pytest.param(1280, "dark", marks=pytest.mark.slow),
-        pytest.param(375, "light", marks=pytest.mark.slow),
-    ],
-)
+@each_form
 def test_no_serious_accessibility_fault(browser, report, mode, width):
     viewport = {"width": width, "height": 812}
     with Visit(browser, report, color_scheme=mode, viewport=viewport) as visit:

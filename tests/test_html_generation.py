@@ -14,7 +14,7 @@ from fxplain.explanation.explanation import ByModality
 from fxplain.generation import EARLIER, Generation
 from tests import small_pretrained
 from tests.architectures.case import draw, randomise
-from tests.browser import MISSING, Visit, find_browser, launched
+from tests.browser import MISSING, Visit, each_form, find_browser, launched
 from tests.made_explanations import made_explanation, made_graph, made_node
 from tests.test_html import data_of, unpacked
 
@@ -322,15 +322,7 @@ def test_hostile_tokens_are_shown_and_do_nothing(browser, tmp_path):
 
 
 @in_a_browser
-@pytest.mark.parametrize(
-    ("width", "mode"),
-    [
-        (1280, "light"),
-        (375, "dark"),
-        pytest.param(1280, "dark", marks=pytest.mark.slow),
-        pytest.param(375, "light", marks=pytest.mark.slow),
-    ],
-)
+@each_form
 def test_no_serious_accessibility_fault(browser, tmp_path, mode, width):
     answered().to_html(tmp_path / "text.html")
     viewport = {"width": width, "height": 812}

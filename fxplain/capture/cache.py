@@ -63,7 +63,7 @@ def capture(model: nn.Module, inputs: ModelInputs, *, recheck: bool = False) -> 
 
 def clear_captures(model: nn.Module | None = None) -> None:
     """Forget the captures of `model`, or all of them, and what was put together of its weights."""
-    twins = [*offloaded.forgotten(model), *sharded.forgotten(model)]
+    twins = [*offloaded.twins.forgotten(model), *sharded.twins.forgotten(model)]
     if model is None:
         _captures.clear()
     else:

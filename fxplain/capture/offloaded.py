@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import copy
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
 
 from fxplain.capture.state import parts_of
+from fxplain.capture.twins import Twins
 
-__all__ = ["forgotten", "twin_of"]
+__all__ = ["twin_of", "twins"]
 
-_twins: weakref.WeakKeyDictionary[nn.Module, tuple[list[int], nn.Module]] = (
-    weakref.WeakKeyDictionary()
-)
+twins = Twins()
+"""Of the models that were asked for."""
 
 
 def twin_of(model: nn.Module) -> nn.Module:
@@ -27,20 +26,8 @@ def twin_of(model: nn.Module) -> nn.Module:
     absent = list(_absent(model))
     if not absent or any(_hook_of(module) is None for _, module, _ in absent):
         return model
-    seen = [id(part) for _, part in parts_of(model)]
-    known = _twins.get(model)
-    if known is None or known[0] != seen:
-        _twins[model] = known = (seen, _made(model, absent))
-    return known[1]
-
-
-def forgotten(model: nn.Module | None) -> list[nn.Module]:
-    """The twins of a model, or of all, which are kept no longer."""
-    if model is None:
-        _twins.clear()
-        return []
-    known = _twins.pop(model, None)
-    return [] if known is None else [known[1]]
+    known = twins.known(model)
+    return twins.keep(model, _made(model, absent)) if known is None else known
 
 
 def _absent(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import functools
 import sys
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
@@ -23,15 +22,15 @@ from fxplain import errors
 from fxplain.capture.comparison import difference, run_eagerly, tolerance
 from fxplain.capture.inputs import bind_inputs
 from fxplain.capture.state import parts_of, tensors_of
+from fxplain.capture.twins import Twins
 from fxplain.errors import CaptureError
 
-__all__ = ["forgotten", "on_all_processes"]
+__all__ = ["on_all_processes", "twins"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_twins: weakref.WeakKeyDictionary[nn.Module, tuple[list[int], nn.Module]] = (
-    weakref.WeakKeyDictionary()
-)
+twins = Twins()
+"""Of the models that were asked for, in this process."""
 
 
 def on_all_processes(function: F) -> F:
@@ -50,15 +49,6 @@ def on_all_processes(function: F) -> F:
         return _together(model, function, args[1:], rest)
 
     return cast("F", door)
-
-
-def forgotten(model: nn.Module | None) -> list[nn.Module]:
-    """The twins of a model, or of all, which are kept no longer."""
-    if model is None:
-        _twins.clear()
-        return []
-    known = _twins.pop(model, None)
-    return [] if known is None else [known[1]]
 
 
 def _is_sharded(model: nn.Module) -> bool:
@@ -86,19 +76,18 @@ def _together(
         if _is_fsdp(part):
             cast("Any", part).reshard()  # what a forward leaves whole for its backward
     meshes = _meshes(model)
-    seen = [id(part) for _, part in parts_of(model)]
-    known = _twins.get(model)
-    fresh = not all(_from_all(meshes, known is not None and known[0] == seen))
+    twin = twins.known(model)
+    fresh = not all(_from_all(meshes, twin is not None))
     weights = _whole_weights(model)
     with _agreed(meshes):
-        if fresh or known is None:
-            _twins[model] = known = (seen, _made(model, dict(weights)))
+        if fresh or twin is None:
+            twin = twins.keep(model, _made(model, dict(weights)))
         else:
-            _refresh(known[1], weights)
-        result = function(known[1], *args, **kwargs)
+            _refresh(twin, weights)
+        result = function(twin, *args, **kwargs)
     if fresh and (inputs := _inputs_of(args, kwargs)) is not None:
         with _agreed(meshes):
-            _check(model, known[1], inputs)
+            _check(model, twin, inputs)
     return result
 
 

@@ -195,13 +195,9 @@ def padding_independence(model: nn.Module, inputs: Any, explained: Explanation) 
         name: torch.cat([value, _unlike_the_last(value).repeat(1, 2) * (name != mask)], 1)
         for name, value in inputs.items()
     }
-    try:
-        other = explain(model, padded, verify="off")
-    except FxplainError as error:
-        return LawResult(PADDING, "not checked", reason=str(error))
-    if explained.target != other.target or _differ(explained.scores, other.scores):
-        reason = "the model itself says something else of a longer input"
-        return LawResult(PADDING, "not checked", reason=reason, forwards=3)
+    other = _said_alike(model, padded, explained, PADDING, "a longer input")
+    if isinstance(other, LawResult):
+        return other
     faults = [
         Fault("", "", (name,), detail="what is hidden changes its numbers")
         for name, value in explained.relevance.items()
@@ -224,13 +220,9 @@ def token_order(model: nn.Module, inputs: Any, explained: Explanation) -> LawRes
     if first is None or any(x.dim() < 2 or x.shape[:2] != first.shape[:2] for x in tensors):
         return LawResult(ORDER, "not checked", reason="the inputs are not of the same tokens")
     turned = _each(inputs, size=first.shape[0], change=lambda x: x.flip(1))
-    try:
-        other = explain(model, turned, verify="off")
-    except FxplainError as error:
-        return LawResult(ORDER, "not checked", reason=str(error))
-    if explained.target != other.target or _differ(explained.scores, other.scores):
-        reason = "the model itself says something else of tokens in another order"
-        return LawResult(ORDER, "not checked", reason=reason, forwards=3)
+    other = _said_alike(model, turned, explained, ORDER, "tokens in another order")
+    if isinstance(other, LawResult):
+        return other
     faults = []
     for name, value in explained.relevance.items():
         special = explained.special.get(name, {})
@@ -243,6 +235,20 @@ def token_order(model: nn.Module, inputs: Any, explained: Explanation) -> LawRes
         elif _differ(value[:, plain].flip(1), second[:, plain]):
             faults.append(Fault("", "", (name,), detail="turned about, they get other numbers"))
     return LawResult.of(ORDER, tuple(faults), 3)
+
+
+def _said_alike(
+    model: nn.Module, inputs: Any, explained: Explanation, law: str, what: str
+) -> Explanation | LawResult:
+    """The explanation of changed inputs that the model says the same of, or why nothing is checked."""
+    try:
+        other = explain(model, inputs, verify="off")
+    except FxplainError as error:
+        return LawResult(law, "not checked", reason=str(error))
+    if explained.target != other.target or _differ(explained.scores, other.scores):
+        reason = f"the model itself says something else of {what}"
+        return LawResult(law, "not checked", reason=reason, forwards=3)
+    return other
 
 
 def _tensors(inputs: Any) -> Iterator[Tensor]:
