@@ -39,6 +39,7 @@ from fxplain.explanation import (
     load,
 )
 from fxplain.generation import Generation, Span, explain_generation
+from fxplain.interventions import Cut, Effects, intervene
 from fxplain.laws import verify
 from fxplain.methods import methods
 from fxplain.pipelines import Explainer, from_pretrained, tasks
@@ -67,6 +68,8 @@ __all__ = [
     "Corpus",
     "CorpusExplainer",
     "CorpusRow",
+    "Cut",
+    "Effects",
     "Evaluation",
     "EvaluationError",
     "Example",
@@ -101,6 +104,7 @@ __all__ = [
     "explain_generation",
     "from_pretrained",
     "inspect",
+    "intervene",
     "load",
     "load_corpus",
     "methods",

@@ -30,7 +30,8 @@ def as_json(result):
 
 
 def test_each_schema_is_named_after_its_format():
-    assert set(SCHEMAS) == {"graph-1.json", "explanation-1.json", "generation-1.json"}
+    kinds = ("effects", "explanation", "generation", "graph")
+    assert set(SCHEMAS) == {f"{kind}-1.json" for kind in kinds}
     for name, schema in SCHEMAS.items():
         assert schema["title"] == schema["properties"]["format"]["const"]
         assert schema["title"] == f"fxplain-{name.removesuffix('.json')}"
@@ -57,6 +58,13 @@ def test_explanations_are_of_the_schema(name):
 def test_all_targets_and_methods_are_of_the_schema(how):
     model, inputs = architecture("lxmert")
     validator("explanation-1.json").validate(as_json(fxplain.explain(model, inputs, **how)))
+
+
+def test_effects_are_of_the_schema():
+    model, inputs = architecture("lxmert")
+    target = fxplain.Contrast(1, 2)
+    effects = fxplain.intervene(model, inputs, fxplain.Cut.heads(0, 1), target)
+    validator("effects-1.json").validate(as_json(effects))
 
 
 def test_generations_are_of_the_schema():

@@ -125,7 +125,7 @@ class Passes:
         if self.needs.steps and self.needs.rewriting == "plain":
             with torch.no_grad():
                 nothing = self._forward(PLAIN, births=True, share=0.0)
-                return target.scores - target.value(nothing.outputs)
+                return target.scores - target.value(nothing.outputs).nan_to_num()
         if self.needs.relevance and self.needs.births:
             return torch.ones_like(target.scores)
         return None

@@ -187,12 +187,6 @@ def _name_of(target: Callable[[Any], Any]) -> str:
     return str(getattr(target, "__name__", type(target).__name__))
 
 
-def _weighed(tensors: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
-    """The sum of tensors, each times its weights: a score that is linear in them."""
-    pairs = zip(tensors, weights, strict=True)
-    return torch.stack([(x.detach() * w).nan_to_num().sum() for x, w in pairs]).sum()
-
-
 class _Resolver:
     def __init__(
         self,
@@ -365,17 +359,20 @@ class _Resolver:
             gradient.index_put_(place, signs[own].to(gradient), accumulate=True)
             return [outputs[chosen]], [gradient]
 
-        values = leaf.detach()[tuple(axis.to(leaf.device) for axis in at)] * signs.to(leaf)
-        scores = values.new_zeros(len(found)).index_add(0, of.to(leaf.device), values)
+        def value(outputs: Sequence[Tensor]) -> Tensor:
+            read = outputs[chosen].detach()
+            values = read[tuple(axis.to(read.device) for axis in at)] * signs.to(read)
+            return values.new_zeros(len(found)).index_add(0, of.to(read.device), values)
+
         readouts = tuple(self._read(parts, b, chosen) for b, parts in enumerate(wanted))
         description = tuple(self._described(indexed, leaf) for indexed in found)
         return ResolvedTarget(
             description,
-            scores,
+            value(self.outputs),
             readouts,
             seeds,
             (chosen,),
-            lambda outputs: torch.stack([_weighed(*seeds(outputs, b)) for b in range(len(found))]),
+            value,
         )
 
     def _read(self, parts: Sequence[tuple[Index, int]], sample: int, chosen: int) -> Readout:

@@ -2,6 +2,7 @@
 
 from fxplain.program.attention_graph import AttentionGraph, CaptureInfo, StreamInfo
 from fxplain.program.births import BirthSite, birth_sites, sample_axes
+from fxplain.program.head_numbers import head_numbers, laid_out
 from fxplain.program.modalities import Modality
 from fxplain.program.nodes import (
     AttentionNode,
@@ -32,5 +33,7 @@ __all__ = [
     "StreamInfo",
     "birth_sites",
     "build_program",
+    "head_numbers",
+    "laid_out",
     "sample_axes",
 ]

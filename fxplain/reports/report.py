@@ -11,7 +11,9 @@ from rich.console import Console, RenderableType
 from fxplain.evaluation import Evaluation
 from fxplain.explanation import Explanation
 from fxplain.generation import Generation
+from fxplain.interventions import Effects
 from fxplain.program import AttentionGraph
+from fxplain.reports.effects_report import effects_report
 from fxplain.reports.evaluation_report import evaluation_report
 from fxplain.reports.explanation_report import explanation_report
 from fxplain.reports.generation_report import generation_report
@@ -23,7 +25,7 @@ __all__ = ["to_rich", "to_text"]
 
 
 def to_rich(
-    result: AttentionGraph | Explanation | Evaluation | Generation | Verification,
+    result: AttentionGraph | Explanation | Evaluation | Generation | Verification | Effects,
     **options: Any,
 ) -> RenderableType:
     """A result as something that a `rich.console.Console` prints.
@@ -31,8 +33,8 @@ def to_rich(
     Parameters
     ----------
     result
-        What `fxplain.inspect`, `fxplain.explain`, `fxplain.evaluate`, `fxplain.explain_generation`
-        or `fxplain.verify` returned.
+        What `fxplain.inspect`, `fxplain.explain`, `fxplain.evaluate`, `fxplain.explain_generation`,
+        `fxplain.verify` or `fxplain.intervene` returned.
     **options
         Of an Explanation: ``units=`` and ``special=`` as `Explanation.top` takes them.
 
@@ -51,14 +53,16 @@ def to_rich(
         return generation_report(result)
     if isinstance(result, Verification):
         return verification_report(result)
+    if isinstance(result, Effects):
+        return effects_report(result)
     raise TypeError(
         f"there is no report for a {type(result).__name__}, only for an AttentionGraph, an "
-        f"Explanation, an Evaluation, a Generation and a Verification."
+        f"Explanation, an Evaluation, a Generation, a Verification and Effects."
     )
 
 
 def to_text(
-    result: AttentionGraph | Explanation | Evaluation | Generation | Verification,
+    result: AttentionGraph | Explanation | Evaluation | Generation | Verification | Effects,
     width: int | None = None,
     **options: Any,
 ) -> str:
@@ -67,8 +71,8 @@ def to_text(
     Parameters
     ----------
     result
-        What `fxplain.inspect`, `fxplain.explain`, `fxplain.evaluate`, `fxplain.explain_generation`
-        or `fxplain.verify` returned.
+        What `fxplain.inspect`, `fxplain.explain`, `fxplain.evaluate`, `fxplain.explain_generation`,
+        `fxplain.verify` or `fxplain.intervene` returned.
     width
         Characters per line; the terminal's width (or 80) by default.
     **options

@@ -3,6 +3,7 @@
 from fxplain.run.execute import Run, forward
 from fxplain.run.instrument import instrumented, tap
 from fxplain.run.node_run import NodeRun
+from fxplain.run.other_uses import consumer
 from fxplain.run.scratch import Scratch
 
-__all__ = ["NodeRun", "Run", "Scratch", "forward", "instrumented", "tap"]
+__all__ = ["NodeRun", "Run", "Scratch", "consumer", "forward", "instrumented", "tap"]

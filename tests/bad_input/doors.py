@@ -369,8 +369,39 @@ def _corpora() -> Iterator[Door]:
     yield Door("Corpus.explain(0, x)", lambda x: corpus.explain(0, x))
 
 
+def _cutting() -> Iterator[Door]:
+    cut = fxplain.Cut
+    settings = {"model": text(), "inputs": (IDS,), "cuts": cut.heads(0, 1), "target": 1}
+    yield from _each("intervene", fxplain.intervene, settings, {
+        "model": "", "inputs": "", "cuts": "no_list no_dict", "target": "CLASS", "output": "None",
+        "reference": "None", "tokenizer": "None", "batch_axis": "None 0 -1", "batch": "None huge",
+        "outputs": "True", "progress": "None function class",
+    })  # fmt: skip
+    some = {"to": "", "tokens": "None 0 -1 set"}
+    kinds: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, str]]] = {
+        "heads": (cut.heads, {"node": 0}, {"node": "None 0 -1", "heads": "None 0", **some}),
+        "edges": (
+            cut.edges, {},
+            {"queries": some["tokens"], "keys": some["tokens"], "node": "None 0 -1",
+             "heads": "None 0", "renormalize": "True"},
+        ),
+        "tokens": (cut.tokens, {"modality": "input_ids"}, {"modality": "", **some}),
+        "write": (cut.write, {"name": "blocks.0.feed_forward"}, {"name": "", **some}),
+        "stream": (
+            cut.stream, {"name": "blocks.0.feed_forward", "to": "zero"}, {"name": "", **some},
+        ),
+    }  # fmt: skip
+    for kind, (make, given, fine) in kinds.items():
+
+        def made(make: Callable[..., Any] = make, **options: Any) -> Any:
+            return fxplain.intervene(text(), (IDS,), make(**options), 1)
+
+        yield from _each(f"Cut.{kind}", made, given, fine)
+
+
 GROUPS: dict[str, Callable[[], Iterator[Door]]] = {
     "explaining": _explaining,
+    "cutting": _cutting,
     "reading": _reading,
     "graphs": _graphs,
     "writing": _writing,

@@ -1,0 +1,390 @@
+"""Cutting a model in its captured graph does what a hand-written hook or mask does."""
+
+import copy
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxplain
+from fxplain import Cut
+from tests.small_models import (
+    BY_NAME,
+    Attention,
+    ImageClassifier,
+    TextClassifier,
+    architecture,
+    pixels,
+    seeded,
+    words,
+)
+from tests.test_heads import Grouped, Headed
+
+PROJECTIONS = {
+    "bert": ("bert.encoder.layer.1.attention.self", "bert.encoder.layer.1.attention.output.dense"),
+    "vit": ("vit.layers.1.attention", "vit.layers.1.attention.o_proj"),
+    "visual_bert": (
+        "visual_bert.encoder.layer.0.attention.self",
+        "visual_bert.encoder.layer.0.attention.output.dense",
+    ),
+    "clip": (
+        "text_model.encoder.layers.0.self_attn", "text_model.encoder.layers.0.self_attn.out_proj",
+    ),
+    "gpt2": ("transformer.h.1.attn", "transformer.h.1.attn.c_proj"),
+    "llama": ("model.layers.1.self_attn", "model.layers.1.self_attn.o_proj"),
+    "lxmert": (
+        "lxmert.encoder.r_layers.0.attention.self", "lxmert.encoder.r_layers.0.attention.output.dense",
+    ),
+    "t5": (
+        "decoder.block.0.layer.1.EncDecAttention", "decoder.block.0.layer.1.EncDecAttention.o",
+    ),
+    "bart": ("model.decoder.layers.0.encoder_attn", "model.decoder.layers.0.encoder_attn.out_proj"),
+    "whisper": ("model.encoder.layers.1.self_attn", "model.encoder.layers.1.self_attn.out_proj"),
+    "detr": ("model.decoder.layers.1.encoder_attn", "model.decoder.layers.1.encoder_attn.o_proj"),
+    "swin": (
+        "swin.encoder.layers.0.blocks.1.attention", "swin.encoder.layers.0.blocks.1.attention.o_proj",
+    ),
+}  # fmt: skip
+"""An attention node of each architecture, and the layer that reads its heads side by side."""
+
+QUICK = ("bert", "gpt2")
+architectures = pytest.mark.parametrize(
+    "name",
+    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in PROJECTIONS],
+)
+
+
+def ablated_by_hook(
+    model: nn.Module, inputs: dict, projection: str, head: int, heads: int, output: str | None
+) -> Tensor:
+    """The output where a hook sets one head's features to 0 on their way into the projection."""
+
+    def without_head(_module: nn.Module, given: tuple) -> tuple:
+        x = given[0].clone()
+        x.unflatten(-1, (heads, -1))[..., head, :] = 0
+        return (x,)
+
+    handle = model.get_submodule(projection).register_forward_pre_hook(without_head)
+    try:
+        with torch.no_grad():
+            found = model(**inputs)
+    finally:
+        handle.remove()
+    return found[output] if output else found[0]
+
+
+@architectures
+def test_a_head_is_ablated_as_by_a_hook(name: str) -> None:
+    model, inputs = architecture(name)
+    case, (node, projection) = BY_NAME[name], PROJECTIONS[name]
+    heads = next(n.heads for n in fxplain.inspect(model, inputs).nodes if n.name == node)
+    cuts = [Cut.heads(node, head) for head in range(heads)]
+    found = fxplain.intervene(model, inputs, cuts, case.target, output=case.output, outputs=True)
+    for head in range(heads):
+        want = ablated_by_hook(model, inputs, projection, head, heads, case.output)
+        got = found.outputs[head]
+        got = got[case.output] if case.output else got[0]
+        torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-6)
+    assert bool((found.effects != 0).any(1).all())
+
+
+@architectures
+def test_patching_inputs_from_themselves_changes_nothing(name: str) -> None:
+    model, inputs = architecture(name)
+    graph, case = fxplain.inspect(model, inputs), BY_NAME[name]
+    births = [Cut.tokens(modality, to="reference") for modality in graph.modalities]
+    cuts = [Cut.heads(to="reference"), *births]
+    found = fxplain.intervene(
+        model, inputs, cuts, case.target, output=case.output, reference=inputs
+    )
+    torch.testing.assert_close(found.scores, found.baseline.expand_as(found.scores))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("renormalize", [True, False])
+def test_knocked_out_edges_are_masked_attention(fused: bool, renormalize: bool) -> None:
+    model, ids = seeded(TextClassifier, depth=2, fused=fused), words(2, 6)
+    cut = Cut.edges([0, 2], ("input_ids", [1, 5]), node=1, heads=1, renormalize=renormalize)
+    found = fxplain.intervene(model, (ids,), cut, 3)
+    hidden = torch.zeros(1, 2, 6, 6, dtype=torch.bool)
+    for query in (0, 2):
+        hidden[0, 1, query, [1, 5]] = True
+
+    def forward(self: Attention, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        q, k, v = (
+            f(x).unflatten(-1, (2, -1)).transpose(1, 2) for f in (self.query, self.key, self.value)
+        )
+        scores = q @ k.mT / q.shape[-1] ** 0.5
+        weights = (
+            scores.masked_fill(hidden, float("-inf")).softmax(-1)
+            if renormalize
+            else (scores.softmax(-1).masked_fill(hidden, 0))
+        )
+        return self.out((weights @ v).transpose(1, 2).flatten(2))
+
+    other = copy.deepcopy(model)
+    attention = other.encoder.blocks[1].attention
+    attention.forward = forward.__get__(attention)
+    with torch.no_grad():
+        want = other(ids)[:, 3]
+    torch.testing.assert_close(found.scores[0], want, atol=1e-6, rtol=1e-5)
+    assert bool((found.effects.abs() > 1e-4).all())
+
+
+def test_a_query_that_hears_nothing_says_nothing() -> None:
+    for fused in (True, False):
+        model, ids = seeded(TextClassifier, fused=fused), words(2, 6)
+        mask = torch.tensor([[1, 1, 1, 1, 0, 0], [1] * 6])
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        silent, cut = fxplain.intervene(
+            model, inputs, [Cut.heads(0, tokens=0), Cut.edges(0, "input_ids")], 1
+        ).scores
+        torch.testing.assert_close(cut, silent)
+        real = fxplain.intervene(model, inputs, Cut.edges(0, [0, 1, 2, 3]), 1)
+        torch.testing.assert_close(real.scores[0, 0], silent[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "like", "options"),
+    [
+        (Headed, "at once", ["among keys"]),
+        (Grouped, "repeated", ["einsum", "heads by queries", "queries by heads"]),
+    ],
+    ids=["sums", "groups"],
+)
+def test_heads_wherever_the_model_puts_them(make, like: str, options: list[str]) -> None:
+    given = (2,) if make is Grouped else ()
+    ids, heads = words(2, 6), 4 if make is Grouped else 2
+    cuts = [Cut.heads(0, head) for head in range(heads)]
+    cuts += [Cut.edges(0, [1, 2], heads=head) for head in range(heads)]
+    cuts += [Cut.edges([1, 3], [1, 2], heads=head, renormalize=False) for head in range(heads)]
+    cuts += [Cut.heads(0, [0, 1], tokens=[0, 2]), Cut.heads(0)]
+    if make is Grouped:
+        cuts += [Cut.heads(0, head, to="mean") for head in range(heads)]
+    want = fxplain.intervene(seeded(make, *given, like), (ids,), cuts, 1)
+    for form in options:
+        found = fxplain.intervene(seeded(make, *given, form), (ids,), cuts, 1)
+        torch.testing.assert_close(found.scores, want.scores, atol=1e-5, rtol=1e-5)
+
+
+def test_heads_that_are_summed_up_have_no_output_to_replace() -> None:
+    with pytest.raises(fxplain.InputError, match="none has an output of its own"):
+        fxplain.intervene(
+            seeded(Headed, "among keys"), (words(2, 6),), Cut.heads(0, 1, to="mean"), 1
+        )
+
+
+def test_heads_one_by_one_are_nodes() -> None:
+    model, ids = seeded(Headed, "one by one"), words(2, 6)
+    want = fxplain.intervene(
+        seeded(Headed, "at once"), (ids,), [Cut.heads(0, h) for h in (0, 1)], 1
+    )
+    found = fxplain.intervene(model, (ids,), [Cut.heads(node) for node in (0, 1)], 1)
+    torch.testing.assert_close(found.scores, want.scores)
+
+
+def test_means_are_by_head_and_feature() -> None:
+    model, ids = seeded(TextClassifier), words(2, 6)
+    said = []
+    hook = model.encoder.blocks[0].attention.out.register_forward_pre_hook(
+        lambda _, given: said.append(given[0])
+    )
+    with torch.no_grad():
+        model(ids)
+    hook.remove()
+    mean = said[0].mean((0, 1))
+
+    def with_mean(_module: nn.Module, given: tuple) -> tuple:
+        x = given[0].clone()
+        x[:, [0, 3], 8:] = mean[8:]
+        return (x,)
+
+    hook = model.encoder.blocks[0].attention.out.register_forward_pre_hook(with_mean)
+    with torch.no_grad():
+        want = model(ids)[:, 2]
+    hook.remove()
+    found = fxplain.intervene(model, (ids,), Cut.heads(0, 1, tokens=[0, 3], to="mean"), 2)
+    torch.testing.assert_close(found.scores[0], want)
+    longer = fxplain.intervene(
+        model, (ids,), Cut.heads(0, 1, tokens=[0, 3], to="mean"), 2,
+        reference=(torch.cat([ids, ids], 0),),
+    )  # fmt: skip
+    torch.testing.assert_close(longer.scores[0], want)
+
+
+def test_patching_everything_gives_the_other_inputs_score() -> None:
+    model, ids, other = seeded(TextClassifier, depth=2), words(2, 6), words(2, 6, seed=1)
+    with torch.no_grad():
+        want = model(other)[:, 1]
+    stream = Cut.stream("blocks.0.feed_forward")
+    found = fxplain.intervene(
+        model, (ids,), [Cut.tokens("input_ids", to="reference"), stream], 1, reference=(other,)
+    )
+    torch.testing.assert_close(found.scores, want.expand(2, 2))
+
+
+def test_what_a_layer_adds_is_cut_as_by_a_hook() -> None:
+    model, ids = seeded(TextClassifier, depth=2), words(2, 6)
+    hook = model.encoder.blocks[0].feed_forward.register_forward_hook(
+        lambda _module, _given, out: out * torch.tensor([0.0, 1, 1, 0, 1, 1])[:, None]
+    )
+    with torch.no_grad():
+        want = model(ids)[:, 1]
+    hook.remove()
+    found = fxplain.intervene(model, (ids,), Cut.write("blocks.0.feed_forward", [0, 3]), 1)
+    torch.testing.assert_close(found.scores[0], want)
+
+
+def test_a_token_is_cut_at_its_birth_with_all_that_is_added_to_it() -> None:
+    model, image = seeded(ImageClassifier), pixels()
+    found = fxplain.intervene(model, (image,), Cut.tokens("pixel_values", [2, 4]), 1)
+    hook = model.patches.register_forward_hook(
+        lambda _module, _given, out: out * torch.tensor([[1.0, 0], [1, 0]])
+    )
+    with torch.no_grad():
+        want = model(image)[:, 1]
+    hook.remove()
+    torch.testing.assert_close(found.scores[0], want)
+
+
+def test_many_cuts_at_once_are_what_they_are_one_by_one() -> None:
+    model, inputs = architecture("bert")
+    cuts = [Cut.heads(n, h) for n in range(3) for h in range(3)]
+    cuts += [
+        Cut.edges(0, 1, node=0),
+        Cut.edges(2, 0, renormalize=False),
+        Cut.write("layer.1.output"),
+    ]
+    asked: list[tuple[int, int]] = []
+    together = fxplain.intervene(
+        model, inputs, cuts, [1, 0], batch=5, progress=lambda *x: asked.append(x)
+    )
+    alone = fxplain.intervene(model, inputs, cuts, [1, 0], batch=1)
+    torch.testing.assert_close(together.scores, alone.scores, atol=1e-6, rtol=1e-6)
+    assert asked == [(5, 12), (10, 12), (12, 12)]
+
+
+class Listing(nn.Module):
+    """Reads only the tokens with the largest first feature: how many differs from cut to cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.attention = nn.Embedding(30, 16), Attention()
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        x = x + self.attention(x, x)
+        weights = (x[..., 0] > 0).nonzero().float().mean() + x.mean(1)
+        return self.head(weights)
+
+
+def test_what_cannot_run_at_once_runs_one_by_one() -> None:
+    model, ids = seeded(Listing), words(2, 6)
+    cuts = [Cut.heads(0, head) for head in (0, 1)]
+    found = fxplain.intervene(model, (ids,), cuts, 1)
+    for head in (0, 1):
+        want = ablated_by_hook(model, {"ids": ids}, "attention.out", head, 2, None)
+        hooked = fxplain.intervene(model, (ids,), cuts[head], 1).scores[0]
+        torch.testing.assert_close(found.scores[head], hooked)
+        assert want.shape == (3,)
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model, ids = seeded(TextClassifier), words(2, 6)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    random = torch.get_rng_state()
+    fxplain.intervene(model, (ids,), [Cut.heads(0, 0), Cut.tokens("input_ids", 1)])
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert torch.equal(random, torch.get_rng_state())
+
+
+def test_words_and_names() -> None:
+    class Words:
+        def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+            return [f"w{i}" for i in ids]
+
+    model, ids = seeded(TextClassifier), torch.tensor([[5, 6, 7], [7, 6, 6]])
+    cut = Cut.edges(0, "w7").named("seven") + Cut.heads(0, 1, tokens="w6").named("six")
+    found = fxplain.intervene(model, (ids,), cut, 1, tokenizer=Words())
+    assert found.names == ("seven and six",)
+    one = fxplain.intervene(model, (ids[:1],), Cut.edges(0, 2) + Cut.heads(0, 1, tokens=1), 1)
+    other = fxplain.intervene(
+        model, (ids[1:],), Cut.edges(0, 0) + Cut.heads(0, 1, tokens=[1, 2]), 1
+    )
+    torch.testing.assert_close(found["seven and six"], torch.cat([one.scores[0], other.scores[0]]))
+    with pytest.raises(KeyError, match="there is no cut 'eight'"):
+        found["eight"]
+
+
+WRONG = {
+    "no cut": ("all", "must be a Cut"),
+    "something among cuts": ([Cut.heads(0), 3], "only cuts"),
+    "no such node": (Cut.heads("encoder.blocks.7.attention"), "no attention node"),
+    "several nodes": (Cut.heads("encoder"), "no one attention node but 2"),
+    "no such place": (Cut.heads(5), "there is no node 5"),
+    "no such head": (Cut.heads(0, 2), "there is no head 2"),
+    "no such token": (Cut.edges(0, 9), "there is no token 9"),
+    "no such word": (Cut.edges(0, "the"), "'the'"),
+    "no such modality": (Cut.tokens("pixels"), "no modality 'pixels'"),
+    "no such layer": (Cut.write("blocks.0.mlp"), "no residual addition"),
+    "no reference": (Cut.heads(0, to="reference"), "give reference="),
+}
+
+
+@cache
+def classifier() -> nn.Module:
+    return seeded(TextClassifier, depth=2)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_cannot_be_cut_is_refused_by_name(wrong: str) -> None:
+    cuts, said = WRONG[wrong]
+    with pytest.raises(fxplain.FxplainError, match=said):
+        fxplain.intervene(classifier(), (words(2, 6),), cuts)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Cut.heads(0, -1),
+        lambda: Cut.heads(0, "first"),
+        lambda: Cut.heads(1.5),
+        lambda: Cut.heads(0, to="nothing"),
+        lambda: Cut.edges({1: 2}),
+        lambda: Cut.edges(renormalize=1),
+        lambda: Cut.tokens(3),
+        lambda: Cut.tokens("input_ids", []),
+        lambda: Cut.write(""),
+        lambda: Cut.heads(0).named(7),
+    ],
+)
+def test_a_cut_of_another_form_is_refused(make) -> None:
+    with pytest.raises(fxplain.InputError, match="must be"):
+        make()
+
+
+def test_a_reference_of_another_size_is_refused() -> None:
+    model = seeded(TextClassifier)
+    with pytest.raises(fxplain.InputError, match="'input_ids' of the reference has the shape"):
+        fxplain.intervene(
+            model, (words(2, 6),), Cut.heads(0, to="reference"), reference=(words(2, 5),)
+        )
+
+
+def test_what_is_printed_and_told() -> None:
+    found = fxplain.intervene(
+        classifier(), (words(2, 6),), {f"head {h}": Cut.heads(0, h) for h in (0, 1)}, 1
+    )
+    text = str(found)
+    assert "TextClassifier: 2 cuts, target 1" in text
+    order = sorted((0, 1), key=lambda h: -abs(float(found.effects[h].mean())))
+    assert [name for name, _ in found.strongest(5)] == [f"head {h}" for h in order]
+    assert text.index(f"head {order[0]}") < text.index(f"head {order[1]}")
+    assert f"{float(found.effects[0].mean()):+.4g}" in text
+    assert found.to_dict()["cuts"][1]["cut"] == "head 1 of node 0 to zero"
