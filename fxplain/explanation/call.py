@@ -14,6 +14,7 @@ from fxplain.arguments import one_of
 from fxplain.capture import config_of
 from fxplain.errors import ChangedModelError, MethodError, NoAttentionError, NonFiniteError
 from fxplain.explanation import reading
+from fxplain.explanation.asked import Asked
 from fxplain.explanation.cuts import cut_attention
 from fxplain.explanation.detection import BatchAxis, graph_of, no_attention, program_of
 from fxplain.explanation.enough_steps import INCOMPLETE, TOO_FEW
@@ -69,6 +70,7 @@ class Call:
         check_tokenizer(tokenizer)
         one_of(reading.ENGINES).raising(MethodError).check("engine", engine)
         self.model, self.method, self.options = model, method, options
+        self.inputs, self.batch_axis = inputs, batch_axis
         self.output, self.tokenizer, self.engine = output, tokenizer, engine
         self.again: Callable[[], Call] = lambda: Call(
             model, inputs, method, options, output, tokenizer, engine, batch_axis, verify="off"
@@ -96,12 +98,13 @@ class Call:
         ridden = self._ridden(resolved) if ride else None
         if ridden is not None:
             views, read = ridden
-            return self._made(resolved, views, self._run_again(target, resolved.scores), read)
+            again = self._run_again(target, resolved.scores)
+            return self._made(target, resolved, views, again, read)
         promised = self._promised(resolved)
         views = self._views(resolved, more=False)
         program, of = self.program, self.modalities
         made = self._made(
-            resolved, views, lambda a, b: reading.matrix(program, views, of[a], of[b])
+            target, resolved, views, lambda a, b: reading.matrix(program, views, of[a], of[b])
         )
         return self._with_promise(made, promised)
 
@@ -116,7 +119,7 @@ class Call:
         for i, (target, each) in enumerate(zip(targets, resolved, strict=True)):
             promised = self._promised(each)
             views = self._views(each, more=i + 1 < len(resolved))
-            one = self._made(each, views, self._run_again(target, each.scores))
+            one = self._made(target, each, views, self._run_again(target, each.scores))
             made.append(self._with_promise(one, promised))
         return made
 
@@ -177,6 +180,7 @@ class Call:
 
     def _made(
         self,
+        target: Any,
         resolved: ResolvedTarget,
         views: Sequence[reading.View],
         matrix_of: Callable[[str, str], Tensor],
@@ -218,6 +222,15 @@ class Call:
             matrix_of=matrix_of,
             attention_of=attention_again(self.captured, self.model, bound, program, self.outputs),
             inputs=given,
+            asked=Asked(
+                self.model,
+                self.inputs,
+                target,
+                self.output,
+                self.tokenizer,
+                self.batch_axis,
+                resolved.scores,
+            ),
         )
         names = target_names(made, self.model, self.tokenizer, self.output)
         namer = class_namer(made, self.model, self.tokenizer, self.output)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from fxplain.arguments import YES_NO, checked, one_of
 from fxplain.errors import FxplainError, MethodError
+from fxplain.explanation.asked import Asked
 from fxplain.explanation.by_modality import ByModality
 from fxplain.explanation.files import write_file
 from fxplain.explanation.merging import (
@@ -24,6 +26,9 @@ from fxplain.explanation.units import Units
 from fxplain.explanation.weights import AttentionOf
 from fxplain.presentation import Presentable
 from fxplain.program import AttentionGraph
+
+if TYPE_CHECKING:
+    from fxplain.interventions import Check
 
 __all__ = ["ByModality", "Explanation"]
 
@@ -120,6 +125,8 @@ class Explanation(AsSeen, Presentable):
     matrix_of, attention_of
         What makes matrices of R, and the attention weights of the nodes that are named, when they
         are asked for; None in a loaded explanation, for matrices unless they were saved.
+    asked
+        The model, inputs and target, to cut the one and look at the other; None in a loaded one.
     """
 
     relevance: ByModality
@@ -148,6 +155,7 @@ class Explanation(AsSeen, Presentable):
     originals: Originals = field(default=Originals(), repr=False)
     provenance: Mapping[str, str] = field(default_factory=dict, repr=False)
     class_name: Callable[[int], str] | None = field(default=None, repr=False)
+    asked: Asked | None = field(default=None, repr=False)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -207,6 +215,33 @@ class Explanation(AsSeen, Presentable):
         """A label for every token, by sample: word pieces, grid positions, special tokens' names."""
         self.relevance[modality]  # an unknown one is answered with the known
         return self.labels[modality]
+
+    def check(self, k: int = 10, **options: Any) -> Check:
+        """Cut what matters most, what matters least and what chance chooses, and look at the score.
+
+        Parameters
+        ----------
+        k
+            How many words, patches or other units at either end of the order (half of all at most).
+        **options
+            Of `fxplain.interventions.check`: ``sample=0``, ``units="word"``, ``draws=20`` of chance,
+            ``to="mean"`` (what takes a token's place: "zero", or "reference" with ``reference=``),
+            ``seed=0``, ``progress=``.
+
+        Returns
+        -------
+        fxplain.interventions.Check
+            The effects beside the claims; print it.
+
+        Raises
+        ------
+        MethodError
+            When the explanation was loaded, and has no model.
+        ChangedModelError
+            When the model says something else by now.
+        """
+        found: Check = import_module("fxplain.interventions").check(self, k, **options)
+        return found
 
     # -- files --------------------------------------------------------------------------------------
 
@@ -325,7 +360,12 @@ class Explanation(AsSeen, Presentable):
     def __getstate__(self) -> dict[str, Any]:
         """What travels to another process: all but the model, with the matrices made."""
         matrices = None if self.matrix_of is None else _Matrices.of(self)
-        kept = {"matrix_of": matrices, "attention_of": None, "originals": self._kept_originals()}
+        kept = {
+            "matrix_of": matrices,
+            "attention_of": None,
+            "asked": None,
+            "originals": self._kept_originals(),
+        }
         return {**vars(self), **kept}
 
     def _kept_originals(self) -> Originals:

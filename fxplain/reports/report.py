@@ -11,8 +11,9 @@ from rich.console import Console, RenderableType
 from fxplain.evaluation import Evaluation
 from fxplain.explanation import Explanation
 from fxplain.generation import Generation
-from fxplain.interventions import Effects
+from fxplain.interventions import Check, Effects
 from fxplain.program import AttentionGraph
+from fxplain.reports.check_report import check_report
 from fxplain.reports.effects_report import effects_report
 from fxplain.reports.evaluation_report import evaluation_report
 from fxplain.reports.explanation_report import explanation_report
@@ -25,7 +26,7 @@ __all__ = ["to_rich", "to_text"]
 
 
 def to_rich(
-    result: AttentionGraph | Explanation | Evaluation | Generation | Verification | Effects,
+    result: AttentionGraph | Explanation | Evaluation | Generation | Verification | Effects | Check,
     **options: Any,
 ) -> RenderableType:
     """A result as something that a `rich.console.Console` prints.
@@ -55,14 +56,16 @@ def to_rich(
         return verification_report(result)
     if isinstance(result, Effects):
         return effects_report(result)
+    if isinstance(result, Check):
+        return check_report(result)
     raise TypeError(
         f"there is no report for a {type(result).__name__}, only for an AttentionGraph, an "
-        f"Explanation, an Evaluation, a Generation, a Verification and Effects."
+        f"Explanation, an Evaluation, a Generation, a Verification, Effects and a Check."
     )
 
 
 def to_text(
-    result: AttentionGraph | Explanation | Evaluation | Generation | Verification | Effects,
+    result: AttentionGraph | Explanation | Evaluation | Generation | Verification | Effects | Check,
     width: int | None = None,
     **options: Any,
 ) -> str:
