@@ -18,6 +18,12 @@ __all__ = ["HIDE", "ZERO", "Edits", "Point", "edited", "edited_attention", "edit
 Point = tuple[str, str]
 """A kind ("output", "weights", "scores", "birth", "write", "stream") and a name."""
 
+OfPoint = Mapping[str, Tensor]
+"""Masks by what takes the place of a value."""
+
+Change = Callable[[OfPoint], Tensor]
+"""From the masks of a point to its value."""
+
 ZERO = "zero"
 HIDE = "hide"
 """Masked before the softmax, so that the other keys get the weight."""
@@ -37,35 +43,44 @@ class Edits:
     wanted
         The points whose values are noted.
     notes
-        The values there, as they were before they were changed.
+        The values there.
+    changes
+        What the values there are under other masks, all before them being as it is.
     differentiable
         Whether gradients start at what is noted, where nothing before needs them.
     """
 
-    masks: Mapping[Point, Mapping[str, Tensor]] = field(default_factory=dict)
+    masks: Mapping[Point, OfPoint] = field(default_factory=dict)
     values: Mapping[Point, Mapping[str, Tensor]] = field(default_factory=dict)
     wanted: Collection[Point] = ()
     notes: dict[Point, Tensor] = field(default_factory=dict)
+    changes: dict[Point, Change] = field(default_factory=dict)
     differentiable: bool = False
 
-    def noted(self, point: Point, value: Tensor) -> Tensor:
-        """The value, noted where that is wanted."""
-        if point in self.wanted:
-            value = tap(value) if self.differentiable else value
-            self.notes[point] = value
+    def at(self, point: Point, change: Change) -> Tensor:
+        """The value at a point, with its masks, and noted where that is wanted."""
+        value = change(self.masks.get(point, {}))
+        if point not in self.wanted:
+            return value
+        value = tap(value) if self.differentiable else value
+        self.notes[point], self.changes[point] = value, change
         return value
 
 
 def edited(value: Tensor, point: Point, edits: Edits) -> Tensor:
     """A value of the graph, changed where a mask says so."""
-    value = edits.noted(point, value)
-    for source, mask in edits.masks.get(point, {}).items():
-        mask = mask.to(value.device)
-        if source == ZERO:
-            value = value.masked_fill(mask, 0)
-        else:
-            value = torch.where(mask, edits.values[point][source].to(value), value)
-    return value
+
+    def change(masks: OfPoint) -> Tensor:
+        changed = value
+        for source, mask in masks.items():
+            mask = mask.to(value.device)
+            if source == ZERO:
+                changed = changed.masked_fill(mask, 0)
+            else:
+                changed = torch.where(mask, edits.values[point][source].to(value), changed)
+        return changed
+
+    return edits.at(point, change)
 
 
 def edited_softmax(
@@ -77,41 +92,51 @@ def edited_softmax(
     edits: Edits,
 ) -> Tensor:
     """A softmax without what is hidden; a query with nothing left attends to nothing."""
-    hidden = edits.masks.get(point, {}).get(HIDE)
-    if hidden is None:
-        return softmax(scores, axis, *rest)
-    hidden = hidden.to(scores.device)
-    dead = (hidden | _masked(scores)).all(axis, keepdim=True)
-    kept = scores.masked_fill(hidden & ~dead, float("-inf"))
-    return softmax(kept, axis, *rest).masked_fill(dead & _touched(hidden, axis), 0)
+
+    def change(masks: OfPoint) -> Tensor:
+        hidden = masks.get(HIDE)
+        if hidden is None:
+            return softmax(scores, axis, *rest)
+        hidden = hidden.to(scores.device)
+        dead = (hidden | _masked(scores)).all(axis, keepdim=True)
+        kept = scores.masked_fill(hidden & ~dead, float("-inf"))
+        return softmax(kept, axis, *rest).masked_fill(dead & _touched(hidden, axis), 0)
+
+    return edits.at(point, change)
 
 
 def edited_attention(arguments: Mapping[str, Any], point: Point, edits: Edits) -> Tensor:
-    """Fused attention without what is hidden or zeroed.
+    """Fused attention without what is hidden or zeroed."""
+    return edits.at(point, lambda masks: _attention(masks, **arguments))
 
-    Where weights are zeroed and the others stay what they were, they are made as a tensor.
-    """
-    given = dict(arguments)
-    query, key, value = (given.pop(name) for name in ("query", "key", "value"))
-    mask, causal = given.pop("attn_mask", None), given.pop("is_causal", False)
-    masks = edits.masks.get(point, {})
+
+def _attention(
+    masks: OfPoint,
+    *,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+    **options: Any,
+) -> Tensor:
+    """Where weights are zeroed and the others stay what they were, they are made as a tensor."""
     hidden, zeroed = masks.get(HIDE), masks.get(ZERO)
     if hidden is None and zeroed is None:
-        return attended(query, key, value, mask, {**given, "is_causal": causal})
-    if causal:
+        return attended(query, key, value, attn_mask, {**options, "is_causal": is_causal})
+    mask, dead = attn_mask, None
+    if is_causal:
         mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril().to(query.device)
-    dead = None
     if hidden is not None:
         hidden = hidden.to(query.device)
         before = ~_masked(mask) if mask is not None else torch.ones_like(hidden)
         dead = ~(before & ~hidden).any(-1, keepdim=True) & _touched(hidden, -1)
         mask = _hiding(mask, hidden & ~dead)
     if zeroed is None:
-        out = attended(query, key, value, mask, given)
+        out = attended(query, key, value, mask, options)
     else:
-        weights = _weights(query, key, mask, given.get("scale")).masked_fill(
-            zeroed.to(query.device), 0
-        )
+        weights = _weights(query, key, mask, options.get("scale"))
+        weights = weights.masked_fill(zeroed.to(query.device), 0)
         out = weights.to(value.dtype) @ _repeated(value, query)
     return out if dead is None else out.masked_fill(dead, 0)
 

@@ -44,6 +44,8 @@ class Effects(Presentable):
         The model's output without any cut.
     outputs
         Its output under each, where they were asked for (``outputs=True``).
+    estimated
+        Whether the scores are estimates to first order (``estimate=True``).
     """
 
     model: str
@@ -54,6 +56,7 @@ class Effects(Presentable):
     scores: Tensor
     output: Any = field(repr=False)
     outputs: tuple[Any, ...] | None = field(default=None, repr=False)
+    estimated: bool = False
 
     @property
     def effects(self) -> Tensor:
@@ -83,6 +86,7 @@ class Effects(Presentable):
             "model": self.model,
             "target": [plain_target(target) for target in self.target],
             "baseline": self.baseline.tolist(),
+            "estimated": self.estimated,
             "cuts": [
                 {"name": name, "cut": " and ".join(map(str, cut.parts)), "scores": scores}
                 for name, cut, scores in zip(

@@ -14,6 +14,8 @@ from fxplain.errors import InputError, NoAttentionError
 from fxplain.explanation.detection import BatchAxis, no_attention, program_of
 from fxplain.explanation.labels import check_tokenizer, token_labels
 from fxplain.explanation.target import resolve_target
+from fxplain.explanation.undifferentiable import causes_named
+from fxplain.interventions.attribution import estimated_effects
 from fxplain.interventions.choice import Chooser
 from fxplain.interventions.cut import Cut
 from fxplain.interventions.edits import Edits
@@ -37,6 +39,7 @@ _ARE_CUTS = Form(
 @on_all_processes
 @checked(
     cuts=_ARE_CUTS,
+    estimate=YES_NO,
     batch=optional(whole(1)),
     outputs=YES_NO,
     progress=optional(FUNCTION),
@@ -51,6 +54,7 @@ def intervene(
     reference: Inputs | None = None,
     tokenizer: Any = None,
     batch_axis: BatchAxis = None,
+    estimate: bool = False,
     batch: int | None = None,
     outputs: bool = False,
     progress: Progress | None = None,
@@ -80,6 +84,10 @@ def intervene(
         Anything with ``convert_ids_to_tokens``, so that cuts may name words.
     batch_axis
         As `fxplain.explain` takes it.
+    estimate
+        Attribution patching: all effects to first order, from one forward and one backward in place of
+        a run for each cut. What is cut far from where the gradient holds (a whole layer to zero) may
+        come out otherwise.
     batch
         How many cuts run at once, where not as many as memory is likely to hold.
     outputs
@@ -112,6 +120,8 @@ def intervene(
     """
     check_tokenizer(tokenizer)
     named = _named(cuts)
+    if estimate and outputs:
+        raise InputError("estimate=True makes no outputs: leave outputs=True out, or estimate=.")
     model = as_module(model)
     with torch.inference_mode(False), model_tried(model, inputs):
         given = given_of(model, inputs, batch_axis)
@@ -132,10 +142,15 @@ def intervene(
     with torch.inference_mode(False):
         values = replacements(dict.fromkeys(key for own in masks for key in own), given, other)
         scores, kept = [], []
-        for after in outputs_of_cuts(given, masks, values, batch, progress):
-            scores.append(resolved.value(after))
-            if outputs:
-                kept.append(given.capture.output.rebuild([x.detach() for x in after]))
+        if estimate:
+            with causes_named(given.capture):
+                effects = estimated_effects(given, masks, values, resolved)
+            scores = list(resolved.scores + effects)
+        else:
+            for after in outputs_of_cuts(given, masks, values, batch, progress):
+                scores.append(resolved.value(after))
+                if outputs:
+                    kept.append(given.capture.output.rebuild([x.detach() for x in after]))
     return Effects(
         model=type(model).__name__,
         cuts=tuple(named.values()),
@@ -147,6 +162,7 @@ def intervene(
         else resolved.scores.new_zeros(0, len(resolved.scores)),
         output=given.capture.output.rebuild([x.detach() for x in before]),
         outputs=tuple(kept) if outputs else None,
+        estimated=estimate,
     )
 
 

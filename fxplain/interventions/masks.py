@@ -20,8 +20,16 @@ from fxplain.tokens.tag import narrowed
 
 __all__ = ["Masking", "Masks", "row_heads"]
 
-Masks = dict[tuple[Point, str], Tensor]
+Masks = Mapping[tuple[Point, str], Tensor]
 """By point and by what takes the place of its value: the replaced elements, which broadcast to it."""
+
+
+def by_point(masks: Masks) -> dict[Point, dict[str, Tensor]]:
+    """Masks by point, then by what takes a value's place."""
+    found: dict[Point, dict[str, Tensor]] = {}
+    for (point, source), mask in masks.items():
+        found.setdefault(point, {})[source] = mask
+    return found
 
 
 def row_heads(node: ProgramNode, geometry: NodeGeometry) -> Tensor | None:
@@ -37,7 +45,7 @@ class Masking:
     """Turns cuts into masks."""
 
     chooser: Chooser
-    made: Masks = field(default_factory=dict)
+    made: dict[tuple[Point, str], Tensor] = field(default_factory=dict)
 
     def of(self, cut: Cut) -> Masks:
         """The masks of a cut.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fxplain.interventions.edits import Edits, Point
-from fxplain.interventions.masks import Masks
+from fxplain.interventions.masks import Masks, by_point
 from fxplain.interventions.replacements import Given
 
 __all__ = ["Progress", "outputs_of_cuts"]
@@ -71,11 +71,8 @@ def _lanes(given: Given) -> int:
 def _alone(
     given: Given, masks: Masks, values: Mapping[Point, Mapping[str, Tensor]]
 ) -> tuple[Tensor, ...]:
-    by_point: dict[Point, dict[str, Tensor]] = {}
-    for (point, source), mask in masks.items():
-        by_point.setdefault(point, {})[source] = mask
     with torch.no_grad(), given.capture.own_chance(given.inputs.leaves):
-        return given.run(Edits(by_point, values))
+        return given.run(Edits(by_point(masks), values))
 
 
 _NO_LANES = "cuts run one by one"
@@ -93,11 +90,8 @@ def _together(
         return None
     stacked = _stacked(cuts)
 
-    def lane(masks: Mapping[tuple[Point, str], Tensor]) -> tuple[Tensor, ...]:
-        by_point: dict[Point, dict[str, Tensor]] = {}
-        for (point, source), mask in masks.items():
-            by_point.setdefault(point, {})[source] = mask
-        return given.run(Edits(by_point, values))
+    def lane(masks: Masks) -> tuple[Tensor, ...]:
+        return given.run(Edits(by_point(masks), values))
 
     with torch.no_grad(), given.capture.own_chance(given.inputs.leaves), _quiet():
         try:

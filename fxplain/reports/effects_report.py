@@ -35,6 +35,7 @@ def effects_report(effects: Effects) -> RenderableType:
         (effects.model, "bold"),
         f": {len(effects)} cut{'' if len(effects) == 1 else 's'}, target ",
         ", ".join(dict.fromkeys(map(str, effects.target))),
+        ", estimated to first order" if effects.estimated else "",
     )
     rest = [Text(f"and {left} with smaller effects", "dim")] if left > 0 else []
     return Group(head, table, *rest)

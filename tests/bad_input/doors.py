@@ -375,7 +375,7 @@ def _cutting() -> Iterator[Door]:
     yield from _each("intervene", fxplain.intervene, settings, {
         "model": "", "inputs": "", "cuts": "no_list no_dict", "target": "CLASS", "output": "None",
         "reference": "None", "tokenizer": "None", "batch_axis": "None 0 -1", "batch": "None huge",
-        "outputs": "True", "progress": "None function class",
+        "outputs": "True", "estimate": "True", "progress": "None function class",
     })  # fmt: skip
     some = {"to": "", "tokens": "None 0 -1 set"}
     kinds: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, str]]] = {
