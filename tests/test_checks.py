@@ -113,3 +113,21 @@ def test_wrong_options_are_refused(wrong: dict) -> None:
 def test_a_picture_is_checked_by_its_patches() -> None:
     e = fxplain.explain(seeded(ImageClassifier), (pixels(),), target=1)
     assert {claim.modality for claim in e.check(2, sample=1).most} == {"pixel_values"}
+
+
+def test_words_are_cut_with_all_their_pieces() -> None:
+    class Pieces:
+        all_special_ids: tuple[int, ...] = ()
+
+        def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+            return [f"##{i}" if i > 15 else f"w{i}" for i in ids]
+
+    model, ids = seeded(TextClassifier), torch.tensor([[5, 20, 6, 21, 22]])
+    e = fxplain.explain(model, (ids,), target=1, tokenizer=Pieces())
+    texts = [word.text for word in e.words_in("input_ids")[0]]
+    assert len(texts) == 2
+    found = e.intervene({"it": Cut.tokens("input_ids", texts[1]), "from": Cut.edges(0, texts[1])})
+    cuts = [Cut.tokens("input_ids", [2, 3, 4]), Cut.edges(0, [2, 3, 4])]
+    want = fxplain.intervene(model, (ids,), cuts, 1)
+    torch.testing.assert_close(found.scores, want.scores)
+    assert found.names == ("it", "from")

@@ -574,3 +574,62 @@ def test_the_demo_writes_a_report(tmp_path):
     text = page.read_text(encoding="utf-8")
     assert "Explanation of LxmertForQuestionAnswering" in text
     assert text.count('"pictures":["data:image/png') == 2
+
+
+# ---- cutting --------------------------------------------------------------------------------------
+
+SENTENCE = ("--text", "the movie was not bad")
+
+
+def test_cutting_every_head(folders):
+    told = json.loads(succeeds("cut", folders / "bert", *SENTENCE, "--json"))
+    names = [cut["name"] for cut in told["cuts"]]
+    assert len(names) == 4
+    assert names[0] == "head 0 of bert.encoder.layer.0.attention.self to zero"
+    shown = succeeds("cut", folders / "bert", *SENTENCE)
+    assert "BertForSequenceClassification: 4 cuts" in shown
+
+
+def test_cutting_what_is_named(folders):
+    cuts = ("--head", "layer.0:1", "--head", "1", "--edge", "not->bad", "--edge", "0->3,4")
+    cuts += ("--token", "movie", "--token", "input_ids:1", "--write", "layer.1.output")
+    told = json.loads(succeeds("cut", folders / "bert", *SENTENCE, *cuts, "--json"))
+    assert [cut["name"] for cut in told["cuts"]] == [
+        "layer.0:1", "1", "not->bad", "0->3,4", "what layer.1.output adds to zero", "movie",
+        "input_ids:1",
+    ]  # fmt: skip
+    model = fxplain.from_pretrained(folders / "bert")
+    e = model(text=SENTENCE[1])
+    effects = e.intervene(
+        [fxplain.Cut.edges(4, 5), fxplain.Cut.tokens("input_ids", 2), fxplain.Cut.heads(0, 1)]
+    )
+    got = {cut["name"]: cut["scores"][0] for cut in told["cuts"]}
+    assert [got["not->bad"], got["movie"], got["layer.0:1"]] == pytest.approx(
+        effects.scores[:, 0].tolist(), abs=1e-5
+    )
+    assert effects.baseline.tolist() == pytest.approx(told["baseline"], abs=1e-5)
+    together = json.loads(
+        succeeds("cut", folders / "bert", *SENTENCE, *cuts[:4], "--together", "--json")
+    )
+    assert [cut["name"] for cut in together["cuts"]] == ["layer.0:1 and 1"]
+
+
+def test_checking_by_cuts(folders):
+    shown = succeeds("cut", folders / "bert", *SENTENCE, "--check", "-k", "2")
+    assert "of 20 draws of chance" in " ".join(shown.split())
+    assert "chooses what is cut" in fails(
+        "cut", folders / "bert", *SENTENCE, "--check", "--head", "0", code=2
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said", "code"),
+    [
+        (("--edge", "not"), "QUERIES->KEYS", 2),
+        (("--to", "one"), "none of: zero, mean", 2),
+        (("--head", "layer.7"), "no attention node 'layer.7'", 1),
+        (("--token", "cinema"), "'cinema' is no token", 1),
+    ],
+)
+def test_cuts_that_cannot_be_made(folders, wrong, said, code):
+    assert said in fails("cut", folders / "bert", *SENTENCE, *wrong, code=code)

@@ -1,6 +1,6 @@
-"""The command line: ``fxplain demo``, ``inspect``, ``explain``, ``corpus``, ``evaluate``, lists."""
+"""The command line: ``fxplain demo``, ``inspect``, ``explain``, ``cut``, ``corpus``, ..."""
 
-from fxplain.cli import corpus, evaluation  # noqa: F401 - their commands register themselves
+from fxplain.cli import corpus, cutting, evaluation  # noqa: F401 - their commands register themselves
 from fxplain.cli.commands import app, main
 
 __all__ = ["app", "main"]

@@ -53,7 +53,7 @@ from fxplain.cli.terminal import errors_reported, progress, quiet, results
 from fxplain.explanation import Special
 from fxplain.reports import to_rich
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "raw_inputs", "show"]
 
 app = typer.Typer(
     name="fxplain",
@@ -149,7 +149,7 @@ def inspect(
     """
     quiet(debug)
     with errors_reported(debug):
-        raw = _raw(text, pair, image, video, audio, truncation)
+        raw = raw_inputs(text, pair, image, video, audio, truncation)
         source = open_source(model, raw, task, trust_remote_code, device, dtype)
         graph = source.inspected({"verify": verify, "strict": strict})
         if export:
@@ -192,7 +192,7 @@ def verify(
     quiet(debug)
     with errors_reported(debug):
         source = open_source(
-            model, _raw(text, pair, image, video, audio, truncation), task, trust_remote_code
+            model, raw_inputs(text, pair, image, video, audio, truncation), task, trust_remote_code
         )
         found = source.verified("light" if light else "full")
         show(found.to_dict() if json_ else to_rich(found), json_)
@@ -315,7 +315,7 @@ def explain(
         given = {"output": output, "word": word, "threshold": threshold}
         asked |= {name: value for name, value in given.items() if value is not None}
         asked |= {"verify": verify, "strict": strict}
-        raw = _raw(text, pair, image, video, audio, truncation)
+        raw = raw_inputs(text, pair, image, video, audio, truncation)
         options = parse_options(method, option or ())
         source = open_source(model, raw, task, trust_remote_code, device, dtype)
         explanations = source.explained({**asked, **options, "method": method}, each)
@@ -398,7 +398,7 @@ def generate(
         asked: dict[str, Any] = {"method": method, "max_new_tokens": max_new_tokens}
         asked |= {"num_beams": beams, "do_sample": seed is not None, "seed": seed}
         asked |= parse_options(method, option or ())
-        raw = _raw(text, None, image, video, audio, truncation)
+        raw = raw_inputs(text, None, image, video, audio, truncation)
         source = open_source(model, raw, task, trust_remote_code, device, dtype)
         generation = source.generated(asked)
         if save:
@@ -444,7 +444,7 @@ def methods(
     results().print(table)
 
 
-def _raw(
+def raw_inputs(
     texts: list[str] | None,
     pairs: list[str] | None,
     images: list[Path] | None,

@@ -28,7 +28,7 @@ from fxplain.presentation import Presentable
 from fxplain.program import AttentionGraph
 
 if TYPE_CHECKING:
-    from fxplain.interventions import Check
+    from fxplain.interventions import Check, Effects
 
 __all__ = ["ByModality", "Explanation"]
 
@@ -215,6 +215,27 @@ class Explanation(AsSeen, Presentable):
         """A label for every token, by sample: word pieces, grid positions, special tokens' names."""
         self.relevance[modality]  # an unknown one is answered with the known
         return self.labels[modality]
+
+    def intervene(self, cuts: Any, **options: Any) -> Effects:
+        """Cut the model on the same inputs and target: `fxplain.intervene` without saying them again.
+
+        Parameters
+        ----------
+        cuts
+            As `fxplain.intervene` takes them. Of one sample, words are those that the explanation
+            shows, all pieces of each.
+        **options
+            Of `fxplain.intervene`: ``reference=``, ``estimate=``, ``outputs=``, ``progress=``.
+
+        Raises
+        ------
+        MethodError
+            When the explanation was loaded, and has no model.
+        ChangedModelError
+            When the model says something else by now.
+        """
+        found: Effects = import_module("fxplain.interventions").intervene_on(self, cuts, **options)
+        return found
 
     def check(self, k: int = 10, **options: Any) -> Check:
         """Cut what matters most, what matters least and what chance chooses, and look at the score.
