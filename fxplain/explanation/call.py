@@ -19,6 +19,7 @@ from fxplain.explanation.cuts import cut_attention
 from fxplain.explanation.detection import BatchAxis, graph_of, no_attention, program_of
 from fxplain.explanation.enough_steps import INCOMPLETE, TOO_FEW
 from fxplain.explanation.explanation import ByModality, Explanation
+from fxplain.explanation.kept import Kept
 from fxplain.explanation.labels import check_tokenizer, token_labels
 from fxplain.explanation.naming import class_namer, target_names
 from fxplain.explanation.passes import Passes
@@ -168,15 +169,34 @@ class Call:
         def alone() -> Explanation:
             with torch.inference_mode(False):
                 explanation = again().explanation(target, ride=False)
-            if not torch.allclose(explanation.scores, scores, rtol=1e-3, atol=1e-5):
-                raise ChangedModelError(
-                    f"the explained output was {scores.tolist()} and is now "
-                    f"{explanation.scores.tolist()}: the model or its inputs changed since the "
-                    f"explanation was made, so its matrices cannot be made any more. Explain again."
-                )
+            _check_unchanged(scores, explanation.scores)
             return explanation
 
         return lambda a, b: alone().matrix(a, b)
+
+    def kept(self, target: Any) -> Kept:
+        """What the passes for one target leave behind, heads included; the call is used up."""
+        resolved = self._resolved(target)
+        return Kept(
+            model=self.model,
+            inputs=self.bound,
+            captured=self.captured,
+            program=self.program,
+            resolved=resolved,
+            views=tuple(self._views(resolved, more=False, keep=True)),
+        )
+
+    def _kept_again(self, target: Any, scores: Tensor) -> Callable[[], Kept]:
+        """The same from a run of its own, when it is asked for."""
+        again = self.again
+
+        def kept() -> Kept:
+            with torch.inference_mode(False):
+                made = again().kept(target)
+            _check_unchanged(scores, made.resolved.scores)
+            return made
+
+        return kept
 
     def _made(
         self,
@@ -221,6 +241,7 @@ class Call:
             conservation=self.passes.conservation,
             matrix_of=matrix_of,
             attention_of=attention_again(self.captured, self.model, bound, program, self.outputs),
+            kept_of=self._kept_again(target, resolved.scores),
             inputs=given,
             asked=Asked(
                 self.model,
@@ -267,25 +288,39 @@ class Call:
         passes.ridden(resolved, promised, rows.advance)
         return views, rows.result()
 
-    def _views(self, resolved: ResolvedTarget, *, more: bool) -> list[reading.View]:
+    def _views(
+        self, resolved: ResolvedTarget, *, more: bool, keep: bool = False
+    ) -> list[reading.View]:
         """One view per sample; one backward for all, unless samples share tokens.
 
         Two targets may be read from the same tokens, and the images of all samples may be one
         sequence: relevancy matrices tell that apart by rows, scores of tokens do not. `more` says
-        that further targets come, so that the forward's graph must be kept.
+        that further targets come, so that the forward's graph must be kept, `keep` that heads will be
+        asked for.
         """
         readouts, passes, program = resolved.readouts, self.passes, self.program
         scores_tokens = passes.needs.births
         shared = scores_tokens and any(len(m.tokens) < len(readouts) for m in program.modalities)
         if not shared and not _share_tokens(program, resolved):
-            scores = self.method.score(passes.evidence(resolved, None, more), self.options)
+            evidence = replace(passes.evidence(resolved, None, more), kept=keep)
+            scores = self.method.score(evidence, self.options)
             return [reading.View.of(program, scores, r, i) for i, r in enumerate(readouts)]
         views = []
         for i, readout in enumerate(readouts):
             evidence = passes.evidence(resolved, i, more or i + 1 < len(readouts))
-            scores = self.method.score(evidence, self.options)
+            scores = self.method.score(replace(evidence, kept=keep), self.options)
             views.append(reading.View.of(program, scores, readout, i))
         return views
+
+
+def _check_unchanged(before: Tensor, now: Tensor) -> None:
+    """What was explained is what is explained again."""
+    if not torch.allclose(now, before, rtol=1e-3, atol=1e-5):
+        raise ChangedModelError(
+            f"the explained output was {before.tolist()} and is now {now.tolist()}: the model or its "
+            f"inputs changed since the explanation was made, so nothing more can be said of it. "
+            f"Explain again."
+        )
 
 
 def _check_finite(relevance: Mapping[str, Tensor]) -> None:

@@ -20,6 +20,7 @@ from fxplain.explanation.merging import (
 )
 from fxplain.explanation.originals import Originals
 from fxplain.explanation.seen import AsSeen
+from fxplain.explanation.seen_inside import SeenInside
 from fxplain.explanation.shown import SPECIAL, Special, shown
 from fxplain.explanation.target import plain_target
 from fxplain.explanation.units import Units
@@ -28,6 +29,7 @@ from fxplain.presentation import Presentable
 from fxplain.program import AttentionGraph
 
 if TYPE_CHECKING:
+    from fxplain.explanation.kept import Kept
     from fxplain.interventions import Check, Effects
 
 __all__ = ["ByModality", "Explanation"]
@@ -58,7 +60,7 @@ class _Matrices:
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation(AsSeen, Presentable):
+class Explanation(AsSeen, SeenInside, Presentable):
     """What one call of `fxplain.explain` found.
 
     Attributes
@@ -122,11 +124,12 @@ class Explanation(AsSeen, Presentable):
         What the classes of the explained output are called, where config or tokenizer tell.
     provenance
         What it was made of and with: the model's path or weights' hash, date, versions.
-    matrix_of, attention_of
-        What makes matrices of R, and the attention weights of the nodes that are named, when they
-        are asked for; None in a loaded explanation, for matrices unless they were saved.
     asked
         The model, inputs and target, to cut the one and look at the other; None in a loaded one.
+    matrix_of, attention_of, kept_of
+        What makes matrices of R, the attention weights of the nodes that are named, and what a look
+        inside needs, when they are asked for; None in a loaded explanation, for matrices unless they
+        were saved.
     """
 
     relevance: ByModality
@@ -156,6 +159,7 @@ class Explanation(AsSeen, Presentable):
     provenance: Mapping[str, str] = field(default_factory=dict, repr=False)
     class_name: Callable[[int], str] | None = field(default=None, repr=False)
     asked: Asked | None = field(default=None, repr=False)
+    kept_of: Callable[[], Kept] | None = field(default=None, repr=False)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -385,6 +389,7 @@ class Explanation(AsSeen, Presentable):
             "matrix_of": matrices,
             "attention_of": None,
             "asked": None,
+            "kept_of": None,
             "originals": self._kept_originals(),
         }
         return {**vars(self), **kept}

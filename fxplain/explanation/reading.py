@@ -24,6 +24,8 @@ __all__ = [
     "joint_shares",
     "matrix",
     "relevance",
+    "samples_of",
+    "shares_of",
 ]
 
 ENGINES = ("auto", "rows", "matrices")
@@ -97,7 +99,7 @@ def relevance(
     """
     rows: Sequence[dict[int, Tensor] | Tensor]
     if engine == "rows":
-        shares = [list(_shares(program, view)) for view in views]
+        shares = [list(shares_of(program, view)) for view in views]
         read = _read_at_once(views, shares) if read is None else read
         samples = [sorted({share.sample for share in own}) for own in shares]
         if read is not None and all(len(own) == 1 for own in samples):
@@ -147,7 +149,7 @@ def _relevance_of(program: Program, views: Sequence[View]) -> dict[str, Tensor]:
 
 def joint_shares(program: Program, views: Sequence[View]) -> list[RowShare] | None:
     """What all views read, where one reading serves them: each from a sample of its own."""
-    return _joint(views, [list(_shares(program, view)) for view in views])
+    return _joint(views, [list(shares_of(program, view)) for view in views])
 
 
 def _joint(views: Sequence[View], shares: Sequence[list[RowShare]]) -> list[RowShare] | None:
@@ -200,7 +202,7 @@ def _engine(view: View) -> RelevancyRows:
     return RelevancyRows(view.scores)
 
 
-def _shares(program: Program, view: View) -> Iterator[RowShare]:
+def shares_of(program: Program, view: View) -> Iterator[RowShare]:
     """The readout tokens: averaged within a readout, summed over several."""
     for group in view.readout.groups:
         for ref in group:
@@ -231,7 +233,7 @@ def _all_by_position(
     some = next(iter(rows.values()), torch.zeros(len(views), 1))
     values = some.new_zeros(len(views), len(modality))
     for table in (modality.tokens, *modality.more):
-        tokens = table[_samples(program, table, views)]
+        tokens = table[samples_of(program, table, views)]
         real = tokens >= 0
         streams = torch.as_tensor(program.token_stream[tokens.clamp(min=0).numpy()])
         positions = torch.as_tensor(program.token_index[tokens.clamp(min=0).numpy()])
@@ -256,7 +258,7 @@ def _readout_row(program: Program, view: View) -> dict[int, Tensor] | Tensor:
     if isinstance(view.scores, TokenScores):
         return view.scores.scores
     total: dict[int, Tensor] = {}
-    for share in _shares(program, view):
+    for share in shares_of(program, view):
         for column, R in view.scores.at(share.stream, share.version).full.items():
             row = R[share.sample, share.position] * share.share
             total[column] = total[column] + row if column in total else row
@@ -283,10 +285,10 @@ def _tokens(program: Program, modality: Modality, view: View) -> list[Tensor]:
 
 
 def _sample(program: Program, table: Tensor, view: View) -> int:
-    return _samples(program, table, [view])[0]
+    return samples_of(program, table, [view])[0]
 
 
-def _samples(program: Program, table: Tensor, views: Sequence[View]) -> list[int]:
+def samples_of(program: Program, table: Tensor, views: Sequence[View]) -> list[int]:
     """The row of a table of tokens, (samples, positions), that each view concerns."""
     first = table[table >= 0][0]
     stream = int(program.token_stream[int(first)])
@@ -297,7 +299,7 @@ def by_view(
     program: Program, views: Sequence[View], modality: Modality, rows: Sequence[list[str]]
 ) -> list[list[str]]:
     """For each target, the row of its sample (the text that an image is compared with)."""
-    return [rows[sample] for sample in _samples(program, modality.tokens, views)]
+    return [rows[sample] for sample in samples_of(program, modality.tokens, views)]
 
 
 def matrix(program: Program, views: Sequence[View], a: Modality, b: Modality) -> Tensor:

@@ -89,11 +89,14 @@ class Evidence:
         By index.
     births
         Where tokens were born, if the method asked.
+    kept
+        Whether heads are asked for after the maps: then nothing is let go of.
     """
 
     program: Program
     nodes: dict[int, NodeEvidence]
     births: Sequence[BornTokens] = ()
+    kept: bool = False
 
     def maps(
         self,
@@ -114,7 +117,13 @@ class Evidence:
         return NodeMaps(
             {
                 index: NodeMap(
-                    node, weigh, finish, by_query=by_query, of_attended=of_attended, scratch=scratch
+                    node,
+                    weigh,
+                    finish,
+                    by_query=by_query,
+                    of_attended=of_attended,
+                    scratch=scratch,
+                    keep=self.kept,
                 )
                 for index, node in self.nodes.items()
             }

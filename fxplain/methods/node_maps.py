@@ -42,6 +42,8 @@ class NodeMap:
         See `Evidence.maps`.
     scratch
         Where tiles are made.
+    keep
+        Whether heads will be asked for, so that the node is not let go of.
     """
 
     def __init__(
@@ -53,8 +55,10 @@ class NodeMap:
         by_query: bool = False,
         of_attended: bool = False,
         scratch: Scratch | None = None,
+        keep: bool = False,
     ) -> None:
         self._node: NodeEvidence | None = node
+        self._keep = keep
         self._scratch = scratch or Scratch()
         self._weigh, self._finish = weigh, finish
         self._in_parts = by_query and node.divisible
@@ -67,18 +71,19 @@ class NodeMap:
         """A map that is there already; None where the target does not depend on the node."""
         made = cls.__new__(cls)
         made._node, made._matrix = None, matrix
-        made._in_parts = made._passes_by = False
+        made._in_parts = made._passes_by = made._keep = False
         return made
 
     def matrix(self) -> Tensor | None:
         """(token groups, queries, keys); None where the target does not depend on the node."""
-        if self._node is not None:
+        if self._node is not None and self._matrix is None:
             parts = [self._map(tile) for _, tile in self._tiles()]
             if len(parts) == 1:
                 self._matrix = parts[0]
             elif parts[0] is not None:
                 self._matrix = torch.cat(parts, 1)  # type: ignore[arg-type]
-            self._node = None
+            if not self._keep:
+                self._node = None
         return self._matrix
 
     @property
@@ -135,6 +140,19 @@ class NodeMap:
             total[:, : made.shape[1]] += made
         return total
 
+    def by_head(self, queries: Tensor | None = None) -> Iterator[tuple[slice | Tensor, Tensor]]:
+        """The map before the mean over heads, (groups, heads, queries, keys), some queries at a time.
+
+        With the queries that each part is of. `queries` asks for some of them alone, where the map can
+        be divided. Only of a map that was made with `keep`, and without a finish.
+        """
+        assert self._keep, "the node was let go of"
+        assert self._finish is None, "what is done to the mean cannot be done to a head"
+        for places, tile in self._tiles(queries):
+            weighed = self._weigh(tile)
+            if weighed is not None:
+                yield places, weighed
+
     # -- tiles --------------------------------------------------------------------------------------
 
     def _made_for(self, queries: int | None) -> bool:
@@ -143,7 +161,7 @@ class NodeMap:
         A map that is needed for a few of its queries only is not made for them.
         """
         node = self._node
-        if node is None or not self._in_parts:
+        if node is None or self._matrix is not None or not self._in_parts:
             return True
         *_, count, keys = node.seen.shape
         if queries is not None and 2 * queries < count:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -11,6 +12,7 @@ from rich.console import Console, RenderableType
 from fxplain.evaluation import Evaluation
 from fxplain.explanation import Explanation
 from fxplain.generation import Generation
+from fxplain.inside import HeadRelevance, LayerRelevance
 from fxplain.interventions import Check, Effects
 from fxplain.program import AttentionGraph
 from fxplain.reports.check_report import check_report
@@ -19,23 +21,46 @@ from fxplain.reports.evaluation_report import evaluation_report
 from fxplain.reports.explanation_report import explanation_report
 from fxplain.reports.generation_report import generation_report
 from fxplain.reports.graph_report import graph_report
+from fxplain.reports.inside_report import heads_report, layers_report
 from fxplain.reports.verification_report import verification_report
 from fxplain.verification import Verification
 
 __all__ = ["to_rich", "to_text"]
 
 
-def to_rich(
-    result: AttentionGraph | Explanation | Evaluation | Generation | Verification | Effects | Check,
-    **options: Any,
-) -> RenderableType:
+Reported = (
+    AttentionGraph
+    | Explanation
+    | Evaluation
+    | Generation
+    | Verification
+    | Effects
+    | Check
+    | HeadRelevance
+    | LayerRelevance
+)
+
+_REPORTS: dict[type, Callable[..., RenderableType]] = {
+    AttentionGraph: graph_report,
+    Explanation: explanation_report,
+    Evaluation: evaluation_report,
+    Generation: generation_report,
+    Verification: verification_report,
+    Effects: effects_report,
+    Check: check_report,
+    HeadRelevance: heads_report,
+    LayerRelevance: layers_report,
+}
+
+
+def to_rich(result: Reported, **options: Any) -> RenderableType:
     """A result as something that a `rich.console.Console` prints.
 
     Parameters
     ----------
     result
         What `fxplain.inspect`, `fxplain.explain`, `fxplain.evaluate`, `fxplain.explain_generation`,
-        `fxplain.verify` or `fxplain.intervene` returned.
+        `fxplain.verify` or `fxplain.intervene` returned, or what is inside of an Explanation.
     **options
         Of an Explanation: ``units=`` and ``special=`` as `Explanation.top` takes them.
 
@@ -44,38 +69,21 @@ def to_rich(
     TypeError
         When there is no report for such a result.
     """
-    if isinstance(result, AttentionGraph):
-        return graph_report(result)
-    if isinstance(result, Explanation):
-        return explanation_report(result, **options)
-    if isinstance(result, Evaluation):
-        return evaluation_report(result)
-    if isinstance(result, Generation):
-        return generation_report(result)
-    if isinstance(result, Verification):
-        return verification_report(result)
-    if isinstance(result, Effects):
-        return effects_report(result)
-    if isinstance(result, Check):
-        return check_report(result)
-    raise TypeError(
-        f"there is no report for a {type(result).__name__}, only for an AttentionGraph, an "
-        f"Explanation, an Evaluation, a Generation, a Verification, Effects and a Check."
-    )
+    for kind, report in _REPORTS.items():
+        if isinstance(result, kind):
+            return report(result, **options) if kind is Explanation else report(result)
+    known = ", ".join(kind.__name__ for kind in _REPORTS)
+    raise TypeError(f"there is no report for a {type(result).__name__}, only for: {known}.")
 
 
-def to_text(
-    result: AttentionGraph | Explanation | Evaluation | Generation | Verification | Effects | Check,
-    width: int | None = None,
-    **options: Any,
-) -> str:
+def to_text(result: Reported, width: int | None = None, **options: Any) -> str:
     """A result as plain text, without colour.
 
     Parameters
     ----------
     result
         What `fxplain.inspect`, `fxplain.explain`, `fxplain.evaluate`, `fxplain.explain_generation`,
-        `fxplain.verify` or `fxplain.intervene` returned.
+        `fxplain.verify` or `fxplain.intervene` returned, or what is inside of an Explanation.
     width
         Characters per line; the terminal's width (or 80) by default.
     **options

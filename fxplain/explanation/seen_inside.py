@@ -1,0 +1,47 @@
+"""Seen inside: an explanation by what goes on between tokens and target."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fxplain.inside import HeadRelevance, LayerRelevance
+
+__all__ = ["SeenInside"]
+
+_INSIDE = "fxplain.inside"  # imported when it is asked for: it stands above
+
+
+class SeenInside:
+    """The part of an `Explanation` that takes it apart."""
+
+    def heads(self) -> HeadRelevance:
+        """Relevance by attention node and head: who brings what the target draws on.
+
+        Heads add up to their node, and nodes, with what the readout is of itself, to the whole.
+
+        Returns
+        -------
+        HeadRelevance
+            Print it, or use ``.top(k)``, ``.by_node``, ``.table()``, ``.to_frame()``.
+
+        Raises
+        ------
+        MethodError
+            When the method does not sum over chains of attention (it is "generic" or
+            "weighted_accumulation" that do), or the explanation was loaded from a file.
+        """
+        made: HeadRelevance = import_module(_INSIDE).heads(self)
+        return made
+
+    def layers(self) -> LayerRelevance:
+        """Relevance by attention node in the order of depth: `heads`, summed over each node's.
+
+        Raises
+        ------
+        MethodError
+            As `heads` does.
+        """
+        made: LayerRelevance = import_module(_INSIDE).layers(self)
+        return made

@@ -1,0 +1,133 @@
+"""The reports of what goes on inside: heads, layers, chains of attention."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fxplain.inside import HeadRelevance, LayerRelevance
+
+__all__ = ["heads_report", "layers_report"]
+
+_MOST_SAMPLES = 4
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+def heads_report(found: HeadRelevance) -> RenderableType:
+    """A row for each node with a bar for each head, then the strongest heads, sample by sample."""
+    samples = range(min(_MOST_SAMPLES, len(found.identity)))
+    parts = [part for sample in samples for part in _heads_of(found, sample)]
+    return Group(*parts, *_left(len(found.identity)))
+
+
+def _heads_of(found: HeadRelevance, sample: int) -> list[RenderableType]:
+    grid, every = found.matrix(sample=sample), float(found.attended[sample])
+    largest = float(grid.nan_to_num().abs().max())
+    prefix = _common([node.name for node in found.nodes])
+    table = _table("node", "kind", "heads", "share", "strongest head")
+    for node, row in zip(found.nodes, grid, strict=True):
+        own = row[~row.isnan()]
+        best = int(own.abs().argmax())
+        table.add_row(
+            Text(node.name.removeprefix(prefix)),
+            _kind(node.kind, node.query, found.modalities),
+            _bars(own.tolist(), largest),
+            _percent(float(own.sum()), every),
+            f"{best}: {_percent(float(own[best]), every)}",
+        )
+    return [
+        _headline("heads", _sample(found, sample), every, float(found.identity[sample].sum())),
+        table,
+    ]
+
+
+def layers_report(found: LayerRelevance) -> RenderableType:
+    """A row for each node in the order of depth, sample by sample."""
+    parts: list[RenderableType] = []
+    prefix = _common([node.name for node in found.nodes])
+    for sample in range(min(_MOST_SAMPLES, len(found.identity))):
+        rows = found.table(sample)
+        several = len(found.modalities) > 1
+        names = found.modalities if several else ()
+        table = _table("depth", "node", "kind", "share", "", *(f"of {name}" for name in names))
+        every = sum(sum(row["relevance"].values()) for row in rows)
+        largest = max(abs(row["share"]) for row in rows)
+        for node, row in zip(found.nodes, rows, strict=True):
+            shares = (_percent(row["relevance"][name], every) for name in names)
+            width = round(10 * abs(row["share"]) / largest) if largest else 0
+            table.add_row(
+                str(row["depth"]),
+                Text(node.name.removeprefix(prefix)),
+                _kind(node.kind, node.query, found.modalities),
+                f"{row['share']:.1%}",
+                Text("█" * width, "dark_orange" if row["share"] >= 0 else "blue"),
+                *shares,
+            )
+        parts += [
+            _headline("layers", _sample(found, sample), every, float(found.identity[sample].sum())),
+            table,
+        ]
+    return Group(*parts, *_left(len(found.identity)))
+
+
+def _common(names: Sequence[str]) -> str:
+    """The path that all names begin with.
+
+    Examples
+    --------
+    >>> _common(["encoder.layer.0.self", "encoder.layer.1.self"])
+    'encoder.layer.'
+    """
+    parts = [name.split(".")[:-1] for name in names]
+    same = itertools.takewhile(lambda own: len(set(own)) == 1, zip(*parts, strict=False))
+    return "".join(f"{own[0]}." for own in same)
+
+
+def _sample(found: HeadRelevance | LayerRelevance, sample: int) -> str:
+    return f"of sample {sample}" if len(found.identity) > 1 else ""
+
+
+def _headline(what: str, sample: str, every: float, own: float) -> Text:
+    return Text.assemble(
+        (what, "bold"),
+        f" {sample}" if sample else "",
+        f": attention gives {every:.4g}",
+        (f", the readout has {own:.4g} of itself" if own else "", "dim"),
+    )
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in columns:
+        right = name in ("share", "depth") or name.startswith("of ")
+        narrow = name in ("kind", "heads", "strongest head", "")
+        table.add_column(
+            name, justify="right" if right else "left", overflow="fold", no_wrap=narrow
+        )
+    return table
+
+
+def _kind(kind: str, query: Sequence[str], modalities: Sequence[str]) -> Text:
+    asked = f" {', '.join(query)}" if len(modalities) > 1 else ""
+    return Text.assemble(kind, (asked, "dim"))
+
+
+def _bars(values: Sequence[float], largest: float) -> Text:
+    text = Text()
+    for value in values:
+        size = round(8 * abs(value) / largest) if largest else 0
+        text.append(_BLOCKS[max(size, value != 0)], "dark_orange" if value >= 0 else "blue")
+    return text
+
+
+def _percent(value: float, whole: float) -> str:
+    return f"{value / whole:.1%}" if whole else "0%"
+
+
+def _left(samples: int) -> list[Text]:
+    more = samples - _MOST_SAMPLES
+    return [Text(f"and {more} more samples", "dim")] if more > 0 else []

@@ -1,0 +1,165 @@
+"""Explanations taken apart: heads and layers, which add up to the whole."""
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxplain
+from fxplain.errors import MethodError, ModalityError
+from fxplain.inside import HeadRelevance
+from tests.small_models import BY_NAME, TextClassifier, architecture
+
+IDS = torch.tensor([[3, 7, 7, 11, 2], [9, 1, 4, 4, 5]])
+
+
+def explained(name: str, **options: object) -> fxplain.Explanation:
+    case = BY_NAME[name]
+    model, inputs = architecture(name, case.implementations[0], torch.float64)
+    return fxplain.explain(model, inputs, target=case.target, output=case.output, **options)
+
+
+def sums(e: fxplain.Explanation) -> Tensor:
+    return torch.stack([values.sum(1) for values in e.relevance.values()], 1)
+
+
+@pytest.fixture(scope="module")
+def classifier() -> nn.Module:
+    torch.manual_seed(0)
+    return TextClassifier(depth=2).double().eval()
+
+
+@pytest.fixture(scope="module")
+def found(classifier: nn.Module) -> HeadRelevance:
+    return fxplain.explain(classifier, {"input_ids": IDS}, target=1).heads()
+
+
+QUICK = ("gpt2", "lxmert", "swin", "t5")
+EVERY = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in BY_NAME]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_heads_add_up_on_every_kind_of_architecture(name: str) -> None:
+    e = explained(name)
+    found = e.heads()
+    assert [node.name for node in found.nodes] == [node.name for node in e.graph.nodes]
+    for node in found.nodes:
+        assert found.relevance[node.name].shape == (e.batch_size, node.heads, len(e.modalities))
+    torch.testing.assert_close(found.total, sums(e), rtol=1e-9, atol=1e-12)
+    assert (found.through_node >= found.by_node - 1e-12).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"normalize": False},
+        {"self_in_bimodal": False},
+        {"signed": True},
+        {"start_layer": 1},
+        {"gradients": "corrected", "attention": "constant"},
+        {"method": "weighted_accumulation"},
+    ],
+    ids=str,
+)
+def test_heads_add_up_with_every_option(options: dict) -> None:
+    e = explained("lxmert", **options)
+    torch.testing.assert_close(e.heads().total, sums(e), rtol=1e-9, atol=1e-12)
+
+
+def maps_by_hand(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """max(0, dy/dA * A) of every layer, (batch, heads, queries, keys), by autograd."""
+    recorded, softmax = [], Tensor.softmax
+
+    def recording(self: Tensor, dim: int) -> Tensor:
+        recorded.append(softmax(self, dim))
+        recorded[-1].retain_grad()
+        return recorded[-1]
+
+    for module in model.modules():
+        if hasattr(module, "fused"):
+            monkeypatch.setattr(module, "fused", False)
+    monkeypatch.setattr(Tensor, "softmax", recording)
+    model(IDS)[:, 1].sum().backward()
+    model.zero_grad(set_to_none=True)
+    return [(A.grad * A).clamp(min=0).detach() for A in recorded]
+
+
+def test_a_head_has_the_shapley_value_of_its_map(
+    classifier: nn.Module, found: HeadRelevance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = maps_by_hand(classifier, monkeypatch)
+    layers, heads = len(maps), maps[0].shape[1]
+    players = list(itertools.product(range(layers), range(heads)))
+
+    def worth(coalition: set[tuple[int, int]]) -> Tensor:
+        """The sum of the first token's row where only some heads speak (equation 6)."""
+        R = torch.eye(IDS.shape[1]).double().expand(len(IDS), -1, -1)
+        for layer, A in enumerate(maps):
+            kept = [h for h in range(heads) if (layer, h) in coalition]
+            R = R + A[:, kept].sum(1) / heads @ R
+        return R[:, 0].sum(-1)
+
+    everyone = set(players)
+    for layer, head in players:
+        others = [player for player in players if player != (layer, head)]
+        value = torch.zeros(len(IDS)).double()
+        for size in range(len(players)):
+            weight = math.factorial(size) * math.factorial(len(others) - size)
+            for chosen in itertools.combinations(others, size):
+                gain = worth({*chosen, (layer, head)}) - worth(set(chosen))
+                value += weight / math.factorial(len(players)) * gain
+        name = found.nodes[layer].name
+        torch.testing.assert_close(found.relevance[name][:, head, 0], value)
+        lost = worth(everyone) - worth(everyone - {(layer, head)})
+        torch.testing.assert_close(found.through[name][:, head, 0], lost)
+
+
+def test_heads_by_modality_and_rank(found: HeadRelevance) -> None:
+    top = found.top(3, sample=1)
+    assert [head.relevance for head in top] == sorted((h.relevance for h in top), reverse=True)
+    assert sum(head.share for head in found.top(99)) == pytest.approx(1)
+    assert found.matrix().shape == (2, 2)
+    assert found.top(1, modality="input_ids") == found.top(1)
+    with pytest.raises(ModalityError, match="no modality 'pixels'"):
+        found.top(1, modality="pixels")
+    with pytest.raises(Exception, match="sample"):
+        found.top(1, sample=5)
+
+
+def test_layers_are_heads_by_depth() -> None:
+    e = explained("t5")
+    layers = e.layers()
+    assert list(layers.depth) == sorted(layers.depth)
+    cross = [d for d, node in zip(layers.depth, layers.nodes, strict=True) if "EncDec" in node.name]
+    encoder = [d for d, n in zip(layers.depth, layers.nodes, strict=True) if "encoder" in n.name]
+    assert min(cross) > max(encoder)
+    torch.testing.assert_close(layers.total, sums(e), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(layers.share.sum(1), torch.ones(e.batch_size).double())
+    assert sum(row["share"] for row in layers.table(0)) == pytest.approx(1)
+
+
+def test_they_print_and_are_plain_data(found: HeadRelevance) -> None:
+    text = found.to_text(100)
+    assert "0.attention" in text
+    assert "strongest head" in text
+    assert len(json.loads(json.dumps(found.to_dict()))["heads"]) == 2 * 2 * 2
+    layers = explained("lxmert").layers()
+    assert "of visual_feats" in layers.to_text(120)
+    assert len(layers.to_frame()) == len(json.loads(json.dumps(layers.to_dict()))["layers"])
+    assert set(found.to_frame().columns) >= {"node", "head", "relevance", "share", "through"}
+
+
+def test_other_methods_and_loaded_explanations_are_refused(
+    classifier: nn.Module, tmp_path: Path
+) -> None:
+    with pytest.raises(MethodError, match="no sum over chains"):
+        fxplain.explain(classifier, (IDS,), 1, "rollout").heads()
+    with pytest.raises(MethodError, match="replace one another"):
+        fxplain.explain(classifier, (IDS,), 1, aggregate=False).heads()
+    fxplain.explain(classifier, (IDS,), 1).save(tmp_path / "e")
+    with pytest.raises(MethodError, match="loaded"):
+        fxplain.load(tmp_path / "e").layers()
