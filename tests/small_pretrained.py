@@ -26,6 +26,7 @@ PIECES = [
     "lived", "in", "london", "who", "where", "?", "a", "cat", "dog",
 ]  # fmt: skip
 ENTITIES = {0: "O", 1: "PER", 2: "LOC"}
+SPEECH = {0: "NOUN", 1: "VERB", 2: "DET"}
 OBJECTS = {0: "cat", 1: "dog", 2: "bird"}
 SIZE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 SIZE |= {"intermediate_size": 16}
@@ -205,6 +206,32 @@ def detr():
     return hf.DetrForObjectDetection(config), hf.DetrImageProcessorPil(size=size)
 
 
+def sam():
+    """Masks of what lies at points of an image."""
+    size = {"image_size": 64, "patch_size": 8}
+    config = hf.SamConfig(
+        vision_config={
+            **size, "hidden_size": 16, "output_channels": 8, "num_hidden_layers": 2, "mlp_dim": 16,
+            "num_attention_heads": 2, "global_attn_indexes": [1], "window_size": 4, "num_pos_feats": 4,
+        },
+        prompt_encoder_config={**size, "hidden_size": 8, "mask_input_channels": 4},
+        mask_decoder_config={
+            "hidden_size": 8, "mlp_dim": 8, "num_attention_heads": 2, "num_hidden_layers": 2,
+            "iou_head_hidden_dim": 8,
+        },
+    )  # fmt: skip
+    images = hf.SamImageProcessorPil(
+        size={"longest_edge": 64}, pad_size={"height": 64, "width": 64},
+        mask_size={"longest_edge": 16}, mask_pad_size={"height": 16, "width": 16},
+    )  # fmt: skip
+    return hf.SamModel(config), hf.SamProcessor(images)
+
+
+def embedder():
+    """A model without a head: it makes embeddings."""
+    return hf.BertModel(hf.BertConfig(vocab_size=len(PIECES), **SIZE)), word_pieces()
+
+
 def vilt():
     config = hf.ViltConfig(
         vocab_size=len(PIECES), max_position_embeddings=32, **{**SEEN, "image_size": 32},
@@ -303,6 +330,10 @@ MAKERS: dict[str, Callable[[], tuple]] = {
     "clip": clip,
     "siglip": siglip,
     "detr": detr,
+    "sam": sam,
+    "embedder": embedder,
+    "reranker": lambda: bert("SequenceClassification", num_labels=1),
+    "speech-tagger": lambda: bert("TokenClassification", **labelled(SPEECH)),
     "vilt": vilt,
     "blip": lambda: blip("ConditionalGeneration"),
     "blip-vqa": lambda: blip("QuestionAnswering"),

@@ -278,7 +278,7 @@ def test_log_probabilities():
     [
         (4, "out of range"),
         ([], "names none"),
-        ("all", "give indices"),
+        ("all", 'give "words"'),
         (["two"], "is no target"),
         (Contrast(1, "word"), "give an id, or a tokenizer"),
         (Span(4, 9), "out of range"),

@@ -61,6 +61,7 @@ TASKS = {
     "vit": "image-classification", "videomae": "video-classification",
     "clip": "zero-shot-image-classification",
     "siglip": "zero-shot-image-classification", "detr": "object-detection",
+    "sam": "mask-generation",
     "vilt": "visual-question-answering", "blip": "image-to-text",
     "blip-vqa": "visual-question-answering", "captioner": "image-to-text",
     "llava": "image-to-text", "whisper": "automatic-speech-recognition",

@@ -17,7 +17,7 @@ from rich.text import Text
 import fxplain
 from fxplain.cli.demo import run_demo
 from fxplain.cli.group import Commands
-from fxplain.cli.inputs import parse_options, parse_targets
+from fxplain.cli.inputs import parse_options, parse_points, parse_targets
 from fxplain.cli.options import (
     EXPORTS,
     AsJson,
@@ -45,6 +45,7 @@ from fxplain.cli.options import (
     exportable,
     known_methods,
     known_or_no_method,
+    token_or_word,
     writable,
 )
 from fxplain.cli.pages import companion, write_demo_page, write_page
@@ -234,6 +235,22 @@ def explain(
             "end of an answer, each token that it writes.",
         ),
     ] = False,
+    point: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--point",
+            metavar="X,Y",
+            help="Of mask-generation: a place in the image, in pixels. Several: repeat it.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[
+        bool,
+        typer.Option(
+            "--split",
+            help="Take the words of --text, parted by spaces, as words that are one each.",
+        ),
+    ] = False,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -316,6 +333,9 @@ def explain(
         asked |= {name: value for name, value in given.items() if value is not None}
         asked |= {"verify": verify, "strict": strict}
         raw = raw_inputs(text, pair, image, video, audio, truncation)
+        raw |= {"points": parse_points(point or ())}
+        if split:
+            raw |= {"text": [words.split() for words in text or ()] or None}
         options = parse_options(method, option or ())
         source = open_source(model, raw, task, trust_remote_code, device, dtype)
         explanations = source.explained({**asked, **options, "method": method}, each)
@@ -368,6 +388,16 @@ def generate(
         int | None,
         typer.Option("--seed", help="Sample, with this seed, rather than take the likeliest."),
     ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            help="What is explained of what it writes: each token, or each word; by default each "
+            "token, and each word of what is heard in a recording.",
+            callback=token_or_word,
+            show_default=False,
+        ),
+    ] = None,
     method: MethodName = "generic",
     option: MethodOptions = None,
     json_: AsJson = False,
@@ -397,6 +427,7 @@ def generate(
     with errors_reported(debug):
         asked: dict[str, Any] = {"method": method, "max_new_tokens": max_new_tokens}
         asked |= {"num_beams": beams, "do_sample": seed is not None, "seed": seed}
+        asked |= {"targets": {"token": slice(None), "word": "words", None: None}[by]}
         asked |= parse_options(method, option or ())
         raw = raw_inputs(text, None, image, video, audio, truncation)
         source = open_source(model, raw, task, trust_remote_code, device, dtype)

@@ -12,7 +12,7 @@ import typer
 from fxplain.methods import methods
 from fxplain.pipelines import Explainer, Loaded
 
-__all__ = ["as_typed", "parse_options", "parse_targets", "stand_ins"]
+__all__ = ["as_typed", "parse_options", "parse_points", "parse_targets", "stand_ins"]
 
 
 # ---- targets ------------------------------------------------------------------------------------
@@ -37,6 +37,23 @@ def _target(text: str) -> int | str | tuple[int, ...]:
         return text
     numbers = tuple(int(number) for number in text.split(","))
     return numbers if len(numbers) > 1 else numbers[0]
+
+
+def parse_points(texts: Sequence[str]) -> list[tuple[float, ...]] | None:
+    """Places in an image.
+
+    Examples
+    --------
+    >>> parse_points(["120,80.5"])
+    [(120.0, 80.5)]
+    """
+    try:
+        points = [tuple(float(number) for number in text.split(",")) for text in texts]
+    except ValueError:
+        points = [()]
+    if any(len(point) != 2 for point in points):
+        raise typer.BadParameter(f"{', '.join(texts)}: give X,Y.", param_hint="--point")
+    return points or None
 
 
 def parse_options(method: str, given: Sequence[str]) -> dict[str, Any]:
@@ -110,4 +127,5 @@ def as_typed(message: str) -> str:
     >>> as_typed("image-classification needs image=, and none is given.")
     'image-classification needs --image, and none is given.'
     """
-    return re.sub(r"\b(text|pair|image|video|audio|target|word|threshold)=", r"--\1", message)
+    names = "text|pair|image|video|audio|target|word|threshold"
+    return re.sub(rf"\b({names})=", r"--\1", message).replace("points=", "--point")

@@ -41,6 +41,7 @@ __all__ = [
     "exportable",
     "known_methods",
     "known_or_no_method",
+    "token_or_word",
     "writable",
 ]
 
@@ -93,6 +94,13 @@ def _known_level(name: str) -> str:
 def _shown_or_hidden(name: str) -> str:
     if name not in SPECIAL:
         raise typer.BadParameter(f"{name!r} is neither show nor hide.")
+    return name
+
+
+def token_or_word(name: str | None) -> str | None:
+    """What of a generated text is explained."""
+    if name not in (None, "token", "word"):
+        raise typer.BadParameter(f"{name!r} is neither token nor word.")
     return name
 
 

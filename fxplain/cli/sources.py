@@ -96,8 +96,7 @@ class Checkpoint:
     def verified(self, level: str) -> fxplain.Verification:
         """What held and what broke in the model; what is not given has a stand-in."""
         with progress("verifying"), _input_errors_are_usage():
-            inputs = self.explainer.inputs(**stand_ins(self.explainer, self.raw))
-            return fxplain.verify(self.model, inputs, level=level)
+            return self.explainer.verify(level=level, **stand_ins(self.explainer, self.raw))
 
     def explained(self, asked: Mapping[str, Any], each: bool) -> list[fxplain.Explanation]:
         """The explanation that was asked for, or one of `each` target that the task has."""

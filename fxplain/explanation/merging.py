@@ -77,6 +77,26 @@ class Timeline:
     relevance: Tensor
     edges: Tensor
 
+    def stretch(self, sample: int = 0, share: float = 0.5) -> tuple[float, float] | None:
+        """The shortest stretch of time, in seconds, that holds this share of a sample's relevance.
+
+        By size, whatever the sign; None where there is no relevance.
+
+        Examples
+        --------
+        >>> relevance = torch.tensor([[0.0, 1.0, 3.0, 1.0, 1.0]])
+        >>> Timeline(relevance, torch.arange(6.0)).stretch(share=0.6)
+        (1.0, 3.0)
+        """
+        sums = torch.cat([self.edges.new_zeros(1), self.relevance[sample].abs().cpu().cumsum(0)])
+        wanted = share * float(sums[-1]) * (1 - 1e-6)
+        if wanted <= 0:
+            return None
+        ends = torch.searchsorted(sums, sums + wanted)
+        lengths = [(int(end) - i, i) for i, end in enumerate(ends.tolist()) if end < len(sums)]
+        steps, start = min(lengths)
+        return float(self.edges[start]), float(self.edges[start + steps])
+
 
 # ---- words --------------------------------------------------------------------------------------
 

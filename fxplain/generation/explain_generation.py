@@ -13,6 +13,7 @@ from fxplain.capture import as_module, on_all_processes
 from fxplain.errors import MethodError
 from fxplain.explanation import Explanation, explain
 from fxplain.explanation.explanation import ByModality
+from fxplain.explanation.pieces import readable
 from fxplain.explanation.target import Contrast, Sum
 from fxplain.generation.generation import Generation
 from fxplain.generation.outputs import SCORES, Output, choose_outputs
@@ -67,9 +68,10 @@ def explain_generation(
         How many tokens are generated at most.
     targets
         Which of the generated tokens are explained: None (all, the one that ends the text included),
-        an index or a slice, or a sequence of indices (a negative one counts from each text's own
-        end), of ``Span(2, 5)`` (the sum over several tokens) and of ``Contrast(4, other)`` (why the
-        token at index 4 rather than another: an id, or a word where a tokenizer is given).
+        "words" (each word of one text, by the sum over its tokens), an index or a slice, or a sequence
+        of indices (a negative one counts from each text's own end), of ``Span(2, 5)`` (the sum over
+        several tokens) and of ``Contrast(4, other)`` (why the token at index 4 rather than another: an
+        id, or a word where a tokenizer is given).
     method
         One of `fxplain.methods()`.
     tokenizer
@@ -191,7 +193,8 @@ def _name(entry: Any, tokenizer: Any) -> str:
         return _decoded([token for _, token in entry.parts], tokenizer)
     if tokenizer is None:
         return str(entry[1])
-    return str(tokenizer.convert_ids_to_tokens([entry[1]])[0])
+    piece = str(tokenizer.convert_ids_to_tokens([entry[1]])[0])
+    return readable([piece], tokenizer)[0]
 
 
 def _decoded(ids: list[int], tokenizer: Any) -> str:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from fxplain.arguments import optional, shown, whole
 from fxplain.errors import TargetError
+from fxplain.explanation.merging import words_of
+from fxplain.explanation.pieces import readable
 from fxplain.explanation.target import Contrast, Sum, signed_parts
 from fxplain.explanation.vocabulary import word_id
 from fxplain.generation.writing import Writing
@@ -74,6 +76,8 @@ def choose_outputs(targets: Any, writing: Writing, tokenizer: Any = None) -> lis
         When something is no target, or no sample has such a token.
     """
     count = writing.ids.shape[1]
+    if isinstance(targets, str):
+        targets = _words(targets, writing, tokenizer)
     if targets is None:
         targets = range(count)
     elif isinstance(targets, slice):
@@ -82,12 +86,31 @@ def choose_outputs(targets: Any, writing: Writing, tokenizer: Any = None) -> lis
         targets = [targets]
     elif not isinstance(targets, (list, tuple, range)):
         raise TargetError(
-            f"targets={shown(targets)}: give indices of generated tokens in a list, or a slice."
+            f'targets={shown(targets)}: give "words", indices of generated tokens in a list, or a '
+            f"slice."
         )
     chosen = [_output(asked, writing, tokenizer) for asked in targets]
     if not chosen:
         raise TargetError(f"targets={targets!r} names none of the {count} generated tokens.")
     return chosen
+
+
+def _words(asked: str, writing: Writing, tokenizer: Any) -> list[int | Span]:
+    """Each word of the one text, special tokens left out: a `Span` of its pieces, or its one token."""
+    if asked != "words":
+        raise TargetError(
+            f'targets={asked!r}: give "words", or indices of generated tokens in a list, or a slice.'
+        )
+    if tokenizer is None or len(writing.ids) != 1:
+        raise TargetError('targets="words" is of one text, and needs a tokenizer.')
+    ids = writing.ids[0, : int(writing.real.sum())].tolist()
+    pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(ids)]
+    known = set(map(str, getattr(tokenizer, "all_special_tokens", None) or ()))
+    return [
+        word.tokens[0] if len(word.tokens) == 1 else Span(word.tokens[0], word.tokens[-1] + 1)
+        for word in words_of(readable(pieces, tokenizer))
+        if pieces[word.tokens[0]] not in known and word.text.strip()
+    ]
 
 
 def _output(asked: Any, writing: Writing, tokenizer: Any) -> Output:

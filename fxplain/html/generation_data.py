@@ -115,7 +115,7 @@ def _rows(generation: Generation, sample: int, extras: Extras) -> list[dict[str,
         names = {token.id: token.label for token in known}
     return [
         {
-            "kind": _kind(generation.targets[target]),
+            "kind": _kind(generation, sample, target),
             "places": generation.places(target, sample),
             "target": generation.names[target][sample],
             "score": float(generation.explanations[target].scores[sample]),
@@ -127,9 +127,14 @@ def _rows(generation: Generation, sample: int, extras: Extras) -> list[dict[str,
     ]
 
 
-def _kind(asked: Any) -> str:
+def _kind(generation: Generation, sample: int, target: int) -> str:
+    """What a row is of; of several tokens that no other row has a part of, it is a "word"."""
+    asked = generation.targets[target]
     if isinstance(asked, Span):
-        return "span"
+        own = set(generation.places(target, sample))
+        others = (t for t in _real(generation, sample) if t != target)
+        shared = any(own & set(generation.places(other, sample)) for other in others)
+        return "span" if shared else "word"
     return "contrast" if isinstance(asked, Contrast) else "token"
 
 

@@ -82,6 +82,8 @@ def encode(loaded: Loaded, given: Given, *, padding: Any = None) -> Encoded:
     if given.text:
         padding = len(given.text) > 1 if padding is None else padding
         text = {"text": given.text, "padding": padding}
+        if given.words:
+            text |= {"text": given.words, "is_split_into_words": True}
         if given.pair:
             text["text_pair"] = given.pair
         if given.truncation:
@@ -138,12 +140,14 @@ def _processed(loaded: Loaded, given: Given, text: dict[str, Any]) -> dict[str, 
     if given.audio:
         rate = loaded.feature_extractor.sampling_rate
         audio = {"sampling_rate": rate, "padding": _audio_padding(loaded, len(given.audio))}
-    kinds = [bool(text), bool(given.image), bool(given.video), bool(given.audio)]
+    points = {"input_points": [[[list(point) for point in given.points]]]} if given.points else {}
+    kinds = [bool(text), bool(given.image), bool(given.video), bool(given.audio), bool(points)]
     if loaded.processor is not None and sum(kinds) > 1:
         images = {"images": given.image} if given.image else {}
         videos = _videos(given)
         sounds = {"audio": given.audio, **audio} if given.audio else {}
-        return dict(loaded.processor(**text, **images, **videos, **sounds, return_tensors="pt"))
+        more = {**videos, **sounds, **points}
+        return dict(loaded.processor(**text, **images, **more, return_tensors="pt"))
     made: dict[str, Any] = {}
     if text:
         made |= loaded.tokenizer(**text, return_tensors="pt")
@@ -213,7 +217,12 @@ def _words(
         return {}
     pairs = [[t, *given.pair[i : i + 1]] for i, t in enumerate(given.text)]
     rows = enumerate(ids.tolist())
-    return {"input_ids": [spell(loaded.tokenizer, row, pieces, i, pairs[i]) for i, row in rows]}
+    given_words: Sequence[list[str] | None] = given.words or [None] * len(pairs)
+    return {
+        "input_ids": [
+            spell(loaded.tokenizer, row, pieces, i, pairs[i], given_words[i]) for i, row in rows
+        ]
+    }
 
 
 def _originals(loaded: Loaded, given: Given, text: dict[str, Any]) -> Originals:

@@ -15,6 +15,7 @@ from fxplain.errors import InputError, LoadError, TaskError
 from fxplain.explanation import Explanation, explain, inspect
 from fxplain.explanation.explain import several
 from fxplain.generation import Generation, explain_generation
+from fxplain.laws import verify
 from fxplain.pipelines.adapters import find_adapter
 from fxplain.pipelines.encoding import Encoded, padded_left
 from fxplain.pipelines.given import Given, gather
@@ -32,10 +33,11 @@ from fxplain.pipelines.provenance import provenance
 from fxplain.pipelines.registry import find_task
 from fxplain.pipelines.task import Goal, Run, Task, writes
 from fxplain.program import AttentionGraph
+from fxplain.verification import Verification
 
 __all__ = ["Explainer", "from_pretrained"]
 
-RAW = ("text", "pair", "image", "video", "audio", "inputs", "truncation", "pad_to")
+RAW = ("text", "pair", "image", "video", "audio", "inputs", "truncation", "pad_to", "points")
 """What a call may be given."""
 
 
@@ -139,6 +141,7 @@ class Explainer:
         inputs: Mapping[str, Any] | None = None,
         truncation: bool | None = None,
         pad_to: int | None = None,
+        points: Any = None,
         target: Any = None,
         targets: Sequence[Any] | None = None,
         method: str = "generic",
@@ -151,7 +154,8 @@ class Explainer:
         *positional
             What the task needs, in its order, where names would only be longer.
         text
-            A string, or a list of them for a batch; or the messages of a conversation, which the
+            A string, or a list of them for a batch; lists of words in the place of strings keep these
+            words as they are; or the messages of a conversation, which the
             model's chat template writes down, with images and videos in them.
         pair
             The second text that goes with each: a hypothesis, a question's context.
@@ -174,6 +178,8 @@ class Explainer:
             How many tokens each text is padded to, by default as many as the longest of a batch has.
             What was found out of one length and number of samples is used again for the next batch
             of both, so a long run of batches is quicker in few lengths.
+        points
+            Places in the image, (x, y) in its pixels, whose mask is explained.
         target
             What `fxplain.explain` takes; besides, a word of the vocabulary where words are predicted,
             a candidate text, an answer in the context.
@@ -201,7 +207,7 @@ class Explainer:
         """
         raw = {"text": text, "pair": pair, "image": image, "video": video, "audio": audio}
         raw |= {"inputs": inputs}
-        raw |= {"truncation": truncation, "pad_to": pad_to}
+        raw |= {"truncation": truncation, "pad_to": pad_to, "points": points}
         run = self._run(self._given(positional, raw))
         own, rest = self._split(options)
         if targets is None:
@@ -254,7 +260,8 @@ class Explainer:
         """Let the model write, and explain every token of what it wrote.
 
         Parameters are those of a call, for what is given, and those of `fxplain.explain_generation`:
-        `targets`, ``generated=``, ``score=``, ``seed=``, and what the model's ``generate`` takes.
+        `targets`, ``generated=``, ``score=``, ``seed=``, and what the model's ``generate`` takes. What
+        is heard in one recording is explained by word, where `targets` do not say otherwise.
 
         Raises
         ------
@@ -281,11 +288,7 @@ class Explainer:
 
     def inputs(self, *positional: Any, **raw: Any) -> dict[str, Any]:
         """The model's inputs, by argument name, as the processors make them of what a call takes."""
-        unknown = set(raw) - set(RAW)
-        if unknown:
-            raise InputError(f"{unknown.pop()!r} is no input; there are: {', '.join(RAW)}.")
-        given = self._given(positional, {kind: raw.get(kind) for kind in RAW})
-        return self._run(given).encoded.inputs
+        return self._run(self._raw(positional, raw)).encoded.inputs
 
     def inspect(
         self,
@@ -296,14 +299,26 @@ class Explainer:
         **raw: Any,
     ) -> AttentionGraph:
         """What `fxplain.inspect` detects in the model, given such inputs."""
-        model = self.task.explained(self.loaded)
-        inputs = self.inputs(*positional, **raw)
-        return inspect(model, inputs, verify=verify, strict=strict, recheck=recheck)
+        run = self._run(self._raw(positional, raw))
+        model = self.task.explained(run)
+        return inspect(model, run.encoded.inputs, verify=verify, strict=strict, recheck=recheck)
+
+    def verify(self, *positional: Any, level: Any = "full", **raw: Any) -> Verification:
+        """What `fxplain.verify` finds, given such inputs."""
+        run = self._run(self._raw(positional, raw))
+        return verify(self.task.explained(run), run.encoded.inputs, level=level)
 
     # -- the steps of a call --------------------------------------------------------------------------
 
     def _run(self, given: Given) -> Run:
         return Run(self.loaded, given, self.task.encode(self.loaded, given))
+
+    def _raw(self, positional: Sequence[Any], raw: Mapping[str, Any]) -> Given:
+        """Inputs alone, of which some may be left out."""
+        unknown = set(raw) - set(RAW)
+        if unknown:
+            raise InputError(f"{unknown.pop()!r} is no input; there are: {', '.join(RAW)}.")
+        return self._given(positional, {kind: raw.get(kind) for kind in RAW})
 
     def _given(self, positional: Sequence[Any], raw: dict[str, Any]) -> Given:
         for kind, value in zip(self._order(positional), positional, strict=True):
@@ -331,6 +346,8 @@ class Explainer:
 
     def _written(self, given: Given, **options: Any) -> Generation:
         """The one place where generated text is explained."""
+        if options.get("targets") is None and self.task.by_word and self.task.is_one_sample(given):
+            options["targets"] = "words"
         with padded_left(self.loaded):
             encoded = self.task.prompt(self.loaded, given)
         generation = explain_generation(
@@ -363,10 +380,9 @@ class Explainer:
         self, run: Run, targets: list[Any], method: str, given: dict[str, Any]
     ) -> list[Explanation]:
         """Several targets share one forward; one alone keeps what its matrices are made of."""
-        inputs = run.encoded.inputs
+        model, inputs = self.task.explained(run), run.encoded.inputs
         if len(targets) == 1:
-            return [explain(self.task.explained(self.loaded), inputs, targets[0], method, **given)]
-        model = self.task.explained(self.loaded)
+            return [explain(model, inputs, targets[0], method, **given)]
         return explain(model, inputs, targets=targets, method=method, **given)
 
     def _told(self, explanation: Explanation, encoded: Encoded, goal: Goal) -> Explanation:

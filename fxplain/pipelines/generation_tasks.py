@@ -136,9 +136,12 @@ class SpeechRecognition(Generation):
     """What is said in a recording."""
 
     name = "automatic-speech-recognition"
-    about = "each token of a transcript (CTC), or its predicted first token"
+    about = (
+        "each token of a transcript (CTC), or its predicted first token; each word that is written"
+    )
     auto = ("AutoModelForCTC", "AutoModelForSpeechSeq2Seq")
     needs = ("audio",)
+    by_word = True
 
     def encode(self, loaded: Loaded, given: Given) -> Encoded:
         """Only a model that writes has a decoder to start."""

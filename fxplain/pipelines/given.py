@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fxplain.arguments import YES_NO, optional, whole
+from fxplain.arguments import YES_NO, number, optional, shown, whole
 from fxplain.errors import InputError, LoadError
 from fxplain.pipelines.loading import Loaded
 from fxplain.pipelines.media import (
@@ -49,6 +49,10 @@ class Given:
         Whether a text that is longer than the model takes is cut; None where that is an error.
     pad_to
         How many tokens every text is padded to; None for the longest of several.
+    words
+        The words of each text, where texts are given as words.
+    points
+        (x, y) of places in the image, in its own pixels.
     """
 
     text: list[str] = field(default_factory=list)
@@ -59,6 +63,8 @@ class Given:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     truncation: bool | None = None
     pad_to: int | None = None
+    words: list[list[str]] = field(default_factory=list)
+    points: list[tuple[float, float]] = field(default_factory=list)
 
 
 def gather(
@@ -72,6 +78,7 @@ def gather(
     inputs: Mapping[str, Any] | None = None,
     truncation: bool | None = None,
     pad_to: int | None = None,
+    points: Any = None,
 ) -> Given:
     """Check and open what was given; a conversation becomes the text of the model's chat template.
 
@@ -102,8 +109,14 @@ def gather(
         if value is not None and kind not in loaded.reads:
             raise InputError(f"{kind} is given, but {loaded.name!r} has no {READERS[kind]}.")
     rate = getattr(loaded.feature_extractor, "sampling_rate", 16_000)
+    words = _words(text)
+    if words and pair is not None:
+        raise InputError(
+            "a text that is given as words has no pair=: give both as they are written."
+        )
     return Given(
-        text=_texts("text", text),
+        text=[" ".join(own) for own in words] or _texts("text", text),
+        words=words,
         pair=_texts("pair", pair),
         image=_each(image, is_one_image, open_image),
         video=_each(video, is_one_video, lambda value: open_video(value, loaded.frames)),
@@ -111,6 +124,7 @@ def gather(
         inputs=_by_name(inputs),
         truncation=_flag(truncation),
         pad_to=_length(pad_to),
+        points=_points(points),
     )
 
 
@@ -137,6 +151,42 @@ def _texts(name: str, given: Any) -> list[str]:
     if given is not None and not texts:
         raise InputError(f"{name} is an empty list: leave it out, or give a text.")
     return list(texts)
+
+
+def _points(points: Any) -> list[tuple[float, float]]:
+    """Places in an image: one (x, y), or a list of them."""
+    if points is None:
+        return []
+    told = points.tolist() if hasattr(points, "tolist") else points
+    several = [told] if _is_point(told) else told
+    if not isinstance(several, (list, tuple)) or not several or not all(map(_is_point, several)):
+        raise InputError(
+            f"points={shown(points)} must be places in the image, (x, y) in pixels, or a list of them."
+        )
+    return [(float(x), float(y)) for x, y in several]
+
+
+def _is_point(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 2
+        and all(number().fits(v) for v in value)
+    )
+
+
+def _words(given: Any) -> list[list[str]]:
+    """Texts that are given as words: a list of words for each, ``[["Ada", "lived"]]``."""
+    parts = given if isinstance(given, (list, tuple)) else ()
+    if not any(isinstance(part, (list, tuple)) for part in parts):
+        return []
+    for part in parts:
+        several = isinstance(part, (list, tuple)) and len(part)
+        if not several or not all(isinstance(word, str) and word.strip() for word in part):
+            raise InputError(
+                f"texts that are given as words are lists of words, one list for each text; "
+                f"{shown(part)} is none."
+            )
+    return [list(part) for part in parts]
 
 
 def _type_of(value: Any) -> str:

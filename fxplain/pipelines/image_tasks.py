@@ -18,6 +18,7 @@ __all__ = [
     "ObjectDetection",
     "VideoClassification",
     "ZeroShotImageClassification",
+    "padding_of_training",
 ]
 
 
@@ -60,7 +61,7 @@ class ZeroShotImageClassification(Task):
 
     def encode(self, loaded: Loaded, given: Given) -> Encoded:
         """Texts padded as in training."""
-        return encode(loaded, given, padding=_padding(loaded.tokenizer))
+        return encode(loaded, given, padding=padding_of_training(loaded.tokenizer))
 
     def goal(self, run: Run, target: Any, **_: Any) -> Goal:
         """The text asked for, or the one that fits best."""
@@ -88,7 +89,7 @@ class ZeroShotImageClassification(Task):
         return [self.goal(run, text) for text in wanted]
 
 
-def _padding(tokenizer: Any) -> str | bool:
+def padding_of_training(tokenizer: Any) -> str | bool:
     """To the full length where the model is given no mask and so reads the padding (SigLIP)."""
     return "attention_mask" in tokenizer.model_input_names or "max_length"
 

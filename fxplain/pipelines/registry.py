@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import fields, is_dataclass
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from fxplain.errors import TaskError
 from fxplain.pipelines.generation_tasks import (
@@ -21,8 +20,9 @@ from fxplain.pipelines.image_tasks import (
     ZeroShotImageClassification,
 )
 from fxplain.pipelines.loading import modalities_of
+from fxplain.pipelines.mask_task import MaskGeneration
 from fxplain.pipelines.similarity import SentenceSimilarity
-from fxplain.pipelines.task import AnyTask, Task
+from fxplain.pipelines.task import AnyTask, Task, returned_fields
 from fxplain.pipelines.text_tasks import (
     FillMask,
     QuestionAnswering,
@@ -46,6 +46,7 @@ _TASKS: dict[str, Task] = {
         VideoClassification(),
         ZeroShotImageClassification(),
         ObjectDetection(),
+        MaskGeneration(),
         ImageToText(),
         VisualQuestionAnswering(),
         SpeechRecognition(),
@@ -109,14 +110,7 @@ def _can_do(task: Task, own: Any, is_listed: bool) -> bool:
         return False
     if task.writes:
         return bool(own.can_generate())
-    return not is_listed and set(task.returns) <= _returned(own)
-
-
-def _returned(model_class: Any) -> set[str]:
-    """The fields of a model's output, as its forward's annotation tells."""
-    told = get_type_hints(model_class.forward).get("return")
-    kinds = [kind for kind in get_args(told) or (told,) if is_dataclass(kind)]
-    return {field.name for kind in kinds for field in fields(kind)}
+    return not is_listed and set(task.returns) <= returned_fields(own)
 
 
 def _inferred(config: Any, own: Any) -> Task:

@@ -1,8 +1,10 @@
-"""Similarity: how alike the embeddings of two texts are, and which words of each make them so."""
+"""Similarity: how alike two texts, or a text and an image, are, and what of each makes them so."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -11,15 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fxplain.capture import config_of
 from fxplain.errors import InputError, TaskError
 from fxplain.pipelines.encoding import Encoded, encode
 from fxplain.pipelines.given import Given
+from fxplain.pipelines.image_tasks import padding_of_training
 from fxplain.pipelines.loading import Loaded
-from fxplain.pipelines.task import Goal, Run, Task
+from fxplain.pipelines.task import Goal, Run, Task, returned_fields
 
 __all__ = ["SentenceSimilarity", "TextSimilarity"]
 
-POOLINGS = ("mean", "cls", "last")
+EMBEDDINGS = {"last_hidden_state", "sentence_embedding"}
+"""The fields of an output that a text's embedding is made of."""
 
 
 class TextSimilarity(nn.Module):
@@ -51,6 +56,10 @@ class TextSimilarity(nn.Module):
         return {"similarity": F.cosine_similarity(text, pair, dim=-1)}
 
     def _embedding(self, ids: Tensor, mask: Tensor) -> Tensor:
+        embed = getattr(self.encoder, "get_text_features", None)
+        if embed is not None:  # a model that sees, too, and does not run on text alone
+            found = embed(input_ids=ids, attention_mask=mask)
+            return torch.as_tensor(getattr(found, "pooler_output", found))
         output = self.encoder(input_ids=ids, attention_mask=mask)
         whole = output.get("sentence_embedding")
         if whole is not None:
@@ -65,34 +74,53 @@ class TextSimilarity(nn.Module):
 
 
 class SentenceSimilarity(Task):
-    """How alike two texts are to a model that makes embeddings."""
+    """How alike two texts, or a text and an image, are to a model: by embeddings, or its score."""
 
     name = "sentence-similarity"
-    about = "the cosine between the embeddings of text= and pair="
-    needs = ("text", "pair")
-    returns = ("last_hidden_state",)
+    about = "how alike text= is to pair= or image=: the cosine of embeddings, or a reranker's score"
+    needs = ("text",)
+    may = ("pair", "image")
 
     _made: ClassVar[WeakKeyDictionary[nn.Module, TextSimilarity]] = WeakKeyDictionary()
 
-    def explained(self, loaded: Loaded) -> nn.Module:
-        """The model twice, with the cosine on top."""
-        if loaded.model not in self._made:
-            self._made[loaded.model] = TextSimilarity(loaded.model, _pooling(loaded.name)).eval()
-        return self._made[loaded.model]
+    def wants(self, loaded: Loaded) -> tuple[str, ...]:
+        """A text, and what it is compared with: an image where the model sees."""
+        return ("text", "image" if "image" in loaded.reads else "pair")
+
+    def explained(self, run: Run) -> nn.Module:
+        """A model of texts twice, with the cosine on top; others compare by themselves."""
+        model = run.loaded.model
+        if _compares(run.loaded, run.given):
+            return model
+        if model not in self._made:
+            self._made[model] = TextSimilarity(model, _pooling(run.loaded.name)).eval()
+        return self._made[model]
 
     def check(self, loaded: Loaded, given: Given) -> None:
-        """Both texts have to be given: of one alone such a model says nothing."""
-        if given.text and not given.pair:
+        """What the text is compared with has to be given: of one alone such a model says nothing."""
+        if given.text and not given.pair and not given.image:
+            seen = " or image=" if "image" in loaded.reads else ""
             raise InputError(
-                f"{self.name} needs pair=, a second text: what is explained is how alike the two are."
+                f"{self.name} needs pair=, a second text{seen}: what is explained is how alike the "
+                f"two are."
+            )
+        if given.pair and given.image:
+            raise InputError(
+                f"{self.name} compares text= with pair= or with image=: leave one out."
             )
         super().check(loaded, given)
+        if not _compares(loaded, given):
+            _check_embeds(loaded.model)
 
     def encode(self, loaded: Loaded, given: Given) -> Encoded:
-        """Each text by itself."""
+        """Text and image together, as in training; a reranker's two texts as one; others apart."""
+        if given.image:
+            return encode(loaded, given, padding=padding_of_training(loaded.tokenizer))
+        if _compares(loaded, given):
+            return encode(loaded, given)
         parts = {
-            "text": encode(loaded, Given(given.text, truncation=given.truncation)),
-            "pair": encode(loaded, Given(given.pair, truncation=given.truncation)),
+            "text": encode(loaded, replace(given, pair=[])),
+            "pair": encode(loaded, replace(given, text=given.pair, pair=[])),
         }
         inputs, words = {}, {}
         for name, part in parts.items():
@@ -104,14 +132,43 @@ class SentenceSimilarity(Task):
         return Encoded(inputs, words)
 
     def goal(self, run: Run, target: Any, **_: Any) -> Goal:
-        """The cosine itself."""
+        """The cosine itself, or the score."""
         if target is not None:
-            raise TaskError(f"{self.name} explains one number, the cosine: leave target= out.")
+            raise TaskError(f"{self.name} explains one number, how alike: leave target= out.")
+        names = ("similarity",) * run.encoded.batch_size
+        if run.given.image:
+            if not all(hasattr(run.output, name) for name in ("text_embeds", "image_embeds")):
+                raise TaskError(
+                    f"{type(run.loaded.model).__name__} makes no embeddings of texts and images that "
+                    f"could be compared (text_embeds, image_embeds)."
+                )
+            return Goal(similarity, names=names)
+        if _compares(run.loaded, run.given):
+            return Goal(0, "logits", names=("score",) * run.encoded.batch_size)
+        return Goal(similarity, names=names)
 
-        def similarity(output: Any) -> Tensor:
-            return torch.as_tensor(output["similarity"])
 
-        return Goal(similarity, names=("similarity",) * run.encoded.batch_size)
+def similarity(output: Any) -> Tensor:
+    """The cosine of each sample, which `TextSimilarity` says, and models that see leave to be made."""
+    if isinstance(output, Mapping) and "similarity" in output:
+        return torch.as_tensor(output["similarity"])
+    return F.cosine_similarity(output.text_embeds, output.image_embeds, dim=-1)
+
+
+def _compares(loaded: Loaded, given: Given) -> bool:
+    """Whether the model itself is given both: a text with an image, or two texts to score."""
+    config: Any = config_of(loaded.model)
+    scores = "logits" in returned_fields(type(loaded.model))
+    return bool(given.image) or (scores and getattr(config, "num_labels", None) == 1)
+
+
+def _check_embeds(model: nn.Module) -> None:
+    known = returned_fields(type(model))
+    if known and not known & EMBEDDINGS and not hasattr(model, "get_text_features"):
+        raise TaskError(
+            f"a {type(model).__name__} makes no embeddings of texts, and no one score of two: it "
+            f"returns {', '.join(sorted(known))}. Leave the task out to explain what it answers."
+        )
 
 
 def _pooling(name: str) -> str:

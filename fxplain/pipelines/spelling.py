@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from fxplain.explanation import Word
@@ -15,8 +16,9 @@ __all__ = ["spell"]
 
 
 def spell(
-    tokenizer: Any, ids: Sequence[int], encoding: Any, row: int, texts: Sequence[str]
-) -> list[Word]:
+    tokenizer: Any, ids: Sequence[int], encoding: Any, row: int, texts: Sequence[str],
+    given_words: Sequence[str] | None = None,
+) -> list[Word]:  # fmt: skip
     """The words of one encoded text, as they were written.
 
     A fast tokenizer knows where each piece stands in the text. A slow one leaves marks in the pieces.
@@ -33,15 +35,18 @@ def spell(
         Which text of the batch it is.
     texts
         The text, and the second one where there is one.
+    given_words
+        The words of the text, where they were given one by one: they stay as they are.
     """
     pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(list(ids))]
     labels = readable(pieces, tokenizer)
     if encoding is None:
         return words_of(labels)
-    spans = _spans(encoding, row, pieces)
+    spans = _spans(encoding, row, pieces, _starts(given_words or ()))
     words: list[list[int]] = []
     for place, span in enumerate(spans):
-        if place and _goes_on(spans[place - 1], span, texts):
+        before = spans[place - 1] if place else None
+        if before is not None and _is_one(before, span, texts, given_words):
             words[-1].append(place)
         else:
             words.append([place])
@@ -59,14 +64,32 @@ class _Span:
     continues: bool
 
 
-def _spans(encoding: Any, row: int, pieces: Sequence[str]) -> list[_Span]:
+def _starts(words: Sequence[str]) -> list[int]:
+    """Where each word begins in the text that spaces join them to."""
+    return [0, *accumulate(len(word) + 1 for word in words)]
+
+
+def _spans(
+    encoding: Any, row: int, pieces: Sequence[str], starts: Sequence[int]
+) -> list[_Span]:  # fmt: skip
+    """The pieces' places; of words that were given one by one, which each begin at 0, in the text."""
     texts, numbers = encoding.sequence_ids(row), encoding.word_ids(row)
     offsets = encoding["offset_mapping"][row]
+    begin = [starts[n] if n is not None and starts[1:] else 0 for n in numbers]
     return [
-        _Span(texts[i] if numbers[i] is not None else None, int(start), int(end), numbers[i],
-              pieces[i].startswith("##"))
+        _Span(texts[i] if numbers[i] is not None else None, begin[i] + int(start),
+              begin[i] + int(end), numbers[i], pieces[i].startswith("##"))
         for i, (start, end) in enumerate(offsets)
     ]  # fmt: skip
+
+
+def _is_one(
+    before: _Span, span: _Span, texts: Sequence[str], given_words: Sequence[str] | None
+) -> bool:
+    """Whether two pieces are of one word: of those that were given, or else as it is written."""
+    if given_words is None or span.text is None or span.text != before.text:
+        return _goes_on(before, span, texts)
+    return span.number == before.number
 
 
 def _goes_on(before: _Span, span: _Span, texts: Sequence[str]) -> bool:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,17 @@ from fxplain.pipelines.encoding import Encoded, encode, start_decoder
 from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded, modalities_of
 
-__all__ = ["Classification", "Goal", "Run", "Task", "each_entry", "per_sample", "writes"]
+__all__ = [
+    "Classification",
+    "Goal",
+    "Run",
+    "Task",
+    "each_entry",
+    "gives_one_number",
+    "per_sample",
+    "returned_fields",
+    "writes",
+]
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,10 @@ class Task:
         Whether the answer is text that the model writes.
     options
         What a caller may say besides: the names of keyword arguments of `goal` and `goals`.
+    by_word
+        Whether a text that the model writes is explained by word rather than by token.
+    points
+        Whether it may be shown points of the image.
     sees_videos
         Whether a video may stand for an image, and one text may have several of both.
     """
@@ -111,6 +125,8 @@ class Task:
     returns: ClassVar[tuple[str, ...]] = ("logits",)
     writes: ClassVar[bool] = False
     options: ClassVar[frozenset[str]] = frozenset()
+    by_word: ClassVar[bool] = False
+    points: ClassVar[bool] = False
     sees_videos: ClassVar[bool] = False
 
     def wants(self, loaded: Loaded) -> tuple[str, ...]:
@@ -138,6 +154,8 @@ class Task:
             known = kind in self.needs + self.may or (kind == "video" and self.sees_videos)
             if count and not known:
                 raise InputError(f"{self.name} takes no {kind}: leave {kind}= out.")
+        if given.points and not self.points:
+            raise InputError(f"{self.name} takes no points: leave points= out.")
         self._check_counts({kind: count for kind, count in counts.items() if count})
 
     def _is_given(self, kind: str, loaded: Loaded, given: Given) -> bool:
@@ -165,9 +183,9 @@ class Task:
         """What the model's ``generate`` is given: a decoder is not started, for it starts itself."""
         return encode(loaded, given)
 
-    def explained(self, loaded: Loaded) -> nn.Module:
+    def explained(self, run: Run) -> nn.Module:
         """The module that is explained: the model, unless the task puts something on top of it."""
-        return loaded.model
+        return run.loaded.model
 
     def goal(self, run: Run, target: Any, **options: Any) -> Goal:  # noqa: ARG002 - subclasses use them
         """What one call explains: the target that was asked for, or this task's own."""
@@ -190,7 +208,8 @@ class Classification(Task):
                 "threshold= says how sure each label must be: it is for each() (on the command line "
                 "--each) of a model with several labels that may all be right."
             )
-        return super().goal(run, target)
+        names = ("score",) * run.encoded.batch_size if gives_one_number(run) else ()
+        return Goal(target, names=names if target is None else ())
 
     def goals(self, run: Run, target: Any, threshold: float | None = None, **_: Any) -> list[Goal]:
         """Of a model with several labels all that are likelier than the threshold."""
@@ -205,6 +224,19 @@ class Classification(Task):
 def has_several_labels(model: nn.Module) -> bool:
     """Whether labels do not compete: a config says so."""
     return getattr(config_of(model), "problem_type", None) == "multi_label_classification"
+
+
+def gives_one_number(run: Run) -> bool:
+    """Whether the model says how much rather than which (a reranker), and calls it nothing."""
+    config: Any = config_of(run.loaded.model)
+    return getattr(config, "num_labels", None) == 1 and run.label(0) in ("LABEL_0", "0")
+
+
+def returned_fields(model_class: Any) -> set[str]:
+    """The fields of a model's output, as its forward's annotation tells; none where it does not."""
+    told = get_type_hints(model_class.forward).get("return")
+    kinds = [kind for kind in get_args(told) or (told,) if is_dataclass(kind)]
+    return {field.name for kind in kinds for field in fields(kind)}
 
 
 class AnyTask(Task):
@@ -247,8 +279,8 @@ class AnyTask(Task):
 
 def _embeds(output: Any) -> bool:
     """Whether an output is of hidden states alone, of which no number is an answer."""
-    fields = set(output) if isinstance(output, Mapping) else set()
-    return "last_hidden_state" in fields and fields <= _HIDDEN
+    names = set(output) if isinstance(output, Mapping) else set()
+    return "last_hidden_state" in names and names <= _HIDDEN
 
 
 _HIDDEN = frozenset(

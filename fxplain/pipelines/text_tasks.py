@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -33,16 +34,16 @@ class TokenClassification(Task):
     """A class for each word: entities, parts of speech."""
 
     name = "token-classification"
-    about = "the predicted class of each word that is an entity, or of word="
+    about = "the predicted class of each word that is not of the usual one, or of word="
     auto = ("AutoModelForTokenClassification",)
     needs = ("text",)
     options = frozenset({"word"})
 
     OUTSIDE = "O"
-    """What taggers call a word that is no entity."""
+    """What taggers of entities call a word that is none."""
 
     def goal(self, run: Run, target: Any, word: str | None = None, **_: Any) -> Goal:
-        """The word asked for, or the entity that the model is surest of."""
+        """The word asked for, or the one that the model is surest to be of no usual class."""
         samples = range(run.encoded.batch_size)
         found = []
         for sample, wanted in zip(samples, per_sample(target, len(samples)), strict=False):
@@ -52,13 +53,14 @@ class TokenClassification(Task):
             words = self._asked(run, sample, word) if word else self._entities(run, sample)
             if not words:
                 raise TargetError(
-                    "no word of the text is predicted to be an entity: say which word= to explain."
+                    f"every word of the text is predicted to be {self._usual(run, sample)!r}: say "
+                    f"which word= to explain."
                 )
             found.append(self._index(run, sample, words[0], wanted))
         return Goal([index for _, index in found], names=self._names(run, found))
 
     def goals(self, run: Run, target: Any, word: str | None = None, **_: Any) -> list[Goal]:
-        """Each entity in reading order, or each time that the word asked for stands there."""
+        """Each word of no usual class in reading order, or each place of the word asked for."""
         words = self._asked(run, 0, word) if word else self._entities(run, 0)
         found = [self._index(run, 0, w, target) for w in sorted(words, key=lambda w: w.tokens)]
         return [Goal([index], names=self._names(run, [(w, index)])) for w, index in found]
@@ -74,15 +76,28 @@ class TokenClassification(Task):
         return found
 
     def _entities(self, run: Run, sample: int) -> list[Word]:
-        """The words that are predicted to be entities, the surest first."""
+        """The words that are predicted to be of another class than the usual one, the surest first."""
+        usual = self._usual(run, sample)
+        found = [(sure, w) for w, label, sure in self._predicted(run, sample) if label != usual]
+        return [w for _, w in sorted(found, key=lambda pair: -pair[0])]
+
+    def _usual(self, run: Run, sample: int) -> str:
+        """The class of words that are nothing in particular: O, or else the majority's."""
+        labels = Counter(label for _, label, _ in self._predicted(run, sample))
+        known = {run.label(number) for number in range(run.output.logits.shape[-1])}
+        if self.OUTSIDE in known or not labels:
+            return self.OUTSIDE
+        return labels.most_common(1)[0][0]
+
+    def _predicted(self, run: Run, sample: int) -> list[tuple[Word, str, float]]:
+        """Each word with its class and how sure that is, as its first piece tells."""
         sure = run.output.logits[sample].softmax(-1)
         ordinary = run.is_ordinary(sample)
-        found = [
-            (float(sure[w.tokens[0]].max()), w)
-            for w in run.encoded.words["input_ids"][sample]
-            if ordinary[w.tokens[0]] and run.label(int(sure[w.tokens[0]].argmax())) != self.OUTSIDE
+        return [
+            (word, run.label(int(sure[place].argmax())), float(sure[place].max()))
+            for word in run.encoded.words["input_ids"][sample]
+            if ordinary[place := word.tokens[0]]
         ]
-        return [w for _, w in sorted(found, key=lambda pair: -pair[0])]
 
     def _index(
         self, run: Run, sample: int, word: Word, target: Any

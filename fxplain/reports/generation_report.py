@@ -10,6 +10,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from fxplain.errors import ModalityError
 from fxplain.generation import EARLIER, Generation
 from fxplain.reports.graph_report import count_nodes, facts_table, warning_lines
 from fxplain.reports.shading import percent, printable
@@ -88,7 +89,20 @@ def drawn_from(generation: Generation, sample: int, target: int) -> Iterator[str
         if sums[name]:
             most = sorted(found[name], key=lambda token: -token[0])[:MOST_SOURCES]
             told = "  ".join(f"{label} {percent(a / total)}" for a, label in most if a)
+            told = _when(generation, name, target, sample) or told
             yield f"{name} {percent(sums[name] / total)}: {told}"
+
+
+def _when(generation: Generation, name: str, target: int, sample: int) -> str:
+    """Of a recording, when most of what the target drew on is heard."""
+    explanation = generation.explanations[target]
+    if name not in explanation.seconds:
+        return ""
+    try:
+        stretch = explanation.timeline(name).stretch(sample)
+    except ModalityError:  # its tokens do not lie in time
+        return ""
+    return f"{stretch[0]:.2f}-{stretch[1]:.2f} s holds half of it" if stretch else ""
 
 
 def _labels(generation: Generation, modality: str, target: int, sample: int) -> Sequence[str]:

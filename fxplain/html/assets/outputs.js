@@ -14,7 +14,7 @@ if (fxplain.data.outputs) {
     list.addEventListener("focusin", (event) => event.target.matches(":focus-visible") && fxplain.previewAt(placeOf(event)));
     list.addEventListener("focusout", () => fxplain.preview(null));
 
-    const others = fxplain.rows().map((row, k) => [row, k]).filter(([{ kind }]) => kind !== "token");
+    const others = fxplain.rows().map((row, k) => [row, k]).filter(([{ kind }]) => kind !== "token" && kind !== "word");
     const buttons = others.map(([row, k]) =>
       el("button", {
         type: "button",

@@ -1,5 +1,6 @@
 // Written: of a generated text, the numbers that each modality shows and what a choice of a token does.
-// Rows are explained outputs: a token, several together (a span), or one rather than another (a contrast).
+// Rows are explained outputs: a token, several together (a word, or a span that other rows have parts of), or
+// one rather than another (a contrast).
 if (fxplain.data.outputs) {
   const { data, state, cached } = fxplain;
   const text = data.modalities.length - 1; // the earlier outputs
@@ -24,7 +25,7 @@ if (fxplain.data.outputs) {
   const ofToken = () => state.preview === null && state.token !== null && state.direction === "column";
 
   // The row of the output at a place of the text, or -1 where it was not explained.
-  const rowAt = (place) => rows().findIndex(({ kind, places }) => kind === "token" && places[0] === place);
+  const rowAt = (place) => rows().findIndex(({ kind, places }) => (kind === "token" || kind === "word") && places.includes(place));
 
   fxplain.view = (m) => {
     const { token } = state;
@@ -85,7 +86,7 @@ if (fxplain.data.outputs) {
 
   fxplain.viewChoices = () => {
     const output = rows()[state.output];
-    const token = state.token ?? (output?.kind === "token" ? { m: text, i: output.places[0] } : null);
+    const token = state.token ?? (output?.kind === "token" || output?.kind === "word" ? { m: text, i: output.places[0] } : null);
     if (token === null || !output) return null;
     const own = token.m === text && rowAt(token.i) === state.output;
     return {
