@@ -45,7 +45,6 @@ from fxplain.cli.options import (
     exportable,
     known_methods,
     known_or_no_method,
-    token_or_word,
     writable,
 )
 from fxplain.cli.pages import companion, write_demo_page, write_page
@@ -54,7 +53,7 @@ from fxplain.cli.terminal import errors_reported, progress, quiet, results
 from fxplain.explanation import Special
 from fxplain.reports import to_rich
 
-__all__ = ["app", "main", "raw_inputs", "show"]
+__all__ = ["app", "main", "opened", "raw_inputs", "say_written", "show"]
 
 app = typer.Typer(
     name="fxplain",
@@ -107,7 +106,7 @@ def demo(
         run_demo(results(), questions, method)
         if html:
             write_demo_page(html, questions, method)
-            _say_written({"reported in": html}, False)
+            say_written({"reported in": html}, False)
 
 
 @app.command()
@@ -160,8 +159,8 @@ def inspect(
         if html:
             graph.to_html(html)
         show(graph.to_dict() if json_ else to_rich(graph), json_)
-        _say_written({"drawn in": plot, "exported to": export, "reported in": html}, json_)
-        _opened(html, open_)
+        say_written({"drawn in": plot, "exported to": export, "reported in": html}, json_)
+        opened(html, open_)
 
 
 @app.command()
@@ -364,84 +363,9 @@ def explain(
         if not explanations:
             results().print(Text("the model says nothing here that could be explained"))
             return
-        _say_written({"saved to": save, "drawn in": plot, "reported in": html}, json_)
-        _say_written({"compared in": side_by_side}, json_)
-        _opened(html, open_)
-
-
-@app.command()
-def generate(
-    model: Model,
-    text: Texts = None,
-    image: Images = None,
-    video: Videos = None,
-    audio: Recordings = None,
-    truncation: Truncation = None,
-    task: TaskName = None,
-    max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", "-n", min=1, help="How many tokens at most.")
-    ] = 20,
-    beams: Annotated[
-        int, typer.Option("--beams", min=1, help="Search with beams; the chosen one is explained.")
-    ] = 1,
-    seed: Annotated[
-        int | None,
-        typer.Option("--seed", help="Sample, with this seed, rather than take the likeliest."),
-    ] = None,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            "--by",
-            help="What is explained of what it writes: each token, or each word; by default each "
-            "token, and each word of what is heard in a recording.",
-            callback=token_or_word,
-            show_default=False,
-        ),
-    ] = None,
-    method: MethodName = "generic",
-    option: MethodOptions = None,
-    json_: AsJson = False,
-    save: Annotated[
-        Path | None,
-        typer.Option(
-            "--save",
-            help="Write the generation to a file that fxplain.Generation.load reads.",
-            callback=writable,
-            show_default=False,
-        ),
-    ] = None,
-    html: HtmlFile = None,
-    open_: OpenIt = False,
-    plot: Plot = None,
-    device: Device = None,
-    dtype: Precision = None,
-    trust_remote_code: TrustRemoteCode = False,
-    debug: Debug = False,
-) -> None:
-    """Let a model write, and explain each token: the inputs and earlier outputs it draws on.
-
-    JSON keys: format, method, score, samples (text, tokens, inputs, and targets with name, score,
-    readout and relevance by modality), graph.
-    """
-    quiet(debug)
-    with errors_reported(debug):
-        asked: dict[str, Any] = {"method": method, "max_new_tokens": max_new_tokens}
-        asked |= {"num_beams": beams, "do_sample": seed is not None, "seed": seed}
-        asked |= {"targets": {"token": slice(None), "word": "words", None: None}[by]}
-        asked |= parse_options(method, option or ())
-        raw = raw_inputs(text, None, image, video, audio, truncation)
-        source = open_source(model, raw, task, trust_remote_code, device, dtype)
-        generation = source.generated(asked)
-        if save:
-            generation.save(save)
-        if html:
-            names = source.class_namer(generation.explanations[0], None)
-            generation.to_html(html, class_names=names)
-        if plot:
-            generation.plot().savefig(plot)
-        show(generation.to_dict() if json_ else to_rich(generation), json_)
-        _say_written({"saved to": save, "drawn in": plot, "reported in": html}, json_)
-        _opened(html, open_)
+        say_written({"saved to": save, "drawn in": plot, "reported in": html}, json_)
+        say_written({"compared in": side_by_side}, json_)
+        opened(html, open_)
 
 
 @app.command()
@@ -503,13 +427,14 @@ def show(result: Any, as_json: bool) -> None:
         results().print(result)
 
 
-def _say_written(files: Mapping[str, Path | None], as_json: bool) -> None:
+def say_written(files: Mapping[str, Path | None], as_json: bool) -> None:
+    """Tell which files were written, where not JSON alone is printed."""
     for done, path in files.items():
         if path and not as_json:
             results().print(Text(f"\n{done} {path}"))
 
 
-def _opened(path: Path | None, asked: bool) -> None:
+def opened(path: Path | None, asked: bool) -> None:
     """Show a page in the browser."""
     if asked and path is not None:
         typer.launch(path.absolute().as_uri())

@@ -1,0 +1,112 @@
+"""The command that lets a model write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fxplain.cli.commands import app, opened, raw_inputs, say_written, show
+from fxplain.cli.inputs import parse_options
+from fxplain.cli.options import (
+    AsJson,
+    Debug,
+    Device,
+    HtmlFile,
+    Images,
+    MethodName,
+    MethodOptions,
+    Model,
+    OpenIt,
+    Plot,
+    Precision,
+    Recordings,
+    TaskName,
+    Texts,
+    Truncation,
+    TrustRemoteCode,
+    Videos,
+    token_or_word,
+    writable,
+)
+from fxplain.cli.sources import open_source
+from fxplain.cli.terminal import errors_reported, quiet
+from fxplain.reports import to_rich
+
+__all__ = ["generate"]
+
+
+@app.command()
+def generate(
+    model: Model,
+    text: Texts = None,
+    image: Images = None,
+    video: Videos = None,
+    audio: Recordings = None,
+    truncation: Truncation = None,
+    task: TaskName = None,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", "-n", min=1, help="How many tokens at most.")
+    ] = 20,
+    beams: Annotated[
+        int, typer.Option("--beams", min=1, help="Search with beams; the chosen one is explained.")
+    ] = 1,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", help="Sample, with this seed, rather than take the likeliest."),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            help="What is explained of what it writes: each token, or each word; by default each "
+            "token, and each word of what is heard in a recording.",
+            callback=token_or_word,
+            show_default=False,
+        ),
+    ] = None,
+    method: MethodName = "generic",
+    option: MethodOptions = None,
+    json_: AsJson = False,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save",
+            help="Write the generation to a file that fxplain.Generation.load reads.",
+            callback=writable,
+            show_default=False,
+        ),
+    ] = None,
+    html: HtmlFile = None,
+    open_: OpenIt = False,
+    plot: Plot = None,
+    device: Device = None,
+    dtype: Precision = None,
+    trust_remote_code: TrustRemoteCode = False,
+    debug: Debug = False,
+) -> None:
+    """Let a model write, and explain each token: the inputs and earlier outputs it draws on.
+
+    JSON keys: format, method, score, samples (text, tokens, inputs, and targets with name, score,
+    readout and relevance by modality), graph.
+    """
+    quiet(debug)
+    with errors_reported(debug):
+        asked: dict[str, Any] = {"method": method, "max_new_tokens": max_new_tokens}
+        asked |= {"num_beams": beams, "do_sample": seed is not None, "seed": seed}
+        asked |= {"targets": {"token": slice(None), "word": "words", None: None}[by]}
+        asked |= parse_options(method, option or ())
+        raw = raw_inputs(text, None, image, video, audio, truncation)
+        source = open_source(model, raw, task, trust_remote_code, device, dtype)
+        generation = source.generated(asked)
+        if save:
+            generation.save(save)
+        if html:
+            names = source.class_namer(generation.explanations[0], None)
+            generation.to_html(html, class_names=names)
+        if plot:
+            generation.plot().savefig(plot)
+        show(generation.to_dict() if json_ else to_rich(generation), json_)
+        say_written({"saved to": save, "drawn in": plot, "reported in": html}, json_)
+        opened(html, open_)
