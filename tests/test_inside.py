@@ -142,6 +142,38 @@ def test_layers_are_heads_by_depth() -> None:
     assert sum(row["share"] for row in layers.table(0)) == pytest.approx(1)
 
 
+def test_paths_are_the_best_of_all_and_add_up(
+    classifier: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    e = fxplain.explain(classifier, {"input_ids": IDS}, target=1)
+    every, five = e.paths(10_000, sample=1), e.paths(5, sample=1)
+    maps = [A[1] / A.shape[1] for A in maps_by_hand(classifier, monkeypatch)]
+    tokens, heads = range(IDS.shape[1]), range(len(maps[0]))
+    by_hand = [A[h, 0, k] for A in maps for h in heads for k in tokens]
+    by_hand += [
+        maps[1][h, 0, middle] * maps[0][g, middle, k]
+        for h, middle, g, k in itertools.product(heads, tokens, heads, tokens)
+    ]
+    want = torch.tensor(sorted((float(w) for w in by_hand if w), reverse=True)).double()
+    got = torch.tensor([path.relevance for path in every]).double()
+    torch.testing.assert_close(got, want)
+    assert every.share == pytest.approx(1)
+    assert [p.relevance for p in five] == got[:5].tolist()
+    best = every[0]
+    assert best.relevance == pytest.approx(math.prod(hop.weight for hop in best.hops))
+    assert (best.readout.position, best.hops[-1].key) == (0, best.token)
+    assert "5 paths bring" in five.to_text(100)
+    assert len(json.loads(json.dumps(five.to_dict()))["paths"]) == 5
+
+
+@pytest.mark.parametrize("name", [n for n in QUICK if n != "gpt2"])
+def test_paths_through_routes_and_modalities_add_up(name: str) -> None:
+    e = explained(name, start_layer=-1)
+    paths = e.paths(5000, sample=1)
+    assert paths.share == pytest.approx(1, abs=0.02)
+    assert {path.token.modality for path in paths} <= set(e.modalities)
+
+
 def test_they_print_and_are_plain_data(found: HeadRelevance) -> None:
     text = found.to_text(100)
     assert "0.attention" in text

@@ -5,8 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from fxplain.arguments import checked, whole
+
 if TYPE_CHECKING:
-    from fxplain.inside import HeadRelevance, LayerRelevance
+    from fxplain.inside import HeadRelevance, LayerRelevance, Paths
 
 __all__ = ["SeenInside"]
 
@@ -44,4 +46,32 @@ class SeenInside:
             As `heads` does.
         """
         made: LayerRelevance = import_module(_INSIDE).layers(self)
+        return made
+
+    @checked(k=whole(1, 10_000))
+    def paths(self, k: int = 10, *, sample: int = 0) -> Paths:
+        """The k strongest chains of attention: token -> (node, head) -> token -> ... -> readout.
+
+        The explanation is the sum over all chains, each the product of its heads' maps over the number
+        of heads; these bring it most.
+
+        Parameters
+        ----------
+        k
+            How many.
+        sample
+            Which of the batch.
+
+        Returns
+        -------
+        Paths
+            The strongest first, each with ``.hops``, ``.token``, ``.relevance`` and its ``.share`` of
+            all that attention gives; print it.
+
+        Raises
+        ------
+        MethodError
+            As `heads` does.
+        """
+        made: Paths = import_module(_INSIDE).paths(self, k, sample)
         return made

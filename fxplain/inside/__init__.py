@@ -2,5 +2,18 @@
 
 from fxplain.inside.head_relevance import HeadRelevance, HeadShare, heads
 from fxplain.inside.layer_relevance import LayerRelevance, layers
+from fxplain.inside.paths import Hop, Path, Paths, paths
+from fxplain.inside.token_names import Token
 
-__all__ = ["HeadRelevance", "HeadShare", "LayerRelevance", "heads", "layers"]
+__all__ = [
+    "HeadRelevance",
+    "HeadShare",
+    "Hop",
+    "LayerRelevance",
+    "Path",
+    "Paths",
+    "Token",
+    "heads",
+    "layers",
+    "paths",
+]

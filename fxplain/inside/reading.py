@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fxplain.explanation import Explanation
     from fxplain.explanation.kept import Kept
 
-__all__ = ["Reading", "kept_of", "readings_of"]
+__all__ = ["Reading", "columns_of", "kept_of", "reading_of", "readings_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,25 +72,39 @@ def readings_of(kept: Kept, method: str) -> Iterator[Reading]:
         When the method does not sum over chains of attention.
     """
     views, program = kept.views, kept.program
-    for view in views:
-        if not isinstance(view.scores, Relevancies):
-            raise MethodError(
-                f"method {method!r} is no sum over chains of attention: only 'generic' and "
-                f"'weighted_accumulation' have heads, layers, paths and flow."
-            )
     joint = joint_shares(program, views)
     if joint is not None:
-        yield _reading(program, views, range(len(views)), joint)
+        yield _reading(program, views, range(len(views)), joint, method)
         return
-    for i, view in enumerate(views):
-        yield _reading(program, [view], [i], list(shares_of(program, view)))
+    for sample in range(len(views)):
+        yield reading_of(kept, method, sample)
+
+
+def reading_of(kept: Kept, method: str, sample: int) -> Reading:
+    """The reading of one sample.
+
+    Raises
+    ------
+    MethodError
+        When the method does not sum over chains of attention.
+    """
+    view = kept.views[sample]
+    return _reading(kept.program, [view], [sample], list(shares_of(kept.program, view)), method)
 
 
 def _reading(
-    program: Program, views: Sequence[View], places: Sequence[int], shares: list[RowShare]
+    program: Program,
+    views: Sequence[View],
+    places: Sequence[int],
+    shares: list[RowShare],
+    method: str,
 ) -> Reading:
     scores = views[0].scores
-    assert isinstance(scores, Relevancies)
+    if not isinstance(scores, Relevancies):
+        raise MethodError(
+            f"method {method!r} is no sum over chains of attention: only 'generic' and "
+            f"'weighted_accumulation' have heads, layers, paths and flow."
+        )
     own = tuple(
         tuple(sorted({share.sample for share in shares_of(program, view)})) for view in views
     )

@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fxplain.inside import HeadRelevance, LayerRelevance
+from fxplain.inside import HeadRelevance, LayerRelevance, Path, Paths
 
-__all__ = ["heads_report", "layers_report"]
+__all__ = ["heads_report", "layers_report", "paths_report"]
 
 _MOST_SAMPLES = 4
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -85,6 +85,29 @@ def _common(names: Sequence[str]) -> str:
     parts = [name.split(".")[:-1] for name in names]
     same = itertools.takewhile(lambda own: len(set(own)) == 1, zip(*parts, strict=False))
     return "".join(f"{own[0]}." for own in same)
+
+
+def paths_report(found: Paths) -> RenderableType:
+    """A row for each path, from the token to what is read."""
+    table = _table("share", "token", "path, in the order in which the model computes")
+    prefix = _common([hop.node for path in found for hop in path.hops if hop.head is not None])
+    for path in found:
+        table.add_row(f"{path.share:.1%}", Text(path.token.label), _steps(path, prefix))
+    head = Text.assemble(
+        (f"{len(found)} paths", "bold"),
+        f" bring {found.share:.1%} of the {found.attended:.4g} that attention gives",
+        (f"; nodes are in {prefix[:-1]}" if prefix else "", "dim"),
+    )
+    return Group(head, table)
+
+
+def _steps(path: Path, prefix: str) -> Text:
+    text = Text()
+    for hop in reversed(path.hops):
+        head = "" if hop.head is None else f" h{hop.head}"
+        text.append(f"→ {hop.node.removeprefix(prefix)}{head} ", "dim")
+        text.append(f"→ {hop.query.label} ")
+    return text
 
 
 def _sample(found: HeadRelevance | LayerRelevance, sample: int) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from fxplain.evaluation import Evaluation
 from fxplain.explanation import Explanation
 from fxplain.generation import Generation
-from fxplain.inside import HeadRelevance, LayerRelevance
+from fxplain.inside import HeadRelevance, LayerRelevance, Paths
 from fxplain.interventions import Check, Effects
 from fxplain.program import AttentionGraph
 from fxplain.reports.check_report import check_report
@@ -21,7 +21,7 @@ from fxplain.reports.evaluation_report import evaluation_report
 from fxplain.reports.explanation_report import explanation_report
 from fxplain.reports.generation_report import generation_report
 from fxplain.reports.graph_report import graph_report
-from fxplain.reports.inside_report import heads_report, layers_report
+from fxplain.reports.inside_report import heads_report, layers_report, paths_report
 from fxplain.reports.verification_report import verification_report
 from fxplain.verification import Verification
 
@@ -38,6 +38,7 @@ Reported = (
     | Check
     | HeadRelevance
     | LayerRelevance
+    | Paths
 )
 
 _REPORTS: dict[type, Callable[..., RenderableType]] = {
@@ -50,6 +51,7 @@ _REPORTS: dict[type, Callable[..., RenderableType]] = {
     Check: check_report,
     HeadRelevance: heads_report,
     LayerRelevance: layers_report,
+    Paths: paths_report,
 }
 
 
