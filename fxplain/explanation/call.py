@@ -325,7 +325,8 @@ def _check_unchanged(before: Tensor, now: Tensor) -> None:
 
 def _check_finite(relevance: Mapping[str, Tensor]) -> None:
     """A finite output may have a gradient that is none: the root of 0, a NaN behind a mask."""
-    if not all(bool(torch.isfinite(values).all()) for values in relevance.values()):
+    finite = [torch.isfinite(values).all() for values in relevance.values()]
+    if not bool(torch.stack(finite).all()):  # one question for all: a device has to be waited for
         raise NonFiniteError(
             "the gradient of the explained output is infinite or NaN somewhere on the way to the "
             "tokens, as that of a root or a norm is at 0: add a small number under it, or explain an "

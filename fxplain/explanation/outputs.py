@@ -53,6 +53,12 @@ def choose_output(capture: Capture, program: Program, name: str | None) -> int:
         if not matches:
             raise TargetError(f"the model has no output {name!r}; its outputs: {_listed(names)}.")
         return matches[0]
+    usual: int = program.memo.made("usual output", lambda: _usual(names, program))
+    return usual
+
+
+def _usual(names: Sequence[str], program: Program) -> int:
+    """The output that is explained where none is named."""
     tagged = [i for i, tags in enumerate(program.flow.outputs) if tags]
     attended = [i for i in tagged if _absorbed(program, program.flow.outputs[i])]
     for candidates in (attended, tagged):

@@ -290,8 +290,7 @@ def _sample(program: Program, table: Tensor, view: View) -> int:
 
 def samples_of(program: Program, table: Tensor, views: Sequence[View]) -> list[int]:
     """The row of a table of tokens, (samples, positions), that each view concerns."""
-    first = table[table >= 0][0]
-    stream = int(program.token_stream[int(first)])
+    stream = program.stream_of(table)
     return [min(view.sample_of(program, stream), len(table) - 1) for view in views]
 
 

@@ -119,12 +119,12 @@ class ColumnProducts:
                 x = self.at(block.stream, block.versions).full
             else:
                 x = self.normalized_at(block.stream, block.versions)
-            part = node.gathered(x, block.columns)
+            part = node.gathered(x, block.positions)
             keys = part if keys is None else keys + part
         assert keys is not None
         size = total.attended.shape[:2]
         weighed = self.relevancies.maps.of(node.index).times(keys)
-        made = node.scattered(node.shared(weighed), node.rows, (size[0], size[1]))
+        made = node.scattered(node.shared(weighed), node.positions, (size[0], size[1]))
         return Product(total.identity, made)
 
     def _routed(self, route: ProgramRoute) -> Product:

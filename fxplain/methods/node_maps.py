@@ -111,14 +111,16 @@ class NodeMap:
             return self._whole() @ x
         return torch.cat([self._head_mean(tile) @ x for _, tile in self._tiles()], 1)
 
-    def transposed_times(self, x: Tensor, *, once: bool = False) -> Tensor | None:
+    def transposed_times(
+        self, x: Tensor, used: Tensor | None = None, *, once: bool = False
+    ) -> Tensor | None:
         """The transposed map times (token groups, queries, c); None where there is no map.
 
-        `once` says that nothing else will be asked of the map: it need not be kept, nor what a node
-        saw that was awaited.
+        `used` are the queries where x need not be 0, if these are not all. `once` says that nothing
+        else will be asked of the map: it need not be kept, nor what a node saw that was awaited.
         """
-        used = (x != 0).any(-1).any(0).nonzero().flatten()
-        if not (once and self._product_is_less(x)) and self._made_for(len(used)):
+        count = x.shape[1] if used is None else len(used)
+        if not (once and self._product_is_less(x)) and self._made_for(count):
             matrix = self.matrix()
             made = None if matrix is None else matrix.transpose(-1, -2) @ x
         else:
@@ -127,8 +129,8 @@ class NodeMap:
             self._node, self._matrix = None, None
         return made
 
-    def _transposed_by_tiles(self, x: Tensor, used: Tensor) -> Tensor | None:
-        some = used if 2 * len(used) < x.shape[1] else None
+    def _transposed_by_tiles(self, x: Tensor, used: Tensor | None) -> Tensor | None:
+        some = used if used is not None and 2 * len(used) < x.shape[1] else None
         assert self._node is not None
         total = x.new_zeros(len(x), self._node.seen.shape[-1], x.shape[-1])
         for queries, tile in self._tiles(some):

@@ -48,6 +48,29 @@ class _Part(NamedTuple):
     attended: bool = True
 
 
+class _Share(NamedTuple):
+    """Shares of a stream's rows, (batch, n, 1), and which of them need not be 0, if not all.
+
+    The second, (batch, n), is a fact of the program: no tensor is asked for it.
+    """
+
+    x: Tensor
+    some: Tensor | None = None
+
+    def plus(self, other: _Share) -> _Share:
+        either = None
+        if self.some is not None and other.some is not None:
+            either = self.some | other.some
+        return _Share(self.x + other.x, either)
+
+    def of(self, kept: Tensor) -> _Share | None:
+        """The shares of some rows, (batch, n, 1); None where nothing is left."""
+        some = kept.squeeze(-1) if self.some is None else kept.squeeze(-1) & self.some
+        if not bool(some.any()):
+            return None
+        return _Share(torch.where(kept.to(self.x.device), self.x, 0), some)
+
+
 class RelevancyRows:
     """Rows of R = sums of shares x rows, without R.
 
@@ -74,7 +97,7 @@ class RelevancyRows:
         self.program: Program = relevancies.program
         self.reach = relevancies.reach
         self._found: dict[int, Tensor] = {}
-        self._waiting: dict[int, dict[_Part, Tensor]] = {}
+        self._waiting: dict[int, dict[_Part, _Share]] = {}
 
     def read(self, shares: Iterable[RowShare]) -> dict[int, Tensor]:
         """The sum of shares of rows, by column stream: (batch, tokens)."""
@@ -91,10 +114,11 @@ class RelevancyRows:
             key = (share.stream, share.version)
             if key not in by_start:
                 tokens = self.program.streams[share.stream].tokens
-                by_start[key] = self.relevancies.zeros(*tokens.shape, 1)
+                by_start[key] = torch.zeros(*tokens.shape, 1)
             by_start[key][share.sample, share.position] += share.share
-        for (stream, version), x in by_start.items():
-            self._share(stream, version, everything, x)
+        for (stream, version), start in by_start.items():
+            x = start.to(self.relevancies.zeros(0))
+            self._share(stream, version, everything, _Share(x, (start != 0).squeeze(-1)))
 
     def advance(self) -> None:
         """Follow the shares as far as nodes are there: up to one whose gradient is still to come."""
@@ -116,16 +140,16 @@ class RelevancyRows:
 
     # -- versions ---------------------------------------------------------------------------------
 
-    def _share(self, stream: int, version: int | Tensor, part: _Part, x: Tensor) -> None:
+    def _share(self, stream: int, version: int | Tensor, part: _Part, share: _Share) -> None:
         """Give R[stream, *] at a version a share: hand it to the updates that it consists of."""
         for kept, updates in self.reach.parts(stream, version):
-            of_part = x if kept is None else torch.where(kept.to(x.device), x, 0)
-            if kept is not None and not bool(of_part.any()):
+            of_part = share if kept is None else share.of(kept)
+            if of_part is None:
                 continue
             for update in updates:
                 if update == IDENTITY:
                     if part.identity and stream in part.columns:
-                        self._find(stream, of_part)
+                        self._find(stream, of_part.x)
                 elif update in self.program.routes:
                     self._wait(update, part, of_part)
                 elif part.attended:  # all that attention gives is attended
@@ -135,21 +159,21 @@ class RelevancyRows:
         before = self._found.get(column)
         self._found[column] = x if before is None else before + x
 
-    def _wait(self, update: int, part: _Part, x: Tensor) -> None:
+    def _wait(self, update: int, part: _Part, share: _Share) -> None:
         if part.columns.isdisjoint(self.reach.columns_of(update)):
             return
         waiting = self._waiting.setdefault(update, {})
         before = waiting.get(part)
-        waiting[part] = x if before is None else before + x
+        waiting[part] = share if before is None else before.plus(share)
 
     # -- updates ----------------------------------------------------------------------------------
 
-    def _through_node(self, node: ProgramNode, parts: dict[_Part, Tensor]) -> None:
+    def _through_node(self, node: ProgramNode, parts: dict[_Part, _Share]) -> None:
         """Multiply all shares of a node with its map at once, and hand them to its keys."""
-        shares: list[Tensor] = []
+        shares: list[_Share] = []
         uses: list[tuple[KeyBlock, frozenset[int], bool]] = []
-        for part, x in parts.items():
-            crossed: Tensor | None = None
+        for part, share in parts.items():
+            crossed: _Share | None = None
             for block in node.blocks:
                 columns = part.columns & self.reach.columns(block.stream, block.versions)
                 mixed = (
@@ -158,62 +182,81 @@ class RelevancyRows:
                     else columns & self.program.lineage(block.stream, node.index)
                 )
                 if columns - mixed:
-                    shares.append(x)
+                    shares.append(share)
                     uses.append((block, columns - mixed, False))
                 if mixed:
-                    crossed = self._own_times(node, x) if crossed is None else crossed
+                    crossed = self._own_times(node, share) if crossed is None else crossed
                     shares.append(crossed)
                     uses.append((block, mixed, True))
-        distinct = list({id(x): x for x in shares}.values())
-        place = {id(x): i for i, x in enumerate(distinct)}
-        made = self._transposed(node, torch.cat(distinct, -1))
+        distinct = list({id(share): share for share in shares}.values())
+        place = {id(share): i for i, share in enumerate(distinct)}
+        together = distinct[0]
+        if len(distinct) > 1:
+            masks = [share.some for share in distinct]
+            known = [mask for mask in masks if mask is not None]
+            some = torch.stack(known).any(0) if len(known) == len(masks) else None
+            together = _Share(torch.cat([share.x for share in distinct], -1), some)
+        reading = self._reading(node, together.some)
+        made = self._transposed(node, together.x, reading)
         if made is None:
             return
-        for x, (block, columns, crosses) in zip(shares, uses, strict=True):
+        for share, (block, columns, crosses) in zip(shares, uses, strict=True):
             sizes = self.program.streams[block.stream].tokens.shape
-            of_share = made[..., place[id(x)]].unsqueeze(-1)
-            of_keys = node.scattered(of_share, block.columns, (sizes[0], sizes[1]))
+            of_share = made if len(distinct) == 1 else made[..., place[id(share)]].unsqueeze(-1)
+            scattered = node.scattered(of_share, block.positions, (sizes[0], sizes[1]))
+            of_keys = _Share(scattered, _attended(node, block, reading, (sizes[0], sizes[1])))
             if crosses:
                 for column in columns:
                     self._share_normalized(block, column, of_keys)
             else:
                 self._share(block.stream, block.versions, _Part(columns), of_keys)
 
-    def _transposed(self, node: ProgramNode, x: Tensor) -> Tensor | None:
+    @staticmethod
+    def _reading(node: ProgramNode, some: Tensor | None) -> Tensor | None:
+        """Which queries of each token group are read, (groups, queries), of the tokens that are."""
+        if some is None:
+            return None
+        at = node.rows.cpu()
+        return some[node.samples.cpu().unsqueeze(1), at.clamp(min=0)] & (at >= 0)
+
+    def _transposed(self, node: ProgramNode, x: Tensor, reading: Tensor | None) -> Tensor | None:
         of_node = self.relevancies.maps.of(node.index)
+        used = None if reading is None else torch.as_tensor(reading.numpy().any(0).nonzero()[0])
         return of_node.transposed_times(
-            node.shared(node.gathered(x, node.rows)), once=self.reach.one_way
+            node.shared(node.gathered(x, node.positions)), used, once=self.reach.one_way
         )
 
-    def _own_times(self, node: ProgramNode, x: Tensor) -> Tensor:
+    def _own_times(self, node: ProgramNode, share: _Share) -> _Share:
         """norm(R_ss) x, for the transposed norm(R_ss) of equation 10."""
         if not self.reach.has_own(node):
-            return x
-        stream, version = node.stream, node.row_versions
+            return share
+        stream, version, x = node.stream, node.row_versions, share.x
         if not self.reach.free(stream, version, stream):
             own = self.relevancies.own_at(stream, version, stream)
-            return own @ x
-        return ColumnProducts(self.relevancies, stream, x).normalized_at(stream, version)
+            return _Share(own @ x)
+        product = ColumnProducts(self.relevancies, stream, x)
+        return _Share(product.normalized_at(stream, version))
 
-    def _share_normalized(self, block: KeyBlock, column: int, x: Tensor) -> None:
+    def _share_normalized(self, block: KeyBlock, column: int, share: _Share) -> None:
         """Give norm(R_qq) of equation 10 its share."""
         only, rules = frozenset({column}), self.relevancies
-        stream, version = block.stream, block.versions
+        stream, version, x = block.stream, block.versions, share.x
         if not rules.self_in_bimodal:
-            self._share(stream, version, _Part(only, attended=False), x)
+            self._share(stream, version, _Part(only, attended=False), share)
         elif not rules.normalize:
-            self._share(stream, version, _Part(only), x)
+            self._share(stream, version, _Part(only), share)
         elif not self.reach.free(stream, version, column):
             own = rules.own_at(stream, version, column)
             self._find(column, own.transpose(-1, -2) @ x)
         else:
             sums = rules.row_sums(column).at(stream, version).attended
-            self._share(stream, version, _Part(only, attended=False), x)
-            self._share(stream, version, _Part(only, identity=False), divided_by_sums(x, sums))
+            self._share(stream, version, _Part(only, attended=False), share)
+            divided = share._replace(x=divided_by_sums(x, sums))
+            self._share(stream, version, _Part(only, identity=False), divided)
 
-    def _through_route(self, route: ProgramRoute, parts: dict[_Part, Tensor]) -> None:
+    def _through_route(self, route: ProgramRoute, parts: dict[_Part, _Share]) -> None:
         made = made_by(self.program, route)
-        for part, x in parts.items():
+        for part, (x, _) in parts.items():
             columns = part.columns
             if made is not None:
                 if part.identity and route.stream in columns:
@@ -222,4 +265,22 @@ class RelevancyRows:
             for entry in route.entries:
                 sizes = self.program.streams[entry.stream].tokens.shape
                 old = entry.carried_back(x, (sizes[0], sizes[1]))
-                self._share(entry.stream, entry.version, part._replace(columns=columns), old)
+                share = _Share(old)
+                self._share(entry.stream, entry.version, part._replace(columns=columns), share)
+
+
+def _attended(
+    node: ProgramNode, block: KeyBlock, reading: Tensor | None, sizes: tuple[int, int]
+) -> Tensor | None:
+    """The tokens, (batch, n), that the queries being read attend to; None for all of the stream's."""
+    if reading is None:
+        return None
+    groups = reading.any(1)
+    if node.are_all(block.positions, sizes) and groups.numpy().all():
+        return None
+    columns = block.columns.cpu()
+    real = (columns >= 0) & groups.unsqueeze(1)
+    found = torch.zeros(sizes, dtype=torch.bool)
+    samples = node.samples.cpu().unsqueeze(1).expand(columns.shape)
+    found[samples[real], columns[real]] = True
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -10,8 +11,8 @@ from torch import Tensor
 from fxplain.tokens import AttentionSite
 
 __all__ = [
-    "AttentionNode", "KeyBlock", "MapLayout", "ProgramNode", "ProgramRoute", "RouteEntries",
-    "RouteNode",
+    "AttentionNode", "KeyBlock", "MapLayout", "Positions", "ProgramNode", "ProgramRoute",
+    "RouteEntries", "RouteNode",
 ]  # fmt: skip
 
 
@@ -135,6 +136,29 @@ class MapLayout:
         return heads * len(self.fold) // (int(self.fold.max()) + 1)
 
 
+class Positions:
+    """Where the rows of a node stand in a stream, (token groups, rows); -1 for those of another.
+
+    What is asked of them is found once, so that a warm call asks nothing of a tensor.
+    """
+
+    def __init__(self, at: Tensor) -> None:
+        self.at = at
+        self._copies = {at.device: at}
+
+    def on(self, device: torch.device) -> Tensor:
+        """The positions on a device."""
+        if device not in self._copies:
+            self._copies[device] = self.at.to(device)
+        return self._copies[device]
+
+    @cached_property
+    def in_order(self) -> int | None:
+        """n, where every group holds the positions 0, 1, ..., n - 1 in order."""
+        n = self.at.shape[1]
+        return n if bool((self.at == torch.arange(n, device=self.at.device)).all()) else None
+
+
 @dataclass(frozen=True, eq=False)
 class KeyBlock:
     """The keys of a node that belong to one stream.
@@ -155,6 +179,11 @@ class KeyBlock:
     columns: Tensor
     versions: int | Tensor
     same: bool
+
+    @cached_property
+    def positions(self) -> Positions:
+        """The columns, with what is known of them."""
+        return Positions(self.columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,12 +236,12 @@ class ProgramNode:
             (batch, query tokens, key tokens) of the result.
         """
         batch, n_rows, n_columns = sizes
-        rows, columns, samples = (
-            x.to(groups.device) for x in (self.rows, block.columns, self.samples)
-        )
         groups = self.shared(groups)
-        if _plain(rows, n_rows) and _plain(columns, n_columns) and len(samples) == batch:
+        in_order = self.positions.in_order == n_rows and block.positions.in_order == n_columns
+        if in_order and len(self.samples) == batch:
             return groups
+        rows, columns = (x.on(groups.device) for x in (self.positions, block.positions))
+        samples = self._samples.on(groups.device).squeeze(0)
         flat_rows = samples.unsqueeze(1) * n_rows + rows
         index = flat_rows.unsqueeze(2) * n_columns + columns.unsqueeze(1)
         real = (rows >= 0).unsqueeze(2) & (columns >= 0).unsqueeze(1)
@@ -225,37 +254,45 @@ class ProgramNode:
         shares = self.layout.shares
         return by_row if shares is None else by_row * shares.to(by_row).unsqueeze(-1)
 
-    def gathered(self, x: Tensor, positions: Tensor) -> Tensor:
+    @cached_property
+    def positions(self) -> Positions:
+        """The rows, with what is known of them."""
+        return Positions(self.rows)
+
+    @cached_property
+    def _samples(self) -> Positions:
+        """The samples of the token groups, (1, groups)."""
+        return Positions(self.samples.unsqueeze(0))
+
+    def are_all(self, positions: Positions, sizes: tuple[int, int]) -> bool:
+        """Whether positions are all the tokens of a stream in order; `sizes` are its (batch, n)."""
+        return positions.in_order == sizes[1] and self._samples.in_order == sizes[0]
+
+    def gathered(self, x: Tensor, positions: Positions) -> Tensor:
         """Vectors over a stream's tokens, (batch, n, c), by token group, (groups, positions, c).
 
-        `positions` are the node's rows, or the columns of one of its blocks; those of other streams
-        (-1) get zeros.
+        `positions` are the node's, or those of one of its blocks; those of other streams get zeros.
         """
-        positions, samples = positions.to(x.device), self.samples.to(x.device)
-        if _plain(positions, x.shape[1]) and _plain(samples.unsqueeze(0), len(x)):
+        if self.are_all(positions, (x.shape[0], x.shape[1])):
             return x
-        found = x[samples.unsqueeze(1), positions.clamp(min=0)]
-        return found.masked_fill((positions < 0).unsqueeze(-1), 0)
+        at, samples = positions.on(x.device), self._samples.on(x.device).squeeze(0)
+        found = x[samples.unsqueeze(1), at.clamp(min=0)]
+        return found.masked_fill((at < 0).unsqueeze(-1), 0)
 
-    def scattered(self, x: Tensor, positions: Tensor, sizes: tuple[int, int]) -> Tensor:
+    def scattered(self, x: Tensor, positions: Positions, sizes: tuple[int, int]) -> Tensor:
         """The way back: vectors by token group added up over a stream's tokens.
 
         `sizes` are (batch, n) of the stream.
         """
-        batch, n = sizes
-        positions, samples = positions.to(x.device), self.samples.to(x.device)
-        if _plain(positions, n) and _plain(samples.unsqueeze(0), batch):
+        if self.are_all(positions, sizes):
             return x
-        real = positions >= 0
-        index = (samples.unsqueeze(1) * n + positions)[real]
-        result = x.new_zeros(batch * n, x.shape[-1]).index_add_(0, index, x[real])
+        batch, n = sizes
+        at, samples = positions.on(x.device), self._samples.on(x.device).squeeze(0)
+        real = at >= 0
+        index = (samples.unsqueeze(1) * n + at.clamp(min=0)).flatten()
+        result = x.new_zeros(batch * n, x.shape[-1])
+        result.index_add_(0, index, torch.where(real.unsqueeze(-1), x, 0).flatten(0, 1))
         return result.reshape(batch, n, -1)
-
-
-def _plain(positions: Tensor, size: int) -> bool:
-    """Whether every group holds the positions 0, 1, ..., size - 1 in order."""
-    expected = torch.arange(size, device=positions.device)
-    return positions.shape[1] == size and bool((positions == expected).all())
 
 
 @dataclass(frozen=True, eq=False)

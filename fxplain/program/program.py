@@ -81,6 +81,15 @@ class Program:
         """The stream whose rows an update changes."""
         return (self.nodes.get(update) or self.routes[update]).stream
 
+    def stream_of(self, table: Tensor) -> int:
+        """The stream of a modality's table of tokens, (samples, positions); found once."""
+
+        def first() -> int:
+            return int(self.token_stream[int(table[table >= 0][0])])
+
+        stream: int = self.memo.made(("stream", id(table)), first)
+        return stream
+
     def lineage(self, stream: int, before: int) -> set[int]:
         """The stream and those that routes made it of, as of the update `before`."""
         found, todo = {stream}, [stream]
