@@ -67,9 +67,18 @@ def test_linear(rule, together: bool) -> None:
     x, W, b, R = (numbers(*s, seed=i) for i, s in enumerate([(3, 5), (4, 5), (4,), (3, 4)]))
     (got,) = relevances(rule, F.linear, x.requires_grad_(), W, b, R=R)
     want = linear_by_hand(x.detach().numpy(), W.numpy(), R.numpy(), together)
-    np.testing.assert_allclose(got.numpy(), want, rtol=1e-9)
+    np.testing.assert_allclose(got.numpy(), want, rtol=1e-9, atol=1e-14)
     if together:
         assert got.sum().item() == pytest.approx(R.sum().item())
+
+
+def test_a_linear_layer_where_next_to_nothing_is_left_of_large_sums() -> None:
+    x = torch.tensor([[1e6, 1e6, 1e-3], [0.0, 0.0, 0.0]])
+    W = torch.tensor([[-1e6, -1e6, 2.0], [-1.0, -1.0, -1.0]])
+    R = torch.tensor([[1.0, 1.0], [1.0, 1.0]])
+    (got,) = relevances(contracted, F.linear, x.requires_grad_(), W, R=R)
+    want = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])  # all of R where 0.002 is left of 2e12
+    torch.testing.assert_close(got, want)
 
 
 def test_convolution_is_a_linear_layer_over_patches() -> None:

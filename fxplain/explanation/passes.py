@@ -16,6 +16,7 @@ from fxplain.explanation.undifferentiable import causes_named
 from fxplain.methods import BornTokens, Evidence, Needs, NodeEvidence
 from fxplain.program import BirthSite, Program, birth_sites, sample_axes
 from fxplain.rewriting import PLAIN, Rewriting, corrected_rewriting, lrp_rewriting, noting
+from fxplain.rewriting.lrp_rules import Ledger
 from fxplain.run import Run, forward
 from fxplain.tokens import follow_tokens
 
@@ -39,8 +40,6 @@ class Passes:
     ----------
     outputs
         What the first forward gave; the target is chosen from it.
-    conservation
-        For layer-wise relevance, per graph node what came in and what went out.
     """
 
     def __init__(
@@ -53,9 +52,12 @@ class Passes:
     ) -> None:
         self.captured, self.model, self.inputs = captured, model, inputs
         self.program, self.needs = program, needs
+        self._noted: Ledger = {}
         self._lrp: Run | None = None
-        self.conservation: dict[str, tuple[float, float]] = {}
-        self._run = self._forward(self._rewriting(), births=needs.gradient and needs.births)
+        if needs.relevance and needs.births and not needs.gradient:  # one forward serves for both
+            self._run = self._lrp = self._propagating()
+        else:
+            self._run = self._forward(self._rewriting(), births=needs.gradient and needs.births)
         self.outputs = self._run.outputs
 
     def evidence(self, target: ResolvedTarget, sample: int | None, keep_graph: bool) -> Evidence:
@@ -68,8 +70,7 @@ class Passes:
             births = self._born(self._run, gradients)
         if self.needs.relevance:
             if self._lrp is None:
-                with noting(self.conservation):
-                    self._lrp = self._forward(self._lrp_rewriting(), births=True)
+                self._lrp = self._propagating()
             relevance = self._backward(self._lrp, target, sample, keep_graph)
             if self.needs.births:
                 births = self._born(self._lrp, relevance)
@@ -86,6 +87,14 @@ class Passes:
         if not keep_graph:  # what the nodes saw is now the evidence's, and goes when it is used
             self._run, self._lrp = self._run.without_nodes(), None
         return Evidence(self.program, nodes, births)
+
+    @property
+    def conservation(self) -> dict[str, tuple[float, float]]:
+        """For layer-wise relevance, per graph node what came in and what went out."""
+        if not self._noted:
+            return {}
+        both = [torch.stack([sums[side] for sums in self._noted.values()]) for side in (0, 1)]
+        return dict(zip(self._noted, zip(*(x.tolist() for x in both), strict=True), strict=True))
 
     @property
     def reads_weights_twice(self) -> bool:
@@ -131,6 +140,11 @@ class Passes:
         return None
 
     # -- the pieces -------------------------------------------------------------------------------
+
+    def _propagating(self) -> Run:
+        """A forward whose backward pass carries relevance."""
+        with noting(self._noted):
+            return self._forward(self._lrp_rewriting(), births=True)
 
     def _forward(self, rewriting: Rewriting, *, births: bool, share: float = 1.0) -> Run:
         sites = self._more().births if births else []

@@ -218,7 +218,7 @@ def shares_of(program: Program, view: View) -> Iterator[RowShare]:
 def _by_position(
     program: Program, modality: Modality, view: View, row: dict[int, Tensor] | Tensor
 ) -> Tensor:
-    """A row by position of a modality: what stands at one position is added up."""
+    """Rows, (..., columns), by position of a modality: what stands at one position is added up."""
     of_tables = [
         _gathered(program, tokens, row) if isinstance(row, dict) else _of_tokens(tokens, row)
         for tokens in _tokens(program, modality, view)
@@ -266,15 +266,18 @@ def _readout_row(program: Program, view: View) -> dict[int, Tensor] | Tensor:
 
 
 def _gathered(program: Program, tokens: Tensor, row: dict[int, Tensor]) -> Tensor:
-    """Values by stream position, in the order of some tokens."""
+    """Values by stream position, (..., columns), in the order of some tokens."""
     some = next(iter(row.values()), torch.zeros(1))
-    values = some.new_zeros(len(tokens))
+    values = some.new_zeros(*some.shape[:-1], len(tokens))
     streams = torch.as_tensor(program.token_stream[tokens.clamp(min=0).numpy()])
     positions = torch.as_tensor(program.token_index[tokens.clamp(min=0).numpy()])
     for stream, of_stream in row.items():
         here = (streams == stream) & (tokens >= 0)
-        if here.any():
-            values[here.to(values.device)] = of_stream[positions[here].to(values.device)]
+        if here.all() and positions.tolist() == list(range(of_stream.shape[-1])):
+            values = of_stream  # the modality is the stream
+        elif here.any():
+            places = here.nonzero().flatten().to(values.device)
+            values[..., places] = of_stream[..., positions[here].to(values.device)]
     return values
 
 
@@ -321,9 +324,9 @@ def _matrix(program: Program, view: View, a: Modality, b: Modality) -> Tensor:
     rows = _rows_meant(program, view, torch.stack(tables))
     result = torch.zeros(len(tables[0]), len(b))
     for own in rows:
-        for row, values in _matrix_rows(program, view, own, b):
+        for places, values in _matrix_rows(program, view, own, b):
             result = result.to(values)
-            result[row] += values
+            result.index_add_(0, places.to(values.device), values)
     return result
 
 
@@ -343,7 +346,7 @@ def _rows_meant(program: Program, view: View, tokens: Tensor) -> Tensor:
 
 def _matrix_rows(
     program: Program, view: View, rows: Tensor, b: Modality
-) -> Iterator[tuple[int, Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor]]:
     """The last rows of some tokens over the positions of a modality, with their places."""
     assert isinstance(view.scores, Accumulation)
     streams = torch.as_tensor(program.token_stream[rows.clamp(min=0).numpy()])
@@ -352,6 +355,5 @@ def _matrix_rows(
         blocks = view.scores.final(stream).full
         sample = view.sample_of(program, stream)
         here = ((streams == stream) & (rows >= 0)).nonzero().flatten()
-        for row, position in zip(here.tolist(), positions[here].tolist(), strict=True):
-            of_row = {c: R[sample, position] for c, R in blocks.items()}
-            yield row, _by_position(program, b, view, of_row)
+        of_rows = {c: R[sample][positions[here].to(R.device)] for c, R in blocks.items()}
+        yield here, _by_position(program, b, view, of_rows)

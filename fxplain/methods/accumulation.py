@@ -77,6 +77,7 @@ class Accumulation(ABC):
         self._options = {"dtype": some.dtype, "device": some.device}
         self._at: dict[tuple[int, frozenset[int]], RowSet] = {}
         self._delta: dict[int, RowSet] = {}
+        self._eyes: dict[int, Tensor] = {}
 
     @property
     def by_rows(self) -> bool:
@@ -135,10 +136,15 @@ class Accumulation(ABC):
         return self.combine(before, node)
 
     def _eye(self, stream: int) -> Tensor:
-        tokens = self.program.streams[stream].tokens
-        eye = torch.eye(tokens.shape[1], **self._options)  # type: ignore[call-overload]
-        result: Tensor = eye.expand(tokens.shape[0], -1, -1)
-        return result
+        if stream not in self._eyes:
+            tokens = self.program.streams[stream].tokens
+            eye = torch.eye(tokens.shape[1], **self._options)  # type: ignore[call-overload]
+            self._eyes[stream] = eye.expand(tokens.shape[0], -1, -1)
+        return self._eyes[stream]
+
+    def is_eye(self, R: Tensor, column: int) -> bool:
+        """Whether a block is the identity that R starts from, so that a product with it is none."""
+        return R is self._eyes.get(column)
 
     def zeros(self, *shape: int) -> Tensor:
         """Zeros of the maps' type, where the maps are."""

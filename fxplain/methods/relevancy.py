@@ -99,7 +99,10 @@ class Relevancies(Accumulation):
         total: Blocks = {}
         for block, A, keys in self.blocks(node):
             if block.same:
-                update = {column: self_attention_update(A, R) for column, R in keys.full.items()}
+                update = {
+                    column: A if self.is_eye(R, column) else self_attention_update(A, R)
+                    for column, R in keys.full.items()
+                }
             else:
                 update = self._bimodal(node, block.stream, A, keys)
             total = added(total, update)

@@ -33,12 +33,14 @@ __all__ = [
 
 STABILIZER = 1e-9
 
-LEDGER: ContextVar[dict[str, tuple[float, float]] | None] = ContextVar("ledger", default=None)
+Ledger = dict[str, tuple[Tensor, Tensor]]
+
+LEDGER: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
 """Where the runs of a context note, per node, the relevance that came in and that went out."""
 
 
 @contextmanager
-def noting(ledger: dict[str, tuple[float, float]]) -> Iterator[None]:
+def noting(ledger: Ledger) -> Iterator[None]:
     """Let runs that start in this context note their conservation."""
     token = LEDGER.set(ledger)
     try:
@@ -47,10 +49,10 @@ def noting(ledger: dict[str, tuple[float, float]]) -> Iterator[None]:
         LEDGER.reset(token)
 
 
-def ratio(R: Tensor, Z: Tensor) -> Tensor:
+def ratio(R: Tensor, Z: Tensor, stabilizer: float = STABILIZER) -> Tensor:
     """R / Z, with 0 / 0 = 0 and tiny denominators kept away from 0."""
-    away = Z + torch.where(Z < 0, -STABILIZER, STABILIZER)
-    return torch.where(Z == 0, torch.zeros_like(R), R / away)
+    away = torch.copysign(Z.new_tensor(stabilizer), Z).add_(Z)
+    return torch.where(Z == 0, 0.0, R / away)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,23 +71,60 @@ class Call:
         The operation as a function of (active operands, constants).
     samples
         The sample of each element of the output, broadcastable; None for a single sample.
+    traced
+        The operation as it ran on the active operands, where its rule asks for that.
     """
 
     function: Callable[..., Tensor]
     active: tuple[Tensor, ...]
     constants: tuple[Tensor, ...]
-    with_constants: Callable[[Sequence[Tensor], Sequence[Tensor | None]], Tensor]
+    with_constants: Callable[[Sequence[Tensor], Sequence[Tensor | None]], Any]
     samples: Tensor | None = None
+    traced: Traced | None = None
+
+    @property
+    def own(self) -> Traced:
+        """The operation on its active operands."""
+        return self.traced or Traced.of(self.function, self.active)
 
 
 Rule = Callable[[Call, Tensor], Sequence[Tensor]]
 
 
-def _pulled_back(function: Callable[..., Tensor], inputs: Sequence[Tensor], S: Tensor) -> Any:
-    """(function(*inputs), the gradient of <function, S> for each input); S may be made from it."""
-    with torch.enable_grad():
-        leaves = [x.detach().requires_grad_() for x in inputs]
-        return torch.autograd.grad(function(*leaves), leaves, S)
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """An operation that has run, and can be gone back through as often as asked for.
+
+    Attributes
+    ----------
+    made
+        All that it gave.
+    output
+        The value among it.
+    leaves
+        Its operands.
+    """
+
+    made: Any
+    output: Tensor
+    leaves: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], inputs: Sequence[Tensor]) -> Traced:
+        """Run an operation."""
+        with torch.enable_grad():
+            leaves = tuple(x.detach().requires_grad_() for x in inputs)
+            made = function(*leaves)
+        return cls(made, made[0] if isinstance(made, (tuple, list)) else made, leaves)
+
+    @property
+    def value(self) -> Tensor:
+        """The output by itself."""
+        return self.output.detach()
+
+    def back(self, S: Tensor) -> tuple[Tensor, ...]:
+        """The gradient of <output, S> for each operand."""
+        return torch.autograd.grad(self.output, self.leaves, S, retain_graph=True)
 
 
 def passed(call: Call, R: Tensor) -> Sequence[Tensor]:
@@ -97,9 +136,8 @@ def passed(call: Call, R: Tensor) -> Sequence[Tensor]:
 
 def by_share(call: Call, R: Tensor) -> Sequence[Tensor]:
     """Means and sums: every operand element by its share in the result."""
-    with torch.no_grad():
-        S = ratio(R, call.function(*call.active))
-    grads = _pulled_back(call.function, call.active, S)
+    own = call.own
+    grads = own.back(ratio(R, own.value))
     return [x * g for x, g in zip(call.active, grads, strict=True)]
 
 
@@ -115,29 +153,54 @@ def contracted(call: Call, R: Tensor) -> Sequence[Tensor]:
     """A contraction with weights, alpha = 1: what positive and negative parts add to the result.
 
     With Z = x+ W+ + x- W- (the bias left out) and S = R / Z, x gets x+ (S W+^T) + x- (S W-^T).
+
+    Both are found of what the model computes itself, x W, and of |x| |W|:
+
+        x+ W+ + x- W-          = (x W + |x| |W|) / 2
+        x+ (S W+^T) + x- (S W-^T) = (x (S W^T) + |x| (S |W|^T)) / 2
+
+    but where next to nothing is left of that sum, and rounding with it.
     """
-    return _contracted(call, R, together=True)
+    if len(call.active) != 1 or not call.constants:
+        return product(call, R)
+    (x,), weight = call.active, call.constants[0]
+    biased = any(c.is_floating_point() for c in call.constants[1:])
+    own = _with_weight(call, x, weight) if biased else call.own
+    size = x.abs()
+    sizes = _with_weight(call, size, weight.abs())
+    twice_Z = own.value + sizes.value
+    if bool((twice_Z < sizes.value * _CANCELLED).any()):
+        return _by_signs(call, R, together=True)
+    S = ratio(R, twice_Z, 2 * STABILIZER)
+    return [torch.addcmul(x * own.back(S)[0], size, sizes.back(S)[0])]
+
+
+_CANCELLED = 1 / 32
+"""A sum that is less than such a part of what was added is found by signs: digits are lost else."""
 
 
 def contracted_apart(call: Call, R: Tensor) -> Sequence[Tensor]:
     """As `contracted`, but x+ W+ and x- W- each share out all of R, by shares of their own."""
-    return _contracted(call, R, together=False)
-
-
-def _contracted(call: Call, R: Tensor, *, together: bool) -> Sequence[Tensor]:
     if len(call.active) != 1 or not call.constants:
         return product(call, R)
+    return _by_signs(call, R, together=False)
+
+
+def _with_weight(call: Call, x: Tensor, weight: Tensor) -> Traced:
+    """A contraction of x with a weight, without a bias."""
+    rest = [None if c.is_floating_point() else c for c in call.constants[1:]]
+    return Traced.of(lambda leaf: call.with_constants([leaf], [weight, *rest]), [x])
+
+
+def _by_signs(call: Call, R: Tensor, *, together: bool) -> Sequence[Tensor]:
     (x,), weight = call.active, call.constants[0]
     parts = [x.clamp(min=0), x.clamp(max=0)]
     signed = [weight.clamp(min=0), weight.clamp(max=0)]
-    without_bias = [None if c.is_floating_point() else c for c in call.constants[1:]]
-    functions = [lambda part, w=w: call.with_constants([part], [w, *without_bias]) for w in signed]
-    with torch.no_grad():
-        Z = [function(part) for function, part in zip(functions, parts, strict=True)]
-        S = [ratio(R, Z[0] + Z[1])] * 2 if together else [ratio(R, z) for z in Z]
+    both = [_with_weight(call, part, w) for part, w in zip(parts, signed, strict=True)]
+    whole = [sum(each.value for each in both)] * 2 if together else [each.value for each in both]
     shares = [
-        part * _pulled_back(function, [part], s)[0]
-        for part, function, s in zip(parts, functions, S, strict=True)
+        part * each.back(ratio(R, Z))[0]  # type: ignore[arg-type]
+        for part, each, Z in zip(parts, both, whole, strict=True)
     ]
     return [shares[0] + shares[1]]
 
@@ -201,7 +264,7 @@ class _Propagated(torch.autograd.Function):
         with torch.no_grad():
             shares = ctx.rule(ctx.call, R)
         if ctx.ledger is not None and ctx.name is not None:
-            ctx.ledger[ctx.name] = (float(R.sum()), float(sum(share.sum() for share in shares)))
+            ctx.ledger[ctx.name] = (R.sum(), torch.stack([share.sum() for share in shares]).sum())
         return (None, None, None, None, *shares)
 
 
@@ -233,13 +296,26 @@ def propagated(
         return function(*args, **kwargs)
     xs = tuple(flat[i].detach() for i in active)
     others = tuple(flat[i] for i in constant)
-    with torch.no_grad():
-        output = with_constants(xs, others)
+    traced = None
+    if rule in _TRACED:
+        traced = Traced.of(lambda *ys: with_constants(ys, others), xs)
+        output = torch.utils._pytree.tree_map(_detached, traced.made)
+    else:
+        with torch.no_grad():
+            output = with_constants(xs, others)
     rest: tuple[Any, ...] | None = None
     if isinstance(output, (tuple, list)):  # statistics beside the value
         output, rest = output[0], tuple(output[1:])
     if not isinstance(output, Tensor) or not output.is_floating_point():
         return output
-    call = Call(lambda *ys: with_constants(ys, others), xs, others, with_constants, samples)
+    call = Call(lambda *ys: with_constants(ys, others), xs, others, with_constants, samples, traced)
     made = _Propagated.apply(output, rule, call, name, *(flat[i] for i in active))
     return made if rest is None else (made, *rest)
+
+
+def _detached(x: Any) -> Any:
+    return x.detach() if isinstance(x, Tensor) else x
+
+
+_TRACED = frozenset({by_share, product, contracted, added, added_plainly})
+"""Rules that go back through the operation itself."""
