@@ -132,19 +132,22 @@ def identity(
     first = views[0].scores
     if isinstance(first, TokenScores) or not first.with_identity:
         return {name: torch.zeros_like(values) for name, values in relevance.items()}
-    nothing = Relevancies(program, dict.fromkeys(program.nodes))
-    if not nothing.by_rows:
+    read = tuple((view.readout.groups, view.sample) for view in views)
+    found = program.memo.made(("identity", read), lambda: _bare(program, views))
+    if found is None:
         return None
-    bare = [replace(view, scores=nothing) for view in views]
-    with torch.no_grad():
-        found = _relevance_of(program, bare)
     if isinstance(first, Rollout):
         found = {name: torch.where(own >= 1 - 1e-4, own, 0.0) for name, own in found.items()}
     return {name: own.to(relevance[name]) for name, own in found.items()}
 
 
-def _relevance_of(program: Program, views: Sequence[View]) -> dict[str, Tensor]:
-    return relevance(program, views, "rows")
+def _bare(program: Program, views: Sequence[View]) -> dict[str, Tensor] | None:
+    """The readouts' rows where no node gives anything; None where rows are not found by themselves."""
+    nothing = Relevancies(program, dict.fromkeys(program.nodes))
+    if not nothing.by_rows:
+        return None
+    with torch.no_grad():
+        return relevance(program, [replace(view, scores=nothing) for view in views], "rows")
 
 
 def joint_shares(program: Program, views: Sequence[View]) -> list[RowShare] | None:

@@ -65,12 +65,13 @@ class NodeMap:
         self._of_attended = of_attended
         self._passes_by = node.awaited
         self._matrix: Tensor | None = None
+        self._some: Tensor | None = None
 
     @classmethod
     def of_matrix(cls, matrix: Tensor | None) -> NodeMap:
         """A map that is there already; None where the target does not depend on the node."""
         made = cls.__new__(cls)
-        made._node, made._matrix = None, matrix
+        made._node, made._matrix, made._some = None, matrix, None
         made._in_parts = made._passes_by = made._keep = False
         return made
 
@@ -103,7 +104,9 @@ class NodeMap:
             return some
         if self._node is None or not self._in_parts:
             return self.matrix()
-        return self._map(self._node.part(slice(0, 0)))
+        if self._some is None:
+            self._some = self._map(self._node.part(slice(0, 0)))
+        return self._some
 
     def times(self, x: Tensor) -> Tensor:
         """The map times (token groups, keys, c)."""

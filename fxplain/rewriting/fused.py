@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -26,9 +27,12 @@ CAUSAL = "causal"
 
 def fused_arguments(call: fx.Node) -> dict[str, Any]:
     """The arguments of a fused attention call by name (nodes stay nodes)."""
-    schema: Any = call.target
-    names = [argument.name for argument in schema._schema.arguments]
-    return {**dict(zip(names, call.args, strict=False)), **call.kwargs}
+    return {**dict(zip(_names(call.target), call.args, strict=False)), **call.kwargs}
+
+
+@cache
+def _names(operation: Any) -> tuple[str, ...]:
+    return tuple(argument.name for argument in operation._schema.arguments)
 
 
 def needed_mask(mask: Tensor) -> Tensor | str | None:
