@@ -27,20 +27,24 @@ Call = Callable[[], object]
 Row = tuple[str, str, str]
 
 _WAITING = frozenset({
-    "_local_scalar_dense", "equal", "is_nonzero", "item", "masked_select", "nonzero", "unique_consecutive",
-    "_unique2", "unique_dim",
+    "_local_scalar_dense", "equal", "is_nonzero", "item", "masked_select", "nonzero", "_unique2",
+    "unique_consecutive", "unique_dim",
 })  # fmt: skip
 """ATen operations whose answer the processor has to wait for."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(FIGURES)}")
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args(arguments)
     unknown = set(options.names) - FIGURES.keys()
     if unknown:
-        parser.error(f"no such figure: {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")
+        parser.error(
+            f"no such figure: {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}"
+        )
     torch.set_num_threads(1)
     table = Table("figure", "measured", "bar", title="a warm call")
     for name in options.names or FIGURES:
@@ -217,7 +221,9 @@ def _decoder(layers: int, width: int, tokens: int) -> tuple[nn.Module, dict[str,
     return model, inputs, _floor(model, inputs, lambda logits: logits[:, -1, 1].sum())
 
 
-def _floor(model: nn.Module, inputs: Mapping[str, Tensor], score: Callable[[Tensor], Tensor]) -> Call:
+def _floor(
+    model: nn.Module, inputs: Mapping[str, Tensor], score: Callable[[Tensor], Tensor]
+) -> Call:
     """One forward and one backward to the embeddings, parameters frozen."""
 
     def call() -> Tensor:

@@ -22,6 +22,7 @@ from fxplain.capture.models import check_alone, check_parts, packed_hint
 from fxplain.capture.other_threads import others_kept_out
 from fxplain.capture.own_weights import weights_kept
 from fxplain.capture.preserve import ModelState, preserved
+from fxplain.capture.seen import facts_now, not_looking
 from fxplain.capture.shelf import Kept, Shelf
 from fxplain.capture.state import parts_of, tensors_of
 from fxplain.errors import CaptureError
@@ -58,7 +59,10 @@ def capture(model: nn.Module, inputs: ModelInputs, *, recheck: bool = False) -> 
         return found
     with capturing(model):
         found = _known(model, inputs, recheck)  # another thread may have made it meanwhile
-        return _captured(model, inputs) if found is None else found
+        if found is not None:
+            return found
+        with not_looking():
+            return _captured(model, inputs)
 
 
 def clear_captures(model: nn.Module | None = None) -> None:
@@ -81,7 +85,7 @@ def _known(model: nn.Module, inputs: ModelInputs, recheck: bool) -> Capture | No
         shelf = _captures.get(model)
         if shelf is None:
             return None
-        facts = facts_of(model)
+        facts = facts_now(model)
         for kept, different in shelf.fitting(_key_of(inputs), facts, inputs.leaves):
             shelf.used(kept)
             if different or recheck or kept.uses >= _EVERY:
@@ -100,7 +104,7 @@ def _still_the_model(model: nn.Module, inputs: ModelInputs, kept: Kept) -> bool:
     """
     if not kept.same:
         return True
-    with chance_held(), preserved(model, inputs.args, inputs.kwargs) as state:
+    with not_looking(), chance_held(), preserved(model, inputs.args, inputs.kwargs) as state:
         expected = run_eagerly(model, inputs)
         state.restore()
         return not differences(model, kept.capture, inputs, expected)

@@ -14,7 +14,8 @@ from torch import Tensor, fx, nn
 from fxplain.capture.chance import chance_kept, draws
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.memo import Memo
-from fxplain.capture.state import tensors_of
+from fxplain.capture.seen import tensors_now
+from fxplain.capture.state import version_of
 from fxplain.capture.structure import leaves_of, with_leaves
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ class Capture:
 
     def bind(self, model: nn.Module, inputs: ModelInputs) -> list[Tensor]:
         """The values of all placeholders: the model's live state (detached), then the inputs."""
-        parameters, buffers = tensors_of(model)
+        parameters, buffers = tensors_now(model)
         read: dict[str, Callable[[StateSlot], Any]] = {
             "parameter": lambda slot: _ordinary(parameters[slot.path]),
             "buffer": lambda slot: _ordinary(buffers[slot.path]),
@@ -244,11 +245,6 @@ def _ordinary(leaf: Tensor) -> Tensor:
 def _unchanged(weight: weakref.ref[Tensor], version: int) -> bool:
     tensor = weight()
     return tensor is not None and version_of(tensor) == version
-
-
-def version_of(tensor: Tensor) -> int:
-    """How often a tensor was written; tensors of inference mode do not count."""
-    return 0 if tensor.is_inference() else tensor._version
 
 
 def _identical(a: Tensor, b: Tensor) -> bool:

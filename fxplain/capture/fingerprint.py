@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fxplain.capture.captured import version_of
-from fxplain.capture.state import parts_of
+from fxplain.capture.state import parts_of, version_of
+from fxplain.capture.watch import Watch, elements, items, kind_of
 
-__all__ = ["Facts", "changed", "facts_of", "is_library", "names_read"]
+__all__ = ["Facts", "changed", "facts_and_watch", "facts_of", "is_library", "names_read"]
 
 Facts = dict[tuple[str, str], Any]
 """By path of a module and name of an attribute, what was seen there; it keeps nothing alive."""
@@ -47,9 +47,15 @@ def facts_of(model: nn.Module) -> Facts:
     return _Walk(model).facts
 
 
+def facts_and_watch(model: nn.Module) -> tuple[Facts, Watch]:
+    """The same, and a watch that says whether a later walk would see it all again."""
+    walk = _Walk(model)
+    return walk.facts, walk.watch.closed()
+
+
 def changed(before: Facts, now: Facts) -> set[tuple[str, str]]:
     """Where two fingerprints differ."""
-    if before == now:
+    if before is now or before == now:
         return set()
     keys = before.keys() | now.keys()
     return {k for k in keys if before.get(k, _ABSENT) != now.get(k, _ABSENT)}
@@ -63,12 +69,13 @@ class _Walk:
 
     def __init__(self, model: nn.Module) -> None:
         self.facts: Facts = {}
+        self.watch = Watch()
         self._met: dict[int, Any] = {}
         self._alive: list[Any] = []  # or an id could come again within the walk
         self._tensors: dict[int, int] = {}
         self._place: tuple[str, str] = ("", "")
         self._count = 0
-        self._note("", "process", _process)
+        self.facts["", "process"] = self._process()
         parts = list(parts_of(model))
         for path, module in parts:
             self._met.setdefault(id(module), ("part", path))
@@ -85,9 +92,17 @@ class _Walk:
             self.facts[path, name] = thing
             return
         self._place, self._count = (path, name), 0
-        self.facts[path, name] = thing(self) if thing is _process else self.fact(thing)
+        self.facts[path, name] = self.fact(thing)
+
+    def _process(self) -> Any:
+        """What changes every model of the process: hooks on all modules, modes, default types."""
+        self._place = ("", "process")
+        return tuple(
+            map(self.fact, self.watch.read(sys.modules[nn.Module.__module__], _of_process))
+        )
 
     def _module(self, path: str, module: nn.Module) -> None:
+        self.watch.read(module, _of_module)
         own = vars(module)
         self.facts[path, "type"] = id(type(module))
         for name, value in own.items():
@@ -101,9 +116,10 @@ class _Walk:
         if tensor is None:
             return name
         same = self._tensors.setdefault(id(tensor), len(self._tensors))  # tied weights
-        return name, same, tensor.dtype, tensor.device, tensor.shape, id(type(tensor))
+        return name, same, self.watch.value(tensor, kind_of)
 
     def _class(self, cls: type) -> None:
+        self.watch.read(cls, _of_vars)
         for name, value in list(vars(cls).items()):
             if name not in _OF_PYTHON:
                 self._note(f"class {cls.__module__}.{cls.__qualname__}", name, _unwrapped(value))
@@ -122,25 +138,27 @@ class _Walk:
 
     def _new(self, thing: Any) -> Any:
         if isinstance(thing, Tensor):
-            return _tensor(thing)
+            return self.watch.value(thing, _tensor)
         if isinstance(thing, np.ndarray):
-            return _array(thing)
+            return self.watch.value(thing, _array)
         if isinstance(thing, types.FunctionType):
             return self._function(thing)
         if isinstance(thing, types.MethodType):
-            return "method", self.fact(thing.__func__), self.fact(thing.__self__)
+            return "method", *map(self.fact, self.watch.read(thing, _of_method))
         if isinstance(thing, functools.partial):
-            return "partial", *map(self.fact, (thing.func, thing.args, thing.keywords))
+            return "partial", *map(self.fact, self.watch.read(thing, _of_partial))
         if isinstance(thing, (type, types.ModuleType, types.BuiltinFunctionType, Enum)):
             return _serial(thing)
         if isinstance(thing, dict):  # another mapping may read a disk, or fail, when it is asked
-            items = list(thing.items())
-            found = tuple([(_key(k), self.fact(v)) for k, v in items])
+            both = self.watch.read(thing, items)
+            keys, values = both[: len(both) // 2], both[len(both) // 2 :]
+            found = tuple([(_key(k), self.fact(v)) for k, v in zip(keys, values, strict=True)])
             return type(thing).__name__, found, self._attributes(thing)
         if isinstance(thing, (list, tuple, deque)):
-            return type(thing).__name__, tuple([self.fact(value) for value in list(thing)])
+            found = tuple(map(self.fact, self.watch.read(thing, elements)))
+            return type(thing).__name__, found
         if isinstance(thing, (set, frozenset)):
-            return type(thing).__name__, frozenset(map(_key, thing))
+            return type(thing).__name__, frozenset(map(_key, self.watch.read(thing, elements)))
         return _serial(type(thing)), self._attributes(thing) or _serial(thing)
 
     def _attributes(self, thing: Any) -> Any:
@@ -148,19 +166,22 @@ class _Walk:
         cls = type(thing)
         if cls.__module__.split(".")[0] in _CLOSED and not isinstance(thing, nn.Module):
             return ()
+        self.watch.read(thing, _of_object)
         found = dict(getattr(thing, "__dict__", ()))
-        for base in cls.__mro__:
-            slots = vars(base).get("__slots__", ())
-            for name in (slots,) if isinstance(slots, str) else slots:
-                value = vars(base).get(name)
-                if isinstance(value, types.MemberDescriptorType) and hasattr(thing, name):
-                    found[name] = getattr(thing, name)
+        found.update((n, getattr(thing, n)) for n in _slots(cls) if hasattr(thing, n))
         skipped = _OF_TORCH - {"_parameters", "_buffers", "_modules"}
         skip = skipped if isinstance(thing, nn.Module) else ()
         return tuple([(k, self.fact(v)) for k, v in found.items() if k not in skip])
 
     def _function(self, function: types.FunctionType) -> Any:
         """A function by its code and what the code reads: two closures of equal values are equal."""
+        self.watch.read(function, _of_function)
+        names = self.watch.read(function, _of_globals)
+        for module in [x for x in names if isinstance(x, types.ModuleType)]:
+            names = [*names, *self.watch.read(module, _Members(_all_names(function.__code__)))]
+        for value in names:
+            if isinstance(value, types.FunctionType):
+                self.watch.read(value, _of_code)
         code = _serial(function.__code__)
         own = vars(function).get("__wrapped__")
         read = tuple([(name, self.fact(value)) for name, value in names_read(function)])
@@ -170,17 +191,88 @@ class _Walk:
 _CLOSED = {"torch", "logging", "threading", "_thread", "numpy", "re", "builtins", "weakref"}
 
 
-def _process(walk: _Walk) -> Any:
-    """What changes every model of the process: hooks on all modules, modes, default types."""
-    module = sys.modules["torch.nn.modules.module"]
-    hooks = [tuple(getattr(module, f"_global{name}", {}).values()) for name in _HOOKS]
+def _of_process(module: types.ModuleType) -> list[Any]:
     autocast = [
         (torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None)
         for kind in ("cpu", "cuda")
     ]
+    hooks = [getattr(module, f"_global{name}", None) for name in _HOOKS]
     stack = getattr(torch.overrides, "_get_current_function_mode_stack", list)
-    modes = [_serial(mode) for mode in stack()]
-    return (*map(walk.fact, hooks), *autocast, torch.get_default_dtype(), *modes)
+    return [*hooks, *autocast, torch.get_default_dtype(), *stack()]
+
+
+def _of_module(module: nn.Module) -> list[Any]:
+    own = vars(module)
+    parts = own.get("_modules")
+    if not isinstance(parts, dict):  # TorchScript's are made anew whenever they are asked for
+        return [object()]
+    weights, buffers = module._parameters, module._buffers
+    found = [
+        *own, *own.values(), *parts, *parts.values(), *weights, *weights.values(), *buffers,
+        *buffers.values(),
+    ]  # fmt: skip
+    for name in _HOOKS:
+        if own.get(name):
+            found += own[name].values()
+    return found
+
+
+def _of_vars(cls: type) -> list[Any]:
+    return items(vars(cls))
+
+
+def _of_method(method: types.MethodType) -> list[Any]:
+    return [method.__func__, method.__self__]
+
+
+def _of_partial(partial: functools.partial[Any]) -> list[Any]:
+    return [partial.func, partial.args, partial.keywords]
+
+
+def _of_object(thing: Any) -> list[Any]:
+    """What is in an object's dictionary and slots."""
+    slots = [n for n in _slots(type(thing)) if hasattr(thing, n)]
+    return [*items(getattr(thing, "__dict__", {})), *slots, *(getattr(thing, n) for n in slots)]
+
+
+def _of_function(function: types.FunctionType) -> list[Any]:
+    cells = [_content(cell) for cell in function.__closure__ or ()]
+    wrapped = vars(function).get("__wrapped__")
+    return [function.__code__, function.__defaults__, function.__kwdefaults__, wrapped, *cells]
+
+
+def _of_globals(function: types.FunctionType) -> list[Any]:
+    return [*map(function.__globals__.get, _all_names(function.__code__))]
+
+
+def _of_code(function: types.FunctionType) -> list[Any]:
+    return [function.__code__]
+
+
+class _Members:
+    """Reads things of a module by their names."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+
+    def __call__(self, module: types.ModuleType) -> list[Any]:
+        return [*map(vars(module).get, self.names)]
+
+
+_slots_of: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()
+
+
+def _slots(cls: type) -> tuple[str, ...]:
+    """The names of an object's slots."""
+    if cls not in _slots_of:
+        names = []
+        for base in cls.__mro__:
+            own = vars(base).get("__slots__", ())
+            for name in (own,) if isinstance(own, str) else own:
+                if isinstance(vars(base).get(name), types.MemberDescriptorType):
+                    names.append(name)
+        _slots_of[cls] = tuple(names)
+    return _slots_of[cls]
 
 
 def names_read(function: types.FunctionType) -> Iterator[tuple[str, Any]]:

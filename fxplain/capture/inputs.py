@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fxplain.arguments import shown, whole
+from fxplain.capture.seen import found_once
 from fxplain.capture.state import tensors_of
 from fxplain.capture.structure import leaves_of, opens_objects, outline, with_leaves
 from fxplain.errors import InputError
@@ -274,7 +275,7 @@ def on_axis(inputs: ModelInputs, axis: int | Mapping[str, int]) -> ModelInputs:
 
 
 def _check(model: nn.Module, names: Sequence[str], leaves: Sequence[Tensor]) -> None:
-    _check_weights(model)
+    found_once(model, "weights", lambda: _check_weights(model))
     parameter = next(model.parameters(), None)
     for name, leaf in zip(names, leaves, strict=True):
         if leaf.is_nested:
@@ -299,8 +300,8 @@ def _check(model: nn.Module, names: Sequence[str], leaves: Sequence[Tensor]) -> 
             )
 
 
-def _check_weights(model: nn.Module) -> None:
-    """Weights that do not exist (yet) cannot be explained."""
+def _check_weights(model: nn.Module) -> bool:
+    """Weights that do not exist (yet) cannot be explained; True where all do."""
     for name, parameter in tensors_of(model)[0].items():
         if isinstance(parameter, nn.parameter.UninitializedParameter):
             raise InputError(
@@ -312,3 +313,4 @@ def _check_weights(model: nn.Module) -> None:
                 f"parameter {name!r} is on the meta device, so it has a shape but no values. Load the "
                 f"model's weights, then explain it."
             )
+    return True

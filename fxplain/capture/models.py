@@ -14,6 +14,7 @@ from torch.jit._trace import TopLevelTracedModule, TracedModule
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from fxplain.capture.offloaded import twin_of
+from fxplain.capture.seen import found_once
 from fxplain.capture.state import parts_of
 from fxplain.errors import CaptureError, InputError, TrainingModeError
 
@@ -50,13 +51,18 @@ def _check_flat(model: nn.Module) -> None:
     fsdp = sys.modules.get("torch.distributed.fsdp")
     if fsdp is None:
         return
-    for path, part in parts_of(model):
-        if isinstance(part, fsdp.FullyShardedDataParallel):
-            raise InputError(
-                f"{_named(model, path)} is split over processes by FullyShardedDataParallel, whose "
-                f"flat weights are not put together. Split it with fully_shard (FSDP2), or load the "
-                f"whole model in one process."
-            )
+    flat = found_once(model, "flat", lambda: _first_of(model, fsdp.FullyShardedDataParallel))
+    if flat is not None:
+        raise InputError(
+            f"{_named(model, flat)} is split over processes by FullyShardedDataParallel, whose "
+            f"flat weights are not put together. Split it with fully_shard (FSDP2), or load the "
+            f"whole model in one process."
+        )
+
+
+def _first_of(model: nn.Module, kind: type) -> str | None:
+    """The path of the first part of a kind."""
+    return next((path for path, part in parts_of(model) if isinstance(part, kind)), None)
 
 
 def _is_script(module: torch.jit.ScriptModule) -> bool:
@@ -90,6 +96,11 @@ def check_parts(model: nn.Module) -> None:
     TrainingModeError
         When a part is in training mode, or when a graph was made while its model was.
     """
+    found_once(model, "ready", lambda: _ready(model))
+
+
+def _ready(model: nn.Module) -> bool:
+    """True, where `check_parts` finds nothing."""
     if isinstance(model, torch.jit.ScriptModule) and _is_script(model):
         raise InputError(
             f"{type(model).__name__} is TorchScript, whose operations cannot be followed. Explain the "
@@ -112,6 +123,7 @@ def check_parts(model: nn.Module) -> None:
             f"{_named(model, training[0])} is in training mode, where dropout makes every explanation "
             f"a random one. Call model.eval() first."
         )
+    return True
 
 
 _TALKING = ("c10d", "_c10d_functional", "_c10d_functional_autograd", "_dtensor", "fsdp")

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from fxplain import errors
 from fxplain.capture.comparison import difference, run_eagerly, tolerance
 from fxplain.capture.inputs import bind_inputs
+from fxplain.capture.seen import found_once, looking
 from fxplain.capture.state import parts_of, tensors_of
 from fxplain.capture.twins import Twins
 from fxplain.errors import CaptureError
@@ -43,8 +44,9 @@ def on_all_processes(function: F) -> F:
     @functools.wraps(function)
     def door(*args: Any, **kwargs: Any) -> Any:
         model = args[0] if args else kwargs.get("model")
-        if not isinstance(model, nn.Module) or not _is_sharded(model):
-            return function(*args, **kwargs)
+        with looking():
+            if not isinstance(model, nn.Module) or not _is_sharded(model):
+                return function(*args, **kwargs)
         rest = {k: v for k, v in kwargs.items() if k != "model"}
         return _together(model, function, args[1:], rest)
 
@@ -54,6 +56,10 @@ def on_all_processes(function: F) -> F:
 def _is_sharded(model: nn.Module) -> bool:
     if "torch.distributed.tensor" not in sys.modules:  # then there is no DTensor, either
         return False
+    return found_once(model, "sharded", lambda: _any_is_sharded(model))
+
+
+def _any_is_sharded(model: nn.Module) -> bool:
     from torch.distributed.tensor import DTensor
 
     parts = (part for _, part in parts_of(model))

@@ -61,6 +61,8 @@ class Shelf:
         for kept in reversed(tuple(self._kept)):
             if kept.key == key and kept.capture.sizes(leaves) is not None:
                 different = changed(kept.facts, facts)
+                if not different:
+                    kept.facts = facts  # the same object is compared at once the next time
                 if different <= self.restless:
                     yield kept, bool(different)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fxplain.capture.locks import borrowed
 
-__all__ = ["config_of", "parts_of", "tensors_of"]
+__all__ = ["config_of", "parts_of", "tensors_of", "version_of"]
 
 
 def config_of(model: nn.Module) -> Any:
@@ -46,3 +46,8 @@ def tensors_of(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
                     if tensor is not None:
                         found[prefix + name] = tensor
     return parameters, buffers
+
+
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor was written; tensors of inference mode do not count."""
+    return 0 if tensor.is_inference() else tensor._version

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -221,7 +222,7 @@ class RelevancyRows:
 
     def _transposed(self, node: ProgramNode, x: Tensor, reading: Tensor | None) -> Tensor | None:
         of_node = self.relevancies.maps.of(node.index)
-        used = None if reading is None else torch.as_tensor(reading.numpy().any(0).nonzero()[0])
+        used = None if reading is None else torch.as_tensor(np.flatnonzero(reading.numpy().any(0)))
         return of_node.transposed_times(
             node.shared(node.gathered(x, node.positions)), used, once=self.reach.one_way
         )
