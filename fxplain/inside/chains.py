@@ -307,7 +307,7 @@ class Chains:
     def left(self, node: ProgramNode, step: Attended, x: Tensor) -> Tensor:
         """What a node's map is multiplied with from the left, (token groups, queries, c)."""
         x = x if step.own is None else step.own @ x
-        return node.shared(node.gathered(x, node.rows))
+        return node.shared(node.gathered(x, node.positions))
 
     def had(self, born: dict[int, Tensor], damping: Tensor) -> Had:
         """What places' rows have of births that weigh `born` by stream, (batch, tokens, m)."""
@@ -318,7 +318,7 @@ class Chains:
 
     def _scattered(self, block: KeyBlock, node: ProgramNode, x: Tensor) -> Tensor:
         batch, n = self.program.streams[block.stream].tokens.shape
-        return node.scattered(x, block.columns, (batch, n))
+        return node.scattered(x, block.positions, (batch, n))
 
 
 class Had:
@@ -355,7 +355,7 @@ class Had:
     def keys(self, node: ProgramNode, step: Attended) -> Tensor:
         """What a step's keys had, (token groups, keys, c * m)."""
         x = step.divided(self.linked(step.block.stream, step.links))
-        return node.gathered(x, step.block.columns)
+        return node.gathered(x, step.block.positions)
 
     def _born(self, stream: int) -> Tensor:
         if stream not in self.born:
@@ -377,7 +377,7 @@ class Had:
         per_flow = self.damping.repeat_interleave(self.width // len(self.damping))
         for own, keys in by_own.values():
             weighed = node.shared(chains.rules.maps.of(node.index).times(keys))
-            x = node.scattered(weighed, node.rows, (batch, n)) * per_flow
+            x = node.scattered(weighed, node.positions, (batch, n)) * per_flow
             total = total + (x if own is None else own.transpose(-1, -2) @ x)
         return total
 
