@@ -119,7 +119,7 @@ class BestChains:
     def _keys(self, node: ProgramNode, step: Attended) -> Tensor:
         """The most that each key brings, (token groups, keys)."""
         best = self._linked(step.block.stream, step.links, True).unsqueeze(-1)
-        return node.gathered(step.divided(best).abs(), step.block.columns).squeeze(-1)
+        return node.gathered(step.divided(best).abs(), step.block.positions).squeeze(-1)
 
     def _linked(self, stream: int, links: Iterable[Link], attended: bool) -> Tensor:
         total = self._zeros(stream)
