@@ -151,3 +151,18 @@ def test_wrong_files(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     with pytest.raises(LoadError, match=message):
         read_rows(tmp_path / name)
+
+
+def test_numbers_of_each_slice(folders, tmp_path):  # noqa: F811
+    path = tmp_path / "slices.csv"
+    path.write_text("text,group\na great movie,films\nthe book was bad,books\nnot great,films\n")
+    call = ("evaluate", folders / "bert", "--data", path, "-m", "raw_attention", "--by", "group")
+    call += ("--metric", "sparseness")
+    told = json.loads(succeeds(*call, "--json"))
+    assert {name: part["settings"]["samples"] for name, part in told.items()} == {
+        "films": 2,
+        "books": 1,
+    }
+    out = succeeds(*call)
+    assert out.index("group films") < out.index("group books")
+    assert "no label 'colour'" in fails(*call[:-4], "--by", "colour", "--metric", "sparseness")

@@ -24,12 +24,13 @@ COLUMNS = {
     "image": ("image", "images", "image_path"),
     "audio": ("audio", "recording", "audio_path"),
     "label": ("label", "labels", "target"),
+    "group": ("group", "slice"),
 }
 """What a column is taken for, by its heading."""
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The file's lines by what their columns are taken for: text, pair, image, audio, label.
+    """The file's lines by what their columns are taken for: text, pair, image, audio, label, group.
 
     Raises
     ------
@@ -128,7 +129,7 @@ def examples(
                 continue
             inputs = explainer.inputs(**_raw(part, folder, truncation))
         labels = [_label(row["label"]) for row in part if "label" in row]
-        yield fxplain.Example(inputs, labels or None)
+        yield fxplain.Example(inputs, labels or None, group=[row.get("group") for row in part])
 
 
 def _error_of(
@@ -149,7 +150,7 @@ def _raw(
     raw: dict[str, Any] = {
         kind: [row[kind] if kind in ("text", "pair") else folder / row[kind] for row in rows]
         for kind in rows[0]
-        if kind != "label"
+        if kind not in ("label", "group")
     }
     return raw if truncation is None else {**raw, "truncation": truncation}
 

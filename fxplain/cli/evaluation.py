@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
@@ -91,7 +92,15 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    target: Annotated[str, typer.Option("--target", help="predicted or true class.")] = "predicted",
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            help="predicted or true class. By default the predicted one; of a factory's data set, "
+            "what each example asks for.",
+            show_default=False,
+        ),
+    ] = None,
     score: Annotated[str, typer.Option("--score", help=", ".join(SCORES) + ".")] = "probability",
     steps: Annotated[
         str, typer.Option("--steps", help="Shares of tokens that go: " + ", ".join(STEPS) + ".")
@@ -125,6 +134,10 @@ def evaluate(
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 32,
     seed: Annotated[int, typer.Option("--seed", help="Of everything drawn.")] = 0,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", help="Numbers for each class, or each group.", show_default=False),
+    ] = None,
     json_: AsJson = False,
     csv_: Annotated[bool, typer.Option("--csv", help="Print CSV and nothing else.")] = False,
     plot: Plot = None,
@@ -134,12 +147,17 @@ def evaluate(
 ) -> None:
     """Ask which explanations to believe, on a model and data of your own: methods by metrics.
 
+    With --by, a table for each class or group (a column of the data); JSON is then an object by
+    class or group.
+
     JSON keys: settings, rows (method, metric, modality, value, low, high, samples, better), curves
     (method, metric, modality, x, mean, low, high).
     """
     check_factory_data(model, data, is_factory=is_factory(model))
     if json_ and csv_:
         raise typer.BadParameter("give --json or --csv, not both.")
+    if by and csv_:
+        raise typer.BadParameter("give --by or --csv, not both.")
     removals = parse_removals(removal or ())
     quiet(debug)
     with errors_reported(debug):
@@ -161,7 +179,7 @@ def evaluate(
                 dataset,
                 method,
                 metric,
-                target=target,
+                target=target or (None if data is None else "predicted"),
                 score=score,
                 steps=steps,
                 modalities=modality,
@@ -175,7 +193,7 @@ def evaluate(
         if csv_:
             typer.echo(found.to_csv(), nl=False)
         else:
-            _print(found, json_)
+            _print(found, json_, by)
         if plot:
             found.plot().savefig(plot)
 
@@ -212,8 +230,13 @@ def metrics(
     results().print(table)
 
 
-def _print(found: fxplain.Evaluation, as_json: bool) -> None:
-    if as_json:
+def _print(found: fxplain.Evaluation, as_json: bool, by: str | None) -> None:
+    parts = found.by(by) if by else {}
+    if as_json and by:
+        typer.echo(json.dumps({str(label): part.to_dict() for label, part in parts.items()}))
+    elif as_json:
         typer.echo(found.to_json(), nl=False)
-    else:
+    for label, part in parts.items() if not as_json else ():
+        results().print(Text(f"{by} {label}", "bold"), to_rich(part), "", sep="\n")
+    if not by and not as_json:
         results().print(to_rich(found))

@@ -66,10 +66,17 @@ class Case:
         """The model."""
         return self.perturbation.model
 
+    @property
+    def together(self) -> tuple[str, ...]:
+        """The modalities that are ranked together."""
+        return tuple(self.perturbation.removals) or tuple(
+            name for name, t in self.perturbation.tokens.items() if t.counted.any()
+        )
+
     def tokens(self, modality: str) -> tuple[ModalityTokens, ...]:
         """The tokens of a modality, or of all that are ranked together."""
-        tokens, removals = self.perturbation.tokens, self.perturbation.removals
-        return tuple(tokens[name] for name in (removals if modality == JOINT else (modality,)))
+        tokens = self.perturbation.tokens
+        return tuple(tokens[name] for name in (self.together if modality == JOINT else (modality,)))
 
     def counted(self, modality: str) -> Tensor:
         """(batch, tokens) which tokens count: not special, not padding, not the readout."""
@@ -125,6 +132,40 @@ class Case:
         held = (self._held(step)[self._key(modality, order, step)] for step in steps)
         return steps, torch.stack([scores[score] for scores in held], 1)
 
+    def scores(
+        self, modality: str, removed: Tensor, score: str | None = None, *, shared: object = None
+    ) -> Tensor:
+        """The score without the tokens that are named one by one.
+
+        Parameters
+        ----------
+        modality
+            A modality's name or "joint".
+        removed
+            (copies, batch, tokens) bool, which tokens go.
+        score
+            As in `curve`.
+        shared
+            A name for these removals, where they are the same for all methods: they are run once.
+
+        Returns
+        -------
+        torch.Tensor
+            (copies, batch).
+        """
+        score = score or self.score
+        self.perturbation.reader.check(score)
+        held = self.own if shared is None else self.of_batch
+        key = ("removed", modality, shared)
+        if shared is None or key not in held:
+            held[key] = self.perturbation.scores(self._by_modality(modality, removed))
+        found: Tensor = held[key][score]
+        return found
+
+    def order(self, modality: str) -> Tensor:
+        """(batch, tokens) each token's place, the most relevant first; those not counted come last."""
+        return ranks(self.values(modality), self.counted(modality), self.random("ties"))
+
     def _run(self, modality: str, order: str, steps: Sequence[float]) -> None:
         """Have the scores at all steps, those that are missing together."""
         missing = [
@@ -152,7 +193,7 @@ class Case:
     def _removed(self, modality: str, order: str, steps: Sequence[float]) -> Removed:
         counted = self.counted(modality)
         number = counted.sum(1)
-        place = ranks(self.values(modality), counted, self.random("ties"))
+        place = self.order(modality)
         masks = []
         for step in steps:
             gone = number_removed(number, step)[:, None]
@@ -160,6 +201,10 @@ class Case:
                 masks.append(place < gone)
             else:
                 masks.append((place >= number[:, None] - gone) & counted)
+        return self._by_modality(modality, torch.stack(masks))
+
+    def _by_modality(self, modality: str, masks: Tensor) -> Removed:
+        """(copies, batch, tokens) of all tokens of a modality, or of all together, apart."""
         sizes = [tokens.counted.shape[1] for tokens in self.tokens(modality)]
-        parts = torch.stack(masks).split(sizes, -1)
+        parts = masks.split(sizes, -1)
         return {t.name: part for t, part in zip(self.tokens(modality), parts, strict=True)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fxplain.evaluation import faithfulness, localisation, sanity
+from fxplain.evaluation import additivity, faithfulness, localisation, sanity
 from fxplain.evaluation.metric import Metric
 
 __all__ = ["DEFAULT_METRICS", "METRICS"]
@@ -72,6 +72,7 @@ METRICS = {
             localisation.pixel_accuracy,
             "share of pixels on the right side of the threshold",
             joint=False,
+            removes=False,
             summary=localisation.mean_of_ratios,
         ),
         Metric(
@@ -81,6 +82,7 @@ METRICS = {
             localisation.mean_iou,
             "intersection over union of evidence and of the rest, averaged",
             joint=False,
+            removes=False,
             summary=localisation.mean_of_ratios,
         ),
         Metric(
@@ -90,6 +92,7 @@ METRICS = {
             localisation.mean_average_precision,
             "average precision of relevance as a score of each pixel",
             joint=False,
+            removes=False,
         ),
         Metric(
             "pointing_game",
@@ -98,6 +101,7 @@ METRICS = {
             localisation.pointing_game,
             "whether the most relevant place is evidence",
             joint=False,
+            removes=False,
         ),
         Metric(
             "relevance_mass",
@@ -106,6 +110,7 @@ METRICS = {
             localisation.relevance_mass,
             "share of positive relevance on the evidence",
             joint=False,
+            removes=False,
         ),
         Metric(
             "randomisation",
@@ -114,6 +119,7 @@ METRICS = {
             sanity.randomisation,
             "rank correlation with explanations of randomised models",
             axis="weights randomised, from the top",
+            removes=False,
         ),
         Metric(
             "stability",
@@ -121,6 +127,44 @@ METRICS = {
             "lower",
             sanity.stability,
             "relative change of relevance under small noise in the input",
+            removes=False,
+        ),
+        Metric(
+            "max_sensitivity",
+            "Yeh et al., NeurIPS 2019, arXiv 1901.09392",
+            "lower",
+            sanity.max_sensitivity,
+            "the largest relative change of relevance under small noise in the input",
+            removes=False,
+        ),
+        Metric(
+            "sparseness",
+            "Chalasani et al., ICML 2020, arXiv 1810.06583 (Gini index)",
+            "higher",
+            sanity.sparseness,
+            "how few tokens hold the relevance: 0 where all share it evenly",
+            removes=False,
+        ),
+        Metric(
+            "completeness",
+            "Sundararajan et al., ICML 2017, arXiv 1703.01365",
+            "lower",
+            additivity.completeness,
+            "how far relevance is from adding up to what the score loses without the tokens",
+        ),
+        Metric(
+            "datamodelling",
+            "Park et al. (TRAK), ICML 2023, arXiv 2303.14186; of tokens as in arXiv 2409.00729",
+            "higher",
+            additivity.datamodelling,
+            "rank correlation of summed relevance with the score, without random halves of the tokens",
+        ),
+        Metric(
+            "top_k_drop",
+            "Cohen-Wang et al. (ContextCite), NeurIPS 2024, arXiv 2409.00729",
+            "higher",
+            additivity.top_k_drop,
+            "how much of the score goes with the k most relevant tokens",
         ),
     )
 }

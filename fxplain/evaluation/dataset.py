@@ -28,6 +28,11 @@ def _number(value: Any) -> Any:
     return int(value) if isinstance(value, (bool, np.bool_)) else value
 
 
+_GROUP = Form(
+    "a name, a number, or None",
+    lambda value: value is None or isinstance(value, (str, int, float)),
+    EvaluationError,
+)
 _LABEL = Form("a class index, a label, or None", _is_label, EvaluationError)
 
 
@@ -41,16 +46,21 @@ class Example:
         What `fxplain.explain` takes: a mapping of argument names, a tuple of positional arguments
         or a tensor; with a batch axis.
     target
-        The true class: one per sample (a list or tensor), or a single one for a batch of one. None
-        where it is not known.
+        What is explained, unless `fxplain.evaluate` is told something else, and what counts as right:
+        a class, a label or an index tuple, one per sample (a list or tensor), or a single one for a
+        batch of one. None where it is not known.
     mask
         By modality, where the evidence truly is, bool: (batch, tokens), or (batch, height, width)
         for an image whose tokens lie on a grid.
+    group
+        The slice of the data that the samples belong to, such as "long" or "from Berlin": one per
+        sample (a list), or a single one for all. `Evaluation.by` tells results apart by it.
     """
 
     inputs: Any
     target: Any = None
     mask: Mapping[str, Tensor] = field(default_factory=dict)
+    group: Any = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,10 @@ class Batch:
         The number of samples.
     first
         The place of the first of them in the data set.
+    asked
+        Whether the targets are those of an `Example`, which asks for them to be explained.
+    groups
+        The slice of each sample, None where it is in none.
     """
 
     inputs: dict[str, Any]
@@ -76,6 +90,8 @@ class Batch:
     mask: dict[str, Tensor]
     size: int
     first: int = 0
+    asked: bool = False
+    groups: tuple[Any, ...] = ()
 
     @property
     def samples(self) -> range:
@@ -156,7 +172,18 @@ def _as_batch(model: nn.Module, item: Any) -> Batch:
                 f"the mask of {name!r} has shape {tuple(m.shape)}; it must be ({size}, tokens) or "
                 f"({size}, height, width)."
             )
-    return Batch(inputs, _targets(example.target, size), mask, size)
+    targets = _targets(example.target, size)
+    asked = targets is not None and isinstance(item, Example)
+    return Batch(inputs, targets, mask, size, asked=asked, groups=_groups(example.group, size))
+
+
+def _groups(group: Any, size: int) -> tuple[Any, ...]:
+    groups = tuple(group) if isinstance(group, (list, tuple)) else (group,) * size
+    if len(groups) != size:
+        raise EvaluationError(f"{len(groups)} groups for a batch of {size}: give one per sample.")
+    for name in groups:
+        _GROUP.check("a group", name)
+    return groups
 
 
 def _as_example(item: Any) -> Example:
@@ -233,6 +260,8 @@ def _pieces(batch: Batch, most: int) -> Iterator[Batch]:
             batch.targets and tuple(batch.targets[i] for i in rows.tolist()),
             {k: m[rows] for k, m in batch.mask.items()},
             len(rows),
+            asked=batch.asked,
+            groups=tuple(batch.groups[i] for i in rows.tolist()),
         )
 
 
@@ -251,6 +280,7 @@ def _form(batch: Batch) -> Any:
         [(x.shape[1:], x.dtype, x.device) if isinstance(x, Tensor) else x for x in leaves],
         structure,
         batch.targets is None,
+        batch.asked,
         {name: m.shape[1:] for name, m in batch.mask.items()},
     )
 
@@ -267,4 +297,6 @@ def _joined(parts: Sequence[Batch]) -> Batch:
         None if parts[0].targets is None else sum((part.targets or () for part in parts), ()),
         {name: torch.cat([part.mask[name] for part in parts]) for name in parts[0].mask},
         sum(part.size for part in parts),
+        asked=parts[0].asked,
+        groups=sum((part.groups for part in parts), ()),
     )

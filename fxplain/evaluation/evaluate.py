@@ -72,7 +72,7 @@ def evaluate(
     methods: AskedMethods = None,
     metrics: AskedMetrics = None,
     *,
-    target: Any = "predicted",
+    target: Any = None,
     score: Score = "probability",
     steps: str | Sequence[float] | None = None,
     modalities: Sequence[str] | None = None,
@@ -108,8 +108,9 @@ def evaluate(
     metrics
         Names from `fxplain.metrics()`, or by label a name or a pair (name, options).
     target
-        What is explained: the "predicted" class, the "true" one, or anything that `fxplain.explain`
-        takes.
+        What is explained: None for what each `fxplain.Example` asks for, and the predicted class of
+        all other samples; the "predicted" class, the "true" one, or anything that `fxplain.explain`
+        takes, for all.
     score
         Of perturbation tests: "accuracy" (is the top class the true one; where the data set has no
         classes, the one that was explained), "probability" or "logit" of the explained class, or a

@@ -23,7 +23,10 @@ from fxplain.evaluation.statistics import seeded
 from fxplain.evaluation.tokens import ModalityTokens, Vocabulary, find_tokens
 from fxplain.explanation import Explanation, explain, readout_place
 
-__all__ = ["Evaluator"]
+__all__ = ["OF_EXAMPLES", "Evaluator"]
+
+OF_EXAMPLES = "of each example"
+"""What is explained where examples ask for targets of their own."""
 
 
 @dataclass
@@ -53,6 +56,8 @@ class Evaluator:
     found: dict[Key, list[Measured | None]] = field(default_factory=dict)
     of_model: dict[Any, Any] = field(default_factory=dict)
     name: str = ""
+    of_examples: bool = False
+    labels: dict[str, list[Any]] = field(default_factory=lambda: {"class": [], "group": []})
 
     # -- one batch ----------------------------------------------------------------------------------
 
@@ -84,8 +89,13 @@ class Evaluator:
                     raise
                 self._skip(label, str(error))
         self.sizes.append(batch.size)
+        self.of_examples |= self.target is None and batch.asked
+        self.labels["class"] += batch.targets or structure.target
+        self.labels["group"] += batch.groups
 
     def _target_of(self, batch: Batch) -> Any:
+        if self.target is None:
+            return list(batch.targets) if batch.asked and batch.targets else None
         if isinstance(self.target, str) and self.target == "predicted":
             return None
         if isinstance(self.target, str) and self.target == "true":
@@ -164,12 +174,13 @@ class Evaluator:
                 raise EvaluationError(f"modality {name!r} has no token that could be removed.")
         if self.modalities is not None and not self.modalities:
             raise EvaluationError("modalities=[] names none; leave it out for all.")
-        wanted = self.modalities if self.modalities and JOINT not in self.modalities else possible
-        self.removals = {
-            name: choose_removal(tokens[name], self.vocabulary, self._asked_removal(name))
-            for name in wanted
-        }
         self.modalities = tuple(self.modalities or possible)
+        if any(metric.removes for metric, _ in self.metrics.values()):
+            wanted = possible if JOINT in self.modalities else self.modalities
+            self.removals = {
+                name: choose_removal(tokens[name], self.vocabulary, self._asked_removal(name))
+                for name in wanted
+            }
 
     def _asked_removal(self, modality: str) -> str | None:
         if isinstance(self.removal, Mapping):
@@ -249,6 +260,7 @@ class Evaluator:
                 if (x := next(part for part in kept[key] if part).x)
             },
             metrics={label: metric for label, (metric, _) in self.metrics.items()},
+            labels={kind: tuple(of) for kind, of in self.labels.items()},
             settings=self._settings(resamples, confidence),
         )
 
@@ -265,6 +277,8 @@ class Evaluator:
 
     def _settings(self, resamples: int, confidence: float) -> dict[str, Any]:
         target = self.target if isinstance(self.target, (str, int)) else repr(self.target)
+        if self.target is None:
+            target = OF_EXAMPLES if self.of_examples else "predicted"
         return {
             "model": self.name,
             "samples": sum(self.sizes),

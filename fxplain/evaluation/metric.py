@@ -59,6 +59,9 @@ class Metric:
         Whether it can be taken of all modalities together.
     summary
         From the mean over samples of what is kept per sample, (..., k), to the number, (...).
+    removes
+        Whether it runs the model without some tokens. Where none of an evaluation's metrics does, no
+        way to remove tokens has to be found.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Metric:
     axis: str = "tokens removed"
     joint: bool = True
     summary: statistics.Summary = statistics.mean
+    removes: bool = True
 
     @property
     def options(self) -> dict[str, Any]:

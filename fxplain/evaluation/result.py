@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fxplain.arguments import TEXT, optional
+from fxplain.arguments import TEXT, optional, shown
 from fxplain.errors import EvaluationError
 from fxplain.evaluation.metric import Metric
 from fxplain.evaluation.statistics import interval, paired_difference
@@ -121,12 +121,16 @@ class Evaluation(Presentable):
     settings
         Everything that the numbers depend on, as plain data: model, target, score, steps, how tokens
         of each modality are removed, seed, methods that were skipped and why.
+    labels
+        Of every sample, its "class" (the true one; where it is not known, the explained one) and the
+        "group" that its `Example` names.
     """
 
     samples: Mapping[Key, Tensor] = field(repr=False)
     points: Mapping[Key, tuple[tuple[float, ...], Tensor]] = field(repr=False)
     metrics: Mapping[str, Metric]
     settings: Mapping[str, Any]
+    labels: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         rows = {key: self._row(key) for key in self.samples}
@@ -153,6 +157,56 @@ class Evaluation(Presentable):
     def modalities(self) -> tuple[str, ...]:
         """The modalities that are evaluated."""
         return tuple(dict.fromkeys(key.modality for key in self.samples))
+
+    def by(self, label: str | Sequence[Any]) -> dict[Any, Evaluation]:
+        """The same apart for each class, each group, or any other part of the samples.
+
+        Parameters
+        ----------
+        label
+            "class", "group", or a list with one label per sample. Samples whose label is None are in
+            no part.
+
+        Returns
+        -------
+        dict
+            From label to an `Evaluation` of the samples that have it, with intervals and tests of
+            their own.
+
+        Raises
+        ------
+        EvaluationError
+            When there is no such label, or not one for each sample.
+        """
+        labels = self._labels(label)
+        return {
+            value: self._only(torch.tensor([other == value for other in labels]))
+            for value in dict.fromkeys(labels)
+            if value is not None
+        }
+
+    def _labels(self, label: str | Sequence[Any]) -> Sequence[Any]:
+        if isinstance(label, str):
+            if label not in self.labels:
+                known = ", ".join(map(repr, self.labels)) or "none"
+                raise EvaluationError(f"samples have no label {label!r}; they have: {known}.")
+            if all(value is None for value in self.labels[label]):
+                raise EvaluationError(f"no sample has a {label}: give Example(..., {label}=...).")
+            return self.labels[label]
+        n = self.settings["samples"]
+        if not isinstance(label, (list, tuple)) or len(label) != n:
+            raise EvaluationError(f"label={shown(label)} must be a name, or a list of {n} labels.")
+        return label
+
+    def _only(self, chosen: Tensor) -> Evaluation:
+        places = chosen.nonzero().flatten().tolist()
+        return replace(
+            self,
+            samples={key: of[chosen] for key, of in self.samples.items()},
+            points={key: (x, of[chosen]) for key, (x, of) in self.points.items()},
+            settings={**self.settings, "samples": len(places)},
+            labels={kind: tuple(of[i] for i in places) for kind, of in self.labels.items()},
+        )
 
     def row(self, method: str, metric: str, modality: str | None = None) -> Row:
         """One row; the modality may be left out where there is only one.

@@ -14,7 +14,7 @@ from fxplain.evaluation.metric import Measured
 from fxplain.evaluation.model_copy import ModelCopy
 from fxplain.evaluation.statistics import spearman
 
-__all__ = ["randomisation", "stability"]
+__all__ = ["max_sensitivity", "randomisation", "sparseness", "stability"]
 
 
 def randomisation(case: Case, modality: str, *, levels: int = 4) -> Measured:
@@ -56,6 +56,35 @@ def stability(case: Case, modality: str, *, noise: float = 0.05, draws: int = 4)
     Noise is relative to the deviation of each sample's numbers; of words, whose ids have no small
     change, their embeddings get it. The number is the mean over draws.
     """
+    return _known(_changes(case, modality, noise, draws).mean(1))
+
+
+def max_sensitivity(case: Case, modality: str, *, noise: float = 0.05, draws: int = 4) -> Measured:
+    """The largest change in place of the mean one: max |R(x + noise) - R(x)| / |R(x)|."""
+    return _known(_changes(case, modality, noise, draws).amax(1))
+
+
+def sparseness(case: Case, modality: str) -> Measured:
+    """The Gini index of the sizes of relevance over counted tokens.
+
+    With |r|_(1) <= ... <= |r|_(n): G = 1 - 2 sum_k (|r|_(k) / sum |r|) (n - k + 1/2) / n, which is 0
+    where all are equal and 1 - 1/n where one token holds everything.
+    """
+    found = []
+    for values, counted in zip(case.values(modality), case.counted(modality), strict=True):
+        sizes = values[counted].abs().sort().values
+        n = len(sizes)
+        above = (n - torch.arange(1, n + 1) + 0.5) / n
+        found.append(1 - 2 * (sizes @ above.to(sizes)) / sizes.sum())  # 0/0 is NaN: no case
+    return _known(torch.stack(found))
+
+
+def _known(found: Tensor) -> Measured:
+    return Measured(torch.where(found.isfinite(), found, torch.nan))
+
+
+def _changes(case: Case, modality: str, noise: float, draws: int) -> Tensor:
+    """(batch, draws) how much relevance changes with noise."""
     if draws < 1 or noise <= 0:
         raise EvaluationError(f"options noise={noise} and draws={draws} must be positive.")
     changes = []
@@ -72,8 +101,7 @@ def stability(case: Case, modality: str, *, noise: float = 0.05, draws: int = 4)
         before = case.values(modality) * counted
         after = case.values(modality, relevance) * counted
         changes.append((after - before).norm(dim=1) / before.norm(dim=1))  # 0/0 is NaN: no case
-    change = torch.stack(changes, 1).mean(1)
-    return Measured(torch.where(change.isfinite(), change, torch.nan))
+    return torch.stack(changes, 1)
 
 
 def _noisy_inputs(case: Case, level: float, draw: int) -> Mapping[str, Any]:

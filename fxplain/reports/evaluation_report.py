@@ -35,7 +35,8 @@ def evaluation_report(evaluation: Evaluation) -> RenderableType:
 def _facts(settings: Any) -> Iterator[tuple[str, str]]:
     yield "samples", str(settings["samples"])
     yield "explained", _explained(settings["target"])
-    yield "score", f"{settings['score']}, as {_percents(settings['steps'])} of the tokens go"
+    if settings["removal"]:
+        yield "score", f"{settings['score']}, as {_percents(settings['steps'])} of the tokens go"
     for place, (modality, removal) in enumerate(settings["removal"].items()):
         yield "removed" if place == 0 else "", f"{modality} by {removal}"
     yield (
