@@ -338,6 +338,22 @@ def test_a_report_that_cannot_tell_for_from_against_has_a_signed_map_beside_it(f
     assert '"title":"input_x_gradient"' not in page.read_text(encoding="utf-8")
 
 
+def test_what_spoke_for_and_against_is_said_beside_a_report(folders):
+    asked = ("explain", folders / "bert", "--text", "[red] movie")
+    assert "Beside it, by input_x_gradient: " in succeeds(*asked)
+    assert "Beside it" not in succeeds(*asked, "--method", "lrp")
+
+
+def test_two_checkpoints_side_by_side(folders, tmp_path):
+    page = tmp_path / "page.html"
+    asked = ("explain", folders / "bert", "--text", "[red] movie", "--also-model", folders / "bert")
+    succeeds(*asked, "--side-by-side", page)
+    assert "from generic (1) to generic (2)" in page.read_text(encoding="utf-8")  # the same weights
+    refused = run(*asked)
+    assert refused.exit_code == 2
+    assert "--side-by-side" in refused.output
+
+
 @pytest.mark.parametrize("name", ["bert", "vit"])
 def test_inspect_needs_no_input(folders, name):
     pytest.importorskip("PIL")

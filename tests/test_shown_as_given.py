@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -549,6 +550,36 @@ def test_two_inputs_side_by_side_have_no_difference(byte_level):
     page = fxplain.compare([byte_level("the movie"), byte_level("it was good")])
     assert "Difference" not in page
     assert "good" in page
+
+
+def test_columns_are_called_by_what_tells_them_apart(byte_level):
+    texts = fxplain.compare([byte_level("the movie", target=0), byte_level("it was", target=0)])
+    assert ">\u2018the movie\u2019</h2>" in texts
+    tuned = byte_level("the movie", target=0)
+    hashes = ["0123456789", "abcdef0123"]
+    models = fxplain.compare([
+        replace(tuned, provenance={**tuned.provenance, "model": "/x/mine", "weights": weights})
+        for weights in hashes
+    ])  # fmt: skip
+    assert "from mine (012345) to mine (abcdef)" in models
+    both = fxplain.compare([byte_level("the movie", target=t) for t in (0, 1)])
+    assert "generic: " in both
+
+
+def test_a_signed_map_stands_beside_one_without_signs(byte_level, tmp_path):
+    e = byte_level("the movie was good")
+    signed = e.signed()
+    expected = byte_level("the movie was good", method="input_x_gradient")
+    assert torch.equal(signed.relevance["input_ids"], expected.relevance["input_ids"])
+    assert (signed.word_pieces, signed.target_names) == (e.word_pieces, e.target_names)
+    assert '"title":"input_x_gradient"' in e.to_html()
+    assert '"title":"input_x_gradient"' not in e.to_html(signed=False)
+    assert expected.to_html().count('"title":') == 1
+    e.save(tmp_path / "e.safetensors")
+    loaded = fxplain.load(tmp_path / "e.safetensors")
+    assert '"title":"input_x_gradient"' not in loaded.to_html()
+    with pytest.raises(fxplain.MethodError, match="loaded"):
+        loaded.signed()
 
 
 @pytest.mark.parametrize("count", [1, 7])

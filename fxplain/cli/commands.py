@@ -304,6 +304,15 @@ def explain(
             show_default=False,
         ),
     ] = None,
+    also_model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--also-model",
+            metavar="MODEL",
+            help="Another checkpoint, explained of the same inputs, for the page of --side-by-side.",
+            show_default=False,
+        ),
+    ] = None,
     verify: Verify = "light",
     strict: Strict = False,
     trust_remote_code: TrustRemoteCode = False,
@@ -320,6 +329,8 @@ def explain(
         raise typer.BadParameter("it opens the report of --html.", param_hint="--open")
     if each and (save or plot):
         raise typer.BadParameter("--save and --plot take one explanation: leave --each out.")
+    if also_model and not side_by_side:
+        raise typer.BadParameter("it is for the page of --side-by-side.", param_hint="--also-model")
     if also_method and not (html or side_by_side):
         raise typer.BadParameter("it is for the report of --html.", param_hint="--also-method")
     with errors_reported(debug):
@@ -337,20 +348,23 @@ def explain(
             raw |= {"text": [words.split() for words in text or ()] or None}
         options = parse_options(method, option or ())
         source = open_source(model, raw, task, trust_remote_code, device, dtype)
-        explanations = source.explained({**asked, **options, "method": method}, each)
+        again = {**asked, **options, "method": method}
+        explanations = source.explained(again, each)
         if save:
             explanations[0].save(save)
         if plot:
             explanations[0].plot(units=units, special=special).savefig(plot)
+        compared = [
+            open_source(name, raw, task, trust_remote_code, device, dtype).explained(again, each)
+            for name in also_model or ()
+        ]
         others = [source.explained({**asked, "method": m}, each) for m in also_method or ()]
         if side_by_side and explanations:
-            beside = [*explanations, *chain(*others)]
+            beside = [*explanations, *chain(*compared, *others)]
             fxplain.compare(beside, side_by_side, units=units, special=special)
         if html and explanations:
             with progress("writing the report"):
                 page = [*explanations, *chain(*others)]
-                if len(page) == 1:
-                    page += companion(source, page[0], asked)
                 write_page(html, page, source, output, {"units": units, "special": special})
         if json_:
             hidden: Special = "hide" if special == "hide" else "show"
@@ -360,6 +374,8 @@ def explain(
             return
         for explanation in explanations:
             show(to_rich(explanation, units=units, special=special), json_)
+            if beside_it := companion(explanation):
+                results().print(Text(beside_it))
         if not explanations:
             results().print(Text("the model says nothing here that could be explained"))
             return

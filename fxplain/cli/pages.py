@@ -1,4 +1,4 @@
-"""Pages: what ``--html`` writes."""
+"""Pages: what ``--html`` writes, and what is said beside a report."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ import torch
 
 import fxplain
 from fxplain.cli.sources import Checkpoint, Made
-from fxplain.cli.terminal import note
 from fxplain.demo import digits
-from fxplain.reports import tells_for_from_against
+from fxplain.reports import drawn, tells_for_from_against
 
 __all__ = ["companion", "write_demo_page", "write_page"]
-
-SIGNED = "input_x_gradient"
-"""What is shown beside a map without signs."""
 
 
 def write_page(
@@ -44,21 +40,19 @@ def write_page(
     fxplain.to_html(explanations, path, class_names=names, **options or {})
 
 
-def companion(
-    source: Made | Checkpoint, explanation: fxplain.Explanation, asked: Mapping[str, Any]
-) -> list[fxplain.Explanation]:
-    """A signed explanation to stand beside one that cannot tell for from against.
+def companion(explanation: fxplain.Explanation) -> str:
+    """A sentence on what spoke for the target and against it, beside a method that cannot tell.
 
-    By one forward and one backward more; none where it can tell, or where the model lets no gradient
-    reach the tokens.
+    By one forward and one backward more; nothing where it can tell, of several samples, or where the
+    model lets no gradient reach the tokens.
     """
-    if tells_for_from_against(explanation):
-        return []
+    if tells_for_from_against(explanation) or explanation.batch_size > 1:
+        return ""
     try:
-        return source.explained({**asked, "method": SIGNED}, each=False)
-    except fxplain.FxplainError as error:
-        note(f"the report has no signed map beside it: {error}")
-        return []
+        signed = explanation.signed()
+    except fxplain.FxplainError:
+        return ""
+    return f"Beside it, by {signed.method}: {drawn(signed)}"
 
 
 def write_demo_page(path: Path, questions: int, method: str) -> None:

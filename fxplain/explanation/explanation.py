@@ -268,6 +268,23 @@ class Explanation(AsSeen, SeenInside, Presentable):
         found: Check = import_module("fxplain.interventions").check(self, k, **options)
         return found
 
+    def signed(self) -> Explanation:
+        """The same target by input x gradient, which tells what spoke for it and what against it.
+
+        To be read beside a method that cannot tell; it costs one forward and one backward.
+
+        Raises
+        ------
+        MethodError
+            When the explanation was loaded, and has no model.
+        NoGradientError
+            When the model lets no gradient reach its tokens.
+        ChangedModelError
+            When the model says something else by now.
+        """
+        made: Explanation = import_module("fxplain.explanation.companion").signed_companion(self)
+        return made
+
     # -- files --------------------------------------------------------------------------------------
 
     @checked(matrices=YES_NO)

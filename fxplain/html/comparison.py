@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from fxplain.arguments import NAMES, PATH, checked, optional
 from fxplain.errors import InputError
 from fxplain.explanation import Explanation, Shown, Special, Units
 from fxplain.explanation.shown import shown
+from fxplain.explanation.units import written_text
 from fxplain.html.assets_of import asset, digest, package_version
 from fxplain.html.numbers import png_url
 from fxplain.html.pictures import Pixels, image_of
@@ -31,7 +32,7 @@ __all__ = ["compare"]
 LEVELS = 10
 """Shades on each side of zero."""
 
-MOST_COLUMNS, MOST_CHANGES, PICTURE_PIXELS = 6, 10, 60_000
+MOST_COLUMNS, MOST_CHANGES, MOST_LETTERS, PICTURE_PIXELS = 6, 10, 32, 60_000
 
 _FOR = ("#fffdf9", "#fee3bd", "#fdbb6d", "#ee8422", "#bd5408", "#7a3205")
 _AGAINST = ("#fbfdff", "#cfe3f5", "#91c0e8", "#4a92cf", "#1d65a6", "#0c3c6d")
@@ -132,12 +133,43 @@ def compare(
 
 
 def _names(explanations: Sequence[Explanation]) -> list[str]:
-    """By methods and targets; samples of a batch by their place."""
+    """By methods and targets, and by models and texts where these differ; samples by their place."""
+    models, texts = _told_apart(map(_model, explanations)), _told_apart(map(_text, explanations))
+    titled = titles(explanations)
+    told = [", ".join(filter(None, parts)) for parts in zip(models, texts, strict=True)]
+    alike = len({(e.method, repr(e.target)) for e in explanations}) == 1
+    if alike and len(set(told)) == len(told):
+        titled = told
+    elif any(told):
+        titled = [f"{title}, {own}" for title, own in zip(titled, told, strict=True)]
     return [
         title if e.batch_size == 1 else f"{title}, sample {sample}"
-        for e, title in zip(explanations, titles(explanations), strict=True)
+        for e, title in zip(explanations, titled, strict=True)
         for sample in range(e.batch_size)
     ]
+
+
+def _told_apart(names: Iterable[str]) -> list[str]:
+    """Names where they differ, else nothing."""
+    given = list(names)
+    return given if len(set(given)) > 1 else [""] * len(given)
+
+
+def _model(explanation: Explanation) -> str:
+    """What a checkpoint is called: the last part of its path, with what tells its weights apart."""
+    known = explanation.provenance
+    name = Path(known.get("model", "")).name
+    return f"{name} ({known.get('weights', '')[:6]})" if name else ""
+
+
+def _text(explanation: Explanation) -> str:
+    """How the text of a sample alone begins."""
+    texts = [name for name in explanation.modalities if explanation.is_text(name)]
+    if explanation.batch_size > 1 or not texts:
+        return ""
+    words = " ".join(written_text(explanation.words_in(texts[0])[0]).split())
+    begun = f"{words[:MOST_LETTERS].rstrip()}\u2026" if words[MOST_LETTERS:] else words
+    return f"\u2018{begun}\u2019"
 
 
 def _column(

@@ -13,7 +13,8 @@ from typing import Any
 import jinja2
 from torch import Tensor
 
-from fxplain.arguments import MAPPING, PATH, Form, checked, optional, whole
+from fxplain.arguments import MAPPING, PATH, YES_NO, Form, checked, optional, whole
+from fxplain.errors import FxplainError
 from fxplain.explanation import Explanation, Special, Units
 from fxplain.generation import Generation
 from fxplain.html.assets_of import asset, digest, package_version
@@ -24,6 +25,7 @@ from fxplain.html.report_data import Extras, explanation_data, explanations_in, 
 from fxplain.html.summary import sample_summaries, text_summaries
 from fxplain.presentation import KIND_COLOURS, text_colour
 from fxplain.program import AttentionGraph
+from fxplain.reports.headline import tells_for_from_against
 from fxplain.written import written
 
 __all__ = ["to_html", "to_notebook"]
@@ -51,6 +53,7 @@ _NAMES_OF_CLASSES = Form(
     pictures=optional(MAPPING),
     attention=optional(MAPPING),
     matrix_bytes=whole(0),
+    signed=YES_NO,
 )
 def to_html(
     result: AttentionGraph | Explanation | Generation | Sequence[Explanation],
@@ -62,6 +65,7 @@ def to_html(
     matrix_bytes: int = MATRIX_BYTES,
     units: Units = "word",
     special: Special = "show",
+    signed: bool = True,
 ) -> str:
     """A result as one self-contained HTML page: no network, opens from disk.
 
@@ -87,6 +91,9 @@ def to_html(
     units, special
         How texts are put together at first ("word", "sentence", or parts of the text), and whether
         special tokens are left out at first ("hide"): as `Explanation.top` takes them.
+    signed
+        Whether an explanation alone that cannot tell for from against has its `Explanation.signed`
+        beside it, to switch to: one forward and one backward more. A loaded one has none.
 
     Returns
     -------
@@ -101,8 +108,21 @@ def to_html(
         When the page cannot be written.
     """
     extras = Extras(class_names, pictures or {}, attention, matrix_bytes, units, special)
-    page = _page(result, extras)
+    page = _page(_with_companion(result) if signed else result, extras)
     return written(page, path)
+
+
+def _with_companion(result: Any) -> Any:
+    """An explanation without signs with one that has them, where the model can be asked for it."""
+    if isinstance(result, (AttentionGraph, Generation)):
+        return result
+    alone, *others = explanations_in(result)
+    if others or alone.asked is None or tells_for_from_against(alone):
+        return result
+    try:
+        return [alone, alone.signed()]
+    except FxplainError:  # no gradient reaches the tokens, or the model has changed
+        return result
 
 
 def to_notebook(result: AttentionGraph | Explanation | Generation) -> str:

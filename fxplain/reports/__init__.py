@@ -2,7 +2,7 @@
 
 from fxplain.explanation import readout_place
 from fxplain.reports.drawing import Bars, GreyImage, ShadedGrid, ShadedWords
-from fxplain.reports.headline import tells_for_from_against
+from fxplain.reports.headline import drawn, tells_for_from_against
 from fxplain.reports.report import to_rich, to_text
 from fxplain.reports.shading import has_colour, percent
 
@@ -11,6 +11,7 @@ __all__ = [
     "GreyImage",
     "ShadedGrid",
     "ShadedWords",
+    "drawn",
     "has_colour",
     "percent",
     "readout_place",

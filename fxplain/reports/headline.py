@@ -9,7 +9,7 @@ from fxplain.explanation.shown import Shown, shown
 from fxplain.reports.shading import percent
 from fxplain.views.outputs import ClassNames, name_of, target_text, top_classes
 
-__all__ = ["headline", "notes", "probability", "tells_for_from_against"]
+__all__ = ["drawn", "headline", "notes", "probability", "tells_for_from_against"]
 
 LIKELY = 0.5
 """A label that does not compete with others is said where it is likelier than this."""
@@ -45,6 +45,13 @@ def headline(
     units, special
         As `Explanation.top` takes them.
     """
+    return f"{_said(explanation, sample, names)} {drawn(explanation, sample, units, special)}"
+
+
+def drawn(
+    explanation: Explanation, sample: int = 0, units: Units = "word", special: Special = "show"
+) -> str:
+    """What a sample's target drew on most; by a signed method, what spoke for it and what against."""
     entries = [
         entry
         for entry in shown(explanation, sample, units, special)
@@ -52,7 +59,7 @@ def headline(
     ]
     words = [entry for entry in entries if not entry.special]
     entries = words if any(entry.relevance for entry in words) else entries
-    return f"{_said(explanation, sample, names)} {_drawn(explanation, entries)}"
+    return _drawn(explanation, entries)
 
 
 def probability(explanation: Explanation, sample: int, names: ClassNames | None) -> float | None:

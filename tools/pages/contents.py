@@ -70,9 +70,18 @@ def _folder() -> Path:
 
 
 @cache
-def model(name: str) -> fxplain.Explainer:
+def model(name: str, task: str | None = None) -> fxplain.Explainer:
     """A small model of random weights with its processors."""
-    return fxplain.from_pretrained(small_pretrained.save(name, _folder()))
+    return fxplain.from_pretrained(small_pretrained.save(name, _folder()), task)
+
+
+def tuned(by: float) -> fxplain.Explainer:
+    """The tests' classifier, as if it had been trained on: its weights are others."""
+    explainer = fxplain.from_pretrained(small_pretrained.save("classifier", _folder()))
+    with torch.no_grad():
+        for parameter in explainer.model.parameters():
+            parameter.add_(by * torch.sin(torch.arange(parameter.numel())).reshape(parameter.shape))
+    return explainer
 
 
 @cache
@@ -157,6 +166,11 @@ def _photos() -> Iterator[Page]:
     yield Page("photo-boxes", lambda: model("detr")(photo()))
     yield Page("photo-question", lambda: model("vilt")(image=photo(), text="who was great?"))
     yield Page("photo-two-of-a-chat", lambda: asked(photo(), photo(300, 400)))
+    yield Page("photo-mask", lambda: model("sam")(photo(), points=(400, 250)))
+    yield Page(
+        "photo-alike",
+        lambda: model("clip", "sentence-similarity")("the cat was great", image=photo()),
+    )
     yield Page("photo-batch", lambda: model("vit")([photo(), photo(400, 400), photo(200, 500)]))
     yield Page("video-frames", lambda: model("videomae")(video=film()))
 
@@ -175,6 +189,10 @@ def _long_and_many() -> Iterator[Page]:
     yield Page("tagger", lambda: model("tagger").each("Ada Lovelace lived in London"))
     yield Page(
         "reader", lambda: model("reader").each(text="who lived?", pair="Ada lived in London")
+    )
+    yield Page(
+        "two-texts",
+        lambda: model("embedder", "sentence-similarity")("the movie was great", pair="a bad cat"),
     )
     yield Page("graph-alone", lambda: model("bart").inspect("the movie was great"))
 
@@ -198,6 +216,12 @@ def _signed_and_beside() -> Iterator[Page]:
     )
     yield Page(
         "beside-photos", lambda: [model("vit")(photo()), model("vit")(photo(300, 500))], beside=True
+    )
+    text = "the movie was great"
+    yield Page(
+        "beside-checkpoints",
+        lambda: [tuned(0.0)(text), tuned(0.2)(text)],
+        beside=True,
     )
     yield Page("switch-methods", lambda: [_asked(), _asked("rollout"), _asked("lrp")])
 
