@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from fxplain.capture import clear_captures
+from fxplain.circuits import Circuit, circuit
 from fxplain.corpora import Corpus, CorpusExplainer, CorpusRow, explain_corpus, load_corpus
 from fxplain.errors import (
     CaptureError,
@@ -64,6 +65,7 @@ __all__ = [
     "AttentionNode",
     "CaptureError",
     "ChangedModelError",
+    "Circuit",
     "Contrast",
     "Corpus",
     "CorpusExplainer",
@@ -96,6 +98,7 @@ __all__ = [
     "Verification",
     "VerificationError",
     "attention_weights",
+    "circuit",
     "clear_captures",
     "compare",
     "evaluate",

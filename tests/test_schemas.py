@@ -8,7 +8,7 @@ import pytest
 import referencing
 
 import fxplain
-from tests.small_models import architecture
+from tests.small_models import TextClassifier, architecture, seeded, words
 
 SCHEMAS = {
     path.name: json.loads(path.read_text(encoding="utf-8"))
@@ -30,7 +30,7 @@ def as_json(result):
 
 
 def test_each_schema_is_named_after_its_format():
-    kinds = ("effects", "explanation", "generation", "graph")
+    kinds = ("circuit", "effects", "explanation", "generation", "graph")
     assert set(SCHEMAS) == {f"{kind}-1.json" for kind in kinds}
     for name, schema in SCHEMAS.items():
         assert schema["title"] == schema["properties"]["format"]["const"]
@@ -65,6 +65,12 @@ def test_effects_are_of_the_schema():
     target = fxplain.Contrast(1, 2)
     effects = fxplain.intervene(model, inputs, fxplain.Cut.heads(0, 1), target)
     validator("effects-1.json").validate(as_json(effects))
+
+
+def test_circuits_are_of_the_schema():
+    model, ids = seeded(TextClassifier), words(2, 6)
+    found = fxplain.circuit(model, (ids,), (words(2, 6, seed=1),), 1, faithfulness=0.6)
+    validator("circuit-1.json").validate(as_json(found))
 
 
 def test_generations_are_of_the_schema():

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
+from fxplain.circuits import Circuit
 from fxplain.evaluation import Evaluation
 from fxplain.explanation import Explanation
 from fxplain.generation import Generation
@@ -16,6 +17,7 @@ from fxplain.inside import HeadRelevance, LayerRelevance, Paths
 from fxplain.interventions import Check, Effects
 from fxplain.program import AttentionGraph
 from fxplain.reports.check_report import check_report
+from fxplain.reports.circuit_report import circuit_report
 from fxplain.reports.effects_report import effects_report
 from fxplain.reports.evaluation_report import evaluation_report
 from fxplain.reports.explanation_report import explanation_report
@@ -36,6 +38,7 @@ Reported = (
     | Verification
     | Effects
     | Check
+    | Circuit
     | HeadRelevance
     | LayerRelevance
     | Paths
@@ -49,6 +52,7 @@ _REPORTS: dict[type, Callable[..., RenderableType]] = {
     Verification: verification_report,
     Effects: effects_report,
     Check: check_report,
+    Circuit: circuit_report,
     HeadRelevance: heads_report,
     LayerRelevance: layers_report,
     Paths: paths_report,
@@ -62,7 +66,8 @@ def to_rich(result: Reported, **options: Any) -> RenderableType:
     ----------
     result
         What `fxplain.inspect`, `fxplain.explain`, `fxplain.evaluate`, `fxplain.explain_generation`,
-        `fxplain.verify` or `fxplain.intervene` returned, or what is inside of an Explanation.
+        `fxplain.verify`, `fxplain.intervene` or `fxplain.circuit` returned, or what is inside of an
+        Explanation.
     **options
         Of an Explanation: ``units=`` and ``special=`` as `Explanation.top` takes them.
 
@@ -85,7 +90,8 @@ def to_text(result: Reported, width: int | None = None, **options: Any) -> str:
     ----------
     result
         What `fxplain.inspect`, `fxplain.explain`, `fxplain.evaluate`, `fxplain.explain_generation`,
-        `fxplain.verify` or `fxplain.intervene` returned, or what is inside of an Explanation.
+        `fxplain.verify`, `fxplain.intervene` or `fxplain.circuit` returned, or what is inside of an
+        Explanation.
     width
         Characters per line; the terminal's width (or 80) by default.
     **options

@@ -377,6 +377,11 @@ def _cutting() -> Iterator[Door]:
         "reference": "None", "tokenizer": "None", "batch_axis": "None 0 -1", "batch": "None huge",
         "outputs": "True", "estimate": "True", "progress": "None function class",
     })  # fmt: skip
+    found = {"model": text(), "clean": (IDS,), "corrupted": (words(2, 6, seed=1),), "metric": 1}
+    yield from _each("circuit", fxplain.circuit, {**found, "faithfulness": 0.3}, {
+        "model": "", "clean": "", "corrupted": "", "metric": "CLASS", "output": "None",
+        "faithfulness": "", "steps": "", "batch_axis": "None 0 -1", "progress": "None function class",
+    })  # fmt: skip
     some = {"to": "", "tokens": "None 0 -1 set"}
     kinds: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, str]]] = {
         "heads": (cut.heads, {"node": 0}, {"node": "None 0 -1", "heads": "None 0", **some}),
