@@ -176,6 +176,74 @@ def test_paths_through_routes_and_modalities_add_up(name: str) -> None:
     assert {path.token.modality for path in paths} <= set(e.modalities)
 
 
+def kept_by_hand(graph: object) -> float:
+    """The worth of all ways through a networkx graph whose edges carry flows, by conservation."""
+    return sum(
+        data["relevance"]
+        for _, target, data in graph.edges(data=True)
+        if graph.nodes[target]["kind"] == "readout"
+    )
+
+
+def test_flow_has_every_edge_of_every_chain(classifier: nn.Module) -> None:
+    e = fxplain.explain(classifier, {"input_ids": IDS}, target=1)
+    flow, paths = e.flow(1.0, sample=1), e.paths(10_000, sample=1)
+    graph = flow.to_networkx()
+    assert flow.kept == pytest.approx(1)
+    assert kept_by_hand(graph) == pytest.approx(paths.attended)
+    between: dict[tuple[str, int, str, int], float] = {}
+    for path in paths:
+        stops = [("readout", path.readout), *((h.node, h.query) for h in path.hops)]
+        for (a, asking), (b, heard) in itertools.pairwise([*stops, ("birth", path.token)]):
+            key = (b, heard.position, a, asking.position)
+            between[key] = between.get(key, 0) + path.relevance
+    got = {
+        (
+            graph.nodes[a]["node"] or graph.nodes[a]["kind"],
+            graph.nodes[a]["position"],
+            graph.nodes[b]["node"] or graph.nodes[b]["kind"],
+            graph.nodes[b]["position"],
+        ): data["relevance"]
+        for a, b, data in graph.edges(data=True)
+    }
+    assert got == pytest.approx({key: worth for key, worth in between.items() if key in got})
+    assert sum(between.values()) == pytest.approx(sum(got.values()), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_flow_is_pruned_to_the_share_that_is_asked_for(name: str) -> None:
+    e = explained(name)
+    half, most = e.flow(0.5), e.flow(0.9)
+    assert 0.5 <= half.kept <= most.kept <= 1 + 1e-9
+    assert most.kept >= 0.9 - 1e-9
+    assert len(half.edges) < len(most.edges)
+    depth = [at.depth for at in most.tokens]
+    assert all(depth[edge.source] <= depth[edge.target] for edge in most.edges)
+    ends = {edge.source for edge in most.edges} | {edge.target for edge in most.edges}
+    assert ends == set(range(len(most.tokens)))  # nothing hangs loose
+
+
+def test_flow_is_drawn(classifier: nn.Module, tmp_path: Path) -> None:
+    flow = fxplain.explain(classifier, {"input_ids": IDS}, target=1).flow()
+    page = flow.to_html(tmp_path / "flow.html")
+    assert page.count("data-spot=") >= len(flow.tokens)
+    assert page.count("<path d=") == len(flow.edges)
+    assert "http" not in page.split("<main>")[1].split("<script>")[0]
+    figure = flow.plot()
+    assert len(figure.axes[0].patches) == len(flow.edges)
+    assert json.loads(json.dumps(flow.to_dict()))["kept"] == flow.kept
+    assert "edges" in flow.to_text()
+
+
+def test_labels_in_a_flow_are_text(classifier: nn.Module) -> None:
+    class Tokenizer:
+        def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+            return ["<script>alert(1)</script>" for _ in ids]
+
+    e = fxplain.explain(classifier, {"input_ids": IDS}, target=1, tokenizer=Tokenizer())
+    assert "<script>alert" not in e.flow().to_html()
+
+
 def test_they_print_and_are_plain_data(found: HeadRelevance) -> None:
     text = found.to_text(100)
     assert "0.attention" in text

@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from fxplain.arguments import checked, whole
+from fxplain.arguments import checked, number, whole
 
 if TYPE_CHECKING:
-    from fxplain.inside import HeadRelevance, LayerRelevance, Paths
+    from fxplain.inside import Flow, HeadRelevance, LayerRelevance, Paths
 
 __all__ = ["SeenInside"]
 
@@ -74,4 +74,30 @@ class SeenInside:
             As `heads` does.
         """
         made: Paths = import_module(_INSIDE).paths(self, k, sample)
+        return made
+
+    @checked(share=number(0, 1))
+    def flow(self, share: float = 0.9, *, sample: int = 0) -> Flow:
+        """The graph of tokens at attention nodes along which most of the relevance flows.
+
+        Edges are the steps of all chains; the fewest strongest are kept whose chains bring `share`.
+
+        Parameters
+        ----------
+        share
+            The part of what attention gives that the graph is to bring.
+        sample
+            Which of the batch.
+
+        Returns
+        -------
+        Flow
+            ``.to_networkx()``, ``.to_html(path)``, ``.plot()``; ``.kept`` is what it brings.
+
+        Raises
+        ------
+        MethodError
+            As `heads` does.
+        """
+        made: Flow = import_module(_INSIDE).flow(self, share, sample)
         return made

@@ -18,11 +18,13 @@ from fxplain.errors import FxplainError
 from fxplain.explanation import Explanation, Special, Units
 from fxplain.generation import Generation
 from fxplain.html.assets_of import asset, digest, package_version
+from fxplain.html.flow import flow_page
 from fxplain.html.generation_data import generation_data
 from fxplain.html.matrices import MATRIX_BYTES
 from fxplain.html.outputs import ClassNames
 from fxplain.html.report_data import Extras, explanation_data, explanations_in, graph_data
 from fxplain.html.summary import sample_summaries, text_summaries
+from fxplain.inside import Flow
 from fxplain.presentation import KIND_COLOURS, text_colour
 from fxplain.program import AttentionGraph
 from fxplain.reports.headline import tells_for_from_against
@@ -56,7 +58,7 @@ _NAMES_OF_CLASSES = Form(
     signed=YES_NO,
 )
 def to_html(
-    result: AttentionGraph | Explanation | Generation | Sequence[Explanation],
+    result: AttentionGraph | Explanation | Generation | Flow | Sequence[Explanation],
     path: str | Path | None = None,
     *,
     class_names: ClassNames | None = None,
@@ -73,7 +75,8 @@ def to_html(
     ----------
     result
         What `fxplain.explain` or `fxplain.inspect` returned, or explanations of one input by several
-        methods (or of several targets), between which the page switches; or a Generation.
+        methods (or of several targets), between which the page switches; a Generation; or a Flow, to
+        which nothing of what follows applies.
     path
         Where to write the page, if anywhere.
     class_names
@@ -107,6 +110,8 @@ def to_html(
     OSError
         When the page cannot be written.
     """
+    if isinstance(result, Flow):
+        return written(flow_page(result), path)
     extras = Extras(class_names, pictures or {}, attention, matrix_bytes, units, special)
     page = _page(_with_companion(result) if signed else result, extras)
     return written(page, path)
@@ -125,8 +130,13 @@ def _with_companion(result: Any) -> Any:
         return result
 
 
-def to_notebook(result: AttentionGraph | Explanation | Generation) -> str:
-    """A result as a frame for a notebook's cell, apart from the notebook's own page."""
+def to_notebook(result: Any) -> str:
+    """A result as a frame for a notebook's cell, apart from the notebook's own page.
+
+    Of results that have no page, what `print` shows.
+    """
+    if not isinstance(result, (AttentionGraph, Explanation, Generation)):
+        return f"<pre>{html.escape(str(result))}</pre>"
     page = _page(result, Extras(matrix_bytes=NOTEBOOK_BYTES))
     graph = result if isinstance(result, AttentionGraph) else result.graph
     return (

@@ -1,11 +1,15 @@
 """Inside: an explanation taken apart, by head, layer, chain of attention."""
 
+from fxplain.inside.flow_graph import Flow, FlowEdge, FlowToken, flow
 from fxplain.inside.head_relevance import HeadRelevance, HeadShare, heads
 from fxplain.inside.layer_relevance import LayerRelevance, layers
-from fxplain.inside.paths import Hop, Path, Paths, paths
+from fxplain.inside.strongest_paths import Hop, Path, Paths, paths
 from fxplain.inside.token_names import Token
 
 __all__ = [
+    "Flow",
+    "FlowEdge",
+    "FlowToken",
     "HeadRelevance",
     "HeadShare",
     "Hop",
@@ -13,6 +17,7 @@ __all__ = [
     "Path",
     "Paths",
     "Token",
+    "flow",
     "heads",
     "layers",
     "paths",

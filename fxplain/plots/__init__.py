@@ -16,6 +16,7 @@ if find_spec("matplotlib") is None:
 from fxplain.plots.boxes import plot_boxes
 from fxplain.plots.canvas import file_formats
 from fxplain.plots.curves import plot_curves
+from fxplain.plots.flow import plot_flow
 from fxplain.plots.graph import plot_graph
 from fxplain.plots.image import pixel_relevance, plot_image
 from fxplain.plots.matrix import plot_generation, plot_matrix
@@ -30,6 +31,7 @@ __all__ = [
     "plot",
     "plot_boxes",
     "plot_curves",
+    "plot_flow",
     "plot_generation",
     "plot_graph",
     "plot_image",

@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 
 from fxplain.explanation import Explanation, Special, Units
 from fxplain.generation import Generation
+from fxplain.inside import Flow
 from fxplain.plots.boxes import draw_boxes
 from fxplain.plots.canvas import BAR, DPI, NotebookFigure, Room, figure_of
+from fxplain.plots.flow import plot_flow
 from fxplain.plots.graph import plot_graph
 from fxplain.plots.image import draw_image, image_room
 from fxplain.plots.matrix import plot_generation
@@ -44,7 +46,7 @@ class _Panel:
 
 
 def plot(
-    result: Explanation | Generation | AttentionGraph,
+    result: Explanation | Generation | AttentionGraph | Flow,
     modality: str | None = None,
     *,
     sample: int | None = None,
@@ -59,7 +61,8 @@ def plot(
     Parameters
     ----------
     result
-        What `fxplain.explain`, `fxplain.explain_generation` or `fxplain.inspect` returned.
+        What `fxplain.explain`, `fxplain.explain_generation`, `fxplain.inspect` or `Explanation.flow`
+        returned.
     modality
         Of an explanation or a generation, only this modality.
     sample
@@ -81,6 +84,8 @@ def plot(
     """
     if isinstance(result, AttentionGraph):
         return plot_graph(result)
+    if isinstance(result, Flow):
+        return plot_flow(result)
     if isinstance(result, Generation):
         return plot_generation(result, modality, sample=0 if sample is None else sample)
     if sample is not None:

@@ -9,11 +9,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fxplain.inside import HeadRelevance, LayerRelevance, Path, Paths
+from fxplain.inside import Flow, FlowToken, HeadRelevance, LayerRelevance, Path, Paths
 
-__all__ = ["heads_report", "layers_report", "paths_report"]
+__all__ = ["common_path", "flow_report", "heads_report", "layers_report", "paths_report"]
 
 _MOST_SAMPLES = 4
+_MOST_EDGES = 12
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
@@ -27,7 +28,7 @@ def heads_report(found: HeadRelevance) -> RenderableType:
 def _heads_of(found: HeadRelevance, sample: int) -> list[RenderableType]:
     grid, every = found.matrix(sample=sample), float(found.attended[sample])
     largest = float(grid.nan_to_num().abs().max())
-    prefix = _common([node.name for node in found.nodes])
+    prefix = common_path([node.name for node in found.nodes])
     table = _table("node", "kind", "heads", "share", "strongest head")
     for node, row in zip(found.nodes, grid, strict=True):
         own = row[~row.isnan()]
@@ -48,7 +49,7 @@ def _heads_of(found: HeadRelevance, sample: int) -> list[RenderableType]:
 def layers_report(found: LayerRelevance) -> RenderableType:
     """A row for each node in the order of depth, sample by sample."""
     parts: list[RenderableType] = []
-    prefix = _common([node.name for node in found.nodes])
+    prefix = common_path([node.name for node in found.nodes])
     for sample in range(min(_MOST_SAMPLES, len(found.identity))):
         rows = found.table(sample)
         several = len(found.modalities) > 1
@@ -74,12 +75,12 @@ def layers_report(found: LayerRelevance) -> RenderableType:
     return Group(*parts, *_left(len(found.identity)))
 
 
-def _common(names: Sequence[str]) -> str:
+def common_path(names: Sequence[str]) -> str:
     """The path that all names begin with.
 
     Examples
     --------
-    >>> _common(["encoder.layer.0.self", "encoder.layer.1.self"])
+    >>> common_path(["encoder.layer.0.self", "encoder.layer.1.self"])
     'encoder.layer.'
     """
     parts = [name.split(".")[:-1] for name in names]
@@ -90,7 +91,7 @@ def _common(names: Sequence[str]) -> str:
 def paths_report(found: Paths) -> RenderableType:
     """A row for each path, from the token to what is read."""
     table = _table("share", "token", "path, in the order in which the model computes")
-    prefix = _common([hop.node for path in found for hop in path.hops if hop.head is not None])
+    prefix = common_path([hop.node for path in found for hop in path.hops if hop.head is not None])
     for path in found:
         table.add_row(f"{path.share:.1%}", Text(path.token.label), _steps(path, prefix))
     head = Text.assemble(
@@ -108,6 +109,26 @@ def _steps(path: Path, prefix: str) -> Text:
         text.append(f"→ {hop.node.removeprefix(prefix)}{head} ", "dim")
         text.append(f"→ {hop.query.label} ")
     return text
+
+
+def flow_report(found: Flow) -> RenderableType:
+    """How large the graph is, and its strongest edges."""
+    head = Text.assemble(
+        ("flow", "bold"),
+        f": {len(found.tokens)} tokens and {len(found.edges)} edges bring {found.kept:.1%} of what "
+        "attention gives; to_html(path) and plot() draw it",
+    )
+    table = _table("share", "from", "to")
+    for edge in found.edges[:_MOST_EDGES]:
+        source, target = found.tokens[edge.source], found.tokens[edge.target]
+        table.add_row(f"{edge.share:.1%}", *(Text(_told(at)) for at in (source, target)))
+    left = len(found.edges) - _MOST_EDGES
+    rest = [Text(f"and {left} weaker edges", "dim")] if left > 0 else []
+    return Group(head, table, *rest)
+
+
+def _told(at: FlowToken) -> str:
+    return f"{at.token.label} at {at.node}" if at.node else f"{at.token.label} ({at.kind})"
 
 
 def _sample(found: HeadRelevance | LayerRelevance, sample: int) -> str:
