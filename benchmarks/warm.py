@@ -84,7 +84,7 @@ def causal(rounds: int) -> list[Row]:
     del rounds
     rows = []
     for tokens, bar in ((8192, "80 MiB"), (16384, "1.15 x floor")):
-        model, inputs, floor = _decoder(2, 32, tokens)
+        model, inputs, floor = decoder(2, 32, tokens)
         with torch.no_grad():
             model(**inputs)
         peak = Peak("cpu")
@@ -100,13 +100,13 @@ def causal(rounds: int) -> list[Row]:
 
 
 def lrp(rounds: int) -> list[Row]:
-    model, inputs, floor = _decoder(8, 256, 256)
+    model, inputs, floor = decoder(8, 256, 256)
     found = ratio(lambda: fxplain.explain(model, inputs, target=1, method="lrp"), floor, rounds)
     return [("lrp, Llama-like 8 x 256, 256 tokens, x floor", found, "2.5")]
 
 
 def saving(rounds: int) -> list[Row]:
-    model, inputs, _ = _decoder(2, 32, 4096)
+    model, inputs, _ = decoder(2, 32, 4096)
     explained = fxplain.explain(model, inputs, target=1)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "e.json"
@@ -205,10 +205,10 @@ def _encoder(
     model = BertForSequenceClassification(config).eval()
     ids = torch.randint(5, 999, (batch, tokens))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    return model, inputs, _floor(model, inputs, lambda logits: logits[:, 1].sum())
+    return model, inputs, floor_of(model, inputs, lambda logits: logits[:, 1].sum())
 
 
-def _decoder(layers: int, width: int, tokens: int) -> tuple[nn.Module, dict[str, Tensor], Call]:
+def decoder(layers: int, width: int, tokens: int) -> tuple[nn.Module, dict[str, Tensor], Call]:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -218,10 +218,10 @@ def _decoder(layers: int, width: int, tokens: int) -> tuple[nn.Module, dict[str,
     )  # fmt: skip
     model = LlamaForCausalLM(config).eval()
     inputs = {"input_ids": torch.randint(5, 999, (1, tokens))}
-    return model, inputs, _floor(model, inputs, lambda logits: logits[:, -1, 1].sum())
+    return model, inputs, floor_of(model, inputs, lambda logits: logits[:, -1, 1].sum())
 
 
-def _floor(
+def floor_of(
     model: nn.Module, inputs: Mapping[str, Tensor], score: Callable[[Tensor], Tensor]
 ) -> Call:
     """One forward and one backward to the embeddings, parameters frozen."""
