@@ -560,7 +560,7 @@ def test_unknown_command():
 
 def process(*arguments, **options):
     return subprocess.run(
-        [sys.executable, "-m", "fxplain.cli", *map(str, arguments)],
+        [sys.executable, "-m", "fxplain", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,

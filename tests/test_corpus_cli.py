@@ -30,6 +30,7 @@ def explained(tmp_path_factory):
 def test_one_line_makes_an_index_page(explained):
     root, _, result = explained
     assert "30 rows in" in result.stdout
+    assert "2 with an error in their place" in result.stdout
     assert (root / "report" / "index.html").read_text().startswith("<!DOCTYPE html>")
 
 

@@ -153,7 +153,8 @@ def explain_command(
         )
         page = corpora.write_report(found, report) if report else None
     _warn(found.warnings)
-    results().print(Text(f"{len(found):,} rows in {out}"))
+    failed = f", {found.failed:,} with an error in their place" if found.failed else ""
+    results().print(Text(f"{len(found):,} rows in {out}{failed}"))
     if page:
         results().print(Text(f"reported in {page}"))
 

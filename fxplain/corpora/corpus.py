@@ -123,6 +123,12 @@ class Corpus:
         said = (json.loads(metadata_of(file).get("warnings", "[]")) for file in self.files)
         return list(dict.fromkeys(chain.from_iterable(said)))
 
+    @cached_property
+    def failed(self) -> int:
+        """How many rows hold an error in the place of an explanation."""
+        tables = (parquet().read_table(file, columns=["error"]) for file in self.files)
+        return sum(len(table) - table.column(0).null_count for table in tables)
+
     def dataset(self) -> Any:
         """The files as a pyarrow.dataset.Dataset, to filter and scan."""
         arrow()
