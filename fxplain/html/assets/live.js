@@ -1,0 +1,277 @@
+"use strict";
+{
+  const $ = (id) => document.getElementById(id);
+  const make = (name, text = "", set = {}) => {
+    const made = document.createElement(name);
+    made.textContent = text;
+    for (const [key, value] of Object.entries(set)) made.setAttribute(key, value);
+    return made;
+  };
+  let now = null; // what was explained, and what is struck out and silenced of it
+  let struck = {};
+  let silent = {};
+  let asked = 0;
+
+  const post = async (where, what) => {
+    const answer = await fetch(where, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(what),
+    });
+    const told = await answer.json();
+    if (!answer.ok) throw new Error(told.error);
+    return told;
+  };
+  const say = (error) => { $("status").textContent = error.message; };
+
+  // ---- asking ----
+  const image = $("image");
+  let picture = null;
+  const read = (file) => new Promise((done, failed) => {
+    const reader = new FileReader();
+    reader.onload = () => done(reader.result);
+    reader.onerror = () => failed(new Error("the file cannot be read."));
+    reader.readAsDataURL(file);
+  });
+  const choose = async (file) => {
+    picture = await read(file);
+    $("chosen").textContent = file.name;
+  };
+  if (image) {
+    image.addEventListener("change", () => image.files[0] && choose(image.files[0]));
+    const form = $("ask");
+    form.addEventListener("dragover", (event) => { event.preventDefault(); form.classList.add("dropping"); });
+    form.addEventListener("dragleave", () => form.classList.remove("dropping"));
+    form.addEventListener("drop", (event) => {
+      event.preventDefault();
+      form.classList.remove("dropping");
+      if (event.dataTransfer.files[0]) choose(event.dataTransfer.files[0]);
+    });
+  }
+  $("ask").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const what = {};
+    for (const field of $("ask").querySelectorAll("textarea")) what[field.name] = field.value;
+    if (image) what.image = picture;
+    $("status").textContent = "Explaining ...";
+    const own = ++asked;
+    try {
+      const told = await post("explain", what);
+      if (own === asked) show(told);
+    } catch (error) { if (own === asked) say(error); }
+  });
+
+  // ---- showing ----
+  const percent = (share) => `${(100 * share).toFixed(1)}%`;
+  const shade = (value, largest) => {
+    const level = largest ? Math.min(1, Math.abs(value) / largest) : 0;
+    const colour = value >= 0 ? "255, 140, 0" : "40, 120, 220";
+    return `rgba(${colour}, ${(0.85 * level).toFixed(3)})`;
+  };
+  const tint = (value, largest) => {
+    const level = largest ? 0.8 * Math.min(1, Math.abs(value) / largest) : 0;
+    const [r, g, b] = value >= 0 ? [255, 140, 0] : [70, 150, 240];
+    return `rgb(${[r, g, b].map((c) => Math.round(255 + (c - 255) * level)).join(", ")})`;
+  };
+  const show = (told) => {
+    now = told;
+    struck = {};
+    silent = {};
+    $("status").textContent = "";
+    $("explained").textContent = `Explained: ${told.target}, score ${told.answer.score.toPrecision(4)}`;
+    $("effect").textContent = "";
+    $("restore").disabled = true;
+    drawAnswer(told.answer);
+    $("modalities").replaceChildren(...told.modalities.flatMap(drawModality));
+    $("curve").replaceChildren();
+    $("inside").hidden = !told.heads;
+    $("head").hidden = true;
+    if (told.heads) drawHeads(told.heads.nodes);
+    $("report").href = `report/${told.id}`;
+    $("snippet").textContent = told.snippet;
+    $("result").hidden = false;
+    $("result").focus({ preventScroll: true });
+  };
+  const cell = (share) => {
+    const made = make("td", percent(share));
+    const bar = make("span", "", { class: "bar" });
+    bar.style.width = percent(share);
+    made.append(bar);
+    return made;
+  };
+  const drawAnswer = (answer) => {
+    const before = now.answer.classes ? now.answer.classes.rows : [];
+    const after = answer.classes ? answer.classes.rows : [];
+    const indices = [...new Set([...before, ...after].map((row) => row.index))];
+    const rows = indices.map((index) => {
+      const old = before.find((row) => row.index === index);
+      const fresh = after.find((row) => row.index === index);
+      const row = make("tr", "", (old || fresh).target ? { class: "target" } : {});
+      row.append(make("td", (old || fresh).name || `class ${index}`));
+      for (const each of [old, fresh]) row.append(each ? cell(each.share) : make("td", "-"));
+      return row;
+    });
+    $("answer").tBodies[0].replaceChildren(...rows);
+  };
+  const toggle = (button, modality, tokens) => {
+    const on = button.getAttribute("aria-pressed") !== "true";
+    button.setAttribute("aria-pressed", String(on));
+    const own = new Set(struck[modality] || []);
+    for (const token of tokens) { if (on) own.add(token); else own.delete(token); }
+    struck[modality] = [...own];
+    cut();
+  };
+  const unit = (modality, each, largest, said) => {
+    const button = make("button", said, { type: "button", "aria-pressed": "false" });
+    button.title = `${each.text}: ${each.relevance.toPrecision(3)}`;
+    button.addEventListener("click", () => toggle(button, modality.name, each.tokens));
+    return button;
+  };
+  const drawModality = (modality) => {
+    const plain = modality.units.filter((each) => !each.special);
+    const largest = Math.max(0, ...plain.map((each) => Math.abs(each.relevance)));
+    const title = make("h3", modality.name);
+    if (modality.kind === "image") {
+      const grid = make("div", "", { class: "patches", role: "group", "aria-label": modality.name });
+      grid.style.gridTemplateColumns = `repeat(${modality.grid[1]}, 1fr)`;
+      grid.append(make("img", "", { src: modality.picture, alt: "what the model is given" }));
+      for (const each of modality.units) {
+        const button = unit(modality, each, largest, "");
+        button.style.background = shade(each.relevance, largest);
+        button.setAttribute("aria-label", `patch ${each.text}`);
+        grid.append(button);
+      }
+      return [title, grid];
+    }
+    const box = make("div", "", { class: modality.kind === "text" ? "words" : "tokens" });
+    for (const each of modality.units) {
+      const button = unit(modality, each, largest, each.text);
+      button.style.background = tint(each.special ? 0 : each.relevance, largest);
+      if (each.special) button.className = "special";
+      box.append(each.gap || "", button);
+    }
+    return [title, box];
+  };
+
+  // ---- cutting ----
+  const cut = async () => {
+    const own = ++asked;
+    const something = [...Object.values(struck), ...Object.values(silent)].some((places) => places.length);
+    $("restore").disabled = !something;
+    try {
+      const told = await post("cut", { id: now.id, tokens: struck, heads: silent });
+      if (own !== asked) return;
+      drawAnswer(told.answer);
+      $("effect").textContent = something
+        ? `Score ${told.answer.score.toPrecision(4)}, ${told.effect >= 0 ? "+" : ""}${told.effect.toPrecision(3)}`
+        : "";
+      $("status").textContent = "";
+    } catch (error) { say(error); $("effect").textContent = error.message; }
+  };
+  $("restore").addEventListener("click", () => {
+    struck = {};
+    silent = {};
+    for (const button of $("modalities").querySelectorAll("button")) button.setAttribute("aria-pressed", "false");
+    for (const button of $("heads").querySelectorAll("button")) button.classList.remove("silent");
+    $("silent").checked = false;
+    cut();
+  });
+
+  // ---- the curve ----
+  const svg = (name, set) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(set)) made.setAttribute(key, value);
+    return made;
+  };
+  $("draw").addEventListener("click", async () => {
+    const own = now.id;
+    try {
+      const told = await post("curve", { id: own });
+      if (own !== now.id) return;
+      const scores = Object.values(told.lines).flat();
+      const [low, high] = [Math.min(...scores), Math.max(...scores)];
+      const x = (count) => 40 + 480 * count / told.of;
+      const y = (score) => 190 - 170 * (high > low ? (score - low) / (high - low) : 0.5);
+      const made = svg("svg", { viewBox: "0 0 540 240", role: "img", "aria-label": "deletion curve" });
+      const colours = ["#D55E00", "#0072B2"];
+      Object.entries(told.lines).forEach(([name, line], i) => {
+        const points = line.map((score, at) => `${x(told.counts[at])},${y(score)}`).join(" ");
+        made.append(svg("polyline", { points, fill: "none", stroke: colours[i], "stroke-width": 2.5 }));
+        const text = svg("text", { x: 44 + 180 * i, y: 230 });
+        text.textContent = `${i ? "blue" : "orange"}: ${name}`;
+        made.append(text);
+      });
+      for (const score of [low, high]) {
+        const text = svg("text", { x: 2, y: y(score) + 4 });
+        text.textContent = score.toPrecision(2);
+        made.append(text);
+      }
+      const end = svg("text", { x: 400, y: 208 });
+      end.textContent = `${told.of} struck out`;
+      made.append(end);
+      $("curve").replaceChildren(made);
+    } catch (error) { say(error); }
+  });
+
+  // ---- heads ----
+  let chosen = null;
+  const drawHeads = (nodes) => {
+    const largest = Math.max(0, ...nodes.flatMap((node) => node.shares.map(Math.abs)));
+    $("heads").tBodies[0].replaceChildren(...nodes.map((node) => {
+      const row = make("tr");
+      row.append(make("th", node.name, { scope: "row" }));
+      node.shares.forEach((share, head) => {
+        const button = make("button", String(head), { type: "button", "aria-pressed": "false" });
+        button.setAttribute("aria-label", `${node.name}, head ${head}: ${percent(share)}`);
+        button.title = `head ${head}: ${percent(share)}`;
+        button.style.background = tint(share, largest);
+        button.addEventListener("click", () => pick(button, node, head, share));
+        const place = make("td");
+        place.append(button);
+        row.append(place);
+      });
+      return row;
+    }));
+  };
+  const pick = async (button, node, head, share) => {
+    for (const other of $("heads").querySelectorAll("button")) other.setAttribute("aria-pressed", String(other === button));
+    chosen = { button, node: node.name, head };
+    $("head").hidden = false;
+    $("head-name").textContent = `${node.name}, head ${head}: ${percent(share)} of what attention gives`;
+    $("silent").checked = (silent[node.name] || []).includes(head);
+    $("map").replaceChildren();
+    const own = chosen;
+    try {
+      const told = await post("cells", { id: now.id, node: node.name, head });
+      if (own !== chosen) return;
+      const table = make("table", "", { "aria-label": "what each token attends to" });
+      const most = Math.max(...told.cells.flat());
+      told.cells.forEach((line, i) => {
+        const row = make("tr");
+        row.append(make("th", told.queries[i], { scope: "row" }));
+        line.forEach((weight, j) => {
+          const made = make("td", "", { title: `${told.queries[i]} attends to ${told.keys[j]}: ${percent(weight)}` });
+          made.style.background = shade(weight, most);
+          row.append(made);
+        });
+        table.append(row);
+      });
+      $("map").replaceChildren(table);
+    } catch (error) { $("map").textContent = error.message; }
+  };
+  $("silent").addEventListener("change", () => {
+    const own = new Set(silent[chosen.node] || []);
+    if ($("silent").checked) own.add(chosen.head); else own.delete(chosen.head);
+    silent[chosen.node] = [...own];
+    chosen.button.classList.toggle("silent", $("silent").checked);
+    cut();
+  });
+
+  // ---- taking along ----
+  $("copy").addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText($("snippet").textContent);
+      $("copy").textContent = "Copied";
+    } catch { getSelection().selectAllChildren($("snippet")); }
+  });
+}

@@ -1,0 +1,32 @@
+"""The live page: where people ask, strike out and silence; `fxplain serve` answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import jinja2
+
+from fxplain.html.assets_of import asset, package_version
+
+__all__ = ["live_page"]
+
+
+def live_page(facts: Mapping[str, Any]) -> str:
+    """The page for one model.
+
+    Parameters
+    ----------
+    facts
+        ``model``, ``task``, and ``wants``: the kinds of input that it needs.
+    """
+    return _template().render(**facts, version=package_version())
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(asset("live.html.j2"))

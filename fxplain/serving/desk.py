@@ -1,0 +1,245 @@
+"""The desk: one model, the explanations that were just asked for, and what may be asked of them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fxplain.errors import FxplainError, InputError
+from fxplain.explanation import Explanation
+from fxplain.interventions import Cut
+from fxplain.pipelines import Explainer
+from fxplain.serving.shown import cells_of, curve_of, heads_of, sent_modality
+from fxplain.views.outputs import explained_text, top_classes
+
+__all__ = ["BusyError", "Desk", "GoneError", "Limits"]
+
+SERVED = ("text", "pair", "image")
+"""The kinds of input that a page can send."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one process answers.
+
+    Attributes
+    ----------
+    body
+        Bytes of a request.
+    characters
+        Of a text.
+    pixels
+        Of an image.
+    waiting
+        How many requests may wait for the model; others are told to come back.
+    kept
+        How many explanations are kept; the oldest go first.
+    cuts
+        How many steps a deletion curve has at most.
+    """
+
+    body: int = 12_000_000
+    characters: int = 20_000
+    pixels: int = 40_000_000
+    waiting: int = 64
+    kept: int = 64
+    cuts: int = 24
+
+
+class BusyError(FxplainError):
+    """Too many requests wait for the model."""
+
+
+class GoneError(InputError):
+    """An explanation that is not kept any more."""
+
+
+class Desk:
+    """One model for several users at once: requests take turns, and only so many may wait.
+
+    Parameters
+    ----------
+    explainer
+        What `fxplain.from_pretrained` gives.
+    limits
+        How much is answered.
+
+    Raises
+    ------
+    InputError
+        When the model needs what a page cannot send (recordings, videos).
+    """
+
+    def __init__(self, explainer: Explainer, limits: Limits | None = None) -> None:
+        others = [kind for kind in explainer.wants if kind not in SERVED]
+        if others:
+            raise InputError(
+                f"a model that needs {', '.join(others)} cannot be served yet: the page takes "
+                f"{', '.join(SERVED)}."
+            )
+        self.explainer, self.limits = explainer, limits or Limits()
+        self._kept: OrderedDict[str, tuple[Explanation, dict[str, Any]]] = OrderedDict()
+        self._turn, self._door = threading.Lock(), threading.Lock()
+        self._inside = 0
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the page is told of the model."""
+        return {
+            "model": type(self.explainer.model).__name__,
+            "task": self.explainer.task.name,
+            "wants": list(self.explainer.wants),
+        }
+
+    @contextmanager
+    def _taking_turns(self) -> Iterator[None]:
+        with self._door:
+            if self._inside > self.limits.waiting:
+                raise BusyError("too many people are asking at once: try again in a moment.")
+            self._inside += 1
+        try:
+            with self._turn:
+                yield
+        finally:
+            with self._door:
+                self._inside -= 1
+
+    def _found(self, name: Any) -> tuple[Explanation, dict[str, Any]]:
+        with self._door:
+            if not isinstance(name, str) or name not in self._kept:
+                raise GoneError("this explanation is not kept any more: explain again.")
+            self._kept.move_to_end(name)
+            return self._kept[name]
+
+    # -- what is asked ------------------------------------------------------------------------------
+
+    def explain(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Explain what a page sends: ``text``, ``pair``, ``image`` (a data URL)."""
+        given = self._given(asked)
+        method = asked.get("method", "generic")
+        with self._taking_turns():
+            explanation: Explanation = self.explainer(**given, method=method)
+            name = secrets.token_urlsafe(12)
+            sent = {
+                "id": name,
+                "answer": self._answer(explanation),
+                "target": explained_text(explanation, 0, explanation.class_name),
+                "method": explanation.method,
+                "modalities": [sent_modality(explanation, m) for m in explanation.modalities],
+                "heads": heads_of(explanation),
+                "snippet": self._snippet(asked, method),
+            }
+        with self._door:
+            self._kept[name] = (explanation, sent)
+            while len(self._kept) > self.limits.kept:
+                self._kept.popitem(last=False)
+        return sent
+
+    def cut(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer without some tokens, ``{modality: [places]}``, and heads, ``{node: [heads]}``."""
+        explanation, _ = self._found(asked.get("id"))
+        cuts = [Cut.tokens(m, places) for m, places in _places("tokens", asked) if places]
+        cuts += [Cut.heads(node, heads) for node, heads in _places("heads", asked) if heads]
+        if not cuts:
+            return {"answer": self._answer(explanation), "effect": 0.0}
+        whole = sum(cuts[1:], cuts[0])
+        with self._taking_turns():
+            assert explanation.asked is not None, "it was made here"
+            found = explanation.asked.intervene(whole, outputs=True)
+        after = replace(explanation, output=found.outputs[0], scores=found.scores[0])
+        return {"answer": self._answer(after), "effect": float(found.effects[0, 0])}
+
+    def curve(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The score without the most relevant words and patches, and without the least."""
+        explanation, _ = self._found(asked.get("id"))
+        with self._taking_turns():
+            return curve_of(explanation, self.limits.cuts)
+
+    def cells(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The map of one head: ``{"node": name, "head": number}``."""
+        explanation, _ = self._found(asked.get("id"))
+        with self._taking_turns():
+            return cells_of(explanation, asked.get("node"), asked.get("head"))
+
+    def report(self, name: str) -> str:
+        """One explanation as a static page."""
+        explanation, _ = self._found(name)
+        with self._taking_turns():
+            return explanation.to_html()
+
+    # -- pieces -------------------------------------------------------------------------------------
+
+    def _answer(self, explanation: Explanation) -> dict[str, Any]:
+        names = explanation.class_name
+        return {
+            "score": float(explanation.scores[0]),
+            "classes": top_classes(explanation, 0, names),
+        }
+
+    def _given(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        wanted = {kind: asked.get(kind) for kind in self.explainer.wants}
+        given = {}
+        for kind, value in wanted.items():
+            if not isinstance(value, str) or not value.strip():
+                raise InputError(f"the model needs {kind}: nothing was given.")
+            given[kind] = self._image(value) if kind == "image" else self._text(value)
+        return given
+
+    def _text(self, text: str) -> str:
+        if len(text) > self.limits.characters:
+            raise InputError(
+                f"the text has {len(text)} characters; up to {self.limits.characters} are taken."
+            )
+        return text
+
+    def _image(self, url: str) -> Any:
+        """An image from a data URL; nothing is fetched."""
+        from PIL import Image, UnidentifiedImageError
+
+        head, _, data = url.partition(",")
+        if not head.startswith("data:image/") or not head.endswith(";base64"):
+            raise InputError("an image is sent as a data URL.")
+        try:
+            image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
+            if image.width * image.height > self.limits.pixels:
+                raise InputError(f"the image has more than {self.limits.pixels} pixels.")
+            return image.convert("RGB")
+        except (
+            binascii.Error,
+            UnidentifiedImageError,
+            OSError,
+            Image.DecompressionBombError,
+        ) as error:
+            raise InputError(f"the image cannot be read: {error}") from error
+
+    def _snippet(self, asked: Mapping[str, Any], method: str) -> str:
+        """The same in Python."""
+        path = getattr(self.explainer.model.config, "name_or_path", "") or "MODEL"
+        given = ", ".join(
+            f"image={'image.png'!r}" if kind == "image" else f"{kind}={asked[kind]!r}"
+            for kind in self.explainer.wants
+        )
+        return (
+            f"import fxplain\n\nexplainer = fxplain.from_pretrained({path!r}, "
+            f"task={self.explainer.task.name!r})\n"
+            f"e = explainer({given}, method={method!r})\nprint(e)\nprint(e.heads())\n"
+        )
+
+
+def _places(what: str, asked: Mapping[str, Any]) -> Iterator[tuple[str, list[int]]]:
+    """(name, numbers) of a mapping that a page sent."""
+    given = asked.get(what) or {}
+    if not isinstance(given, Mapping):
+        raise InputError(f"{what} must be lists of numbers by name.")
+    for name, numbers in given.items():
+        if not isinstance(numbers, list) or not all(type(n) is int and n >= 0 for n in numbers):
+            raise InputError(f"{what} of {name} must be a list of numbers from 0.")
+        yield str(name), numbers

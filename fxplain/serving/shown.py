@@ -1,0 +1,140 @@
+"""What the live page shows of an explanation, as plain data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fxplain.errors import FxplainError, InputError
+from fxplain.explanation import Explanation
+from fxplain.html.photos import photo_url
+from fxplain.html.pictures import image_of
+from fxplain.html.words import cuts_of
+from fxplain.interventions import Cut
+from fxplain.views import View
+
+__all__ = ["cells_of", "curve_of", "heads_of", "sent_modality"]
+
+MOST_PIXELS = 1 << 18
+MOST_CELLS = 64
+"""Queries and keys of a head's map that are shown."""
+
+
+def sent_modality(explanation: Explanation, name: str) -> dict[str, Any]:
+    """One modality's units: words of a text, patches of a picture, or tokens."""
+    values = explanation.beyond_identity()[name][0].double()
+    view = View(explanation, name)
+    made: dict[str, Any] = {"name": name, "kind": "tokens"}
+    if view.is_text:
+        made["kind"] = "text"
+        words = cuts_of(explanation, name, 0, "word")["word"]
+        units = [(text, gap, places, special) for text, gap, places, special in words]
+    else:
+        labels = explanation.tokens(name)[0]
+        units = [(labels[place], "", [place], False) for place in view.plain]
+        frames = view.frames(0)
+        if len(frames) == 1 and len(view.grid) == 2:
+            made |= {"kind": "image", "grid": list(view.grid), "picture": _picture(frames[0])}
+    made["units"] = [
+        {
+            "text": text,
+            "gap": gap,
+            "tokens": places,
+            "special": special,
+            "relevance": float(values[places].sum()),
+        }
+        for text, gap, places, special in units
+    ]
+    return made
+
+
+def _picture(frame: Tensor) -> str:
+    """What the model was given as a data URL."""
+    pixels = image_of(frame.float(), MOST_PIXELS)
+    rgb = np.repeat(pixels[..., None], 3, -1) if pixels.ndim == 2 else pixels
+    return photo_url(rgb, MOST_PIXELS)
+
+
+def heads_of(explanation: Explanation) -> dict[str, Any] | None:
+    """The grid of nodes x heads, or nothing where the method has no heads."""
+    try:
+        found = explanation.heads()
+    except FxplainError:
+        return None
+    whole = float(found.attended[0]) or 1.0
+    return {
+        "nodes": [
+            {
+                "name": node.name,
+                "kind": node.kind,
+                "shares": (found.relevance[node.name][0].sum(-1) / whole).tolist(),
+            }
+            for node in found.nodes
+        ]
+    }
+
+
+def curve_of(explanation: Explanation, most: int) -> dict[str, Any]:
+    """Scores as units are struck out, the most relevant first and the least relevant first."""
+    units = [
+        (unit["relevance"], modality, unit["tokens"])
+        for modality in explanation.modalities
+        for unit in sent_modality(explanation, modality)["units"]
+        if unit["tokens"] and not unit["special"]
+    ]
+    order = sorted(units, key=lambda unit: -unit[0])
+    counts = sorted({round(len(order) * i / most) for i in range(1, most + 1)} - {0})
+    lines = {
+        "most relevant first": [_without(order[:count]) for count in counts],
+        "least relevant first": [_without(order[::-1][:count]) for count in counts],
+    }
+    assert explanation.asked is not None, "it was made here"
+    cuts = [cut for line in lines.values() for cut in line]
+    found = explanation.asked.intervene(cuts) if cuts else None
+    scores = [] if found is None else found.scores[:, 0].tolist()
+    start = float(explanation.scores[0])
+    return {
+        "counts": [0, *counts],
+        "of": len(order),
+        "lines": {
+            name: [start, *scores[i * len(counts) : (i + 1) * len(counts)]]
+            for i, name in enumerate(lines)
+        },
+    }
+
+
+def _without(units: list[tuple[float, str, list[int]]]) -> Cut:
+    places: dict[str, list[int]] = {}
+    for _, modality, tokens in units:
+        places.setdefault(modality, []).extend(tokens)
+    first, *rest = (Cut.tokens(modality, own) for modality, own in places.items())
+    return sum(rest, first)
+
+
+def cells_of(explanation: Explanation, node: Any, head: Any) -> dict[str, Any]:
+    """The attention weights of one head, of the first queries and keys."""
+    known = {each.name: each for each in explanation.graph.nodes}
+    if node not in known or type(head) is not int or not 0 <= head < known[node].heads:
+        raise InputError("there is no such head.")
+    assert explanation.attention_of is not None, "it was made here"
+    weights = explanation.attention_of({node})[node].float()
+    if weights.dim() != 4 or weights.shape[1] != known[node].heads:
+        raise InputError(f"the heads of {node} do not stand apart in its weights.")
+    shown = torch.nan_to_num(weights[0, head, :MOST_CELLS, :MOST_CELLS])
+    return {
+        "cells": shown.tolist(),
+        "queries": _labels(explanation, known[node].query, len(shown)),
+        "keys": _labels(explanation, known[node].key, shown.shape[1]),
+    }
+
+
+def _labels(explanation: Explanation, modalities: tuple[str, ...], count: int) -> list[str]:
+    """What tokens are called, where they are those of one modality; else their places."""
+    if len(modalities) == 1 and modalities[0] in explanation.labels:
+        labels = explanation.tokens(modalities[0])[0]
+        if len(labels) >= count:
+            return labels[:count]
+    return [str(place) for place in range(count)]

@@ -1,0 +1,229 @@
+"""The live page: what is asked, what is refused, and several people at once."""
+
+import base64
+import io
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+import fxplain
+from fxplain.errors import InputError
+from fxplain.serving import Desk, Limits, create_app
+from tests import small_pretrained
+
+HOST = "http://localhost"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def classifier(root: Path) -> fxplain.Explainer:
+    return fxplain.from_pretrained(small_pretrained.save("classifier", root))
+
+
+@pytest.fixture(scope="module")
+def client(classifier: fxplain.Explainer) -> TestClient:
+    return TestClient(create_app(Desk(classifier)), base_url=HOST)
+
+
+def ask(client: TestClient, text: str = "the movie was great") -> dict:
+    answer = client.post("/explain", json={"text": text})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_the_page_and_its_parts(client: TestClient) -> None:
+    page = client.get("/")
+    assert "<textarea" in page.text
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    for part in ("live.css", "live.js"):
+        assert part in page.text
+        assert client.get(f"/{part}").status_code == 200
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert client.get("/nothing").status_code == 404
+
+
+def test_an_answer_is_that_of_the_library(
+    client: TestClient, classifier: fxplain.Explainer
+) -> None:
+    told = ask(client)
+    e = classifier(text="the movie was great")
+    assert told["answer"]["score"] == pytest.approx(float(e.scores[0]))
+    (text,) = told["modalities"]
+    want = [word.relevance for word in e.top(99)]
+    got = sorted((u["relevance"] for u in text["units"]), key=lambda r: -abs(r))
+    assert got[: len(want)] == pytest.approx(want, abs=1e-6)
+    shares = [share for node in told["heads"]["nodes"] for share in node["shares"]]
+    assert sum(shares) == pytest.approx(1)
+    assert "from_pretrained" in told["snippet"]
+    compile(told["snippet"], "snippet", "exec")
+
+
+def test_striking_out_is_intervening(client: TestClient, classifier: fxplain.Explainer) -> None:
+    told = ask(client)
+    text = told["modalities"][0]
+    word = next(u for u in text["units"] if u["text"] == "great")
+    cut = {"id": told["id"], "tokens": {text["name"]: word["tokens"]}}
+    after = client.post("/cut", json=cut).json()
+    e = classifier(text="the movie was great")
+    want = e.intervene(fxplain.Cut.tokens(text["name"], word["tokens"]))
+    assert after["answer"]["score"] == pytest.approx(float(want.scores[0, 0]))
+    assert after["effect"] == pytest.approx(float(want.effects[0, 0]), abs=1e-6)
+    back = client.post("/cut", json={"id": told["id"]}).json()
+    assert back["answer"] == told["answer"]
+
+
+def test_silencing_a_head_is_intervening(client: TestClient, classifier: fxplain.Explainer) -> None:
+    told = ask(client)
+    node = told["heads"]["nodes"][0]["name"]
+    after = client.post("/cut", json={"id": told["id"], "heads": {node: [1]}}).json()
+    want = classifier(text="the movie was great").intervene(fxplain.Cut.heads(node, 1))
+    assert after["answer"]["score"] == pytest.approx(float(want.scores[0, 0]))
+    cells = client.post("/cells", json={"id": told["id"], "node": node, "head": 1}).json()
+    assert [sum(row) for row in cells["cells"]] == pytest.approx([1] * len(cells["queries"]))
+
+
+def test_deletion_curve(client: TestClient) -> None:
+    told = ask(client)
+    curve = client.post("/curve", json={"id": told["id"]}).json()
+    lines = list(curve["lines"].values())
+    assert curve["counts"][0] == 0
+    assert curve["counts"][-1] == curve["of"]
+    assert lines[0][0] == lines[1][0] == pytest.approx(told["answer"]["score"])
+    assert lines[0][-1] == pytest.approx(lines[1][-1])  # nothing is left on either way
+
+
+def test_the_static_report(client: TestClient) -> None:
+    told = ask(client)
+    report = client.get(f"/report/{told['id']}")
+    assert report.status_code == 200
+    assert report.text.startswith("<!DOCTYPE html>")
+    assert client.get("/report/other").status_code == 410
+
+
+def test_an_image(root: Path) -> None:
+    from PIL import Image
+
+    explainer = fxplain.from_pretrained(small_pretrained.save("vit", root))
+    client = TestClient(create_app(Desk(explainer)), base_url=HOST)
+    file = io.BytesIO()
+    Image.fromarray(small_pretrained.picture()).save(file, "PNG")
+    url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    told = client.post("/explain", json={"image": url}).json()
+    image = told["modalities"][0]
+    assert (image["kind"], image["grid"]) == ("image", [4, 4])
+    assert image["picture"].startswith("data:image/")
+    cut = {"id": told["id"], "tokens": {image["name"]: image["units"][0]["tokens"]}}
+    assert client.post("/cut", json=cut).json()["effect"] != 0
+    for wrong in (
+        "http://example.com/cat.png",
+        "data:image/png;base64,AAAA",
+        "data:,x",
+        "/etc/passwd",
+    ):
+        assert client.post("/explain", json={"image": wrong}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "status"),
+    [
+        ("explain", {}, 422),
+        ("explain", {"text": ""}, 422),
+        ("explain", {"text": 3}, 422),
+        ("explain", {"text": "the", "method": "none"}, 422),
+        ("explain", {"text": "the " * 9000}, 422),
+        ("explain", [], 400),
+        ("cut", {"id": "unknown"}, 410),
+        ("cut", {"id": ["x"]}, 410),
+        ("curve", {}, 410),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_answered_is_said(
+    client: TestClient, where: str, what: object, status: int
+) -> None:
+    answer = client.post(f"/{where}", json=what)
+    assert answer.status_code == status
+    assert answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"tokens": {"input_ids": [999]}},
+        {"tokens": {"pixels": [0]}},
+        {"tokens": {"input_ids": ["0"]}},
+        {"tokens": {"input_ids": [True]}},
+        {"tokens": [1]},
+        {"heads": {"none": [0]}},
+        {"heads": {"bert.encoder.layer.0.attention.self": [99]}},
+    ],
+    ids=str,
+)
+def test_cuts_of_what_is_not_there(client: TestClient, wrong: dict) -> None:
+    answer = client.post("/cut", json={"id": ask(client)["id"], **wrong})
+    assert answer.status_code == 422, answer.text
+
+
+def test_other_pages_cannot_ask(client: TestClient, classifier: fxplain.Explainer) -> None:
+    form = client.post(
+        "/explain", content=json.dumps({"text": "the"}), headers={"Content-Type": "text/plain"}
+    )
+    assert form.status_code == 415
+    rebound = TestClient(create_app(Desk(classifier)), base_url="http://evil.example")
+    assert rebound.get("/").status_code == 400
+    assert (
+        client.post(
+            "/explain", content="{", headers={"Content-Type": "application/json"}
+        ).status_code
+        == 400
+    )
+
+
+def test_limits(classifier: fxplain.Explainer) -> None:
+    desk = Desk(classifier, Limits(body=200, kept=2))
+    client = TestClient(create_app(desk), base_url=HOST)
+    assert client.post("/explain", json={"text": "the " * 100}).status_code == 413
+    names = [ask(client, text)["id"] for text in ("the", "movie", "was")]
+    assert [client.post("/cut", json={"id": name}).status_code for name in names] == [410, 200, 200]
+    desk = Desk(classifier, Limits(waiting=-1))
+    busy = TestClient(create_app(desk), base_url=HOST)
+    assert busy.post("/explain", json={"text": "the"}).status_code == 503
+
+
+def test_twenty_people_at_once(client: TestClient) -> None:
+    texts = [" ".join(["the", "movie", "was", "great"][: 1 + i % 4]) for i in range(20)]
+    alone = {text: ask(client, text)["answer"]["score"] for text in set(texts)}
+    with ThreadPoolExecutor(20) as pool:
+        told = list(pool.map(lambda text: ask(client, text), texts))
+    assert len({each["id"] for each in told}) == 20
+    for text, each in zip(texts, told, strict=True):
+        assert each["answer"]["score"] == pytest.approx(alone[text], abs=1e-5)
+
+
+def test_struck_out_text_is_text(client: TestClient) -> None:
+    told = ask(client, "<img src=x onerror=alert(1)>")
+    assert "<" in "".join(unit["text"] for unit in told["modalities"][0]["units"])
+    assert "innerHTML" not in client.get("/live.js").text  # what is shown is text, never markup
+
+
+@pytest.mark.slow
+def test_the_first_answer_is_quick_when_warm(client: TestClient) -> None:
+    ask(client)
+    started = time.perf_counter()
+    ask(client, "the cat was bad")
+    assert time.perf_counter() - started < 2  # 0.3 on a quiet machine; this is no benchmark
+
+
+def test_models_that_need_sound_are_refused(root: Path) -> None:
+    explainer = fxplain.from_pretrained(small_pretrained.save("wav2vec2", root))
+    with pytest.raises(InputError, match="audio cannot be served"):
+        Desk(explainer)
