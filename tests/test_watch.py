@@ -61,6 +61,18 @@ def test_a_change_is_seen(model: Model, change: str) -> None:
     assert not watch.holds()
 
 
+def test_models_with_hooks_are_watched(model: Model) -> None:
+    times = [2.0]
+    handle = model.inner.register_forward_hook(lambda *a: a[-1] * times[0])
+    _, watch = facts_and_watch(model)
+    assert watch.holds()
+    times[0] = 3.0
+    assert not watch.holds()
+    _, watch = facts_and_watch(model)
+    handle.remove()
+    assert not watch.holds()
+
+
 def test_a_number_that_is_set_twice_is_seen(model: Model) -> None:
     _, watch = facts_and_watch(model)
     for i in range(1000):  # an object made now may lie where one lay before

@@ -106,8 +106,12 @@ class _Walk:
         own = vars(module)
         self.facts[path, "type"] = id(type(module))
         for name, value in own.items():
-            if name not in _OF_TORCH and (name not in _HOOKS or value):
-                self._note(path, name, tuple(value.values()) if name in _HOOKS else value)
+            if name in _HOOKS:
+                if value:  # their keys are numbers that torch counts up
+                    self._place, self._count = (path, name), 0
+                    self.facts[path, name] = tuple(map(self.fact, [*value.values()]))
+            elif name not in _OF_TORCH:
+                self._note(path, name, value)
         tensors = [*module._parameters.items(), *module._buffers.items()]
         if tensors:
             self.facts[path, "tensors"] = tuple([self._kind(n, t) for n, t in tensors])
