@@ -1,6 +1,7 @@
 """Cutting a model in its captured graph does what a hand-written hook or mask does."""
 
 import copy
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 import fxplain
 from fxplain import Cut
+from tests.random_models import ATTENTIONS, Recipe, build, make_inputs, single
 from tests.small_models import (
     BY_NAME,
     Attention,
@@ -166,6 +168,29 @@ def test_heads_wherever_the_model_puts_them(make, like: str, options: list[str])
     for form in options:
         found = fxplain.intervene(seeded(make, *given, form), (ids,), cuts, 1)
         torch.testing.assert_close(found.scores, want.scores, atol=1e-5, rtol=1e-5)
+
+
+STYLED = Recipe(wiring=single(2, "words"), words=5, groups=1, causal=True, padding=True)
+NOT_QUICK = set(ATTENTIONS) - {"bmm", "weighted_sum"}
+
+
+@pytest.mark.parametrize(
+    "style",
+    [s if s not in NOT_QUICK else pytest.param(s, marks=pytest.mark.slow) for s in ATTENTIONS],
+)
+def test_cuts_are_the_same_in_every_style_of_attention(style: str) -> None:
+    cuts = [Cut.heads(node, head) for node in (0, 1) for head in (0, 1)]
+    cuts += [Cut.heads(node, 1, tokens=[0, 2], to="mean") for node in (0, 1)]
+    cuts += [
+        Cut.edges([1, 2, 3], [1], heads=head, renormalize=renormalize)
+        for head in (0, 1)
+        for renormalize in (True, False)
+    ]
+    want, found = (
+        fxplain.intervene(build(recipe), make_inputs(recipe), cuts, 1).scores
+        for recipe in (STYLED, replace(STYLED, attention=style))
+    )
+    torch.testing.assert_close(found, want, atol=1e-10, rtol=1e-10)
 
 
 def test_heads_that_are_summed_up_have_no_output_to_replace() -> None:

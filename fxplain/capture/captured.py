@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import sympy
 
 __all__ = [
-    "Capture", "InputSlot", "OutputLayout", "StateSlot", "module_path", "operation_name",
-    "version_of",
+    "Capture", "InputSlot", "OutputLayout", "StateSlot", "attribute_of", "module_path",
+    "operation_name", "version_of",
 ]  # fmt: skip
 
 MODULE_PATH = "fxplain_module"  # key in fx.Node.meta
@@ -32,6 +32,14 @@ MODULE_PATH = "fxplain_module"  # key in fx.Node.meta
 def module_path(node: fx.Node) -> str:
     """The dotted path of the module in which `node` was captured ('' for the model itself)."""
     return str(node.meta.get(MODULE_PATH, ""))
+
+
+def attribute_of(module: nn.Module, node: fx.Node) -> Any:
+    """What a ``get_attr`` node of a module's graph reads: a tensor, or a graph inside of it."""
+    found: Any = module
+    for part in str(node.target).split("."):
+        found = getattr(found, part)
+    return found
 
 
 def operation_name(node: fx.Node) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from fxplain.capture import attribute_of
 from fxplain.interventions.lanes import attended
 from fxplain.interventions.replacements import Given
 from fxplain.rewriting.fused import fused_arguments
@@ -52,7 +53,7 @@ class Fragments:
         with torch.no_grad(), capture.own_chance(given.inputs.leaves):
             for node in graph.nodes:
                 if node in needed and node.op == "get_attr":
-                    values[node] = getattr(capture.graph_module, str(node.target))
+                    values[node] = attribute_of(capture.graph_module, node)
                 elif node in needed and node.op == "call_function":
                     values[node] = _called(node, values)
         read = {n for node in self._after for n in node.all_input_nodes}

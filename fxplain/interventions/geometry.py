@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fxplain.capture import Capture, ModelInputs, operation_name
+from fxplain.capture import Capture, ModelInputs, attribute_of, operation_name
 from fxplain.program import Program, ProgramNode
 from fxplain.run import consumer
 from fxplain.tokens import is_elementwise, moves
@@ -100,7 +100,7 @@ class _Numbering:
                 if node.op == "output":
                     break
                 if node.op == "get_attr":
-                    values[node] = capture.graph_module.get_parameter(str(node.target))
+                    values[node] = attribute_of(capture.graph_module, node)
                 if node.op == "call_function":
                     values[node] = _called(node, values.__getitem__)
                 for i, of in self.nodes.items():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import Capture, chance_kept, draws, operation_name
+from fxplain.capture import Capture, attribute_of, chance_kept, draws, operation_name
 
 if TYPE_CHECKING:
     import sympy
@@ -126,10 +126,7 @@ class Values:
         if size is not None:
             return size
         if node.op == "get_attr":
-            found: Any = self._module
-            for part in str(node.target).split("."):
-                found = getattr(found, part)
-            return found
+            return attribute_of(self._module, node)
         needed = content_inputs(node)
         self._note_read(needed)
 

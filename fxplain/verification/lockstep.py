@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import operation_name
+from fxplain.capture import attribute_of, operation_name
 from fxplain.tokens.arguments import arguments
 
 __all__ = ["Compare", "lockstep"]
@@ -62,7 +62,7 @@ def lockstep(
         if node.op == "placeholder":
             plain[node] = next(given)
         elif node.op == "get_attr":
-            plain[node] = _attribute(module, str(node.target))
+            plain[node] = attribute_of(module, node)
         else:
             plain[node] = _called(node, plain.__getitem__)
             reached = any(n in other for n in node.all_input_nodes)
@@ -118,10 +118,3 @@ def _is_content(value: Any) -> bool:
     if isinstance(value, (tuple, list)):
         return any(_is_content(part) for part in value)
     return False
-
-
-def _attribute(module: torch.nn.Module, path: str) -> Any:
-    found: Any = module
-    for part in path.split("."):
-        found = getattr(found, part)
-    return found
