@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import fxplain
+from tests.evaluated_models import bag, contributions
 from tests.small_models import TextClassifier, seeded, words
 
 
@@ -16,9 +18,31 @@ def _said(result: Any) -> tuple[str, str]:
     return type(result).__name__, str(result)
 
 
-def _elsewhere(result: Any) -> tuple[str, str]:
+def test_every_result_travels_to_a_spawned_process() -> None:
+    model, inputs = seeded(TextClassifier), (words(2, 6),)
+    results = [
+        fxplain.explain(model, inputs, target=1),
+        fxplain.inspect(model, inputs),
+        _written(),
+        bag(contributions(2, 3), methods=["generic"], metrics=["positive"]),
+    ]
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_said, (result,))
+        assert pool.map(_said, results) == [_said(result) for result in results]
+
+
+def _written() -> fxplain.Generation:
+    torch.manual_seed(0)
+    size = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 16, "vocab_size": 20}
+    model = GPT2LMHeadModel(GPT2Config(**size, bos_token_id=0, eos_token_id=0)).eval()
+    return fxplain.explain_generation(model, {"input_ids": words(1, 3)}, max_new_tokens=2)
+
+
+def test_a_generation_and_an_evaluation_are_read_back() -> None:
+    written = _written()
+    again = pickle.loads(pickle.dumps(written))
+    assert again.to_dict() == written.to_dict()
+    measured = bag(contributions(2, 3), methods=["generic"], metrics=["positive"])
+    assert str(pickle.loads(pickle.dumps(measured))) == str(measured)
 
 
 def test_an_explanation_travels() -> None:
@@ -28,7 +52,6 @@ def test_an_explanation_travels() -> None:
     torch.testing.assert_close(again.matrices(), e.matrices())
     torch.testing.assert_close(again.output, e.output)
     assert again.to_dict() == e.to_dict()
-    assert _elsewhere(e) == _said(e)
     assert pickle.loads(pickle.dumps(again)).matrices().keys() == e.matrices().keys()
 
 
