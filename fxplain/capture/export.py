@@ -24,6 +24,7 @@ from fxplain.capture.functional import (
     attach_module_paths,
     drop_assertions,
     functional_program,
+    keep_known_paths,
 )
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.pace import Pace
@@ -69,6 +70,7 @@ def capture_by_export(model: nn.Module, inputs: ModelInputs, *, dynamic: bool) -
     shapes = {"leaves": tuple(_free_axes(leaf, dynamic) for leaf in inputs.leaves)}
     with quiet_export(), torch.no_grad(), flex_attention_written_out():
         program = torch.export.export(call, inputs.leaves, strict=False, dynamic_shapes=shapes)
+        keep_known_paths(program.graph, model, "model")
         route = "export" if dynamic else "export-static"
         return capture_from_program(program, inputs, layouts[-1], route=route, prefix="model")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import operator
 from contextlib import suppress
+from difflib import SequenceMatcher
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.export import ExportedProgram
 
 from fxplain.capture.captured import MODULE_PATH
@@ -15,7 +16,13 @@ from fxplain.capture.einsum import take_einsums_apart
 from fxplain.capture.kernels import make_whole
 from fxplain.capture.writes import UnknownWriteError, has_writes, without_writes
 
-__all__ = ["attach_module_paths", "drop_assertions", "functional_program", "inline_regions"]
+__all__ = [
+    "attach_module_paths",
+    "drop_assertions",
+    "functional_program",
+    "inline_regions",
+    "keep_known_paths",
+]
 
 _ASSERTIONS = {
     "aten._assert_tensor_metadata",
@@ -130,6 +137,31 @@ def drop_assertions(module: fx.GraphModule) -> None:
             module.graph.erase_node(node)
     module.graph.eliminate_dead_code()
     module.recompile()
+
+
+def keep_known_paths(graph: fx.Graph, model: nn.Module, prefix: str) -> None:
+    """Give the nodes of a graph module's new graph the module paths that its own nodes know.
+
+    A graph that was exported before has no modules left to call, but its nodes say which they were of;
+    the same operations come in the same order. `prefix` is where the model is in the new graph.
+    """
+    if not isinstance(model, fx.GraphModule):
+        return
+    known = [n for n in model.graph.nodes if n.op == "call_function" and _stack(n)]
+    found = [n for n in graph.nodes if n.op == "call_function"]
+    old_names, new_names = ([str(node.target) for node in nodes] for nodes in (known, found))
+    blocks = [(0, 0, len(found))]
+    if old_names != new_names:
+        matcher = SequenceMatcher(None, old_names, new_names, autojunk=False)
+        blocks = [(m.a, m.b, m.size) for m in matcher.get_matching_blocks()]
+    for a, b, size in blocks:
+        for old, new in zip(known[a : a + size], found[b : b + size], strict=True):
+            path, kind = next(reversed(_stack(old).values()))
+            new.meta["nn_module_stack"] = {path: (f"{prefix}.{path}", kind)}
+
+
+def _stack(node: fx.Node) -> Any:
+    return node.meta.get("nn_module_stack")
 
 
 def attach_module_paths(graph: fx.Graph, prefix: str) -> None:
