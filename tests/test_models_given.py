@@ -61,12 +61,16 @@ def test_an_exported_program_is_captured_once(reader):
     assert fxplain.attention_weights(program, (IDS,)).keys()
 
 
-@pytest.mark.parametrize("take", [lambda p: p, lambda p: p.module(), lambda p: p.run_decompositions()])
+@pytest.mark.parametrize(
+    "take", [lambda p: p, lambda p: p.module(), lambda p: p.run_decompositions()]
+)
 def test_an_exported_graph_knows_its_modules(take):
     class Outer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = nn.ModuleDict({"reader": seeded(Reader)})  # named as the wrapper of a capture
+            self.model = nn.ModuleDict(
+                {"reader": seeded(Reader)}
+            )  # named as the wrapper of a capture
 
         def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
             return self.model["reader"](input_ids)

@@ -20,6 +20,7 @@ from transformers import (
 
 import fxplain
 from fxplain.explanation import Word
+from fxplain.explanation.beneath import pictures_beneath
 from fxplain.explanation.merging import words_of
 from fxplain.explanation.mosaic import mosaic_of, put_together
 from fxplain.explanation.pictures import pictures_of
@@ -395,6 +396,28 @@ def test_tiles_are_pictures_of_their_own(shape):
     found = pictures_of("pixel_values", 48, {}, (), {"pixel_values": torch.zeros(shape)})
     assert [p.grid for p in found] == [(4, 4)] * 3
     assert [p.tokens[0] for p in found] == [0, 16, 32]
+
+
+def test_tiles_of_several_pictures_know_whose_they_are():
+    special = dict.fromkeys(range(0, 4 * 17, 17), "cls")
+    pixels = torch.arange(2 * 2 * 2.0).reshape(2, 2, 2, 1, 1, 1).expand(-1, -1, -1, 3, 32, 32)
+    found = pictures_of("pixel_values", 4 * 17, special, (), {"pixel_values": pixels})
+    assert [(p.source, p.part, p.parts) for p in found] == [
+        (0, 0, 2),
+        (0, 1, 2),
+        (1, 0, 2),
+        (1, 1, 2),
+    ]
+    assert [p.tokens[0] for p in found] == [1, 18, 35, 52]
+    shown = pictures_beneath(pixels, found, 1)
+    assert [float(tile[0, 0, 0]) for tile in shown] == [4, 5, 6, 7]  # those of the second sample
+
+
+def test_the_one_tile_of_a_picture_is_drawn():
+    pixels = torch.rand(2, 1, 3, 32, 32)
+    found = pictures_of("pixel_values", 16, {}, (4, 4), {"pixel_values": pixels})
+    (shown,) = pictures_beneath(pixels, found, 1)
+    assert torch.equal(shown, pixels[1, 0])
 
 
 def test_tiles_with_a_special_token_each():

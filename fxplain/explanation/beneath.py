@@ -55,7 +55,8 @@ def pictures_beneath(value: Tensor, pictures: Sequence[Picture], sample: int) ->
         tiles = tiles.detach().cpu().flatten(0, -4)
         shown = _channels_second(tiles) if len(tiles) >= len(pictures) else None
         return [] if shown is None else list(shown[: len(pictures)])
-    return frames_of(own, grid_of(pictures, ()))
+    alone = own[0] if own.dim() == 4 and len(own) == 1 else own  # the one tile of a picture
+    return frames_of(own, grid_of(pictures, ())) or frames_of(alone, grid_of(pictures, ()))
 
 
 def _of_patches(rows: Tensor, grid: tuple[int, int], patch: tuple[int, int]) -> Tensor:

@@ -237,6 +237,8 @@ def no_attention(model: nn.Module, program: Program) -> str:
     found = f" Softmaxes that are not attention: {rejected}." if rejected else ""
     mixing = [w for w in program.flow.warnings if "without attention" in w]
     mixed = f" {mixing[0]}." if mixing else ""
+    unknown = [w for w in program.flow.warnings if "carry no token" in w]
+    lost = f" But {unknown[0]}: attention behind it cannot be found." if unknown else ""
     scripts = [n for n, m in model.named_modules() if n and isinstance(m, torch.jit.ScriptModule)]
     where = " outside of TorchScript" if scripts else ""
     hidden = (
@@ -244,5 +246,5 @@ def no_attention(model: nn.Module, program: Program) -> str:
     )
     return (
         f"{type(model).__name__} has no attention over tokens{where}, so there is nothing that "
-        f"relevancy rules could follow.{found}{mixed}{hidden}"
+        f"relevancy rules could follow.{found}{mixed}{lost}{hidden}"
     )

@@ -230,10 +230,13 @@ def _laid_out(
 
 def _tiles(plain: Sequence[int], grid: tuple[int, ...], value: Tensor) -> tuple[Picture, ...]:
     """Tiles of equal size, by the axes of the input before its channels."""
-    if not value.is_floating_point() or value.dim() not in (4, 5):
+    if not value.is_floating_point() or value.dim() not in (4, 5, 6):
         return ()
     height, width = value.shape[-2:]
-    for parts in dict.fromkeys((value.shape[-4], value.shape[:-3].numel(), 1)):
+    of_sample = value.shape[
+        1:-3
+    ].numel()  # the tiles of several pictures, (batch, pictures, tiles, ...)
+    for parts in dict.fromkeys((of_sample, value.shape[-4], value.shape[:-3].numel(), 1)):
         of_tile = len(plain) // parts
         if of_tile * parts != len(plain) or of_tile < 2:
             continue
@@ -241,7 +244,11 @@ def _tiles(plain: Sequence[int], grid: tuple[int, ...], value: Tensor) -> tuple[
         own = grid if len(grid) == 2 else (rows, of_tile // max(rows, 1))
         square = own[0] * own[1] == of_tile and height * own[1] == width * own[0]
         if square or (len(grid) == 2 and math.prod(grid) == of_tile):
-            return _stacked(plain, (own[0], own[1]), parts)
+            found = _stacked(plain, (own[0], own[1]), parts)
+            each = value.shape[-4] if of_pictures and parts == of_sample else parts
+            return tuple(
+                replace(p, source=p.part // each, part=p.part % each, parts=each) for p in found
+            )
     return ()
 
 

@@ -268,6 +268,51 @@ def torchao(config: str, **options: Any) -> Callable[[nn.Module], nn.Module]:
     return made
 
 
+def halved(model: nn.Module) -> nn.Module:
+    """HQQ: four bits in groups, unpacked in each call."""
+    layers = import_module("hqq.core.quantize")
+    config = layers.BaseQuantizeConfig(nbits=4, group_size=8)
+    for part in list(model.modules()):
+        for name, child in list(part.named_children()):
+            if type(child) is nn.Linear:
+                made = layers.HQQLinear(
+                    child, config, compute_dtype=torch.float32, device="cpu", initialize=True
+                )
+                setattr(part, name, made)
+    return model.eval()
+
+
+def by_hqq(model: nn.Module) -> nn.Module:
+    """The plain model with the weights that HQQ's layers unpack."""
+    for part, other in zip(model.modules(), halved(copy.deepcopy(model)).modules(), strict=True):
+        if type(part) is nn.Linear:
+            part.weight.data = other.dequantize().float()
+    return model
+
+
+def quanto(model: nn.Module) -> nn.Module:
+    module = import_module("optimum.quanto")
+    module.quantize(model, weights=module.qint8)
+    module.freeze(model)
+    return model.eval()
+
+
+def by_onnx(model: nn.Module) -> nn.Module:
+    """Written as an ONNX file by PyTorch, read back as a module."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/model.onnx"
+        torch.onnx.export(
+            model, (IDS,), file, dynamo=False, opset_version=17, input_names=["input_ids"]
+        )
+        read = import_module("onnx2torch").convert(file).eval()
+    for part in read.modules():  # it keeps weights as buffers, which no row of is learned
+        for name, value in list(part.named_buffers(recurse=False)):
+            if value.is_floating_point() and value.dim() > 1:
+                delattr(part, name)
+                part.register_parameter(name, nn.Parameter(value))
+    return read
+
+
 INT8 = torchao("Int8DynamicActivationInt8WeightConfig")
 
 
@@ -334,7 +379,10 @@ WAYS: tuple[Way, ...] = (
         refused="explain outside of it"),
     Way("`quantize_dynamic`, int8", quantized, refused="no gradient comes through"),
     Way("torchao: int8 weights", torchao("Int8WeightOnlyConfig"), needs="torchao", within=COARSE),
-    Way("torchao: int8 weights and activations", INT8, needs="torchao", within=COARSE),
+    Way("torchao: int8 weights and activations", INT8, needs="torchao", refused="carry no token"),
+    Way("HQQ: four bits", halved, like=by_hqq, needs="hqq"),
+    Way("quanto: int8 weights", quanto, needs="optimum.quanto", refused="no gradient comes through"),
+    Way("ONNX, by onnx2torch", by_onnx, needs="onnx2torch"),
     Way("on the meta device", lambda model: model.to("meta"), refused="has a shape but no values"),
     Way("in training mode", lambda model: model.train(), refused="model.eval()"),
 )  # fmt: skip
