@@ -233,9 +233,8 @@ def _tiles(plain: Sequence[int], grid: tuple[int, ...], value: Tensor) -> tuple[
     if not value.is_floating_point() or value.dim() not in (4, 5, 6):
         return ()
     height, width = value.shape[-2:]
-    of_sample = value.shape[
-        1:-3
-    ].numel()  # the tiles of several pictures, (batch, pictures, tiles, ...)
+    of_pictures = value.dim() == 6  # (batch, pictures, tiles, ...)
+    of_sample = value.shape[1:-3].numel() if of_pictures else value.shape[-4]
     for parts in dict.fromkeys((of_sample, value.shape[-4], value.shape[:-3].numel(), 1)):
         of_tile = len(plain) // parts
         if of_tile * parts != len(plain) or of_tile < 2:
