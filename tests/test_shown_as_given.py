@@ -420,6 +420,13 @@ def test_the_one_tile_of_a_picture_is_drawn():
     assert torch.equal(shown, pixels[1, 0])
 
 
+def test_points_of_an_image_are_no_image():
+    for count in (1, 2, 5):
+        given = {"input_points": torch.zeros(1, 1, count, 2)}
+        assert pictures_of("input_points", count + 1, {}, (1, count + 1), given) == ()
+    assert len(pictures_of("pixels", 8, {}, (1, 8), {"pixels": torch.zeros(1, 3, 16, 128)})) == 1
+
+
 def test_tiles_with_a_special_token_each():
     special = {0: "cls", 17: "cls", 34: "cls"}
     found = pictures_of(
@@ -603,6 +610,18 @@ def test_a_signed_map_stands_beside_one_without_signs(byte_level, tmp_path):
     assert '"title":"input_x_gradient"' not in loaded.to_html()
     with pytest.raises(fxplain.MethodError, match="loaded"):
         loaded.signed()
+
+
+def test_the_difference_is_of_what_both_were_given(tmp_path):
+    explainer = fxplain.from_pretrained(small_pretrained.save("vit", tmp_path))
+    one, two = (explainer(small_pretrained.picture(seed=i), target=0) for i in range(2))
+    page = fxplain.compare([one, two])
+    assert "Difference" not in page
+    assert ">input 1</h2>" in page
+    other = explainer(small_pretrained.picture(seed=0), target=1)
+    page = fxplain.compare([one, other])
+    assert "Difference" in page
+    assert " of pixel_values</td>" in page
 
 
 @pytest.mark.parametrize("count", [1, 7])

@@ -86,6 +86,8 @@ def pictures_of(
     if len(grid) == 3 and math.prod(grid) == len(plain):
         return _stacked(plain, (grid[1], grid[2]), grid[0], is_frame=not tiled)
     if len(grid) == 2 and math.prod(grid) == len(plain):
+        if 1 in grid and not _holds_more(inputs.get(name), (grid[0], grid[1])):
+            return ()  # a row of points, say
         return _stacked(plain, (grid[0], grid[1]), 1)
     if len(grid) > 3:
         return _levels(plain, grid)
@@ -111,6 +113,17 @@ def grid_of(pictures: Sequence[Picture], grid: tuple[int, ...]) -> tuple[int, ..
     if len(sizes) > 1:
         return ()
     return pictures[0].grid if len(pictures) == 1 else (len(pictures), *pictures[0].grid)
+
+
+def _holds_more(value: Tensor | None, grid: tuple[int, int]) -> bool:
+    """Whether an input could be an image under a grid: axes as long as its, and more in them."""
+    if value is None or value.dim() < 4:
+        return value is None
+    pairs = (value.shape[-2:], value.shape[1:3], value.shape[-3:-1])
+    return any(
+        down >= grid[0] and across >= grid[1] and down * across > math.prod(grid)
+        for down, across in pairs
+    )
 
 
 def _stacked(

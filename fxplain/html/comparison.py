@@ -15,6 +15,7 @@ import torch
 from fxplain.arguments import NAMES, PATH, checked, optional
 from fxplain.errors import InputError
 from fxplain.explanation import Explanation, Shown, Special, Units
+from fxplain.explanation.beneath import of_sample
 from fxplain.explanation.shown import shown
 from fxplain.explanation.units import written_text
 from fxplain.html.assets_of import asset, digest, package_version
@@ -124,7 +125,7 @@ def compare(
     ]
     page = _template().render(
         columns=columns,
-        difference=_difference(entries) if len(pairs) == 2 else None,
+        difference=_difference(_comparable(pairs, entries)) if len(pairs) == 2 else None,
         style=_style(),
         style_hash=digest(_style()),
         version=package_version(),
@@ -140,6 +141,8 @@ def _names(explanations: Sequence[Explanation]) -> list[str]:
     alike = len({(e.method, repr(e.target)) for e in explanations}) == 1
     if alike and len(set(told)) == len(told):
         titled = told
+    elif alike and not any(told) and _inputs_differ(explanations):
+        titled = [f"input {number + 1}" for number in range(len(explanations))]
     elif any(told):
         titled = [f"{title}, {own}" for title, own in zip(titled, told, strict=True)]
     return [
@@ -147,6 +150,15 @@ def _names(explanations: Sequence[Explanation]) -> list[str]:
         for e, title in zip(explanations, titled, strict=True)
         for sample in range(e.batch_size)
     ]
+
+
+def _inputs_differ(explanations: Sequence[Explanation]) -> bool:
+    first, *others = explanations
+    return any(
+        not _same_input(name, first, 0, other, 0)
+        for other in others
+        for name in {*first.modalities, *other.modalities}
+    )
 
 
 def _told_apart(names: Iterable[str]) -> list[str]:
@@ -261,11 +273,32 @@ def _blended(under: Pixels | None, heat: Any) -> Pixels:
     return mixed
 
 
+def _comparable(
+    pairs: Sequence[tuple[Explanation, int]], entries: Sequence[Sequence[Shown]]
+) -> tuple[Sequence[Sequence[Shown]], set[str]]:
+    """What is of the same words, or of an input that both were given; and which of it are texts."""
+    (one, first), (two, second) = pairs
+    texts = {name for name in one.modalities if one.is_text(name)}
+    same = {name for name in one.modalities if _same_input(name, one, first, two, second)}
+    kept = [[e for e in own if e.modality in texts | same] for own in entries]
+    return kept, texts
+
+
+def _same_input(name: str, one: Explanation, first: int, two: Explanation, second: int) -> bool:
+    before, after = (of_sample(e.inputs.get(name), i) for e, i in ((one, first), (two, second)))
+    if before is None or after is None:
+        return before is after
+    return before.shape == after.shape and bool(torch.equal(before, after))
+
+
 # ---- the difference -----------------------------------------------------------------------------
 
 
-def _difference(entries: Sequence[Sequence[Shown]]) -> dict[str, Any] | None:
+def _difference(
+    given: tuple[Sequence[Sequence[Shown]], set[str]],
+) -> dict[str, Any] | None:
     """How shares change from the first to the second, where both are of the same words."""
+    entries, texts = given
     apart = {(e.modality, e.tokens) for own in entries for e in own if e.apart}
     first, second = ([e for e in own if (e.modality, e.tokens) not in apart] for own in entries)
     after = {(e.modality, e.tokens, e.text): e for e in second}
@@ -277,12 +310,14 @@ def _difference(entries: Sequence[Sequence[Shown]]) -> dict[str, Any] | None:
     words = [
         _cell(replace(e, relevance=change, share=abs(change)), change / top)
         for e, change in zip(first, changes, strict=True)
-        if e.gap or e.text
+        if (e.gap or e.text) and e.modality in texts
     ]
     order = sorted(range(len(keys)), key=lambda i: -abs(changes[i]))[:MOST_CHANGES]
     rows = [
         (
-            first[i].text,
+            first[i].text
+            if first[i].modality in texts
+            else f"{first[i].text} of {first[i].modality}",
             signed_percent(_signed(first[i])),
             signed_percent(_signed(after[keys[i]])),
             ("+" if changes[i] > 0 else "") + signed_percent(changes[i]),
