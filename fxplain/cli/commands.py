@@ -47,7 +47,7 @@ from fxplain.cli.options import (
     known_or_no_method,
     writable,
 )
-from fxplain.cli.pages import companion, write_demo_page, write_page
+from fxplain.cli.pages import companion, with_matrices, write_demo_page, write_page
 from fxplain.cli.sources import open_source
 from fxplain.cli.terminal import errors_reported, progress, quiet, results
 from fxplain.explanation import Special
@@ -260,7 +260,7 @@ def explain(
             show_default=False,
         ),
     ] = None,
-    method: MethodName = "generic",
+    method: MethodName = "auto",
     option: MethodOptions = None,
     output: Annotated[
         str | None,
@@ -365,6 +365,8 @@ def explain(
         if html and explanations:
             with progress("writing the report"):
                 page = [*explanations, *chain(*others)]
+                if len(page) == 1:
+                    page += with_matrices(source, page[0], asked)
                 write_page(html, page, source, output, {"units": units, "special": special})
         if json_:
             hidden: Special = "hide" if special == "hide" else "show"

@@ -66,7 +66,7 @@ def generate(
             show_default=False,
         ),
     ] = None,
-    method: MethodName = "generic",
+    method: MethodName = "auto",
     option: MethodOptions = None,
     json_: AsJson = False,
     save: Annotated[

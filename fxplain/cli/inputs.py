@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import typer
 
-from fxplain.methods import methods
+from fxplain.methods import resolve_method
 from fxplain.pipelines import Explainer, Loaded
 
 __all__ = ["as_typed", "parse_options", "parse_points", "parse_targets", "stand_ins"]
@@ -63,7 +63,7 @@ def parse_options(method: str, given: Sequence[str]) -> dict[str, Any]:
         name, separator, value = text.partition("=")
         if not separator:
             raise typer.BadParameter(f"--option {text!r} is not of the form NAME=VALUE.")
-        known = methods()[method].options.get(name)
+        known = resolve_method(method, {})[0].options.get(name)
         options[name] = value if known is None else _typed(name, value, known.default)
     return options
 

@@ -52,10 +52,9 @@ def known_or_no_method(name: str | None) -> str | None:
 
 
 def _known_method(name: str) -> str:
-    if name not in fxplain.methods():
-        raise typer.BadParameter(
-            f"unknown method {name!r}; there are: {', '.join(fxplain.methods())}."
-        )
+    known = (*fxplain.methods(), "auto")
+    if name not in known:
+        raise typer.BadParameter(f"unknown method {name!r}; there are: {', '.join(known)}.")
     return name
 
 
@@ -215,7 +214,11 @@ TaskName = Annotated[
 MethodName = Annotated[
     str,
     typer.Option(
-        "--method", "-m", help="One of those that `fxplain methods` lists.", callback=_known_method
+        "--method",
+        "-m",
+        help="One of those that `fxplain methods` lists, or auto: what measured best on the kind of "
+        "model.",
+        callback=_known_method,
     ),
 ]
 HtmlFile = Annotated[

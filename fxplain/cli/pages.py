@@ -13,7 +13,7 @@ from fxplain.cli.sources import Checkpoint, Made
 from fxplain.demo import digits
 from fxplain.reports import drawn, tells_for_from_against
 
-__all__ = ["companion", "write_demo_page", "write_page"]
+__all__ = ["companion", "with_matrices", "write_demo_page", "write_page"]
 
 
 def write_page(
@@ -53,6 +53,15 @@ def companion(explanation: fxplain.Explanation) -> str:
     except fxplain.FxplainError:
         return ""
     return f"Beside it, by {signed.method}: {drawn(signed)}"
+
+
+def with_matrices(
+    source: Made | Checkpoint, explanation: fxplain.Explanation, asked: Mapping[str, Any]
+) -> list[fxplain.Explanation]:
+    """What stands beside an explanation that `auto` chose a method without matrices for."""
+    if not explanation.chosen or explanation.engine != "tokens":
+        return []
+    return source.explained({**asked, "method": "generic", "gradients": "corrected"}, each=False)
 
 
 def write_demo_page(path: Path, questions: int, method: str) -> None:

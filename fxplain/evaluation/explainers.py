@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fxplain.errors import EvaluationError
 from fxplain.evaluation.asked import labelled
 from fxplain.explanation import explain
-from fxplain.methods import methods, resolve_method
+from fxplain.methods import AUTOMATIC, methods, resolve_method
 
 __all__ = ["RANDOM", "AskedMethods", "Chance", "Explainer", "choose_explainers"]
 
@@ -64,11 +64,12 @@ def _explainer(
         function = entry
         return lambda model, inputs, target, _chance: function(model, inputs, target)
     name, options = entry
-    _, resolved = resolve_method(name, options)  # with its steps: each sample costs the same
+    method, resolved = resolve_method(name, options)  # with its steps: each sample costs the same
+    given = options if method is AUTOMATIC else resolved
 
     def explained(
         model: nn.Module, inputs: Mapping[str, Any], target: Any, _chance: Chance
     ) -> Relevance:
-        return explain(model, inputs, target, name, output=output, **resolved).relevance
+        return explain(model, inputs, target, name, output=output, **given).relevance
 
     return explained

@@ -15,6 +15,7 @@ from fxplain.capture import config_of
 from fxplain.errors import ChangedModelError, MethodError, NoAttentionError, NonFiniteError
 from fxplain.explanation import reading
 from fxplain.explanation.asked import Asked
+from fxplain.explanation.choosing import Kind, measured_below_chance
 from fxplain.explanation.cuts import cut_attention
 from fxplain.explanation.detection import BatchAxis, graph_of, no_attention, program_of
 from fxplain.explanation.enough_steps import INCOMPLETE, TOO_FEW
@@ -262,8 +263,11 @@ class Call:
         graph = graph_of(self.model, self.captured, self.program)
         if not self.passes.needs.gradient:
             return graph
-        cut = cut_attention(self.captured, self.program, resolved.outputs)
-        return replace(graph, warnings=(*graph.warnings, *cut)) if cut else graph
+        told = cut_attention(self.captured, self.program, resolved.outputs)
+        if self.method.name == "input_x_gradient":
+            kind = Kind.of(self.model, self.bound, self.captured, self.program, self.output)
+            told = (*told, *measured_below_chance(self.method, self.options, kind))
+        return replace(graph, warnings=(*graph.warnings, *told)) if told else graph
 
     def _ridden(
         self, resolved: ResolvedTarget

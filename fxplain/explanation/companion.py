@@ -17,7 +17,7 @@ SIGNED = "input_x_gradient"
 
 
 def signed_companion(explanation: Explanation) -> Explanation:
-    """The same targets of the same inputs by input x gradient, called as the explanation calls them."""
+    """The same targets of the same inputs by corrected input x gradient, called as they are called."""
     asked = explanation.asked
     if asked is None:
         raise MethodError(
@@ -32,6 +32,7 @@ def signed_companion(explanation: Explanation) -> Explanation:
         tokenizer=asked.tokenizer,
         batch_axis=asked.batch_axis,
         verify="off",
+        gradients="corrected",
     )
     if not torch.allclose(made.scores, explanation.scores, rtol=1e-3, atol=1e-5):
         raise ChangedModelError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, overload
 
 import numpy as np
@@ -13,11 +14,12 @@ from fxplain.arguments import shown
 from fxplain.capture import as_module, model_tried, on_all_processes
 from fxplain.errors import TargetError
 from fxplain.explanation.call import Call
+from fxplain.explanation.choosing import Kind, choose
 from fxplain.explanation.detection import BatchAxis, graph_of, program_of
 from fxplain.explanation.enough_steps import with_enough_steps
 from fxplain.explanation.explanation import Explanation
 from fxplain.explanation.weights import weights_by_node
-from fxplain.methods import resolve_method
+from fxplain.methods import AUTOMATIC, Method, resolve_method
 from fxplain.program import AttentionGraph
 from fxplain.run import forward
 
@@ -148,7 +150,8 @@ def explain(
         entry per sample, an index tuple into one sample's output such as ``(object query, class)``, a
         `Contrast` or a `Sum` of these, or a function from the model's output to one number per sample.
     method
-        One of `fxplain.methods()`.
+        One of `fxplain.methods()`, or "auto" for the one that measured best on the kind of model:
+        ``.method`` is then what it chose, and ``.chosen`` why.
     targets
         In the place of `target`, several of what it may be (classes, object queries, generated
         tokens): they share one forward, and each has a backward of its own, so that memory does not
@@ -185,12 +188,19 @@ def explain(
     Chefer, Gur & Wolf, "Generic Attention-model Explainability for Interpreting Bi-Modal and
     Encoder-Decoder Transformers", ICCV 2021, arXiv 2103.15679.
     """
+    chosen: Method
+    all_options: Mapping[str, Any]
     chosen, all_options = resolve_method(method, options)
     if targets is not None:
         targets = several(target, targets)
     model = as_module(model)
     # gradients are needed whatever mode the caller is in
     with torch.inference_mode(False), model_tried(model, inputs):
+        why = ""
+        if chosen is AUTOMATIC:
+            found = program_of(model, inputs, batch_axis, verify, strict=strict, recheck=recheck)
+            choice = choose(Kind.of(model, *found, output), options)
+            chosen, all_options, why = choice.method, choice.options, choice.why
 
         def make(own_options: Mapping[str, Any]) -> list[Explanation]:
             call = Call(
@@ -210,6 +220,7 @@ def explain(
 
         chooses = "steps" in all_options and "steps" not in options and all_options["signed"]
         made = with_enough_steps(make, all_options) if chooses else make(all_options)
+        made = [replace(explanation, chosen=why) for explanation in made] if why else made
         return made if targets is not None else made[0]
 
 

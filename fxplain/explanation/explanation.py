@@ -102,6 +102,8 @@ class Explanation(AsSeen, SeenInside, Presentable):
         The photos and recordings that an explainer made the inputs of.
     options
         The method's options, those that were left out included.
+    chosen
+        Why this method, where ``method="auto"`` chose it; else empty.
     engine
         How the relevance was found: "rows" (products with vectors), "matrices" (all of R), or
         "tokens" for a method that has no matrices.
@@ -160,6 +162,7 @@ class Explanation(AsSeen, SeenInside, Presentable):
     class_name: Callable[[int], str] | None = field(default=None, repr=False)
     asked: Asked | None = field(default=None, repr=False)
     kept_of: Callable[[], Kept] | None = field(default=None, repr=False)
+    chosen: str = ""
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -269,7 +272,7 @@ class Explanation(AsSeen, SeenInside, Presentable):
         return found
 
     def signed(self) -> Explanation:
-        """The same target by input x gradient, which tells what spoke for it and what against it.
+        """The same target by corrected input x gradient: what spoke for it and what against it.
 
         To be read beside a method that cannot tell; it costs one forward and one backward.
 
@@ -334,6 +337,7 @@ class Explanation(AsSeen, SeenInside, Presentable):
             "rate": originals.rate,
             "placed": originals.placed_as_lists(),
             "provenance": dict(self.provenance),
+            "chosen": self.chosen,
             "tiled": list(self.tiled),
         }
         return header, tensors

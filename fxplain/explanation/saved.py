@@ -43,6 +43,7 @@ class _Header:
     tiled: tuple[str, ...] = ()
     rate: int = 0
     placed: dict[str, list[list[list[float]]]] = field(default_factory=dict)
+    chosen: str = ""
 
 
 def load(path: str | Path) -> Explanation:
@@ -116,6 +117,7 @@ def _read(header: _Header, tensors: Mapping[str, Tensor]) -> Explanation:
         },
         seconds=header.seconds,
         provenance=header.provenance,
+        chosen=header.chosen,
         tiled=header.tiled,
         originals=Originals.read(tensors, header.rate, header.placed),
         identity=identity if identity.keys() == relevance.keys() else None,

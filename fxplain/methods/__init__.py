@@ -1,7 +1,7 @@
 """Methods: how a node's map is weighed and how maps are accumulated."""
 
 from fxplain.methods.accumulation import Accumulation, RowSet
-from fxplain.methods.catalogue import PRESETS
+from fxplain.methods.catalogue import AUTOMATIC, PRESETS
 from fxplain.methods.evidence import BornTokens, Evidence, Needs
 from fxplain.methods.method import Method, Option
 from fxplain.methods.node_evidence import NodeEvidence
@@ -12,6 +12,7 @@ from fxplain.methods.rows import RelevancyRows, RowShare
 from fxplain.methods.tokens import TokenScores
 
 __all__ = [
+    "AUTOMATIC",
     "PRESETS",
     "Accumulation",
     "BornTokens",

@@ -18,7 +18,7 @@ from fxplain.methods.relevancy import Relevancies
 from fxplain.methods.tokens import TokenScores, relevance_of_births, value_times_gradient
 from fxplain.rewriting import RULE_SETS
 
-__all__ = ["METHODS", "PRESETS"]
+__all__ = ["AUTOMATIC", "METHODS", "PRESETS"]
 
 MOST_STEPS = 10_000
 """Of integrated gradients: some hundreds are many."""
@@ -326,3 +326,19 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "transformer-attribution-rollout": ("rollout", {"normalize": False, "attribution": "lrp"}),
 }
 """Published code that departs from its paper, as (method, options). See docs/methods.md."""
+
+
+def _not_chosen(*_: Any) -> Any:
+    raise AssertionError("auto stands for a method that is chosen when the model is known")
+
+
+AUTOMATIC = Method(
+    "auto",
+    "docs/how-to/choose-a-method.md",
+    "that of the method that it stands for",
+    _not_chosen,
+    _not_chosen,
+    {**METHODS["input_x_gradient"].options, **METHODS["generic"].options},
+    "the method that measured best on the kind of model at hand",
+)
+"""Stands for a method that is chosen by the kind of model, among those that have the given options."""

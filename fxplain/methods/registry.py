@@ -6,7 +6,7 @@ from typing import Any
 
 from fxplain.arguments import TEXT, shown
 from fxplain.errors import MethodError
-from fxplain.methods.catalogue import METHODS, PRESETS
+from fxplain.methods.catalogue import AUTOMATIC, METHODS, PRESETS
 from fxplain.methods.method import Method, Options
 
 __all__ = ["methods", "register_method", "resolve_method"]
@@ -36,7 +36,7 @@ def register_method(method: Method) -> None:
     """
     if not isinstance(method, Method):
         raise MethodError(f"a method is a fxplain.methods.Method, not {shown(method)}.")
-    if method.name in _METHODS:
+    if method.name in (*_METHODS, AUTOMATIC.name):
         raise MethodError(f"there is a method {method.name!r} already.")
     _METHODS[method.name] = method
 
@@ -58,7 +58,8 @@ def resolve_method(name: str, given: Options) -> tuple[Method, dict[str, Any]]:
             raise MethodError(f"unknown preset {preset!r}; there are: {', '.join(PRESETS)}.")
         name, options = PRESETS[preset]
         given = {**options, **given}
-    method = _METHODS.get(name)
+    method = AUTOMATIC if name == AUTOMATIC.name else _METHODS.get(name)
     if method is None:
-        raise MethodError(f"unknown method {name!r}; there are: {', '.join(_METHODS)}.")
+        known = ", ".join((*_METHODS, AUTOMATIC.name))
+        raise MethodError(f"unknown method {name!r}; there are: {known}.")
     return method, method.with_options(given)

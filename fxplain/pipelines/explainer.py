@@ -144,7 +144,7 @@ class Explainer:
         points: Any = None,
         target: Any = None,
         targets: Sequence[Any] | None = None,
-        method: str = "generic",
+        method: str = "auto",
         **options: Any,
     ) -> Any:
         """Explain one target per sample: by default what the model answers.
@@ -186,7 +186,7 @@ class Explainer:
         targets
             In the place of `target`, several of what it may be: they share one forward.
         method
-            One of `fxplain.methods()`.
+            One of `fxplain.methods()`; by default "auto", which chooses by the kind of model.
         **options
             Those of the task (``word=``, ``threshold=``), of the method, and ``engine=`` and
             ``output=`` as `fxplain.explain` takes them.
@@ -216,7 +216,7 @@ class Explainer:
         return self._explained(run, goals, method, rest)
 
     def each(
-        self, *positional: Any, target: Any = None, method: str = "generic", **keywords: Any
+        self, *positional: Any, target: Any = None, method: str = "auto", **keywords: Any
     ) -> list[Explanation]:
         """Explain all that the model says of one sample, each by itself.
 
@@ -254,7 +254,7 @@ class Explainer:
         truncation: bool | None = None,
         max_new_tokens: int = 20,
         targets: Any = None,
-        method: str = "generic",
+        method: str = "auto",
         **options: Any,
     ) -> Generation:
         """Let the model write, and explain every token of what it wrote.

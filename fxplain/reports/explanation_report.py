@@ -40,7 +40,7 @@ def explanation_report(
     parts: list[RenderableType] = [
         Text.assemble(("Explanation of ", "bold"), (explanation.graph.model, "bold cyan")),
         *warning_lines(explanation.graph.warnings),
-        facts_table([("method", explanation.method), ("found", count_nodes(explanation.graph))]),
+        facts_table([*_method(explanation), ("found", count_nodes(explanation.graph))]),
     ]
     for sample in range(count):
         parts += _sample(explanation, sample, units, special)
@@ -48,6 +48,14 @@ def explanation_report(
     if left:
         parts.append(Text(f"\n({left} more samples are not shown; see .relevance)", "dim"))
     return Group(*parts)
+
+
+def _method(explanation: Explanation) -> Iterator[tuple[str, str]]:
+    """What was chosen, with the options that make it what it is, and why."""
+    corrected = explanation.options.get("gradients") == "corrected"
+    yield "method", explanation.method + (", corrected gradients" if corrected else "")
+    if explanation.chosen:
+        yield "chosen by auto", explanation.chosen
 
 
 def _sample(

@@ -1,0 +1,1 @@
+"""Which explanations to believe on real checkpoints: ``make real`` writes docs/results/real.md."""

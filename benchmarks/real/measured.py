@@ -1,0 +1,144 @@
+"""What was measured of a case: one number a method, with intervals and paired tests, as plain data."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import fxplain
+from benchmarks.real.cases import Case
+from benchmarks.real.methods import METHODS, ONE_GRADIENT
+
+__all__ = ["Measured", "Result", "Versus", "holm", "is_kept", "kept", "measure"]
+
+STEPS = (0.2, 0.5, 0.8)
+"""The shares of tokens that go."""
+
+GENERIC, AUTO, INTEGRATED, CHANCE = "generic", "auto", "integrated_gradients, 20 steps", "random"
+
+
+@dataclass(frozen=True)
+class Versus:
+    """A method less another on the same samples, with the p-value of a paired test."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """A method's number, and how it compares with `generic`, with `auto` and with chance."""
+
+    method: str
+    value: float
+    low: float
+    high: float
+    generic: Versus
+    auto: Versus
+    chance: Versus
+    integrated: Versus
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All of a case, the best method first."""
+
+    case: str
+    metric: str
+    samples: int
+    chosen: str
+    why: str
+    removal: str
+    results: tuple[Result, ...]
+
+    def result(self, method: str) -> Result:
+        """One method's."""
+        return next(each for each in self.results if each.method == method)
+
+    @property
+    def one_gradient(self) -> tuple[Result, ...]:
+        """Those that cost one forward and one backward, the best first."""
+        return tuple(each for each in self.results if each.method in ONE_GRADIENT)
+
+
+def holm(ps: list[float]) -> list[float]:
+    """Holm's p-values for several tests.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(ps)), key=lambda i: ps[i])
+    adjusted, highest = [0.0] * len(ps), 0.0
+    for place, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(ps) - place) * ps[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def measure(case: Case) -> Measured:
+    """Run all methods on a case."""
+    given = case.prepare()
+    found = fxplain.evaluate(
+        given.model,
+        given.data,
+        METHODS,
+        [given.metric],
+        steps=STEPS,
+        tokenizer=given.tokenizer,
+        **given.options,
+    )
+
+    def versus(method: str, other: str) -> Versus:
+        c = found.compare(method, other, given.metric)
+        return Versus(c.difference, c.low, c.high, c.p_value)
+
+    rows = sorted(found.rows, key=lambda row: -row.value)
+    first = given.data[0]
+    inputs = first.inputs if isinstance(first, fxplain.Example) else first
+    target = first.target if isinstance(first, fxplain.Example) else None
+    chosen = fxplain.explain(given.model, inputs, target, "auto", **given.options)
+    corrected = ", corrected" if chosen.options.get("gradients") == "corrected" else ""
+    return Measured(
+        case=case.name,
+        metric=given.metric,
+        samples=found.settings["samples"],
+        chosen=chosen.method + corrected,
+        why=chosen.chosen,
+        removal="; ".join(f"{n} {how}" for n, how in found.settings["removal"].items()),
+        results=tuple(
+            Result(
+                row.method, row.value, row.low, row.high,
+                *(versus(row.method, other) for other in (GENERIC, AUTO, CHANCE, INTEGRATED)),
+            )
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def _path(case: Case, folder: Path) -> Path:
+    return folder / f"{case.name.replace(' ', '-').replace(',', '')}.json"
+
+
+def is_kept(case: Case, folder: Path) -> bool:
+    """Whether it was measured before."""
+    return _path(case, folder).exists()
+
+
+def kept(case: Case, folder: Path, *, again: bool = False) -> Measured:
+    """What is kept under `folder`, or measured now and kept."""
+    path = _path(case, folder)
+    if again or not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(measure(case)), indent=1) + "\n")
+    return _read(json.loads(path.read_text()))
+
+
+def _read(told: dict) -> Measured:
+    results = tuple(
+        Result(**{k: Versus(**v) if isinstance(v, dict) else v for k, v in each.items()})
+        for each in told.pop("results")
+    )
+    return Measured(**told, results=results)

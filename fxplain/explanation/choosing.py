@@ -1,0 +1,149 @@
+"""Choosing a method: ``method="auto"`` takes what measured best on the kind of model at hand.
+
+The numbers behind each choice are those of ``docs/results/real.md`` and ``docs/results.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx, nn
+
+from fxplain.capture import Capture, ModelInputs, operation_name
+from fxplain.explanation.outputs import choose_output
+from fxplain.methods import Method, methods, resolve_method
+from fxplain.program import Program
+
+__all__ = ["Choice", "Kind", "choose", "measured_below_chance"]
+
+CORRECTED = {"gradients": "corrected"}
+NORMS = ("layer_norm", "native_layer_norm", "rms_norm")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What about a model decides which method serves it.
+
+    Attributes
+    ----------
+    reads_words
+        Whether all that it reads is integers that are looked up: words, or parts of molecules.
+    has_one_stream
+        Whether nothing attends to another sequence: no decoder, no co-attention.
+    writes
+        Whether the explained output is one number for each entry of a vocabulary that it reads, too.
+    is_post_norm
+        Whether its layers normalise the residual stream itself, as BERT's do.
+    """
+
+    reads_words: bool
+    has_one_stream: bool
+    writes: bool
+    is_post_norm: bool
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, bound: ModelInputs, captured: Capture, program: Program, output: Any
+    ) -> Kind:
+        """The kind of a captured model."""
+        floating = dict(
+            zip(bound.names, (x.is_floating_point() for x in bound.leaves), strict=True)
+        )
+        names = [m.name.split("@")[0] for m in program.modalities]
+        kinds = {node.info.kind for node in program.nodes.values()}
+        return cls(
+            reads_words=all(name in floating and not floating[name] for name in names),
+            has_one_stream=not kinds & {"co", "encoder-decoder"},
+            writes=_writes(model, program, captured, output),
+            is_post_norm=program.memo.made("post-norm", lambda: _is_post_norm(captured)),
+        )
+
+    @property
+    def classifies_words(self) -> bool:
+        """Whether it is an encoder of words with classes, or a score, at its end."""
+        return self.reads_words and self.has_one_stream and not self.writes
+
+
+def _writes(model: nn.Module, program: Program, captured: Capture, output: Any) -> bool:
+    if output is None and not any(program.flow.outputs):
+        return False
+    shape = program.flow.shapes[choose_output(captured, program, output)]
+    vocabularies = {m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding)}
+    return bool(shape) and shape[-1] in vocabularies
+
+
+def _is_post_norm(captured: Capture) -> bool:
+    """Whether most sums that norms read are read by nothing else: a residual stream would be."""
+    alone = [len(node.users) == 1 for node in _normed_sums(captured.graph_module.graph)]
+    return 2 * sum(alone) > len(alone)
+
+
+def _normed_sums(graph: fx.Graph) -> Iterator[fx.Node]:
+    for node in graph.nodes:
+        if node.op == "call_function" and operation_name(node) in NORMS:
+            read = node.args[0]
+            is_call = isinstance(read, fx.Node) and read.op == "call_function"
+            if is_call and operation_name(read) in ("add", "add_"):
+                yield read
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method with its options, and why it was chosen, in a sentence."""
+
+    method: Method
+    options: Mapping[str, Any]
+    why: str
+
+
+def choose(kind: Kind, given: Mapping[str, Any]) -> Choice:
+    """What ``method="auto"`` stands for on a kind of model.
+
+    Parameters
+    ----------
+    kind
+        Of the model.
+    given
+        Options that the user asked for: a method that lacks one of them is not chosen.
+    """
+    name, why = next(
+        (name, why)
+        for name, why in _ranked(kind)
+        if name == "generic" or given.keys() <= methods()[name].options.keys()
+    )
+    method, options = resolve_method(name, {**CORRECTED, **given})
+    return Choice(method, options, why)
+
+
+def _ranked(kind: Kind) -> Iterator[tuple[str, str]]:
+    """Methods for a kind of model, the best first, each with its reason."""
+    if kind.classifies_words:
+        yield (
+            "input_x_gradient",
+            "on encoders that classify words it measured best among methods of one gradient",
+        )
+        yield "generic", "the best with relevancy matrices on encoders that classify words"
+    elif kind.reads_words and kind.has_one_stream:
+        yield "generic", "the best rule of the paper's for words that are predicted from words"
+    elif kind.reads_words:
+        yield "generic", "of one gradient the best measured where a decoder reads an encoder"
+    else:
+        yield (
+            "generic",
+            "of one gradient the best measured where pictures, sound or features are read",
+        )
+
+
+def measured_below_chance(
+    method: Method, options: Mapping[str, Any], kind: Kind
+) -> tuple[str, ...]:
+    """What is to be said of a method that measured worse than chance on this kind."""
+    plain = method.name == "input_x_gradient" and options.get("gradients") == "plain"
+    if not (plain and kind.is_post_norm and kind.classifies_words):
+        return ()
+    return (
+        "input_x_gradient with plain gradients measured below chance on encoders of words that "
+        'normalise the residual stream, as this one does: take gradients="corrected"',
+    )
