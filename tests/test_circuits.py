@@ -220,6 +220,17 @@ def test_what_is_printed_and_told() -> None:
     assert (found.curve[0][1], found.curve[-1][1]) == pytest.approx((0, 1), abs=1e-6)
 
 
+def test_a_circuit_is_drawn_from_the_inputs_up_with_its_curve() -> None:
+    pytest.importorskip("matplotlib")
+    found = fxplain.circuit(Induction().eval(), (CLEAN,), (CORRUPTED,), continued)
+    above, below = found.plot().axes
+    heights = {text.get_text(): text.get_position()[1] for text in above.texts}
+    order = ["ids", "0\nhead 1", "1\nhead 0", "output"]
+    assert [heights[name] for name in order] == [0, 1, 2, 3]
+    assert len(below.lines[0].get_xdata()) == len(found.curve)
+    assert list(below.lines[1].get_xdata()) == [5]
+
+
 def test_no_edge_of_a_circuit_can_be_left_out() -> None:
     model, inputs, other = small("text")
     found = fxplain.circuit(model, inputs, other, 1, faithfulness=0.8)

@@ -15,6 +15,7 @@ if find_spec("matplotlib") is None:
 
 from fxplain.plots.boxes import plot_boxes
 from fxplain.plots.canvas import file_formats
+from fxplain.plots.circuit import plot_circuit
 from fxplain.plots.curves import plot_curves
 from fxplain.plots.flow import plot_flow
 from fxplain.plots.graph import plot_graph
@@ -30,6 +31,7 @@ __all__ = [
     "pixel_relevance",
     "plot",
     "plot_boxes",
+    "plot_circuit",
     "plot_curves",
     "plot_flow",
     "plot_generation",

@@ -10,11 +10,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fxplain.circuits import Circuit
 from fxplain.explanation import Explanation, Special, Units
 from fxplain.generation import Generation
 from fxplain.inside import Flow
 from fxplain.plots.boxes import draw_boxes
 from fxplain.plots.canvas import BAR, DPI, NotebookFigure, Room, figure_of
+from fxplain.plots.circuit import plot_circuit
 from fxplain.plots.flow import plot_flow
 from fxplain.plots.graph import plot_graph
 from fxplain.plots.image import draw_image, image_room
@@ -46,7 +48,7 @@ class _Panel:
 
 
 def plot(
-    result: Explanation | Generation | AttentionGraph | Flow,
+    result: Explanation | Generation | AttentionGraph | Flow | Circuit,
     modality: str | None = None,
     *,
     sample: int | None = None,
@@ -61,8 +63,8 @@ def plot(
     Parameters
     ----------
     result
-        What `fxplain.explain`, `fxplain.explain_generation`, `fxplain.inspect` or `Explanation.flow`
-        returned.
+        What `fxplain.explain`, `fxplain.explain_generation`, `fxplain.inspect`, `fxplain.circuit` or
+        `Explanation.flow` returned.
     modality
         Of an explanation or a generation, only this modality.
     sample
@@ -86,6 +88,8 @@ def plot(
         return plot_graph(result)
     if isinstance(result, Flow):
         return plot_flow(result)
+    if isinstance(result, Circuit):
+        return plot_circuit(result)
     if isinstance(result, Generation):
         return plot_generation(result, modality, sample=0 if sample is None else sample)
     if sample is not None:
