@@ -131,3 +131,9 @@ def test_words_are_cut_with_all_their_pieces() -> None:
     want = fxplain.intervene(model, (ids,), cuts, 1)
     torch.testing.assert_close(found.scores, want.scores)
     assert found.names == ("it", "from")
+
+
+def test_what_has_no_picture_says_so() -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(fxplain.PlotError, match="no picture of a Check"):
+        explained().check(1).plot()

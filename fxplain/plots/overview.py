@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fxplain.circuits import Circuit
+from fxplain.errors import PlotError
 from fxplain.explanation import Explanation, Special, Units
 from fxplain.generation import Generation
 from fxplain.inside import Flow
@@ -82,7 +83,7 @@ def plot(
     Raises
     ------
     ModalityError, PlotError
-        When there is no such modality or sample.
+        When there is no such modality or sample, or no picture of such a result.
     """
     if isinstance(result, AttentionGraph):
         return plot_graph(result)
@@ -92,6 +93,11 @@ def plot(
         return plot_circuit(result)
     if isinstance(result, Generation):
         return plot_generation(result, modality, sample=0 if sample is None else sample)
+    if not isinstance(result, Explanation):
+        raise PlotError(
+            f"there is no picture of a {type(result).__name__}: print it. There is one of an "
+            f"Explanation, a Generation, an AttentionGraph, a Flow and a Circuit."
+        )
     if sample is not None:
         check_sample(result, sample)
     samples = range(min(result.batch_size, MOST_SAMPLES)) if sample is None else [sample]
