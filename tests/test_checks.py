@@ -137,3 +137,24 @@ def test_what_has_no_picture_says_so() -> None:
     pytest.importorskip("matplotlib")
     with pytest.raises(fxplain.PlotError, match="no picture of a Check"):
         explained().check(1).plot()
+
+
+def test_heads_are_checked_by_the_relevance_that_comes_by_them() -> None:
+    model, ids = seeded(TextClassifier, depth=2), words(2, 6)
+    e = fxplain.explain(model, (ids,), target=1)
+    checked = e.check(1, units="head", sample=1, to="zero")
+    relevance = {
+        (name, head): float(values[1, head].sum())
+        for name, values in e.heads().relevance.items()
+        for head in (0, 1)
+    }
+    most, least = (
+        max(relevance, key=relevance.__getitem__),
+        min(relevance, key=relevance.__getitem__),
+    )
+    for (node, head), (claim,) in ((most, checked.most), (least, checked.least)):
+        assert (claim.modality, claim.tokens) == (node, (head,))
+        assert claim.relevance == pytest.approx(relevance[node, head], rel=1e-4)
+        effect = fxplain.intervene(model, (ids,), Cut.heads(node, head), 1).effects[0, 1]
+        assert claim.fall == pytest.approx(-float(effect), abs=1e-6)
+    assert f"{most[0]} head {most[1]}" in str(checked)

@@ -252,7 +252,8 @@ class Explanation(AsSeen, SeenInside, Presentable):
         k
             How many words, patches or other units at either end of the order (half of all at most).
         **options
-            Of `fxplain.interventions.check`: ``sample=0``, ``units="word"``, ``draws=20`` of chance,
+            Of `fxplain.interventions.check`: ``sample=0``, ``units="word"`` (or "head", which cuts
+            the heads by which relevance comes), ``draws=20`` of chance,
             ``to="mean"`` (what takes a token's place: "zero", or "reference" with ``reference=``),
             ``seed=0``, ``progress=``.
 

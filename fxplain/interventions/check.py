@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ class Claim:
     Attributes
     ----------
     text, modality, tokens
-        What it is, and the places of its tokens.
+        What it is, and the places of its tokens; of a head its node, and its number.
     relevance
         What the explanation gives it, beside the identity.
     fall
@@ -86,10 +86,14 @@ class Check(Presentable):
         return {**asdict(self), "chance": list(self.chance), "beaten": self.beaten}
 
 
+HEAD = "head"
+"""The unit of `check` that is no token: a head of an attention node."""
+
+
 @checked(
     k=whole(1),
     draws=whole(1, 10_000),
-    units=one_of(UNITS),
+    units=one_of((*UNITS, HEAD)),
     to=one_of(SOURCES),
     seed=whole(0, 2**63 - 1),
     progress=optional(FUNCTION),
@@ -108,7 +112,8 @@ def check(
 ) -> Check:
     """Cut what an explanation says matters most and least, and look at the score.
 
-    Tokens are cut as they are born, so that nothing of them is left but their place.
+    Tokens are cut as they are born, so that nothing of them is left but their place; heads where they
+    speak, to all tokens.
 
     Parameters
     ----------
@@ -119,7 +124,8 @@ def check(
     sample
         Whose tokens.
     units
-        What is cut together: "word", "token", "sentence", ...
+        What is cut together: "word", "token", "sentence", ...; or "head", for which the explanation
+        must tell relevance by head (`Explanation.heads`).
     draws
         How often as many units are chosen by chance.
     to, reference
@@ -142,7 +148,8 @@ def check(
             "process. Explain again, and check that."
         )
     place = place_in("sample", sample, explanation.batch_size)
-    order = _ordered(explanation, place, units)
+    found = _heads if units == HEAD else _ordered
+    order = found(explanation, place, units)
     k = min(k, len(order) // 2)
     ends = order[:k], order[: -k - 1 : -1]
     generator = torch.Generator().manual_seed(seed)
@@ -151,7 +158,8 @@ def check(
         for _ in range(draws)
     ]
     groups = [[unit] for end in ends for unit in end] + [*ends, *drawn]
-    cuts = [_cut(group, to).named(str(i)) for i, group in enumerate(groups)]
+    cut = _cut_heads if units == HEAD else _cut
+    cuts = [cut(group, to).named(str(i)) for i, group in enumerate(groups)]
     effects = explanation.asked.intervene(cuts, reference=reference, progress=progress)
     falls: Tensor = -effects.effects[:, place].double()
     alone, together = falls[: 2 * k].tolist(), falls[2 * k :].tolist()
@@ -190,6 +198,20 @@ def _ordered(explanation: Explanation, sample: int, units: Any) -> list[Shown]:
     return sorted(found, key=lambda unit: -unit.relevance)
 
 
+def _heads(explanation: Explanation, sample: int, _units: Any) -> list[Shown]:
+    """Heads by the relevance that comes by them, the most relevant first."""
+    relevance = explanation.heads().relevance
+    found = [
+        Shown(node.name, f"{node.name} head {head}", (head,), float(value))
+        for node in explanation.graph.nodes
+        if node.name in relevance
+        for head, value in enumerate(relevance[node.name][sample].double().sum(-1).tolist())
+    ]
+    if len(found) < 2:
+        raise InputError("there is nothing to compare: the model has one head.")
+    return sorted(found, key=lambda unit: -unit.relevance)
+
+
 def _is_padding(explanation: Explanation, unit: Shown, sample: int) -> bool:
     """Whether an attention mask of the inputs hides all of a unit's tokens."""
     ids = explanation.inputs.get(unit.modality)
@@ -201,7 +223,15 @@ def _is_padding(explanation: Explanation, unit: Shown, sample: int) -> bool:
 
 
 def _cut(units: Sequence[Shown], to: Any) -> Cut:
-    first, *rest = (Cut.tokens(unit.modality, list(unit.tokens), to=to) for unit in units)
+    return _all(Cut.tokens(unit.modality, list(unit.tokens), to=to) for unit in units)
+
+
+def _cut_heads(units: Sequence[Shown], to: Any) -> Cut:
+    return _all(Cut.heads(unit.modality, unit.tokens, to=to) for unit in units)
+
+
+def _all(cuts: Iterable[Cut]) -> Cut:
+    first, *rest = cuts
     for other in rest:
         first = first + other
     return first

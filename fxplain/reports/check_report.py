@@ -43,7 +43,7 @@ def check_report(check: Check) -> RenderableType:
 
 
 def _rows(claims: Sequence[Claim]) -> list[tuple[Text, str, str]]:
-    several = len({claim.modality for claim in claims}) > 1
+    several = len({claim.modality for claim in claims if claim.modality not in claim.text}) > 1
     return [
         (
             Text(f"  {claim.text}{f' ({claim.modality})' if several else ''}"),
