@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 WILD := .venv-wild
+PEERS := .venv-peers
 ENGINES := .venv-engines
 REAL := .venv-real
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -11,7 +12,7 @@ FUZZ_ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips must not write to one environment
-.PHONY: help demo test test-all test-versions browser test-engines lint format zoo loading wild fuzz bench bench-quick docs screenshots paper real vendor clean
+.PHONY: help demo test test-all test-versions browser test-engines lint format zoo loading wild fuzz bench bench-quick peers docs screenshots paper real vendor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +72,9 @@ fuzz: $(VENV)/.installed-test ## Try N random transformers against their own acc
 bench: $(VENV)/.installed-bench ## Measure what an explanation costs, on real-size models (slow)
 	$(PY) -m benchmarks --json build/bench.json --plot build/bench.png
 
+peers: $(PEERS)/.installed ## Measure what peers cost on the same models, in an environment of their own
+	$(PEERS)/bin/python -m benchmarks.peers
+
 bench-quick: $(VENV)/.installed-bench ## The same on three of the models (under three minutes)
 	$(PY) -m benchmarks --quick --json build/bench-quick.json
 
@@ -118,6 +122,12 @@ $(WILD)/.installed: pyproject.toml constraints.txt tests/wild/requirements.txt
 	$(WILD)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 		-e '.[image,audio]' scikit-learn importlib-metadata requests
 	$(WILD)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/wild/requirements.txt
+	@touch $@
+
+$(PEERS)/.installed: pyproject.toml constraints.txt benchmarks/peers-requirements.txt
+	test -d $(PEERS) || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[plot]' matplotlib
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/peers-requirements.txt
 	@touch $@
 
 # Ray and what corpora meet elsewhere are large, and only their tests need them.
