@@ -55,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def waits(rounds: int) -> list[Row]:
     del rounds
-    model, inputs, _ = _encoder(12, 1)
+    model, inputs, _ = encoder(12, 1)
     _warm(lambda: fxplain.explain(model, inputs, target=1))
-    with _Waits() as seen:
+    with Waits() as seen:
         fxplain.explain(model, inputs, target=1)
     return [("operations that wait for a device, 12 layers", str(seen.count), "4")]
 
@@ -65,14 +65,14 @@ def waits(rounds: int) -> list[Row]:
 def batches(rounds: int) -> list[Row]:
     rows = []
     for layers, batch, bar in ((12, 1, "1.5"), (4, 32, "1.8"), (4, 256, "1.8")):
-        model, inputs, floor = _encoder(layers, batch)
+        model, inputs, floor = encoder(layers, batch)
         found = ratio(lambda: fxplain.explain(model, inputs, target=1), floor, rounds)  # noqa: B023
         rows.append((f"tiny {layers}-layer model, batch {batch}, x floor", found, bar))
     return rows
 
 
 def targets(rounds: int) -> list[Row]:
-    model, inputs, _ = _encoder(4, 1, tokens=64, classes=100)
+    model, inputs, _ = encoder(4, 1, tokens=64, classes=100)
     one, many = (
         lambda: fxplain.explain(model, inputs, target=1),
         lambda: fxplain.explain(model, inputs, targets=range(100)),
@@ -129,12 +129,12 @@ def saving(rounds: int) -> list[Row]:
 
 def cold(rounds: int) -> list[Row]:
     del rounds
-    model, inputs, _ = _encoder(60, 1)
+    model, inputs, _ = encoder(60, 1)
     start = time.process_time()
     fxplain.inspect(model, inputs)
     whole = time.process_time() - start
     bound = fxplain.capture.bind_inputs(model, inputs)
-    fresh, _, _ = _encoder(60, 1)
+    fresh, _, _ = encoder(60, 1)
     start = time.process_time()
     captured = fxplain.capture.capture(fresh, bound)
     alone = time.process_time() - start
@@ -156,7 +156,7 @@ FIGURES: Mapping[str, Callable[[int], list[Row]]] = {
 }
 
 
-class _Waits(TorchDispatchMode):
+class Waits(TorchDispatchMode):
     """Counts operations whose answer is asked for."""
 
     def __init__(self) -> None:
@@ -192,7 +192,7 @@ def _process_time(call: Call) -> float:
     return best
 
 
-def _encoder(
+def encoder(
     layers: int, batch: int, *, tokens: int = 16, classes: int = 2
 ) -> tuple[nn.Module, dict[str, Tensor], Call]:
     from transformers import BertConfig, BertForSequenceClassification

@@ -8,7 +8,8 @@ import time
 import pytest
 import torch
 
-from benchmarks import evaluation
+import fxplain
+from benchmarks import evaluation, warm
 from benchmarks.__main__ import main
 from benchmarks.bars import bars
 from benchmarks.child import Task, memory, times
@@ -170,3 +171,13 @@ def test_command(tmp_path, capsys) -> None:
     results = json.loads(saved.read_text())
     assert results["cases"][STACK]["ratios"]["warm/floor"]["median"] > 0
     assert picture.stat().st_size > 0
+
+
+def test_a_warm_call_asks_next_to_nothing_of_tensors() -> None:
+    """Each question is one that a device is waited for, and their number grows with no layer."""
+    model, inputs, _ = warm.encoder(2, 2)
+    for _ in range(2):
+        fxplain.explain(model, inputs, target=1)
+    with warm.Waits() as seen:
+        fxplain.explain(model, inputs, target=1)
+    assert 0 < seen.count <= 4
