@@ -40,6 +40,7 @@ from fxplain.explanation import (
     load,
 )
 from fxplain.generation import Generation, Span, explain_generation
+from fxplain.inside import direct_contributions
 from fxplain.interventions import Cut, Effects, intervene
 from fxplain.laws import verify
 from fxplain.methods import methods
@@ -101,6 +102,7 @@ __all__ = [
     "circuit",
     "clear_captures",
     "compare",
+    "direct_contributions",
     "evaluate",
     "explain",
     "explain_corpus",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fxplain.arguments import checked, number, whole
 
 if TYPE_CHECKING:
-    from fxplain.inside import Flow, HeadRelevance, LayerRelevance, Paths
+    from fxplain.inside import Contributions, Flow, HeadRelevance, LayerRelevance, Paths
 
 __all__ = ["SeenInside"]
 
@@ -100,4 +100,15 @@ class SeenInside:
             As `heads` does.
         """
         made: Flow = import_module(_INSIDE).flow(self, share, sample)
+        return made
+
+    def contributions(self) -> Contributions:
+        """What each head, layer and bias adds straight to the score: `fxplain.direct_contributions`.
+
+        Raises
+        ------
+        MethodError
+            When the explanation was loaded from a file.
+        """
+        made: Contributions = import_module(_INSIDE).contributions(self)
         return made

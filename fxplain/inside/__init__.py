@@ -3,10 +3,18 @@
 from fxplain.inside.flow_graph import Flow, FlowEdge, FlowToken, flow
 from fxplain.inside.head_relevance import HeadRelevance, HeadShare, heads
 from fxplain.inside.layer_relevance import LayerRelevance, layers
+from fxplain.inside.score_terms import (
+    Contribution,
+    Contributions,
+    contributions,
+    direct_contributions,
+)
 from fxplain.inside.strongest_paths import Hop, Path, Paths, paths
 from fxplain.inside.token_names import Token
 
 __all__ = [
+    "Contribution",
+    "Contributions",
     "Flow",
     "FlowEdge",
     "FlowToken",
@@ -17,6 +25,8 @@ __all__ = [
     "Path",
     "Paths",
     "Token",
+    "contributions",
+    "direct_contributions",
     "flow",
     "heads",
     "layers",

@@ -9,9 +9,24 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fxplain.inside import Flow, FlowToken, HeadRelevance, LayerRelevance, Path, Paths
+from fxplain.inside import (
+    Contributions,
+    Flow,
+    FlowToken,
+    HeadRelevance,
+    LayerRelevance,
+    Path,
+    Paths,
+)
 
-__all__ = ["common_path", "flow_report", "heads_report", "layers_report", "paths_report"]
+__all__ = [
+    "common_path",
+    "contributions_report",
+    "flow_report",
+    "heads_report",
+    "layers_report",
+    "paths_report",
+]
 
 _MOST_SAMPLES = 4
 _MOST_EDGES = 12
@@ -129,6 +144,31 @@ def flow_report(found: Flow) -> RenderableType:
 
 def _told(at: FlowToken) -> str:
     return f"{at.token.label} at {at.node}" if at.node else f"{at.token.label} ({at.kind})"
+
+
+def contributions_report(found: Contributions) -> RenderableType:
+    """The strongest terms of each score, and what the others add up to."""
+    parts: list[RenderableType] = []
+    for sample in range(min(_MOST_SAMPLES, len(found.scores))):
+        named = f" of sample {sample}" if len(found.scores) > 1 else ""
+        head = Text.assemble(
+            (f"score{named}", "bold"), f": {float(found.scores[sample]):.4g}, the sum of"
+        )
+        table = _table("adds", "", "what", "kind")
+        top = found.top(_MOST_EDGES, sample=sample)
+        largest = max((abs(float(term.values[sample])) for term in top), default=0) or 1
+        for term in top:
+            value = float(term.values[sample])
+            bar = Text(
+                "█" * round(10 * abs(value) / largest), "dark_orange" if value > 0 else "blue"
+            )
+            table.add_row(f"{value:+.4g}", bar, Text(str(term)), term.kind)
+        others = len(found.terms) - len(top)
+        if others:
+            left = float(found.scores[sample]) - sum(float(term.values[sample]) for term in top)
+            table.add_row(f"{left:+.4g}", "", Text(f"{others} other terms", "dim"), "")
+        parts += [head, table]
+    return Group(*parts, *_left(len(found.scores)))
 
 
 def _sample(found: HeadRelevance | LayerRelevance, sample: int) -> str:

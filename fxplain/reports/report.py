@@ -13,7 +13,7 @@ from fxplain.circuits import Circuit
 from fxplain.evaluation import Evaluation
 from fxplain.explanation import Explanation
 from fxplain.generation import Generation
-from fxplain.inside import Flow, HeadRelevance, LayerRelevance, Paths
+from fxplain.inside import Contributions, Flow, HeadRelevance, LayerRelevance, Paths
 from fxplain.interventions import Check, Effects
 from fxplain.program import AttentionGraph
 from fxplain.reports.check_report import check_report
@@ -23,7 +23,13 @@ from fxplain.reports.evaluation_report import evaluation_report
 from fxplain.reports.explanation_report import explanation_report
 from fxplain.reports.generation_report import generation_report
 from fxplain.reports.graph_report import graph_report
-from fxplain.reports.inside_report import flow_report, heads_report, layers_report, paths_report
+from fxplain.reports.inside_report import (
+    contributions_report,
+    flow_report,
+    heads_report,
+    layers_report,
+    paths_report,
+)
 from fxplain.reports.verification_report import verification_report
 from fxplain.verification import Verification
 
@@ -43,6 +49,7 @@ Reported = (
     | LayerRelevance
     | Paths
     | Flow
+    | Contributions
 )
 
 _REPORTS: dict[type, Callable[..., RenderableType]] = {
@@ -58,6 +65,7 @@ _REPORTS: dict[type, Callable[..., RenderableType]] = {
     LayerRelevance: layers_report,
     Paths: paths_report,
     Flow: flow_report,
+    Contributions: contributions_report,
 }
 
 
