@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import sympy
 
 __all__ = [
-    "Capture", "InputSlot", "OutputLayout", "StateSlot", "attribute_of", "module_path",
-    "operation_name", "version_of",
+    "Capture", "InputSlot", "OutputLayout", "StateSlot", "attribute_of", "called",
+    "module_path", "operation_name", "version_of",
 ]  # fmt: skip
 
 MODULE_PATH = "fxplain_module"  # key in fx.Node.meta
@@ -40,6 +40,12 @@ def attribute_of(module: nn.Module, node: fx.Node) -> Any:
     for part in str(node.target).split("."):
         found = getattr(found, part)
     return found
+
+
+def called(node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
+    """The value of a call, for those of its operands."""
+    assert callable(node.target)
+    return node.target(*fx.map_arg(node.args, value_of), **fx.map_arg(node.kwargs, value_of))
 
 
 def operation_name(node: fx.Node) -> str:

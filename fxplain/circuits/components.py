@@ -14,7 +14,7 @@ from fxplain.interventions.edits import Point
 from fxplain.interventions.masks import row_heads
 from fxplain.interventions.replacements import Given
 from fxplain.interventions.sites import Sites
-from fxplain.interventions.writes import Write
+from fxplain.interventions.writes import Write, is_float
 from fxplain.program import ProgramNode
 from fxplain.rewriting.fused import fused_arguments
 
@@ -173,14 +173,9 @@ def _product_before(softmax: fx.Node) -> fx.Node | None:
     """The product of queries and keys that scores come from, by steps of one computed operand each."""
     node = softmax
     while True:
-        sources = [n for n in node.all_input_nodes if n.op == "call_function" and _is_float(n)]
+        sources = [n for n in node.all_input_nodes if n.op == "call_function" and is_float(n)]
         if operation_name(node) in ("matmul", "bmm", "mm"):
             return node if len(sources) == 2 else None
         if len(sources) != 1:
             return None
         (node,) = sources
-
-
-def _is_float(node: fx.Node) -> bool:
-    value = node.meta.get("val")
-    return isinstance(value, Tensor) and value.dtype.is_floating_point

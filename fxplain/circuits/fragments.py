@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import attribute_of
+from fxplain.capture import attribute_of, called
 from fxplain.interventions.lanes import attended
 from fxplain.interventions.replacements import Given
 from fxplain.rewriting.fused import fused_arguments
@@ -99,6 +99,4 @@ def _called(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
         given = dict(fx.map_arg(fused_arguments(node), values.__getitem__))
         query, key, value = (given.pop(name) for name in ("query", "key", "value"))
         return attended(query, key, value, given.pop("attn_mask", None), given)
-    assert callable(node.target)
-    args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
-    return node.target(*args, **kwargs)
+    return called(node, values.__getitem__)

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from fxplain.arguments import FUNCTION, checked, one_of, optional, place_in, whole
-from fxplain.errors import InputError, MethodError
+from fxplain.errors import InputError
 from fxplain.explanation import UNITS, Explanation, Shown
 from fxplain.explanation.shown import shown
 from fxplain.interventions.cut import SOURCES, Cut
+from fxplain.interventions.worded import asked_of
 from fxplain.presentation import Presentable
 
 __all__ = ["Check", "Claim", "check"]
@@ -142,11 +143,7 @@ def check(
     InputError
         When there are not two units to compare.
     """
-    if explanation.asked is None:
-        raise MethodError(
-            "this explanation has no model to cut: it was loaded from a file, or made in another "
-            "process. Explain again, and check that."
-        )
+    asked = asked_of(explanation)
     place = place_in("sample", sample, explanation.batch_size)
     found = _heads if units == HEAD else _ordered
     order = found(explanation, place, units)
@@ -160,7 +157,7 @@ def check(
     groups = [[unit] for end in ends for unit in end] + [*ends, *drawn]
     cut = _cut_heads if units == HEAD else _cut
     cuts = [cut(group, to).named(str(i)) for i, group in enumerate(groups)]
-    effects = explanation.asked.intervene(cuts, reference=reference, progress=progress)
+    effects = asked.intervene(cuts, reference=reference, progress=progress)
     falls: Tensor = -effects.effects[:, place].double()
     alone, together = falls[: 2 * k].tolist(), falls[2 * k :].tolist()
     claims = [

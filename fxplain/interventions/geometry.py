@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fxplain.capture import Capture, ModelInputs, attribute_of, operation_name
+from fxplain.capture import Capture, ModelInputs, attribute_of, called, operation_name
 from fxplain.program import Program, ProgramNode
 from fxplain.run import consumer
 from fxplain.tokens import is_elementwise, moves
@@ -102,7 +102,7 @@ class _Numbering:
                 if node.op == "get_attr":
                     values[node] = attribute_of(capture.graph_module, node)
                 if node.op == "call_function":
-                    values[node] = _called(node, values.__getitem__)
+                    values[node] = called(node, values.__getitem__)
                 for i, of in self.nodes.items():
                     if node is of.site.softmax:
                         self.found[i].scores_shape = tuple(values[node].shape)
@@ -118,7 +118,7 @@ class _Numbering:
                             node, torch.ones_like(values[node], dtype=torch.float64)
                         )
                     if node in contracting[i]:
-                        codes[i][node] = _called(node, _first_of(codes[i], values))
+                        codes[i][node] = called(node, _first_of(codes[i], values))
                     if node is of.site.node:
                         self.found[i].rows = _rows_in(codes[i][node], of, values[node])
                         sizes[i] = values[node].shape
@@ -152,11 +152,6 @@ def _between(starts: list[fx.Node], end: fx.Node | None) -> set[fx.Node]:
     return after & before
 
 
-def _called(node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
-    assert callable(node.target)
-    return node.target(*fx.map_arg(node.args, value_of), **fx.map_arg(node.kwargs, value_of))
-
-
 def _first_of(
     own: Mapping[fx.Node, Any], others: Mapping[fx.Node, Any]
 ) -> Callable[[fx.Node], Any]:
@@ -177,7 +172,7 @@ def _moved(
     number = numbers[sources[0]]
     assert number is not None
     if moves(node) and operation_name(node) not in ("cat", "stack", "concat"):
-        moved = _called(node, _first_of({sources[0]: number}, values))
+        moved = called(node, _first_of({sources[0]: number}, values))
         return moved if isinstance(moved, Tensor) else None
     if is_elementwise(node) and isinstance(values[node], Tensor):
         shape = values[node].shape

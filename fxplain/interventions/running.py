@@ -17,6 +17,9 @@ __all__ = ["Progress", "outputs_of_cuts"]
 
 Progress = Callable[[int, int], None]
 
+_NO_LANES = "cuts run one by one"
+"""What a program remembers of a model that does not run several cuts at once."""
+
 _MOST_LANES = 64
 _MOST_ELEMENTS = 1 << 25
 """How many elements the largest value may have in one run of several cuts, where nobody says more."""
@@ -50,7 +53,7 @@ def outputs_of_cuts(
         chunk = cuts[done : done + lanes]
         outputs = _together(given, chunk, values) if len(chunk) > 1 else None
         if outputs is None and len(chunk) > 1:
-            lanes = 1
+            lanes = 1 if _NO_LANES in given.sites.program.memo else len(chunk) // 2
             continue
         if outputs is None:
             yield _alone(given, chunk[0], values)
@@ -75,15 +78,12 @@ def _alone(
         return given.run(Edits(by_point(masks), values))
 
 
-_NO_LANES = "cuts run one by one"
-
-
 def _together(
     given: Given, cuts: Sequence[Masks], values: Mapping[Point, Mapping[str, Tensor]]
 ) -> tuple[Tensor, ...] | None:
     """The outputs of several cuts, each with the cuts along a new first axis.
 
-    None where an operation of the model cannot be done for several at once.
+    None where an operation of the model cannot be done for several at once, or memory does not do.
     """
     memo = given.sites.program.memo
     if _NO_LANES in memo:

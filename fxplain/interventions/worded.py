@@ -8,13 +8,30 @@ from typing import Any
 
 from fxplain.errors import MethodError
 from fxplain.explanation import Explanation
+from fxplain.explanation.asked import Asked
 from fxplain.explanation.shown import shown
 from fxplain.interventions.cut import Births, Cut, Part
 from fxplain.interventions.effects import Effects
 
-__all__ = ["intervene_on", "with_places"]
+__all__ = ["asked_of", "intervene_on", "with_places"]
 
 _CHOICES = ("tokens", "queries", "keys")
+
+
+def asked_of(explanation: Explanation) -> Asked:
+    """The model, inputs and target of an explanation.
+
+    Raises
+    ------
+    MethodError
+        When it has none: it was loaded, or comes from another process.
+    """
+    if explanation.asked is None:
+        raise MethodError(
+            "this explanation has no model to cut: it was loaded from a file, or made in another "
+            "process. Explain again, and cut that."
+        )
+    return explanation.asked
 
 
 def intervene_on(explanation: Explanation, cuts: Any, **options: Any) -> Effects:
@@ -25,18 +42,14 @@ def intervene_on(explanation: Explanation, cuts: Any, **options: Any) -> Effects
     MethodError
         When the explanation has no model.
     """
-    if explanation.asked is None:
-        raise MethodError(
-            "this explanation has no model to cut: it was loaded from a file, or made in another "
-            "process. Explain again, and cut that."
-        )
+    asked = asked_of(explanation)
     if isinstance(cuts, Mapping):
         cuts = {name: _placed(cut, explanation) for name, cut in cuts.items()}
     elif isinstance(cuts, (list, tuple)):
         cuts = [_placed(cut, explanation) for cut in cuts]
     else:
         cuts = _placed(cuts, explanation)
-    found: Effects = explanation.asked.intervene(cuts, **options)
+    found: Effects = asked.intervene(cuts, **options)
     return found
 
 

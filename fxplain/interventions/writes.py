@@ -12,7 +12,7 @@ from fxplain.capture import Capture, module_path, operation_name
 from fxplain.program import Program
 from fxplain.tokens import Level, TokenFlow
 
-__all__ = ["Write", "residual_writes"]
+__all__ = ["Write", "is_float", "residual_writes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,14 +123,15 @@ _STEPS = frozenset(
 def _base(node: fx.Node) -> fx.Node:
     """What a term was before it was scaled, laid out or dropped in part."""
     while operation_name(node) in _STEPS:
-        computed = [n for n in node.all_input_nodes if n.op == "call_function" and _is_float(n)]
+        computed = [n for n in node.all_input_nodes if n.op == "call_function" and is_float(n)]
         if len(computed) != 1:
             break
         (node,) = computed
     return node
 
 
-def _is_float(node: fx.Node) -> bool:
+def is_float(node: fx.Node) -> bool:
+    """Whether a node's value is a tensor of floats."""
     value = node.meta.get("val")
     return isinstance(value, Tensor) and value.dtype.is_floating_point
 

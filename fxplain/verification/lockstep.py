@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import attribute_of, operation_name
+from fxplain.capture import attribute_of, called, operation_name
 from fxplain.tokens.arguments import arguments
 
 __all__ = ["Compare", "lockstep"]
@@ -64,10 +64,10 @@ def lockstep(
         elif node.op == "get_attr":
             plain[node] = attribute_of(module, node)
         else:
-            plain[node] = _called(node, plain.__getitem__)
+            plain[node] = called(node, plain.__getitem__)
             reached = any(n in other for n in node.all_input_nodes)
             if reached and node not in frozen and _is_content(plain[node]):
-                other[node] = _picked_alike(node, plain, other) or _called(
+                other[node] = _picked_alike(node, plain, other) or called(
                     node, lambda n: other[n] if n in other else plain[n]
                 )
                 calls += 1
@@ -104,11 +104,6 @@ def _laid_out(value: Any, like: Any) -> Any:
         return value
     result = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=like.device)
     return result.copy_(value)
-
-
-def _called(node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
-    assert callable(node.target)
-    return node.target(*fx.map_arg(node.args, value_of), **fx.map_arg(node.kwargs, value_of))
 
 
 def _is_content(value: Any) -> bool:
