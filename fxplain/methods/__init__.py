@@ -1,6 +1,13 @@
 """Methods: how a node's map is weighed and how maps are accumulated."""
 
 from fxplain.methods.accumulation import Accumulation, RowSet
+from fxplain.methods.black_box import (
+    Attribution,
+    kernel_shap,
+    leave_one_out,
+    permutation_shap,
+    sparse_linear,
+)
 from fxplain.methods.catalogue import AUTOMATIC, PRESETS
 from fxplain.methods.evidence import BornTokens, Evidence, Needs
 from fxplain.methods.method import Method, Option
@@ -15,6 +22,7 @@ __all__ = [
     "AUTOMATIC",
     "PRESETS",
     "Accumulation",
+    "Attribution",
     "BornTokens",
     "Evidence",
     "Method",
@@ -28,7 +36,11 @@ __all__ = [
     "RowSet",
     "RowShare",
     "TokenScores",
+    "kernel_shap",
+    "leave_one_out",
     "methods",
+    "permutation_shap",
     "register_method",
     "resolve_method",
+    "sparse_linear",
 ]

@@ -1,0 +1,252 @@
+"""Black-box attribution: what units are worth, from a function that scores inputs with some of them.
+
+Nothing here knows of models: a unit is a word, a sentence, a region or a passage, and `Score` says
+what the model says with some of them kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from math import comb
+
+import torch
+from torch import Tensor
+
+from fxplain.arguments import number, whole
+from fxplain.errors import MethodError
+
+__all__ = [
+    "Attribution",
+    "Score",
+    "kernel_shap",
+    "leave_one_out",
+    "permutation_shap",
+    "sparse_linear",
+]
+
+Score = Callable[[Tensor], Tensor]
+"""From which units are kept, (rows, units) bool, to a number for each row."""
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What units are worth.
+
+    Attributes
+    ----------
+    values
+        (units,) in the score's unit.
+    error
+        (units,) the standard error of each value; 0 where nothing was drawn.
+    calls
+        How many rows were scored.
+    """
+
+    values: Tensor
+    error: Tensor
+    calls: int
+
+
+def leave_one_out(score: Score, units: int) -> Attribution:
+    """How much the score falls without each unit: f(all) - f(all but i).
+
+    Parameters
+    ----------
+    score
+        From (rows, units) bool to (rows,).
+    units
+        How many there are.
+
+    Raises
+    ------
+    MethodError
+        When the score returns something else.
+
+    Examples
+    --------
+    >>> leave_one_out(lambda kept: kept.float() @ torch.tensor([1.0, 3.0]), 2).values
+    tensor([1., 3.], dtype=torch.float64)
+    """
+    _checked(units)
+    found = _scored(score, torch.cat([torch.ones(1, units).bool(), ~torch.eye(units).bool()]))
+    return Attribution(found[0] - found[1:], torch.zeros(units).double(), units + 1)
+
+
+def permutation_shap(
+    score: Score, units: int, *, permutations: int = 16, seed: int = 0
+) -> Attribution:
+    """Shapley values, by what each unit adds in random orders and in the same orders backwards.
+
+    phi_i = E over orders of f(those before i, and i) - f(those before i). An order and its reverse
+    together are one draw; the standard error is that of the mean over draws.
+
+    Parameters
+    ----------
+    score, units
+        As `leave_one_out` takes them.
+    permutations
+        How many pairs of orders are drawn; each costs 2 (units - 1) rows.
+    seed
+        Of the orders.
+
+    References
+    ----------
+    Castro, Gomez & Tejada, Computers & Operations Research 2009; reversed orders as in Mitchell et al.,
+    JMLR 2022, arXiv 2104.12199.
+    """
+    _checked(units)
+    whole(2).raising(MethodError).check("permutations", permutations)
+    generator = torch.Generator().manual_seed(seed)
+    orders = torch.stack([torch.randperm(units, generator=generator) for _ in range(permutations)])
+    orders = torch.stack([orders, orders.flip(1)], 1).flatten(0, 1)
+    places = orders.argsort(1)
+    kept = places[:, None, :] < torch.arange(units + 1)[None, :, None]  # (orders, steps, units)
+    ends = _scored(score, kept[0, [0, units]])
+    between = _scored(score, kept[:, 1:-1].flatten(0, 1)).reshape(len(orders), units - 1)
+    walk = torch.cat([ends[:1].expand(len(orders), 1), between, ends[1:].expand(len(orders), 1)], 1)
+    added = walk.diff(dim=1).gather(1, places).reshape(permutations, 2, units).mean(1)
+    error = added.std(0) / permutations**0.5
+    return Attribution(added.mean(0), error, 2 + between.numel())
+
+
+def kernel_shap(score: Score, units: int, *, budget: int = 512, seed: int = 0) -> Attribution:
+    """Shapley values, by a weighted regression on sets of kept units.
+
+    The values minimise sum over sets z of w(z) (f(z) - f(none) - sum_i z_i phi_i)^2 with
+    w(z) = (n - 1) / (C(n, |z|) |z| (n - |z|)), under sum_i phi_i = f(all) - f(none). Where the budget
+    holds all 2^n sets it is exact; else sets are drawn by their weight, each with its complement, and
+    the standard error is that of a jackknife over ten parts of the draws.
+
+    Parameters
+    ----------
+    score, units, seed
+        As above.
+    budget
+        How many rows are scored at most.
+
+    References
+    ----------
+    Lundberg & Lee, NeurIPS 2017, arXiv 1705.07874; complements as in Covert & Lee, AISTATS 2021,
+    arXiv 2012.01536.
+    """
+    _checked(units)
+    whole(2 * units + 2).raising(MethodError).check("budget", budget)
+    ends = _scored(score, torch.stack([torch.zeros(units), torch.ones(units)]).bool())
+    if units == 1:
+        return Attribution(ends[1:] - ends[:1], torch.zeros(1).double(), 2)
+    if 2**units <= budget:
+        kept = torch.tensor(list(product((False, True), repeat=units)))[1:-1]
+        each = [(units - 1) / (comb(units, s) * s * (units - s)) for s in kept.sum(1).tolist()]
+        weights = torch.tensor(each, dtype=torch.double)
+        found = _scored(score, kept)
+        values = _regressed(kept.double(), found, weights, ends)
+        return Attribution(values, torch.zeros(units).double(), len(kept) + 2)
+    kept = _drawn_sets(units, (budget - 2) // 2, seed)
+    found = _scored(score, kept)
+    design, even = kept.double(), torch.ones(len(kept)).double()
+    values = _regressed(design, found, even, ends)
+    part = torch.arange(len(kept)) // 2 % PARTS  # a set stays with its complement
+    without = torch.stack(
+        [_regressed(design, found, even * (part != i), ends) for i in range(PARTS)]
+    )
+    error = ((PARTS - 1) / PARTS * (without - without.mean(0)).square().sum(0)).sqrt()
+    return Attribution(values, error, len(kept) + 2)
+
+
+PARTS = 10
+
+
+def _drawn_sets(units: int, pairs: int, seed: int) -> Tensor:
+    """(2 pairs, units) sets by the kernel's weight of their size, each before its complement."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = torch.arange(1, units)
+    mass = 1 / (sizes * (units - sizes)).double()
+    drawn = sizes[torch.multinomial(mass, pairs, replacement=True, generator=generator)]
+    places = torch.rand(pairs, units, generator=generator).argsort(1).argsort(1)
+    sets = places < drawn[:, None]
+    return torch.stack([sets, ~sets], 1).flatten(0, 1)
+
+
+def _regressed(kept: Tensor, found: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
+    """The values that fit best under the sum, by the last unit's elimination."""
+    total = ends[1] - ends[0]
+    design = kept[:, :-1] - kept[:, -1:]
+    wanted = found - ends[0] - kept[:, -1] * total
+    root = weights.sqrt()
+    first = torch.linalg.lstsq(root[:, None] * design, (root * wanted)[:, None]).solution[:, 0]
+    return torch.cat([first, (total - first.sum())[None]])
+
+
+def sparse_linear(
+    score: Score,
+    units: int,
+    *,
+    draws: int = 64,
+    keep: float = 0.5,
+    penalty: float = 0.01,
+    seed: int = 0,
+) -> Attribution:
+    """A sparse linear model of the score, by random sets of kept units: context attribution.
+
+    Where the score is log p - log(1 - p) of an answer and units are passages of its context, this is
+    ContextCite. The values minimise |f - b - Z beta|^2 / (2 m) + penalty |beta|_1 over m sets, with the
+    columns of Z brought to mean 0 and deviation 1, and are told in units of the kept set: beta over
+    that deviation.
+
+    Parameters
+    ----------
+    score, units, seed
+        As above.
+    draws, keep
+        How many sets, and how probably each unit is kept.
+    penalty
+        Of the sum of absolute values.
+
+    References
+    ----------
+    Cohen-Wang et al., NeurIPS 2024, arXiv 2409.00729.
+    """
+    _checked(units)
+    whole(2).raising(MethodError).check("draws", draws)
+    number(0, 1, inside=True).raising(MethodError).check("keep", keep)
+    number(0, 1e9).raising(MethodError).check("penalty", penalty)
+    generator = torch.Generator().manual_seed(seed)
+    kept = torch.rand(draws, units, generator=generator) < keep
+    found, design = _scored(score, kept), kept.double()
+    scale = design.std(0, correction=0)
+    scale = torch.where(scale > 0, scale, torch.inf)  # a unit that was never away says nothing
+    beta = _lasso((design - design.mean(0)) / scale, found - found.mean(), penalty)
+    return Attribution(beta / scale, torch.zeros(units).double(), draws)
+
+
+def _lasso(z: Tensor, y: Tensor, penalty: float) -> Tensor:
+    """Coordinate descent on |y - z beta|^2 / (2 m) + penalty |beta|_1; columns of deviation 1 or 0."""
+    beta = torch.zeros(z.shape[1]).double()
+    rest = y.clone()
+    for _ in range(1000):
+        largest = 0.0
+        for i in range(z.shape[1]):
+            pull = z[:, i] @ rest / len(y) + beta[i]
+            new = pull.sign() * (pull.abs() - penalty).clamp(min=0)
+            rest -= z[:, i] * (new - beta[i])
+            largest = max(largest, float((new - beta[i]).abs()))
+            beta[i] = new
+        if largest <= 1e-10 * float(y.abs().max()):
+            break
+    return beta
+
+
+def _checked(units: int) -> None:
+    whole(1).raising(MethodError).check("units", units)
+
+
+def _scored(score: Score, kept: Tensor) -> Tensor:
+    found = torch.as_tensor(score(kept))
+    if found.shape != (len(kept),) or found.is_complex():
+        raise MethodError(
+            f"the score must return {len(kept)} numbers, one for each row of kept units; it returned "
+            f"{tuple(found.shape)} of {found.dtype}."
+        )
+    return found.detach().double().cpu()

@@ -1,0 +1,142 @@
+"""``make real``: what is measured and written, on a small model in the place of a checkpoint."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks.real import measured
+from benchmarks.real.cases import Case, Prepared
+from benchmarks.real.checkpoints import REACTION_PARTS, Atoms
+from benchmarks.real.inputs import AGREEMENT, REACTIONS, UNSEEN_REACTIONS
+from benchmarks.real.measured import Measured, Result, Versus, holm
+from benchmarks.real.methods import METHODS, ONE_GRADIENT, leave_one_out
+from benchmarks.real.page import choosing_page, results_page, verdict
+from tests.small_models import TextClassifier, seeded, words
+
+FEW = ("auto", "generic", "input_x_gradient, corrected", "leave_one_out")
+
+
+def prepared() -> Prepared:
+    ids = words(3, 6)
+    mask = torch.ones_like(ids)
+    mask[1, 4:] = 0
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    return Prepared(seeded(TextClassifier), [inputs], None)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """A case, and what is kept of it."""
+    case = Case("a, small one", "an encoder of words", True, "of this test; 3 texts", prepared)
+    folder = tmp_path_factory.mktemp("kept")
+    few = {name: METHODS[name] for name in FEW}
+    few["integrated_gradients, 20 steps"] = ("integrated_gradients", {"steps": 2})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measured, "METHODS", few)
+        assert not measured.is_kept(case, folder)
+        return case, measured.kept(case, folder), folder
+
+
+def test_what_was_measured_is_kept(found, monkeypatch) -> None:
+    case, made, folder = found
+    monkeypatch.setattr(measured, "measure", lambda _: pytest.fail("it is measured again"))
+    assert measured.kept(case, folder) == made
+    assert made.chosen == "input_x_gradient, corrected"
+    assert made.result("auto").value == made.result("input_x_gradient, corrected").value
+    assert [each.value for each in made.results] == sorted(
+        (each.value for each in made.results), reverse=True
+    )
+
+
+def test_the_pages_have_every_method(found) -> None:
+    case, made, _ = found
+    page = results_page([(case, made)])
+    assert "## A, small one" in page
+    for name in ("chance (random relevance)", "leave_one_out", "**generic**", "**auto** (input_x"):
+        assert f"| {name}" in page
+    assert "| a, small one | no | input_x_gradient, corrected |" in page
+    short = choosing_page([(case, made)])
+    assert "## An encoder of words" in short
+    assert "`auto` takes `input_x_gradient, corrected`." in short
+
+
+def test_leave_one_out_by_hand() -> None:
+    """The explained number less that where attention does not see the token."""
+    given = prepared()
+    (inputs,) = given.data
+    relevance = leave_one_out(given.model, inputs, [0, 1, 2])["input_ids"]
+    with torch.no_grad():
+        for sample, place in ((0, 2), (1, 3), (2, 0)):
+            real = int(inputs["attention_mask"][sample].sum())
+            ids, mask = (
+                inputs["input_ids"][None, sample, :real],
+                torch.ones(1, real, dtype=torch.long),
+            )
+            whole = given.model(ids, mask)[0, sample]
+            mask[0, place] = 0
+            expected = whole - given.model(ids, mask)[0, sample]
+            torch.testing.assert_close(relevance[sample, place], expected)
+    assert (relevance[1, 4:] == 0).all()
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(("p", "told"), [(0.001, "worse"), (0.02, "tied"), (0.6, "tied")])
+def test_a_method_that_is_better_makes_auto_worse(p: float, told: str) -> None:
+    """Of ten tests the smallest p is taken ten times."""
+    nothing = Versus(0.0, 0.0, 0.0, 1.0)
+    results = [
+        Result(name, 0.5, 0.4, 0.6, nothing, nothing, nothing, nothing) for name in ONE_GRADIENT
+    ]
+    made = Measured("c", "abpc", 3, "generic", "", "", tuple(results))
+    assert verdict(made) == ("best", 1.0)
+    results[0] = dataclasses.replace(results[0], auto=Versus(0.1, 0.0, 0.2, p))
+    assert verdict(dataclasses.replace(made, results=tuple(results)))[0] == told
+    worse = dataclasses.replace(results[0], auto=Versus(-0.1, -0.2, 0.0, 0.001))
+    assert verdict(dataclasses.replace(made, results=(worse, *results[1:])))[0] == "best"
+
+
+# ---- inputs -----------------------------------------------------------------------------------------
+
+
+def test_reactions_are_cut_without_loss() -> None:
+    assert not set(REACTIONS) & set(UNSEEN_REACTIONS)
+    for reaction in (*REACTIONS, *UNSEEN_REACTIONS):
+        parts = REACTION_PARTS.findall(reaction)
+        assert "".join(parts) == reaction
+        assert parts.count(">>") == 1
+
+
+def test_parts_of_reactions_have_ids(tmp_path) -> None:
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "C", "O", ">>"]
+    (tmp_path / "vocab.txt").write_text("\n".join(names) + "\n")
+    cut = Atoms(tmp_path)
+    inputs = cut(["CC>>O", "C>>N"])
+    assert inputs["input_ids"].tolist() == [[2, 5, 5, 7, 6, 3], [2, 5, 7, 1, 3, 0]]
+    assert inputs["attention_mask"].tolist() == [[1] * 6, [1] * 5 + [0]]
+    assert cut.convert_ids_to_tokens([5, 7]) == ["C", ">>"]
+
+
+def test_subjects_and_verbs_stand_where_it_says() -> None:
+    for sentence, subject, verb in AGREEMENT:
+        assert sentence[subject].endswith("s")
+        assert sentence[verb] in ("is", "was")
+    assert len(set(map(str, AGREEMENT))) == len(AGREEMENT)
+
+
+class Stays(nn.Module):
+    """A model that no removal changes."""
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return torch.ones(len(input_ids), 3) + 0 * attention_mask.sum()
+
+
+def test_where_nothing_matters_nothing_is_lost() -> None:
+    (inputs,) = prepared().data
+    assert (leave_one_out(Stays(), inputs, [0, 1, 2])["input_ids"] == 0).all()
