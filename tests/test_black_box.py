@@ -43,7 +43,7 @@ def exact(score, units: int) -> Tensor:
                 size = sum(without)
                 total += (value[kept] - value[without]) / (units * comb(units - 1, size))
         found.append(total)
-    return torch.tensor(found).double()
+    return torch.tensor(found, dtype=torch.double)
 
 
 def test_the_definition_is_the_mean_over_all_orders() -> None:
