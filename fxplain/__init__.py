@@ -40,7 +40,7 @@ from fxplain.explanation import (
     load,
 )
 from fxplain.generation import Generation, Span, explain_generation
-from fxplain.inside import direct_contributions
+from fxplain.inside import direct_contributions, logit_lens
 from fxplain.interventions import Cut, Effects, intervene
 from fxplain.laws import verify
 from fxplain.methods import methods
@@ -112,6 +112,7 @@ __all__ = [
     "intervene",
     "load",
     "load_corpus",
+    "logit_lens",
     "methods",
     "metrics",
     "register_metric",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fxplain.arguments import checked, number, whole
 
 if TYPE_CHECKING:
-    from fxplain.inside import Contributions, Flow, HeadRelevance, LayerRelevance, Paths
+    from fxplain.inside import Contributions, Flow, HeadRelevance, LayerRelevance, Lens, Paths
 
 __all__ = ["SeenInside"]
 
@@ -111,4 +111,15 @@ class SeenInside:
             When the explanation was loaded from a file.
         """
         made: Contributions = import_module(_INSIDE).contributions(self)
+        return made
+
+    def lens(self) -> Lens:
+        """What the model's own head says after each layer: `fxplain.logit_lens`.
+
+        Raises
+        ------
+        MethodError
+            When there is no head behind one residual stream, or the explanation was loaded.
+        """
+        made: Lens = import_module(_INSIDE).lens(self)
         return made

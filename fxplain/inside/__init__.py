@@ -1,6 +1,7 @@
 """Inside: an explanation taken apart, by head, layer, chain of attention."""
 
 from fxplain.inside.flow_graph import Flow, FlowEdge, FlowToken, flow
+from fxplain.inside.head_of_layers import Lens, lens, logit_lens
 from fxplain.inside.head_relevance import HeadRelevance, HeadShare, heads
 from fxplain.inside.layer_relevance import LayerRelevance, layers
 from fxplain.inside.score_terms import (
@@ -22,6 +23,7 @@ __all__ = [
     "HeadShare",
     "Hop",
     "LayerRelevance",
+    "Lens",
     "Path",
     "Paths",
     "Token",
@@ -30,5 +32,7 @@ __all__ = [
     "flow",
     "heads",
     "layers",
+    "lens",
+    "logit_lens",
     "paths",
 ]

@@ -15,6 +15,7 @@ from fxplain.inside import (
     FlowToken,
     HeadRelevance,
     LayerRelevance,
+    Lens,
     Path,
     Paths,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "flow_report",
     "heads_report",
     "layers_report",
+    "lens_report",
     "paths_report",
 ]
 
@@ -169,6 +171,24 @@ def contributions_report(found: Contributions) -> RenderableType:
             table.add_row(f"{left:+.4g}", "", Text(f"{others} other terms", "dim"), "")
         parts += [head, table]
     return Group(*parts, *_left(len(found.scores)))
+
+
+def lens_report(found: Lens) -> RenderableType:
+    """The score and the answer after each layer, sample by sample."""
+    parts: list[RenderableType] = []
+    prefix = common_path(found.layers)
+    for sample in range(min(_MOST_SAMPLES, found.scores.shape[1])):
+        table = _table("after", "score", "answer")
+        for i, layer in enumerate(found.layers):
+            told = found.predicted[i][sample] if found.predicted else ""
+            name = Text(layer.removeprefix(prefix))
+            table.add_row(name, f"{float(found.scores[i, sample]):.4g}", Text(told))
+        named = f" of sample {sample}" if found.scores.shape[1] > 1 else ""
+        parts += [
+            Text.assemble((f"lens{named}", "bold"), ": the model's head after each layer"),
+            table,
+        ]
+    return Group(*parts, *_left(found.scores.shape[1]))
 
 
 def _sample(found: HeadRelevance | LayerRelevance, sample: int) -> str:

@@ -13,7 +13,7 @@ from fxplain.circuits import Circuit
 from fxplain.evaluation import Evaluation
 from fxplain.explanation import Explanation
 from fxplain.generation import Generation
-from fxplain.inside import Contributions, Flow, HeadRelevance, LayerRelevance, Paths
+from fxplain.inside import Contributions, Flow, HeadRelevance, LayerRelevance, Lens, Paths
 from fxplain.interventions import Check, Effects
 from fxplain.program import AttentionGraph
 from fxplain.reports.check_report import check_report
@@ -28,6 +28,7 @@ from fxplain.reports.inside_report import (
     flow_report,
     heads_report,
     layers_report,
+    lens_report,
     paths_report,
 )
 from fxplain.reports.verification_report import verification_report
@@ -49,6 +50,7 @@ Reported = (
     | LayerRelevance
     | Paths
     | Flow
+    | Lens
     | Contributions
 )
 
@@ -65,6 +67,7 @@ _REPORTS: dict[type, Callable[..., RenderableType]] = {
     LayerRelevance: layers_report,
     Paths: paths_report,
     Flow: flow_report,
+    Lens: lens_report,
     Contributions: contributions_report,
 }
 
