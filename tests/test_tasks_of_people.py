@@ -147,6 +147,9 @@ def test_each_mask_and_what_is_no_mask(explainer):
     for wrong in ("a", [(1, 2, 3)], [], (1, float("nan")), 5):
         with pytest.raises(fxplain.InputError, match="must be places"):
             see(image, points=wrong)
+    for outside in ((60, 5), (-1, 5), (5, 40)):
+        with pytest.raises(fxplain.InputError, match="60 pixels wide and 40 high"):
+            see(image, points=outside)
     with pytest.raises(fxplain.InputError, match="takes no points"):
         explainer("vit")(picture(), points=(1, 2))
 

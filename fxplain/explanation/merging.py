@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fxplain.arguments import checked, number, place_in
 from fxplain.errors import ModalityError
 from fxplain.explanation.pieces import joined, without_spaces
 
@@ -77,6 +78,7 @@ class Timeline:
     relevance: Tensor
     edges: Tensor
 
+    @checked(share=number(0, 1))
     def stretch(self, sample: int = 0, share: float = 0.5) -> tuple[float, float] | None:
         """The shortest stretch of time, in seconds, that holds this share of a sample's relevance.
 
@@ -88,6 +90,7 @@ class Timeline:
         >>> Timeline(relevance, torch.arange(6.0)).stretch(share=0.6)
         (1.0, 3.0)
         """
+        sample = place_in("sample", sample, len(self.relevance))
         sums = torch.cat([self.edges.new_zeros(1), self.relevance[sample].abs().cpu().cumsum(0)])
         wanted = share * float(sums[-1]) * (1 - 1e-6)
         if wanted <= 0:

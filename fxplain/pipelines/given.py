@@ -157,11 +157,15 @@ def _points(points: Any) -> list[tuple[float, float]]:
     """Places in an image: one (x, y), or a list of them."""
     if points is None:
         return []
-    told = points.tolist() if hasattr(points, "tolist") else points
+    try:
+        told = points.tolist() if hasattr(points, "tolist") else points
+    except Exception:  # noqa: BLE001 - a tensor that holds no numbers, or an object of the user's
+        told = None
     several = [told] if _is_point(told) else told
     if not isinstance(several, (list, tuple)) or not several or not all(map(_is_point, several)):
         raise InputError(
-            f"points={shown(points)} must be places in the image, (x, y) in pixels, or a list of them."
+            f"points= must be places in the image, (x, y) in pixels, or a list of them, not "
+            f"{shown(points)}."
         )
     return [(float(x), float(y)) for x, y in several]
 

@@ -32,6 +32,14 @@ class MaskGeneration(Task):
             raise InputError(
                 f"{self.name} takes one image at a time, for points= are places in it."
             )
+        for image in given.image:
+            width, height = image.size
+            for x, y in given.points:
+                if not (0 <= x < width and 0 <= y < height):
+                    raise InputError(
+                        f"the point ({x:g}, {y:g}) is not in the image, which is {width} pixels wide "
+                        f"and {height} high."
+                    )
 
     def goal(self, run: Run, target: Any, **_: Any) -> Goal:
         """The mask asked for, by its number, or the best."""

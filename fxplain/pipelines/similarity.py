@@ -134,7 +134,7 @@ class SentenceSimilarity(Task):
     def goal(self, run: Run, target: Any, **_: Any) -> Goal:
         """The cosine itself, or the score."""
         if target is not None:
-            raise TaskError(f"{self.name} explains one number, how alike: leave target= out.")
+            raise TaskError(f"{self.name} explains one number, how alike, and takes no target.")
         names = ("similarity",) * run.encoded.batch_size
         if run.given.image:
             if not all(hasattr(run.output, name) for name in ("text_embeds", "image_embeds")):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import fxplain
+from fxplain.explanation import Timeline
 from tests import small_pretrained
 from tests.small_models import TextClassifier, architecture, seeded, words
 
@@ -197,6 +198,7 @@ def _reading() -> Iterator[Door]:
         "path": "FILE", "pictures": "None no_dict",
         "class_names": "None list tuple no_list nested no_dict dict odd_dict function",
         "attention": "None no_dict", "matrix_bytes": "0 huge", "units": "PARTS", "special": "",
+        "signed": "True",
     })  # fmt: skip
     yield from _each("Explanation.plot", e.plot, {}, {"modality": "None", "sample": "None 0"})
     v = seen()
@@ -209,6 +211,8 @@ def _reading() -> Iterator[Door]:
     yield from _each("Explanation.timeline", v.timeline, {"modality": "pixel_values"}, {
         "modality": "", "seconds": "1.5", "axis": "",
     })  # fmt: skip
+    when = Timeline(torch.ones(1, 3), torch.arange(4.0))
+    yield from _each("Timeline.stretch", when.stretch, {}, {"sample": "0 -1", "share": "0 1"})
     yield Door("Explanation.relevance[]", lambda x: e.relevance[x])
     yield Door("load()", fxplain.load)
     yield Door("compare()", fxplain.compare)
@@ -325,6 +329,11 @@ def _loading() -> Iterator[Door]:
     yield from _each("Explainer.generate", gpt2().generate, {"text": "the", "max_new_tokens": 1}, {
         "text": "text odd_text", "max_new_tokens": "", "targets": "None 0 -1",
     })  # fmt: skip
+    yield from _each("Explainer.verify", asked.verify, {"text": "the movie"}, {"level": "full"})
+    see, image = explainer("sam"), small_pretrained.picture()
+    yield Door("Explainer(points=)", lambda x: see(image, points=x))
+    yield Door("Explainer(points=[x])", lambda x: see(image, points=[x]))
+    yield Door("Explainer(points=[(x, x)])", lambda x: see(image, points=[(x, x)]), _values("0"))
     sight = explainer("vit")
     grey = _values("tensor")
     yield Door("Explainer(image=)", lambda x: sight(image=x), grey)

@@ -1,0 +1,166 @@
+"""Endurance: threads on cold models, and memory over many calls (``python -m benchmarks.endurance``).
+
+Eight threads explain four models that nobody explained before, twenty times over, and each number is
+compared with what one thread alone finds. Then a model that is recorded meets a thousand inputs, one
+that is exported a thousand lengths, and one a hundred updates of its weights; said is how much the
+process holds after a tenth of them and after all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import resource
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor, nn
+
+import fxplain
+
+THREADS, ROUNDS = 8, 20
+INPUTS, LENGTHS, UPDATES = 1000, 1000, 100
+LONGEST = 1024
+
+
+class Reader(nn.Module):
+    """A layer of attention over words."""
+
+    def __init__(self, heads: int = 2) -> None:
+        super().__init__()
+        self.words = nn.Embedding(50, 16)
+        self.attention = nn.MultiheadAttention(16, heads, batch_first=True)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.words(input_ids)
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        scores: Tensor = self.head(x[:, 0])
+        return scores
+
+
+class Branching(Reader):
+    """A branch on data, so that each input is recorded."""
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        scores = super().forward(input_ids)
+        return scores * 2 if bool(scores.sum() > -1e9) else scores
+
+
+MODELS = (lambda: Reader(), lambda: Reader(4), lambda: Branching(), lambda: Branching(4))
+
+
+def made(number: int, seed: int) -> nn.Module:
+    """One of the four kinds, with weights of its own."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return MODELS[number]().eval()
+
+
+def words(length: int, seed: int = 0) -> Tensor:
+    """(1, length) ids."""
+    return torch.randint(50, (1, length), generator=torch.Generator().manual_seed(seed))
+
+
+def relevance(model: nn.Module, ids: Tensor) -> Tensor:
+    """Of each word."""
+    return fxplain.explain(model, (ids,), target=1).relevance["input_ids"]
+
+
+# ---- threads ------------------------------------------------------------------------------------
+
+
+def right_in_threads(rounds: int) -> tuple[int, int]:
+    """How many explanations of cold models are right, of how many."""
+    right = asked = 0
+    for round_ in range(rounds):
+        seeds = [4 * round_ + number for number in range(4)]
+        inputs = [words(5 + number, seed) for number, seed in enumerate(seeds)]
+        models = [made(number, seed) for number, seed in enumerate(seeds)]
+        found = _by_threads(models, inputs)
+        alone = [relevance(made(i, seeds[i]), ids) for i, ids in enumerate(inputs)]
+        for answers in found:
+            asked += len(models)
+            right += sum(_equal(a, b) for a, b in zip(answers, alone, strict=True))
+        print(f"round {round_ + 1}: {right} of {asked}", flush=True)
+    return right, asked
+
+
+def _by_threads(models: list[nn.Module], inputs: list[Tensor]) -> list[list[Tensor | Exception]]:
+    start = threading.Barrier(THREADS)
+
+    def run(thread: int) -> list[Tensor | Exception]:
+        start.wait()
+        answers: dict[int, Tensor | Exception] = {}
+        for step in range(len(models)):
+            which = (thread + step) % len(models)
+            try:
+                answers[which] = relevance(models[which], inputs[which])
+            except Exception as error:  # noqa: BLE001 - it counts as wrong, whatever it is
+                answers[which] = error
+        return [answers[which] for which in range(len(models))]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(run, range(THREADS)))
+
+
+def _equal(answer: Tensor | Exception, expected: Tensor) -> bool:
+    return isinstance(answer, Tensor) and torch.allclose(answer, expected, atol=1e-6)
+
+
+# ---- memory -------------------------------------------------------------------------------------
+
+
+def _held() -> str:
+    gc.collect()
+    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return f"{len(gc.get_objects()):,} objects, {megabytes:.0f} MiB at most"
+
+
+def _told(name: str, count: int, call: Callable[[int], object]) -> None:
+    """Call so many times, and say what is held after a tenth and at the end."""
+    for i in range(count):
+        call(i)
+        if i + 1 in (count // 10, count):
+            print(f"{name}: after {i + 1:,}: {_held()}", flush=True)
+
+
+def memory(share: float) -> None:
+    """What the process holds over many inputs, lengths and updates."""
+    recorded, exported, trained = made(2, 0), made(0, 1), made(0, 2)
+    _told(
+        "inputs of a recorded model",
+        int(INPUTS * share),
+        lambda i: relevance(recorded, words(6, i)),
+    )
+    longer = LONGEST - LENGTHS
+    _told("lengths", int(LENGTHS * share), lambda i: relevance(exported, words(longer + i, i)))
+
+    def update(_: int) -> None:
+        with torch.no_grad():
+            for parameter in trained.parameters():
+                parameter.add_(1e-3)
+        relevance(trained, words(6))
+
+    _told("updates of weights", int(UPDATES * share), update)
+
+
+def main() -> int:
+    """Print both; 1 where something was wrong."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.endurance", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--share", type=float, default=1.0, help="of the many calls")
+    options = parser.parse_args()
+    right, asked = right_in_threads(options.rounds)
+    print(
+        f"{THREADS} threads x {len(MODELS)} cold models x {options.rounds} rounds: {right} of {asked}"
+    )
+    memory(options.share)
+    return int(right < asked)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
