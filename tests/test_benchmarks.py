@@ -14,6 +14,7 @@ from benchmarks.__main__ import main
 from benchmarks.bars import bars
 from benchmarks.child import Task, memory, times
 from benchmarks.columns import ALL, INTEGRATED, has_captum
+from benchmarks.endurance import right_in_threads
 from benchmarks.measure import OutOfMemoryError, Peak, interleaved, ratio, within_memory
 from benchmarks.models import BY_NAME, CASES, QUICK
 from benchmarks.tables import notes, tables
@@ -181,3 +182,9 @@ def test_a_warm_call_asks_next_to_nothing_of_tensors() -> None:
     with warm.Waits() as seen:
         fxplain.explain(model, inputs, target=1)
     assert 0 < seen.count <= 4
+
+
+@pytest.mark.slow
+def test_threads_on_cold_models_are_counted(capsys):
+    assert right_in_threads(1) == (32, 32)
+    assert "32 of 32" in capsys.readouterr().out
