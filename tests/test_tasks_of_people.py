@@ -128,7 +128,7 @@ def test_a_mask_at_points_is_explained(explainer):
     def mean_inside(output):
         return output.pred_masks[:, 0, best][:, inside].mean(1)
 
-    expected = fxplain.explain(see.model, e.inputs, mean_inside)
+    expected = fxplain.explain(see.model, e.inputs, mean_inside, e.method, **e.options)
     for name, values in expected.relevance.items():
         torch.testing.assert_close(e.relevance[name], values, atol=0.0, rtol=1e-3)
 
