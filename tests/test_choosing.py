@@ -92,6 +92,21 @@ def test_all_else(model: type[nn.Module], inputs: dict[str, Tensor]) -> None:
     assert e.chosen
 
 
+def test_as_many_classes_as_kinds_of_words_or_positions() -> None:
+    """BERT with two labels: its table of token types has two entries, that of positions seven."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 8, "vocab_size": 30, "max_position_embeddings": 7}
+    for labels, method in ((2, "input_x_gradient"), (7, "input_x_gradient"), (30, "generic")):
+        config = transformers.BertConfig(**sizes, num_labels=labels)
+        model = seeded(lambda: transformers.BertForSequenceClassification(config))  # noqa: B023
+        inputs = {**WORDS, "token_type_ids": torch.zeros_like(WORDS["input_ids"])}
+        for given in (WORDS, inputs):
+            assert fxplain.explain(model, given, method="auto").method == method
+    model = seeded(lambda: transformers.BertForMaskedLM(transformers.BertConfig(**sizes)))
+    assert fxplain.explain(model, WORDS, method="auto").method == "generic"
+
+
 def test_options_narrow_the_choice() -> None:
     assert text(signed=False).method == "input_x_gradient"
     assert text(signed=False).options["signed"] is False

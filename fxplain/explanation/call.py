@@ -265,7 +265,7 @@ class Call:
             return graph
         told = cut_attention(self.captured, self.program, resolved.outputs)
         if self.method.name == "input_x_gradient":
-            kind = Kind.of(self.model, self.bound, self.captured, self.program, self.output)
+            kind = Kind.of(self.bound, self.captured, self.program, self.output)
             told = (*told, *measured_below_chance(self.method, self.options, kind))
         return replace(graph, warnings=(*graph.warnings, *told)) if told else graph
 

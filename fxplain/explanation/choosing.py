@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import fx, nn
+from torch import fx
 
 from fxplain.capture import Capture, ModelInputs, operation_name
 from fxplain.explanation.outputs import choose_output
@@ -44,9 +44,7 @@ class Kind:
     is_post_norm: bool
 
     @classmethod
-    def of(
-        cls, model: nn.Module, bound: ModelInputs, captured: Capture, program: Program, output: Any
-    ) -> Kind:
+    def of(cls, bound: ModelInputs, captured: Capture, program: Program, output: Any) -> Kind:
         """The kind of a captured model."""
         floating = dict(
             zip(bound.names, (x.is_floating_point() for x in bound.leaves), strict=True)
@@ -56,7 +54,7 @@ class Kind:
         return cls(
             reads_words=all(name in floating and not floating[name] for name in names),
             has_one_stream=not kinds & {"co", "encoder-decoder"},
-            writes=_writes(model, program, captured, output),
+            writes=_writes(program, captured, output, set(names)),
             is_post_norm=program.memo.made("post-norm", lambda: _is_post_norm(captured)),
         )
 
@@ -66,12 +64,29 @@ class Kind:
         return self.reads_words and self.has_one_stream and not self.writes
 
 
-def _writes(model: nn.Module, program: Program, captured: Capture, output: Any) -> bool:
+def _writes(program: Program, captured: Capture, output: Any, names: set[str]) -> bool:
     if output is None and not any(program.flow.outputs):
         return False
     shape = program.flow.shapes[choose_output(captured, program, output)]
-    vocabularies = {m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding)}
-    return bool(shape) and shape[-1] in vocabularies
+    sizes = program.memo.made("vocabularies", lambda: set(_vocabularies(captured, names)))
+    return bool(shape) and shape[-1] in sizes
+
+
+def _vocabularies(captured: Capture, names: set[str]) -> Iterator[int]:
+    """How many entries the tables have that these arguments are looked up in.
+
+    Tables of positions and of kinds of words, often as long as there are classes, are none.
+    """
+    for node in captured.graph_module.graph.nodes:
+        if node.op != "call_function" or operation_name(node) != "embedding":
+            continue
+        table, root = node.args[:2]
+        while root.op == "call_function" and root.args and isinstance(root.args[0], fx.Node):
+            root = root.args[0]
+        slot = captured.inputs.get(root.name)
+        known = table.meta.get("val", table.meta.get("tensor_meta"))
+        if slot is not None and slot.name in names and known is not None:
+            yield int(known.shape[0])
 
 
 def _is_post_norm(captured: Capture) -> bool:

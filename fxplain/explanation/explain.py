@@ -199,7 +199,7 @@ def explain(
         why = ""
         if chosen is AUTOMATIC:
             found = program_of(model, inputs, batch_axis, verify, strict=strict, recheck=recheck)
-            choice = choose(Kind.of(model, *found, output), options)
+            choice = choose(Kind.of(*found, output), options)
             chosen, all_options, why = choice.method, choice.options, choice.why
 
         def make(own_options: Mapping[str, Any]) -> list[Explanation]:
