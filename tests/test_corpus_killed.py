@@ -104,6 +104,7 @@ def test_a_run_that_ends_in_the_middle_is_taken_up(setting, tmp_path, sign, engi
     assert all(path.stat().st_mtime_ns == when for path, when in there.items())
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_one_process_is_taken_up(setting, tmp_path):
     out = tmp_path / "out"
     run = started(setting, out, 1)

@@ -35,8 +35,10 @@ every_method = pytest.mark.parametrize(("method", "options"), EVERY, ids=label)
 
 
 def marks(name: str, method: str) -> list[pytest.MarkDecorator]:
-    """Many steps of large models are for the long run."""
-    quick = method != "integrated_gradients" or name in ("bert", "vit")
+    """Many steps are for the long run, and so are all architectures but one of each kind."""
+    quick = name in ("bert", "vit", "lxmert", "t5", "swin")
+    if method == "integrated_gradients":
+        quick = name in ("bert", "vit")
     return [] if quick else [pytest.mark.slow]
 
 

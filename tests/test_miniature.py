@@ -27,7 +27,11 @@ SAMPLES = 6
 WEIGHTS = ROOT / "fxplain" / "demo" / "lxmert_digits"
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
+@pytest.mark.parametrize(
+    "experiment",
+    [pytest.param(e, marks=[pytest.mark.slow] if e.name == "t5" else []) for e in EXPERIMENTS],
+    ids=lambda experiment: experiment.name,
+)
 def test_experiment_runs(experiment: Experiment, tmp_path: Path) -> None:
     part, find = next(reversed(experiment.parts.items()))
     results = find(Run(SAMPLES, 0, METHODS))

@@ -23,6 +23,7 @@ def shown() -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.slow
 def test_quickstart_draws(shown: list[tuple[str, str]]) -> None:
     pictures = [code for code, kinds in shown if "image/png" in kinds]
     assert len(pictures) == 4

@@ -17,8 +17,24 @@ from tests.architectures.case import QUERIES, Case, Expected, Inputs
 BY_NAME = {case.name: case for case in CASES}
 RUNS = [(case.name, implementation) for case in CASES for implementation in case.implementations]
 
-each_run = pytest.mark.parametrize(("name", "implementation"), RUNS)
-each_case = pytest.mark.parametrize("name", BY_NAME)
+SISTERS = ("bart-equal-lengths", "lxmert-equal-lengths")
+"""Architectures that others in the list are like but for their sizes: for the long run."""
+
+each_run = pytest.mark.parametrize(
+    ("name", "implementation"),
+    [pytest.param(*run, marks=[pytest.mark.slow] if run[0] in SISTERS else []) for run in RUNS],
+)
+each_case = pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in SISTERS else []) for n in BY_NAME],
+)
+some_cases = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[] if n in ("bert", "lxmert", "t5") else [pytest.mark.slow])
+        for n in BY_NAME
+    ],
+)
 
 
 @cache
@@ -79,7 +95,7 @@ def test_relevance_and_matrices_are_the_papers(name: str, implementation: str) -
     check_numbers(name, explained(name, implementation), 1e-5)
 
 
-@each_case
+@some_cases
 def test_float32_is_close_enough(name: str) -> None:
     implementation = BY_NAME[name].implementations[-1]
     check_numbers(name, explained(name, implementation, torch.float32), 1e-4)
@@ -110,7 +126,7 @@ def test_detection_finds_each_attention(name: str, implementation: str) -> None:
     assert found in (live, facts(case.nodes))
 
 
-@each_case
+@some_cases
 @pytest.mark.parametrize("sample", [0, 1])
 def test_a_batch_is_its_samples(name: str, sample: int) -> None:
     implementation = BY_NAME[name].implementations[-1]

@@ -34,7 +34,13 @@ def check_equal(
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(map(str, o)) or "plain")
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[] if n in ("bert", "lxmert", "t5", "swin") else [pytest.mark.slow])
+        for n in BY_NAME
+    ],
+)
 def test_on_every_kind_of_architecture(name: str, options: dict) -> None:
     case = BY_NAME[name]
     model, inputs = architecture(name, case.implementations[0], torch.float64)

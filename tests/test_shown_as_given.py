@@ -282,7 +282,7 @@ def test_without_an_identity_the_read_token_has_a_number_like_any_other(byte_lev
 
 
 def test_with_an_identity_the_read_token_is_apart(byte_level):
-    e = byte_level("the movie was good")
+    e = byte_level("the movie was good", method="generic")
     last = e.relevance["input_ids"].shape[1] - 1
     assert e.apart("input_ids") == [last]
     assert not any(last in entry.tokens for entry in e.top(20))
@@ -290,7 +290,7 @@ def test_with_an_identity_the_read_token_is_apart(byte_level):
 
 
 def test_a_sentence_is_shown_without_the_token_that_is_apart(byte_level):
-    entries = shown(byte_level("it was good."), units="sentence")
+    entries = shown(byte_level("it was good.", method="generic"), units="sentence")
     assert [entry.text for entry in entries] == ["it was good", "."]
     assert [entry.apart for entry in entries] == [False, True]
 

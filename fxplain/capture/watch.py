@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import UninitializedTensorMixin
 
 __all__ = ["Watch", "elements", "items", "kind_of"]
 
@@ -114,4 +115,5 @@ class Watch:
 
 def kind_of(tensor: Tensor) -> Any:
     """What a graph depends on in a weight: its type, shape and place."""
-    return type(tensor), tensor.dtype, tensor.device, tensor.shape
+    lazy = isinstance(tensor, UninitializedTensorMixin)  # it has no shape yet
+    return type(tensor), tensor.dtype, tensor.device, None if lazy else tensor.shape

@@ -58,6 +58,8 @@ class FlowEdges:
         full, bare = self.born.copy(), self.born.copy()
         total = 0.0
         of_start = self.start[kept]
+        if not len(of_start):  # nothing is heard by attention
+            return total
         bounds = np.flatnonzero(np.diff(of_start, prepend=-2))
         end, weight = self.end[kept], self.weight[kept]
         for first, last in zip(bounds, [*bounds[1:], len(of_start)], strict=True):

@@ -58,7 +58,7 @@ def lay_out_flow(flow: Flow) -> FlowLanes:
     >>> import fxplain, torch
     >>> from fxplain.reports.flow_lanes import lay_out_flow
     >>> layer = torch.nn.TransformerEncoderLayer(8, 2, batch_first=True).eval()
-    >>> e = fxplain.explain(layer, (torch.randn(1, 4, 8),), lambda output: output[:, 0].sum(-1))
+    >>> e = fxplain.explain(layer, (torch.randn(1, 4, 8),), lambda output: output[:, 0, 0])
     >>> lay_out_flow(e.flow()).names[-1]
     'tokens'
     """
