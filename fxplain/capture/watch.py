@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 __all__ = ["Watch", "elements", "items", "kind_of"]
 
@@ -115,5 +115,5 @@ class Watch:
 
 def kind_of(tensor: Tensor) -> Any:
     """What a graph depends on in a weight: its type, shape and place."""
-    lazy = isinstance(tensor, UninitializedTensorMixin)  # it has no shape yet
+    lazy = isinstance(tensor, UninitializedParameter | UninitializedBuffer)  # it has no shape yet
     return type(tensor), tensor.dtype, tensor.device, None if lazy else tensor.shape
