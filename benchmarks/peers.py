@@ -68,8 +68,7 @@ def measured(model: str, method: str, rounds: int) -> dict[str, Any]:
     """The ratios of one method's time to the floor's, and its peak of memory."""
     torch.set_num_threads(1)
     below, call = MODELS[model][method]()
-    with torch.no_grad():
-        below()
+    below()
     peak = Peak("cpu")
     call()  # what is done once
     most = peak.of(call)
@@ -96,14 +95,9 @@ def _version(name: str) -> str:
 def _bert(column: Callable[[Any], Call]) -> Callable[[], tuple[Call, Call]]:
     def make() -> tuple[Call, Call]:
         workload = bert(128, tiny=False)
-        return lambda: _grad(floor(workload)), column(workload)
+        return floor(workload), column(workload)
 
     return make
-
-
-def _grad(call: Call) -> object:
-    with torch.enable_grad():
-        return call()
 
 
 def _explain(**options: Any) -> Callable[[Any], Call]:
@@ -121,7 +115,7 @@ def _causal(
 ) -> Callable[[], tuple[Call, Call]]:
     def make() -> tuple[Call, Call]:
         model, inputs, below = make_model()
-        return lambda: _grad(below), method(model, inputs)
+        return below, method(model, inputs)
 
     return make
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 from fxplain.errors import MissingExtraError
 
-__all__ = ["extra"]
+__all__ = ["data_frame", "extra"]
 
 
 def extra(module: str, message: str) -> Any:
@@ -29,3 +30,22 @@ def extra(module: str, message: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise MissingExtraError(message) from error
+
+
+def data_frame(rows: Sequence[dict[str, Any]], *, flattened: bool = False) -> Any:
+    """Rows as a pandas.DataFrame.
+
+    Parameters
+    ----------
+    rows
+        Each by column.
+    flattened
+        Whether what is a mapping in a row has a column for each of its values.
+
+    Raises
+    ------
+    MissingExtraError
+        When pandas is not installed.
+    """
+    pandas = extra("pandas", "to_frame needs pandas: pip install pandas.")
+    return pandas.json_normalize(rows) if flattened else pandas.DataFrame(rows)

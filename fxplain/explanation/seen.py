@@ -26,7 +26,7 @@ from fxplain.explanation.originals import Originals, Placement
 from fxplain.explanation.pictures import Picture, grid_of, input_of, patch_size, pictures_of
 from fxplain.explanation.shown import Shown, Special, shown
 from fxplain.explanation.units import Units, units_of
-from fxplain.extras import extra
+from fxplain.extras import data_frame
 
 if TYPE_CHECKING:
     from fxplain.explanation.explanation import Explanation
@@ -175,7 +175,6 @@ class AsSeen(BesideIdentity):
         MissingExtraError
             When pandas is not installed.
         """
-        pandas = extra("pandas", "to_frame needs pandas: pip install pandas.")
         rows = [
             {
                 "sample": sample,
@@ -192,7 +191,7 @@ class AsSeen(BesideIdentity):
             for e in shown(cast("Explanation", self), sample, units, special)
             if not (e.special and special == "hide")
         ]
-        return pandas.DataFrame(rows)
+        return data_frame(rows)
 
     def pictures(self, modality: str) -> tuple[Picture, ...]:
         """The pictures, tiles or frames that a modality's tokens lie on, and where in each; or none."""

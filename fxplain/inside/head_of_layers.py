@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from fxplain.capture import operation_name
 from fxplain.errors import MethodError
 from fxplain.explanation.explain import explain
-from fxplain.extras import extra
+from fxplain.extras import data_frame
 from fxplain.inside.reading import kept_of
 from fxplain.interventions.sites import sites_of
 from fxplain.presentation import Presentable
@@ -73,8 +73,7 @@ class Lens(Presentable):
         MissingExtraError
             When pandas is not installed.
         """
-        pandas = extra("pandas", "to_frame needs pandas: pip install pandas.")
-        return pandas.DataFrame(self.table())
+        return data_frame(self.table())
 
     def __repr__(self) -> str:
         return f"<Lens of {len(self.layers)} layers>"

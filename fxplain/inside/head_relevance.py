@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fxplain.arguments import checked, place_in, whole
 from fxplain.errors import ModalityError
-from fxplain.extras import extra
+from fxplain.extras import data_frame
 from fxplain.inside.by_head import sums_by_head
 from fxplain.inside.chains import Attended
 from fxplain.inside.depth import depths
@@ -205,8 +205,7 @@ class HeadRelevance(Presentable):
         MissingExtraError
             When pandas is not installed.
         """
-        pandas = extra("pandas", "to_frame needs pandas: pip install pandas.")
-        return pandas.DataFrame(self.table())
+        return data_frame(self.table())
 
     def __repr__(self) -> str:
         heads = sum(node.heads for node in self.nodes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from fxplain.arguments import place_in
-from fxplain.extras import extra
+from fxplain.extras import data_frame
 from fxplain.inside.head_relevance import heads
 from fxplain.presentation import Presentable
 from fxplain.program import AttentionNode
@@ -101,8 +101,7 @@ class LayerRelevance(Presentable):
         MissingExtraError
             When pandas is not installed.
         """
-        pandas = extra("pandas", "to_frame needs pandas: pip install pandas.")
-        return pandas.json_normalize(self.table())
+        return data_frame(self.table(), flattened=True)
 
     def __repr__(self) -> str:
         return f"<LayerRelevance of {len(self.nodes)} attention nodes>"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fxplain.arguments import checked, place_in, whole
 from fxplain.explanation.explain import explain
-from fxplain.extras import extra
+from fxplain.extras import data_frame
 from fxplain.inside.linear_run import Leaf, LinearRun
 from fxplain.inside.reading import kept_of
 from fxplain.presentation import Presentable
@@ -120,8 +120,7 @@ class Contributions(Presentable):
         MissingExtraError
             When pandas is not installed.
         """
-        pandas = extra("pandas", "to_frame needs pandas: pip install pandas.")
-        return pandas.DataFrame(self.table())
+        return data_frame(self.table())
 
     def __repr__(self) -> str:
         return f"<Contributions: {len(self.terms)} terms of {len(self.scores)} scores>"
