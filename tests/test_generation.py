@@ -9,7 +9,7 @@ import torch
 
 import fxplain
 from fxplain import Contrast, Span, Sum
-from fxplain.explanation import call as calls
+from fxplain.explanation.passes import Passes
 from fxplain.generation import EARLIER, GeneratedToken
 from tests import small_pretrained
 from tests.architectures.case import draw, randomise
@@ -123,10 +123,8 @@ def test_the_likeliest_tokens_have_the_highest_logits(name):
 
 def test_one_forward_for_all_tokens(monkeypatch):
     runs = []
-    forward = calls.Passes._forward
-    monkeypatch.setattr(
-        calls.Passes, "_forward", lambda *a, **k: runs.append(a) or forward(*a, **k)
-    )
+    forward = Passes._forward
+    monkeypatch.setattr(Passes, "_forward", lambda *a, **k: runs.append(a) or forward(*a, **k))
     assert len(written("llama").explanations) == TOKENS
     assert len(runs) == 1
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import fxplain
-from fxplain.explanation import call as calls
 from fxplain.explanation.call import Call
-from fxplain.methods import resolve_method
+from fxplain.explanation.passes import Passes
+from fxplain.explanation.question import Question
+from fxplain.methods import RelevancyRows
 from tests.small_models import BY_NAME, architecture
 
 ONE_WAY = ["bert", "gpt2", "llama", "vit", "swin", "visual_bert"]
@@ -17,17 +18,16 @@ ONE_WAY = ["bert", "gpt2", "llama", "vit", "swin", "visual_bert"]
 def explained(name: str, ride: bool, dtype: torch.dtype = torch.float64) -> fxplain.Explanation:
     case = BY_NAME[name]
     model, inputs = architecture(name, case.implementations[0], dtype)
-    method, options = resolve_method("generic", {})
-    call = Call(model, inputs, method, options, case.output)
-    return call.explanation(case.target, ride=ride)
+    question = Question.of(model, inputs, "generic", {}, output=case.output)
+    return Call(question).explanation(case.target, ride=ride)
 
 
 @pytest.fixture
 def rides(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows with each backward that is ridden."""
     seen: list[int] = []
-    ridden = calls.Passes.ridden
-    monkeypatch.setattr(calls.Passes, "ridden", lambda *a: seen.append(1) or ridden(*a))
+    ridden = Passes.ridden
+    monkeypatch.setattr(Passes, "ridden", lambda *a: seen.append(1) or ridden(*a))
     return seen
 
 
@@ -63,19 +63,19 @@ def test_a_node_is_let_go_of_before_the_next_is_there(monkeypatch: pytest.Monkey
     """Of a stack of attention nodes, only those that are still to come are alive."""
     nodes: list[weakref.ref] = []
     alive: list[int] = []
-    promised, advance = calls.Passes.promised, calls.RelevancyRows.advance
+    promised, advance = Passes.promised, RelevancyRows.advance
 
-    def noted(self: calls.Passes) -> object:
+    def noted(self: Passes) -> object:
         made = promised(self)
         nodes.extend(weakref.ref(node.seen.operands[0]) for node in made.nodes.values())
         return made
 
-    def counted(self: calls.RelevancyRows) -> None:
+    def counted(self: RelevancyRows) -> None:
         advance(self)
         alive.append(sum(node() is not None for node in nodes))
 
-    monkeypatch.setattr(calls.Passes, "promised", noted)
-    monkeypatch.setattr(calls.RelevancyRows, "advance", counted)
+    monkeypatch.setattr(Passes, "promised", noted)
+    monkeypatch.setattr(RelevancyRows, "advance", counted)
     fxplain.explain(*architecture("bert"), 0)
     count = len(nodes)
     assert count > 1

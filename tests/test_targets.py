@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import fxplain
-from fxplain.explanation import call as calls
+from fxplain.explanation.passes import Passes
 from tests import small_models
 from tests.small_models import BY_NAME, architecture
 
@@ -29,10 +29,8 @@ def test_equal_to_single_calls(name: str, method: str) -> None:
 
 def test_one_forward_serves_all(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
-    forward = calls.Passes._forward
-    monkeypatch.setattr(
-        calls.Passes, "_forward", lambda *a, **k: runs.append(a) or forward(*a, **k)
-    )
+    forward = Passes._forward
+    monkeypatch.setattr(Passes, "_forward", lambda *a, **k: runs.append(a) or forward(*a, **k))
     model, inputs = architecture("bart")
     found = fxplain.explain(
         model, inputs, targets=[(position, 3) for position in range(4)], output="logits"
@@ -56,14 +54,14 @@ def test_matrices_are_made_by_another_run() -> None:
 
 def test_what_a_backward_leaves_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[weakref.ref] = []
-    evidence = calls.Passes.evidence
+    evidence = Passes.evidence
 
     def noted(*args: object) -> object:
         made = evidence(*args)
         seen.extend(weakref.ref(node) for node in made.nodes.values())
         return made
 
-    monkeypatch.setattr(calls.Passes, "evidence", noted)
+    monkeypatch.setattr(Passes, "evidence", noted)
     model = small_models.seeded(small_models.TextClassifier)
     found = fxplain.explain(model, {"input_ids": small_models.words(2, 6)}, targets=[0, 1])
     gc.collect()

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from fxplain.errors import ChangedModelError
+from fxplain.explanation.weights import weights_by_node
+
+if TYPE_CHECKING:
+    from fxplain.explanation.explanation import Explanation
+    from fxplain.explanation.kept import Kept
+    from fxplain.explanation.question import Question
 
 __all__ = ["Asked"]
 
@@ -18,23 +26,72 @@ _INTERVENTIONS = "fxplain.interventions"
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """The model, inputs and target of an explanation, as they were given.
+    """One target of a question, with what the model said: whatever is made later is made of the same.
 
     Attributes
     ----------
-    model, inputs, target, output, tokenizer, batch_axis
-        As `fxplain.explain` took them.
+    question
+        The model, the inputs and the method.
+    target
+        As `fxplain.explain` took it.
     scores
         What was explained, (batch,).
+    outputs
+        All that the model put out.
     """
 
-    model: nn.Module
-    inputs: Any
+    question: Question
     target: Any
-    output: str | None
-    tokenizer: Any
-    batch_axis: Any
     scores: Tensor
+    outputs: tuple[Tensor, ...]
+
+    @property
+    def model(self) -> nn.Module:
+        """The model itself, not a copy."""
+        return self.question.model
+
+    def matrix(self, a: str, b: str) -> Tensor:
+        """A matrix of R, from a run for this target alone that keeps what the attention nodes saw.
+
+        Raises
+        ------
+        ChangedModelError
+            When the model says something else than it did.
+        """
+        return self._with_matrices.matrix(a, b)
+
+    @cached_property
+    def _with_matrices(self) -> Explanation:
+        with torch.inference_mode(False):
+            made = self.question.with_matrices(self.target)
+        self._check([self.scores], [made.scores])
+        return made
+
+    def kept(self) -> Kept:
+        """What the passes leave behind, heads included, from a run of its own.
+
+        Raises
+        ------
+        ChangedModelError
+            When the model says something else than it did.
+        """
+        with torch.inference_mode(False):
+            made = self.question.kept(self.target)
+        self._check([self.scores], [made.resolved.scores])
+        return made
+
+    def attention(self, names: Collection[str]) -> dict[str, Tensor]:
+        """The attention weights of the nodes that are named, from another forward.
+
+        Raises
+        ------
+        ChangedModelError
+            When the model says something else than it did.
+        """
+        with torch.inference_mode(False):
+            run = self.question.attention()
+            self._check(self.outputs, run.outputs)
+            return {name: value.detach() for name, value in weights_by_node(run, names).items()}
 
     def intervene(self, cuts: Any, **options: Any) -> Any:
         """The `fxplain.Effects` of cuts on the explained scores.
@@ -44,20 +101,26 @@ class Asked:
         ChangedModelError
             When the model says something else than it did.
         """
+        question = self.question
         found = import_module(_INTERVENTIONS).intervene(
-            self.model,
-            self.inputs,
+            question.model,
+            question.inputs,
             cuts,
             self.target,
-            output=self.output,
-            tokenizer=self.tokenizer,
-            batch_axis=self.batch_axis,
+            output=question.output,
+            tokenizer=question.tokenizer,
+            batch_axis=question.batch_axis,
             **options,
         )
-        if not torch.allclose(found.baseline, self.scores, rtol=1e-3, atol=1e-5):
-            raise ChangedModelError(
-                f"the explained output was {self.scores.tolist()} and is now "
-                f"{found.baseline.tolist()}: the model or its inputs changed since the explanation "
-                f"was made. Explain again."
-            )
+        self._check([self.scores], [found.baseline])
         return found
+
+    def _check(self, before: Sequence[Tensor], now: Sequence[Tensor]) -> None:
+        """What was explained is what is looked at again."""
+        for a, b in zip(before, now, strict=True):
+            if not torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True):
+                raise ChangedModelError(
+                    f"the explained output was {self.scores.tolist()}, and the model says something "
+                    f"else now: it or its inputs changed since the explanation was made, so nothing "
+                    f"more can be said of it. Explain again."
+                )

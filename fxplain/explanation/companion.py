@@ -23,14 +23,15 @@ def signed_companion(explanation: Explanation) -> Explanation:
         raise MethodError(
             "this explanation was loaded, and has no model: explain again for a signed one."
         )
+    question = asked.question
     made = explain(
-        asked.model,
-        asked.inputs,
+        question.model,
+        question.inputs,
         asked.target,
         SIGNED,
-        output=asked.output,
-        tokenizer=asked.tokenizer,
-        batch_axis=asked.batch_axis,
+        output=question.output,
+        tokenizer=question.tokenizer,
+        batch_axis=question.batch_axis,
         verify="off",
         gradients="corrected",
     )

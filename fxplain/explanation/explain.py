@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, overload
 
 import numpy as np
@@ -13,13 +12,10 @@ from torch import Tensor, nn
 from fxplain.arguments import shown
 from fxplain.capture import as_module, model_tried, on_all_processes
 from fxplain.errors import TargetError
-from fxplain.explanation.call import Call
-from fxplain.explanation.choosing import Kind, choose
 from fxplain.explanation.detection import BatchAxis, graph_of, program_of
-from fxplain.explanation.enough_steps import with_enough_steps
 from fxplain.explanation.explanation import Explanation
+from fxplain.explanation.question import Question
 from fxplain.explanation.weights import weights_by_node
-from fxplain.methods import AUTOMATIC, Method, resolve_method
 from fxplain.program import AttentionGraph
 from fxplain.run import forward
 
@@ -188,40 +184,24 @@ def explain(
     Chefer, Gur & Wolf, "Generic Attention-model Explainability for Interpreting Bi-Modal and
     Encoder-Decoder Transformers", ICCV 2021, arXiv 2103.15679.
     """
-    chosen: Method
-    all_options: Mapping[str, Any]
-    chosen, all_options = resolve_method(method, options)
-    if targets is not None:
-        targets = several(target, targets)
-    model = as_module(model)
+    question = Question.of(
+        as_module(model),
+        inputs,
+        method,
+        options,
+        output=output,
+        tokenizer=tokenizer,
+        engine=engine,
+        batch_axis=batch_axis,
+        verify=verify,
+        strict=strict,
+        recheck=recheck,
+    )
+    asked = [target] if targets is None else several(target, targets)
     # gradients are needed whatever mode the caller is in
-    with torch.inference_mode(False), model_tried(model, inputs):
-        why = ""
-        if chosen is AUTOMATIC:
-            found = program_of(model, inputs, batch_axis, verify, strict=strict, recheck=recheck)
-            choice = choose(Kind.of(*found, output), options)
-            chosen, all_options, why = choice.method, choice.options, choice.why
-
-        def make(own_options: Mapping[str, Any]) -> list[Explanation]:
-            call = Call(
-                model,
-                inputs,
-                chosen,
-                own_options,
-                output,
-                tokenizer,
-                engine,
-                batch_axis,
-                verify=verify,
-                strict=strict,
-                recheck=recheck,
-            )
-            return [call.explanation(target)] if targets is None else call.explanations(targets)
-
-        chooses = "steps" in all_options and "steps" not in options and all_options["signed"]
-        made = with_enough_steps(make, all_options) if chooses else make(all_options)
-        made = [replace(explanation, chosen=why) for explanation in made] if why else made
-        return made if targets is not None else made[0]
+    with torch.inference_mode(False), model_tried(question.model, inputs):
+        made = question.settled().answers(asked)
+    return made[0] if targets is None else made
 
 
 def several(target: Any, targets: Any) -> list[Any]:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from fxplain.arguments import YES_NO, checked, one_of
 from fxplain.errors import FxplainError, MethodError
-from fxplain.explanation.asked import Asked
 from fxplain.explanation.by_modality import ByModality
 from fxplain.explanation.files import write_file
 from fxplain.explanation.merging import (
@@ -24,12 +23,11 @@ from fxplain.explanation.seen_inside import SeenInside
 from fxplain.explanation.shown import SPECIAL, Special, shown
 from fxplain.explanation.target import plain_target
 from fxplain.explanation.units import Units
-from fxplain.explanation.weights import AttentionOf
 from fxplain.presentation import Presentable
 from fxplain.program import AttentionGraph
 
 if TYPE_CHECKING:
-    from fxplain.explanation.kept import Kept
+    from fxplain.explanation.asked import Asked
     from fxplain.interventions import Check, Effects
 
 __all__ = ["ByModality", "Explanation"]
@@ -127,11 +125,11 @@ class Explanation(AsSeen, SeenInside, Presentable):
     provenance
         What it was made of and with: the model's path or weights' hash, date, versions.
     asked
-        The model, inputs and target, to cut the one and look at the other; None in a loaded one.
-    matrix_of, attention_of, kept_of
-        What makes matrices of R, the attention weights of the nodes that are named, and what a look
-        inside needs, when they are asked for; None in a loaded explanation, for matrices unless they
-        were saved.
+        What it was asked of, to ask the model more about the same: attention weights, what a look
+        inside needs, cuts; None in a loaded one.
+    matrix_of
+        Makes matrices of R when they are asked for; None in a loaded explanation, unless they were
+        saved.
     """
 
     relevance: ByModality
@@ -152,7 +150,6 @@ class Explanation(AsSeen, SeenInside, Presentable):
     target_names: tuple[str, ...] = ()
     word_pieces: Mapping[str, list[list[Word]]] = field(default_factory=dict, repr=False)
     seconds: Mapping[str, float] = field(default_factory=dict, repr=False)
-    attention_of: AttentionOf | None = field(default=None, repr=False)
     identity: Mapping[str, Tensor] | None = field(default=None, repr=False)
     promised: Tensor | None = field(default=None, repr=False)
     compete: bool = True
@@ -161,7 +158,6 @@ class Explanation(AsSeen, SeenInside, Presentable):
     provenance: Mapping[str, str] = field(default_factory=dict, repr=False)
     class_name: Callable[[int], str] | None = field(default=None, repr=False)
     asked: Asked | None = field(default=None, repr=False)
-    kept_of: Callable[[], Kept] | None = field(default=None, repr=False)
     chosen: str = ""
 
     @property
@@ -409,9 +405,7 @@ class Explanation(AsSeen, SeenInside, Presentable):
         matrices = None if self.matrix_of is None else _Matrices.of(self)
         kept = {
             "matrix_of": matrices,
-            "attention_of": None,
             "asked": None,
-            "kept_of": None,
             "originals": self._kept_originals(),
         }
         return {**vars(self), **kept}

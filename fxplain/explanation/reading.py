@@ -17,12 +17,12 @@ from fxplain.program import Modality, Program
 
 __all__ = [
     "ENGINES",
+    "Matrices",
     "View",
     "by_view",
     "choose_engine",
     "identity",
     "joint_shares",
-    "matrix",
     "relevance",
     "samples_of",
     "shares_of",
@@ -307,19 +307,35 @@ def by_view(
     return [rows[sample] for sample in samples_of(program, modality.tokens, views)]
 
 
-def matrix(program: Program, views: Sequence[View], a: Modality, b: Modality) -> Tensor:
-    """R[a, b] after the last update of a's tokens: (batch, tokens of a, tokens of b)."""
-    if any(isinstance(view.scores, TokenScores) for view in views):
-        raise MethodError("this method scores tokens and has no relevancy matrices.")
-    distinct = {id(v.scores): v.scores for v in views if isinstance(v.scores, Accumulation)}
-    size = sum(scores.bytes_of_matrices() for scores in distinct.values())
-    if size > LARGE:
-        warnings.warn(
-            f"the matrices at all points of the model take about {size / 2**30:.1f} GiB; "
-            f"`relevance` is there without them.",
-            stacklevel=4,
-        )
-    return torch.stack([_matrix(program, view, a, b) for view in views])
+@dataclass(frozen=True, eq=False)
+class Matrices:
+    """R[a, b] after the last update of a's tokens, by the names of modalities, from what was kept."""
+
+    program: Program
+    views: Sequence[View]
+
+    def __call__(self, a: str, b: str) -> Tensor:
+        """(batch, tokens of a, tokens of b).
+
+        Raises
+        ------
+        MethodError
+            When the method scores tokens and has no matrices.
+        """
+        if any(isinstance(view.scores, TokenScores) for view in self.views):
+            raise MethodError("this method scores tokens and has no relevancy matrices.")
+        distinct = {
+            id(v.scores): v.scores for v in self.views if isinstance(v.scores, Accumulation)
+        }
+        size = sum(scores.bytes_of_matrices() for scores in distinct.values())
+        if size > LARGE:
+            warnings.warn(
+                f"the matrices at all points of the model take about {size / 2**30:.1f} GiB; "
+                f"`relevance` is there without them.",
+                stacklevel=3,
+            )
+        of = {m.name: m for m in self.program.modalities}
+        return torch.stack([_matrix(self.program, view, of[a], of[b]) for view in self.views])
 
 
 def _matrix(program: Program, view: View, a: Modality, b: Modality) -> Tensor:

@@ -166,10 +166,10 @@ def attention_maps(
             "by the names of the explanation's attention nodes."
         )
     if weights is None:
-        if explanation.attention_of is None:
+        if explanation.asked is None:
             return NodeMaps(found.maps, [LOADED] * len(nodes))
         try:
-            weights = explanation.attention_of({nodes[i].name for i in chosen}) if chosen else {}
+            weights = explanation.asked.attention({nodes[i].name for i in chosen}) if chosen else {}
         except ChangedModelError as error:
             return NodeMaps(found.maps, [f"Its map is not in this page: {error}"] * len(nodes))
     for i in chosen:

@@ -55,12 +55,12 @@ def kept_of(explanation: Explanation) -> Kept:
     MethodError
         When the explanation was loaded from a file.
     """
-    if explanation.kept_of is None:
+    if explanation.asked is None:
         raise MethodError(
             "this explanation was loaded or came from another process: what goes on inside the model "
             "is asked where the model is. Explain again."
         )
-    return explanation.kept_of()
+    return explanation.asked.kept()
 
 
 def readings_of(kept: Kept, method: str) -> Iterator[Reading]:

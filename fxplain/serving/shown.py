@@ -119,8 +119,8 @@ def cells_of(explanation: Explanation, node: Any, head: Any) -> dict[str, Any]:
     known = {each.name: each for each in explanation.graph.nodes}
     if node not in known or type(head) is not int or not 0 <= head < known[node].heads:
         raise InputError("there is no such head.")
-    assert explanation.attention_of is not None, "it was made here"
-    weights = explanation.attention_of({node})[node].float()
+    assert explanation.asked is not None, "it was made here"
+    weights = explanation.asked.attention({node})[node].float()
     if weights.dim() != 4 or weights.shape[1] != known[node].heads:
         raise InputError(f"the heads of {node} do not stand apart in its weights.")
     shown = torch.nan_to_num(weights[0, head, :MOST_CELLS, :MOST_CELLS])

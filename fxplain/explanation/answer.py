@@ -1,0 +1,158 @@
+"""Answer: relevance as it was read, with all that tells people what it is relevance of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fxplain.capture import Capture, ModelInputs, config_of
+from fxplain.errors import NonFiniteError
+from fxplain.explanation import reading
+from fxplain.explanation.asked import Asked
+from fxplain.explanation.choosing import Kind, measured_below_chance
+from fxplain.explanation.cuts import cut_attention
+from fxplain.explanation.detection import graph_of
+from fxplain.explanation.enough_steps import INCOMPLETE, TOO_FEW
+from fxplain.explanation.explanation import ByModality, Explanation
+from fxplain.explanation.naming import class_namer, target_names
+from fxplain.explanation.passes import Passes
+from fxplain.explanation.pictures import Picture, grid_of, pictures_of
+from fxplain.explanation.target import ResolvedTarget
+from fxplain.program import AttentionGraph, Program
+
+__all__ = ["Answer"]
+
+SEVERAL_LABELS = "multi_label_classification"
+"""What a config says of labels that do not compete."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What was asked, what ran, and the scores that came of it."""
+
+    asked: Asked
+    bound: ModelInputs
+    captured: Capture
+    program: Program
+    passes: Passes
+    labels: Mapping[str, list[list[str]]]
+    resolved: ResolvedTarget
+    views: tuple[reading.View, ...]
+
+    def explanation(
+        self,
+        matrix_of: Callable[[str, str], Tensor],
+        read: dict[int, Tensor] | None,
+        promised: Tensor | None,
+    ) -> Explanation:
+        """The explanation.
+
+        Parameters
+        ----------
+        matrix_of
+            Makes matrices of R when they are asked for.
+        read
+            The rows of R, where the backward pass brought them.
+        promised
+            (batch,) what the relevance should add up to.
+        """
+        question, resolved = self.asked.question, self.resolved
+        method = question.method.name
+        engine = reading.choose_engine(question.engine, self.views[0].scores, method)
+        relevance = reading.relevance(self.program, self.views, engine, read)
+        _check_finite(relevance)
+        given = {
+            name: leaf.detach()
+            for name, leaf in zip(self.bound.names, self.bound.leaves, strict=True)
+        }
+        made = Explanation(
+            relevance=ByModality(relevance),
+            graph=self._graph(),
+            method=method,
+            target=resolved.description,
+            readout=tuple(readout.text for readout in resolved.readouts),
+            scores=resolved.scores,
+            output=self.captured.output.rebuild(list(self.asked.outputs)),
+            compete=getattr(config_of(question.model), "problem_type", None) != SEVERAL_LABELS,
+            identity=reading.identity(self.program, self.views, relevance),
+            options=question.options,
+            chosen=question.why,
+            engine=engine,
+            conservation=self.passes.conservation,
+            matrix_of=matrix_of,
+            promised=promised,
+            inputs=given,
+            asked=self.asked,
+            **self._of_tokens(relevance, given),
+        )
+        named = question.model, question.tokenizer, question.output
+        names, namer = target_names(made, *named), class_namer(made, *named)
+        return _saying_what_is_missing(replace(made, target_names=names, class_name=namer))
+
+    def _of_tokens(
+        self, relevance: Mapping[str, Tensor], given: Mapping[str, Tensor]
+    ) -> dict[str, Any]:
+        """What is told of each modality's tokens: labels, special ones, and their pictures."""
+        program, modalities = self.program, self.program.modalities
+        pictures = {
+            m.name: pictures_of(m.name, relevance[m.name].shape[1], m.special, m.grid, given)
+            for m in modalities
+        }
+        return {
+            "labels": {
+                m.name: reading.by_view(program, self.views, m, self.labels[m.name])
+                for m in modalities
+            },
+            "special": {m.name: m.special for m in modalities},
+            "grids": {m.name: grid_of(pictures[m.name], m.grid) for m in modalities},
+            "tiled": tuple(name for name, own in pictures.items() if _is_tiled(own)),
+        }
+
+    def _graph(self) -> AttentionGraph:
+        """The attention graph, with what is to be said of this target's gradients."""
+        question = self.asked.question
+        graph = graph_of(question.model, self.captured, self.program)
+        if not self.passes.needs.gradient:
+            return graph
+        told = cut_attention(self.captured, self.program, self.resolved.outputs)
+        if question.method.name == "input_x_gradient":
+            kind = Kind.of(self.bound, self.captured, self.program, question.output)
+            told = (*told, *measured_below_chance(question.method, question.options, kind))
+        return replace(graph, warnings=(*graph.warnings, *told)) if told else graph
+
+
+def _is_tiled(pictures: tuple[Picture, ...]) -> bool:
+    return bool(pictures) and not (pictures[0].is_frame or pictures[0].is_level)
+
+
+def _saying_what_is_missing(made: Explanation) -> Explanation:
+    """Where relevance falls short of what it promises to add up to, the result says so."""
+    share = made.completeness()
+    if share is None:
+        return made
+    off = [f"{float(part):.0%}" for part in share if abs(float(part) - 1) > INCOMPLETE]
+    if not off:
+        return made
+    told = f"the relevance of {made.method} adds up to {', '.join(off)} of what it promises to "
+    told += "share out"
+    if "steps" in made.options:
+        told += (
+            f", the score less that of an input of zeros: {made.options['steps']} {TOO_FEW}, "
+            f"take more (steps=)"
+        )
+    return replace(made, graph=replace(made.graph, warnings=(*made.graph.warnings, told)))
+
+
+def _check_finite(relevance: Mapping[str, Tensor]) -> None:
+    """A finite output may have a gradient that is none: the root of 0, a NaN behind a mask."""
+    finite = [torch.isfinite(values).all() for values in relevance.values()]
+    if not bool(torch.stack(finite).all()):  # one question for all: a device has to be waited for
+        raise NonFiniteError(
+            "the gradient of the explained output is infinite or NaN somewhere on the way to the "
+            "tokens, as that of a root or a norm is at 0: add a small number under it, or explain an "
+            "output before it."
+        )

@@ -1,0 +1,121 @@
+"""Question: what is asked of a model about one batch, as plain data that can be asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from fxplain.arguments import one_of
+from fxplain.capture import Capture, ModelInputs
+from fxplain.errors import MethodError
+from fxplain.explanation.call import Call
+from fxplain.explanation.choosing import Kind, choose
+from fxplain.explanation.detection import BatchAxis, program_of
+from fxplain.explanation.enough_steps import with_enough_steps
+from fxplain.explanation.explanation import Explanation
+from fxplain.explanation.kept import Kept
+from fxplain.explanation.labels import check_tokenizer
+from fxplain.explanation.reading import ENGINES
+from fxplain.methods import AUTOMATIC, Method, resolve_method
+from fxplain.program import Program
+from fxplain.run import Run, forward
+
+__all__ = ["Question"]
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A model, a batch and a method; the targets come when it is asked.
+
+    Attributes
+    ----------
+    model, inputs, output, tokenizer, engine, batch_axis, verify, strict, recheck
+        As `fxplain.explain` takes them.
+    method, options
+        The method, and all of its options.
+    given
+        The options that were not left out.
+    why
+        Why this method, where it was chosen for the model; else empty.
+    """
+
+    model: nn.Module
+    inputs: Any
+    method: Method
+    options: Mapping[str, Any]
+    given: Mapping[str, Any]
+    output: str | None = None
+    tokenizer: Any = None
+    engine: str = "auto"
+    batch_axis: BatchAxis = None
+    verify: str = "light"
+    strict: bool = False
+    recheck: bool = False
+    why: str = ""
+
+    @classmethod
+    def of(cls, model: nn.Module, inputs: Any, method: Any, given: Any, **how: Any) -> Question:
+        """With a method by its name; how it is to be answered is checked.
+
+        Raises
+        ------
+        MethodError
+            For a method, an option or an engine that does not exist.
+        InputError
+            For something that is no tokenizer.
+        """
+        found, options = resolve_method(method, given)
+        question = cls(model, inputs, found, options, given, **how)
+        check_tokenizer(question.tokenizer)
+        one_of(ENGINES).raising(MethodError).check("engine", question.engine)
+        return question
+
+    def detected(self) -> tuple[ModelInputs, Capture, Program]:
+        """The call, its capture and its program."""
+        return program_of(
+            self.model,
+            self.inputs,
+            self.batch_axis,
+            self.verify,
+            strict=self.strict,
+            recheck=self.recheck,
+        )
+
+    def settled(self) -> Question:
+        """With a method: ``"auto"`` is the one that measured best on this kind of model."""
+        if self.method is not AUTOMATIC:
+            return self
+        choice = choose(Kind.of(*self.detected(), self.output), self.given)
+        return replace(self, method=choice.method, options=choice.options, why=choice.why)
+
+    def answers(self, targets: Sequence[Any]) -> list[Explanation]:
+        """The explanations of targets, with as many steps as a method needs that takes steps."""
+        leaves_steps = "steps" in self.options and "steps" not in self.given
+        if leaves_steps and self.options["signed"]:
+            return with_enough_steps(lambda own: self._asked(own, targets), self.options)
+        return self._asked(self.options, targets)
+
+    def _asked(self, options: Mapping[str, Any], targets: Sequence[Any]) -> list[Explanation]:
+        return Call(replace(self, options=options)).explanations(targets)
+
+    # -- once more, for what was not made at once -------------------------------------------------
+
+    def with_matrices(self, target: Any) -> Explanation:
+        """The explanation of one target that keeps what the attention nodes saw."""
+        return Call(self._unchecked()).explanation(target, ride=False)
+
+    def kept(self, target: Any) -> Kept:
+        """What the passes for one target leave behind, heads included."""
+        return Call(self._unchecked()).kept(target)
+
+    def attention(self) -> Run:
+        """A forward without gradients, which leaves the weights of attention behind."""
+        bound, captured, program = self._unchecked().detected()
+        return forward(captured, self.model, bound, program)
+
+    def _unchecked(self) -> Question:
+        """The same, without the checks that were made."""
+        return replace(self, verify="off", strict=False, recheck=False)
