@@ -167,6 +167,25 @@ def test_chunks_of_one_key_are_explained_as_the_whole(cut: str) -> None:
     torch.testing.assert_close(found.relevance["ids"], want.relevance["ids"])
 
 
+class AskedOnce(Running):
+    """A learned query hears of all words and goes no other way."""
+
+    def __init__(self, cut: Callable[[Tensor], list[Tensor]] | None) -> None:
+        super().__init__(cut)
+        self.asks = nn.Parameter(torch.randn(1, WIDTH))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        return self.head(self.attended(self.asks.expand(len(x), 1, -1), x)[:, 0])
+
+
+@pytest.mark.parametrize("cut", [None, "split", "first alone"])
+def test_a_running_maximum_brings_nothing_of_its_query(cut: str | None) -> None:
+    e = fxplain.explain(seeded(AskedOnce, CUTS.get(cut or "")), (words(2, 5),), target=1)
+    torch.testing.assert_close(e.relevance["asks"], torch.zeros(2, 1))
+    assert float(e.relevance["ids"].sum()) > 0
+
+
 # A single key
 
 

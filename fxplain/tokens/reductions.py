@@ -21,7 +21,7 @@ from fxplain.tokens.scores import (
     made_of_tokens,
     only_scales,
 )
-from fxplain.tokens.tag import Level, Tag, Tags
+from fxplain.tokens.tag import Level, Tag, Tags, pack
 from fxplain.tokens.updates import AttentionSite, framed
 
 __all__ = ["dropped", "reduce", "single_key", "top", "weighs_itself"]
@@ -67,10 +67,17 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
         result = _best(a, node, source, tags, axes[0], keepdim)
     elif rows or statistic:
         kept = [replace(t, softmax=None) for t in tags if not any(t.varies(x) for x in axes)]
+        if statistic:
+            kept = [_nothing_heard(a, tag) for tag in kept]
         result = tuple(kept if keepdim else (dropped(tag, axes) for tag in kept))
     else:
         result = tuple(_reduced(a, node, tag, axes, keepdim) for tag in tags)
     return [result, result] if isinstance(node.meta.get("val"), (tuple, list)) else result
+
+
+def _nothing_heard(a: Analysis, tag: Tag) -> Tag:
+    """A statistic's tag: it names its rows, and brings nothing of them to what it scales."""
+    return tag.with_ids(pack(tag.tokens, a.versions.intern(frozenset())))
 
 
 def _mixed_by_known(

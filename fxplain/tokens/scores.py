@@ -147,10 +147,17 @@ def positive_scores(a: Analysis, node: fx.Node) -> fx.Node | None:
     positive: fx.Node | None = None
     for step in elementwise_origin(a, node):
         if operation_name(step) in _PRODUCTS:
-            return positive if is_pair(a.tags(step)) else None
+            return positive if _is_score(a, step) else None
         if positive is None and is_positive(step):
             positive = step
     return None
+
+
+def _is_score(a: Analysis, product: fx.Node) -> bool:
+    """Whether a product has an element for each query and key: one, where there is one of both."""
+    tags = a.tags(product)
+    alone = len(tags) > 1 and a.shape(product)[-2:] == (1, 1)
+    return is_pair(tags) or (alone and all(a.tags(n) for n in _tensors(product)))
 
 
 def normalised_along(a: Analysis, node: fx.Node, axis: int) -> fx.Node | None:
