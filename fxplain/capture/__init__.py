@@ -12,7 +12,7 @@ from fxplain.capture.captured import (
     operation_name,
     version_of,
 )
-from fxplain.capture.chance import chance_kept, draws
+from fxplain.capture.chance import RandomState, chance_kept, draws
 from fxplain.capture.comparison import failure
 from fxplain.capture.inputs import ModelInputs, bind_inputs, on_axis
 from fxplain.capture.locks import borrowed
@@ -28,6 +28,7 @@ __all__ = [
     "Memo",
     "ModelInputs",
     "OutputLayout",
+    "RandomState",
     "StateSlot",
     "as_module",
     "attribute_of",

@@ -211,8 +211,13 @@ class Capture:
 
     def own_chance(self, tensors: Iterable[Tensor]) -> AbstractContextManager[None]:
         """A run within draws what comes next for the user; nothing where the graph draws nothing."""
-        drawing = self.memo.made("draws", lambda: any(map(draws, self.graph.nodes)))
-        return chance_kept(tensors) if drawing else nullcontext()
+        return chance_kept(tensors) if self.draws else nullcontext()
+
+    @property
+    def draws(self) -> bool:
+        """Whether the graph draws random numbers."""
+        drawing: bool = self.memo.made("draws", lambda: any(map(draws, self.graph.nodes)))
+        return drawing
 
     def weights_held(self) -> bool:
         """Whether the weights that a recording depends on are what they were."""

@@ -33,6 +33,7 @@ from fxplain.cli.options import (
     Pairs,
     Plot,
     Precision,
+    Recompute,
     Recordings,
     SpecialTokens,
     Strict,
@@ -315,6 +316,7 @@ def explain(
     ] = None,
     verify: Verify = "light",
     strict: Strict = False,
+    recompute: Recompute = False,
     trust_remote_code: TrustRemoteCode = False,
     debug: Debug = False,
 ) -> None:
@@ -341,7 +343,7 @@ def explain(
             asked = {"targets": asked["target"]}
         given = {"output": output, "word": word, "threshold": threshold}
         asked |= {name: value for name, value in given.items() if value is not None}
-        asked |= {"verify": verify, "strict": strict}
+        asked |= {"verify": verify, "strict": strict, "recompute": recompute}
         raw = raw_inputs(text, pair, image, video, audio, truncation)
         raw |= {"points": parse_points(point or ())}
         if split:

@@ -29,6 +29,7 @@ __all__ = [
     "Pairs",
     "Plot",
     "Precision",
+    "Recompute",
     "Recordings",
     "SpecialTokens",
     "Strict",
@@ -294,6 +295,12 @@ Verify = Annotated[
 Strict = Annotated[
     bool,
     typer.Option("--strict", help="Where that is broken: an error in the place of a warning."),
+]
+Recompute = Annotated[
+    bool,
+    typer.Option(
+        "--recompute", help="Run each layer again for its gradients: less memory, more time."
+    ),
 ]
 OpenIt = Annotated[bool, typer.Option("--open", help="Open the report in a browser; needs --html.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show an error's traceback.")]

@@ -40,7 +40,7 @@ __all__ = ["BATCH_TOKENS", "CorpusExplainer"]
 BATCH_TOKENS = 1024
 """The quickest on a CPU; a GPU takes more."""
 
-OF_EXPLAIN = ("output", "verify", "strict")
+OF_EXPLAIN = ("output", "verify", "strict", "recompute")
 """Options that `fxplain.explain` takes itself."""
 
 OF_THE_MODEL = (
@@ -85,8 +85,9 @@ class CorpusExplainer:
     load
         For `fxplain.from_pretrained`: ``task``, ``device``, ``dtype``, ...
     **options
-        Of the task, of the method, and ``output``, ``verify`` and ``strict`` as `fxplain.explain` takes
-        them. What is detected is checked once for each doubling of the texts' length.
+        Of the task, of the method, and ``output``, ``verify``, ``strict`` and ``recompute`` as
+        `fxplain.explain` takes them. What is detected is checked once for each doubling of the texts'
+        length.
 
     Attributes
     ----------

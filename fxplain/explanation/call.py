@@ -41,7 +41,14 @@ class Call:
         if not self.program.nodes:
             raise NoAttentionError(no_attention(question.model, self.program))
         needs = question.method.needs(question.options)
-        self.passes = Passes(self.captured, question.model, self.bound, self.program, needs)
+        self.passes = Passes(
+            self.captured,
+            question.model,
+            self.bound,
+            self.program,
+            needs,
+            recompute=question.recompute,
+        )
 
     def explanations(self, targets: Sequence[Any]) -> list[Explanation]:
         """Those of the targets, a backward for each; the call is used up.

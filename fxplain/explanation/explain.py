@@ -90,6 +90,7 @@ def explain(
     verify: str = "light",
     strict: bool = False,
     recheck: bool = False,
+    recompute: bool = False,
     **options: Any,
 ) -> Explanation: ...
 
@@ -108,6 +109,7 @@ def explain(
     verify: str = "light",
     strict: bool = False,
     recheck: bool = False,
+    recompute: bool = False,
     **options: Any,
 ) -> list[Explanation]: ...
 
@@ -127,6 +129,7 @@ def explain(
     verify: str = "light",
     strict: bool = False,
     recheck: bool = False,
+    recompute: bool = False,
     **options: Any,
 ) -> Explanation | list[Explanation]:
     """Explain one number per sample of a model's output: which tokens of each input it draws on.
@@ -165,6 +168,10 @@ def explain(
         along another are not, as in PyTorch's own (sequence, batch, features).
     verify, strict, recheck
         As `inspect` takes them.
+    recompute
+        For a backward that does not fit: keep no more of each layer than what the next one reads,
+        and make the rest again, layer by layer, when the gradients come. The numbers are the same;
+        one more forward is the price.
     **options
         Options of the method, for example ``normalize=False``.
 
@@ -196,6 +203,7 @@ def explain(
         verify=verify,
         strict=strict,
         recheck=recheck,
+        recompute=recompute,
     )
     asked = [target] if targets is None else several(target, targets)
     # gradients are needed whatever mode the caller is in

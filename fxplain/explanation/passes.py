@@ -49,9 +49,11 @@ class Passes:
         inputs: ModelInputs,
         program: Program,
         needs: Needs,
+        *,
+        recompute: bool = False,
     ) -> None:
         self.captured, self.model, self.inputs = captured, model, inputs
-        self.program, self.needs = program, needs
+        self.program, self.needs, self.recompute = program, needs, recompute
         self._noted: Ledger = {}
         self._lrp: Run | None = None
         if needs.relevance and needs.births and not needs.gradient:  # one forward serves for both
@@ -149,7 +151,14 @@ class Passes:
     def _forward(self, rewriting: Rewriting, *, births: bool, share: float = 1.0) -> Run:
         sites = self._more().births if births else []
         return forward(
-            self.captured, self.model, self.inputs, self.program, rewriting, sites, share
+            self.captured,
+            self.model,
+            self.inputs,
+            self.program,
+            rewriting,
+            sites,
+            share,
+            recompute=self.recompute,
         )
 
     def _backward(

@@ -32,7 +32,7 @@ class Question:
 
     Attributes
     ----------
-    model, inputs, output, tokenizer, engine, batch_axis, verify, strict, recheck
+    model, inputs, output, tokenizer, engine, batch_axis, verify, strict, recheck, recompute
         As `fxplain.explain` takes them.
     method, options
         The method, and all of its options.
@@ -54,6 +54,7 @@ class Question:
     verify: str = "light"
     strict: bool = False
     recheck: bool = False
+    recompute: bool = False
     why: str = ""
 
     @classmethod
@@ -114,7 +115,7 @@ class Question:
     def attention(self) -> Run:
         """A forward without gradients, which leaves the weights of attention behind."""
         bound, captured, program = self._unchecked().detected()
-        return forward(captured, self.model, bound, program)
+        return forward(captured, self.model, bound, program, recompute=self.recompute)
 
     def _unchecked(self) -> Question:
         """The same, without the checks that were made."""

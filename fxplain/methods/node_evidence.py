@@ -45,7 +45,7 @@ class NodeEvidence:
     def size(self) -> int:
         """How many numbers it holds."""
         runs = [run for run in (self.seen, self.propagated) if run is not None]
-        held = [x for run in runs for x in (*run.operands, run.gradient)]
+        held = [x for run in runs for x in (*run.alike, run.gradient)]
         return sum(x.numel() for x in held if isinstance(x, Tensor))
 
     def part(self, queries: slice | Tensor) -> NodeEvidence:

@@ -99,7 +99,7 @@ class NodeMap:
         """
         if self.awaited:
             assert self._node is not None
-            operand = self._node.seen.operands[0]
+            operand = self._node.seen.alike[0]
             some: Tensor = operand.new_empty(0, dtype=wide(operand))
             return some
         if self._node is None or not self._in_parts:
@@ -191,7 +191,7 @@ class NodeMap:
         node = self._node
         assert node is not None
         *lead, count, keys = node.seen.shape
-        device = node.seen.operands[0].device.type
+        device = node.seen.alike[0].device.type
         size = max(1, TILE.get(device, LARGE_TILE) // max(1, math.prod(lead) * keys))
         if not self._in_parts:
             yield slice(0, count), node

@@ -1,6 +1,7 @@
 """Run: the instrumented forward and its one backward."""
 
-from fxplain.run.execute import Run, forward
+from fxplain.run.execute import Run
+from fxplain.run.forward import forward
 from fxplain.run.instrument import instrumented, tap
 from fxplain.run.node_run import NodeRun
 from fxplain.run.other_uses import consumer

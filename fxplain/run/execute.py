@@ -1,4 +1,4 @@
-"""Run: one forward and one backward for a whole batch."""
+"""Run: what one forward leaves behind, and its backward for a whole batch."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fxplain.capture import Capture, ModelInputs
 from fxplain.errors import NoGradientError
-from fxplain.program import BirthSite, Program, ProgramNode
-from fxplain.rewriting import PLAIN, Rewriting
-from fxplain.run.instrument import born_with, instrumented
+from fxplain.program import ProgramNode
+from fxplain.rewriting import Rewriting
 from fxplain.run.node_run import NodeRun
 
-__all__ = ["Run", "forward"]
+__all__ = ["NOT_REACHED", "Run", "gradients_at", "reported", "with_gradients"]
 
 
 @dataclass(eq=False)
@@ -64,17 +62,17 @@ class Run:
         NoGradientError
             When no leaf depends on an attention node.
         """
-        pairs = _with_gradients(leaves, gradients)
+        pairs = with_gradients(leaves, gradients)
         points = [run.operands[0] if self.at_weights else run.output for run in self.nodes]
         branches = [branch for run in self.nodes for branch, _ in run.beside]
-        found = _gradients(
+        found = gradients_at(
             [leaf for leaf, _ in pairs],
             [*points, *branches, *self.births],
             [g for _, g in pairs],
             keep_graph=keep_graph,
         )
         if all(g is None for g in found):
-            raise NoGradientError(_NOT_REACHED)
+            raise NoGradientError(NOT_REACHED)
         for run, gradient in zip(self.nodes, found, strict=False):
             run.gradient = gradient
         of_branches = iter(found[len(points) : len(points) + len(branches)])
@@ -99,7 +97,7 @@ class Run:
         NoGradientError
             When no leaf depends on an attention node.
         """
-        pairs = _with_gradients(leaves, gradients)
+        pairs = with_gradients(leaves, gradients)
         points = dict(enumerate(run.output for run in self.nodes))
         self.nodes = []
         waiting, count = set(points), len(points)
@@ -112,22 +110,24 @@ class Run:
         for i in points.keys() - first.keys():
             points[i].register_hook(lambda gradient, i=i: handed(i, gradient))
         points.clear()
-        found = _gradients([leaf for leaf, _ in pairs], list(first.values()), [g for _, g in pairs])
+        found = gradients_at(
+            [leaf for leaf, _ in pairs], list(first.values()), [g for _, g in pairs]
+        )
         if len(waiting) == count and all(g is None for g in found):
-            raise NoGradientError(_NOT_REACHED)
+            raise NoGradientError(NOT_REACHED)
         for i, gradient in zip(first, found, strict=True):
             handed(i, gradient)
         for i in sorted(waiting):
             handed(i, None)
 
 
-_NOT_REACHED = (
+NOT_REACHED = (
     "the target does not depend on any attention node: it is computed before attention, or from a "
     "part of the output that attention does not reach."
 )
 
 
-def _gradients(
+def gradients_at(
     outputs: Sequence[Tensor],
     points: Sequence[Tensor],
     given: Sequence[Tensor],
@@ -152,7 +152,7 @@ def _gradients(
 _NO_BACKWARD = re.compile("no autograd formula|derivative for .* is not implemented")
 
 
-def _with_gradients(
+def with_gradients(
     leaves: Sequence[Tensor], gradients: Sequence[Tensor]
 ) -> list[tuple[Tensor, Tensor]]:
     """The leaves that depend on an attention node, each with its gradient."""
@@ -165,52 +165,25 @@ def _with_gradients(
     return [(leaf, g) for leaf, g in zip(leaves, gradients, strict=True) if leaf.requires_grad]
 
 
-def forward(
-    capture: Capture,
-    model: nn.Module,
-    inputs: ModelInputs,
-    program: Program,
-    rewriting: Rewriting = PLAIN,
-    births: Sequence[BirthSite] = (),
-    share: float = 1.0,
-) -> Run:
-    """Run the captured model once, keeping what each attention node sees.
-
-    Parameters
-    ----------
-    capture, model, inputs, program
-        What runs.
-    rewriting
-        What the backward pass carries instead of gradients.
-    births
-        Where the backward pass goes down to.
-    share
-        A factor for the tokens as they are born: 0 for no tokens, 1 for the model's own.
-    """
-    nodes = list(program.nodes.values())
-    plain = rewriting is PLAIN and not births
-    memo = capture.memo if plain else program.memo
-    key = ("instrumented", rewriting, tuple(node.site.node for node in nodes), bool(births))
-    run: Callable[..., Any] = memo.made(
-        key, lambda: instrumented(capture, nodes, rewriting, births)
-    )
-    values = capture.bind(model, inputs)
-    with capture.own_chance(inputs.leaves), torch.enable_grad(), born_with(share):
-        outputs, reports, born, beside = run(*values)
-        del values
-        at_weights = rewriting.taken_apart is not None
-        runs = [
-            NodeRun(
-                node,
-                tuple(report[:-1]),
-                report[-1],
-                None if at_weights else _late_scale(node, report),
-                share=rewriting.weights_share,
-                beside=others,
-            )
-            for node, report, others in zip(nodes, reports, beside, strict=True)
-        ]
-    return Run(tuple(outputs), runs, tuple(born), at_weights)
+def reported(
+    nodes: Sequence[ProgramNode],
+    reports: Sequence[Sequence[Any]],
+    beside: Sequence[Any],
+    rewriting: Rewriting,
+) -> list[NodeRun]:
+    """What attention nodes saw, from what an instrumented graph reports of them."""
+    at_weights = rewriting.taken_apart is not None
+    return [
+        NodeRun(
+            node,
+            tuple(report[:-1]),
+            report[-1],
+            None if at_weights else _late_scale(node, report),
+            share=rewriting.weights_share,
+            beside=others,
+        )
+        for node, report, others in zip(nodes, reports, beside, strict=True)
+    ]
 
 
 def _late_scale(node: ProgramNode, report: Sequence[Any]) -> Tensor | None:

@@ -112,6 +112,7 @@ class _Instrumenting:
         }
         self.branched = {use.node for uses in self.uses.values() for use in uses}
         self.branches: dict[fx.Node, fx.Node] = {}
+        self.beside: dict[int, tuple[tuple[fx.Node, fx.Node], ...]] = {}
 
     def run(self) -> fx.GraphModule:
         for original in self.capture.graph.nodes:
@@ -119,7 +120,7 @@ class _Instrumenting:
                 outputs = fx.map_arg(original.args[0], self.copies.__getitem__)
                 reports = tuple(map(self._report, self.nodes))
                 births = tuple(self.copies[node] for node in self.births)
-                beside = tuple(self._beside(self.uses[node.index]) for node in self.nodes)
+                beside = tuple(self.beside[node.index] for node in self.nodes)
                 self.graph.output((outputs, reports, births, beside))
                 break
             self.copies[original] = self._copy(original)
@@ -141,6 +142,7 @@ class _Instrumenting:
             operands = fx.map_arg(_operands(node), self._place(original))
             tapped = self._tapped_weights(original)
             self.reports[node.info.name] = (*(tapped or operands), copy)
+            self.beside[node.index] = self._beside(self.uses[node.index])
         return copy
 
     def _replaced(self, original: fx.Node) -> fx.Node:
@@ -239,6 +241,7 @@ class _Instrumenting:
         contract = _named(contract, original.name)
         output = self.graph.call_function(contract, (weights, named["value"]))
         self.reports[node.info.name] = (weights, None, output)
+        self.beside[node.index] = ()
         return output
 
 

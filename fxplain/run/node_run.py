@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,34 @@ from fxplain.rewriting.fused import (
 from fxplain.run.scratch import Scratch
 from fxplain.tokens import framed
 
-__all__ = ["NodeRun"]
+__all__ = ["NodeRun", "Remade"]
+
+
+class Remade(Sequence[Any]):
+    """Operands that are made again whenever they are looked at.
+
+    Parameters
+    ----------
+    make
+        Makes them.
+    first
+        What it makes; of its tensors no more is kept than shape, type and device.
+    """
+
+    def __init__(self, make: Callable[[], Sequence[Any]], first: Sequence[Any]) -> None:
+        self._make = make
+        self.alike = tuple(
+            x.new_empty(1).expand(x.shape) if isinstance(x, Tensor) else x for x in first
+        )
+
+    def __getitem__(self, i: Any) -> Any:
+        return self._make()[i]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._make())
+
+    def __len__(self) -> int:
+        return len(self.alike)
 
 
 @dataclass(eq=False)
@@ -62,7 +89,7 @@ class NodeRun:
     """
 
     node: ProgramNode
-    operands: tuple[Any, ...]
+    operands: Sequence[Any]
     output: Tensor
     scale: Tensor | None = None
     gradient: Tensor | None = None
@@ -73,6 +100,11 @@ class NodeRun:
     keys: int | None = None
     awaited: bool = False
     scratch: Scratch | None = None
+
+    @property
+    def alike(self) -> Sequence[Any]:
+        """The operands, to be asked for their shapes, types and devices alone."""
+        return self.operands.alike if isinstance(self.operands, Remade) else self.operands
 
     # -- parts --------------------------------------------------------------------------------------
 
@@ -94,8 +126,8 @@ class NodeRun:
             return False
         return (
             site.form == "product"
-            and all(x.dim() > 1 for x in self.operands if x is not None)
-            and self.operands[0].shape[self._query_axis] == site.shape[-2]
+            and all(x.dim() > 1 for x in self.alike if x is not None)
+            and self.alike[0].shape[self._query_axis] == site.shape[-2]
         )
 
     @property
@@ -106,11 +138,13 @@ class NodeRun:
     @property
     def _weights_only(self) -> bool:
         """Whether the backward pass was asked for what reaches the weights."""
-        return self.operands[1] is None
+        return self.alike[1] is None
 
     def apart(self) -> NodeRun:
         """The same without ties to the run: no autograd graph, and no output."""
-        operands = tuple(x.detach() if isinstance(x, Tensor) else x for x in self.operands)
+        operands = self.operands
+        if not isinstance(operands, Remade):
+            operands = tuple(x.detach() if isinstance(x, Tensor) else x for x in operands)
         return replace(self, operands=operands, output=self.output.new_empty(0), beside=())
 
     def add_beside(self, gradients: Sequence[Tensor | None]) -> None:
@@ -163,7 +197,7 @@ class NodeRun:
             queries=queries,
         )
 
-    def _operands_of(self, queries: slice | Tensor) -> tuple[Any, ...]:
+    def _operands_of(self, queries: slice | Tensor) -> Sequence[Any]:
         if self._weights_only:
             return self.operands
         first, *rest = self.operands
