@@ -2,8 +2,8 @@
 
 Eight threads explain four models that nobody explained before, twenty times over, and each number is
 compared with what one thread alone finds. Then a model that is recorded meets a thousand inputs, one
-that is exported a thousand lengths, and one a hundred updates of its weights; said is how much the
-process holds after a tenth of them and after all.
+that is exported a thousand lengths, and one a hundred updates of its weights; said after each tenth
+is how much the process holds, which must not grow once its bounded memories are full.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ import fxplain
 THREADS, ROUNDS = 8, 20
 INPUTS, LENGTHS, UPDATES = 1000, 1000, 100
 LONGEST = 1024
+MOST_MEGABYTES = 32
+"""How much more may be held at the end than halfway: what the allocator keeps comes and goes."""
 
 
 class Reader(nn.Module):
@@ -114,30 +117,38 @@ def _equal(answer: Tensor | Exception, expected: Tensor) -> bool:
 # ---- memory -------------------------------------------------------------------------------------
 
 
-def _held() -> str:
+def _held() -> tuple[int, float]:
+    """Objects, and MiB of resident memory."""
     gc.collect()
-    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return f"{len(gc.get_objects()):,} objects, {megabytes:.0f} MiB at most"
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return len(gc.get_objects()), pages * resource.getpagesize() / 2**20
 
 
-def _told(name: str, count: int, call: Callable[[int], object]) -> None:
-    """Call so many times, and say what is held after a tenth and at the end."""
+def _flat(name: str, count: int, call: Callable[[int], object]) -> bool:
+    """Call so many times, saying what is held along the way; whether the second half added none."""
+    said = []
     for i in range(count):
         call(i)
-        if i + 1 in (count // 10, count):
-            print(f"{name}: after {i + 1:,}: {_held()}", flush=True)
+        if (i + 1) % max(1, count // 10) == 0:
+            said.append(_held())
+            objects, megabytes = said[-1]
+            print(f"{name}: after {i + 1:,}: {objects:,} objects, {megabytes:.0f} MiB", flush=True)
+    (objects, megabytes), (objects_after, megabytes_after) = said[len(said) // 2], said[-1]
+    return objects_after < objects * 1.01 and megabytes_after < megabytes + MOST_MEGABYTES
 
 
-def memory(share: float) -> None:
-    """What the process holds over many inputs, lengths and updates."""
+def memory(share: float) -> bool:
+    """Whether what the process holds is flat over many inputs, lengths and updates."""
     recorded, exported, trained = made(2, 0), made(0, 1), made(0, 2)
-    _told(
-        "inputs of a recorded model",
-        int(INPUTS * share),
-        lambda i: relevance(recorded, words(6, i)),
-    )
     longer = LONGEST - LENGTHS
-    _told("lengths", int(LENGTHS * share), lambda i: relevance(exported, words(longer + i, i)))
+    flat = [
+        _flat(
+            "inputs of a recorded model",
+            int(INPUTS * share),
+            lambda i: relevance(recorded, words(6, i)),
+        ),
+        _flat("lengths", int(LENGTHS * share), lambda i: relevance(exported, words(longer + i, i))),
+    ]
 
     def update(_: int) -> None:
         with torch.no_grad():
@@ -145,11 +156,12 @@ def memory(share: float) -> None:
                 parameter.add_(1e-3)
         relevance(trained, words(6))
 
-    _told("updates of weights", int(UPDATES * share), update)
+    flat.append(_flat("updates of weights", int(UPDATES * share), update))
+    return all(flat)
 
 
 def main() -> int:
-    """Print both; 1 where something was wrong."""
+    """Print both; 1 where something was wrong, or memory grows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.endurance", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--share", type=float, default=1.0, help="of the many calls")
@@ -158,8 +170,9 @@ def main() -> int:
     print(
         f"{THREADS} threads x {len(MODELS)} cold models x {options.rounds} rounds: {right} of {asked}"
     )
-    memory(options.share)
-    return int(right < asked)
+    flat = memory(options.share)
+    print("memory is flat" if flat else "memory grows")
+    return int(right < asked or not flat)
 
 
 if __name__ == "__main__":
