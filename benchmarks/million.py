@@ -1,6 +1,7 @@
-"""Memory over a million rows: explaining a CSV and an iterator, summing up, reporting, reading back.
+"""Memory over a million rows: explaining a CSV and an iterator, reading, summing up, comparing, reporting.
 
-``python -m benchmarks.million`` prints what the process holds after each tenth of the rows. A model
+``python -m benchmarks.million`` prints what the process holds after each tenth of the rows, and how much
+more each later step held at its highest. A model
 that explains nothing stands in for a real one, which would take days: everything else, from reading
 over the tokenizer to the files, is what a real run does.
 """
@@ -21,6 +22,7 @@ import psutil
 
 import fxplain
 from benchmarks.corpus import WORDS, saved
+from benchmarks.measure import Peak
 from fxplain import corpora
 from fxplain.corpora.prepared import Prepared
 
@@ -41,14 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             tell = Teller(f"explain a {kind}", rows)
             found = corpora.explain_corpus(explainer, given[kind], root / kind, progress=tell)
             tell.end()
+        other = fxplain.load_corpus(root / options.data[0])
         for what, call in {
             "load": lambda: found[rows // 2],
             "summary": lambda: corpora.summarise(found, minimum=20),
+            "compare": lambda: corpora.compare(found, other, minimum=20),
             "report": lambda: corpora.write_report(found, root / "report"),
         }.items():
-            tell = Teller(what, rows)
-            call()
-            tell.end()
+            tell, peak = Teller(what, rows), Peak("cpu")
+            tell.end(f"at most +{peak.of(call) / 2**20:,.0f} MB")
 
 
 def made_rows(count: int) -> Iterator[dict[str, str]]:
@@ -102,13 +105,13 @@ class Teller:
             self.told = 10 * now.rows // self.rows
             self._tell(f"{now.rows:,} rows")
 
-    def end(self) -> None:
-        self._tell("done")
+    def end(self, said: str = "done") -> None:
+        self._tell(said)
 
     def _tell(self, said: str) -> None:
         held = psutil.Process().memory_info().rss / 2**20
         seconds = time.perf_counter() - self.start
-        print(f"{self.what:20} {said:15} {held:7,.0f} MB {seconds:7.0f} s", flush=True)
+        print(f"{self.what:20} {said:18} {held:7,.0f} MB {seconds:7.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -55,10 +55,14 @@ def test_rows_equal_single_explanations(explainer):
     for i, text in enumerate(batch["text"]):
         if i in (corpus_data.TOO_LONG, corpus_data.EMPTY):
             continue
-        single = explainer(text, method="generic")
+        single = explainer(text)  # by the method that is chosen for it, as in the corpus
         assert found["tokens"][i] == single.tokens("input_ids")[0]
         torch.testing.assert_close(
             torch.tensor(found["relevance"][i]), single.relevance["input_ids"][0], rtol=0, atol=1e-5
+        )
+        assert (found["method"][i], json.loads(found["options"][i])) == (
+            single.method,
+            dict(single.options),
         )
         assert found["score"][i] == pytest.approx(float(single.scores[0]), abs=1e-5)
         assert found["target_name"][i] == single.target_names[0]
@@ -98,7 +102,7 @@ def test_bad_rows_are_cells(explainer):
 def test_a_long_text_is_cut_where_that_is_asked(explainer):
     text = "the cat " * 50_000
     found = fxplain.CorpusExplainer(explainer, truncation=True)({"text": [text, "a"]})
-    single = explainer(text, truncation=True, method="generic").relevance["input_ids"][0]
+    single = explainer(text, truncation=True).relevance["input_ids"][0]
     assert len(found["tokens"][0]) == 32
     torch.testing.assert_close(torch.tensor(found["relevance"][0]), single, rtol=0, atol=1e-5)
 
@@ -134,7 +138,7 @@ def test_images_are_rows(tmp_path):
     model = fxplain.from_pretrained(small_pretrained.save("vit", tmp_path / "models"))
     found = fxplain.explain_corpus(model, str(tmp_path / "*.png"), tmp_path / "out")
     assert [row.id for row in found] == ["0.png", "1.png", "2.png", "torn.png"]
-    single = model(image=str(tmp_path / "1.png"), method="generic").relevance["pixel_values"][0]
+    single = model(image=str(tmp_path / "1.png")).relevance["pixel_values"][0]
     torch.testing.assert_close(torch.tensor(found[1].relevance), single, rtol=0, atol=1e-5)
     assert found[1].grids == {"pixel_values": [4, 4]}
     assert found[3].error.startswith("LoadError")
@@ -303,7 +307,7 @@ def test_sounds_are_rows(tmp_path):
     (tmp_path / "sounds" / "torn.wav").write_bytes(b"RIFF")
     found = fxplain.explain_corpus(model, tmp_path / "sounds", tmp_path / "out")
     assert [row.id for row in found] == ["2.wav", "a/1.wav", "torn.wav"]
-    single = model(audio=str(tmp_path / "sounds" / "a" / "1.wav"), method="generic").relevance
+    single = model(audio=str(tmp_path / "sounds" / "a" / "1.wav")).relevance
     (name,) = single
     torch.testing.assert_close(torch.tensor(found[1].relevance), single[name][0], rtol=0, atol=1e-5)
     assert found[2].error.startswith("LoadError")
@@ -364,6 +368,7 @@ def test_a_second_run_explains_nothing_again(explainer, tmp_path, monkeypatch):
     ("change", "said"),
     [
         ({"method": "raw_attention"}, "method"),
+        ({"method": "generic"}, "method"),  # though "auto" may stand for it
         ({"target": 1}, "target"),
         ({"truncation": True}, "truncation"),
         ({"normalize": False}, "options"),
@@ -499,7 +504,7 @@ def test_a_corpus_is_read_back(explainer, tmp_path):
     torch.testing.assert_close(
         torch.tensor(found[0].relevance), again.relevance["input_ids"][0], rtol=0, atol=1e-5
     )
-    assert again.matrix("input_ids", "input_ids").dim() == 3
+    assert (again.method, again.options) == (found[0].method, found[0].options)
     with pytest.raises(InputError, match="was not explained"):
         found.explain(corpus_data.EMPTY, explainer)
     with pytest.raises(IndexError):

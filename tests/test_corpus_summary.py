@@ -6,7 +6,7 @@ pytest.importorskip("pyarrow")
 
 import numpy as np
 
-from fxplain.corpora import compare, drivers, summarise
+from fxplain.corpora import compare, drivers, joined, summarise
 from fxplain.corpora.shares import SharedRow, _region, shared_rows, shares_of
 from fxplain.errors import InputError
 from tests.made_corpora import failed, row, write
@@ -143,7 +143,7 @@ def test_several_targets_of_a_row_are_no_duplicates(tmp_path):
     assert summarise(write(tmp_path / "a", rows), minimum=1).duplicates == [(("a", "b"), 1)]
 
 
-def test_drift_of_two_corpora(tmp_path):
+def test_drift_of_two_corpora(tmp_path, monkeypatch):
     first = write(tmp_path / "a", [row(str(i), "a b c", [1, 2, 3]) for i in range(4)])
     assert (same := compare(first, first)).rank_correlation == same.overlap == 1
     second = write(
@@ -164,6 +164,15 @@ def test_drift_of_two_corpora(tmp_path):
     assert {m.feature: m.by for m in found.moved} == pytest.approx(
         {"a": (3 - 1) / 18, "b": 0, "c": (1 - 3) / 18}
     )
+    monkeypatch.setattr(joined, "PART_ROWS", 1)  # many parts, each of which goes to the disk
+    monkeypatch.setattr(joined, "IN_MEMORY", 1)
+    parted = compare(first, second, top=2, minimum=1)
+    assert parted.farthest == found.farthest
+    assert parted.to_dict() == {**found.to_dict(), "moved": parted.to_dict()["moved"]}
+    assert {m.feature: m.by for m in parted.moved} == pytest.approx(
+        {m.feature: m.by for m in found.moved}  # sums of the same in another order
+    )
+    assert [m.feature for m in compare(first, second, minimum=4).moved] == []
     other = write(tmp_path / "c", [row("x", "a", [1])])
     with pytest.raises(InputError, match="no row with the same id"):
         compare(first, other)

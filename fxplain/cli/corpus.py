@@ -91,13 +91,20 @@ def explain_command(
     ] = None,
     task: TaskName = None,
     truncation: Truncation = None,
-    method: MethodName = "generic",
+    method: MethodName = "auto",
     option: MethodOptions = None,
     workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="How many processes.")] = 1,
     engine: Annotated[str, typer.Option("--engine", help="local or ray.")] = "local",
     batch_tokens: Annotated[
-        int, typer.Option("--batch-tokens", min=1, help="Tokens in a batch at most.")
-    ] = corpora.BATCH_TOKENS,
+        int | None,
+        typer.Option(
+            "--batch-tokens",
+            min=1,
+            help=f"Tokens in a batch at most; by default {corpora.BATCH_TOKENS}, and on a GPU "
+            f"{corpora.ACCELERATOR_TOKENS:,}.",
+            show_default=False,
+        ),
+    ] = None,
     shard_rows: Annotated[
         int, typer.Option("--shard-rows", min=1, help="Rows in a file.")
     ] = corpora.SHARD_ROWS,

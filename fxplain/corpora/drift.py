@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from heapq import nsmallest
 from typing import Any
 
 import torch
 
 from fxplain.corpora.corpus import Corpus
-from fxplain.corpora.shares import OF_TOKENS, columns_of_data, largest, shares_of
+from fxplain.corpora.drivers import Often
+from fxplain.corpora.joined import Half, joined
+from fxplain.corpora.shares import largest, shared_rows
+from fxplain.corpora.summary import keep_least
 from fxplain.errors import InputError
 from fxplain.evaluation.statistics import spearman
 
 __all__ = ["Drift", "Moved", "compare"]
 
-COLUMNS = ("id", "text", "target_name", "error", *OF_TOKENS)
+FARTHEST = 20
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,14 @@ class Drift:
 def compare(
     first: Corpus, second: Corpus, *, by: str = "word", top: int = 5, minimum: int = 5
 ) -> Drift:
-    """Compare two corpora row by row, by id.
+    """Compare two corpora row by row, by id, in memory that grows with what moved and not with the rows.
+
+    What is compared of each row is kept in a temporary folder meanwhile.
 
     Parameters
     ----------
     by
-        "word", "piece" or "position".
+        "word", "piece", "position", "region" or "column".
     top
         How many features of each row overlap.
     minimum
@@ -90,55 +96,48 @@ def compare(
     InputError
         When no row is explained in both.
     """
-    columns = columns_of_data(first)
-    table = second.to_table(COLUMNS)
-    places: dict[str, int] = {}
-    errors = table["error"].to_pylist()
-    for number, name in enumerate(table["id"].to_pylist()):
-        if errors[number] is None:
-            places.setdefault(name, number)
+    often = Often()
+
+    def halves(corpus: Corpus) -> Iterator[Half]:
+        for shared in shared_rows(corpus, by):
+            if shared.row["error"] is None:
+                often.add(shared)
+                yield Half(shared.row["id"], shared.row["target_name"], shared.shares)
+
     sums: dict[str, list[float]] = {}
-    found: list[tuple[str, float]] = []
-    overlaps, same, only_first = 0.0, 0, 0
-    for row in _explained(first):
-        place = places.pop(row["id"], None)
-        if place is None:
-            only_first += 1
+    farthest: list[tuple[float, str]] = []
+    correlations, overlaps, same = 0.0, 0.0, 0
+    alone = [0, 0]
+    count = 0
+    for one, other in joined(first, second, halves):
+        if one is None or other is None:
+            alone[one is None] += 1
             continue
-        other = table.slice(place, 1).to_pylist()[0]
-        a, b = (shares_of(each, by, columns) for each in (row, other))
-        found.append((row["id"], _correlation(a, b)))
+        a, b = one.shares, other.shares
+        correlation = _correlation(a, b)
+        count += 1
+        correlations += correlation
+        keep_least(farthest, (correlation, one.id))
         overlaps += _overlap(a, b, top)
-        same += row["target_name"] == other["target_name"]
+        same += one.target_name == other.target_name
         for name in {**a, **b}:
-            kept = sums.setdefault(name, [0.0, 0.0, 0.0])
-            kept[0] += 1
-            kept[1] += a.get(name, 0.0)
-            kept[2] += b.get(name, 0.0)
-    if not found:
+            if often(name) >= minimum:
+                kept = sums.setdefault(name, [0.0, 0.0, 0.0])
+                kept[0] += 1
+                kept[1] += a.get(name, 0.0)
+                kept[2] += b.get(name, 0.0)
+    if not count:
         raise InputError("the two corpora explain no row with the same id.")
-    count = len(found)
     return Drift(
         count,
-        only_first,
-        len(places),
+        *alone,
         same / count,
-        sum(value for _, value in found) / count,
+        correlations / count,
         overlaps / count,
         top,
         _moved(sums, minimum),
-        sorted(found, key=lambda pair: pair[1])[:20],
+        [(name, value) for value, name in nsmallest(FARTHEST, farthest)],
     )
-
-
-def _explained(corpus: Corpus) -> Any:
-    """Rows that were explained, each id once: of several targets the first."""
-    seen: set[str] = set()
-    for batch in corpus.batches(COLUMNS):
-        for i, name in enumerate(batch["id"]):
-            if batch["error"][i] is None and name not in seen:
-                seen.add(name)
-                yield {column: values[i] for column, values in batch.items()}
 
 
 def _correlation(a: Mapping[str, float], b: Mapping[str, float]) -> float:

@@ -35,10 +35,13 @@ from fxplain.methods import resolve_method
 from fxplain.pipelines import Explainer, from_pretrained
 from fxplain.pipelines.encoding import text_limit
 
-__all__ = ["BATCH_TOKENS", "CorpusExplainer"]
+__all__ = ["ACCELERATOR_TOKENS", "BATCH_TOKENS", "CorpusExplainer"]
 
-BATCH_TOKENS = 1024
-"""The quickest on a CPU; a GPU takes more."""
+BATCH_TOKENS = 512
+"""The quickest on a processor: what is computed stays in its caches."""
+
+ACCELERATOR_TOKENS = 8192
+"""What keeps a GPU busy; where its memory is less, batches are halved."""
 
 OF_EXPLAIN = ("output", "verify", "strict", "recompute")
 """Options that `fxplain.explain` takes itself."""
@@ -75,11 +78,12 @@ class CorpusExplainer:
         What is explained of every row: None (what the model predicts), a class or label, the name of
         a column that holds one for each row, or a list: a row of the result for each.
     method
-        One of `fxplain.methods()`.
+        One of `fxplain.methods()`; by default "auto", which chooses by the kind of model, as an
+        explainer does. Each row says what that was.
     truncation
         As an explainer takes it.
     batch_tokens
-        How many tokens a batch holds at most, padding included; a GPU is quicker with more.
+        How many tokens a batch holds at most, padding included; by default 512, and 8,192 on a GPU.
     on_error
         "record" or "raise".
     load
@@ -115,15 +119,15 @@ class CorpusExplainer:
         id: str | None = None,
         label: str | None = None,
         target: Any = None,
-        method: str = "generic",
+        method: str = "auto",
         truncation: bool | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         on_error: str = "record",
         load: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         one_of(("record", "raise")).check("on_error", on_error)
-        whole(1).check("batch_tokens", batch_tokens)
+        optional(whole(1)).check("batch_tokens", batch_tokens)
         optional(YES_NO).check("truncation", truncation)
         if not isinstance(model, Explainer):
             model = from_pretrained(model, **load or {})
@@ -135,7 +139,7 @@ class CorpusExplainer:
             raise TargetError("target=[] names no target; leave it out for what the model answers.")
         layout = Layout(text, pair, image, audio, id, label)
         self.job = Job(layout, target, method, truncation, on_error, batch_tokens, options)
-        self.batch_tokens = batch_tokens
+        self.batch_tokens = batch_tokens or _quickest(self.explainer)
         self._shapes = Shapes(model)
         self.warnings: dict[str, None] = {}
         self._verified: set[int] = set()
@@ -272,6 +276,12 @@ class CorpusExplainer:
         said = str(error) if row.error else f"{type(error).__name__}: {error}"
         constants = {"method": self.job.method, "options": "{}"}
         return failed_row({**row.row, **constants}, said)
+
+
+def _quickest(explainer: Explainer) -> int:
+    weights = next(explainer.model.parameters(), None)
+    on_cpu = weights is None or weights.device.type == "cpu"
+    return BATCH_TOKENS if on_cpu else ACCELERATOR_TOKENS
 
 
 def _magnitude(length: int | None) -> int:

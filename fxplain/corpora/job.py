@@ -42,7 +42,7 @@ class Job:
     method: str
     truncation: bool | None
     on_error: str
-    batch_tokens: int
+    batch_tokens: int | None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -13,7 +13,7 @@ from fxplain.corpora.drivers import Driver, Often, Tally
 from fxplain.corpora.duplicates import Duplicates
 from fxplain.corpora.shares import WORD, SharedRow, shared_rows
 
-__all__ = ["ClassCount", "Leak", "Summary", "summarise"]
+__all__ = ["ClassCount", "Leak", "Summary", "keep_least", "summarise"]
 
 MOST_LISTED = 1000
 LEAK_SHARE = 0.2
@@ -108,7 +108,7 @@ class Count:
         sure = row["probability"]
         if sure is not None:
             self.sure[name] += sure
-            _keep(self.unsure, (sure, row["id"]))
+            keep_least(self.unsure, (sure, row["id"]))
         self._label(row, name, 0.0 if sure is None else sure)
         self._leak(shared)
 
@@ -118,7 +118,7 @@ class Count:
         self.labelled = True
         if row["label"].strip().lower() != row["predicted"].strip().lower():
             self.faults[name] += 1
-            _keep(self.wrong, (-sure, row["id"]))
+            keep_least(self.wrong, (-sure, row["id"]))
 
     def _leak(self, shared: SharedRow) -> None:
         label = shared.row["label"] or shared.row["target_name"]
@@ -128,7 +128,7 @@ class Count:
             self.named[label] = rows + 1, share + sum(shared.shares[word] for word in words)
 
 
-def _keep(least: list[tuple[float, str]], one: tuple[float, str]) -> None:
+def keep_least(least: list[tuple[float, str]], one: tuple[float, str]) -> None:
     """Add to the least, of which no more are kept than could be listed."""
     least.append(one)
     if len(least) >= 2 * MOST_LISTED:
