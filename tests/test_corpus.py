@@ -14,7 +14,7 @@ from fxplain.corpora import summarise, write_report
 from fxplain.corpora.batches import planned
 from fxplain.corpora.job import Manifest
 from fxplain.corpora.schema import COLUMNS
-from fxplain.corpora.shards import shard_path
+from fxplain.corpora.shards import LOCK, shard_path
 from fxplain.errors import (
     CaptureError,
     InputError,
@@ -400,6 +400,20 @@ def test_a_changed_model_tokenizer_or_file_is_refused(tmp_path):
         made(explainer, tmp_path, data)
 
 
+def test_two_runs_at_once_are_refused(explainer, tmp_path):
+    refused = []
+
+    def meanwhile(_):
+        with pytest.raises(InputError, match="another run is writing to"):
+            made(explainer, tmp_path, ["a cat", "the dog"])
+        refused.append(1)
+
+    data = ["a cat", "the dog"]
+    assert len(made(explainer, tmp_path, data, shard_rows=1, progress=meanwhile)) == 2
+    assert len(refused) == 2
+    assert len(made(explainer, tmp_path, data)) == 2
+
+
 def test_the_folder_is_not_taken_from_others(explainer, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
@@ -458,7 +472,7 @@ def test_a_full_disk_leaves_whole_shards(explainer, tmp_path, monkeypatch):
     monkeypatch.setattr(pq, "write_table", full)
     with pytest.raises(OSError, match="No space left"):
         made(explainer, tmp_path, data, shard_rows=5)
-    left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    left = sorted(path.name for path in (tmp_path / "out").iterdir() if path.name != LOCK)
     assert left == ["manifest.json", "part-000000.parquet"]
     assert not fxplain.load_corpus(tmp_path / "out").manifest.complete
     found = made(explainer, tmp_path, data)

@@ -30,7 +30,7 @@ from fxplain.corpora.pool import Order, in_pool, threads_each
 from fxplain.corpora.ray_data import on_ray
 from fxplain.corpora.reading import open_data
 from fxplain.corpora.run import Progress, Run
-from fxplain.corpora.shards import clear_aside
+from fxplain.corpora.shards import LOCK, alone, clear_aside
 from fxplain.corpora.tasks import Done, Output, do
 from fxplain.errors import InputError
 from fxplain.pipelines import Explainer
@@ -121,7 +121,7 @@ def explain_corpus(
     Raises
     ------
     InputError
-        When columns are missing, or the folder holds another job's rows.
+        When columns are missing, or the folder holds another job's rows or another run writes to it.
     LoadError
         When the model or the data cannot be loaded.
     FxplainError
@@ -145,24 +145,27 @@ def explain_corpus(
     run = Run(explain.job, output, opened.count, progress)
     left = Left(folder, manifest.shard_rows, explain.job.targets, retry_errors)
     done: Generator[Done | Kept, None, None]
-    if engine == "local" and workers == 1:
-        done = (do(task, explain, output) for task in run.new(left.of(chain(first, rows))))
-    else:
-        order = _order(explain, model, load, manifest, output, workers)
-        del explain  # the workers have their own
-        if engine == "ray":
-            done = on_ray(opened, left, order, workers)
+    with alone(folder):
+        clear_aside(folder)
+        manifest.write(folder)
+        if engine == "local" and workers == 1:
+            done = (do(task, explain, output) for task in run.new(left.of(chain(first, rows))))
         else:
-            tasks = run.new(left.of(chain(first, rows)))
-            done = in_pool(tasks, order, workers, run.split, run.dead)
-    with closing(done):
-        run.follow(done)
-    replace(manifest, complete=True).write(folder)
+            order = _order(explain, model, load, manifest, output, workers)
+            del explain  # the workers have their own
+            if engine == "ray":
+                done = on_ray(opened, left, order, workers)
+            else:
+                tasks = run.new(left.of(chain(first, rows)))
+                done = in_pool(tasks, order, workers, run.split, run.dead)
+        with closing(done):
+            run.follow(done)
+        replace(manifest, complete=True).write(folder)
     return load_corpus(folder)
 
 
 def _folder(folder: Path, manifest: Manifest, resume: bool) -> tuple[Path, Manifest]:
-    """The folder, with this job's manifest in it."""
+    """The folder, and the manifest for it."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{str(folder)!r} is a file; rows go into a folder.")
     if (folder / MANIFEST).exists():
@@ -174,11 +177,9 @@ def _folder(folder: Path, manifest: Manifest, resume: bool) -> tuple[Path, Manif
             )
         manifest.check(there, folder)
         manifest = replace(manifest, shard_rows=there.shard_rows)
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
         raise InputError(f"the folder {str(folder)!r} holds other files: write to a new one.")
     folder.mkdir(parents=True, exist_ok=True)
-    clear_aside(folder)
-    manifest.write(folder)
     return folder, manifest
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fxplain.corpora.layout import UNREADABLE, Layout
+from fxplain.corpora.layout import NUMBER, UNREADABLE, Layout
 from fxplain.pipelines import Loaded
 from fxplain.pipelines.encoding import text_limit
 
@@ -73,7 +73,10 @@ def prepared(
 def _row(layout: Layout, batch: Mapping[str, Sequence[Any]], place: int) -> Prepared:
     raw = {kind: _plain(batch[column][place]) for kind, column in layout.raw().items()}
     facts = {"text": _shown(raw)}
-    facts["id"] = str(_plain(batch[layout.id][place])) if layout.id else str(place)
+    own = _plain(batch[layout.id][place]) if layout.id else None
+    if own is None or own == "":
+        own = batch[NUMBER][place] if NUMBER in batch else place
+    facts["id"] = str(own)
     label = _plain(batch[layout.label][place]) if layout.label else None
     facts["label"] = None if label is None or label == "" else str(label)
     unreadable = batch[UNREADABLE][place] if UNREADABLE in batch else None

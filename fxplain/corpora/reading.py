@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import json
 import re
 import sys
+import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from glob import glob, has_magic
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from torch import Tensor, nn
 
@@ -115,7 +119,10 @@ def _of_files(name: str) -> Data:
 
     def rows() -> Iterator[Row]:
         for file in files:
-            yield from _reader(file)(file, root)
+            try:
+                yield from _reader(file)(file, root)
+            except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
+                raise LoadError(f"{str(file)!r} cannot be read to its end: {error}") from error
 
     one_row_each = readers <= {_image, _sound}
     return Data(rows, _identity(files, one_row_each), len(files) if one_row_each else None)
@@ -136,7 +143,7 @@ def _found(name: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = [p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix.lower() in READERS]
+        found = [p for p in sorted(path.rglob("*")) if p.is_file() and _kind(p) in READERS]
     elif has_magic(name):
         found = [Path(p) for p in sorted(glob(name, recursive=True)) if Path(p).is_file()]
     else:
@@ -144,9 +151,15 @@ def _found(name: str) -> list[Path]:
     return found
 
 
+def _kind(file: Path) -> str:
+    """The ending that tells what a file holds, under that of gzip."""
+    ends = [end.lower() for end in file.suffixes[-2:]]
+    return "".join(ends) if len(ends) == 2 and ends[1] == ".gz" else "".join(ends[-1:])
+
+
 def _reader(file: Path) -> Callable[[Path, Path | None], Iterator[Row]]:
     try:
-        return READERS[file.suffix.lower()]
+        return READERS[_kind(file)]
     except KeyError:
         raise LoadError(f"{file} is of no kind that can be read ({', '.join(READERS)}).") from None
 
@@ -166,13 +179,37 @@ def _identity(files: list[Path], names_only: bool) -> str:
     return digest.hexdigest()
 
 
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+DELIMITERS = ",;\t|"
+
+
+def _opened(file: Path) -> IO[bytes]:
+    zipped = file.suffix.lower() == ".gz"
+    return cast("IO[bytes]", gzip.open(file, "rb")) if zipped else file.open("rb")
+
+
 def _table(file: Path, _: Path | None) -> Iterator[Row]:
     """Lines of CSV; a line that is not UTF-8 is a row that cannot be read."""
     csv.field_size_limit(sys.maxsize)  # one text may be a book
-    dialect = csv.excel_tab if file.suffix.lower() == ".tsv" else csv.excel
-    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as opened:
-        for number, row in enumerate(csv.DictReader(opened, dialect=dialect), 2):
+    with _opened(file) as raw:
+        encoding = "utf-16" if raw.read(2) in UTF_16 else "utf-8-sig"
+        raw.seek(0)
+        opened = TextIOWrapper(raw, encoding, errors="surrogateescape", newline="")
+        delimiter = "\t" if _kind(file).startswith(".tsv") else _delimiter(opened.readline())
+        opened.seek(0)
+        for number, row in enumerate(csv.DictReader(opened, delimiter=delimiter), 2):
             yield _checked(row, f"line {number}")
+
+
+def _delimiter(heading: str) -> str:
+    """What parts the headings: the one that makes most columns of them, a comma where none does.
+
+    Examples
+    --------
+    >>> _delimiter("id;text;label"), _delimiter('text,"yes;no;maybe"'), _delimiter("text")
+    (';', ',', ',')
+    """
+    return max(DELIMITERS, key=lambda one: len(next(csv.reader([heading], delimiter=one), ())))
 
 
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -188,10 +225,19 @@ def _checked(row: Mapping[Any, Any], where: str) -> Row:
 
 
 def _lines(file: Path, _: Path | None) -> Iterator[Row]:
-    with file.open("rb") as opened:
+    with _opened(file) as opened:
         for number, line in enumerate(opened, 1):
+            line = line.removeprefix(BOM_UTF8)
+            if number == 1 and line.lstrip().startswith(b"["):
+                yield from _array(line + opened.read())
+                return
             if line.strip():
                 yield _parsed(line, number)
+
+
+def _array(text: bytes) -> Iterator[Row]:
+    """JSON that is one list of rows; it has to be read as a whole."""
+    yield from (row if isinstance(row, dict) else _as_row(row) for row in json.loads(text))
 
 
 def _parsed(line: bytes, number: int) -> Row:
@@ -221,11 +267,8 @@ def _name(file: Path, root: Path | None) -> str:
 
 
 READERS: dict[str, Callable[[Path, Path | None], Iterator[Row]]] = {
-    ".csv": _table,
-    ".tsv": _table,
-    ".jsonl": _lines,
-    ".ndjson": _lines,
-    ".json": _lines,
+    **{f"{kind}{gz}": _table for kind in (".csv", ".tsv") for gz in ("", ".gz")},
+    **{f"{kind}{gz}": _lines for kind in (".jsonl", ".ndjson", ".json") for gz in ("", ".gz")},
     ".parquet": _parquet,
     **dict.fromkeys(sorted(IMAGES), _image),
     **dict.fromkeys(sorted(SOUNDS), _sound),

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from fxplain.corpora.arrow import parquet
 from fxplain.corpora.schema import Columns, table_of
-from fxplain.errors import LoadError
+from fxplain.errors import InputError, LoadError
 
-__all__ = ["begun_path", "finished", "shard_path", "shards", "with_warnings", "write_shard"]
+__all__ = ["LOCK", "alone", "begun_path", "clear_aside", "finished", "shard_path", "shards", "with_warnings", "write_shard"]
 
+LOCK = ".run.lock"
 NAME = "part-{:06d}.parquet"
 PATTERN = re.compile(r"part-(\d{6,})\.parquet")
 
@@ -101,6 +105,31 @@ def metadata_of(path: Path) -> dict[str, str]:
         raise LoadError(
             f"{str(path)!r} is damaged ({error}): delete it, and run the same command again."
         ) from error
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """A run that no other writes to the folder beside; the lock goes with the process.
+
+    Raises
+    ------
+    InputError
+        When another does.
+    """
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"another run is writing to {str(folder)!r}: wait for it, or write to another folder."
+        ) from None
+    except NotImplementedError:  # a file system that has no locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def clear_aside(folder: Path) -> None:

@@ -39,9 +39,10 @@ const corpus = (() => {
   function choose(keep = false) {
     const query = $("query").value.toLowerCase(), token = $("token").value.trim().toLowerCase();
     const name = $("class").value, state = $("state").value;
-    const low = $("low").value === "" ? -1 : Number($("low").value);
-    const high = $("high").value === "" ? 2 : Number($("high").value);
-    const bounded = low > -1 || high < 2;
+    const measure = $("measure").value;
+    const low = $("low").value === "" ? -Infinity : Number($("low").value);
+    const high = $("high").value === "" ? Infinity : Number($("high").value);
+    const bounded = low > -Infinity || high < Infinity;
     shown = [];
     for (const row of all) {
       if (query && !row.low.includes(query)) continue;
@@ -50,7 +51,7 @@ const corpus = (() => {
       if (state === "error" && row.error === null) continue;
       if (state === "explained" && row.error !== null) continue;
       if (state === "wrong" && !row.wrong) continue;
-      if (bounded && (row.probability === null || row.probability < low || row.probability > high)) continue;
+      if (bounded && (row[measure] === null || row[measure] < low || row[measure] > high)) continue;
       shown.push(row.place);
     }
     const order = ORDERS[$("sort").value];
@@ -194,7 +195,7 @@ const corpus = (() => {
     const high = Math.max(1, ...facts.histogram);
     if (facts.histogram.some((n) => n)) section("Probability", ...facts.histogram.map((n, i) => bar(
       `${i * 10}–${(i + 1) * 10}%`, n, high, n.toLocaleString(),
-      () => { $("low").value = i / 10; $("high").value = (i + 1) / 10; choose(); })));
+      () => { $("low").value = i / 10; $("high").value = (i + 1) / 10; set("measure", "probability"); })));
     for (const [name, drivers] of Object.entries(facts.drivers)) {
       const largest = Math.max(...drivers.map((d) => d.high), 1e-9);
       section(`What drives ${name}`, ...drivers.map((d) => {
