@@ -88,7 +88,7 @@ def test_the_index_is_searched_sorted_and_read(page, chromium):
         visit.page.select_option("#state", "error")
         shows(first, "torn")
         visit.page.select_option("#state", "")
-        visit.page.fill("#high", "0.1")
+        visit.page.fill("#high", "0.105")
         shows(count, "165 of")
         visit.page.select_option("#measure", "score")
         shows(count, "0 of")
