@@ -55,7 +55,7 @@ test-versions: $(VENV)/.installed-test ## Run the core tests on the oldest and n
 	$(PY) -m tests.versions
 
 test-engines: $(ENGINES)/.installed ## Test corpora with Ray, datasets, DuckDB and Polars, in an environment of their own
-	RAY_worker_niceness=0 $(ENGINES)/bin/python -m pytest tests/test_corpus.py tests/test_corpus_killed.py tests/test_corpus_ray.py $(PYTEST_ARGS)
+	RAY_worker_niceness=0 $(ENGINES)/bin/python -m pytest tests/test_corpus.py tests/test_corpus_reading.py tests/test_corpus_killed.py tests/test_corpus_ray.py $(PYTEST_ARGS)
 
 loading: $(VENV)/.installed-test ## Print how models are explained as people load and wrap them, write docs/loading.md
 	$(PY) -m tests.loading --markdown docs/loading.md

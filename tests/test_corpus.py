@@ -340,6 +340,8 @@ def test_data_that_is_not_there(explainer, tmp_path):
     for given in ("nowhere.csv", str(tmp_path / "*.csv"), str(tmp_path)):
         with pytest.raises(LoadError):
             made(explainer, tmp_path, given)
+    with pytest.raises(InputError, match="the data has no rows"):
+        made(explainer, tmp_path, [])
     with pytest.raises(InputError, match="data is a path"):
         made(explainer, tmp_path, 3)
 

@@ -70,6 +70,16 @@ def test_a_file_that_is_torn_is_named(tmp_path, name, content):
         read(tmp_path / name, content)
 
 
+def test_tables_are_rows():
+    pa, pd = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
+    table = pa.table({name: [row[name] for row in ROWS] for name in ROWS[0]})
+    for given in (table, table.to_batches()[0], table.to_reader(), pd.DataFrame(ROWS)):
+        assert list(open_data(given).rows()) == ROWS
+    assert not open_data(table.to_reader()).again
+    pl = pytest.importorskip("polars")
+    assert list(open_data(pl.DataFrame(ROWS)).rows()) == ROWS
+
+
 def test_a_heading_alone_has_no_rows(tmp_path):
     assert read(tmp_path / "a.csv", b"id,text\n") == []
     assert read(tmp_path / "b.csv", b"") == []

@@ -89,7 +89,8 @@ def explain_corpus(
         A `fxplain.Explainer`, or what `fxplain.from_pretrained` loads.
     data
         A path to CSV, TSV, JSON Lines or Parquet, a folder of such files, of images or of recordings,
-        a glob, a `datasets.Dataset`, columns by name, or anything that yields mappings or strings.
+        a glob, a `datasets.Dataset`, a table of pandas, Arrow, Polars or DuckDB, columns by name, or
+        anything that yields mappings or strings.
     out
         The folder, made where there is none.
     engine
@@ -135,6 +136,8 @@ def explain_corpus(
     opened = open_data(data)
     rows = opened.rows()
     first = list(islice(rows, LOOKED_AT))
+    if not first:
+        raise InputError("the data has no rows.")
     columns = tuple(dict.fromkeys(name for row in first for name in row))
     layout = Layout(**{kind: how[kind] for kind in KINDS if kind in how}).found_in(columns)
     layout = layout if layout.id else replace(layout, id=NUMBER)

@@ -21,7 +21,7 @@ from typing import IO, Any, cast
 from torch import Tensor, nn
 
 from fxplain.arguments import shown
-from fxplain.corpora.arrow import parquet
+from fxplain.corpora.arrow import arrow, parquet
 from fxplain.corpora.layout import UNREADABLE
 from fxplain.errors import InputError, LoadError
 
@@ -32,6 +32,7 @@ Row = dict[str, Any]
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 SOUNDS = frozenset({".wav"})
 BYTES_AT_ONCE = 1 << 20
+ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ def open_data(data: Any) -> Data:
     ----------
     data
         A path to CSV, TSV, JSON Lines or Parquet, to a folder of such files, of images or of
-        recordings, or a glob of these; a `datasets.Dataset`, a pandas table, a mapping of columns;
-        or anything that yields mappings or strings.
+        recordings, or a glob of these; a `datasets.Dataset`, a table of pandas, Arrow, Polars or
+        DuckDB, a mapping of columns; or anything that yields mappings or strings.
 
     Raises
     ------
@@ -75,10 +76,13 @@ def open_data(data: Any) -> Data:
     """
     if isinstance(data, (str, Path)):
         return _of_files(str(data))
+    if hasattr(data, "iterrows"):  # pandas: columns of several types are none of Arrow's
+        data = data.to_dict("list")
+    if hasattr(data, "__arrow_c_stream__"):
+        known = len(data) if hasattr(data, "__len__") else None
+        return Data(lambda: _of_arrow(data), None, known, again=known is not None)
     if hasattr(data, "column_names") and hasattr(data, "__getitem__"):
         return Data(lambda: iter(data), getattr(data, "_fingerprint", None), len(data))
-    if hasattr(data, "to_dict") and hasattr(data, "columns"):
-        data = data.to_dict("list")
     if isinstance(data, Mapping):
         if not all(hasattr(column, "__len__") for column in data.values()):
             raise InputError(f"data={shown(data)} must have a list for each column.")
@@ -91,6 +95,12 @@ def open_data(data: Any) -> Data:
         f"data is a path, a glob, a data set, columns by name or an iterable of rows, not a "
         f"{type(data).__name__}."
     )
+
+
+def _of_arrow(data: Any) -> Iterator[Row]:
+    for batch in arrow().RecordBatchReader.from_stream(data):
+        for start in range(0, len(batch), ROWS_AT_ONCE):
+            yield from batch.slice(start, ROWS_AT_ONCE).to_pylist()
 
 
 def _transposed(columns: Mapping[str, Any], count: int) -> Iterator[Row]:
@@ -250,7 +260,7 @@ def _parsed(line: bytes, number: int) -> Row:
 
 def _parquet(file: Path, _: Path | None) -> Iterator[Row]:
     with parquet().ParquetFile(file) as opened:
-        for batch in opened.iter_batches(1024):
+        for batch in opened.iter_batches(ROWS_AT_ONCE):
             yield from batch.to_pylist()
 
 
