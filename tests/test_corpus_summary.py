@@ -1,5 +1,7 @@
 """What is summed up of a corpus: shares by hand, intervals that cover, what to look at, drift."""
 
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("pyarrow")
@@ -155,7 +157,10 @@ def test_drift_of_two_corpora(tmp_path, monkeypatch):
             failed("0", "", "InputError: lost"),
         ],
     )
+    manifest = second.manifest
+    second.manifest = replace(manifest, facts={**manifest.facts, "method": "raw_attention"})
     found = compare(first, second, top=2, minimum=1)
+    assert (same.different, found.different) == ([], ["method"])
     assert (found.rows, found.only_first, found.only_second) == (3, 1, 1)
     assert found.same_target == pytest.approx(2 / 3)
     assert found.rank_correlation == pytest.approx((1 + 1 - 1) / 3)

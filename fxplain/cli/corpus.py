@@ -270,7 +270,7 @@ def compare_command(
     """How far two explanations of the same rows agree, and which words moved.
 
     JSON keys: rows, only_first, only_second, same_target, rank_correlation, overlap, top, moved
-    (feature, rows, first, second), farthest.
+    (feature, rows, first, second), farthest, different.
     """
     quiet(debug)
     with errors_reported(debug):
@@ -282,6 +282,7 @@ def compare_command(
             return
         results().print(
             Text(
+                f"made with different: {', '.join(found.different) or 'nothing'}\n"
                 f"{found.rows:,} rows in both; {found.only_first:,} only in the first, "
                 f"{found.only_second:,} only in the second\n"
                 f"same class explained: {found.same_target:.1%}\n"

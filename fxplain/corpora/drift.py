@@ -58,6 +58,8 @@ class Drift:
         Features, the farthest first.
     farthest
         Ids of the rows with the lowest rank correlation.
+    different
+        Which facts of the two manifests are not the same: weights, method, data, ...
     """
 
     rows: int
@@ -69,6 +71,7 @@ class Drift:
     top: int
     moved: Sequence[Moved]
     farthest: Sequence[tuple[str, float]]
+    different: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -137,7 +140,12 @@ def compare(
         top,
         _moved(sums, minimum),
         [(name, value) for value, name in nsmallest(FARTHEST, farthest)],
+        _different(first.manifest.facts, second.manifest.facts),
     )
+
+
+def _different(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    return [name for name in {**first, **second} if first.get(name) != second.get(name)]
 
 
 def _correlation(a: Mapping[str, float], b: Mapping[str, float]) -> float:
