@@ -32,7 +32,9 @@ ACTIONS = {
     "scroll": "document.getElementById('list').scrollTop = 40000 * (i + 1)",
     "open a row": "document.querySelector('.one').click(); document.querySelector('dialog').close()",
 }
-RESET = f"for (const name of ['query', 'token', 'low']) document.getElementById(name).value = ''; {INPUT}"
+RESET = (
+    f"for (const one of ['query', 'token', 'low']) document.getElementById(one).value = ''; {INPUT}"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

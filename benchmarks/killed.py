@@ -1,4 +1,4 @@
-"""Runs that are killed: ``python -m benchmarks.killed`` says how many rows are missing, and there twice.
+"""Runs that are killed: ``python -m benchmarks.killed`` says how many rows are missing or there twice.
 
 5,000 texts, two workers. ``kill -9`` of one worker in the middle; then of a whole run, its workers and
 its Ray included, and the same command again.
@@ -61,9 +61,7 @@ class Killed:
         command = [sys.executable, "-m", "fxplain.cli", "corpus", "explain", self.root / "model"]
         command += ["--data", self.root / "rows.csv", "--out", self.out, "--workers", 2]
         command += ["--shard-rows", self.options.shard_rows, "--engine", self.engine]
-        return psutil.Popen(
-            [*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
+        return psutil.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
     def shards(self) -> dict[Path, int]:
         """Those that are there, and when they were written."""

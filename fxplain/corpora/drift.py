@@ -81,9 +81,9 @@ class Drift:
 def compare(
     first: Corpus, second: Corpus, *, by: str = "word", top: int = 5, minimum: int = 5
 ) -> Drift:
-    """Compare two corpora row by row, by id, in memory that grows with what moved and not with the rows.
+    """Compare two corpora row by row, by id.
 
-    What is compared of each row is kept in a temporary folder meanwhile.
+    Memory grows with the features and not with the rows: what is compared of each row is kept in a temporary folder meanwhile.
 
     Parameters
     ----------

@@ -60,7 +60,8 @@ def joined(
 
 def _parted(halves: Iterator[Half], count: int, opened: ExitStack) -> list[IO[bytes]]:
     parts: list[Any] = [
-        opened.enter_context(SpooledTemporaryFile(max_size=IN_MEMORY)) for _ in range(count)
+        opened.enter_context(SpooledTemporaryFile(max_size=IN_MEMORY))  # noqa: SIM115 - the stack closes it
+        for _ in range(count)
     ]
     for half in halves:
         part = parts[crc32(half.id.encode("utf-8", "replace")) % count]

@@ -16,7 +16,17 @@ from fxplain.corpora.arrow import parquet
 from fxplain.corpora.schema import Columns, table_of
 from fxplain.errors import InputError, LoadError
 
-__all__ = ["LOCK", "alone", "begun_path", "clear_aside", "finished", "shard_path", "shards", "with_warnings", "write_shard"]
+__all__ = [
+    "LOCK",
+    "alone",
+    "begun_path",
+    "clear_aside",
+    "finished",
+    "shard_path",
+    "shards",
+    "with_warnings",
+    "write_shard",
+]
 
 LOCK = ".run.lock"
 NAME = "part-{:06d}.parquet"
