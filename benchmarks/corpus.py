@@ -62,7 +62,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--features", type=int, default=384)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--batch-tokens", type=int, nargs="+", default=[512, 1024, 2048])
+    parser.add_argument("--batch-tokens", type=int, nargs="+", default=[256, 512, 1024])
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     return parser.parse_args(arguments)
 
@@ -99,8 +99,13 @@ def made_texts(count: int) -> list[str]:
 
 
 def _ours(explainer: Any, texts: list[str], tokens: int) -> dict[str, Callable[[], Any]]:
-    corpus = fxplain.CorpusExplainer(explainer, batch_tokens=tokens)
-    return {f"CorpusExplainer, {tokens} tokens": lambda: corpus({"text": texts})}
+    def of(method: str) -> Callable[[], Any]:
+        corpus = fxplain.CorpusExplainer(explainer, batch_tokens=tokens, method=method)
+        return lambda: corpus({"text": texts})
+
+    return {
+        f"CorpusExplainer, {tokens} tokens, {method}": of(method) for method in ("generic", "auto")
+    }
 
 
 def _by_hand(explainer: Any, texts: list[str]) -> dict[str, Callable[[], Any]]:

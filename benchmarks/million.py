@@ -1,8 +1,9 @@
 """Memory over a million rows: explaining a CSV and an iterator, summing up, comparing, reporting.
 
 ``python -m benchmarks.million`` prints what the process holds after each tenth of the rows, and how
-much more each later step held at its highest. A model that explains nothing stands in for a real one, which would take days: everything else, from reading
-over the tokenizer to the files, is what a real run does.
+much more each later step held at its highest. A model that explains nothing stands in for a real one,
+which would take days: everything else, from reading over the tokenizer to the files, is what a real
+run does.
 """
 
 from __future__ import annotations

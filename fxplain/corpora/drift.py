@@ -83,7 +83,8 @@ def compare(
 ) -> Drift:
     """Compare two corpora row by row, by id.
 
-    Memory grows with the features and not with the rows: what is compared of each row is kept in a temporary folder meanwhile.
+    Memory grows with the features and not with the rows: what is compared of each row is kept in a
+    temporary folder meanwhile.
 
     Parameters
     ----------

@@ -359,7 +359,7 @@ def _corpora() -> Iterator[Door]:
     yield from _each("explain_corpus", explained, {}, {
         "model": "", "data": "", "text": "None", "pair": "None", "image": "None", "audio": "None",
         "id": "None", "label": "None", "target": "CLASS", "method": "", "truncation": "None True",
-        "engine": "", "workers": "", "batch_tokens": "", "shard_rows": "", "on_error": "",
+        "engine": "", "workers": "", "batch_tokens": "None", "shard_rows": "", "on_error": "",
         "load": "None no_dict", "progress": "None function",
     })  # fmt: skip
     yield Door("load_corpus()", fxplain.load_corpus)
