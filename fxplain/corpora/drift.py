@@ -111,11 +111,12 @@ def compare(
     sums: dict[str, list[float]] = {}
     farthest: list[tuple[float, str]] = []
     correlations, overlaps, same = 0.0, 0.0, 0
-    alone = [0, 0]
+    only_first, only_second = 0, 0
     count = 0
     for one, other in joined(first, second, halves):
         if one is None or other is None:
-            alone[one is None] += 1
+            only_first += other is None
+            only_second += one is None
             continue
         a, b = one.shares, other.shares
         correlation = _correlation(a, b)
@@ -134,7 +135,8 @@ def compare(
         raise InputError("the two corpora explain no row with the same id.")
     return Drift(
         count,
-        *alone,
+        only_first,
+        only_second,
         same / count,
         correlations / count,
         overlaps / count,

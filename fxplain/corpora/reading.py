@@ -191,6 +191,7 @@ def _identity(files: list[Path], names_only: bool) -> str:
 
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 DELIMITERS = ",;\t|"
+QUOTED = re.compile('"[^"]*"')
 
 
 def _opened(file: Path) -> IO[bytes]:
@@ -219,7 +220,7 @@ def _delimiter(heading: str) -> str:
     >>> _delimiter("id;text;label"), _delimiter('text,"yes;no;maybe"'), _delimiter("text")
     (';', ',', ',')
     """
-    return max(DELIMITERS, key=lambda one: len(next(csv.reader([heading], delimiter=one), ())))
+    return max(DELIMITERS, key=QUOTED.sub("", heading).count)
 
 
 SURROGATE = re.compile("[\ud800-\udfff]")
