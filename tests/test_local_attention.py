@@ -9,6 +9,7 @@ from tests.attention_by_hand import (
     HEADS,
     SIZE,
     TOKENS,
+    WIDTH,
     Form,
     check_classifier,
     classifier,
@@ -139,8 +140,29 @@ class MaskedTop(Form):
         return torch.where(scores < lowest, float("-inf"), scores)
 
 
+class Neighbourhood(Form):
+    """Tokens on a grid of 2 by 3 attend to the 3 by 3 around them, channels first, by `unfold`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = (f(x).mT.unflatten(2, (2, 3)) for f in (self.query, self.key, self.value))
+        key, value = (
+            F.unfold(t, 3, padding=1).view(-1, WIDTH, 9, TOKENS) for t in (key, value)
+        )  # each of the window's nine places, for each token
+        there = F.unfold(torch.ones(1, 1, 2, 3), 3, padding=1)[0] > 0
+        scores = (query.flatten(2).unsqueeze(2) * key).sum(1)
+        weights = noted(scores.masked_fill(~there, -1e9).softmax(1), self.place)
+        return self.out((weights.unsqueeze(1) * value).sum(2).mT)
+
+    @staticmethod
+    def place(weights: Tensor) -> Tensor:
+        numbers = F.unfold(torch.arange(1.0, 7.0).view(1, 1, 2, 3), 3, padding=1)[0].long()
+        full = weights.new_zeros(len(weights), TOKENS, TOKENS + 1)
+        return full.scatter(2, numbers.T.expand(len(weights), -1, -1), weights.mT)[:, None, :, 1:]
+
+
 FORMS = [
     SlidingWindow, Chunks, AlongRows, Dilated, GatheredKeys, MaskedTop, SpatialReduction,
+    Neighbourhood,
 ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from fxplain.program.chunks import chunked_attentions, sequences
 from fxplain.program.groups import Groups
 from fxplain.program.modalities import ModalityTable
 from fxplain.program.roots import roots_of
+from fxplain.program.samplewise import whole_births
 from fxplain.tokens import (
     AttentionSite,
     Birth,
@@ -74,7 +75,8 @@ class StreamTable:
         count = len(self.book)
         every = torch.arange(count)
         self.sample = self.book.samples(every).clamp(min=0).numpy()
-        self.birth = self.book.births_of(every).numpy()
+        born = self.book.births_of(every).numpy()
+        self.birth = whole_births(self.book, born, self.sample)
         self.place = _places(self.birth, self.sample)
         self.live = self._live_tokens()
         self._label_streams()
@@ -210,10 +212,10 @@ class StreamTable:
                 groups.setdefault(birth, []).append(key)
         untouched = [t for t in self.live.tolist() if t not in self._touched]
         for token in untouched:
-            birth = int(self.birth[token])
-            if birth in querying:
-                groups.setdefault(~birth, [querying[birth]]).append(int(self._key[token]))
-                groups[birth] = [k for k in groups[birth] if k != int(self._key[token])]
+            birth, key = int(self.birth[token]), int(self._key[token])
+            if birth in querying and key not in queried:  # its place queries in another sample
+                groups.setdefault(~birth, [querying[birth]]).append(key)
+                groups[birth] = [k for k in groups[birth] if k != key]
         return {birth: list(dict.fromkeys(keys)) for birth, keys in groups.items()}
 
     def _keys(self, update: Update) -> tuple[list[int], list[int]]:
@@ -245,7 +247,8 @@ class StreamTable:
         self.token_stream = np.full(len(self.book), -1, dtype=np.int64)
         self.token_index = np.full(len(self.book), -1, dtype=np.int64)
         roots_of_tokens = {token: self._root[label] for token, label in self._label.items()}
-        named = ModalityTable(self.flow, roots_of_tokens, self.sample, self.birth, self._wholes)
+        born = self.book.births_of(torch.arange(len(self.book))).numpy()
+        named = ModalityTable(self.flow, roots_of_tokens, self.sample, born, self._wholes)
         self.modalities, self.parts = named.modalities, named.parts
         self.streams: list[Stream] = []
         roots = {label: i for i, label in enumerate(dict.fromkeys(self._root[x] for x in labels))}

@@ -87,6 +87,8 @@ class TokenBook:
         self._birth = torch.empty(0, dtype=torch.int64)
         self._element = torch.empty(0, dtype=torch.int64)
         self._until = torch.empty(0, dtype=torch.int64)
+        self._root = torch.empty(0, dtype=torch.int64)
+        self._roots: dict[str, int] = {}
         self._merged = False
         self._vectors: set[str] = set()
         self._copies: dict[tuple[int, int, bool], int] = {}
@@ -111,13 +113,15 @@ class TokenBook:
         older: frozenset[int] = frozenset(),
         elements: Tensor | None = None,
         until: Tensor | None = None,
+        roots: Tensor | None = None,
     ) -> Tensor:
         """Give birth to tokens of the given shape and return their ids (of that shape).
 
         `samples` (broadcastable to `shape`) names each token's sample. Without it the first axis is
         the sample where its size is the batch size; a batch of one has sample 0 everywhere.
         `elements` (likewise) names the element of the inputs that each token was made of, of several
-        the first; `until` the last, where it is known that none lies before or behind.
+        the first; `until` the last, where it is known that none lies before or behind. `roots`
+        (likewise) tells the root of each, by its `number`, where tokens of one birth have several.
         """
         first, shape = len(self), tuple(shape)
         birth = Birth(
@@ -137,7 +141,15 @@ class TokenBook:
         until = torch.tensor(-1) if until is None else until
         self._element = torch.cat([self._element, elements.expand(shape).flatten()])
         self._until = torch.cat([self._until, until.expand(shape).flatten()])
+        if roots is None:
+            single = root if not made_of else next(iter(made_of)) if len(made_of) == 1 else None
+            roots = torch.tensor(-1 if single is None else self.number(single))
+        self._root = torch.cat([self._root, roots.expand(shape).flatten()])
         return ids
+
+    def number(self, root: str) -> int:
+        """The number that stands for a root."""
+        return self._roots.setdefault(root, len(self._roots))
 
     def _samples_by_axis(self, shape: tuple[int, ...]) -> Tensor:
         if self.batch_size == 1:
@@ -295,8 +307,17 @@ class TokenBook:
 
     def lineage(self, tokens: Tensor) -> frozenset[str]:
         """The roots that tokens descend from, also through routes."""
+        known = set(self._root[tokens[tokens >= 0]].unique().tolist())
+        if -1 not in known:
+            return frozenset(root for root, number in self._roots.items() if number in known)
         births = [self.births[i] for i in self._birth[tokens[tokens >= 0]].unique().tolist()]
         return frozenset().union(*(birth.made_of or {birth.root} for birth in births))
+
+    def one_root(self, groups: Tensor) -> Tensor:
+        """The number of the root of each group of tokens, (..., n); -1 where it has several."""
+        numbers, real = self._root[groups.clamp(min=0)], groups >= 0
+        low = torch.where(real, numbers, len(self._roots)).amin(-1)
+        return torch.where(low == torch.where(real, numbers, -1).amax(-1), low, -1)
 
     def roots(self, tokens: Tensor) -> set[tuple[str, str]]:
         """The kinds and roots of the births of tokens."""

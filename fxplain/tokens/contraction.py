@@ -15,6 +15,7 @@ from fxplain.tokens.mixing import absorbed, settled, united_along
 from fxplain.tokens.neighbours import with_neighbours
 from fxplain.tokens.scores import (
     FIXED_VALUES,
+    OF_A_GROUP,
     asks,
     is_exponential,
     is_fixed,
@@ -507,8 +508,9 @@ def _attend(
         for t in value_tags
         if t.varies(rank - 2)
     ]
-    if any(t.varies(rank - 1) for t in over_tokens):
-        a.softmaxes[mark] = "each of its weights is shared by a group of tokens"
+    apart = [x for x in range(rank - 2) if shape[x] == 1]
+    if any(t.varies(x) for t in over_tokens for x in (*apart, rank - 1)):
+        a.softmaxes[mark] = OF_A_GROUP
         a.warn_of_mixing(node)
         return tuple(t for t in value_tags if t not in over_tokens)
     if shape[-1] == 1:

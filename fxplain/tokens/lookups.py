@@ -65,8 +65,17 @@ def _words(a: Analysis, node: fx.Node, index: fx.Node) -> Tags:
         looked_up=True,
         elements=elements,
         until=elements,
+        roots=None if elements is None else _roots(a, elements),
     )
     return (a.born(ids.unsqueeze(-1)),)
+
+
+def _roots(a: Analysis, elements: Tensor) -> Tensor:
+    """The argument that each token is an element of, as the book numbers them (-1 unknown)."""
+    first = torch.tensor([argument.first for argument in a.elements.arguments])
+    numbers = torch.tensor([a.book.number(argument.name) for argument in a.elements.arguments])
+    of = torch.searchsorted(first, elements.contiguous(), right=True) - 1
+    return torch.where(elements < 0, elements, numbers[of.clamp(min=0)])
 
 
 def bag(a: Analysis, node: fx.Node) -> Tagged:

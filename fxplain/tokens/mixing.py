@@ -206,6 +206,7 @@ def newer(
         older=frozenset(birth.index for birth in births),
         elements=a.book.elements(tokens if first is None else first),
         until=None if first is None else a.book.until(tokens_in(old)),
+        roots=a.book.one_root(tokens.unsqueeze(-1)) if made_of is None else None,
     )
     return a.born(made, Level.TOKEN if tag.level is Level.RAW_INPUT else tag.level)
 
@@ -270,7 +271,7 @@ def _route(
         samples = a.book.samples(tokens).amax(-1)
         made = a.book.add(
             "route", node.name, shape, module=module_path(node), node=node, samples=samples,
-            made_of=a.book.lineage(tokens),
+            made_of=a.book.lineage(tokens), roots=a.book.one_root(tokens),
         )  # fmt: skip
     else:
         made = a.book.find(tokens_in(keep)).expand(shape)

@@ -26,7 +26,7 @@ from fxplain.tokens.tag import (
     compact,
     narrowed,
 )
-from fxplain.tokens.values import content_inputs
+from fxplain.tokens.values import content_inputs, is_size
 
 __all__ = [
     "along_axes",
@@ -317,8 +317,8 @@ def _constant_tokens(
 
 def _name(a: Analysis, node: fx.Node) -> tuple[str, bool]:
     """What a constant is called, a buffer's path or the operation that made it, and which it is."""
-    while content_inputs(node):
-        node = content_inputs(node)[0]
+    while made_of := [n for n in content_inputs(node) if not is_size(n)]:
+        node = made_of[0]
     state = a.capture.state.get(node.name)
     return (operation_name(node), False) if state is None else (state.path, True)
 
@@ -341,11 +341,12 @@ def _features_of_several(
 
 
 def _neighbours(a: Analysis, tags: Tags) -> bool:
-    """Whether some of the values are different tokens of one birth."""
+    """Whether some of the values are different tokens of one birth, and of one argument."""
     tokens = [a.book.find(tag.tokens) for tag in tags]
     return any(
         not torch.equal(*torch.broadcast_tensors(one, other))
         and a.book.share_births(_real(one), _real(other))
+        and not a.book.lineage(one).isdisjoint(a.book.lineage(other))
         for one, other in itertools.combinations(tokens, 2)
     )
 

@@ -15,6 +15,7 @@ from fxplain.tokens.mixing import absorbed, mix
 from fxplain.tokens.pointwise import pointwise
 from fxplain.tokens.scores import (
     FIXED_VALUES,
+    OF_A_GROUP,
     is_extreme,
     is_fixed,
     is_pair,
@@ -220,6 +221,9 @@ def _weighted_sum(
     query = _query_axis(a, rows, shape)
     softmax = marked[0].softmax
     assert softmax is not None
+    if any(n == 1 < keys.shape[x] for x, n in enumerate(shape)):
+        a.softmaxes[softmax] = OF_A_GROUP
+        return None
     index = len(a.updates)
     a.updates.append(AttentionSite(
         index, "weighted_sum", node, softmax, weights[0], values, True, axis,

@@ -18,10 +18,11 @@ from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.tag import Level, Tag, Tags
-from fxplain.tokens.values import content_inputs
+from fxplain.tokens.values import content_inputs, is_size
 
 __all__ = [
     "FIXED_VALUES",
+    "OF_A_GROUP",
     "asks",
     "becomes_scores",
     "computes_the_same",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 FIXED_VALUES = "its weights are contracted against fixed values, not against tokens"
+OF_A_GROUP = "each of its weights is shared by a group of tokens"
 _VIEWS = frozenset(
     [
         "view",
@@ -241,7 +243,7 @@ def is_fixed(a: Analysis, node: fx.Node) -> bool:
         slot = a.capture.state.get(current.name)
         if a.tags(current) or a.origins(current) or (slot and slot.kind == "parameter"):
             return False
-        fresh = [n for n in content_inputs(current) if n not in seen]
+        fresh = [n for n in content_inputs(current) if n not in seen and not is_size(n)]
         seen.update(fresh)
         todo += fresh
     return True
@@ -262,8 +264,7 @@ def made_of_tokens(a: Analysis, node: fx.Node) -> bool:
 
 def _is_content(node: fx.Node) -> bool:
     """Whether a node holds numbers that tokens may be in: not a size, an index or a mask."""
-    value = node.meta.get("val")
-    return _carries(node) and not isinstance(value, (int, float, torch.SymInt, torch.SymFloat))
+    return _carries(node) and not is_size(node)
 
 
 def tokens_of(a: Analysis, node: fx.Node) -> Tags:

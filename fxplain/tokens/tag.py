@@ -169,7 +169,8 @@ def _reshape(ids: Tensor, old: tuple[int, ...], new: tuple[int, ...]) -> Tensor:
     split: list[int] = []
     for axis, sizes in enumerate(parts[0]):
         split += [1] * len(sizes) if ids.shape[axis] == 1 else sizes
-    ids = ids.reshape(split)
+    parted = any(n > 1 and len(sizes) > 1 for n, sizes in zip(ids.shape, parts[0], strict=True))
+    ids = narrowed(ids.reshape(split)) if parted else ids.reshape(split)
     expand: list[int] = []
     merged: list[int] = []
     position = 0

@@ -14,7 +14,7 @@ from fxplain.capture import Capture, attribute_of, chance_kept, draws, operation
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["Values", "content_inputs"]
+__all__ = ["Values", "content_inputs", "is_size"]
 
 _OF_ITS_SHAPE = ("new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like",
                  "full_like", "empty_like", "rand_like", "randn_like")  # fmt: skip
@@ -29,6 +29,11 @@ def content_inputs(node: fx.Node) -> list[fx.Node]:
     if operation in _AS_ANOTHER:
         return [n for n in node.all_input_nodes if n is node.args[0]]
     return node.all_input_nodes
+
+
+def is_size(node: fx.Node) -> bool:
+    """Whether a node is a number that is read from a shape, or another that is no tensor."""
+    return isinstance(node.meta.get("val"), (int, float, torch.SymInt, torch.SymFloat))
 
 
 def _first(value: Any) -> Any:
