@@ -286,6 +286,10 @@ class Head(nn.Module):
             return y.t()
         if self.how == "flat":
             return y.view(1, -1)
+        if self.how == "row":
+            return y.flatten()
+        if self.how == "softmax":  # as `softmax` without an axis may choose it
+            return y.softmax(0)
         if self.how == "complex":
             return torch.complex(y, y + 1)
         if self.how == "similarity":
@@ -314,8 +318,12 @@ def test_a_flattened_batch() -> None:
     torch.testing.assert_close(together.relevance["ids"], expected[None])
     with pytest.raises(fxplain.TargetError, match=r"\(1, 6\), and no axis of it"):
         fxplain.explain(model, (ids,), 1, batch_axis=0)
-    by_function = fxplain.explain(model, (ids,), lambda y: y.view(2, 3)[:, 1], batch_axis=0)
-    torch.testing.assert_close(by_function.relevance["ids"], torch.stack(alone))
+    in_a_row = _made(Head, "row")
+    with pytest.raises(fxplain.TargetError, match=r"\(6,\), and no axis of it"):
+        fxplain.explain(in_a_row, (ids,), 1)
+    for flat in (model, in_a_row):
+        by_function = fxplain.explain(flat, (ids,), lambda y: y.view(2, 3)[:, 1], batch_axis=0)
+        torch.testing.assert_close(by_function.relevance["ids"], torch.stack(alone))
 
 
 def test_a_target_across_samples_is_refused() -> None:
@@ -328,6 +336,11 @@ def test_a_target_across_samples_is_refused() -> None:
     for b in range(2):
         alone = fxplain.explain(model, (ids[[b]],), 0)
         torch.testing.assert_close(own.relevance["ids"][b], alone.relevance["ids"][0])
+
+
+def test_a_softmax_over_the_samples_is_told() -> None:
+    (warning,) = fxplain.inspect(_made(Head, "softmax"), (words(2, 5),)).warnings
+    assert warning.startswith("softmax in the model normalises over the samples of the batch")
 
 
 def test_two_arguments_are_compared() -> None:

@@ -350,6 +350,8 @@ def _of_one_sample_each(program: Program, output: int) -> bool:
         samples = torch.as_tensor(program.token_sample)[tokens.clamp(min=0)]
         if len(samples) > 1 and _along(torch.where(tokens >= 0, samples, -1), 0, len(samples)):
             return True
+        if samples.dim() == 1:  # numbers in a row, several of one sample
+            return False
         flat = torch.where(tokens >= 0, samples, -1).flatten(1)
         low = torch.where(flat < 0, flat.amax(1, keepdim=True), flat)
         whole.append(bool((flat.amax(1) == low.amin(1)).all()))

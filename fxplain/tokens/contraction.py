@@ -11,12 +11,15 @@ from fxplain.capture import module_path
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mapping import mapped, matrix_of, rows_of_weights, rows_settled, weights_of
-from fxplain.tokens.mixing import absorbed, settled, united_along
+from fxplain.tokens.mixing import absorbed, one_token, settled, united_along
 from fxplain.tokens.neighbours import with_neighbours
+from fxplain.tokens.reductions import weighs_itself
 from fxplain.tokens.scores import (
     FIXED_VALUES,
     OF_A_GROUP,
+    OVER_STATES,
     asks,
+    elementwise_origin,
     is_exponential,
     is_fixed,
     late_division,
@@ -262,6 +265,9 @@ def _contracted(
     right_k = [t for t in right_tags if t.varies(rank - 2)]
     left_weights, right_weights = weights_of(left_tags), weights_of(right_tags)
     single = a.shape(left)[-1] == 1  # one key token: nothing varies, but it is attended
+    mark = left_weights or right_weights
+    if single and mark is not None and weighs_itself(a, left_tags, right_tags):
+        single = not _asked_by_a_parameter(a, mark)  # or it is a token's only state as yet
     fixed = is_fixed(a, left) or is_fixed(a, right)
     if fixed:
         left_weights = right_weights = None
@@ -281,6 +287,12 @@ def _contracted(
     if any(t.varies(rank - 1) for t in left_tags) or any(t.varies(rank - 2) for t in right_tags):
         return _mixed(a, node, left, right, left_tags, right_tags, rank)
     return _without_duplicates(a, (*left_tags, *right_tags))
+
+
+def _asked_by_a_parameter(a: Analysis, softmax: fx.Node) -> bool:
+    """Whether scores are of tokens with a learned vector, not with other tokens."""
+    *_, scores = elementwise_origin(a, softmax.all_input_nodes[0])
+    return any(a.is_parameter(n) for n in scores.args[:2])
 
 
 def _unmarked_weights(a: Analysis, node: fx.Node, weights: fx.Node) -> fx.Node | None:
@@ -404,6 +416,10 @@ def fused_attention(a: Analysis, node: fx.Node) -> Tagged:
     heads_axis = len(q_shape) - 3
     lead = list(q_shape[:-2])
     columns = _keys(a, key, value)
+    stated = None if columns is None else _state(a, query, columns)
+    if stated is not None:
+        a.softmaxes[node] = OVER_STATES
+        return (stated,)
     shape = (*lead, q_shape[-2], k_shape[-2])
     a.softmaxes[node] = None
     if _over_features(a, key):
@@ -422,6 +438,19 @@ def fused_attention(a: Analysis, node: fx.Node) -> Tagged:
         columns.transpose(-1, -2),
     ))  # fmt: skip
     return (Tag(absorbed(a, index, rows)),)
+
+
+def _state(a: Analysis, query: fx.Node, columns: Tensor) -> Tag | None:
+    """The tokens whose own states a learned query weighs, many in a sample, each by itself.
+
+    None where keys are other tokens. Of a first layer there is one state yet.
+    """
+    asking = a.joiner.promoted(a.tags(query))
+    if not all(tag.level is Level.PARAMETER_TOKEN for tag in asking):
+        return None
+    ids = one_token(a, columns.movedim(-2, -1))
+    many = columns.numel() > columns.shape[-2] * a.book.batch_size
+    return Tag(ids.unsqueeze(-2)) if many and ids is not None else None
 
 
 def _over_features(a: Analysis, key: fx.Node) -> bool:

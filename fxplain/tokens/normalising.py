@@ -13,6 +13,7 @@ from fxplain.tokens.mixing import united_along
 from fxplain.tokens.pointwise import pointwise
 from fxplain.tokens.reductions import single_key, weighs_itself
 from fxplain.tokens.scores import (
+    OVER_STATES,
     computes_the_same,
     elementwise_origin,
     is_pair,
@@ -68,7 +69,7 @@ def softmax(a: Analysis, node: fx.Node) -> Tagged:
     united = tuple(united_along(a, tag, axis) for tag in tags)
     if not any(tag.varies(axis) for tag in united):
         if any(tag.varies(axis) for tag in tags):
-            a.softmaxes[node] = "it normalises over layers or states of one token, not over tokens"
+            a.softmaxes[node] = OVER_STATES
             return united
         a.softmaxes[node] = _over_features(a, node, axis)
         if a.shape(node)[axis] > 1:

@@ -14,7 +14,7 @@ from fxplain.tokens.arguments import arguments
 from fxplain.tokens.joining import Meeting
 from fxplain.tokens.mixing import spread
 from fxplain.tokens.neighbours import blended
-from fxplain.tokens.scaling import multiplied, unmasked
+from fxplain.tokens.scaling import multiplied, sunk, unmasked
 from fxplain.tokens.scores import (
     becomes_scores,
     is_elementwise,
@@ -39,14 +39,15 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
     if whole is not None:
         return (whole,)
     joined = a.joiner.join(operands, a.shape(node), _meeting(a, node))
-    if a.joiner.lost:
+    learned = all(tag.level is Level.PARAMETER for tags, _ in operands for tag in tags)
+    if a.joiner.lost and not learned:
         a.warn_of_mixing(node)
     if a.joiner.neighbours:
         joined = _with_neighbours(a, node, joined, a.joiner.neighbours)
     for tag in tuple(a.joiner.spread):
         joined = _heard(a, node, joined, tag)
     if _adds(node):
-        return _started_bare(a, node, joined)
+        return sunk(a, node, _started_bare(a, node, joined))
     return multiplied(a, node, joined)
 
 

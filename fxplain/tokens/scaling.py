@@ -6,8 +6,9 @@ factor is 0 not at all (`fxplain.tokens.versions.Scaling`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, fx
 
 from fxplain.capture import operation_name
@@ -16,10 +17,12 @@ from fxplain.tokens.arguments import arguments
 from fxplain.tokens.tag import Level, Tag, Tags, pack, tokens_in, versions_in
 from fxplain.tokens.versions import Scaling
 
-__all__ = ["multiplied", "unmasked"]
+__all__ = ["multiplied", "sunk", "unmasked"]
 
 _DIVIDES = ("div", "divide", "true_divide")
 _MULTIPLIES = ("mul", "multiply")
+_SUNK = -1e3
+"""What is added to a row, for nothing of it to be left beside others: to be no maximum."""
 
 
 def multiplied(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
@@ -32,7 +35,21 @@ def multiplied(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
     for value, factor in (parts,) if divides else (parts, parts[::-1]):
         if isinstance(value, fx.Node) and isinstance(factor, fx.Node) and _is_factor(a, factor):
             return _scaled(a, node, tags, factor, lambda x: 1 / x if divides else x)
-    return tags
+    return tags if divides else _scaled_as(a, tags, [a.tags(part) for part in parts])
+
+
+def _scaled_as(a: Analysis, tags: Tags, parts: Sequence[Tags]) -> Tags:
+    """The tags of a product of activations: what has scaled one of them (a masked gate) scales it."""
+    versions = torch.cat([versions_in(tag.ids).unique() for part in parts for tag in part]).tolist()
+    scaled = {version for version in versions if a.versions.is_scaled(version)}
+    if len(tags) != 1 or not scaled:
+        return tags
+    before = versions_in(tags[0].ids)
+    made = before.clone()
+    for version in before.unique().tolist():
+        if version >= 0:
+            made[before == version] = a.versions.scaled_as(version, scaled)
+    return (tags[0].with_ids(pack(tags[0].tokens, made)),)
 
 
 def unmasked(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
@@ -49,6 +66,18 @@ def unmasked(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
     if all(of_tokens):
         return tags
     return _scaled(a, node, tags, mask, lambda x: x.bool() if of_tokens[0] else ~x.bool())
+
+
+def sunk(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
+    """The tags of rows that an additive mask was put on: hidden ones are no longer read."""
+    masks = [n for n in node.args[:2] if isinstance(n, fx.Node) and a.origins(n)]
+    masks = [n for n in masks if _is_factor(a, n)]
+    if len(tags) != 1 or tags[0].level is not Level.TOKEN or tags[0].softmax or len(masks) != 1:
+        return tags
+    (mask,) = masks
+    if bool((a.value(mask) > _SUNK).all()):
+        return tags
+    return _scaled(a, node, tags, mask, lambda x: x > _SUNK)
 
 
 def _is_factor(a: Analysis, node: fx.Node) -> bool:

@@ -23,6 +23,7 @@ from fxplain.tokens.values import content_inputs, is_size
 __all__ = [
     "FIXED_VALUES",
     "OF_A_GROUP",
+    "OVER_STATES",
     "asks",
     "becomes_scores",
     "computes_the_same",
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 FIXED_VALUES = "its weights are contracted against fixed values, not against tokens"
+OVER_STATES = "it normalises over layers or states of one token, not over tokens"
 OF_A_GROUP = "each of its weights is shared by a group of tokens"
 _VIEWS = frozenset(
     [

@@ -97,6 +97,11 @@ class Versions:
         """A version after one more scaling (an index of `scalings`)."""
         return self.intern(self._sets[version], self._scaled[version] | {scaling})
 
+    def scaled_as(self, version: int, others: set[int]) -> int:
+        """A version that all that scaled some others has scaled, too."""
+        scaled = self._scaled[version].union(*(self._scaled[other] for other in others))
+        return self.intern(self._sets[version], scaled)
+
     def factor(self, version: int, tokens: Tensor) -> Tensor:
         """How much of each token's row is left by all that scaled it: 1, or the factors' product."""
         result = torch.ones(tokens.shape, dtype=torch.float64)

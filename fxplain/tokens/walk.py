@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import fx, nn
 
-from fxplain.capture import Capture, ModelInputs, module_path
+from fxplain.capture import Capture, ModelInputs, module_path, operation_name
 from fxplain.tokens.analysis import Analysis
+from fxplain.tokens.arguments import arguments
 from fxplain.tokens.flow import TokenFlow
 from fxplain.tokens.op_table import kind_of, rule_for
 from fxplain.tokens.sampling import weighs_samples
@@ -83,5 +85,25 @@ def _rejected(analysis: Analysis, used: set[fx.Node]) -> list[RejectedSoftmax]:
         if weighs_samples(node):
             reason = "weights over sampled points, not over tokens"
         reason = reason or "its weights are never contracted against tokens"
+        if _over_samples(analysis, node):
+            analysis.warn(
+                f"softmax in {module_path(node) or 'the model'} normalises over the samples of the "
+                f"batch: what is read of one depends on those beside it"
+            )
         rejected.append(RejectedSoftmax(node.name, module_path(node), reason))
     return rejected
+
+
+def _over_samples(a: Analysis, node: fx.Node) -> bool:
+    """Whether a softmax runs along tokens of several samples."""
+    source, dim = node.all_input_nodes[0], arguments(node).get("dim")
+    if "softmax" not in operation_name(node) or not isinstance(dim, int) or not a.shape(source):
+        return False
+    axis = dim % len(a.shape(source))
+    for tag in a.tags(source):
+        if tag.varies(axis):
+            samples = a.book.samples(a.book.find(tag.tokens))
+            low = torch.where(samples < 0, samples.amax(axis, keepdim=True), samples).amin(axis)
+            if bool((low < samples.amax(axis)).any()):
+                return True
+    return False
