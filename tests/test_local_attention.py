@@ -144,7 +144,9 @@ class Neighbourhood(Form):
     """Tokens on a grid of 2 by 3 attend to the 3 by 3 around them, channels first, by `unfold`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (f(x).mT.unflatten(2, (2, 3)) for f in (self.query, self.key, self.value))
+        query, key, value = (
+            f(x).mT.unflatten(2, (2, 3)) for f in (self.query, self.key, self.value)
+        )
         key, value = (
             F.unfold(t, 3, padding=1).view(-1, WIDTH, 9, TOKENS) for t in (key, value)
         )  # each of the window's nine places, for each token

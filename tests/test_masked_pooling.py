@@ -49,7 +49,9 @@ MASKED: dict[str, Pool] = {
     "turned": lambda x, m: (x * column(m)).mT.sum(-1),
     "sequence first": lambda x, m: (x.transpose(0, 1) * column(m).transpose(0, 1)).sum(0),
     "average pooling": lambda x, m: F.adaptive_avg_pool1d((x * column(m)).mT, 1)[..., 0],
-    "a masked gate": lambda x, m: (x * (torch.sigmoid(x.mean(-1, keepdim=True)) * column(m))).sum(1),
+    "a masked gate": lambda x, m: (x * (torch.sigmoid(x.mean(-1, keepdim=True)) * column(m))).sum(
+        1
+    ),
     "a mask that is added": lambda x, m: (x + (1 - column(m)) * -1e9).amax(1),
     "maximum": lambda x, m: x.masked_fill(column(m) == 0, float("-inf")).amax(1),
 }

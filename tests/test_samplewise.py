@@ -69,7 +69,13 @@ def _relevance(model: nn.Module, ids: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     "make",
-    [Reader, WithClass, Pooled, PooledAlone, pytest.param(OfSeveralLengths, marks=pytest.mark.slow)],
+    [
+        Reader,
+        WithClass,
+        Pooled,
+        PooledAlone,
+        pytest.param(OfSeveralLengths, marks=pytest.mark.slow),
+    ],
 )
 def test_samples_one_by_one(make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)

@@ -13,6 +13,7 @@ import torch
 from torch import fx
 
 from fxplain.tokens import (
+    attending,
     contraction,
     lookups,
     mapping,
@@ -184,7 +185,7 @@ TABLE: dict[str, Rule] = {
     **_rows(contraction.product, "matmul linalg_matmul mm bmm mv dot vdot"),
     **_rows(contraction.added_product, "addmm baddbmm"),
     **_rows(contraction.distances, "cdist _cdist_forward _euclidean_dist"),
-    **_rows(contraction.fused_attention, "scaled_dot_product_attention"),
+    **_rows(attending.fused_attention, "scaled_dot_product_attention"),
     **_rows(mapping.convolution, "conv1d conv2d conv3d convolution _convolution _convolution_mode"),
     **_rows(lookups.embedding, "embedding"),
     **_rows(lookups.bag, "embedding_bag _embedding_bag"),
