@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import module_path, operation_name
+from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
+from fxplain.tokens.constants import constant_tokens
 from fxplain.tokens.joining import Meeting
 from fxplain.tokens.lookups import looked_up
 from fxplain.tokens.mixing import settled, spread
-from fxplain.tokens.scores import is_fixed
 from fxplain.tokens.summing import summed
 from fxplain.tokens.tag import (
     NO_TOKEN,
@@ -26,7 +26,6 @@ from fxplain.tokens.tag import (
     compact,
     narrowed,
 )
-from fxplain.tokens.values import content_inputs, is_size
 
 __all__ = [
     "along_axes",
@@ -246,7 +245,7 @@ def concatenate(a: Analysis, node: fx.Node) -> Tagged:
         return ()
     operands = _beside_tokens(a, node, operands, axis)
     operands = [
-        (tags or _constant_tokens(a, part, operands, axis, first=i == 0), shape)
+        (tags or constant_tokens(a, part, operands, axis, first=i == 0), shape)
         for i, ((part, _), (tags, shape)) in enumerate(zip(kept, operands, strict=True))
     ]
     fused = None if stacked else _features_of_several(a, operands, axis)
@@ -287,40 +286,6 @@ def _beside_tokens(
     for i in features:
         operands = [(settled(a, node, tags, i), shape) for tags, shape in operands]
     return operands
-
-
-def _constant_tokens(
-    a: Analysis,
-    part: fx.Node,
-    operands: list[tuple[Tags, tuple[int, ...]]],
-    axis: int,
-    *,
-    first: bool,
-) -> Tags:
-    """A buffer in a sequence of tokens, or zeros before it: they attend and are attended like tokens.
-
-    Zeros behind other tokens are padding.
-    """
-    beside = [tag for tags, _ in operands for tag in tags]
-    shape = a.shape(part)
-    sequence = all(tag.varies(axis) and not tag.varies(len(shape) - 1) for tag in beside)
-    if axis == len(shape) - 1 or not sequence or not is_fixed(a, part):
-        return ()
-    if any(tag.softmax for tag in beside) or max(len(tags) for tags, _ in operands) > 1:
-        return ()
-    name, stored = _name(a, part)
-    if not (stored or first):
-        return ()
-    ids = a.book.add("constant", name, shape[:-1], module=module_path(part), node=part)
-    return (a.born(ids.unsqueeze(-1), Level.PARAMETER_TOKEN),)
-
-
-def _name(a: Analysis, node: fx.Node) -> tuple[str, bool]:
-    """What a constant is called, a buffer's path or the operation that made it, and which it is."""
-    while made_of := [n for n in content_inputs(node) if not is_size(n)]:
-        node = made_of[0]
-    state = a.capture.state.get(node.name)
-    return (operation_name(node), False) if state is None else (state.path, True)
 
 
 def _features_of_several(
