@@ -30,6 +30,9 @@ class Lookup(nn.Module):
             return (ids[..., None] == torch.arange(VOCABULARY)).float() @ self.table
         if self.form == "one-hot in an einsum":
             return torch.einsum("btv,vd->btd", F.one_hot(ids, VOCABULARY).float(), self.table)
+        if self.form == "gather":
+            rows = ids.flatten()[:, None].expand(-1, 16)
+            return self.table.gather(0, rows).view(*ids.shape, -1)
         return F.embedding(ids, self.table)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -64,3 +67,8 @@ def test_words_that_nothing_reads_are_shown(form: str) -> None:
     e = fxplain.explain(seeded(FirstThree, form), {"ids": words(2, 5)}, target=1)
     assert e.graph.modalities == {"ids": 5}
     assert not bool(e.relevance["ids"][:, 3:].any())
+
+
+def test_an_explanation_without_the_inputs_says_so() -> None:
+    (warning,) = fxplain.inspect(seeded(Lookup, "gather"), (words(2, 5),)).warnings
+    assert "says nothing of the inputs" in warning

@@ -262,6 +262,22 @@ def asked_and_multiplied(model: LayerSum, layers: list[Tensor], _: Tensor) -> Te
     return (weights.mT @ states).squeeze(2)
 
 
+def asked_fused(model: LayerSum, layers: list[Tensor], _: Tensor) -> Tensor:
+    states, ask = torch.stack(layers, 2), model.ask.weight * WIDTH**0.5
+    asking = ask.expand(*states.shape[:2], 1, WIDTH)
+    return F.scaled_dot_product_attention(asking, states, states).squeeze(2)
+
+
+def asked_and_contracted(model: LayerSum, layers: list[Tensor], _: Tensor) -> Tensor:
+    """The first layer's state alone, and then all of them."""
+    for count in (1, 3):
+        states = torch.stack(layers[:count])
+        scores = torch.einsum("lbnd,d->lbn", states, model.ask.weight[0])
+        summed = torch.einsum("lbn,lbnd->bnd", scores.softmax(0), states)
+        layers = [summed if count == 1 else layers[0], *layers[1:]]
+    return summed
+
+
 SUMS: dict[str, Callable[[LayerSum, list[Tensor], Tensor], Tensor]] = {
     "one by one": one_by_one,
     "stacked": lambda _, x, w: (torch.stack(x) * w.view(-1, 1, 1, 1)).sum(0),
@@ -271,6 +287,8 @@ SUMS: dict[str, Callable[[LayerSum, list[Tensor], Tensor], Tensor]] = {
     "asked one by one": asked_one_by_one,
     "asked": asked_and_summed,
     "asked by a product": asked_and_multiplied,
+    "asked by a fused call": asked_fused,
+    "asked in einsums": asked_and_contracted,
 }
 
 
@@ -291,11 +309,17 @@ def test_a_sum_of_layers_has_absorbed_all_of_them(form: str) -> None:
     assert found.reason == "it normalises learned weights, not over tokens"
 
 
-@pytest.mark.parametrize("form", ["asked", "asked by a product"])
+@pytest.mark.parametrize("form", ["asked", "asked by a product", "asked by a fused call"])
 def test_a_token_that_weighs_its_layers(form: str) -> None:
     explanation, want = summed(form), summed("asked one by one")
     torch.testing.assert_close(explanation.relevance["ids"], want.relevance["ids"])
     assert [found.reason for found in explanation.graph.rejected] == [OVER_LAYERS]
+
+
+def test_a_token_that_weighs_its_only_state_attends_to_nothing() -> None:
+    graph = fxplain.inspect(seeded(LayerSum, "asked in einsums"), (words(2, 6),))
+    assert [node.module for node in graph.nodes] == [f"blocks.{i}.attention" for i in range(3)]
+    assert graph.warnings == ()
 
 
 # Deformable attention

@@ -113,7 +113,13 @@ class ModalityTable:
         self._hosting: dict[int, str] = {}
         named = self._of_inputs()
         self._hosts = Hosts(flow, sample, self._hosting, wholes)
+        of_inputs = bool(named)
         self._add_learned(named)
+        if named and not of_inputs and flow.arguments:
+            flow.warnings.append(
+                f"no token of the inputs attends, is attended to or is read: relevance is of the "
+                f"model's own tokens alone ({', '.join(named)}), and says nothing of the inputs"
+            )
         self.modalities = [self._modality(name, tokens) for name, tokens in named.items()]
 
     # -- which tokens -----------------------------------------------------------------------------
