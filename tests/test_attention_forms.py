@@ -283,6 +283,29 @@ class Tempered(Form):
         return torch.matmul(noted(self.dropout(weights.to(value.dtype))), value)
 
 
+class Sparsemax(Form):
+    """Weights are scores less a threshold of theirs, where that is positive: most are 0."""
+
+    def mixed(self, scores: Tensor, value: Tensor) -> Tensor:
+        ordered = scores.sort(-1, descending=True).values
+        sums, count = ordered.cumsum(-1), torch.arange(1, TOKENS + 1)
+        last = (1 + count * ordered > sums).sum(-1, keepdim=True)
+        threshold = (sums.gather(-1, last - 1) - 1) / last
+        return noted(F.relu(scores - threshold)) @ value
+
+
+class Entmax(Form):
+    """The same of squares, the threshold found by bisection."""
+
+    def mixed(self, scores: Tensor, value: Tensor) -> Tensor:
+        low, step = scores.amax(-1, keepdim=True) - 1, 1.0
+        for _ in range(6):
+            step = step / 2
+            weights = (scores - low - step).clamp(min=0) ** 2
+            low = torch.where(weights.sum(-1, keepdim=True) >= 1, low + step, low)
+        return noted(weights / weights.sum(-1, keepdim=True)) @ value
+
+
 class Memory(Form):
     """Learned keys and values beside those of the words."""
 
@@ -328,6 +351,7 @@ FORMS = [
     BucketBias, TableBias, Alibi, Rotary, ComplexRotary, SoftCap, Sink, Latent,
     TalkingHeads, TalkingConvolution, Differential, ConvolutionalProjection, Cosine,
     NormedQueries, Gated, ParallelBlock, SharedKeys, OneKeyHead, TokensFirst, Tempered,
+    Sparsemax, Entmax,
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from fxplain.tokens.scaling import multiplied, sunk, unmasked
 from fxplain.tokens.scores import (
     becomes_scores,
     is_elementwise,
+    less_a_threshold,
 )
 from fxplain.tokens.summing import sums_added
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, compact, pack
@@ -31,6 +32,8 @@ _FACTORS = ("mul", "multiply", "div", "divide", "true_divide")
 
 def pointwise(a: Analysis, node: fx.Node) -> Tagged:
     """Join the operands' tags."""
+    if less_a_threshold(a, node):
+        return a.tags(node.args[0])
     speaking = _speaking(a, node)
     operands = [(tags, a.shape(n)) for n, tags in _gated(a, node, speaking)]
     if not operands:

@@ -35,6 +35,7 @@ __all__ = [
     "is_pair",
     "is_positive",
     "late_division",
+    "less_a_threshold",
     "made_of_tokens",
     "normalised_along",
     "only_scales",
@@ -113,6 +114,8 @@ def elementwise_origin(a: Analysis, node: fx.Node) -> Iterator[fx.Node]:
     yield node
     while is_elementwise(node):
         operands = [n for n in node.all_input_nodes if a.tags(n)]
+        if less_a_threshold(a, node):
+            operands = operands[:1]
         if not operands:
             return
         sizes = [_names_of_tokens(a.tags(n)) for n in operands]
@@ -278,6 +281,29 @@ def tokens_of(a: Analysis, node: fx.Node) -> Tags:
     tags = a.tags(node)
     bare = bool(tags) and all(tag.level is Level.PARAMETER for tag in tags)
     return () if bare and made_of_tokens(a, node) else tags
+
+
+def less_a_threshold(a: Analysis, node: fx.Node) -> bool:
+    """Whether a number for each row of scores, made of these scores alone, is taken off them.
+
+    Weights that are projected onto a simplex are made so (sparsemax, entmax): the threshold says
+    nothing that the scores do not.
+    """
+    parts = [n for n in node.args[:2] if isinstance(n, fx.Node)]
+    if operation_name(node) not in ("sub", "subtract") or len(_tensors(node)) != 2:
+        return False
+    scores, threshold = parts
+    shape, other = a.shape(scores), a.shape(threshold)
+    if not is_pair(a.tags(scores)) or len(shape) != len(other) or not other[-1] == 1 < shape[-1]:
+        return False
+    todo, seen = [threshold], {threshold}
+    for current in todo:
+        made_of = [n for n in content_inputs(current) if n is not scores and n not in seen]
+        if any(n < scores and a.tags(n) for n in made_of):
+            return False
+        seen.update(made_of)
+        todo += made_of
+    return any(scores in n.all_input_nodes for n in seen)
 
 
 def is_exponential(node: fx.Node) -> bool:
