@@ -160,11 +160,12 @@ class Differential(Form):
 
     def build(self) -> None:
         self.queries, self.keys = nn.Linear(WIDTH, 2 * WIDTH), nn.Linear(WIDTH, 2 * WIDTH)
-        self.share = nn.Parameter(torch.tensor(0.3))
+        self.shares = nn.Parameter(torch.randn(2, SIZE) / SIZE)
 
     def forward(self, x: Tensor) -> Tensor:
         (a, b), (c, d) = (map(split, f(x).chunk(2, -1)) for f in (self.queries, self.keys))
-        weights = self.scores(a, c).softmax(-1) - self.share * self.scores(b, d).softmax(-1)
+        share = (self.shares[0] * self.shares[1]).sum().exp() / 3
+        weights = self.scores(a, c).softmax(-1) - share * self.scores(b, d).softmax(-1)
         return self.out(merged(noted(weights) @ split(self.value(x))))
 
 

@@ -379,9 +379,10 @@ def only_scales(a: Analysis, node: fx.Node, source: fx.Node) -> bool:
                 continue
             if current in scales and _scales(user, current, seen):
                 continue
-            if not _passes_on(user):
+            shares = operation_name(node) == "logsumexp" and "softmax" in operation_name(user)
+            if not (shares or _passes_on(user)):  # chunks of keys have shares by their sums
                 return False
-            factor = current in scales or is_exponential(user)
+            factor = shares or current in scales or is_exponential(user)
             if user not in seen or (factor and user not in scales):
                 seen.add(user)
                 scales |= {user} if factor else set()
