@@ -32,6 +32,8 @@ def test_one_line_makes_an_index_page(explained):
     assert "30 rows in" in result.stdout
     assert "2 with an error in their place" in result.stdout
     assert (root / "report" / "index.html").read_text().startswith("<!DOCTYPE html>")
+    said = (root / "report" / "data" / "summary.js").read_text()
+    assert ", explained by input_x_gradient." in said  # what is chosen for it, as for one text
 
 
 def test_the_same_command_again_changes_nothing(explained):

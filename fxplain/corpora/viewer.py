@@ -56,14 +56,17 @@ def write_report(
         (target / name).write_bytes((files("fxplain.corpora") / "assets" / name).read_bytes())
     columns = columns_of_data(corpus)
     histogram, written, count = [0] * 10, 0, 0
+    methods: dict[str, None] = {}  # what "auto" stood for
     for written, part in enumerate(in_shards(islice(_rows(corpus), rows), ROWS_A_FILE), 1):
         shown = [_shown(row, by, columns) for row in part]
         _write(data / f"rows-{written - 1:04d}.js", f"rows({count}, ", shown)
         count += len(part)
         for row in part:
+            if row["error"] is None:
+                methods[row["method"]] = None
             if row["probability"] is not None:
                 histogram[min(9, int(10 * row["probability"]))] += 1
-    facts = _facts(corpus, summarise(corpus, by, minimum), count, written, histogram)
+    facts = _facts(corpus, summarise(corpus, by, minimum), count, written, histogram, list(methods))
     _write(data / "summary.js", "summary(", facts)
     return target / ASSETS[0]
 
@@ -108,11 +111,16 @@ def _places(text: str) -> Any:
 
 
 def _facts(
-    corpus: Corpus, summary: Summary, rows: int, written: int, histogram: Sequence[int]
+    corpus: Corpus,
+    summary: Summary,
+    rows: int,
+    written: int,
+    histogram: Sequence[int],
+    methods: Sequence[str],
 ) -> dict[str, Any]:
     said = corpus.manifest
     about = f"{summary.rows:,} rows of {said.constants.get('name', said.facts['model'])}"
-    about += f", explained by {said.facts['method']}"
+    about += f", explained by {', '.join(methods) or said.facts['method']}"
     about += f"; the first {rows:,} are shown" if rows < summary.rows else ""
     about += "" if summary.complete else "; the run is not complete"
     found = by_class(summary.drivers, DRIVERS)
