@@ -655,3 +655,21 @@ def test_checking_by_cuts(folders):
 )
 def test_cuts_that_cannot_be_made(folders, wrong, said, code):
     assert said in fails("cut", folders / "bert", *SENTENCE, *wrong, code=code)
+
+
+def test_explain_by_units(tmp_path):
+    folder, page = small_pretrained.save("classifier", tmp_path), tmp_path / "units.html"
+    said = succeeds(
+        "explain", folder, "--text", "the movie was great. it was bad!", "--method", "kernel_shap",
+        "--units", "sentence", "--option", "budget=64", "--html", page,
+    )  # fmt: skip
+    assert "kernel_shap" in said
+    assert page.exists()
+    assert "leave_one_out" in succeeds("methods")
+    assert "0.25" in succeeds("methods", "lime")
+    assert (
+        "it is a number"
+        in run(
+            "explain", folder, "--text", "a", "--method", "lime", "--option", "width=wide"
+        ).output
+    )

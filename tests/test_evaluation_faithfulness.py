@@ -9,7 +9,7 @@ from torch import Tensor
 
 import fxplain
 from fxplain.evaluation.faithfulness import STEPS, area, steps_of
-from fxplain.evaluation.perturbation import number_removed, ranks
+from fxplain.evaluation.ranking import number_removed, ranks
 from tests.evaluated_models import BagOfTokens, bag, bag_of_tokens, contributions, reversed_, right
 
 FIFTHS = tuple(i / 5 for i in range(6))

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 import fxplain
-from fxplain.evaluation.removal import REMOVALS, choose_removal
-from fxplain.evaluation.tokens import ModalityTokens, Vocabulary, find_tokens
+from fxplain.removal import REMOVALS, ModalityTokens, Vocabulary, choose_removal, find_tokens
 from tests.small_models import ImageClassifier, TextClassifier, pixels, seeded, words
 
 NOTHING_SPECIAL = Vocabulary(frozenset(), None)

@@ -52,6 +52,7 @@ from fxplain.cli.pages import companion, with_matrices, write_demo_page, write_p
 from fxplain.cli.sources import open_source
 from fxplain.cli.terminal import errors_reported, progress, quiet, results
 from fxplain.explanation import Special
+from fxplain.methods import AnyMethod
 from fxplain.reports import to_rich
 
 __all__ = ["app", "main", "opened", "raw_inputs", "say_written", "show"]
@@ -349,6 +350,8 @@ def explain(
         if split:
             raw |= {"text": [words.split() for words in text or ()] or None}
         options = parse_options(method, option or ())
+        if method in fxplain.unit_methods():
+            options = {"units": units, **options}
         source = open_source(model, raw, task, trust_remote_code, device, dtype)
         again = {**asked, **options, "method": method}
         explanations = source.explained(again, each)
@@ -401,20 +404,22 @@ def methods(
 ) -> None:
     """List the explanation methods, or the options of one."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    known: dict[str, AnyMethod] = {**fxplain.methods(), **fxplain.unit_methods()}
     if name is None:
         for heading in ("method", "cost", "source"):
             table.add_column(heading, overflow="fold")
-        for method in fxplain.methods().values():
+        for method in known.values():
             table.add_row(Text(method.name, "bold"), Text(method.cost), Text(method.source))
         results().print(table)
         return
-    method = fxplain.methods()[name]
+    method = known[name]
     results().print(Text(f"{name}: {method.about}", "bold"))
     results().print(Text(f"cost: {method.cost}\nsource: {method.source}\n"))
     for heading in ("option", "default", "may be", "about"):
         table.add_column(heading, overflow="fold")
     for key, option in method.options.items():
-        values = ", ".join(map(str, option.choices)) if option.choices else "a whole number"
+        said = option.form.said if option.form else "a whole number"
+        values = ", ".join(map(str, option.choices)) if option.choices else said
         table.add_row(Text(key, "bold"), str(option.default), values, Text(option.about))
     results().print(table)
 

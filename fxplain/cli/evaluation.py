@@ -31,7 +31,7 @@ def _check(kind: str, names: Collection[str], known: Collection[str]) -> None:
 
 
 def _known_methods(names: list[str] | None) -> list[str] | None:
-    _check("method", names or (), fxplain.methods())
+    _check("method", names or (), {**fxplain.methods(), **fxplain.unit_methods()})
     return names or None
 
 

@@ -78,6 +78,11 @@ def _typed(name: str, value: str, default: Any) -> Any:
             return int(value)
         except ValueError:
             raise typer.BadParameter(f"--option {name}={value}: it is a whole number.") from None
+    if isinstance(default, float):
+        try:
+            return float(value)
+        except ValueError:
+            raise typer.BadParameter(f"--option {name}={value}: it is a number.") from None
     return value
 
 

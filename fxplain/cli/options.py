@@ -53,7 +53,7 @@ def known_or_no_method(name: str | None) -> str | None:
 
 
 def _known_method(name: str) -> str:
-    known = (*fxplain.methods(), "auto")
+    known = (*fxplain.methods(), *fxplain.unit_methods(), "auto")
     if name not in known:
         raise typer.BadParameter(f"unknown method {name!r}; there are: {', '.join(known)}.")
     return name

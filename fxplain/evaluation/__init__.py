@@ -7,9 +7,8 @@ from fxplain.evaluation.explainers import RANDOM
 from fxplain.evaluation.faithfulness import STEPS, area
 from fxplain.evaluation.metric import Measured, Metric
 from fxplain.evaluation.registry import metrics, register_metric
-from fxplain.evaluation.removal import REMOVALS
 from fxplain.evaluation.result import Comparison, Curve, Evaluation, Key, Row
-from fxplain.evaluation.scores import SCORES
+from fxplain.removal import REMOVALS, SCORES
 
 __all__ = [
     "ORDERS",

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from fxplain.evaluation.dataset import Batch
-from fxplain.evaluation.perturbation import Perturbation, Removed, number_removed, ranks
+from fxplain.evaluation.ranking import number_removed, ranks
 from fxplain.evaluation.statistics import seeded
-from fxplain.evaluation.tokens import ModalityTokens
+from fxplain.removal import ModalityTokens, Perturbation, Removed
 
 __all__ = ["JOINT", "ORDERS", "Case", "Relevance"]
 

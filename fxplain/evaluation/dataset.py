@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,8 +14,9 @@ from torch.utils import _pytree as pytree
 
 from fxplain.arguments import Form, shown, whole
 from fxplain.errors import EvaluationError, InputError
+from fxplain.removal import are_divisible, named_inputs, with_rows
 
-__all__ = ["Batch", "Example", "batches", "count_samples", "tiled", "with_rows"]
+__all__ = ["Batch", "Example", "batches", "count_samples"]
 
 
 def _is_label(value: Any) -> bool:
@@ -136,31 +136,12 @@ def count_samples(model: nn.Module, dataset: Iterable[Any]) -> int | None:
     return sum(_as_batch(model, item).size for item in dataset)
 
 
-def tiled(value: Any, size: int, times: int) -> Any:
-    """An argument for `times` copies of the batch, one after the other.
-
-    Tensors whose first axis is the batch's `size` are repeated along it, all else stays.
-    """
-    return _over_samples(value, size, lambda x: x.repeat(times, *(1,) * (x.dim() - 1)))
-
-
-def with_rows(value: Any, size: int, rows: Tensor) -> Any:
-    """An argument for some of the samples."""
-    return _over_samples(value, size, lambda x: x[rows.to(x.device)])
-
-
-def _over_samples(value: Any, size: int, change: Any) -> Any:
-    return pytree.tree_map_only(
-        Tensor, lambda x: change(x) if x.dim() and x.shape[0] == size else x, value
-    )
-
-
 # ---- one item -----------------------------------------------------------------------------------
 
 
 def _as_batch(model: nn.Module, item: Any) -> Batch:
     example = _as_example(item)
-    inputs = _named(model, example.inputs)
+    inputs = named_inputs(model, example.inputs)
     sizes = [x.shape[0] for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor) and x.dim()]
     if not sizes:
         raise InputError("an item of the data set holds no tensor with a batch axis.")
@@ -205,30 +186,6 @@ def _as_example(item: Any) -> Example:
     return Example(item)
 
 
-def _named(model: nn.Module, inputs: Any) -> dict[str, Any]:
-    """Arguments by name."""
-    if isinstance(inputs, Mapping):
-        named = dict(inputs)
-    else:
-        args = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
-        signature = inspect.signature(model.forward)
-        try:
-            named = dict(signature.bind(*args).arguments)
-        except TypeError as error:
-            raise InputError(
-                f"inputs do not fit {type(model).__name__}.forward{signature}: {error}."
-            ) from error
-    return {
-        name: _as_tensor(name, x) if isinstance(x, np.ndarray) else x for name, x in named.items()
-    }
-
-
-def _as_tensor(name: str, array: Any) -> Tensor:
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"input {name!r} is an array of {array.dtype}, not of numbers.")
-    return torch.from_numpy(array)
-
-
 def _targets(target: Any, size: int) -> tuple[Any, ...] | None:
     if target is None:
         return None
@@ -251,7 +208,7 @@ def _targets(target: Any, size: int) -> tuple[Any, ...] | None:
 
 
 def _pieces(batch: Batch, most: int) -> Iterator[Batch]:
-    if batch.size <= most or not _is_divisible(batch):
+    if batch.size <= most or not are_divisible(batch.inputs, batch.size):
         yield batch
         return
     for rows in torch.arange(batch.size).split(most):
@@ -265,15 +222,9 @@ def _pieces(batch: Batch, most: int) -> Iterator[Batch]:
         )
 
 
-def _is_divisible(batch: Batch) -> bool:
-    """Whether every tensor has a row per sample."""
-    leaves = [x for x in pytree.tree_leaves(batch.inputs) if isinstance(x, Tensor)]
-    return all(x.dim() and x.shape[0] == batch.size for x in leaves)
-
-
 def _form(batch: Batch) -> Any:
     """What batches must have in common to be joined; nothing equals an indivisible one's."""
-    if not _is_divisible(batch):
+    if not are_divisible(batch.inputs, batch.size):
         return object()
     leaves, structure = pytree.tree_flatten(batch.inputs)
     return (

@@ -26,8 +26,7 @@ from fxplain.evaluation.explainers import AskedMethods, choose_explainers
 from fxplain.evaluation.faithfulness import steps_of
 from fxplain.evaluation.registry import AskedMetrics, choose_metrics
 from fxplain.evaluation.result import Evaluation
-from fxplain.evaluation.scores import SCORES, Score
-from fxplain.evaluation.tokens import Vocabulary
+from fxplain.removal import SCORES, Score, Vocabulary
 
 __all__ = ["evaluate"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,14 +15,23 @@ from fxplain.evaluation.case import JOINT, Case, Relevance
 from fxplain.evaluation.dataset import Batch
 from fxplain.evaluation.explainers import RANDOM, Explainer
 from fxplain.evaluation.metric import Measured
-from fxplain.evaluation.perturbation import Perturbation
 from fxplain.evaluation.registry import ChosenMetrics
-from fxplain.evaluation.removal import MASKING, Removal, choose_removal
 from fxplain.evaluation.result import Evaluation, Key
-from fxplain.evaluation.scores import Score, ScoreReader, score_name
 from fxplain.evaluation.statistics import seeded
-from fxplain.evaluation.tokens import ModalityTokens, Vocabulary, find_tokens
 from fxplain.explanation import Explanation, explain, readout_place
+from fxplain.removal import (
+    MASKING,
+    ModalityTokens,
+    Perturbation,
+    Removal,
+    Score,
+    ScoreReader,
+    Vocabulary,
+    choose_removal,
+    find_tokens,
+    mask_moves_readout,
+    score_name,
+)
 
 __all__ = ["OF_EXAMPLES", "Evaluator"]
 
@@ -69,15 +79,20 @@ class Evaluator:
         tokens = find_tokens(self.model, batch.inputs, structure, self.vocabulary)
         if not self.sizes:
             self.name = structure.graph.model
-            self.unmaskable = frozenset(
-                name for name in tokens if self._mask_moves_readout(tokens[name], batch, structure)
-            )
+            self.unmaskable = self._unmaskable(tokens, batch, structure)
             self._choose(self._maskable(tokens), batch)
         tokens = self._maskable(tokens)
         self._check_positions(structure)
         reader = ScoreReader(self.model, structure, asked, batch.targets, self.score)
         perturbation = Perturbation(
-            self.model, batch, tokens, self.removals, self.vocabulary, reader, self.max_tokens
+            self.model,
+            batch.inputs,
+            batch.size,
+            tokens,
+            self.removals,
+            self.vocabulary,
+            reader,
+            self.max_tokens,
         )
         target = asked if callable(asked) else list(structure.target)
         of_batch: dict[Any, Any] = {}
@@ -187,28 +202,19 @@ class Evaluator:
             return self.removal.get(modality)
         return self.removal
 
-    def _mask_moves_readout(
-        self, tokens: ModalityTokens, batch: Batch, structure: Explanation
-    ) -> bool:
-        """Whether the model reads its output where the attention mask says, as at its last 1.
-
-        Masking a token would then change which token is read, and not only what it knows.
-        """
-        is_read = any(readout_place(text, tokens.name) is not None for text in structure.readout)
-        may_mask = self._asked_removal(tokens.name) in (None, MASKING.name)
-        if tokens.mask is None or not is_read or not may_mask:
-            return False
-        counted = tokens.counted[:, tokens.plain]
-        first = (counted & (counted.cumsum(1) == 1))[None]
-        changed = MASKING.apply(batch.inputs, tokens, first, self.vocabulary)
+    def _unmaskable(
+        self, tokens: Mapping[str, ModalityTokens], batch: Batch, structure: Explanation
+    ) -> frozenset[str]:
+        """The modalities whose mask says where the model reads its output."""
         target = self.target if callable(self.target) else list(structure.target)
-        try:
-            masked = explain(
-                self.model, {**batch.inputs, **changed}, target, "raw_attention", output=self.output
-            )
-        except FxplainError:
-            return True
-        return masked.readout != structure.readout
+        moves = partial(
+            mask_moves_readout, self.model, batch.inputs, structure, target, self.output
+        )
+        return frozenset(
+            name
+            for name, t in tokens.items()
+            if self._asked_removal(name) in (None, MASKING.name) and moves(t, self.vocabulary)
+        )
 
     def _maskable(self, tokens: Mapping[str, ModalityTokens]) -> dict[str, ModalityTokens]:
         return {

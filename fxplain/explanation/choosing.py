@@ -13,7 +13,7 @@ from torch import fx
 
 from fxplain.capture import Capture, ModelInputs, operation_name
 from fxplain.explanation.outputs import choose_output
-from fxplain.methods import Method, methods, resolve_method
+from fxplain.methods import Method, methods
 from fxplain.program import Program
 
 __all__ = ["Choice", "Kind", "choose", "measured_below_chance"]
@@ -128,8 +128,8 @@ def choose(kind: Kind, given: Mapping[str, Any]) -> Choice:
         for name, why in _ranked(kind)
         if name == "generic" or given.keys() <= methods()[name].options.keys()
     )
-    method, options = resolve_method(name, {**CORRECTED, **given})
-    return Choice(method, options, why)
+    method = methods()[name]
+    return Choice(method, method.with_options({**CORRECTED, **given}), why)
 
 
 def _ranked(kind: Kind) -> Iterator[tuple[str, str]]:

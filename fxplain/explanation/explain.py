@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any, overload
 
 import numpy as np
@@ -16,10 +17,13 @@ from fxplain.explanation.detection import BatchAxis, graph_of, program_of
 from fxplain.explanation.explanation import Explanation
 from fxplain.explanation.question import Question
 from fxplain.explanation.weights import weights_by_node
+from fxplain.methods import UnitMethod, resolve_method
 from fxplain.program import AttentionGraph
 from fxplain.run import forward
 
 __all__ = ["attention_weights", "explain", "inspect", "several"]
+
+_REMOVAL = "fxplain.removal"  # imported when it is asked for: it stands above
 
 Inputs = Mapping[str, Any] | Sequence[Any] | Tensor
 
@@ -149,8 +153,9 @@ def explain(
         entry per sample, an index tuple into one sample's output such as ``(object query, class)``, a
         `Contrast` or a `Sum` of these, or a function from the model's output to one number per sample.
     method
-        One of `fxplain.methods()`, or "auto" for the one that measured best on the kind of model:
-        ``.method`` is then what it chose, and ``.chosen`` why.
+        One of `fxplain.methods()`, of `fxplain.unit_methods()` (which run the model without parts of
+        its inputs), or "auto" for the one that measured best on the kind of model: ``.method`` is then
+        what it chose, and ``.chosen`` why.
     targets
         In the place of `target`, several of what it may be (classes, object queries, generated
         tokens): they share one forward, and each has a backward of its own, so that memory does not
@@ -191,21 +196,18 @@ def explain(
     Chefer, Gur & Wolf, "Generic Attention-model Explainability for Interpreting Bi-Modal and
     Encoder-Decoder Transformers", ICCV 2021, arXiv 2103.15679.
     """
-    question = Question.of(
-        as_module(model),
-        inputs,
-        method,
-        options,
-        output=output,
-        tokenizer=tokenizer,
-        engine=engine,
-        batch_axis=batch_axis,
-        verify=verify,
-        strict=strict,
-        recheck=recheck,
-        recompute=recompute,
-    )
+    how: dict[str, Any] = {"output": output, "tokenizer": tokenizer, "batch_axis": batch_axis}
+    how |= {"engine": engine, "verify": verify, "strict": strict, "recheck": recheck}
+    how["recompute"] = recompute
     asked = [target] if targets is None else several(target, targets)
+    chosen, all_options = resolve_method(method, options)
+    if isinstance(chosen, UnitMethod):
+        explain_units = import_module(_REMOVAL).explain_units
+        judged: list[Explanation] = explain_units(
+            as_module(model), inputs, asked, chosen, all_options, **how
+        )
+        return judged[0] if targets is None else judged
+    question = Question.of(as_module(model), inputs, method, options, **how)
     # gradients are needed whatever mode the caller is in
     with torch.inference_mode(False), model_tried(question.model, inputs):
         made = question.settled().answers(asked)

@@ -115,6 +115,9 @@ class Explanation(AsSeen, SeenInside, Presentable):
     promised
         (batch,) what a method's relevance should add up to, where it promises a sum: how far the score
         is from that of a baseline, or the 1 that layer-wise relevance starts from.
+    error
+        By modality, (batch, tokens): the standard error of relevance, where something was drawn; None
+        where nothing was. A word's is the sum over its tokens, which were judged together.
     compete
         Whether the output's classes compete, so that a softmax tells how probable each is; False of
         several labels that may all be right.
@@ -152,6 +155,7 @@ class Explanation(AsSeen, SeenInside, Presentable):
     seconds: Mapping[str, float] = field(default_factory=dict, repr=False)
     identity: Mapping[str, Tensor] | None = field(default=None, repr=False)
     promised: Tensor | None = field(default=None, repr=False)
+    error: ByModality | None = field(default=None, repr=False)
     compete: bool = True
     tiled: tuple[str, ...] = ()
     originals: Originals = field(default=Originals(), repr=False)
@@ -319,6 +323,8 @@ class Explanation(AsSeen, SeenInside, Presentable):
         tensors |= {f"identity/{i}": self._identity[m] for i, m in enumerate(names)}
         if self.promised is not None:
             tensors["promised"] = self.promised
+        if self.error is not None:
+            tensors |= {f"error/{i}": self.error[m] for i, m in enumerate(names)}
         tensors |= {f"input/{name}": value for name, value in self.inputs.items()}
         originals = self._kept_originals()
         tensors |= originals.tensors()

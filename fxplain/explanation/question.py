@@ -19,7 +19,7 @@ from fxplain.explanation.explanation import Explanation
 from fxplain.explanation.kept import Kept
 from fxplain.explanation.labels import check_tokenizer
 from fxplain.explanation.reading import ENGINES
-from fxplain.methods import AUTOMATIC, Method, resolve_method
+from fxplain.methods import AUTOMATIC, Method, UnitMethod, resolve_method
 from fxplain.program import Program
 from fxplain.run import Run, forward
 
@@ -69,6 +69,8 @@ class Question:
             For something that is no tokenizer.
         """
         found, options = resolve_method(method, given)
+        if isinstance(found, UnitMethod):
+            raise MethodError(f"{found.name} judges parts of the inputs and follows no attention.")
         question = cls(model, inputs, found, options, given, **how)
         check_tokenizer(question.tokenizer)
         one_of(ENGINES).raising(MethodError).check("engine", question.engine)

@@ -95,6 +95,11 @@ def _read(header: _Header, tensors: Mapping[str, Tensor]) -> Explanation:
         for i, name in enumerate(names)
         if f"identity/{i}" in tensors
     }
+    errors = {
+        name: _tensor(tensors, f"error/{i}", tuple(relevance[name].shape))
+        for i, name in enumerate(names)
+        if f"error/{i}" in tensors
+    }
     has_matrices = any(name.startswith("matrix/") for name in tensors)
     return Explanation(
         relevance=ByModality(relevance),
@@ -121,6 +126,7 @@ def _read(header: _Header, tensors: Mapping[str, Tensor]) -> Explanation:
         tiled=header.tiled,
         originals=Originals.read(tensors, header.rate, header.placed),
         identity=identity if identity.keys() == relevance.keys() else None,
+        error=ByModality(errors) if errors.keys() == relevance.keys() else None,
         promised=_tensor(tensors, "promised", (batch,)) if "promised" in tensors else None,
         inputs={
             name.removeprefix("input/"): value

@@ -51,6 +51,8 @@ class Shown:
         What was written between the one before it and this one.
     special
         Whether it is a special token or a sink, which ``special="hide"`` leaves out.
+    error
+        The standard error of `relevance`; None where nothing was drawn.
     apart
         Whether it alone is read, and so has no number that can be compared with the others'.
     """
@@ -63,6 +65,7 @@ class Shown:
     gap: str = ""
     special: bool = False
     apart: bool = False
+    error: float | None = None
 
 
 def shown(
@@ -101,6 +104,7 @@ def shown(
 
 def _of_modality(explanation: Explanation, name: str, sample: int, units: Units) -> Iterator[Shown]:
     values = explanation.beyond_identity()[name][sample]
+    errors = None if explanation.error is None else explanation.error[name][sample]
     labels = explanation.tokens(name)[sample]
     parameters = explanation.special.get(name, {})
     apart = explanation.apart(name, sample)
@@ -118,6 +122,7 @@ def _of_modality(explanation: Explanation, name: str, sample: int, units: Units)
             gap=word.gap,
             special=word.special or word.tokens[0] in parameters,
             apart=set(word.tokens) <= set(apart),
+            error=None if errors is None else _sum(errors, word.tokens),
         )
 
 

@@ -5,6 +5,8 @@ from fxplain.methods.black_box import (
     Attribution,
     kernel_shap,
     leave_one_out,
+    lime,
+    occlusion,
     permutation_shap,
     sparse_linear,
 )
@@ -13,15 +15,23 @@ from fxplain.methods.evidence import BornTokens, Evidence, Needs
 from fxplain.methods.method import Method, Option
 from fxplain.methods.node_evidence import NodeEvidence
 from fxplain.methods.node_maps import NodeMap, NodeMaps
-from fxplain.methods.registry import methods, register_method, resolve_method
+from fxplain.methods.registry import (
+    AnyMethod,
+    methods,
+    register_method,
+    resolve_method,
+    unit_methods,
+)
 from fxplain.methods.relevancy import Relevancies
 from fxplain.methods.rows import RelevancyRows, RowShare
 from fxplain.methods.tokens import TokenScores
+from fxplain.methods.unit_methods import Place, UnitMethod, windows_of
 
 __all__ = [
     "AUTOMATIC",
     "PRESETS",
     "Accumulation",
+    "AnyMethod",
     "Attribution",
     "BornTokens",
     "Evidence",
@@ -31,16 +41,22 @@ __all__ = [
     "NodeMap",
     "NodeMaps",
     "Option",
+    "Place",
     "Relevancies",
     "RelevancyRows",
     "RowSet",
     "RowShare",
     "TokenScores",
+    "UnitMethod",
     "kernel_shap",
     "leave_one_out",
+    "lime",
     "methods",
+    "occlusion",
     "permutation_shap",
     "register_method",
     "resolve_method",
     "sparse_linear",
+    "unit_methods",
+    "windows_of",
 ]

@@ -22,6 +22,8 @@ __all__ = [
     "Score",
     "kernel_shap",
     "leave_one_out",
+    "lime",
+    "occlusion",
     "permutation_shap",
     "sparse_linear",
 ]
@@ -72,6 +74,30 @@ def leave_one_out(score: Score, units: int) -> Attribution:
     _checked(units)
     found = _scored(score, torch.cat([torch.ones(1, units).bool(), ~torch.eye(units).bool()]))
     return Attribution(found[0] - found[1:], torch.zeros(units).double(), units + 1)
+
+
+def occlusion(score: Score, windows: Tensor) -> Attribution:
+    """How much the score falls without each window of units, shared by all windows that hold a unit.
+
+    A unit's value is the mean over its windows w of f(all) - f(all but w); 0 where none holds it.
+
+    Parameters
+    ----------
+    score
+        As `leave_one_out` takes it.
+    windows
+        (windows, units) bool.
+
+    References
+    ----------
+    Zeiler & Fergus, ECCV 2014, arXiv 1311.2901.
+    """
+    units = windows.shape[1]
+    _checked(units)
+    found = _scored(score, torch.cat([torch.ones(1, units).bool(), ~windows.bool()]))
+    held = windows.double()
+    fallen = (found[0] - found[1:]) @ held
+    return Attribution(fallen / held.sum(0).clamp(min=1), torch.zeros(units).double(), len(found))
 
 
 def permutation_shap(
@@ -151,11 +177,15 @@ def kernel_shap(score: Score, units: int, *, budget: int = 512, seed: int = 0) -
     without = torch.stack(
         [_regressed(design, found, even * (part != i), ends) for i in range(PARTS)]
     )
-    error = ((PARTS - 1) / PARTS * (without - without.mean(0)).square().sum(0)).sqrt()
-    return Attribution(values, error, len(kept) + 2)
+    return Attribution(values, _jackknifed(without), len(kept) + 2)
 
 
 PARTS = 10
+
+
+def _jackknifed(without: Tensor) -> Tensor:
+    """The standard error of values from what they are without each of the parts."""
+    return ((PARTS - 1) / PARTS * (without - without.mean(0)).square().sum(0)).sqrt()
 
 
 def _drawn_sets(units: int, pairs: int, seed: int) -> Tensor:
@@ -177,6 +207,72 @@ def _regressed(kept: Tensor, found: Tensor, weights: Tensor, ends: Tensor) -> Te
     root = weights.sqrt()
     first = torch.linalg.lstsq(root[:, None] * design, (root * wanted)[:, None]).solution[:, 0]
     return torch.cat([first, (total - first.sum())[None]])
+
+
+def lime(
+    score: Score,
+    units: int,
+    *,
+    draws: int = 256,
+    width: float = 0.25,
+    penalty: float = 1.0,
+    seed: int = 0,
+) -> Attribution:
+    """A linear model of the score near all units, by random sets of kept units.
+
+    The values minimise sum over m sets z of w(z) (f(z) - b - z . beta)^2 + penalty |beta|^2 with
+    w(z) = exp(-d(z)^2 / (2 width^2)) and d(z) = 1 - cos(z, all). A set of how many are away is drawn
+    first, evenly from 1 to all, then which; all units are one set more. The standard error is that of a
+    jackknife over ten parts of the draws.
+
+    Parameters
+    ----------
+    score, units, seed
+        As `permutation_shap` takes them.
+    draws
+        How many sets.
+    width
+        How near counts as near: a smaller one looks at sets that keep most units.
+    penalty
+        Of the sum of squares.
+
+    References
+    ----------
+    Ribeiro, Singh & Guestrin, KDD 2016, arXiv 1602.04938.
+    """
+    _checked(units)
+    whole(2 * PARTS).raising(MethodError).check("draws", draws)
+    number(0, inside=True).raising(MethodError).check("width", width)
+    number(0).raising(MethodError).check("penalty", penalty)
+    generator = torch.Generator().manual_seed(seed)
+    away = torch.randint(1, units + 1, (draws, 1), generator=generator)
+    places = torch.rand(draws, units, generator=generator).argsort(1).argsort(1)
+    kept = torch.cat([torch.ones(1, units).bool(), places >= away])
+    found = _scored(score, kept)
+    near = _nearness(kept, width)
+    values = _ridge(kept.double(), found, near, penalty)
+    part = torch.arange(len(kept)) % PARTS
+    without = torch.stack(
+        [_ridge(kept.double(), found, near * (part != i), penalty) for i in range(PARTS)]
+    )
+    return Attribution(values, _jackknifed(without), len(kept))
+
+
+def _nearness(kept: Tensor, width: float) -> Tensor:
+    """(rows,) the weight of each set by its cosine distance from all units."""
+    share = kept.double().mean(1)  # cos(z, all) is the root of the kept share
+    return (-((1 - share.sqrt()) ** 2) / (2 * width**2)).exp()
+
+
+def _ridge(kept: Tensor, found: Tensor, weights: Tensor, penalty: float) -> Tensor:
+    """The slopes of a weighted ridge regression with a free intercept."""
+    total = weights.sum()
+    z = kept - weights @ kept / total
+    y = found - weights @ found / total
+    gram = (z * weights[:, None]).T @ z + penalty * torch.eye(z.shape[1]).double()
+    pull = (z * weights[:, None]).T @ y
+    slopes: Tensor = torch.linalg.lstsq(gram, pull[:, None]).solution[:, 0]
+    return slopes
 
 
 def sparse_linear(

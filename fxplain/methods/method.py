@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from fxplain.arguments import shown
+from fxplain.arguments import Form, shown
 from fxplain.errors import MethodError
 from fxplain.methods.accumulation import Accumulation
 from fxplain.methods.evidence import Evidence, Needs
 from fxplain.methods.tokens import TokenScores
 
-__all__ = ["Method", "Option", "Options", "Scores"]
+__all__ = ["HasOptions", "Method", "Option", "Options", "Scores"]
 
 Options = Mapping[str, Any]
 Scores = Accumulation | TokenScores
@@ -25,9 +25,13 @@ class Option:
     default: Any
     about: str
     choices: tuple[Any, ...] | None = None
+    form: Form | None = None
 
     def checked(self, name: str, value: Any) -> Any:
         """The value, if the option may have it."""
+        if self.form is not None:
+            self.form.raising(MethodError).check(f"option {name}", value)
+            return value
         if self.choices is not None and not self._is_choice(value):
             known = ", ".join(map(repr, self.choices))
             raise MethodError(f"option {name}={shown(value)} is none of {known}.")
@@ -40,8 +44,38 @@ class Option:
         return any(type(value) is type(each) and value == each for each in self.choices or ())
 
 
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def options(self) -> Mapping[str, Option]: ...
+
+
+class HasOptions:
+    """What has options by name, that are checked."""
+
+    def with_options(self: _Named, given: Options) -> dict[str, Any]:
+        """All options, with those that were given checked.
+
+        Raises
+        ------
+        MethodError
+            When one is unknown or out of range.
+        """
+        for name in given:
+            if name not in self.options:
+                known = ", ".join(self.options) or "none"
+                raise MethodError(
+                    f"method {self.name!r} has no option {name!r}; its options: {known}."
+                )
+        return {
+            name: option.checked(name, given[name]) if name in given else option.default
+            for name, option in self.options.items()
+        }
+
+
 @dataclass(frozen=True)
-class Method:
+class Method(HasOptions):
     """An explanation method.
 
     Attributes
@@ -69,22 +103,3 @@ class Method:
     score: Callable[[Evidence, Options], Scores]
     options: Mapping[str, Option] = field(default_factory=dict)
     about: str = ""
-
-    def with_options(self, given: Options) -> dict[str, Any]:
-        """All options, with those that were given checked.
-
-        Raises
-        ------
-        MethodError
-            When one is unknown or out of range.
-        """
-        for name in given:
-            if name not in self.options:
-                known = ", ".join(self.options) or "none"
-                raise MethodError(
-                    f"method {self.name!r} has no option {name!r}; its options: {known}."
-                )
-        return {
-            name: option.checked(name, given[name]) if name in given else option.default
-            for name, option in self.options.items()
-        }

@@ -8,14 +8,19 @@ from fxplain.arguments import TEXT, shown
 from fxplain.errors import MethodError
 from fxplain.methods.catalogue import AUTOMATIC, METHODS, PRESETS
 from fxplain.methods.method import Method, Options
+from fxplain.methods.unit_methods import UNIT_METHODS, UnitMethod
 
-__all__ = ["methods", "register_method", "resolve_method"]
+__all__ = ["AnyMethod", "methods", "register_method", "resolve_method", "unit_methods"]
 
 _METHODS = dict(METHODS)
 
+AnyMethod = Method | UnitMethod
+
 
 def methods() -> dict[str, Method]:
-    """All explanation methods by name.
+    """The explanation methods that follow attention or gradients, by name.
+
+    Those that run the model without units of its inputs are `fxplain.unit_methods`.
 
     Examples
     --------
@@ -24,6 +29,18 @@ def methods() -> dict[str, Method]:
     'one forward, one backward'
     """
     return dict(_METHODS)
+
+
+def unit_methods() -> dict[str, UnitMethod]:
+    """The explanation methods that run the model without units of its inputs, by name.
+
+    Examples
+    --------
+    >>> import fxplain
+    >>> list(fxplain.unit_methods())[:3]
+    ['leave_one_out', 'occlusion', 'permutation_shap']
+    """
+    return dict(UNIT_METHODS)
 
 
 def register_method(method: Method) -> None:
@@ -36,12 +53,12 @@ def register_method(method: Method) -> None:
     """
     if not isinstance(method, Method):
         raise MethodError(f"a method is a fxplain.methods.Method, not {shown(method)}.")
-    if method.name in (*_METHODS, AUTOMATIC.name):
+    if method.name in (*_METHODS, *UNIT_METHODS, AUTOMATIC.name):
         raise MethodError(f"there is a method {method.name!r} already.")
     _METHODS[method.name] = method
 
 
-def resolve_method(name: str, given: Options) -> tuple[Method, dict[str, Any]]:
+def resolve_method(name: str, given: Options) -> tuple[AnyMethod, dict[str, Any]]:
     """The method of that name with all its options; `preset` names published code.
 
     Raises
@@ -58,8 +75,9 @@ def resolve_method(name: str, given: Options) -> tuple[Method, dict[str, Any]]:
             raise MethodError(f"unknown preset {preset!r}; there are: {', '.join(PRESETS)}.")
         name, options = PRESETS[preset]
         given = {**options, **given}
-    method = AUTOMATIC if name == AUTOMATIC.name else _METHODS.get(name)
+    every: dict[str, AnyMethod] = {**_METHODS, **UNIT_METHODS, AUTOMATIC.name: AUTOMATIC}
+    method = every.get(name)
     if method is None:
-        known = ", ".join((*_METHODS, AUTOMATIC.name))
+        known = ", ".join(every)
         raise MethodError(f"unknown method {name!r}; there are: {known}.")
     return method, method.with_options(given)

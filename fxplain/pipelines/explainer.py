@@ -16,6 +16,7 @@ from fxplain.explanation import Explanation, explain, inspect
 from fxplain.explanation.explain import several
 from fxplain.generation import Generation, explain_generation
 from fxplain.laws import verify
+from fxplain.methods import unit_methods
 from fxplain.pipelines.adapters import find_adapter
 from fxplain.pipelines.encoding import Encoded, padded_left
 from fxplain.pipelines.given import Given, gather
@@ -33,6 +34,7 @@ from fxplain.pipelines.provenance import provenance
 from fxplain.pipelines.registry import find_task
 from fxplain.pipelines.task import Goal, Run, Task, writes
 from fxplain.program import AttentionGraph
+from fxplain.removal import explain_units
 from fxplain.verification import Verification
 
 __all__ = ["Explainer", "from_pretrained"]
@@ -186,7 +188,8 @@ class Explainer:
         targets
             In the place of `target`, several of what it may be: they share one forward.
         method
-            One of `fxplain.methods()`; by default "auto", which chooses by the kind of model.
+            One of `fxplain.methods()` or `fxplain.unit_methods()`; by default "auto", which chooses
+            by the kind of model.
         **options
             Those of the task (``word=``, ``threshold=``), of the method, and ``engine=`` and
             ``output=`` as `fxplain.explain` takes them.
@@ -381,6 +384,13 @@ class Explainer:
     ) -> list[Explanation]:
         """Several targets share one forward; one alone keeps what its matrices are made of."""
         model, inputs = self.task.explained(run), run.encoded.inputs
+        by_units = unit_methods().get(method)
+        if by_units is not None:
+            own = {name: value for name, value in given.items() if name in by_units.options}
+            rest = {name: value for name, value in given.items() if name not in own}
+            options = by_units.with_options(own)
+            words = run.encoded.words
+            return explain_units(model, inputs, targets, by_units, options, words=words, **rest)
         if len(targets) == 1:
             return [explain(model, inputs, targets[0], method, **given)]
         return explain(model, inputs, targets=targets, method=method, **given)

@@ -91,11 +91,14 @@ class Bars:
         The rows, in any order.
     most
         How many rows are shown at most; the rest is summed up in a last line.
+    errors
+        The standard error of each value, where there is one.
     """
 
     labels: Sequence[str]
     values: Sequence[float]
     most: int = 10
+    errors: Sequence[float | None] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """A table of at most `most` rows."""
@@ -112,7 +115,7 @@ class Bars:
                 str(rank),
                 Text(_cut(printable(self.labels[i]), 28, options)),
                 Text(_bar(abs(levels[i]), length, options), _hue(levels[i], console)),
-                f"{self.values[i]:.4f}" if abs(self.values[i]) >= 1e-3 else f"{self.values[i]:.2e}",
+                self._value(i),
                 signed_percent(self.values[i] / total),
             )
         yield table
@@ -122,6 +125,12 @@ class Bars:
             tokens = "token" if len(rest) == 1 else "tokens"
             share = f"{percent(left / total)} of the relevance" if left else "no relevance"
             yield Text(f"{_dots(options)} {len(rest)} more {tokens}: {share}", "dim")
+
+    def _value(self, i: int) -> str:
+        error = self.errors[i] if self.errors else None
+        value = self.values[i]
+        told = f"{value:.4f}" if abs(value) >= 1e-3 else f"{value:.2e}"
+        return told if error is None else f"{told} \u00b1 {error:.2g}"
 
 
 def _hue(level: float, console: Console) -> str:

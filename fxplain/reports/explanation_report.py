@@ -152,7 +152,8 @@ def _view(
     ranked = [e for e in entries if not e.apart and not (e.special and special == "hide")]
     labels = [entry.text for entry in entries]
     named = [_distinct(labels, entries.index(e), e.tokens[0]) for e in ranked]
-    drawn.append(Bars(named, [e.relevance for e in ranked], 5 if drawn else 10))
+    errors = [e.error for e in ranked]
+    drawn.append(Bars(named, [e.relevance for e in ranked], 5 if drawn else 10, errors))
     return Group(*drawn)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from torch.utils import _pytree as pytree
 
 from fxplain.capture import config_of
 from fxplain.errors import EvaluationError
-from fxplain.explanation import Contrast, Explanation
+from fxplain.explanation import Explanation
+from fxplain.explanation.target import signed_parts
 
 __all__ = ["SCORES", "Score", "ScoreReader", "score_name"]
 
@@ -55,17 +57,19 @@ class ScoreReader:
     ) -> None:
         self.truth = explanation.target if truth is None else truth
         self.function = target if callable(target) else None
+        self.size = explanation.batch_size
         self.own_score = score if callable(score) else None
         self.has_classes = False
         self.right: Tensor | None = None
         if self.function is not None:
             return
-        self.path, leaf = _explained_leaf(explanation)
+        self.parts = _Parts.of(explanation.target)
+        self.path, leaf = _explained_leaf(explanation, self.parts)
         self.row_shape = leaf.shape[1:]
-        self.added, self.taken = _places(explanation.target)
-        if leaf.dim() == 1 or leaf.shape[-1] == 1 or self.taken is not None:
+        if leaf.dim() == 1 or leaf.shape[-1] == 1 or self.parts.several:
             return
         self.has_classes = True
+        self.added = self.parts.at[:, 0]
         self.is_distribution = _are_shares(self._classes(leaf, torch.arange(len(leaf))))
         known = [t for t in self.truth if isinstance(t, (int, np.integer, str, tuple))]
         found = [_class_index(model, label, leaf.shape[-1]) for label in known]
@@ -115,12 +119,10 @@ class ScoreReader:
         """
         scores: dict[str, Tensor] = {}
         if self.function is not None:
-            scores["logit"] = torch.as_tensor(self.function(output))
+            scores["logit"] = self._of_function(output, samples)
         else:
             leaf = self._leaf(output)
-            scores["logit"] = _numbers(leaf, self.added[samples])
-            if self.taken is not None:
-                scores["logit"] = scores["logit"] - _numbers(leaf, self.taken[samples])
+            scores["logit"] = self.parts.value(leaf, samples)
         if self.has_classes:
             rows = self._classes(leaf, samples)
             shares = rows if self.is_distribution else rows.softmax(1)
@@ -132,6 +134,19 @@ class ScoreReader:
             targets = [self.truth[i] for i in samples.tolist()]
             scores[score_name(self.own_score)] = self._own(output, targets)
         return {name: value.detach().double().cpu() for name, value in scores.items()}
+
+    def _of_function(self, output: Any, samples: Tensor) -> Tensor:
+        """What a target function says of each copy of the batch, which it may know the samples of."""
+        assert self.function is not None
+        rows, size = len(samples), self.size
+        copies = rows // size
+        if rows % size or not torch.equal(samples, torch.arange(size).repeat(copies)):
+            return _one_number_each(self.function(output))
+        found = []
+        for first in range(0, rows, size):
+            own = output if copies == 1 else _some_rows(output, rows, slice(first, first + size))
+            found.append(_one_number_each(self.function(own)))
+        return torch.cat(found)
 
     def _own(self, output: Any, targets: list[Any]) -> Tensor:
         """What the user's own score says, one number for each row."""
@@ -178,27 +193,72 @@ def _tensors(output: Any) -> Iterator[tuple[str, Tensor]]:
             yield pytree.keystr(path), leaf
 
 
-def _explained_leaf(explanation: Explanation) -> tuple[str, Tensor]:
+def _some_rows(output: Any, rows: int, chosen: slice) -> Any:
+    """The same output of some of its rows."""
+    return pytree.tree_map_only(
+        Tensor, lambda x: x[chosen] if x.dim() and x.shape[0] == rows else x, output
+    )
+
+
+def _one_number_each(found: Any) -> Tensor:
+    if isinstance(found, (list, tuple)):
+        found = torch.stack([torch.as_tensor(each) for each in found])
+    return torch.as_tensor(found).reshape(-1)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The outputs that each sample's target adds and takes away.
+
+    Attributes
+    ----------
+    at
+        (batch, parts, axes) where each stands.
+    signs
+        (batch, parts) 1, -1, or 0 of a sample with fewer parts than others.
+    """
+
+    at: Tensor
+    signs: Tensor
+
+    @classmethod
+    def of(cls, targets: Sequence[Any]) -> _Parts:
+        """Those of indices, `Contrast` and `Sum`."""
+        each = [[(_index(part), sign) for part, sign in signed_parts(t)] for t in targets]
+        most = max(map(len, each))
+        padded = [[*parts, *[(parts[0][0], 0)] * (most - len(parts))] for parts in each]
+        return cls(
+            torch.tensor([[index for index, _ in parts] for parts in padded], dtype=torch.long),
+            torch.tensor([[sign for _, sign in parts] for parts in padded]),
+        )
+
+    @property
+    def several(self) -> bool:
+        """Whether a target is more than one output."""
+        return self.at.shape[1] > 1
+
+    def value(self, leaf: Tensor, samples: Tensor) -> Tensor:
+        """(rows,) the explained number in rows of these samples."""
+        at, signs = self.at[samples], self.signs[samples]
+        found = leaf[(torch.arange(len(leaf))[:, None], *at.unbind(-1))]
+        return (found * signs.to(found)).sum(1)
+
+
+def _explained_leaf(explanation: Explanation, parts: _Parts) -> tuple[str, Tensor]:
     """The output tensor that holds the explained numbers where the targets say."""
-    added, taken = _places(explanation.target)
     for path, leaf in _tensors(explanation.output):
-        if len(leaf) == explanation.batch_size and leaf.dim() == 1 + added.shape[1]:
-            numbers = _numbers(leaf, added)
-            if taken is not None:
-                numbers = numbers - _numbers(leaf, taken)
-            if torch.equal(numbers, explanation.scores):
+        if len(leaf) == explanation.batch_size and leaf.dim() == 1 + parts.at.shape[-1]:
+            if not all(
+                bool((parts.at[..., axis] < size).all()) for axis, size in enumerate(leaf.shape[1:])
+            ):
+                continue
+            numbers = parts.value(leaf, torch.arange(len(leaf)))
+            if torch.allclose(numbers, explanation.scores, rtol=1e-5, atol=1e-6):
                 return path, leaf
     raise EvaluationError(
         "the explained numbers are not found in the model's output; give the target as a function "
         "of the output."
     )
-
-
-def _places(targets: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
-    """(batch, axes) where the targets stand, and of contrasts what is taken away."""
-    if all(isinstance(target, Contrast) for target in targets):
-        return tuple(_places([getattr(t, side) for t in targets])[0] for side in ("a", "b"))  # type: ignore[return-value]
-    return torch.tensor([_index(target) for target in targets], dtype=torch.long), None
 
 
 def _index(target: Any) -> tuple[int, ...]:

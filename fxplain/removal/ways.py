@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fxplain.errors import EvaluationError
-from fxplain.evaluation.tokens import ModalityTokens, Vocabulary
+from fxplain.removal.tokens import ModalityTokens, Vocabulary
 
 __all__ = ["MASKING", "REMOVALS", "Removal", "choose_removal"]
 

@@ -3,62 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from fxplain.evaluation.dataset import Batch, tiled, with_rows
-from fxplain.evaluation.removal import Removal
-from fxplain.evaluation.scores import ScoreReader
-from fxplain.evaluation.tokens import ModalityTokens, Vocabulary
+from fxplain.removal.rows import tiled, with_rows
+from fxplain.removal.tokens import ModalityTokens, Vocabulary
+from fxplain.removal.ways import Removal
 
-__all__ = ["Perturbation", "number_removed", "ranks"]
+__all__ = ["Perturbation", "Reader", "Removed"]
 
 Removed = dict[str, Tensor]
 """By modality, (copies, batch, tokens) bool."""
 
 
-def number_removed(counted: Tensor, fraction: float) -> Tensor:
-    """How many of `counted` tokens go: all but floor((1 - fraction) counted), as in the paper's code.
+class Reader(Protocol):
+    """Reads numbers by name from the model's output for rows of the batch's samples."""
 
-    Examples
-    --------
-    >>> number_removed(torch.tensor([36, 10, 6]), 0.95)
-    tensor([35, 10,  6])
-    """
-    kept = ((1 - fraction) * counted.double() + 1e-6).floor().long()
-    return counted - kept
+    def check(self, score: str) -> None:
+        """Refuse a name by which nothing is read."""
 
+    def fits(self, output: Any) -> bool:
+        """Whether a row means what it meant."""
 
-def ranks(relevance: Tensor, counted: Tensor, generators: list[torch.Generator]) -> Tensor:
-    """The place of each token in its sample's order, the most relevant first.
-
-    Equal relevance (to six digits of the sample's largest) is put in a random order.
-
-    Parameters
-    ----------
-    relevance, counted
-        (batch, tokens).
-    generators
-        One per sample.
-
-    Returns
-    -------
-    torch.Tensor
-        (batch, tokens); tokens that do not count come after all others.
-    """
-    result = torch.empty(relevance.shape, dtype=torch.long)
-    for sample, generator in enumerate(generators):
-        places = counted[sample].nonzero().flatten()
-        values = relevance[sample, places].double()
-        top = float(values.abs().max()) if len(values) else 0.0
-        values = (values / (top or 1.0) * 1e6).round()
-        shuffled = torch.randperm(len(places), generator=generator)
-        order = shuffled[values[shuffled].argsort(descending=True, stable=True)]
-        result[sample] = len(places)
-        result[sample, places[order]] = torch.arange(len(places))
-    return result
+    def read(self, output: Any, samples: Tensor) -> dict[str, Tensor]:
+        """(rows,) by name, of rows that are made of these samples."""
 
 
 class Perturbation:
@@ -66,8 +36,10 @@ class Perturbation:
 
     Parameters
     ----------
-    model, batch
+    model
         What is run.
+    inputs, size
+        By argument name, for how many samples.
     tokens, removals
         By modality: its tokens and how they are removed.
     vocabulary
@@ -81,15 +53,16 @@ class Perturbation:
     def __init__(
         self,
         model: nn.Module,
-        batch: Batch,
+        inputs: Mapping[str, Any],
+        size: int,
         tokens: Mapping[str, ModalityTokens],
         removals: Mapping[str, Removal],
         vocabulary: Vocabulary,
-        reader: ScoreReader,
+        reader: Reader,
         max_tokens: int,
     ) -> None:
         self.model = model
-        self.batch = batch
+        self.inputs, self.size = inputs, size
         self.tokens = tokens
         self.removals = removals
         self.vocabulary = vocabulary
@@ -109,11 +82,11 @@ class Perturbation:
     def _together(self, removed: Removed) -> dict[str, Tensor]:
         """All copies in one forward."""
         copies = len(next(iter(removed.values())))
-        output = self._run(self.batch.inputs, self.batch.size, removed)
+        output = self._run(self.inputs, self.size, removed)
         if copies > 1 and not self.reader.fits(output):
             self.copies = 1
             return self.scores(removed)
-        scores = self.reader.read(output, torch.arange(self.batch.size).repeat(copies))
+        scores = self.reader.read(output, torch.arange(self.size).repeat(copies))
         return {name: value.reshape(copies, -1) for name, value in scores.items()}
 
     def _by_length(self, removed: Removed) -> dict[str, Tensor]:
@@ -124,7 +97,7 @@ class Perturbation:
         result: dict[str, Tensor] = {}
         for rows in (torch.nonzero(group == g).flatten() for g in group.unique()):
             samples = rows % size
-            inputs = {k: with_rows(v, size, samples) for k, v in self.batch.inputs.items()}
+            inputs = {k: with_rows(v, size, samples) for k, v in self.inputs.items()}
             chosen = {name: mask.flatten(0, 1)[rows][None] for name, mask in removed.items()}
             output = self._run(inputs, len(rows), chosen)
             for name, value in self.reader.read(output, samples).items():

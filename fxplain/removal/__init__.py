@@ -1,0 +1,31 @@
+"""Removal: a model without some tokens of its inputs, and what it says then."""
+
+from fxplain.removal.explain_units import explain_units
+from fxplain.removal.perturbation import Perturbation, Removed
+from fxplain.removal.readouts import mask_moves_readout
+from fxplain.removal.rows import are_divisible, named_inputs, tiled, with_rows
+from fxplain.removal.scores import SCORES, Score, ScoreReader, score_name
+from fxplain.removal.tokens import ModalityTokens, Vocabulary, find_tokens
+from fxplain.removal.ways import MASKING, REMOVALS, Removal, choose_removal
+
+__all__ = [
+    "MASKING",
+    "REMOVALS",
+    "SCORES",
+    "ModalityTokens",
+    "Perturbation",
+    "Removal",
+    "Removed",
+    "Score",
+    "ScoreReader",
+    "Vocabulary",
+    "are_divisible",
+    "choose_removal",
+    "explain_units",
+    "find_tokens",
+    "mask_moves_readout",
+    "named_inputs",
+    "score_name",
+    "tiled",
+    "with_rows",
+]

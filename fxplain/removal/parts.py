@@ -1,0 +1,119 @@
+"""Parts: which tokens of an input are removed together, words, regions, or what else is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import ceil, prod
+
+from fxplain.errors import MethodError
+from fxplain.explanation import Explanation, Units
+from fxplain.explanation.merging import Word
+from fxplain.explanation.units import units_of
+from fxplain.methods import Place
+from fxplain.removal.tokens import ModalityTokens
+
+__all__ = ["Part", "parts_of"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tokens that are kept or removed together.
+
+    Attributes
+    ----------
+    modality, tokens
+        Whose they are, and their places.
+    place
+        Where it lies among those of its modality.
+    """
+
+    modality: str
+    tokens: tuple[int, ...]
+    place: Place
+
+
+def parts_of(
+    structure: Explanation,
+    tokens: Mapping[str, ModalityTokens],
+    sample: int,
+    units: Units,
+    regions: int,
+) -> list[Part]:
+    """The parts of all of a sample's inputs; tokens that do not count are in none.
+
+    Parameters
+    ----------
+    structure
+        Any explanation of the inputs: it knows the words.
+    tokens
+        By modality: those that can be removed.
+    units
+        How texts are cut, as `Explanation.units` takes them. Parts of a text that one modality lacks
+        are another's.
+    regions
+        How many parts a grid is cut into at most.
+
+    Raises
+    ------
+    MethodError
+        When no text has the parts that are asked for, or no token can be removed.
+    """
+    found: list[Part] = []
+    refused: list[MethodError] = []
+    for name, own in tokens.items():
+        try:
+            groups = _groups(structure, own, sample, units, regions)
+        except MethodError as error:
+            if isinstance(units, str):
+                raise
+            refused.append(error)
+            continue
+        counted = own.counted[sample]
+        for place, group in groups:
+            kept = tuple(token for token in group if counted[token])
+            if kept:
+                found.append(Part(name, kept, (name, place)))
+    if refused and len(refused) == sum(structure.is_text(name) for name in tokens):
+        raise refused[0]
+    if not found:
+        raise MethodError(
+            "no token can be removed: each is special, padding, or what the target is read from."
+        )
+    return [_renumbered(part, found) for part in found]
+
+
+def _groups(
+    structure: Explanation, own: ModalityTokens, sample: int, units: Units, regions: int
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """(place, tokens) of each."""
+    if own.kind == "regions" and len(own.plain) == prod(own.grid):
+        return list(_regions(own.grid, own.plain.tolist(), regions))
+    if structure.is_text(own.name):
+        words: Sequence[Word] = structure.words_in(own.name)[sample]
+        made = units_of(words, structure.labels[own.name][sample], units)
+        return [((i,), unit.tokens) for i, unit in enumerate(made)]
+    return [((i,), (place,)) for i, place in enumerate(own.plain.tolist())]
+
+
+def _regions(
+    grid: tuple[int, ...], plain: Sequence[int], most: int
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Blocks of a grid, all as wide along each axis, so that there are not too many."""
+    width = next(
+        w for w in range(1, max(grid) + 1) if prod(ceil(n / w) for n in grid) <= max(1, most)
+    )
+    blocks: dict[tuple[int, ...], list[int]] = {}
+    for token, place in zip(plain, product(*map(range, grid)), strict=True):
+        blocks.setdefault(tuple(at // width for at in place), []).append(token)
+    yield from ((place, tuple(own)) for place, own in blocks.items())
+
+
+def _renumbered(part: Part, found: Sequence[Part]) -> Part:
+    """The same, with words numbered without those that cannot be removed."""
+    name, place = part.place
+    if len(place) > 1:
+        return part
+    before = sum(other.modality == name and other.place[1] < place for other in found)
+    return Part(part.modality, part.tokens, (name, (before,)))

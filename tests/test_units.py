@@ -1,0 +1,276 @@
+"""Unit methods in one call: by hand, by enumeration, beside captum, and through every door."""
+
+from __future__ import annotations
+
+from itertools import product
+from math import comb
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxplain
+from fxplain.methods import UnitMethod, lime, occlusion, unit_methods, windows_of
+from fxplain.reports import to_text
+from tests.small_models import ImageClassifier, TextClassifier, pixels, seeded, words
+from tests.small_pretrained import save
+
+SHARED = seeded(TextClassifier)
+TEN = words(1, 11)  # the first is what the class is read from
+
+
+class Halves(nn.Module):
+    """Two classes, from the mean of what attention makes of all words, and a mask word of its own."""
+
+    config = SimpleNamespace(mask_token_id=0)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(60, 8), nn.Linear(8, 2)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.words(input_ids)
+        x = x + nn.functional.scaled_dot_product_attention(x, x, x)
+        return self.head(x.mean(1))
+
+
+def score_of(model: nn.Module, ids: Tensor, target: int):
+    """What the model says where the words that are not kept are its mask word."""
+
+    def score(kept: Tensor) -> Tensor:
+        return model(torch.where(kept, ids, 0))[:, target].detach()
+
+    return score
+
+
+def test_shapley_values_are_those_of_all_subsets() -> None:
+    model = SHARED
+    e = fxplain.explain(model, (TEN,), 2, "kernel_shap", budget=1024, removal="attention_mask")
+    kept = torch.tensor(list(product((0, 1), repeat=10)))
+    mask = torch.cat([torch.ones(len(kept), 1).long(), kept], 1)
+    value = model(TEN.expand(len(kept), -1), mask)[:, 2].detach().double()
+    exact = []
+    for i in range(10):
+        without = kept[:, i] == 0
+        size = kept[without].sum(1)
+        weight = torch.tensor([1 / (10 * comb(9, int(s))) for s in size])
+        beside = torch.arange(len(kept))[without] + 2 ** (9 - i)
+        exact.append(float((weight * (value[beside] - value[without])).sum()))
+    found = e.relevance["input_ids"][0]
+    torch.testing.assert_close(found, torch.tensor([0.0, *exact]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(e.completeness(), torch.ones(1).double())
+    assert e.error is None
+    drawn = fxplain.explain(model, (TEN,), 2, "permutation_shap", removal="attention_mask")
+    off = (drawn.relevance["input_ids"][0] - found).abs()
+    assert bool((off <= 5 * drawn.error["input_ids"][0] + 1e-5).all())
+    assert 0 < float(drawn.error["input_ids"].max()) < 0.2 * float(found.abs().max())
+    torch.testing.assert_close(drawn.completeness(), torch.ones(1).double())
+
+
+HALVES, SEVEN = seeded(Halves), words(1, 7, seed=3)
+
+
+def of_halves(method: str, **options: object) -> Tensor:
+    e = fxplain.explain(HALVES, (SEVEN,), 1, method, removal="mask_token", **options)
+    return e.relevance["input_ids"][0]
+
+
+def test_as_captum_does() -> None:
+    captum = pytest.importorskip("captum.attr")
+    of = {"baselines": 0, "target": 1}
+    ablated = captum.FeatureAblation(HALVES).attribute(SEVEN, **of)[0]
+    torch.testing.assert_close(of_halves("leave_one_out"), ablated)
+    slid = captum.Occlusion(HALVES).attribute(SEVEN, (3,), strides=1, **of)[0]
+    torch.testing.assert_close(of_halves("occlusion", window=3), slid, check_dtype=False)
+
+
+@pytest.mark.slow
+def test_shapley_values_as_captum_draws_them() -> None:
+    captum = pytest.importorskip("captum.attr")
+    of, exact = {"baselines": 0, "target": 1}, of_halves("kernel_shap")
+    torch.manual_seed(0)
+    sampled = captum.ShapleyValueSampling(HALVES).attribute(
+        SEVEN, n_samples=400, perturbations_per_eval=7, **of
+    )[0]
+    torch.testing.assert_close(exact, sampled.float(), atol=0.05, rtol=0.1)
+    kernel = captum.KernelShap(HALVES).attribute(
+        SEVEN, n_samples=2000, perturbations_per_eval=100, **of
+    )[0]
+    torch.testing.assert_close(exact, kernel.float(), atol=0.1, rtol=0.1)
+
+
+def test_lime_as_captum_does_on_the_same_sets() -> None:
+    captum = pytest.importorskip("captum.attr")
+    sklearn = pytest.importorskip("sklearn.linear_model")
+    from captum._utils.models.linear_model import SkLearnLinearModel
+
+    model, ids = HALVES, SEVEN
+    score, asked = score_of(model, ids, 1), []
+
+    def noted(kept: Tensor) -> Tensor:
+        asked.append(kept)
+        return score(kept)
+
+    found = lime(noted, 7, draws=40, width=0.3, penalty=0.5)
+    sets = iter(asked[0])
+
+    class Ridge(SkLearnLinearModel):
+        def __init__(self) -> None:
+            super().__init__("linear_model.Ridge", alpha=0.5)
+
+    assert sklearn
+
+    def near(_original: Tensor, _changed: Tensor, kept: Tensor, **_: object) -> float:
+        cosine = float(torch.cosine_similarity(kept.float(), torch.ones(1, 7), dim=1))
+        return float(torch.tensor(-((1 - cosine) ** 2) / (2 * 0.3**2)).exp())
+
+    beside = captum.LimeBase(
+        lambda given: model(given)[:, 1],
+        Ridge(),
+        near,
+        lambda _original, **_: next(sets)[None].long(),
+        perturb_interpretable_space=True,
+        from_interp_rep_transform=lambda kept, original, **_: torch.where(kept.bool(), original, 0),
+        to_interp_rep_transform=None,
+    ).attribute(ids, n_samples=len(asked[0]))
+    torch.testing.assert_close(found.values.float(), beside[0].float(), atol=2e-3, rtol=2e-3)
+    assert found.error.shape == (7,)
+
+
+def test_occlusion_by_hand() -> None:
+    def score(kept: Tensor) -> Tensor:
+        return (kept.double() @ torch.tensor([1.0, 2.0, 4.0, 8.0]).double()).square()
+
+    windows = windows_of([("a", (0,)), ("a", (1,)), ("a", (2,)), ("b", (0,))], 2)
+    assert windows.int().tolist() == [[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]]
+    found = occlusion(score, windows)
+    fallen = [225 - 12**2, 225 - 9**2, 225 - 7**2]
+    assert found.values.tolist() == [fallen[0], (fallen[0] + fallen[1]) / 2, fallen[1], fallen[2]]
+    grid = windows_of([("x", (i, j)) for i in range(3) for j in range(3)], 2)
+    assert grid.sum(1).tolist() == [4, 4, 4, 4]
+    assert grid[0].reshape(3, 3).int().tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("method", unit_methods())
+def test_a_sample_is_judged_as_if_alone(method: str) -> None:
+    """In a batch, by index, by function, and among several targets, the same."""
+    model, ids = SHARED, words(2, 5)
+    both = fxplain.explain(model, (ids,), [1, 3], method).relevance["input_ids"]
+    alone = fxplain.explain(model, (ids[1:],), 3, method).relevance["input_ids"]
+    torch.testing.assert_close(both[1:], alone, atol=1e-5, rtol=1e-4)
+
+    def asked(output: Tensor) -> list[Tensor]:
+        return [output[0, 1], output[1, 3]]  # which knows its samples by number
+
+    by_function = fxplain.explain(model, (ids,), asked, method).relevance["input_ids"]
+    torch.testing.assert_close(by_function, both, atol=1e-5, rtol=1e-4)
+    several = fxplain.explain(model, (ids[1:],), targets=[0, 3], method=method)
+    torch.testing.assert_close(several[1].relevance["input_ids"], alone)
+
+
+def test_regions_of_an_image() -> None:
+    model, image = seeded(ImageClassifier), pixels(1, 3, 16, 16)
+    e = fxplain.explain(model, (image,), 1, "leave_one_out", regions=4, removal="zero")
+    corner = image.clone()
+    corner[..., :8, :8] = 0
+    fall = float((model(image) - model(corner)).detach()[0, 1])
+    heat = e.pixels("pixel_values", "nearest")[0]
+    assert heat[:8, :8].unique().tolist() == pytest.approx([fall / 4], rel=1e-3)
+    assert float(e.relevance["pixel_values"][0, 0]) == 0  # the CLS, which is no input
+
+
+def test_where_a_model_compares_its_batch(tmp_path: Path) -> None:
+    """Each text among all: one copy runs at a time, for in two a row would mean something else."""
+    explainer = fxplain.from_pretrained(save("clip", tmp_path))
+    from tests.small_pretrained import picture
+
+    e = explainer(text=["a cat", "two old dogs"], image=picture(), method="leave_one_out")
+    assert all(bool(torch.isfinite(r).all()) for r in e.relevance.values())
+    assert any(bool(r.any()) for r in e.relevance.values())
+
+
+@pytest.fixture(scope="module")
+def explainer(tmp_path_factory: pytest.TempPathFactory) -> fxplain.Explainer:
+    return fxplain.from_pretrained(save("classifier", tmp_path_factory.mktemp("units")))
+
+
+TEXT = "the movie was great. the end was bad!"
+
+
+def test_words_and_sentences_of_a_pipeline(explainer: fxplain.Explainer, tmp_path: Path) -> None:
+    e = explainer(TEXT, method="kernel_shap", units="sentence")
+    sentences = e.units("input_ids", "sentence")[0]
+    values = [v for v, w in zip(sentences.relevance.tolist(), sentences.words, strict=True)
+              if not w.special]  # fmt: skip
+    assert len(values) == 2
+    assert sum(values) == pytest.approx(float(e.promised), rel=1e-4)
+    e = explainer(TEXT, method="permutation_shap", units=["great", "bad"], budget=16)
+    judged = [s for s in e.top(units=["great", "bad"]) if s.text in ("great", "bad")]
+    assert len(judged) == 2
+    assert all(s.error is not None for s in judged)
+    assert "±" in to_text(e)
+    e.save(tmp_path / "e.safetensors")
+    loaded = fxplain.load(tmp_path / "e.safetensors")
+    torch.testing.assert_close(loaded.error["input_ids"], e.error["input_ids"])
+    e.to_html(tmp_path / "e.html")
+    assert "permutation_shap" in (tmp_path / "e.html").read_text(encoding="utf-8")
+
+
+def test_log_odds(explainer: fxplain.Explainer) -> None:
+    e = explainer(TEXT, method="leave_one_out", score="log_odds")
+    p = explainer(TEXT, method="leave_one_out", score="probability")
+    share = float(p.output.logits.softmax(-1)[0, p.target[0]])
+    worth = p.relevance["input_ids"][0].double()
+    before = torch.tensor(share).double()
+    wanted = before.logit() - (before - worth).logit()
+    torch.testing.assert_close(e.relevance["input_ids"][0].double(), wanted, atol=1e-4, rtol=1e-3)
+
+
+def test_a_generated_text(tmp_path: Path) -> None:
+    writer = fxplain.from_pretrained(save("gpt2", tmp_path))
+    g = writer.generate("the movie was", max_new_tokens=3, method="leave_one_out")
+    assert len(g.explanations) == 3
+    matrix = g.matrix("input_ids")[0]
+    assert bool(matrix.any())
+    assert bool(torch.isfinite(matrix).all())
+
+
+def test_evaluated_beside_others() -> None:
+    methods = {
+        "loo": "leave_one_out",
+        "shap": ("kernel_shap", {"budget": 32}),
+        "generic": "generic",
+    }
+    found = fxplain.evaluate(SHARED, [{"input_ids": words(2, 6)}], methods, ["deletion"])
+    assert {row.method for row in found.rows} == {*methods, "random"}
+    assert not set(unit_methods()) & set(fxplain.methods())
+
+
+def test_refused() -> None:
+    model = SHARED
+    for options, said in (
+        ({"units": "chapter"}, "chapter"),
+        ({"units": ["no such words"]}, "no part of the text"),
+        ({"removal": "melt"}, "unknown removal"),
+        ({"score": "bits"}, "one of"),
+        ({"steps": 3}, "no option 'steps'"),
+        ({"regions": 0}, "whole number"),
+    ):
+        with pytest.raises(fxplain.FxplainError, match=said):
+            fxplain.explain(model, (TEN,), method="leave_one_out", **options)
+    with pytest.raises(fxplain.MethodError, match="no token can be removed"):
+        fxplain.explain(model, (TEN[:, :1],), method="leave_one_out")
+    with pytest.raises(fxplain.MethodError, match="no relevancy matrices"):
+        fxplain.explain(model, (TEN,), method="leave_one_out").matrix("input_ids", "input_ids")
+
+
+def test_every_unit_method_says_what_it_is() -> None:
+    for name, method in unit_methods().items():
+        assert isinstance(method, UnitMethod)
+        assert method.name == name
+        assert method.source
+        assert "forward" in method.cost
+        assert method.about
+        assert all(option.about for option in method.options.values())
