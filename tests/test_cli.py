@@ -673,3 +673,10 @@ def test_explain_by_units(tmp_path):
             "explain", folder, "--text", "a", "--method", "lime", "--option", "width=wide"
         ).output
     )
+
+
+def test_sources_of_what_is_written(tmp_path):
+    folder = small_pretrained.save("gpt2", tmp_path)
+    asked = ("generate", folder, "--text", "the movie was great", "-n", 2, "--sources", "word")
+    assert "Sources of" in succeeds(*asked)
+    assert json.loads(succeeds(*asked, "--json"))["sources"]["sources"]

@@ -179,3 +179,11 @@ def test_dropping_is_the_shorter_input() -> None:
         found = fxplain.evaluate(model, [inputs], order, removal=removal, **options)
         want = [model(ids[:, : 5 - gone])[0, 2].item() for gone in range(4)]
         assert found.curves["m", "positive", "input_ids"].mean == pytest.approx(want, abs=1e-5)
+
+
+def test_positions_go_on_counting_where_tokens_are_cut_out() -> None:
+    tokens = tokens_of("ids", 4, companions=("x", "position_ids"))
+    inputs = {"x": torch.tensor([[7, 8, 9, 6]]), "position_ids": torch.tensor([[1, 0, 1, 2]])}
+    cut = REMOVALS["drop"].apply(inputs, tokens, chosen(2, count=4), NOTHING_SPECIAL)
+    assert cut["x"].tolist() == [[7, 8, 6]]
+    assert cut["position_ids"].tolist() == [[1, 0, 1]]

@@ -53,6 +53,7 @@ def test_explanations_are_of_the_schema(name):
         {"target": lambda output: output.question_answering_score[:, 0]},
         {"method": "input_x_gradient"},
         {"method": "rollout"},
+        {"method": "permutation_shap", "budget": 8},
     ],
 )
 def test_all_targets_and_methods_are_of_the_schema(how):
@@ -81,7 +82,10 @@ def test_generations_are_of_the_schema():
         generated=[[3, 4], [5]],
         targets=[0, 1, fxplain.Span(), fxplain.Contrast(0, 6)],
     )
-    validator("generation-1.json").validate(as_json(g))
+    told = as_json(g)
+    validator("generation-1.json").validate(told)
+    found = g.sources("token", method="permutation_shap", budget=8).to_dict()
+    validator("generation-1.json").validate({**told, "sources": json.loads(json.dumps(found))})
 
 
 @pytest.mark.parametrize(

@@ -27,14 +27,21 @@ from fxplain.cli.options import (
     Truncation,
     TrustRemoteCode,
     Videos,
+    known_or_no_unit,
     token_or_word,
     writable,
 )
 from fxplain.cli.sources import open_source
 from fxplain.cli.terminal import errors_reported, quiet
+from fxplain.generation import Generation, Sources
 from fxplain.reports import to_rich
 
 __all__ = ["generate"]
+
+
+def _told(generation: Generation, found: Sources | None) -> dict[str, Any]:
+    told = generation.to_dict()
+    return {**told, "sources": found.to_dict()} if found else told
 
 
 @app.command()
@@ -66,6 +73,15 @@ def generate(
             show_default=False,
         ),
     ] = None,
+    sources: Annotated[
+        str | None,
+        typer.Option(
+            "--sources",
+            help="Also say which parts of the prompt the text rests on: sentence, passage, word, ...",
+            callback=known_or_no_unit,
+            show_default=False,
+        ),
+    ] = None,
     method: MethodName = "auto",
     option: MethodOptions = None,
     json_: AsJson = False,
@@ -89,7 +105,7 @@ def generate(
     """Let a model write, and explain each token: the inputs and earlier outputs it draws on.
 
     JSON keys: format, method, score, samples (text, tokens, inputs, and targets with name, score,
-    readout and relevance by modality), graph.
+    readout and relevance by modality), graph, and sources where they are asked for.
     """
     quiet(debug)
     with errors_reported(debug):
@@ -107,6 +123,9 @@ def generate(
             generation.to_html(html, class_names=names)
         if plot:
             generation.plot().savefig(plot)
-        show(generation.to_dict() if json_ else to_rich(generation), json_)
+        found = generation.sources(sources) if sources else None
+        show(_told(generation, found) if json_ else to_rich(generation), json_)
+        if found and not json_:
+            show(to_rich(found), json_)
         say_written({"saved to": save, "drawn in": plot, "reported in": html}, json_)
         opened(html, open_)

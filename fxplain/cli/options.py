@@ -42,6 +42,7 @@ __all__ = [
     "exportable",
     "known_methods",
     "known_or_no_method",
+    "known_or_no_unit",
     "token_or_word",
     "writable",
 ]
@@ -83,6 +84,11 @@ def _known_unit(name: str) -> str:
     if name not in UNITS:
         raise typer.BadParameter(f"{name!r} is none of: {', '.join(UNITS)}.")
     return name
+
+
+def known_or_no_unit(name: str | None) -> str | None:
+    """How a text is put together, or nothing."""
+    return None if name is None else _known_unit(name)
 
 
 def _known_level(name: str) -> str:

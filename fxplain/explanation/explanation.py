@@ -360,6 +360,7 @@ class Explanation(AsSeen, SeenInside, Presentable):
         return {
             **self._facts(),
             **by_unit,
+            **self._errors(),
             "scores": self.scores.tolist(),
             "relevance": {
                 name: [
@@ -372,6 +373,11 @@ class Explanation(AsSeen, SeenInside, Presentable):
                 for name, values in self.relevance.items()
             },
         }
+
+    def _errors(self) -> dict[str, Any]:
+        if self.error is None:
+            return {}
+        return {"error": {name: values.tolist() for name, values in self.error.items()}}
 
     def _by_unit(self, units: Units, special: Special) -> list[list[dict[str, Any]]]:
         """By sample, what displays show, as plain data."""

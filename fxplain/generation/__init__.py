@@ -4,12 +4,15 @@ from fxplain.generation.explain_generation import explain_generation
 from fxplain.generation.generation import EARLIER, GeneratedToken, Generation
 from fxplain.generation.outputs import Span
 from fxplain.generation.sequence import text_input
+from fxplain.generation.sources import Source, Sources
 from fxplain.generation.writing import decoder_start
 
 __all__ = [
     "EARLIER",
     "GeneratedToken",
     "Generation",
+    "Source",
+    "Sources",
     "Span",
     "decoder_start",
     "explain_generation",

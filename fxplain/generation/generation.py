@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fxplain.arguments import TEXT, place_in
 from fxplain.errors import ModalityError
-from fxplain.explanation import Contrast, Explanation
+from fxplain.explanation import Contrast, Explanation, Units
 from fxplain.generation.outputs import Span, places_of
 from fxplain.generation.saved import read_generation, write_generation
 from fxplain.presentation import Presentable
 from fxplain.program import AttentionGraph
+
+if TYPE_CHECKING:
+    from fxplain.generation.sources import Sources
 
 __all__ = ["EARLIER", "GeneratedToken", "Generation"]
 
@@ -169,6 +173,40 @@ class Generation(Presentable):
             place_in("target", target, len(self.targets)),
             place_in("sample", sample, self.batch_size),
         )
+
+    def sources(self, units: Units = "sentence", **options: Any) -> Sources:
+        """Which parts of the inputs a text rests on: context attribution.
+
+        Parameters
+        ----------
+        units
+            What of the prompt is one source, as `Explanation.units` takes it: "sentence", "passage",
+            parts of the prompt by themselves. Parts that are named are all that is asked about.
+        **options
+            ``sample=0``; ``within=`` a part of the prompt, outside of which nothing is a source;
+            ``about=`` a `Span` of the generated tokens, all of them by default; ``method=``, one of
+            `fxplain.unit_methods()` with its options (by default "sparse_linear", which is ContextCite)
+            or of `fxplain.methods()`, by one forward and one gradient of the same number;
+            ``removal=``, by default "drop": sources are cut out of the prompt.
+
+        Returns
+        -------
+        Sources
+            Print it; ``.top(k)``, ``.fall(k)``.
+
+        Raises
+        ------
+        MethodError
+            When the generation was loaded, or the prompt has no such parts.
+
+        References
+        ----------
+        Cohen-Wang et al., "ContextCite", NeurIPS 2024, arXiv 2409.00729.
+        """
+        found: Sources = import_module("fxplain.generation.sources").sources_of(
+            self, units, **options
+        )
+        return found
 
     def save(self, path: str | Path) -> None:
         """Write it to one safetensors file, which `Generation.load` reads."""

@@ -1,6 +1,7 @@
 """Removal: a model without some tokens of its inputs, and what it says then."""
 
 from fxplain.removal.explain_units import explain_units
+from fxplain.removal.parts import Part, parts_of
 from fxplain.removal.perturbation import Perturbation, Removed
 from fxplain.removal.readouts import mask_moves_readout
 from fxplain.removal.rows import are_divisible, named_inputs, tiled, with_rows
@@ -13,6 +14,7 @@ __all__ = [
     "REMOVALS",
     "SCORES",
     "ModalityTokens",
+    "Part",
     "Perturbation",
     "Removal",
     "Removed",
@@ -25,6 +27,7 @@ __all__ = [
     "find_tokens",
     "mask_moves_readout",
     "named_inputs",
+    "parts_of",
     "score_name",
     "tiled",
     "with_rows",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, prod
 
@@ -27,11 +27,14 @@ class Part:
         Whose they are, and their places.
     place
         Where it lies among those of its modality.
+    text
+        As people read it.
     """
 
     modality: str
     tokens: tuple[int, ...]
     place: Place
+    text: str = ""
 
 
 def parts_of(
@@ -40,6 +43,8 @@ def parts_of(
     sample: int,
     units: Units,
     regions: int,
+    *,
+    rest: bool = True,
 ) -> list[Part]:
     """The parts of all of a sample's inputs; tokens that do not count are in none.
 
@@ -54,6 +59,8 @@ def parts_of(
         are another's.
     regions
         How many parts a grid is cut into at most.
+    rest
+        Whether what no given part of a text holds is one part more.
 
     Raises
     ------
@@ -65,16 +72,20 @@ def parts_of(
     for name, own in tokens.items():
         try:
             groups = _groups(structure, own, sample, units, regions)
+            if not (rest or isinstance(units, str)) and structure.is_text(name):
+                groups = groups[: len(units)]
         except MethodError as error:
             if isinstance(units, str):
                 raise
             refused.append(error)
             continue
         counted = own.counted[sample]
-        for place, group in groups:
+        for place, group, text in groups:
             kept = tuple(token for token in group if counted[token])
             if kept:
-                found.append(Part(name, kept, (name, place)))
+                whole = len(kept) == len(group) or not structure.is_text(name)
+                text = text if whole else _text_of(structure, name, sample, kept)
+                found.append(Part(name, kept, (name, place), text))
     if refused and len(refused) == sum(structure.is_text(name) for name in tokens):
         raise refused[0]
     if not found:
@@ -84,17 +95,28 @@ def parts_of(
     return [_renumbered(part, found) for part in found]
 
 
+def _text_of(structure: Explanation, name: str, sample: int, kept: Sequence[int]) -> str:
+    """What some tokens of a unit say."""
+    words = structure.words_in(name)[sample]
+    pieces = units_of(words, structure.labels[name][sample], "token")
+    return "".join(p.gap + p.text for p in pieces if p.tokens[0] in kept).strip()
+
+
 def _groups(
     structure: Explanation, own: ModalityTokens, sample: int, units: Units, regions: int
-) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """(place, tokens) of each."""
+) -> list[tuple[tuple[int, ...], tuple[int, ...], str]]:
+    """(place, tokens, text) of each."""
     if own.kind == "regions" and len(own.plain) == prod(own.grid):
-        return list(_regions(own.grid, own.plain.tolist(), regions))
+        return [
+            (place, tokens, f"region {', '.join(map(str, place))}")
+            for place, tokens in _regions(own.grid, own.plain.tolist(), regions)
+        ]
     if structure.is_text(own.name):
         words: Sequence[Word] = structure.words_in(own.name)[sample]
         made = units_of(words, structure.labels[own.name][sample], units)
-        return [((i,), unit.tokens) for i, unit in enumerate(made)]
-    return [((i,), (place,)) for i, place in enumerate(own.plain.tolist())]
+        return [((i,), unit.tokens, unit.text) for i, unit in enumerate(made)]
+    named = structure.named_tokens(own.name, sample)
+    return [((i,), (place,), named[place]) for i, place in enumerate(own.plain.tolist())]
 
 
 def _regions(
@@ -116,4 +138,4 @@ def _renumbered(part: Part, found: Sequence[Part]) -> Part:
     if len(place) > 1:
         return part
     before = sum(other.modality == name and other.place[1] < place for other in found)
-    return Part(part.modality, part.tokens, (name, (before,)))
+    return replace(part, place=(name, (before,)))

@@ -120,13 +120,17 @@ def _without_mask(tokens: ModalityTokens, _vocabulary: Vocabulary) -> str:
 def _dropped(
     inputs: Mapping[str, Any], tokens: ModalityTokens, removed: Tensor, _vocabulary: Vocabulary
 ) -> Arguments:
-    """Sequences of the tokens that are left, in their order."""
+    """Sequences of the tokens that are left, in their order, with positions that go on counting."""
     rows = removed.flatten(0, 1)
     kept = (~rows).sum(-1)
     assert (kept == kept[0]).all()
     places = (~rows).nonzero()[:, 1].reshape(len(rows), -1)
     samples = torch.arange(len(rows))[:, None] % removed.shape[1]
-    return {name: inputs[name][samples, places] for name in tokens.companions}
+    counted = torch.arange(places.shape[1])[None].expand_as(places)
+    return {
+        name: inputs[name][samples, counted if name.endswith("position_ids") else places]
+        for name in tokens.companions
+    }
 
 
 # ---- replaced -----------------------------------------------------------------------------------

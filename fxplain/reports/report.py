@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from fxplain.circuits import Circuit
 from fxplain.evaluation import Evaluation
 from fxplain.explanation import Explanation
-from fxplain.generation import Generation
+from fxplain.generation import Generation, Sources
 from fxplain.inside import Contributions, Flow, HeadRelevance, LayerRelevance, Lens, Paths
 from fxplain.interventions import Check, Effects
 from fxplain.program import AttentionGraph
@@ -31,6 +31,7 @@ from fxplain.reports.inside_report import (
     lens_report,
     paths_report,
 )
+from fxplain.reports.sources_report import sources_report
 from fxplain.reports.verification_report import verification_report
 from fxplain.verification import Verification
 
@@ -42,6 +43,7 @@ Reported = (
     | Explanation
     | Evaluation
     | Generation
+    | Sources
     | Verification
     | Effects
     | Check
@@ -59,6 +61,7 @@ _REPORTS: dict[type, Callable[..., RenderableType]] = {
     Explanation: explanation_report,
     Evaluation: evaluation_report,
     Generation: generation_report,
+    Sources: sources_report,
     Verification: verification_report,
     Effects: effects_report,
     Check: check_report,
