@@ -131,7 +131,7 @@ def sources_of(
     tokens, removals, vocabulary = _removable(generation, sample, within, removal)
     parts = parts_of(first, tokens, sample, units, REGIONS, rest=False)
     row = torch.tensor([sample])
-    inputs = named_inputs(first.asked.model, first.asked.inputs)
+    inputs = named_inputs(first.asked.model, first.asked.question.inputs)
     own = {k: with_rows(v, generation.batch_size, row) for k, v in inputs.items()}
     alone = {name: replace(t, counted=t.counted[row]) for name, t in tokens.items()}
     runs = Perturbation(
@@ -159,7 +159,7 @@ def sources_of(
             own,
             answer.log_odds,
             method,
-            tokenizer=first.asked.tokenizer,
+            tokenizer=first.asked.question.tokenizer,
             **options,
         )
         values, errors, calls = _summed(explained, parts), [None] * len(parts), 1
@@ -186,10 +186,10 @@ def _removable(
     first = generation.explanations[0]
     asked = first.asked
     assert asked is not None
-    vocabulary = Vocabulary.of(asked.model, asked.tokenizer, ())
+    vocabulary = Vocabulary.of(asked.model, asked.question.tokenizer, ())
     tokens: dict[str, ModalityTokens] = {}
     removals: dict[str, Removal] = {}
-    inputs = named_inputs(asked.model, asked.inputs)
+    inputs = named_inputs(asked.model, asked.question.inputs)
     for name, own in find_tokens(asked.model, inputs, first, vocabulary).items():
         source, places = generation.columns(name)
         inside = torch.zeros_like(own.counted)
