@@ -7,7 +7,7 @@ from torch import Tensor, nn
 import fxplain
 from fxplain.methods import register_method, resolve_method
 from fxplain.reports import to_text
-from tests.small_models import ImageClassifier, TextClassifier, pixels, seeded, words
+from tests.small_models import ImageClassifier, TextClassifier, TextEncoder, pixels, seeded, words
 
 WORDS = {"input_ids": words(2, 6)}
 
@@ -172,3 +172,15 @@ def test_below_chance(post: bool, classes: int, options: dict[str, str], warned:
     assert not any(
         "below chance" in warning for warning in fxplain.explain(model, WORDS).graph.warnings
     )
+
+
+@pytest.mark.parametrize("method", ["rollout", "lrp"])
+def test_no_better_than_chance(method: str) -> None:
+    """Each warns on the kind of model that it measured so on, and on no other."""
+    kinds = {
+        "rollout": (seeded(TextEncoder), seeded(TextClassifier)),
+        "lrp": (seeded(Encoder, post=True, classes=3), seeded(Encoder, post=False, classes=3)),
+    }
+    for model, warned in zip(kinds[method], (True, False), strict=True):
+        e = fxplain.explain(model, WORDS, method=method)
+        assert any("chance" in warning for warning in e.graph.warnings) is warned

@@ -116,12 +116,14 @@ class Answer:
         """The attention graph, with what is to be said of this target's gradients."""
         question = self.asked.question
         graph = graph_of(question.model, self.captured, self.program)
-        if not self.passes.needs.gradient:
-            return graph
-        told = cut_attention(self.captured, self.program, self.resolved.outputs)
-        if question.method.name == "input_x_gradient":
-            kind = Kind.of(self.bound, self.captured, self.program, question.output)
-            told = (*told, *measured_below_chance(question.method, question.options, kind))
+        told: tuple[str, ...] = ()
+        if self.passes.needs.gradient:
+            told = tuple(cut_attention(self.captured, self.program, self.resolved.outputs))
+
+        def kind() -> Kind:
+            return Kind.of(self.bound, self.captured, self.program, question.output)
+
+        told = (*told, *measured_below_chance(question.method, question.options, kind))
         return replace(graph, warnings=(*graph.warnings, *told)) if told else graph
 
 

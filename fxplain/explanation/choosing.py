@@ -5,7 +5,7 @@ The numbers behind each choice are those of ``docs/results/real.md`` and ``docs/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,12 +36,15 @@ class Kind:
         Whether the explained output is one number for each entry of a vocabulary that it reads, too.
     is_post_norm
         Whether its layers normalise the residual stream itself, as BERT's do.
+    tags_words
+        Whether the explained output has a place for each of several words, and classes at each.
     """
 
     reads_words: bool
     has_one_stream: bool
     writes: bool
     is_post_norm: bool
+    tags_words: bool
 
     @classmethod
     def of(cls, bound: ModelInputs, captured: Capture, program: Program, output: Any) -> Kind:
@@ -55,6 +58,7 @@ class Kind:
             reads_words=all(name in floating and not floating[name] for name in names),
             has_one_stream=not kinds & {"co", "encoder-decoder"},
             writes=_writes(program, captured, output, set(names)),
+            tags_words=_tags(program, captured, output),
             is_post_norm=program.memo.made("post-norm", lambda: _is_post_norm(captured)),
         )
 
@@ -62,6 +66,12 @@ class Kind:
     def classifies_words(self) -> bool:
         """Whether it is an encoder of words with classes, or a score, at its end."""
         return self.reads_words and self.has_one_stream and not self.writes
+
+
+def _tags(program: Program, captured: Capture, output: Any) -> bool:
+    if output is None and not any(program.flow.outputs):
+        return False
+    return len(program.flow.shapes[choose_output(captured, program, output)]) == 3
 
 
 def _writes(program: Program, captured: Capture, output: Any, names: set[str]) -> bool:
@@ -151,14 +161,70 @@ def _ranked(kind: Kind) -> Iterator[tuple[str, str]]:
         )
 
 
-def measured_below_chance(
-    method: Method, options: Mapping[str, Any], kind: Kind
-) -> tuple[str, ...]:
-    """What is to be said of a method that measured worse than chance on this kind."""
-    plain = method.name == "input_x_gradient" and options.get("gradients") == "plain"
-    if not (plain and kind.is_post_norm and kind.classifies_words):
-        return ()
-    return (
+@dataclass(frozen=True)
+class _Measured:
+    """A method that measured no better than chance on a kind of model.
+
+    Attributes
+    ----------
+    method, options
+        Which, and with which options; others are not meant.
+    of
+        Whether a kind of model is the one.
+    said
+        What is to be said of it.
+    """
+
+    method: str
+    options: Mapping[str, Any]
+    of: Callable[[Kind], bool]
+    said: str
+
+
+_NO_BETTER = (
+    _Measured(
+        "input_x_gradient",
+        {"gradients": "plain"},
+        lambda kind: kind.is_post_norm and kind.classifies_words,
         "input_x_gradient with plain gradients measured below chance on encoders of words that "
         'normalise the residual stream, as this one does: take gradients="corrected"',
-    )
+    ),
+    _Measured(
+        "lrp",
+        {},
+        lambda kind: kind.is_post_norm and kind.classifies_words,
+        "lrp measured no better than chance on encoders of words that normalise the residual stream, "
+        'as this one does: take method="auto"',
+    ),
+    _Measured(
+        "rollout",
+        {},
+        lambda kind: kind.tags_words and kind.classifies_words,
+        "rollout measured below chance on encoders that tag words, as this one does, for it looks at "
+        'no target: take method="auto"',
+    ),
+)
+"""From ``docs/results/real.md``."""
+
+
+def measured_below_chance(
+    method: Method, options: Mapping[str, Any], kind_of: Callable[[], Kind]
+) -> tuple[str, ...]:
+    """What is to be said of a method that measured no better than chance on a kind of model.
+
+    Parameters
+    ----------
+    method, options
+        The method, with all of its options.
+    kind_of
+        Tells the kind, where there is something to say of the method.
+    """
+    own = [
+        each
+        for each in _NO_BETTER
+        if each.method == method.name and each.options.items() <= options.items()
+    ]
+    if not own:
+        return ()
+    kind = kind_of()
+    return tuple(each.said for each in own if each.of(kind))

@@ -200,7 +200,10 @@ class Passes:
         weights = frozenset(
             n.site.weights for n in self.program.nodes.values() if n.site.weights is not None
         )
-        return self._kept(self.needs.rewriting, lambda: corrected_rewriting(attention, weights))
+        softmaxes = frozenset(n.site.softmax for n in self.program.nodes.values())
+        return self._kept(
+            self.needs.rewriting, lambda: corrected_rewriting(attention, weights, softmaxes)
+        )
 
     def _lrp_rewriting(self) -> Rewriting:
         rules = self.needs.relevance

@@ -36,8 +36,9 @@ _GRADIENTS = {
     ),
     "attention": Option(
         "half",
-        "of corrected gradients: weights and values share a gradient, or the weights are constant",
-        ("half", "constant"),
+        "of corrected gradients: weights and values share a gradient, or the weights are constant; "
+        "gim: they share it, and weights hand it to scores as if they were softer (Edin et al. 2025)",
+        ("half", "constant", "gim"),
     ),
 }
 

@@ -30,7 +30,7 @@ class Needs:
     births
         Whether the backward pass goes down to where tokens are born.
     rewriting
-        The rewriting of the gradient pass: "plain", "corrected:half" or "corrected:constant".
+        The rewriting of the gradient pass: "plain", or "corrected:" with half, constant or gim.
     steps
         How many points between the baseline and the input the gradient is averaged over (0: the
         input alone).

@@ -18,29 +18,11 @@ from torch.nn import functional as F
 from fxplain.rewriting.fused import fused_attention
 from fxplain.rewriting.gates import gate_operand
 from fxplain.rewriting.rewriting import Replacement, Rewriting
+from fxplain.rewriting.shares import Through, shared
+from fxplain.rewriting.softening import softened, softened_attention
 from fxplain.tokens import operation
 
 __all__ = ["RULES", "corrected_rewriting"]
-
-
-class _Through(torch.autograd.Function):
-    """A value whose gradient goes to another tensor, times a factor."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, _to: Tensor, factor: Tensor | float) -> Tensor:
-        ctx.factor = factor
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return None, gradient * ctx.factor, None
-
-
-def _shared(x: Any) -> Any:
-    """Half of the gradient."""
-    if isinstance(x, Tensor) and x.requires_grad:
-        return _Through.apply(x.detach(), x, 0.5)
-    return x
 
 
 def _held(x: Any) -> Any:
@@ -61,7 +43,7 @@ def _gated(node: fx.Node) -> Replacement:
         held = x.detach()
         safe = torch.where(held.abs() < _TINY, _TINY, held)
         gate = torch.where(held == safe, value, target(safe, *args, **kwargs)) / safe
-        return _Through.apply(value, x, gate)
+        return Through.apply(value, x, gate)
 
     return replaced
 
@@ -87,7 +69,7 @@ def _layer_norm(_node: fx.Node) -> Replacement:
         centred = x - x.mean(axes, keepdim=True)
         std = (x.detach().var(axes, correction=0, keepdim=True) + eps).sqrt()
         scale = 1 / std if weight is None else weight / std
-        made: Tensor = _Through.apply(value, centred, scale)
+        made: Tensor = Through.apply(value, centred, scale)
         return made
 
     return replaced
@@ -112,8 +94,8 @@ def _rms_norm(node: fx.Node) -> Replacement:
         rms = (x.detach().square().mean(axes, keepdim=True) + least).sqrt()
         scale = 1 / rms if weight is None else weight / rms
         if isinstance(value, tuple):
-            return (_Through.apply(value[0], x, scale), *value[1:])
-        return _Through.apply(value, x, scale)
+            return (Through.apply(value[0], x, scale), *value[1:])
+        return Through.apply(value, x, scale)
 
     return replaced
 
@@ -133,7 +115,7 @@ def _group_norm(node: fx.Node) -> Replacement:
         scale = (1 / std).expand(grouped.shape).reshape(x.shape)
         if weight is not None:
             scale = scale * weight.reshape(1, -1, *[1] * (x.dim() - 2))
-        made: Tensor = _Through.apply(value, centred, scale)
+        made: Tensor = Through.apply(value, centred, scale)
         return made
 
     return replaced
@@ -163,7 +145,7 @@ def _multiplied(node: fx.Node) -> Replacement | None:
         if gate is not None:
             a, b = (_held(a), b) if gate == 0 else (a, _held(b))
             return target(a, b, **kwargs)
-        return target(_shared(a), _shared(b), **kwargs)
+        return target(shared(a), shared(b), **kwargs)
 
     return replaced
 
@@ -185,7 +167,7 @@ def _product(node: fx.Node) -> Replacement:
     def replaced(*args: Any, **kwargs: Any) -> Any:
         factors = args[-2:]
         if all(isinstance(x, Tensor) and x.requires_grad for x in factors):
-            args = (*args[:-2], *map(_shared, factors))
+            args = (*args[:-2], *map(shared, factors))
         return target(*args, **kwargs)
 
     return replaced
@@ -195,7 +177,7 @@ def _fused(_node: fx.Node) -> Replacement:
     """A V shares its gradient between A and V, and so does q k^T."""
 
     def replaced(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **kwargs: Any) -> Any:
-        return _shared(fused_attention(_shared(query), _shared(key), value, *rest, **kwargs))
+        return shared(fused_attention(shared(query), shared(key), value, *rest, **kwargs))
 
     return replaced
 
@@ -226,16 +208,21 @@ RULES: dict[str, Callable[[fx.Node], Replacement | None]] = {
 }
 
 
-def corrected_rewriting(attention: str, weights: frozenset[fx.Node]) -> Rewriting:
+def corrected_rewriting(
+    attention: str, weights: frozenset[fx.Node], softmaxes: frozenset[fx.Node] = frozenset()
+) -> Rewriting:
     """Gradients with constant statistics and gates.
 
     Parameters
     ----------
     attention
         "half": the product of attention weights and values shares its gradient between them;
-        "constant": the weights are constants and the values get all of it.
+        "constant": the weights are constants and the values get all of it; "gim": shared, and the
+        softmax of scores goes backward at another temperature (`softened`).
     weights
         The nodes that hold attention weights at the moment of their contraction.
+    softmaxes
+        The nodes that make attention weights of scores.
     """
 
     def replacement(node: fx.Node) -> Replacement | None:
@@ -246,10 +233,15 @@ def corrected_rewriting(attention: str, weights: frozenset[fx.Node]) -> Rewritin
             held = [i for i, x in enumerate(node.args) if x in weights]
             if held and name in _CONTRACTS:
                 return _with_constant(node, held[0])
+        if attention == "gim":
+            if name == "aten.scaled_dot_product_attention":
+                return softened_attention
+            if node in softmaxes and name in ("aten.softmax", "aten._softmax"):
+                return softened
         rule = RULES.get(name)
         return None if rule is None else rule(node)
 
-    share = 0.5 if attention == "half" else 1.0
+    share = 1.0 if attention == "constant" else 0.5
     return Rewriting(f"corrected:{attention}", replacement, share)
 
 
