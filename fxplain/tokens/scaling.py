@@ -71,7 +71,9 @@ def unmasked(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
 def sunk(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
     """The tags of rows that an additive mask was put on: hidden ones are no longer read."""
     masks = [n for n in node.args[:2] if isinstance(n, fx.Node) and a.origins(n)]
-    masks = [n for n in masks if _is_factor(a, n)]
+    masks = [
+        n for n in masks if _is_factor(a, n) and a.shape(n)[-1:] == (1,)
+    ]  # one for all features
     if len(tags) != 1 or tags[0].level is not Level.TOKEN or tags[0].softmax or len(masks) != 1:
         return tags
     (mask,) = masks
