@@ -147,7 +147,11 @@ def memory(share: float) -> bool:
             int(INPUTS * share),
             lambda i: relevance(recorded, words(6, i)),
         ),
-        _flat("lengths", int(LENGTHS * share), lambda i: relevance(exported, words(longer + i, i))),
+        _flat(
+            "lengths",
+            int(LENGTHS * share),
+            lambda i: relevance(exported, words(longer + i * 619 % LENGTHS, i)),
+        ),
     ]
 
     def update(_: int) -> None:

@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import json
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -39,6 +40,11 @@ def test_version_is_said_once():
     tomllib = pytest.importorskip("tomllib")  # Python 3.11
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert fxplain.__version__ == importlib.metadata.version("fxplain") == project["version"]
+    changes = re.search(r"^## (\S+) \((\S+)\)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    version, date = changes.groups()
+    assert version == project["version"]
+    assert f"\nversion: {version}\ndate-released: {date}\n" in cited
 
 
 PACKAGES = sorted({path.parent for path in SOURCES} - {ROOT / "fxplain"})

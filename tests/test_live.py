@@ -194,9 +194,10 @@ def test_limits(classifier: fxplain.Explainer) -> None:
     assert client.post("/explain", json={"text": "the " * 100}).status_code == 413
     names = [ask(client, text)["id"] for text in ("the", "movie", "was")]
     assert [client.post("/cut", json={"id": name}).status_code for name in names] == [410, 200, 200]
-    desk = Desk(classifier, Limits(waiting=-1))
+    desk = Desk(classifier, Limits(waiting=0))
     busy = TestClient(create_app(desk), base_url=HOST)
-    assert busy.post("/explain", json={"text": "the"}).status_code == 503
+    with desk._taking_turns():
+        assert busy.post("/explain", json={"text": "the"}).status_code == 503
 
 
 def test_twenty_people_at_once(client: TestClient) -> None:

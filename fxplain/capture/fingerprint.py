@@ -212,8 +212,8 @@ def _of_module(module: nn.Module) -> list[Any]:
         return [object()]
     weights, buffers = module._parameters, module._buffers
     found = [
-        *own, *own.values(), *parts, *parts.values(), *weights, *weights.values(), *buffers,
-        *buffers.values(),
+        type(module), *own, *own.values(), *parts, *parts.values(), *weights, *weights.values(),
+        *buffers, *buffers.values(),
     ]  # fmt: skip
     for name in _HOOKS:
         if own.get(name):

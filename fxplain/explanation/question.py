@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from fxplain.arguments import one_of
+from fxplain.arguments import YES_NO, one_of
 from fxplain.capture import Capture, ModelInputs
 from fxplain.errors import MethodError
 from fxplain.explanation.call import Call
@@ -74,6 +74,8 @@ class Question:
         question = cls(model, inputs, found, options, given, **how)
         check_tokenizer(question.tokenizer)
         one_of(ENGINES).raising(MethodError).check("engine", question.engine)
+        for flag in ("strict", "recheck", "recompute"):
+            YES_NO.check(flag, getattr(question, flag))
         return question
 
     def detected(self) -> tuple[ModelInputs, Capture, Program]:

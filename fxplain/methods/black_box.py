@@ -14,7 +14,7 @@ from math import comb
 import torch
 from torch import Tensor
 
-from fxplain.arguments import number, whole
+from fxplain.arguments import FUNCTION, number, shown, whole
 from fxplain.errors import MethodError
 
 __all__ = [
@@ -71,7 +71,7 @@ def leave_one_out(score: Score, units: int) -> Attribution:
     >>> leave_one_out(lambda kept: kept.float() @ torch.tensor([1.0, 3.0]), 2).values
     tensor([1., 3.], dtype=torch.float64)
     """
-    _checked(units)
+    _checked(score, units)
     found = _scored(score, torch.cat([torch.ones(1, units).bool(), ~torch.eye(units).bool()]))
     return Attribution(found[0] - found[1:], torch.zeros(units).double(), units + 1)
 
@@ -122,8 +122,8 @@ def permutation_shap(
     Castro, Gomez & Tejada, Computers & Operations Research 2009; reversed orders as in Mitchell et al.,
     JMLR 2022, arXiv 2104.12199.
     """
-    _checked(units)
-    whole(2).raising(MethodError).check("permutations", permutations)
+    _checked(score, units, seed)
+    whole(2, MOST).raising(MethodError).check("permutations", permutations)
     generator = torch.Generator().manual_seed(seed)
     orders = torch.stack([torch.randperm(units, generator=generator) for _ in range(permutations)])
     orders = torch.stack([orders, orders.flip(1)], 1).flatten(0, 1)
@@ -157,7 +157,7 @@ def kernel_shap(score: Score, units: int, *, budget: int = 512, seed: int = 0) -
     Lundberg & Lee, NeurIPS 2017, arXiv 1705.07874; complements as in Covert & Lee, AISTATS 2021,
     arXiv 2012.01536.
     """
-    _checked(units)
+    _checked(score, units, seed)
     whole(2 * units + 2).raising(MethodError).check("budget", budget)
     ends = _scored(score, torch.stack([torch.zeros(units), torch.ones(units)]).bool())
     if units == 1:
@@ -304,8 +304,8 @@ def sparse_linear(
     ----------
     Cohen-Wang et al., NeurIPS 2024, arXiv 2409.00729.
     """
-    _checked(units)
-    whole(2).raising(MethodError).check("draws", draws)
+    _checked(score, units, seed)
+    whole(2, MOST).raising(MethodError).check("draws", draws)
     number(0, 1, inside=True).raising(MethodError).check("keep", keep)
     number(0, 1e9).raising(MethodError).check("penalty", penalty)
     generator = torch.Generator().manual_seed(seed)
@@ -334,12 +334,26 @@ def _lasso(z: Tensor, y: Tensor, penalty: float) -> Tensor:
     return beta
 
 
-def _checked(units: int) -> None:
-    whole(1).raising(MethodError).check("units", units)
+MOST = 10**6
+MOST_UNITS = 2**14
+"""A row of kept units for each of them is 256 MiB."""
+
+
+def _checked(score: Score, units: int, seed: int = 0) -> None:
+    FUNCTION.raising(MethodError).check("score", score)
+    whole(1, MOST_UNITS).raising(MethodError).check("units", units)
+    whole(0, 2**63 - 1).raising(MethodError).check("seed", seed)
 
 
 def _scored(score: Score, kept: Tensor) -> Tensor:
-    found = torch.as_tensor(score(kept))
+    returned = score(kept)
+    try:
+        found = torch.as_tensor(returned)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise MethodError(
+            f"the score must return {len(kept)} numbers, one for each row of kept units; it returned "
+            f"{shown(returned)}."
+        ) from error
     if found.shape != (len(kept),) or found.is_complex():
         raise MethodError(
             f"the score must return {len(kept)} numbers, one for each row of kept units; it returned "

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from fxplain.arguments import NAMES, Form, checked
 from fxplain.errors import FxplainError
 from fxplain.html.assets_of import asset
 from fxplain.html.live import live_page
@@ -36,6 +37,7 @@ HEADERS = {
 }
 
 
+@checked(desk=Form("a fxplain.serving.Desk", lambda x: isinstance(x, Desk)), hosts=NAMES)
 def create_app(desk: Desk, hosts: Sequence[str] = LOCAL) -> Starlette:
     """The live page of one model, as an ASGI application.
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fxplain.arguments import Form, checked, optional, whole
 from fxplain.errors import FxplainError, InputError
 from fxplain.explanation import Explanation
 from fxplain.interventions import Cut
@@ -53,6 +54,10 @@ class Limits:
     kept: int = 64
     cuts: int = 24
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            whole(0 if name == "waiting" else 1).check(name, value)
+
 
 class BusyError(FxplainError):
     """Too many requests wait for the model."""
@@ -75,9 +80,13 @@ class Desk:
     Raises
     ------
     InputError
-        When the model needs what a page cannot send (recordings, videos).
+        When it is no explainer, or one whose model needs what a page cannot send (recordings, videos).
     """
 
+    @checked(
+        explainer=Form("what fxplain.from_pretrained gives", lambda x: isinstance(x, Explainer)),
+        limits=optional(Form("fxplain.serving.Limits", lambda x: isinstance(x, Limits))),
+    )
     def __init__(self, explainer: Explainer, limits: Limits | None = None) -> None:
         others = [kind for kind in explainer.wants if kind not in SERVED]
         if others:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 
 import fxplain
 from fxplain.explanation import Timeline
+from fxplain.methods import kernel_shap, leave_one_out, permutation_shap, sparse_linear
+from fxplain.serving import Desk, Limits, create_app
 from tests import small_pretrained
 from tests.small_models import TextClassifier, architecture, seeded, words
 
@@ -101,7 +104,7 @@ def _each(
         def call(value: Any, name: str = name) -> Any:
             return function(**{**settings, name: value})
 
-        own = OWN if name in ("progress", "data") else frozenset()
+        own = OWN if name in ("progress", "data", "score") else frozenset()
         yield Door(f"{owner}({name}=)", call, _values(right), own)
 
 
@@ -117,6 +120,7 @@ def _explaining() -> Iterator[Door]:
     yield from _each("explain", fxplain.explain, given, {
         "model": "", "inputs": "", "target": "CLASS", "method": "", "output": "None",
         "tokenizer": "None", "engine": "", "batch_axis": "None 0 -1", "verify": "",
+        "strict": "True", "recheck": "True", "recompute": "True",
         "normalize": "True", "start_layer": "0 -1", "aggregate": "True",
     })  # fmt: skip
     yield from _each("inspect", fxplain.inspect, {"model": text(), "inputs": (IDS,)}, {
@@ -413,9 +417,58 @@ def _cutting() -> Iterator[Door]:
         yield from _each(f"Cut.{kind}", made, given, fine)
 
 
+def _inside() -> Iterator[Door]:
+    e = explanation()
+    yield from _each("Explanation.check", e.check, {}, {
+        "k": "huge", "sample": "0 -1", "units": "", "to": "", "progress": "None function class",
+    })  # fmt: skip
+    yield from _each("Explanation.intervene", e.intervene, {"cuts": fxplain.Cut.heads(0, 1)}, {
+        "cuts": "no_list no_dict", "reference": "None",
+    })  # fmt: skip
+    yield from _each("Explanation.paths", e.paths, {}, {"k": "huge", "sample": "0 -1"})
+    yield from _each("Explanation.flow", e.flow, {}, {"share": "0", "sample": "0 -1"})
+    yield from _each("heads().top", e.heads().top, {}, {"k": "huge", "sample": "0 -1"})
+    for name, door in {
+        "logit_lens": fxplain.logit_lens,
+        "direct_contributions": fxplain.direct_contributions,
+    }.items():
+        yield from _each(name, door, {"model": text(), "inputs": (IDS,), "target": 1}, {
+            "model": "", "inputs": "", "target": "CLASS", "output": "None",
+        })  # fmt: skip
+
+
+def _black_boxes() -> Iterator[Door]:
+    given = {"score": lambda kept: kept.double().sum(1), "units": 2}
+    counts = {"permutations": "", "budget": "huge", "draws": "", "keep": "", "penalty": "0 1.5"}
+    for method in (leave_one_out, permutation_shap, kernel_shap, sparse_linear):
+        own = {k: v for k, v in counts.items() if k in signature(method).parameters}
+        own |= {"seed": "0"} if method is not leave_one_out else {}
+        yield from _each(method.__name__, method, given, {"units": "", "score": "", **own})
+        yield Door(
+            f"{method.__name__}(score=function of x)",
+            lambda x, method=method: method(lambda kept: x, 2),
+        )
+
+
+def _serving() -> Iterator[Door]:
+    asked = explainer("classifier")
+    yield from _each("Desk", Desk, {"explainer": asked}, {"explainer": "", "limits": "None"})
+    for name in vars(Limits()):
+        yield Door(f"Limits({name}=)", lambda x, name=name: Limits(**{name: x}),
+                   _values("huge 0" if name == "waiting" else "huge"))  # fmt: skip
+    yield from _each(
+        "create_app", create_app, {"desk": Desk(asked)}, {"desk": "", "hosts": "no_list"}
+    )
+    yield Door("Explainer(text=[[x, 'great']])", lambda x: asked(text=[[x, "great"]]),
+               _values("text odd_text"))  # fmt: skip
+
+
 GROUPS: dict[str, Callable[[], Iterator[Door]]] = {
     "explaining": _explaining,
     "cutting": _cutting,
+    "inside": _inside,
+    "black boxes": _black_boxes,
+    "serving": _serving,
     "reading": _reading,
     "graphs": _graphs,
     "writing": _writing,
