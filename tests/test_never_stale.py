@@ -94,6 +94,9 @@ CHANGES: dict[str, Callable[[Adjustable], object]] = {
         m, "forward", lambda input_ids: type(m).forward(m, input_ids) * 2
     ),
     "forward of a part": lambda m: setattr(m.head, "forward", lambda x: x[:, :3] * 7),
+    "class of a part": lambda m: setattr(
+        m.head, "__class__", type("Louder", (nn.Linear,), {"forward": lambda self, x: x[:, :3] * 7})
+    ),
     "class attribute": _set_class_attribute,
     "method of the class": _replace_in_the_class,
     "global": _change_a_global,

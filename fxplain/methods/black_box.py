@@ -93,7 +93,7 @@ def occlusion(score: Score, windows: Tensor) -> Attribution:
     Zeiler & Fergus, ECCV 2014, arXiv 1311.2901.
     """
     units = windows.shape[1]
-    _checked(units)
+    _checked(score, units)
     found = _scored(score, torch.cat([torch.ones(1, units).bool(), ~windows.bool()]))
     held = windows.double()
     fallen = (found[0] - found[1:]) @ held
@@ -240,8 +240,8 @@ def lime(
     ----------
     Ribeiro, Singh & Guestrin, KDD 2016, arXiv 1602.04938.
     """
-    _checked(units)
-    whole(2 * PARTS).raising(MethodError).check("draws", draws)
+    _checked(score, units, seed)
+    whole(2 * PARTS, MOST).raising(MethodError).check("draws", draws)
     number(0, inside=True).raising(MethodError).check("width", width)
     number(0).raising(MethodError).check("penalty", penalty)
     generator = torch.Generator().manual_seed(seed)
