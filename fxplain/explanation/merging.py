@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from fxplain.arguments import checked, number, place_in
 from fxplain.errors import ModalityError
-from fxplain.explanation.pieces import joined, without_spaces
+from fxplain.explanation.pieces import is_within_a_word, joined, without_spaces
 
 __all__ = ["Timeline", "Word", "WordRelevance", "merge", "timeline", "upsample", "words_of"]
 
@@ -162,11 +162,23 @@ def _joining(labels: Sequence[str]) -> Callable[[str, str], bool]:
     return lambda before, piece: (
         not _is_special(before)
         and not _is_special(piece)
-        and not before.isspace()
+        and (_is_one_letter(before, piece) or _are_one_word(before, piece, joins))
+    )
+
+
+def _are_one_word(before: str, piece: str, joins: Callable[[str, str], bool]) -> bool:
+    return (
+        not before.isspace()
         and not piece[:1].isspace()
         and not _of_its_own(before, piece)
         and (joins(before, piece) or (_is_bytes(before[-6:]) and _is_bytes(piece)))
     )
+
+
+def _is_one_letter(before: str, piece: str) -> bool:
+    """Whether a piece goes on with the letter that the one before it ends in."""
+    written = _plain(before)
+    return bool(written) and is_within_a_word(written + piece.removeprefix(_CONTINUES), len(written))
 
 
 def _is_bytes(label: str) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["joined", "readable", "without_spaces"]
+import regex
+
+__all__ = ["is_within_a_word", "joined", "readable", "without_spaces"]
 
 
 def _byte_letters() -> dict[str, int]:
@@ -106,9 +109,50 @@ _SPACELESS = (
     ("\u0e00", "\u0eff"),  # Thai, Lao
     ("\u1000", "\u109f"),  # Burmese
     ("\u1780", "\u17ff"),  # Khmer
+    ("\u1950", "\u1aaf"),  # Tai Le, Tai Lue, Tai Tham
     ("\u3000", "\u30ff"),  # Chinese and Japanese punctuation, kana
     ("\u3400", "\u9fff"),  # Chinese characters
+    ("\ua980", "\uaadf"),  # Javanese, Cham, Tai Viet
     ("\uf900", "\ufaff"),
-    ("\uff00", "\uff9f"),  # their wide forms
+    ("\uff01", "\uff0f"),  # wide punctuation, but not the wide letters between
+    ("\uff1a", "\uff20"),
+    ("\uff3b", "\uff40"),
+    ("\uff5b", "\uff9f"),
     ("\U00020000", "\U0003ffff"),
 )
+
+_NEAR = 32
+"""Characters before a place that decide what it is in: flags are pairs, and families are long."""
+
+_JOINERS = "\u200c\u200d\u2060\u00ad"
+"""What stands within a word and is none of its letters: the joiners of Persian, a soft hyphen."""
+
+
+def is_within_a_word(text: str, place: int) -> bool:
+    """Whether a text is not to be parted at a place: within what people read as one letter.
+
+    Vowel signs and accents belong to their letter, and what marks or joiners part goes on.
+
+    Examples
+    --------
+    >>> text = "\u179a\u17bf\u1784"  # Khmer: a letter with its vowel, and another letter
+    >>> [is_within_a_word(text, place) for place in (0, 1, 2)]
+    [False, True, False]
+    >>> is_within_a_word("\r\n", 1), is_within_a_word("ab", 1)
+    (True, False)
+    """
+    if not 0 < place < len(text):
+        return False
+    start = max(0, place - _NEAR)
+    letters = regex.findall(r"\X", text[start : place + 8])
+    reached = 0
+    for letter in letters:
+        reached += len(letter)
+        if reached >= place - start:
+            break
+    if reached != place - start:
+        return True
+    before, after = text[place - 1], text[place]
+    goes_on = before in _JOINERS or unicodedata.category(before).startswith("M")
+    spaceless = without_spaces(before) or without_spaces(after)
+    return goes_on and not spaceless and unicodedata.category(after).startswith("L")

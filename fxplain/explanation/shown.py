@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +18,7 @@ from fxplain.explanation.units import Units, units_of
 if TYPE_CHECKING:
     from fxplain.explanation.explanation import Explanation
 
-__all__ = ["SPECIAL", "Shown", "Special", "folded", "shown", "visible"]
+__all__ = ["SPECIAL", "Shown", "Special", "escaped", "folded", "shown", "visible"]
 
 Special = Literal["show", "hide"]
 SPECIAL: tuple[Special, ...] = ("show", "hide")
@@ -186,19 +187,39 @@ def _with_sinks(entries: Sequence[Shown], explanation: Explanation) -> list[Show
     return made
 
 
+_SPACES = {"\n": "↵", "\r": "␍", "\t": "⇥", "\u00a0": "⍽"}
+
+_DIRECTS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""What turns the direction of what is written after it, so that a page would not read as it is."""
+
+
 def visible(text: str) -> str:
-    r"""A word with its control characters as they can be seen; a line break that is all of it as ↵.
+    r"""A word with its control characters as they can be seen; white space that is all of it by signs.
 
     Examples
     --------
-    >>> visible("a"), visible("\n\n"), visible(" "), visible("\x07")
+    >>> visible("a"), visible("\r\n\n"), visible(" "), visible("\x07")
     ('a', '↵↵', '␣', '\\x07')
     """
-    if text and not text.strip():
-        return text.replace("\r", "").replace("\n", "↵").replace("\t", "⇥").replace(" ", "␣")
-    return "".join(c if _is_seen(c) else repr(c)[1:-1] for c in text)
+    if not text.strip():
+        return "".join(_SPACES.get(c, "␣") for c in text.replace("\r\n", "\n"))
+    return "\t".join(map(escaped, text.split("\t")))
 
 
-def _is_seen(character: str) -> bool:
-    """Whether it prints, or joins and directs others that do."""
-    return character.isprintable() or character in "\u200c\u200d\u200e\u200f\u00a0\u3000\t"
+def escaped(text: str) -> str:
+    r"""A text on one line, without what prints nothing and joins or varies nothing that does.
+
+    Examples
+    --------
+    >>> escaped("a\nb"), escaped("\u200b"), escaped("\u202eabc")
+    ('a\\nb', '\\u200b', '\\u202eabc')
+    """
+    seen = any(character.isprintable() for character in text)
+    return "".join(c if _prints(c, among_others=seen) else repr(c)[1:-1] for c in text)
+
+
+def _prints(character: str, *, among_others: bool) -> bool:
+    if character.isprintable() or character in "\u00a0\u3000":
+        return True
+    joins = unicodedata.category(character) == "Cf" and character not in _DIRECTS
+    return joins and among_others

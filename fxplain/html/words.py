@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fxplain.explanation import UNITS, Explanation, Units
-from fxplain.explanation.shown import folded, visible
+from fxplain.explanation.shown import escaped, folded, visible
 from fxplain.explanation.units import units_of
 from fxplain.views import are_words
 
@@ -38,13 +38,18 @@ def cuts_of(
     made: dict[str, list[Unit]] = {}
     for key, unit in asked.items():
         cut = [
-            (visible(word.text) if word.text.strip() else word.text.replace("\n", "↵\n"),
+            (visible(word.text) if word.text.strip() else _spaced(word.text),
              word.gap, list(word.tokens), word.special)
             for word in folded(units_of(words, labels, unit))
         ]  # fmt: skip
         if (named and key == units) or cut not in made.values():
             made[key] = cut
     return made
+
+
+def _spaced(text: str) -> str:
+    """White space as it lies on a page, with signs where lines end."""
+    return text.replace("\r\n", "\n").replace("\r", "␍").replace("\n", "↵\n")
 
 
 def written(labels: Sequence[str]) -> list[tuple[str, bool]]:
@@ -68,11 +73,6 @@ def _written(label: str, marked: bool, *, first: bool) -> tuple[str, bool]:
     if label.startswith("##") and len(label) > 2:
         return label[2:], not first
     if label.startswith(WORD_STARTS):
-        return _visible(label[1:]) or " ", False
+        return escaped(label[1:]) or " ", False
     special = label.startswith(("[", "<")) and label.endswith(("]", ">"))
-    return _visible(label), marked and not first and not special
-
-
-def _visible(text: str) -> str:
-    """The text with its control characters as escapes, which a page would swallow."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return escaped(label), marked and not first and not special

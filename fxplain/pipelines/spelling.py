@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -10,7 +9,7 @@ from typing import Any
 
 from fxplain.explanation import Word
 from fxplain.explanation.merging import words_of
-from fxplain.explanation.pieces import readable, without_spaces
+from fxplain.explanation.pieces import is_within_a_word, readable, without_spaces
 
 __all__ = ["spell"]
 
@@ -97,7 +96,9 @@ def _goes_on(before: _Span, span: _Span, texts: Sequence[str]) -> bool:
     if span.text is None or span.text != before.text:
         return False
     written = texts[span.text]
-    if span.number != before.number and not _only_marks_part(written, before.end, span.start):
+    if before.end == span.start and is_within_a_word(written, span.start):
+        return True
+    if span.number != before.number:
         return False
     if any(character.isspace() for character in written[before.end : span.start + 1]):
         return False  # also where the tokenizer takes the whole text for one word
@@ -106,14 +107,6 @@ def _goes_on(before: _Span, span: _Span, texts: Sequence[str]) -> bool:
     # nothing but their script joins the words of a Chinese text
     around = written[before.end - 1 : before.end] + written[span.start : span.start + 1]
     return not any(map(without_spaces, around))
-
-
-def _only_marks_part(text: str, end: int, start: int) -> bool:
-    """Whether a word is parted only at a mark (a vowel of Hindi) that is no letter to a tokenizer."""
-    if end != start or not 0 < start < len(text):
-        return False
-    before, after = (unicodedata.category(text[i]) for i in (start - 1, start))
-    return after.startswith("M") or (before.startswith("M") and after.startswith("L"))
 
 
 def _written(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from rich.console import Console, ConsoleOptions
 from rich.style import Style
 
+from fxplain.explanation.shown import escaped
+
 __all__ = [
     "has_colour", "height_character", "percent", "printable", "shade", "shade_character",
     "signed_percent",
@@ -105,4 +107,4 @@ def printable(label: str) -> str:
     >>> printable("a\nb")
     'a\\nb'
     """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in label)
+    return escaped(label)
