@@ -315,7 +315,7 @@ def test_targets_are_called_what_the_explanation_calls_them():
     one = made_explanation(["a", "b"], target_names=("yes",))
     other = replace(one, target=(2,), target_names=("no",))
     described = data_of(fxplain.to_html([one, other], class_names=["x", "y", "z"]))["explanations"]
-    assert [each["title"] for each in described] == ["generic: yes", "generic: no"]
+    assert [each["title"] for each in described] == ["yes", "no"]
     assert described[0]["samples"][0]["target"] == "yes (class 1)"
     plain = data_of(replace(one, target_names=()).to_html(class_names=["x", "y", "z"]))
     assert plain["explanations"][0]["samples"][0]["target"] == "y (class 1)"

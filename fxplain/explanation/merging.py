@@ -178,7 +178,9 @@ def _are_one_word(before: str, piece: str, joins: Callable[[str, str], bool]) ->
 def _is_one_letter(before: str, piece: str) -> bool:
     """Whether a piece goes on with the letter that the one before it ends in."""
     written = _plain(before)
-    return bool(written) and is_within_a_word(written + piece.removeprefix(_CONTINUES), len(written))
+    return bool(written) and is_within_a_word(
+        written + piece.removeprefix(_CONTINUES), len(written)
+    )
 
 
 def _is_bytes(label: str) -> bool:

@@ -129,7 +129,7 @@ _JOINERS = "\u200c\u200d\u2060\u00ad"
 
 
 def is_within_a_word(text: str, place: int) -> bool:
-    """Whether a text is not to be parted at a place: within what people read as one letter.
+    r"""Whether a text is not to be parted at a place: within what people read as one letter.
 
     Vowel signs and accents belong to their letter, and what marks or joiners part goes on.
 

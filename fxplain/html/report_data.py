@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fxplain.errors import InputError
 from fxplain.explanation import Explanation, Special, Units, read_places
+from fxplain.explanation.shown import SPECIAL, shown
 from fxplain.html.inputs import InputView, input_views
 from fxplain.html.matrices import MATRIX_BYTES, attention_maps, kept_matrices
 from fxplain.html.numbers import PackedMatrix, pack_vector
@@ -176,12 +177,15 @@ def titles(explanations: Sequence[Explanation]) -> list[str]:
     """A name for each explanation: its method, and what else tells it from the others."""
     titles = [e.method for e in explanations]
     if len(set(titles)) < len(titles):
-        titles = [" ".join([e.method, *_changed_options(e)]) for e in explanations]
+        told = [_changed_options(e) for e in explanations]
+        shared = set[str](told[0]).intersection(*told)
+        own = [[option for option in options if option not in shared] for options in told]
+        titles = [" ".join([e.method, *o]) for e, o in zip(explanations, own, strict=True)]
     if len({repr(e.target) for e in explanations}) > 1:
-        titles = [
-            f"{title}: {' / '.join(dict.fromkeys(_target_names(e)))}"
-            for title, e in zip(titles, explanations, strict=True)
-        ]
+        targets = [" / ".join(dict.fromkeys(_target_names(e))) for e in explanations]
+        alike = len(set(titles)) == 1
+        pairs = zip(titles, targets, strict=True)
+        titles = [target if alike else f"{title}: {target}" for title, target in pairs]
     return [
         title if titles.count(title) == 1 else f"{title} ({titles[: i + 1].count(title)})"
         for i, title in enumerate(titles)
@@ -242,9 +246,11 @@ def _of_method(
                 "identity": [
                     _identity(explanation, name, sample) for name in explanation.modalities
                 ],
-                "headline": headline(
-                    explanation, sample, class_names, extras.units, extras.special
-                ),
+                "headlines": {
+                    special: headline(explanation, sample, class_names, extras.units, special)
+                    for special in SPECIAL
+                },
+                "sinks": _sinks(explanation, sample),
                 "notes": list(notes(explanation, sample)),
                 "classes": top_classes(explanation, sample, class_names),
                 "relevance": [pack_vector(r[sample]) for r in explanation.relevance.values()],
@@ -255,9 +261,24 @@ def _of_method(
     }
 
 
+def _sinks(explanation: Explanation, sample: int) -> list[list[int]]:
+    """By modality, the places of words that are left out with the special tokens."""
+    special = {entry.tokens for entry in shown(explanation, sample) if entry.special}
+    hidden = [entry for entry in shown(explanation, sample, special="hide") if entry.special]
+    return [
+        [
+            place
+            for entry in hidden
+            if entry.modality == name and entry.tokens not in special
+            for place in entry.tokens
+        ]
+        for name in explanation.modalities
+    ]
+
+
 def _identity(explanation: Explanation, name: str, sample: int) -> str | None:
-    """Of a mean over many tokens, the share of the identity that each carries."""
-    if not explanation.is_mean_readout(name, sample):
-        return None
+    """The share of the identity that each token carries, where that is not all of one token's."""
     beyond = explanation.beyond_identity()[name][sample]
-    return pack_vector(explanation.relevance[name][sample] - beyond)
+    own = explanation.relevance[name][sample] - beyond
+    own[explanation.apart(name, sample)] = 0
+    return pack_vector(own) if bool(own.any()) else None

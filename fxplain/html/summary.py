@@ -9,6 +9,7 @@ from fxplain.generation import Generation
 from fxplain.html.outputs import ClassNames, explained_text
 from fxplain.reports.generation_report import drawn_from, output_name
 from fxplain.reports.headline import headline
+from fxplain.reports.shading import percent
 
 __all__ = ["Summary", "sample_summaries", "text_summaries"]
 
@@ -55,8 +56,11 @@ def _of_sample(explanation: Explanation, sample: int, names: ClassNames | None) 
         explained_text(explanation, sample, names),
         f"Score {float(explanation.scores[sample]):.4g}, read from {readout}.",
         "Tokens that it draws on most",
-        ("input", "token", "relevance"),
-        [(e.modality, f"{e.tokens[0]}: {e.text}", f"{e.relevance:.4g}") for e in top],
+        ("input", "token", "relevance", "share"),
+        [
+            (e.modality, f"{e.tokens[0]}: {e.text}", f"{e.relevance:.4g}", percent(e.share))
+            for e in top
+        ],
         headline(explanation, sample, names),
     )
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from fxplain.explanation import Contrast, Explanation, Special, Units
 from fxplain.explanation.shown import Shown, shown
-from fxplain.reports.shading import percent
+from fxplain.reports.shading import percent, signed_percent
+from fxplain.views.boxes import boxes_of
 from fxplain.views.outputs import ClassNames, name_of, target_text, top_classes
 
 __all__ = ["drawn", "headline", "notes", "probability", "tells_for_from_against"]
@@ -16,6 +17,9 @@ LIKELY = 0.5
 
 BESIDE = 0.5
 """A neighbour with this much of the most relevant word's number is quoted with it."""
+
+MOST_SPECIAL = 3
+"""So many special tokens are named, at most."""
 
 CANNOT_TELL = (
     "This method shows what the answer drew on. It cannot show what spoke for it and what against it "
@@ -58,8 +62,12 @@ def drawn(
         if not entry.apart and not (entry.special and special == "hide")
     ]
     words = [entry for entry in entries if not entry.special]
-    entries = words if any(entry.relevance for entry in words) else entries
-    return _drawn(explanation, entries)
+    quoted = words if any(entry.relevance for entry in words) else entries
+    if not any(entry.relevance for entry in quoted):
+        return "It drew on nothing that could be measured."
+    if any(entry.relevance < 0 for entry in entries):
+        return f"{_signed(explanation, quoted)}{_beyond(entries, quoted)}"
+    return f"{_unsigned(explanation, entries, quoted)}{_beyond(entries, quoted)}"
 
 
 def probability(explanation: Explanation, sample: int, names: ClassNames | None) -> float | None:
@@ -92,29 +100,52 @@ def _name_of(explanation: Explanation, number: int, names: ClassNames | None) ->
     return name_of(number, names or explanation.class_name) or f"class {number}"
 
 
-def _drawn(explanation: Explanation, entries: Sequence[Shown]) -> str:
-    if not any(entry.relevance for entry in entries):
-        return "It drew on nothing that could be measured."
-    if any(entry.relevance < 0 for entry in entries):
-        most = max(entries, key=lambda entry: entry.relevance)
-        least = min(entries, key=lambda entry: entry.relevance)
-        against = f", and {_named(explanation, least)} most against it"
-        if most.relevance <= 0:
-            return f"Nothing spoke for it{against}."
-        return f"{_named(explanation, most).capitalize()} spoke most for it{against}."
-    sums = {
-        name: sum(entry.relevance for entry in entries if entry.modality == name)
+def _signed(explanation: Explanation, entries: Sequence[Shown]) -> str:
+    """Which spoke most for the target, and which most against it."""
+    most = max(entries, key=lambda entry: entry.relevance)
+    least = min(entries, key=lambda entry: entry.relevance)
+    against = f"{_named(explanation, least)} most against it" if least.relevance < 0 else ""
+    if most.relevance <= 0:
+        kind = "word" if explanation.is_text(most.modality) else "part of it"
+        return f"No {kind} spoke for it, and {against}."
+    found = f"{_named(explanation, most).capitalize()} spoke most for it"
+    return f"{found}, and {against}." if against else f"{found}, and nothing against it."
+
+
+def _unsigned(
+    explanation: Explanation, entries: Sequence[Shown], quoted: Sequence[Shown]
+) -> str:  # fmt: skip
+    """What it drew on most; of several inputs, how much on the one that it drew on most."""
+    shares = {
+        name: sum(entry.share for entry in entries if entry.modality == name)
         for name in explanation.modalities
     }
-    first = max(sums, key=lambda name: sums[name])
-    of_first = [entry for entry in entries if entry.modality == first]
+    own = {name: sum(e.share for e in quoted if e.modality == name) for name in shares}
+    first = max(own, key=lambda name: own[name])
+    of_first = [entry for entry in quoted if entry.modality == first]
     top = max(of_first, key=lambda entry: entry.relevance)
-    quoted = _quoted(explanation, of_first, top)
-    if sum(total > 0 for total in sums.values()) == 1:
-        return f"It drew most on {quoted}."
-    share = percent(sums[first] / sum(sums.values()))
+    found = _quoted(explanation, of_first, top)
+    if sum(share > 0 for share in shares.values()) == 1:
+        return f"It drew most on {found}."
     called = _called(explanation, first)
-    return f"It drew {share} on {called}, there most on {quoted.removesuffix(f' of {called}')}."
+    where = found.removesuffix(f" of {called}")
+    return f"It drew {percent(shares[first])} on {called}, there most on {where}."
+
+
+def _beyond(entries: Sequence[Shown], quoted: Sequence[Shown]) -> str:
+    """The special tokens that have more than anything that is quoted."""
+    most = max(entry.share for entry in quoted)
+    more = [entry for entry in entries if entry.share > most and entry not in quoted]
+    if not more:
+        return ""
+    more = sorted(more, key=lambda entry: -entry.share)[:MOST_SPECIAL]
+    told = " and ".join(f"{e.text} ({_share(e)})" for e in more)
+    kind = "special tokens" if more[1:] else "a special token"
+    return f" More than that is on {told}, {kind}."
+
+
+def _share(entry: Shown) -> str:
+    return signed_percent(entry.share if entry.relevance >= 0 else -entry.share)
 
 
 def _quoted(explanation: Explanation, entries: Sequence[Shown], top: Shown) -> str:
@@ -153,7 +184,8 @@ def _named(explanation: Explanation, entry: Shown) -> str:
         count = explanation.relevance[entry.modality].shape[1]
         when = f"{seconds * entry.tokens[0] / count:.1f}"
         return f"second {when} of {_called(explanation, entry.modality)}"
-    return f"token {entry.text} of {entry.modality}"
+    kind = "token" if boxes_of(explanation, entry.modality) is None else "box"
+    return f"{kind} {entry.text} of {entry.modality}"
 
 
 def _called(explanation: Explanation, name: str) -> str:

@@ -12,6 +12,7 @@ import playwright.sync_api
 import fxplain
 from fxplain.explanation.shown import shown
 from fxplain.generation import Generation
+from fxplain.reports.shading import percent
 from tools.pages.page import Page
 
 __all__ = ["wrong_numbers"]
@@ -29,6 +30,8 @@ TABLES = """() => {
     [...panel.querySelectorAll("details tbody tr")].map((row) => row.lastElementChild.textContent),
   ]);
 }"""
+RANKED = """() => [...document.querySelectorAll("table.ranking:not(.classes) tbody tr")].map((row) =>
+  [...row.querySelectorAll("td.number")].map((cell) => cell.textContent))"""
 WORDS = """() => [...document.querySelectorAll(".columns > section")].map((column) =>
   [...column.querySelectorAll(".shaded [data-value]")].map((word) => Number(word.dataset.value)))"""
 
@@ -42,17 +45,32 @@ def wrong_numbers(page: playwright.sync_api.Page, about: Page, result: Any) -> I
     elif not isinstance(result, fxplain.AttentionGraph):
         first = result if isinstance(result, fxplain.Explanation) else result[0]
         yield from _differing(page, lambda name: _of_first_sample(first, name))
+        yield from _ranked(page, first)
         said = page.locator(".headline").first.text_content() or ""
         if f"{first.scores[0]:.4g}" not in page.content() or not said:
             yield "the score or the sentence is missing"
 
 
 def _of_first_sample(explanation: fxplain.Explanation, name: str) -> Sequence[float]:
-    """Beside the share of a mean; a token that is read alone keeps its own 1 in the table."""
-    mean = explanation.is_mean_readout(name, 0)
-    values = (explanation.beyond_identity() if mean else explanation.relevance)[name][0]
+    """Beside the identity; a token that is read alone keeps its own 1 in the table."""
+    values = explanation.beyond_identity()[name][0].clone()
+    alone = explanation.apart(name, 0)
+    values[alone] = explanation.relevance[name][0, alone]
     found: list[float] = values.tolist()
     return found
+
+
+def _ranked(page: playwright.sync_api.Page, explanation: fxplain.Explanation) -> Iterator[str]:
+    """What the list of the largest says, numbers and shares, against `Explanation.top`."""
+    own = explanation.top(10)
+    rows = page.evaluate(RANKED)
+    numbers = [_number(number) for number, _ in rows]
+    if len(rows) != len(own) or not all(
+        map(_alike, map(abs, numbers), (abs(entry.relevance) for entry in own))
+    ):
+        yield "the list of the largest has other numbers than the explanation"
+    elif [share.strip("\u2212") for _, share in rows] != [percent(entry.share) for entry in own]:
+        yield "the list of the largest has other shares than the explanation"
 
 
 def _of_first_output(generation: Generation, name: str) -> Sequence[float]:

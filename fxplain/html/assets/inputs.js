@@ -55,7 +55,7 @@
     const id = fxplain.identity();
     const element = el(
       "section",
-      { class: `panel ${modality.kind}${fxplain.isLong(modality) ? " wide" : ""}`, "aria-labelledby": id },
+      { class: `panel${fxplain.isLong(modality) ? " wide" : ""}`, "aria-labelledby": id },
       el("h3", { id }, heading(m), " ", share),
       shown.element,
       together?.element ?? null,
@@ -69,7 +69,7 @@
       last = { view, most };
       missing.hidden = view !== null;
       missing.textContent = view === null ? fxplain.whyNoView() : "";
-      share.textContent = counted(m, view && total && data.modalities.length > 1 ? fxplain.percent(sum(view) / total) : null);
+      share.textContent = counted(m, view && total && data.modalities.length > 1 ? fxplain.percent(sum(m, view) / total) : null);
       together?.update();
       legend.replaceChildren(...scale(view, most));
       legend.setAttribute("aria-label", view ? `Shades from ${view.values.some((v) => v < 0) ? fxplain.number(-most) : "0"} to ${fxplain.number(most)}` : "No shades");
@@ -96,8 +96,7 @@
     return data.outputs ? Math.max(own, largest) : own;
   };
 
-  const sum = (view) =>
-    view.values.reduce((total, value, i) => total + (view.apart.includes(i) ? 0 : Math.abs(value)), 0);
+  const sum = (m, view) => fxplain.entries(m, view).reduce((total, { value }) => total + (Math.abs(value) || 0), 0);
 
   const scale = (view, most) => {
     if (!view || !most) return [];
@@ -141,8 +140,9 @@
       const views = data.modalities.map((_, m) => fxplain.view(m));
       const share = fxplain.specialShare(views);
       special.hidden = share === null;
-      specialText.textContent = `Leave out special tokens${share === null ? "" : ` (${fxplain.percent(share)} of the relevance)`}`;
-      const total = views.includes(null) ? 0 : views.reduce((all, view) => all + sum(view), 0); // shares of all, or none
+      const parked = data.modalities.some((_, m) => fxplain.sinks(m).length);
+      specialText.textContent = `Leave out special tokens${parked ? " and the first word" : ""}${share === null ? "" : ` (${fxplain.percent(share)} of the relevance)`}`;
+      const total = views.includes(null) ? 0 : views.reduce((all, view, m) => all + sum(m, view), 0); // shares of all, or none
       const scales = scaled(views);
       panels.forEach(({ m, update }) => update(views[m], scales[m], total));
     };

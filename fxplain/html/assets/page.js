@@ -11,7 +11,7 @@
     const parts = [];
     if (data.explanations?.length > 1) {
       parts.push(
-        fxplain.choices("Method", data.explanations.map(({ title }, k) => [String(k), title]), "0",
+        fxplain.choices(new Set(data.explanations.map(({ method }) => method)).size > 1 ? "Method" : "Explained", data.explanations.map(({ title }, k) => [String(k), title]), "0",
           (value) => fxplain.change({ explanation: Number(value) })),
       );
     }

@@ -15,15 +15,16 @@
       });
       found.sort((a, b) => Math.abs(b.value) - Math.abs(a.value));
       const most = found.length ? Math.abs(found[0].value) : 1;
+      const total = found.reduce((sum, { value }) => sum + (Math.abs(value) || 0), 0);
       caption.textContent = `The largest: ${fxplain.viewName()}`;
-      body.replaceChildren(...found.slice(0, MOST).map((each) => row(each, most)));
+      body.replaceChildren(...found.slice(0, MOST).map((each) => row(each, most, total)));
     };
     const heading = (text) => el("th", { scope: "col" }, text);
     const table = el(
       "table",
       { class: "ranking" },
       caption,
-      el("thead", {}, el("tr", {}, ["token", ...(several ? ["input"] : []), "number"].map(heading))),
+      el("thead", {}, el("tr", {}, ["token", ...(several ? ["input"] : []), "number", "share"].map(heading))),
       body,
     );
     fxplain.onChange(update);
@@ -31,7 +32,7 @@
     return { element: table, update };
   };
 
-  const row = (entry, most) => {
+  const row = (entry, most, total) => {
     const { m, i, value } = entry;
     const bar = el("span", { class: "bar" });
     bar.style.width = `${(100 * Math.abs(value)) / most}%`;
@@ -42,6 +43,7 @@
       el("td", {}, el("button", { type: "button", class: "plain", onclick: () => fxplain.pick(m, i) }, fxplain.unitName(entry))),
       several ? el("td", {}, el("code", {}, data.modalities[m].name)) : null,
       el("td", { class: "number measured" }, bar, fxplain.number(value)),
+      el("td", { class: "number share" }, `${value < 0 ? "\u2212" : ""}${fxplain.percent(Math.abs(value) / total)}`),
     );
   };
 
@@ -73,7 +75,7 @@
   fxplain.headline = () => {
     const element = el("p", { class: "headline card", "aria-live": "polite" });
     const update = () => {
-      element.textContent = fxplain.ofSample().headline;
+      element.textContent = fxplain.ofSample().headlines[fxplain.state.hide ? "hide" : "show"];
     };
     fxplain.onChange(update);
     update();

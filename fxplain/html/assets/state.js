@@ -52,7 +52,7 @@
     const { kind, special, seconds } = data.modalities[m];
     const label = fxplain.inputOf(m).labels[i];
     if (kind === "words") return `\u201c${fxplain.shortName(m, i)}\u201d (${data.outputs && m === data.modalities.length - 1 ? "output" : "token"} ${i})`;
-    if (i in special) return label;
+    if (i in special) return Object.values(special).filter((name) => name === special[i]).length > 1 ? `${label} (token ${i})` : label;
     if (kind === "grid") {
       const place = fxplain.plain(m).indexOf(i);
       const tile = data.modalities[m].tiles.findLast(({ offset }) => offset <= place);

@@ -78,6 +78,10 @@
         .filter(({ places }) => places.length));
   };
 
+  // Whether a unit is a special token, or a word on which attention is parked.
+  fxplain.sinks = (m) => fxplain.ofSample().sinks?.[m] ?? [];
+  fxplain.isLeftOut = (m, { special, places }) => special || fxplain.sinks(m).includes(places[0]);
+
   // What is ranked and scaled of modality m: {m, i, places, text, value}, special tokens where they are shown.
   fxplain.entries = (m, view) => {
     const { special, count } = data.modalities[m];
@@ -85,15 +89,15 @@
       ? fxplain.unitsOf(m)
       : Array.from({ length: count }, (_, i) => ({ places: [i], special: i in special }));
     return units
-      .filter((unit) => !(state.hide && unit.special))
+      .filter((unit) => !(state.hide && fxplain.isLeftOut(m, unit)))
       .map((unit) => ({ ...unit, m, i: unit.places[0], value: summed(view, unit.places) }))
       .filter(({ value }) => value !== null);
   };
 
-  fxplain.unitName = ({ m, i, places, text }) =>
-    places.length === 1 || text === undefined
-      ? fxplain.tokenName(m, i)
-      : `\u201c${text.trim()}\u201d (${places.length} tokens)`;
+  fxplain.unitName = ({ m, i, places, text }) => {
+    if (!text?.trim() || m === fxplain.text) return fxplain.tokenName(m, i);
+    return `\u201c${text.trim()}\u201d (${places.length === 1 ? `token ${i}` : `${places.length} tokens`})`;
+  };
 
   // The share of all that special tokens have, or null where there are none.
   fxplain.specialShare = (views) => {
@@ -104,7 +108,7 @@
       state.hide = false;
       for (const entry of fxplain.entries(m, view)) {
         all += Math.abs(entry.value);
-        if (entry.special) special += Math.abs(entry.value);
+        if (fxplain.isLeftOut(m, entry)) special += Math.abs(entry.value);
       }
       state.hide = before;
     });
@@ -132,14 +136,14 @@
     const pieces = (unit) =>
       unit.places.map((i, k) => ({ places: [i], text: input.words[i][0], joined: k > 0, gap: k ? "" : unit.gap, special: unit.special }));
     const build = () => {
-      const units = fxplain.unitsOf(m).filter(({ special }) => !(state.hide && special));
+      const units = fxplain.unitsOf(m).filter((unit) => !(state.hide && fxplain.isLeftOut(m, unit)));
       drawn = units.flatMap((unit) => (open.has(unit.places[0]) && unit.places.length > 1 ? pieces(unit) : [unit]));
       drawn = drawn.map((unit) => ({ ...unit, element: option(m, unit, () => choose(unit)) }));
       fxplain.rove(drawn.map(({ element }) => element));
       list.replaceChildren(...drawn.flatMap(({ gap, element }) => (gap ? [gap, element] : [element])));
     };
     const update = (view, most) => {
-      const key = `${unitOf(m)} ${state.hide} ${[...open]}`;
+      const key = `${state.explanation} ${unitOf(m)} ${state.hide} ${[...open]}`;
       if (!built || key !== built) build();
       built = key;
       last = { view, most };
