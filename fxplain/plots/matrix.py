@@ -22,6 +22,7 @@ from fxplain.plots.canvas import (
     figure_of,
     widest,
 )
+from fxplain.plots.fonts import in_fonts_that_have_them
 from fxplain.plots.view import check_sample
 
 __all__ = ["plot_generation", "plot_matrix"]
@@ -31,6 +32,7 @@ MOST_LABELS = 48
 """An axis with more tokens is numbered."""
 
 
+@in_fonts_that_have_them
 def plot_matrix(
     explanation: Explanation,
     a: str | None = None,
@@ -77,6 +79,7 @@ def plot_matrix(
     return figure_of(drawn)
 
 
+@in_fonts_that_have_them
 def plot_generation(
     generation: Generation,
     modality: str | None = None,

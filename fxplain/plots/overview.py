@@ -19,6 +19,7 @@ from fxplain.plots.boxes import draw_boxes
 from fxplain.plots.canvas import BAR, DPI, NotebookFigure, Room, figure_of
 from fxplain.plots.circuit import plot_circuit
 from fxplain.plots.flow import plot_flow
+from fxplain.plots.fonts import in_fonts_that_have_them
 from fxplain.plots.graph import plot_graph
 from fxplain.plots.image import draw_image, image_room
 from fxplain.plots.matrix import plot_generation
@@ -48,6 +49,7 @@ class _Panel:
     room: Room
 
 
+@in_fonts_that_have_them
 def plot(
     result: Explanation | Generation | AttentionGraph | Flow | Circuit,
     modality: str | None = None,

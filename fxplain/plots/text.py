@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,9 +22,10 @@ from fxplain.plots.canvas import (
     signed_percent,
     text_width,
 )
+from fxplain.plots.fonts import in_fonts_that_have_them
 from fxplain.plots.view import ModalityView
 from fxplain.presentation import text_colour
-from fxplain.views import is_right_to_left
+from fxplain.views import is_right_to_left, reading_order
 
 __all__ = ["draw_text", "plot_text", "text_height"]
 
@@ -35,8 +36,11 @@ LONGEST = 90
 """Characters of a word or a sentence that is not cut."""
 LINE = 2.9
 """The distance of two lines, in sizes of the font."""
+GAP = 0.35
+"""That of two words."""
 
 
+@in_fonts_that_have_them
 def plot_text(
     explanation: Explanation,
     modality: str | None = None,
@@ -97,10 +101,7 @@ def draw_text(view: ModalityView, ax: Axes) -> Figure:
     shades, scale = colour_scale(view.numbers_of_entries)
     backwards = is_right_to_left(entry.text for entry in view.entries)
     for number, line in enumerate(lines):
-        for given in line:
-            word = given
-            if backwards:
-                word = replace(given, left=width - given.left - given.width)
+        for word in _laid_out(line, width, size, backwards=backwards):
             value = view.numbers_of_entries[word.place]
             colour = shades(scale(value)) if value == value else (1.0, 1.0, 1.0, 0.0)
             _draw_word(ax, word, LINE * size * (number + 0.5), size, colour)
@@ -128,9 +129,21 @@ def _lines(view: ModalityView, width: float, size: float) -> Iterator[list[_Word
             yield line
             line, left = [], 0.0
         line.append(_Word(place, text, note, left, own))
-        left += own + 0.35 * size
+        left += own + GAP * size
     if line:
         yield line
+
+
+def _laid_out(
+    line: Sequence[_Word], width: float, size: float, *, backwards: bool
+) -> Iterator[_Word]:
+    """A line's words where they are read: from the right where the text is, but numbers as they are."""
+    order = reading_order([word.text for word in line], backwards=backwards)
+    taken = sum(word.width for word in line) + GAP * size * (len(line) - 1)
+    left = width - taken if backwards else 0.0
+    for place in order:
+        yield replace(line[place], left=left)
+        left += line[place].width + GAP * size
 
 
 def _words(view: ModalityView) -> Iterator[tuple[int, str, str]]:

@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fxplain.explanation import Explanation
 from fxplain.plots.canvas import Room, axes_for, colour_scale, cut_label, figure_of, widest
+from fxplain.plots.fonts import in_fonts_that_have_them
 from fxplain.plots.view import ModalityView
 
 __all__ = ["draw_tokens", "plot_tokens", "tokens_room"]
@@ -17,6 +18,7 @@ MOST = 12
 SIZE = 8
 
 
+@in_fonts_that_have_them
 def plot_tokens(
     explanation: Explanation,
     modality: str | None = None,

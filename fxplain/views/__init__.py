@@ -1,7 +1,7 @@
 """Views: what each modality of an explanation can be drawn as, decided by shapes and values alone."""
 
 from fxplain.views.boxes import named_outputs, predicted_boxes
-from fxplain.views.labels import are_words, is_number, is_right_to_left
+from fxplain.views.labels import are_words, is_number, is_right_to_left, reading_order
 from fxplain.views.pixels import image_beneath, photo_beneath
 from fxplain.views.view import Kind, View
 
@@ -15,4 +15,5 @@ __all__ = [
     "named_outputs",
     "photo_beneath",
     "predicted_boxes",
+    "reading_order",
 ]
