@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-__all__ = ["Picture", "grid_of", "input_of", "patch_size", "pictures_of"]
+__all__ = ["Picture", "grid_of", "input_of", "names_of", "patch_size", "pictures_of"]
 
 MOST_MERGED = 4
 """Blocks of more than 4 x 4 patches are not looked for."""
@@ -171,6 +171,18 @@ def _told(
             merged = _merged(own, sum(map(math.prod, thw)), inputs)
             return tuple(replace(p, first=first) for p in _laid_out(own, starts, plain, merged))
     return ()
+
+
+def names_of(pictures: Sequence[Picture]) -> list[str]:
+    """What each picture is called beside the others: which it is, and which of its tiles or frames."""
+    several = len({picture.source for picture in pictures}) > 1
+    told = []
+    for picture in pictures:
+        kind = "frame" if picture.is_frame else "grid" if picture.is_level else "tile"
+        names = [f"picture {picture.source}"] if several else []
+        names += [f"{kind} {picture.part}"] if picture.parts > 1 else []
+        told.append(", ".join(names))
+    return told
 
 
 def input_of(name: str) -> str:

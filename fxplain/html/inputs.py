@@ -13,7 +13,7 @@ from torch import Tensor
 from fxplain.explanation import Explanation, Units
 from fxplain.explanation.mosaic import Mosaic, put_together
 from fxplain.explanation.on_photos import OnPhoto
-from fxplain.explanation.pictures import Picture
+from fxplain.explanation.pictures import Picture, names_of
 from fxplain.html.numbers import png_url
 from fxplain.html.photos import photo_views, photos_beneath
 from fxplain.html.pictures import Pixels, given_pictures, image_of, images_of, strip_of
@@ -208,13 +208,9 @@ def _whole_picture(tiles: list[Pixels], mosaic: Mosaic) -> Pixels:
 def _tiles(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
     """What each picture is called, its size in tokens, and where its tokens begin."""
     told, offset = [], 0
-    sources = {picture.source for picture in pictures}
-    for picture in pictures:
+    for picture, name in zip(pictures, names_of(pictures), strict=True):
         rows, columns = picture.grid
-        part = "frame" if picture.is_frame else "grid" if picture.is_level else "tile"
-        names = [f"picture {picture.source}"] if len(sources) > 1 else []
-        names += [f"{part} {picture.part}"] if picture.parts > 1 else []
-        told.append({"name": ", ".join(names), "rows": rows, "columns": columns, "offset": offset})
+        told.append({"name": name, "rows": rows, "columns": columns, "offset": offset})
         offset += rows * columns
     return told
 

@@ -12,6 +12,7 @@ from rich.text import Text
 from torch import Tensor
 
 from fxplain.explanation import Explanation, Shown, Special, Units
+from fxplain.explanation.pictures import names_of
 from fxplain.explanation.shown import shown
 from fxplain.reports.drawing import Bars, ShadedGrid, ShadedWords
 from fxplain.reports.graph_report import count_nodes, facts_table, warning_lines
@@ -171,11 +172,10 @@ def _grids(view: View, sample: int, values: Tensor) -> Iterator[RenderableType]:
             yield ShadedGrid(values[list(on.tokens)].reshape(on.grid), scale=top, whole=whole)
         return
     many = len(view.pictures) > 1
-    for number, picture in enumerate(view.pictures[:MOST_PICTURES]):
+    names = names_of(view.pictures)
+    for picture, name in zip(view.pictures[:MOST_PICTURES], names, strict=False):
         if many:
-            kind = "frame" if picture.is_frame and picture.parts > 1 else "picture"
-            kind = "grid" if picture.is_level else kind
-            yield Text(f"{kind} {number}", "dim")
+            yield Text(name, "dim")
         of_picture = values[list(picture.tokens)].reshape(picture.grid)
         yield ShadedGrid(of_picture, scale=top, whole=whole)
     if len(view.pictures) > MOST_PICTURES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fxplain.explanation import Contrast, Explanation, Special, Units
+from fxplain.explanation.pictures import names_of
 from fxplain.explanation.shown import Shown, shown
 from fxplain.reports.shading import percent, signed_percent
 from fxplain.views.boxes import boxes_of
@@ -66,8 +67,8 @@ def drawn(
     if not any(entry.relevance for entry in quoted):
         return "It drew on nothing that could be measured."
     if any(entry.relevance < 0 for entry in entries):
-        return f"{_signed(explanation, quoted)}{_beyond(entries, quoted)}"
-    return f"{_unsigned(explanation, entries, quoted)}{_beyond(entries, quoted)}"
+        return f"{_signed(explanation, quoted, sample)}{_beyond(entries, quoted)}"
+    return f"{_unsigned(explanation, entries, quoted, sample)}{_beyond(entries, quoted)}"
 
 
 def probability(explanation: Explanation, sample: int, names: ClassNames | None) -> float | None:
@@ -100,21 +101,21 @@ def _name_of(explanation: Explanation, number: int, names: ClassNames | None) ->
     return name_of(number, names or explanation.class_name) or f"class {number}"
 
 
-def _signed(explanation: Explanation, entries: Sequence[Shown]) -> str:
+def _signed(explanation: Explanation, entries: Sequence[Shown], sample: int) -> str:
     """Which spoke most for the target, and which most against it."""
     most = max(entries, key=lambda entry: entry.relevance)
     least = min(entries, key=lambda entry: entry.relevance)
-    against = f"{_named(explanation, least)} most against it" if least.relevance < 0 else ""
+    against = f"{_named(explanation, least, sample)} most against it" if least.relevance < 0 else ""
     if most.relevance <= 0:
         kind = "word" if explanation.is_text(most.modality) else "part of it"
         return f"No {kind} spoke for it, and {against}."
-    found = f"{_named(explanation, most).capitalize()} spoke most for it"
+    found = f"{_named(explanation, most, sample).capitalize()} spoke most for it"
     return f"{found}, and {against}." if against else f"{found}, and nothing against it."
 
 
 def _unsigned(
-    explanation: Explanation, entries: Sequence[Shown], quoted: Sequence[Shown]
-) -> str:  # fmt: skip
+    explanation: Explanation, entries: Sequence[Shown], quoted: Sequence[Shown], sample: int
+) -> str:
     """What it drew on most; of several inputs, how much on the one that it drew on most."""
     shares = {
         name: sum(entry.share for entry in entries if entry.modality == name)
@@ -124,7 +125,7 @@ def _unsigned(
     first = max(own, key=lambda name: own[name])
     of_first = [entry for entry in quoted if entry.modality == first]
     top = max(of_first, key=lambda entry: entry.relevance)
-    found = _quoted(explanation, of_first, top)
+    found = _quoted(explanation, of_first, top, sample)
     if sum(share > 0 for share in shares.values()) == 1:
         return f"It drew most on {found}."
     called = _called(explanation, first)
@@ -148,10 +149,10 @@ def _share(entry: Shown) -> str:
     return signed_percent(entry.share if entry.relevance >= 0 else -entry.share)
 
 
-def _quoted(explanation: Explanation, entries: Sequence[Shown], top: Shown) -> str:
+def _quoted(explanation: Explanation, entries: Sequence[Shown], top: Shown, sample: int) -> str:
     """The most relevant entry, with a word beside it that has nearly as much."""
     if not explanation.is_text(top.modality):
-        return _named(explanation, top)
+        return _named(explanation, top, sample)
     of_text = [entry for entry in entries if entry.modality == top.modality]
     first = last = of_text.index(top)
 
@@ -172,18 +173,15 @@ def _quoted(explanation: Explanation, entries: Sequence[Shown], top: Shown) -> s
     return f"\u2018{' '.join(text.split())}\u2019"
 
 
-def _named(explanation: Explanation, entry: Shown) -> str:
+def _named(explanation: Explanation, entry: Shown, sample: int) -> str:
     """An entry as a part of a sentence."""
     if explanation.is_text(entry.modality):
         return f"\u2018{entry.text}\u2019"
-    where = _place_in_picture(explanation, entry)
+    where = _place_in_picture(explanation, entry, sample)
     if where:
         return f"the {where} of {_called(explanation, entry.modality)}"
-    seconds = explanation.seconds.get(entry.modality)
-    if seconds and entry.tokens:
-        count = explanation.relevance[entry.modality].shape[1]
-        when = f"{seconds * entry.tokens[0] / count:.1f}"
-        return f"second {when} of {_called(explanation, entry.modality)}"
+    if explanation.seconds.get(entry.modality) and entry.text.endswith(" s"):
+        return f"{entry.text} of {_called(explanation, entry.modality)}"
     kind = "token" if boxes_of(explanation, entry.modality) is None else "box"
     return f"{kind} {entry.text} of {entry.modality}"
 
@@ -203,19 +201,30 @@ def _called(explanation: Explanation, name: str) -> str:
     return own if [kind(each) for each in explanation.modalities].count(own) == 1 else name
 
 
-def _place_in_picture(explanation: Explanation, entry: Shown) -> str:
-    for number, picture in enumerate(explanation.pictures(entry.modality)):
-        if entry.tokens[0] in picture.tokens:
-            place = picture.tokens.index(entry.tokens[0])
-            down, across = divmod(place, picture.grid[1])
-            row = ("upper", "middle", "lower")[3 * down // picture.grid[0]]
-            column = ("left", "centre", "right")[3 * across // picture.grid[1]]
-            where = "centre" if (row, column) == ("middle", "centre") else f"{row} {column}"
-            if len(explanation.pictures(entry.modality)) == 1:
-                return where
-            of_one = picture.is_frame and picture.parts == len(explanation.pictures(entry.modality))
-            return f"{where} of {f'frame {picture.part}' if of_one else f'picture {number}'}"
+def _place_in_picture(explanation: Explanation, entry: Shown, sample: int) -> str:
+    """Where in the photo that was given, or else in which of the model's pictures."""
+    (token, *_), modality = entry.tokens, entry.modality
+    on_photos = explanation.on_photos(modality, sample)
+    several = len({on.photo for on in on_photos}) > 1
+    for on in on_photos:
+        if token in on.tokens:
+            where = _where(on.tokens.index(token), on.grid)
+            called = f"photo {on.photo}" if several else ""
+            called = f"frame {on.frame_number}" if on.frame_number is not None else called
+            return f"{where} of {called}" if called else where
+    pictures = explanation.pictures(modality)
+    for picture, name in zip(pictures, names_of(pictures), strict=True):
+        if token in picture.tokens:
+            where = _where(picture.tokens.index(token), picture.grid)
+            return f"{where} of {name}" if name else where
     return ""
+
+
+def _where(place: int, grid: tuple[int, int]) -> str:
+    down, across = divmod(place, grid[1])
+    row = ("upper", "middle", "lower")[3 * down // grid[0]]
+    column = ("left", "centre", "right")[3 * across // grid[1]]
+    return "centre" if (row, column) == ("middle", "centre") else f"{row} {column}"
 
 
 def notes(explanation: Explanation, sample: int = 0) -> Iterator[str]:
