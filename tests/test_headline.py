@@ -38,6 +38,15 @@ def test_a_special_token_with_more_is_named(values, told):
     assert "[SEP]" not in drawn(e, special="hide")
 
 
+def test_a_word_keeps_its_letters():
+    words = ["[CLS]", "London", "in"]
+    relevance = type(made_explanation(words).relevance)(
+        {"input_ids": torch.tensor([[1.0, 0.5, -0.1]])}
+    )
+    told = drawn(made_explanation(words, relevance=relevance))
+    assert told == "‘London’ spoke most for it, and ‘in’ most against it."
+
+
 def test_shares_of_inputs_count_their_special_tokens():
     """An image has 48%, a text's special token the rest: the image has not 100%."""
     graph = made_graph([made_node(0)], {"input_ids": 3, "pixel_values": 2})

@@ -163,6 +163,7 @@ def sentence(*words: str) -> list[Word]:
         ("line", ["Bad. So bad!", "Good"]),
         (["So bad"], ["So bad", "(the rest)"]),
         ({"praise": (13, 17)}, ["praise", "(the rest)"]),
+        ([(0, 4), (90, 99)], ["Bad.", "(the rest)"]),
     ],
 )
 def test_units_hold_every_token_once(units, expected):
@@ -170,6 +171,23 @@ def test_units_hold_every_token_once(units, expected):
     made = units_of(words, ["?"] * 6, units)
     assert [unit.text for unit in made] == expected
     assert sorted(place for unit in made for place in unit.tokens) == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("units", "told"),
+    [
+        ([(0, 9), (4, 13)], "overlap"),
+        ({"a": (0, 9), "b": (8, 10)}, "'a' and 'b' overlap"),
+        ([(9, 2)], r"\(9, 2\) is no part"),
+        ([(-5, -1)], "is no part"),
+        ({"none": (4, 4)}, "is no part"),
+        ([(0.0, 3)], "is no part"),
+    ],
+)
+def test_spans_that_are_no_parts_are_refused(units, told):
+    words = sentence("Bad", ".", " So", " bad", "!", "\nGood")
+    with pytest.raises(fxplain.MethodError, match=told):
+        units_of(words, ["?"] * 6, units)
 
 
 def test_sums_stay_whatever_the_units(byte_level):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from fxplain.arguments import shown as described
@@ -45,7 +46,7 @@ def units_of(words: Sequence[Word], labels: Sequence[str], units: Units = "word"
     Raises
     ------
     MethodError
-        When there is no such unit, or the text has no such part.
+        When there is no such unit, the text has no such part, or parts overlap.
 
     Examples
     --------
@@ -108,7 +109,7 @@ def _together(words: Sequence[Word]) -> Word:
 def _named_spans(text: str, units: Units) -> list[tuple[str, int, int]]:
     """(name, start, stop) of each part."""
     if isinstance(units, Mapping):
-        return [(str(name), *_span(span)) for name, span in units.items()]
+        return _apart([(str(name), *_span(span)) for name, span in units.items()])
     if not isinstance(units, (list, tuple)):
         names = ", ".join(map(repr, UNITS))
         raise MethodError(
@@ -126,12 +127,23 @@ def _named_spans(text: str, units: Units) -> list[tuple[str, int, int]]:
         else:
             start, stop = _span(part)
             found.append((text[start:stop], start, stop))
-    return found
+    return _apart(found)
+
+
+def _apart(spans: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    """The same spans, none of which has a part of another: a word's relevance is counted once."""
+    for (name, _, stop), (other, start, _) in pairwise(sorted(spans, key=lambda span: span[1:])):
+        if start < stop:
+            raise MethodError(
+                f"units: {name!r} and {other!r} overlap, and each word is of one unit."
+            )
+    return spans
 
 
 def _span(part: Any) -> tuple[int, int]:
     """(start, stop), or an error that names what is given in its place."""
-    if not isinstance(part, (list, tuple)) or len(part) != 2 or not all(map(_is_place, part)):
+    pair = isinstance(part, (list, tuple)) and len(part) == 2 and all(map(_is_place, part))
+    if not pair or not 0 <= part[0] < part[1]:
         raise MethodError(
             f"units: {described(part)} is no part of a text, and no (start, stop) of its characters."
         )
@@ -143,7 +155,7 @@ def _is_place(value: Any) -> bool:
 
 
 def _by_spans(words: Sequence[Word], spans: Sequence[tuple[str, int, int]]) -> list[Word]:
-    """A unit for each span, of the words that begin in it, and one for what is left."""
+    """A unit for each span that holds words, of these, and one for what is left."""
     places: list[list[int]] = [[] for _ in spans]
     rest: list[int] = []
     special: list[Word] = []
@@ -158,5 +170,6 @@ def _by_spans(words: Sequence[Word], spans: Sequence[tuple[str, int, int]]) -> l
     named = [
         Word(name, tuple(own), " " if i else "")
         for i, ((name, *_), own) in enumerate(zip(spans, places, strict=True))
+        if own
     ]
     return [*named, *([Word(REST, tuple(rest), " ")] if rest else []), *special]

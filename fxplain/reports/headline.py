@@ -109,7 +109,8 @@ def _signed(explanation: Explanation, entries: Sequence[Shown], sample: int) -> 
     if most.relevance <= 0:
         kind = "word" if explanation.is_text(most.modality) else "part of it"
         return f"No {kind} spoke for it, and {against}."
-    found = f"{_named(explanation, most, sample).capitalize()} spoke most for it"
+    name = _named(explanation, most, sample)
+    found = f"{name[:1].upper()}{name[1:]} spoke most for it"
     return f"{found}, and {against}." if against else f"{found}, and nothing against it."
 
 
