@@ -125,8 +125,10 @@ FAMILIES = {
                  lambda: hf.MllamaImageProcessorPil(size=SQUARE, max_image_tiles=4)),
 }  # fmt: skip
 SEES_ONLY = ("pixel_values", "image_grid_thw", "image_sizes", "pixel_attention_mask")
-PLACES = "pos_embed|position_embed|class_embedding|image_newline|tile_pos|positional_embedding"
-MIXES = r"(vision|visual).*attn.*\.(out_proj|o_proj|proj|projection)\.weight"
+PLACES = (
+    "pos_embed|position_embed|class_embedding|cls_token|image_newline|tile_pos|positional_embedding"
+)
+MIXES = r"(vision|visual).*att.*\.(out_proj|o_proj|proj|projection|projection_layer)\.weight"
 
 
 @torch.no_grad()

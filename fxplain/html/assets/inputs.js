@@ -64,12 +64,12 @@
       legend,
       behind.details,
     );
-    const update = (view, largest, total) => {
+    const update = (view, largest, part) => {
       const most = strongest(m, view, largest);
       last = { view, most };
       missing.hidden = view !== null;
       missing.textContent = view === null ? fxplain.whyNoView() : "";
-      share.textContent = counted(m, view && total && data.modalities.length > 1 ? fxplain.percent(sum(m, view) / total) : null);
+      share.textContent = counted(m, view && part !== null ? fxplain.percent(part) : null);
       together?.update();
       legend.replaceChildren(...scale(view, most));
       legend.setAttribute("aria-label", view ? `Shades from ${view.values.some((v) => v < 0) ? fxplain.number(-most) : "0"} to ${fxplain.number(most)}` : "No shades");
@@ -142,9 +142,10 @@
       special.hidden = share === null;
       const parked = data.modalities.some((_, m) => fxplain.sinks(m).length);
       specialText.textContent = `Leave out special tokens${parked ? " and the first word" : ""}${share === null ? "" : ` (${fxplain.percent(share)} of the relevance)`}`;
-      const total = views.includes(null) ? 0 : views.reduce((all, view, m) => all + sum(m, view), 0); // shares of all, or none
+      const sums = views.length < 2 || views.includes(null) ? [] : views.map((view, m) => sum(m, view)); // shares of all, or none
+      const total = sums.reduce((all, own) => all + own, 0);
       const scales = scaled(views);
-      panels.forEach(({ m, update }) => update(views[m], scales[m], total));
+      panels.forEach(({ m, update }) => update(views[m], scales[m], total ? sums[m] / total : null));
     };
     build();
     fxplain.onChange((changes) => {
