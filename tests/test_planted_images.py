@@ -80,9 +80,8 @@ def pixtral(patch: int):
     return lambda: hf.PixtralImageProcessorPil(size={"longest_edge": 48}, patch_size=size)
 
 
-def gemma(*, crops: bool):
-    more = {"pan_and_scan_min_crop_size": 16, "pan_and_scan_min_ratio_to_activate": 1.1}
-    return lambda: hf.Gemma3ImageProcessorPil(size=SQUARE, do_pan_and_scan=crops, **more)
+def gemma():
+    return hf.Gemma3ImageProcessorPil(size=SQUARE)
 
 
 FAMILIES = {
@@ -90,8 +89,6 @@ FAMILIES = {
     "Qwen2_5_VL": qwen(),
     "Qwen3VL": qwen(),
     "Qwen3VL deepstack": qwen([0]),
-    "InternVL": of({**SEES, "image_size": [32, 32], "patch_size": [8, 8]}, text("qwen2"), cut(6),
-                   token="image_token_id", downsample_ratio=0.5),
     "AyaVision": of(SIGLIP, text("cohere2"), cut(4), downsample_factor=2),
     "Cohere2Vision": of(SIGLIP, text("cohere2"), cut(4), token="image_token_id",
                         downsample_factor=2),
@@ -112,8 +109,7 @@ FAMILIES = {
         token="image_token_id", perceiver_config=LATENTS),
     "PaliGemma": of(SIGLIP, text("gemma"), lambda: hf.SiglipImageProcessorPil(size=SQUARE),
                     projection_dim=32),
-    "Gemma3": of(SIGLIP, text("gemma3_text"), gemma(crops=False), mm_tokens_per_image=4),
-    "Gemma3 crops": of(SIGLIP, text("gemma3_text"), gemma(crops=True), mm_tokens_per_image=4),
+    "Gemma3": of(SIGLIP, text("gemma3_text"), gemma, mm_tokens_per_image=4),
     "Blip2": of(SEES, {**OPT, "num_hidden_layers": 1}, lambda: hf.BlipImageProcessorPil(
         size=SQUARE), qformer_config=QFORMER, num_query_tokens=3),
     "Llava Pixtral": of(PIXTRAL, text("mistral"), pixtral(8), vision_feature_layer=-1,
