@@ -42,6 +42,12 @@ class NodeEvidence:
         return self.seen.awaited
 
     @property
+    def is_reached(self) -> bool:
+        """Whether the target is known to depend on the node, or will be once its gradient comes."""
+        runs = [run for run in (self.seen, self.propagated) if run is not None]
+        return self.awaited or all(run.gradient is not None for run in runs)
+
+    @property
     def size(self) -> int:
         """How many numbers it holds."""
         runs = [run for run in (self.seen, self.propagated) if run is not None]
