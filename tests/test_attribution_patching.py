@@ -7,6 +7,7 @@ from torch import Tensor, nn
 import fxplain
 from fxplain import Cut
 from fxplain.evaluation.statistics import spearman
+from tests.long_run import quickly
 from tests.small_models import ImageClassifier, TextClassifier, architecture, pixels, seeded, words
 from tests.test_heads import Grouped, Headed
 
@@ -37,7 +38,7 @@ def test_small_changes_are_met_exactly() -> None:
     assert not true.estimated
 
 
-@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("fused", quickly([True, False], [False]))
 def test_signs_and_ranks_are_those_of_patching(fused: bool) -> None:
     model = seeded(TextClassifier, width=16, heads=4, depth=3, fused=fused)
     with torch.no_grad():

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 import fxplain
+from tests.long_run import quickly
 from tests.small_models import BY_NAME, TextClassifier, architecture, seeded, words
 
-QUICK = ("gpt2", "lxmert", "t5", "vit")
-EVERY = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in BY_NAME]
+EVERY = quickly(BY_NAME, ["gpt2", "lxmert"])
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -17,6 +17,7 @@ from fxplain.tokens import (
     reductions,
 )
 from fxplain.tokens import rules as token_rules
+from tests.long_run import quickly
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -26,7 +27,16 @@ PAGES = [
 ]
 WITH_CODE = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
 
-pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+LONG = {"find-a-circuit", "evaluation", "draw"}
+"""What only the long run runs."""
+QUICK = {page.stem for page in WITH_CODE} - LONG
+
+
+def stem(page: Path) -> str:
+    return page.stem
+
+
+pages = pytest.mark.parametrize("page", PAGES, ids=stem)
 
 
 def code_of(page: Path) -> str:
@@ -40,7 +50,9 @@ def code_of(page: Path) -> str:
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", quickly(WITH_CODE, QUICK, lambda page: page.stem), ids=lambda page: page.stem
+)
 def test_code_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(op_table, "TABLE", op_table.TABLE.copy())
     monkeypatch.setattr(registry, "_METHODS", registry._METHODS.copy())

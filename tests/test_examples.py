@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import fxplain
 from examples import co_attention, encoder_decoder, windows
+from tests.long_run import quickly
 from tests.oracle import Oracle, attention_map
 
 FOLDER = Path(__file__).parents[1] / "examples"
@@ -47,7 +48,9 @@ def check_relevance(explanation: fxplain.Explanation, name: str, want: list[np.n
     np.testing.assert_allclose(got, np.stack(want), rtol=0, atol=1e-4 * np.abs(want).max())
 
 
-@pytest.mark.parametrize("name", ["co_attention", "encoder_decoder", "windows"])
+@pytest.mark.parametrize(
+    "name", quickly(["co_attention", "encoder_decoder", "windows"], ["windows"])
+)
 def test_it_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
     printed = capsys.readouterr().out

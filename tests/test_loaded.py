@@ -8,6 +8,7 @@ import torch
 
 import fxplain
 from tests import small_pretrained
+from tests.long_run import quickly
 from tests.small_models import architecture
 
 accelerate = pytest.importorskip("accelerate")
@@ -108,7 +109,7 @@ def spread(model, how, folder):
     return accelerate.dispatch_model(model, where, main_device="cpu", offload_dir=folder)
 
 
-@pytest.mark.parametrize("how", ["cpu", "disk", "both"])
+@pytest.mark.parametrize("how", quickly(["cpu", "disk", "both"], ["both"]))
 @pytest.mark.parametrize("name", ["bert", "t5"])
 def test_offloaded_weights_are_found(name, how, tmp_path):
     plain, inputs = architecture(name)

@@ -20,6 +20,7 @@ from examples.miniature.page import page
 from examples.miniature.segmentation import THRESHOLDS, MaskScores, hits, mask_iou
 from fxplain.evaluation import RANDOM, Evaluation
 from fxplain.evaluation.result import Key
+from tests.long_run import quickly
 
 ROOT = Path(__file__).parents[1]
 METHODS = {GENERIC: GENERIC, "raw_attention": "raw_attention"}
@@ -29,7 +30,7 @@ WEIGHTS = ROOT / "fxplain" / "demo" / "lxmert_digits"
 
 @pytest.mark.parametrize(
     "experiment",
-    [pytest.param(e, marks=[pytest.mark.slow] if e.name == "t5" else []) for e in EXPERIMENTS],
+    quickly(EXPERIMENTS, ["visualbert"], lambda experiment: experiment.name),
     ids=lambda experiment: experiment.name,
 )
 def test_experiment_runs(experiment: Experiment, tmp_path: Path) -> None:

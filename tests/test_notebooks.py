@@ -30,6 +30,7 @@ def test_quickstart_draws(shown: list[tuple[str, str]]) -> None:
     assert pictures == [code for code, _ in shown if ".plot" in code]
 
 
+@pytest.mark.slow
 def test_quickstart_ends_with_a_report(shown: list[tuple[str, str]]) -> None:
     code, kinds = shown[-1]
     assert code == "e"

@@ -16,6 +16,7 @@ from examples.paper import vqa
 from examples.paper.detr_coco import polygon_mask
 from examples.paper.running import stream
 from fxplain.evaluation import RANDOM
+from tests.long_run import quickly
 
 MODALITIES = {
     "lxmert_vqa": {"input_ids", "visual_feats"},
@@ -26,7 +27,7 @@ MODALITIES = {
 }
 
 
-@pytest.mark.parametrize("script", MODALITIES)
+@pytest.mark.parametrize("script", quickly(MODALITIES, ["vit_imagenet"]))
 def test_a_dry_run_evaluates(
     script: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -137,6 +137,7 @@ def test_a_batch_is_its_samples(recipe: Recipe) -> None:
         check_same(one.relevance, {k: v[b : b + 1] for k, v in both.relevance.items()}, b)
 
 
+@pytest.mark.slow
 @some_examples(3)
 @given(recipes())
 def test_relevance_follows_the_keys_when_they_are_permuted(recipe: Recipe) -> None:
@@ -154,6 +155,7 @@ def test_relevance_follows_the_keys_when_they_are_permuted(recipe: Recipe) -> No
     check_same(after, {**before, modality: before[modality][:, order]}, order)
 
 
+@pytest.mark.slow
 @some_examples(3)
 @given(recipes())
 def test_every_way_to_write_attention_gives_the_same(recipe: Recipe) -> None:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fxplain
+from tests.long_run import quickly
 from tests.small_models import VOCABULARY, Attention, Block, pixels, seeded, words
 
 WIDTH = 8
@@ -187,7 +188,7 @@ class Queries(nn.Module):
         return queries + self.cross(queries, x)
 
 
-@pytest.mark.parametrize("expanded", [False, True])
+@pytest.mark.parametrize("expanded", quickly([False, True], [True]))
 def test_learned_queries_that_hear_of_one_token_stay_many(*, expanded: bool) -> None:
     graph = fxplain.inspect(seeded(Queries, expanded=expanded), (words(2, 5),))
     assert graph.warnings == ()

@@ -82,6 +82,7 @@ def test_detr_finds_digits() -> None:
     assert found > 0.9 * sum(len(scene.digits) for scene in scenes)
 
 
+@pytest.mark.slow
 def test_detr_is_an_encoder_and_a_decoder() -> None:
     inputs = detection.encode(detection.draw_scenes(HELD_OUT, 2, random.Random(2)))
     image, queries = ("pixel_values",), ("model.query_position_embeddings",)
@@ -102,6 +103,7 @@ def test_t5_looks_keys_up() -> None:
     assert right.float().mean() > 0.95
 
 
+@pytest.mark.slow
 def test_t5_is_an_encoder_and_a_decoder() -> None:
     model, tokenizer = lookup.load_model()
     samples = lookup.draw_lookups(1, random.Random(2))

@@ -4,10 +4,15 @@ import pytest
 
 from tests.loading.__main__ import tried
 from tests.loading.ways import WAYS, Way
+from tests.long_run import quickly
+
+QUICK = {way.name for way in WAYS} - {"`torch.compile`", "accelerate: `disk_offload`"}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+@pytest.mark.parametrize(
+    "way", quickly(WAYS, QUICK, lambda way: way.name), ids=lambda way: way.name
+)
 def test_explained_right_or_refused(way: Way) -> None:
     if way.needs:
         pytest.importorskip(way.needs)
