@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
-import numpy as np
 import torch
 
 from fxplain.arguments import place_in
@@ -137,7 +136,7 @@ def flow(explanation: Explanation, share: float, sample: int) -> Flow:
     with torch.no_grad():
         edges = FlowEdges.of(reading.chains, columns_of(kept, reading))
     chosen = edges.strongest(share)
-    whole = edges.worth(np.arange(len(edges.flow))) or 1.0
+    whole = edges.whole or 1.0
     names, deep = TokenNames(explanation, kept, sample), depths(kept.program)
     drawn = _Drawn(reading.chains.program, names, deep)
     found: dict[tuple[int, int], float] = {}
