@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import fxplain
-from fxplain.errors import MethodError, ModalityError
-from fxplain.inside import HeadRelevance
+from fxplain.errors import InputError, MethodError, ModalityError
+from fxplain.inside import HeadRelevance, flow_edges
 from tests.small_models import BY_NAME, TextClassifier, architecture
 
 IDS = torch.tensor([[3, 7, 7, 11, 2], [9, 1, 4, 4, 5]])
@@ -221,6 +221,38 @@ def test_flow_is_pruned_to_the_share_that_is_asked_for(name: str) -> None:
     assert all(depth[edge.source] <= depth[edge.target] for edge in most.edges)
     ends = {edge.source for edge in most.edges} | {edge.target for edge in most.edges}
     assert ends == set(range(len(most.tokens)))  # nothing hangs loose
+
+
+def test_flow_of_many_edges_keeps_the_strongest(
+    classifier: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    e = fxplain.explain(classifier, {"input_ids": IDS}, target=1)
+    every = e.flow(1.0)
+    monkeypatch.setattr(flow_edges, "MOST_EDGES", len(every.edges) // 2)
+    fewer = e.flow(1.0)
+    assert 0.3 < fewer.kept < every.kept == pytest.approx(1)
+    strongest = {edge.relevance for edge in every.edges[: len(every.edges) // 2]}
+    assert all(any(math.isclose(e.relevance, s) for s in strongest) for e in fewer.edges)
+    monkeypatch.setattr(flow_edges, "MOST_CELLS", 20)
+    with pytest.raises(InputError, match="5 and 5 tokens of 2 samples .* too large to be drawn"):
+        e.flow()
+
+
+def test_what_auto_chose_is_told_of_the_generic_rules(classifier: nn.Module) -> None:
+    inputs = {"input_ids": IDS}
+    e = fxplain.explain(classifier, inputs, target=1, method="auto")
+    generic = fxplain.explain(classifier, inputs, target=1, gradients="corrected")
+    assert (e.method, generic.method) == ("input_x_gradient", "generic")
+    for what in ("heads", "layers", "paths", "flow"):
+        found, same = getattr(e, what)(), getattr(generic, what)()
+        told = found.to_dict()
+        assert (told.pop("method"), told.pop("in_place_of")) == ("generic", "input_x_gradient")
+        assert told == {k: v for k, v in same.to_dict().items() if k not in ("method", "in_place_of")}
+        assert "by generic, as input_x_gradient has no chains" in " ".join(found.to_text().split())
+        assert "has no chains" not in same.to_text()
+    assert e.check(1, units="head", draws=2).method == "generic"
+    with pytest.raises(MethodError, match=r"no heads.*explain with method='generic'"):
+        fxplain.explain(classifier, inputs, method="input_x_gradient").heads()
 
 
 def test_flow_is_drawn(classifier: nn.Module, tmp_path: Path) -> None:

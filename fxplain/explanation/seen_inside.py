@@ -22,6 +22,8 @@ class SeenInside:
         """Relevance by attention node and head: who brings what the target draws on.
 
         Heads add up to their node, and nodes, with what the readout is of itself, to the whole.
+        Where ``method="auto"`` chose a method that only scores tokens, they are told of the generic
+        rules with corrected gradients in its place, and say so.
 
         Returns
         -------
@@ -31,8 +33,8 @@ class SeenInside:
         Raises
         ------
         MethodError
-            When the method does not sum over chains of attention (it is "generic" or
-            "weighted_accumulation" that do), or the explanation was loaded from a file.
+            When a method was asked for that does not sum over chains of attention ("generic" and
+            "weighted_accumulation" do), or the explanation was loaded from a file.
         """
         made: HeadRelevance = import_module(_INSIDE).heads(self)
         return made

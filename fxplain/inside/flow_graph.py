@@ -12,7 +12,7 @@ from fxplain.arguments import place_in
 from fxplain.inside.chains import Point
 from fxplain.inside.depth import depths
 from fxplain.inside.flow_edges import FlowEdges, Vertex
-from fxplain.inside.reading import columns_of, kept_of, reading_of
+from fxplain.inside.reading import chained, columns_of, kept_of, reading_of, told_of
 from fxplain.inside.token_names import Token, TokenNames
 from fxplain.presentation import Presentable
 from fxplain.program import Program
@@ -82,6 +82,8 @@ class Flow(Presentable):
         What all chains of the pruned graph bring, of all that attention gives.
     modalities
         The names of the modalities, in the order of the explanation.
+    method, in_place_of
+        As `HeadRelevance` has them.
     """
 
     tokens: tuple[FlowToken, ...]
@@ -89,6 +91,8 @@ class Flow(Presentable):
     sample: int
     kept: float
     modalities: tuple[str, ...] = field(repr=False)
+    method: str = ""
+    in_place_of: str = ""
 
     @property
     def lanes(self) -> int:
@@ -108,6 +112,8 @@ class Flow(Presentable):
     def to_dict(self) -> dict[str, Any]:
         """The graph as plain data."""
         return {
+            "method": self.method,
+            "in_place_of": self.in_place_of,
             "sample": self.sample,
             "kept": self.kept,
             "tokens": [
@@ -130,6 +136,7 @@ class Flow(Presentable):
 
 def flow(explanation: Explanation, share: float, sample: int) -> Flow:
     """See `Explanation.flow`."""
+    asked, explanation = explanation, chained(explanation)
     kept = kept_of(explanation)
     sample = place_in("sample", sample, len(kept.views))
     reading = reading_of(kept, explanation.method, sample)
@@ -159,6 +166,7 @@ def flow(explanation: Explanation, share: float, sample: int) -> Flow:
         sample,
         edges.worth(chosen) / whole,
         explanation.modalities,
+        *told_of(explanation, asked),
     )
 
 

@@ -17,7 +17,7 @@ from fxplain.extras import data_frame
 from fxplain.inside.by_head import sums_by_head
 from fxplain.inside.chains import Attended
 from fxplain.inside.depth import depths
-from fxplain.inside.reading import Reading, columns_of, kept_of, readings_of
+from fxplain.inside.reading import Reading, chained, columns_of, kept_of, readings_of, told_of
 from fxplain.presentation import Presentable
 from fxplain.program import AttentionNode
 
@@ -87,6 +87,9 @@ class HeadRelevance(Presentable):
         (batch, modalities) what is there without any attention: the readout of itself.
     depth
         By node name how many nodes stand one above the other up to it, itself counted.
+    method, in_place_of
+        Whose relevance it is, and which method it stands in for, as one that ``method="auto"`` chose
+        and that only scores tokens; else empty.
     """
 
     nodes: tuple[AttentionNode, ...]
@@ -95,6 +98,8 @@ class HeadRelevance(Presentable):
     through: dict[str, Tensor] = field(repr=False)
     identity: Tensor = field(repr=False)
     depth: dict[str, int] = field(repr=False)
+    method: str = ""
+    in_place_of: str = ""
 
     @cached_property
     def by_node(self) -> Tensor:
@@ -192,6 +197,8 @@ class HeadRelevance(Presentable):
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data: the table, and what is there without attention."""
         return {
+            "method": self.method,
+            "in_place_of": self.in_place_of,
             "modalities": list(self.modalities),
             "identity": self.identity.tolist(),
             "heads": self.table(),
@@ -218,6 +225,7 @@ def _part(value: float, whole: float) -> float:
 
 def heads(explanation: Explanation) -> HeadRelevance:
     """See `Explanation.heads`."""
+    asked, explanation = explanation, chained(explanation)
     kept = kept_of(explanation)
     program, count = kept.program, len(kept.views)
     some = next(iter(explanation.relevance.values()))
@@ -235,7 +243,7 @@ def heads(explanation: Explanation) -> HeadRelevance:
             _add(kept, reading, made["even"], made["through"], identity)
     nodes = tuple(node.info for node in program.nodes.values())
     depth = {program.nodes[i].info.name: d for i, d in depths(program).items()}
-    return HeadRelevance(nodes, modalities, made["even"], made["through"], identity, depth)
+    return HeadRelevance(nodes, modalities, made["even"], made["through"], identity, depth, *told_of(explanation, asked))
 
 
 def _add(

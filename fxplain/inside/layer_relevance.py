@@ -37,6 +37,8 @@ class LayerRelevance(Presentable):
         what the whole would lose without it.
     identity
         (batch, modalities) what is there without any attention.
+    method, in_place_of
+        As `HeadRelevance` has them.
     """
 
     nodes: tuple[AttentionNode, ...]
@@ -45,6 +47,8 @@ class LayerRelevance(Presentable):
     relevance: Tensor = field(repr=False)
     through: Tensor = field(repr=False)
     identity: Tensor = field(repr=False)
+    method: str = ""
+    in_place_of: str = ""
 
     @property
     def total(self) -> Tensor:
@@ -88,6 +92,8 @@ class LayerRelevance(Presentable):
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data."""
         return {
+            "method": self.method,
+            "in_place_of": self.in_place_of,
             "modalities": list(self.modalities),
             "identity": self.identity.tolist(),
             "layers": self.table(),
@@ -119,4 +125,6 @@ def layers(explanation: Explanation) -> LayerRelevance:
         found.by_node[:, order],
         found.through_node[:, order],
         found.identity,
+        found.method,
+        found.in_place_of,
     )

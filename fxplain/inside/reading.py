@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fxplain.errors import MethodError
+from fxplain.explanation.companion import chained_companion
 from fxplain.explanation.reading import View, joint_shares, samples_of, shares_of
 from fxplain.inside.chains import Chains
 from fxplain.methods import Relevancies, RowShare
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from fxplain.explanation import Explanation
     from fxplain.explanation.kept import Kept
 
-__all__ = ["Reading", "columns_of", "kept_of", "reading_of", "readings_of"]
+__all__ = ["Reading", "chained", "columns_of", "kept_of", "reading_of", "readings_of", "told_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,21 @@ def kept_of(explanation: Explanation) -> Kept:
     return explanation.asked.kept()
 
 
+def chained(explanation: Explanation) -> Explanation:
+    """The explanation that chains of attention are told of.
+
+    Where `method="auto"` chose one that only scores tokens, it is a companion by the generic rules.
+    """
+    if explanation.chosen and explanation.engine == "tokens" and explanation.asked is not None:
+        return chained_companion(explanation)
+    return explanation
+
+
+def told_of(explanation: Explanation, asked: Explanation) -> tuple[str, str]:
+    """The method that something is told of, and the one that was asked for where that is another."""
+    return explanation.method, "" if explanation is asked else asked.method
+
+
 def readings_of(kept: Kept, method: str) -> Iterator[Reading]:
     """The readings of all samples.
 
@@ -102,8 +118,10 @@ def _reading(
     scores = views[0].scores
     if not isinstance(scores, Relevancies):
         raise MethodError(
-            f"method {method!r} is no sum over chains of attention: only 'generic' and "
-            f"'weighted_accumulation' have heads, layers, paths and flow."
+            f"method {method!r} is no sum over chains of attention, so that it has no heads, layers, "
+            f"paths and flow: explain with method='generic', gradients='corrected' (or "
+            f"'weighted_accumulation'). What each head adds to the score, `contributions()` tells of "
+            f"any method."
         )
     own = tuple(
         tuple(sorted({share.sample for share in shares_of(program, view)})) for view in views

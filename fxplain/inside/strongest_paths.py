@@ -10,7 +10,7 @@ import torch
 
 from fxplain.arguments import place_in
 from fxplain.inside.best_chains import BestChains, Found
-from fxplain.inside.reading import columns_of, kept_of, reading_of
+from fxplain.inside.reading import chained, columns_of, kept_of, reading_of, told_of
 from fxplain.inside.token_names import Token, TokenNames
 from fxplain.presentation import Presentable
 
@@ -88,11 +88,15 @@ class Paths(Presentable):
         Which of the batch.
     attended
         All that attention gives to the sample's target.
+    method, in_place_of
+        As `HeadRelevance` has them.
     """
 
     paths: tuple[Path, ...]
     sample: int
     attended: float = field(repr=False)
+    method: str = ""
+    in_place_of: str = ""
 
     def __iter__(self) -> Iterator[Path]:
         return iter(self.paths)
@@ -111,6 +115,8 @@ class Paths(Presentable):
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data."""
         return {
+            "method": self.method,
+            "in_place_of": self.in_place_of,
             "sample": self.sample,
             "attended": self.attended,
             "paths": [
@@ -140,6 +146,7 @@ class Paths(Presentable):
 
 def paths(explanation: Explanation, k: int, sample: int) -> Paths:
     """See `Explanation.paths`."""
+    asked, explanation = explanation, chained(explanation)
     kept = kept_of(explanation)
     sample = place_in("sample", sample, len(kept.views))
     reading = reading_of(kept, explanation.method, sample)
@@ -149,7 +156,7 @@ def paths(explanation: Explanation, k: int, sample: int) -> Paths:
     with torch.no_grad():
         best = BestChains(reading.chains, columns_of(kept, reading))
         made = [_path(names, found, attended) for found in best.strongest(k)]
-    return Paths(tuple(made), sample, attended)
+    return Paths(tuple(made), sample, attended, *told_of(explanation, asked))
 
 
 def _path(names: TokenNames, found: Found, attended: float) -> Path:

@@ -48,7 +48,7 @@ class Check(Presentable):
     Attributes
     ----------
     method
-        The explanation's method.
+        The explanation's method; of heads, the one that their relevance is told of.
     sample, score
         Which sample, and its score before any cut.
     most, least
@@ -146,7 +146,7 @@ def check(
     asked = asked_of(explanation)
     place = place_in("sample", sample, explanation.batch_size)
     found = _heads if units == HEAD else _ordered
-    order = found(explanation, place, units)
+    method, order = found(explanation, place, units)
     k = min(k, len(order) // 2)
     ends = order[:k], order[: -k - 1 : -1]
     generator = torch.Generator().manual_seed(seed)
@@ -165,7 +165,7 @@ def check(
         for unit, fall in zip([*ends[0], *ends[1]], alone, strict=True)
     ]
     return Check(
-        explanation.method,
+        method,
         place,
         float(effects.baseline[place]),
         tuple(claims[:k]),
@@ -176,8 +176,8 @@ def check(
     )
 
 
-def _ordered(explanation: Explanation, sample: int, units: Any) -> list[Shown]:
-    """A sample's units, the most relevant first, without special tokens and what alone is read.
+def _ordered(explanation: Explanation, sample: int, units: Any) -> tuple[str, list[Shown]]:
+    """The method, and a sample's units, the most relevant first, without special tokens and what alone is read.
 
     Learned tokens (object queries) are no one's claim where there are tokens of inputs.
     """
@@ -192,12 +192,13 @@ def _ordered(explanation: Explanation, sample: int, units: Any) -> list[Shown]:
         raise InputError(
             f"there is nothing to compare: {len(found)} of this sample's tokens could be cut."
         )
-    return sorted(found, key=lambda unit: -unit.relevance)
+    return explanation.method, sorted(found, key=lambda unit: -unit.relevance)
 
 
-def _heads(explanation: Explanation, sample: int, _units: Any) -> list[Shown]:
-    """Heads by the relevance that comes by them, the most relevant first."""
-    relevance = explanation.heads().relevance
+def _heads(explanation: Explanation, sample: int, _units: Any) -> tuple[str, list[Shown]]:
+    """The method, and heads by the relevance that comes by them, the most relevant first."""
+    by_head = explanation.heads()
+    relevance = by_head.relevance
     found = [
         Shown(node.name, f"{node.name} head {head}", (head,), float(value))
         for node in explanation.graph.nodes
@@ -206,7 +207,7 @@ def _heads(explanation: Explanation, sample: int, _units: Any) -> list[Shown]:
     ]
     if len(found) < 2:
         raise InputError("there is nothing to compare: the model has one head.")
-    return sorted(found, key=lambda unit: -unit.relevance)
+    return by_head.method, sorted(found, key=lambda unit: -unit.relevance)
 
 
 def _is_padding(explanation: Explanation, unit: Shown, sample: int) -> bool:

@@ -58,7 +58,7 @@ def _heads_of(found: HeadRelevance, sample: int) -> list[RenderableType]:
             f"{best}: {_percent(float(own[best]), every)}",
         )
     return [
-        _headline("heads", _sample(found, sample), every, float(found.identity[sample].sum())),
+        _headline(found, "heads", sample, every),
         table,
     ]
 
@@ -86,7 +86,7 @@ def layers_report(found: LayerRelevance) -> RenderableType:
                 *shares,
             )
         parts += [
-            _headline("layers", _sample(found, sample), every, float(found.identity[sample].sum())),
+            _headline(found, "layers", sample, every),
             table,
         ]
     return Group(*parts, *_left(len(found.identity)))
@@ -115,6 +115,7 @@ def paths_report(found: Paths) -> RenderableType:
         (f"{len(found)} paths", "bold"),
         f" bring {found.share:.1%} of the {found.attended:.4g} that attention gives",
         (f"; nodes are in {prefix[:-1]}" if prefix else "", "dim"),
+        _in_place(found),
     )
     return Group(head, table)
 
@@ -134,6 +135,7 @@ def flow_report(found: Flow) -> RenderableType:
         ("flow", "bold"),
         f": {len(found.tokens)} tokens and {len(found.edges)} edges bring {found.kept:.1%} of what "
         "attention gives; to_html(path) and plot() draw it",
+        _in_place(found),
     )
     table = _table("share", "from", "to")
     for edge in found.edges[:_MOST_EDGES]:
@@ -191,17 +193,24 @@ def lens_report(found: Lens) -> RenderableType:
     return Group(*parts, *_left(found.scores.shape[1]))
 
 
-def _sample(found: HeadRelevance | LayerRelevance, sample: int) -> str:
-    return f"of sample {sample}" if len(found.identity) > 1 else ""
-
-
-def _headline(what: str, sample: str, every: float, own: float) -> Text:
+def _headline(
+    found: HeadRelevance | LayerRelevance, what: str, sample: int, every: float
+) -> Text:
+    own = float(found.identity[sample].sum())
     return Text.assemble(
         (what, "bold"),
-        f" {sample}" if sample else "",
+        f" of sample {sample}" if len(found.identity) > 1 else "",
         f": attention gives {every:.4g}",
         (f", the readout has {own:.4g} of itself" if own else "", "dim"),
+        _in_place(found),
     )
+
+
+def _in_place(found: HeadRelevance | LayerRelevance | Paths | Flow) -> tuple[str, str]:
+    """By which method it is told, where that is not the explanation's."""
+    if not found.in_place_of:
+        return "", ""
+    return f"; by {found.method}, as {found.in_place_of} has no chains of attention", "dim"
 
 
 def _table(*columns: str) -> Table:
