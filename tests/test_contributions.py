@@ -112,3 +112,35 @@ def test_a_model_without_a_residual_stream() -> None:
         "head.bias",
     }
     assert found.rest.abs().max() < 1e-5
+
+
+def test_what_is_written_among_others_and_what_kept_statistics_add() -> None:
+    class Patched(nn.Module):
+        """Words with a vector put among them, then a norm by kept statistics, one number, an upscaling."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.mix = (
+                nn.Embedding(30, 8),
+                nn.MultiheadAttention(8, 2, batch_first=True),
+            )
+            self.put, self.norm = nn.Parameter(torch.randn(8)), nn.BatchNorm1d(8)
+            self.larger, self.head = nn.ConvTranspose1d(8, 8, 2, 2), nn.Linear(8, 3)
+
+        def forward(self, input_ids: Tensor) -> Tensor:
+            x = self.words(input_ids)
+            x = x + self.mix(x, x, x)[0]
+            here = torch.zeros_like(x, dtype=torch.bool)
+            here[:, 1:2] = True
+            x = x.masked_scatter(here, self.put.expand_as(x[:, 1:2])).mT
+            x = self.larger(self.norm(x) + 2)
+            return self.head(x.mean(-1) - 0.5)
+
+    model = seeded(Patched)
+    with torch.no_grad():
+        for own in (model.norm.running_mean, model.norm.bias, model.larger.bias):
+            own.normal_()
+    found = fxplain.direct_contributions(model, (words(2, 5),), 1)
+    assert found.rest.abs().max() < 1e-5
+    biases = {term.name for term in found if term.kind == "bias"}
+    assert biases >= {"put", "norm.bias", "larger.bias", "head.bias"}

@@ -21,19 +21,39 @@ __all__ = ["Leaf", "LinearRun"]
 _FUSED = torch.ops.aten.scaled_dot_product_attention.default
 _VIEW = torch.ops.aten.view.default
 
+_PRODUCTS = frozenset(["aten.addmm", "aten.baddbmm", "aten.addbmm", "aten.addmv"])
+"""What adds a product to its first operand."""
+
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+_TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+
 _BIAS = {
-    "aten.linear": (2, "bias"),
-    "aten.addmm": (0, "self"),
-    "aten.baddbmm": (0, "self"),
-    "aten.conv1d": (2, "bias"),
-    "aten.conv2d": (2, "bias"),
-    "aten.conv3d": (2, "bias"),
+    **dict.fromkeys(_PRODUCTS, (0, "self")),
+    **{f"aten.{name}": (2, "bias") for name in ("linear", *_CONVOLUTIONS, *_TRANSPOSED)},
     "aten.layer_norm": (3, "bias"),
     "aten.group_norm": (3, "bias"),
+    "aten.batch_norm": (2, "bias"),
 }
 """Where an operation has its bias."""
 
-_ADDS = frozenset(["aten.add", "aten.sub", "aten.cat", "aten.where", "aten.stack", "aten.add_"])
+_ADDS = frozenset(
+    f"aten.{name}"
+    for name in [
+        *("add", "add_", "sub", "rsub", "cat", "stack", "where", "masked_fill", "masked_scatter"),
+        *("scatter", "scatter_add", "index_put", "index_add", "index_copy", "select_scatter"),
+        *("slice_scatter", "diagonal_scatter"),
+    ]
+)
+"""What is linear in all its operands together, so that one that depends on no leaf is a constant."""
+
+_LAYOUTS = frozenset(
+    f"aten.{name}"
+    for name in ["expand", "expand_as", "repeat", "view", "reshape", "unsqueeze", "to", "clone"]
+)
+"""What a parameter is still itself after."""
+
+_NUMBERS = frozenset(["aten.add", "aten.add_", "aten.sub"])
+"""What a number may be added by."""
 
 
 @dataclass(eq=False)
@@ -51,12 +71,15 @@ class Leaf:
         The leaf.
     live
         The same as it was computed, from leaves below.
+    stream
+        The sum that it is added to.
     """
 
     name: str
     kind: str | int
     value: Tensor
     live: Tensor
+    stream: fx.Node | None = None
 
 
 class LinearRun(fx.Interpreter):
@@ -72,7 +95,8 @@ class LinearRun(fx.Interpreter):
         self.kept = kept
         sites = sites_of(kept.captured, kept.model, kept.inputs, kept.program)
         self.geometry = sites.geometry
-        self.writes = {write.term: write.name for write in sites.writes}
+        self.writes = {write.term: write for write in sites.writes}
+        self.streams: dict[fx.Node, Tensor | None] = {w.stream: None for w in sites.writes}
         self.attention = {node.site.node: index for index, node in kept.program.nodes.items()}
         weights = frozenset(
             n.site.weights for n in kept.program.nodes.values() if n.site.weights is not None
@@ -103,7 +127,22 @@ class LinearRun(fx.Interpreter):
         if n in self.attention:
             node = self.kept.program.nodes[self.attention[n]]
             value = self._leaf(node.info.name, self.attention[n], value)
-        return self._leaf(self.writes[n], "write", value) if n in self.writes else value
+        if n in self.writes:
+            write = self.writes[n]
+            return self._leaf(write.name, "write", value, write.stream)
+        if n in self.streams:
+            self.streams[n] = value
+        return value
+
+    def says_heads(self, leaf: Leaf) -> bool:
+        """Whether an addition is what attention just gave, and so linear in its heads.
+
+        A layer may depend on attention's outputs too, where they began the stream that it reads.
+        """
+        after = None if leaf.stream is None else self.streams[leaf.stream]
+        heads = [each.value for each in self.leaves if isinstance(each.kind, int)]
+        fresh = [a and not b for a, b in zip(_reached(leaf.live, heads), _reached(after, heads))]
+        return any(fresh)
 
     def _called(self, n: fx.Node, args: list[Any], kwargs: dict[str, Any]) -> Any:
         function: Callable[..., Any] | None = self.rewriting.replacement(n)
@@ -117,21 +156,31 @@ class LinearRun(fx.Interpreter):
         if not any(isinstance(x, Tensor) and x.requires_grad for x in _tensors(args)):
             return function(*args, **kwargs)
         if name in _ADDS:
-            sources = _nodes(n.args)
-            args = _mapped(args, sources, self._constant)
+            args = _mapped(args, _nodes(n.args), lambda x, source: self._constant(x, source, n))
             return function(*args, **kwargs)
         place, keyword = _BIAS[name]
+        if name == "aten.batch_norm":
+            return self._of_statistics(n, function, args)
         bias, source = self._taken(n, args, kwargs, place, keyword)
         if bias is None:
             return function(*args, **kwargs)
-        if name in ("aten.addmm", "aten.baddbmm"):
-            args[place] = self._constant(bias, source)
+        if name in _PRODUCTS:
+            args[place] = self._constant(bias, source, n)
             return function(*args, **kwargs)
         made = function(*args, **kwargs)
         if "conv" in name or name == "aten.group_norm":
             axis = 1 if name == "aten.group_norm" else made.dim() - int(name[-2]) - 1
             bias = bias.reshape(-1, *[1] * (made.dim() - axis - 1))
-        return made + self._constant(bias, source)
+        return made + self._constant(bias, source, n)
+
+    def _of_statistics(self, n: fx.Node, function: Callable[..., Any], args: list[Any]) -> Any:
+        """A norm by kept statistics: what it makes of nothing is a constant."""
+        x, training = args[0], args[5]
+        if training or args[3] is None:
+            return function(*args)
+        nothing = function(torch.zeros_like(x[:1]), *args[1:])
+        made = function(x, *args[1:2], None, torch.zeros_like(args[3]), *args[4:])
+        return made + self._constant(nothing, n.args[2], n)
 
     def _taken(
         self, n: fx.Node, args: list[Any], kwargs: dict[str, Any], place: int, keyword: str
@@ -139,7 +188,7 @@ class LinearRun(fx.Interpreter):
         """The bias, which is left out of the arguments, and where it comes from."""
         if len(args) > place and isinstance(args[place], Tensor):
             bias: Tensor = args[place]
-            if operation(n) not in ("aten.addmm", "aten.baddbmm"):
+            if operation(n) not in _PRODUCTS:
                 args[place] = None
             return bias, n.args[place]
         if isinstance(kwargs.get(keyword), Tensor):
@@ -147,20 +196,36 @@ class LinearRun(fx.Interpreter):
             return bias, n.kwargs[keyword]
         return None, None
 
-    def _constant(self, value: Any, source: Any) -> Any:
-        """A leaf for what is added without depending on any."""
+    def _constant(self, value: Any, source: Any, n: fx.Node) -> Any:
+        """A leaf for what is added at a node without depending on any."""
+        if isinstance(value, (int, float)) and operation(n) in _NUMBERS:
+            value = torch.tensor(float(value))
         if not isinstance(value, Tensor) or value.requires_grad or not value.is_floating_point():
             return value
-        if not bool((value != 0).any()) or not isinstance(source, fx.Node):
+        if not bool((value != 0).any()):
             return value
+        source = source if isinstance(source, fx.Node) else n
+        while operation(source) in _LAYOUTS:
+            source = source.args[0]
         named = self.names.get(source)
         kind = "constant" if named is None else "bias"
         return self._leaf(named or module_path(source) or source.name, kind, value)
 
-    def _leaf(self, name: str, kind: str | int, value: Tensor) -> Tensor:
+    def _leaf(
+        self, name: str, kind: str | int, value: Tensor, stream: fx.Node | None = None
+    ) -> Tensor:
         leaf = value.detach().requires_grad_()
-        self.leaves.append(Leaf(name, kind, leaf, value))
+        self.leaves.append(Leaf(name, kind, leaf, value, stream))
         return leaf
+
+
+def _reached(value: Tensor | None, leaves: list[Tensor]) -> list[bool]:
+    """Which leaves a value depends on."""
+    if value is None or not value.requires_grad:
+        return [False] * len(leaves)
+    ones = torch.ones_like(value)
+    found = torch.autograd.grad(value, leaves, ones, allow_unused=True, retain_graph=True)
+    return [gradient is not None for gradient in found]
 
 
 def _tensors(x: Any) -> list[Any]:

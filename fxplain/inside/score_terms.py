@@ -209,7 +209,7 @@ def _add(
     for leaf, gradient in zip(run.leaves, gradients, strict=True):
         if gradient is None:
             continue
-        if leaf.kind == "write" and leaf.live.requires_grad and _says_heads(run, leaf):
+        if leaf.kind == "write" and leaf.live.requires_grad and run.says_heads(leaf):
             _add(run, found, [leaf.live], [gradient])
         elif isinstance(leaf.kind, int):
             for head, value in _by_head(run, leaf, gradient):
@@ -219,15 +219,6 @@ def _add(
             kind = "layer" if leaf.kind == "write" else leaf.kind
             value = float((leaf.value.detach() * gradient).sum())
             found[leaf.name, kind, None] = found.get((leaf.name, kind, None), 0.0) + value
-
-
-def _says_heads(run: LinearRun, leaf: Leaf) -> bool:
-    """Whether an addition is made of attention's outputs alone, and so linear in them."""
-    below = [each for each in run.leaves if isinstance(each.kind, int)]
-    ones = torch.ones_like(leaf.live)
-    values = [each.value for each in below]
-    found = torch.autograd.grad(leaf.live, values, ones, allow_unused=True, retain_graph=True)
-    return any(gradient is not None for gradient in found)
 
 
 def _by_head(run: LinearRun, leaf: Leaf, gradient: Tensor) -> Iterator[tuple[int | None, float]]:

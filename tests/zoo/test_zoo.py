@@ -13,6 +13,7 @@ from tests.zoo import CASES
 from tests.zoo.case import truth
 from tests.zoo.coverage import REASONS
 from tests.zoo.laws import broken_laws, explained, unlike_weights
+from tests.zoo.sums import FEW, sums_of
 from tests.zoo.table import check
 from tests.zoo.tokens import either, length, wrong_counts, wrong_readout
 
@@ -50,6 +51,15 @@ def test_library_finds_the_truth(case):
     row = check(case)
     assert not row.error
     assert not row.wrong
+
+
+@pytest.mark.parametrize(
+    "name", ["patchtst", *(pytest.param(n, marks=pytest.mark.slow) for n in FEW if n != "patchtst")]
+)
+def test_what_is_inside_adds_up(name):
+    row = sums_of(next(case for case in CASES if case.name == name))
+    assert row.right, row
+    assert {"head", "bias"} & set(row.kinds)
 
 
 # -- what compares must be able to fail -----------------------------------------------------------
