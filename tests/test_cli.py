@@ -596,6 +596,39 @@ def test_the_demo_writes_a_report(tmp_path):
     assert text.count('"pictures":["data:image/png') == 2
 
 
+# ---- looking inside -------------------------------------------------------------------------------
+
+
+def test_looking_inside(folders, tmp_path):
+    given = ("look", folders / "bert", "--text", "the movie was not bad")
+    assert "by generic, as input_x_gradient has no chains" in " ".join(succeeds(*given).split())
+    views = ("heads", "layers", "paths", "flow", "contributions", "lens")
+    asked = [part for name in views for part in ("--show", name)]
+    page = tmp_path / "flow.html"
+    told = json.loads(succeeds(*given, *asked, "-k", "3", "--html", page, "--json"))
+    assert [each["format"] for each in told.values()] == [f"fxplain-{name}-1" for name in views]
+    assert len(told["paths"]["paths"]) == 3
+    e = fxplain.from_pretrained(folders / "bert")(text=given[3])
+    assert told["heads"] == e.heads().to_dict()
+    assert "<svg" in page.read_text(encoding="utf-8")
+    shown = succeeds(*given, "--show", "contributions", "--show", "lens")
+    assert "the sum of" in shown
+    assert "the model's head after each layer" in shown
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said", "code"),
+    [
+        (("--show", "soul"), "'soul' is none of: heads, layers", 2),
+        (("--html", "x.html"), "give --show flow", 2),
+        (("--show", "paths", "--sample", "3"), "sample", 1),
+        (("--method", "rollout"), "explain with method='generic'", 1),
+    ],
+)
+def test_what_cannot_be_looked_at(folders, wrong, said, code):
+    assert said in fails("look", folders / "bert", "--text", "a", *wrong, code=code)
+
+
 # ---- cutting --------------------------------------------------------------------------------------
 
 SENTENCE = ("--text", "the movie was not bad")

@@ -116,7 +116,7 @@ def test_a_model_without_a_residual_stream() -> None:
 
 def test_what_is_written_among_others_and_what_kept_statistics_add() -> None:
     class Patched(nn.Module):
-        """Words with a vector put among them, then a norm by kept statistics, one number, an upscaling."""
+        """A vector among words, then a norm by kept statistics, a number, an upscaling."""
 
         def __init__(self) -> None:
             super().__init__()

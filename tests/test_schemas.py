@@ -1,6 +1,7 @@
 """The JSON that fxplain writes is of the documented schemas, and they refuse what is not."""
 
 import json
+import pickle
 from importlib import resources
 
 import jsonschema
@@ -19,6 +20,9 @@ REGISTRY = referencing.Registry().with_contents(
 )
 
 
+INSIDE = ("heads", "layers", "paths", "flow", "contributions", "lens")
+
+
 def validator(name):
     schema = SCHEMAS[name]
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -30,7 +34,7 @@ def as_json(result):
 
 
 def test_each_schema_is_named_after_its_format():
-    kinds = ("circuit", "effects", "explanation", "generation", "graph")
+    kinds = ("circuit", "effects", "explanation", "generation", "graph", "check", *INSIDE)
     assert set(SCHEMAS) == {f"{kind}-1.json" for kind in kinds}
     for name, schema in SCHEMAS.items():
         assert schema["title"] == schema["properties"]["format"]["const"]
@@ -66,6 +70,26 @@ def test_effects_are_of_the_schema():
     target = fxplain.Contrast(1, 2)
     effects = fxplain.intervene(model, inputs, fxplain.Cut.heads(0, 1), target)
     validator("effects-1.json").validate(as_json(effects))
+
+
+@pytest.fixture(scope="module")
+def classified():
+    return fxplain.explain(seeded(TextClassifier, depth=2), (words(2, 6),), method="auto")
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_what_is_inside_is_of_its_schema_and_pickles(classified, name):
+    found = getattr(classified, name)()
+    told = as_json(found)
+    validator(f"{name}-1.json").validate(told)
+    assert as_json(pickle.loads(pickle.dumps(found))) == told
+
+
+@pytest.mark.parametrize("options", [{}, {"units": "head"}], ids=str)
+def test_checks_are_of_the_schema_and_pickle(classified, options):
+    found = classified.check(1, draws=3, **options)
+    validator("check-1.json").validate(as_json(found))
+    assert pickle.loads(pickle.dumps(found)) == found
 
 
 def test_circuits_are_of_the_schema():

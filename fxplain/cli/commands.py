@@ -16,6 +16,7 @@ from rich.text import Text
 
 import fxplain
 from fxplain.cli.demo import run_demo
+from fxplain.cli.given import Given, takes_model
 from fxplain.cli.group import Commands
 from fxplain.cli.inputs import parse_options, parse_points, parse_targets
 from fxplain.cli.options import (
@@ -23,39 +24,28 @@ from fxplain.cli.options import (
     AsJson,
     Cut,
     Debug,
-    Device,
     HtmlFile,
-    Images,
     MethodName,
     MethodOptions,
-    Model,
     OpenIt,
-    Pairs,
+    OutputName,
     Plot,
-    Precision,
     Recompute,
-    Recordings,
     SpecialTokens,
     Strict,
-    TaskName,
-    Texts,
-    Truncation,
-    TrustRemoteCode,
     Verify,
-    Videos,
     exportable,
     known_methods,
     known_or_no_method,
     writable,
 )
 from fxplain.cli.pages import companion, with_matrices, write_demo_page, write_page
-from fxplain.cli.sources import open_source
 from fxplain.cli.terminal import errors_reported, progress, quiet, results
 from fxplain.explanation import Special
 from fxplain.methods import AnyMethod
 from fxplain.reports import to_rich
 
-__all__ = ["app", "main", "opened", "raw_inputs", "say_written", "show"]
+__all__ = ["app", "main", "opened", "say_written", "show"]
 
 app = typer.Typer(
     name="fxplain",
@@ -112,17 +102,9 @@ def demo(
 
 
 @app.command()
+@takes_model()
 def inspect(
-    model: Model,
-    text: Texts = None,
-    pair: Pairs = None,
-    image: Images = None,
-    video: Videos = None,
-    audio: Recordings = None,
-    truncation: Truncation = None,
-    task: TaskName = None,
-    device: Device = None,
-    dtype: Precision = None,
+    given: Given,
     json_: AsJson = False,
     plot: Plot = None,
     html: HtmlFile = None,
@@ -138,8 +120,6 @@ def inspect(
     ] = None,
     verify: Verify = "light",
     strict: Strict = False,
-    trust_remote_code: TrustRemoteCode = False,
-    debug: Debug = False,
 ) -> None:
     """Detect every attention of a model: what attends to what, where, in which order.
 
@@ -149,39 +129,27 @@ def inspect(
     routes, streams, modalities (name to number of tokens), readout, rejected, warnings, capture;
     docs/json.md describes them.
     """
-    quiet(debug)
-    with errors_reported(debug):
-        raw = raw_inputs(text, pair, image, video, audio, truncation)
-        source = open_source(model, raw, task, trust_remote_code, device, dtype)
-        graph = source.inspected({"verify": verify, "strict": strict})
-        if export:
-            EXPORTS[export.suffix.lower()](graph, export)
-        if plot:
-            graph.plot().savefig(plot)
-        if html:
-            graph.to_html(html)
-        show(graph.to_dict() if json_ else to_rich(graph), json_)
-        say_written({"drawn in": plot, "exported to": export, "reported in": html}, json_)
-        opened(html, open_)
+    graph = given.opened().inspected({"verify": verify, "strict": strict})
+    if export:
+        EXPORTS[export.suffix.lower()](graph, export)
+    if plot:
+        graph.plot().savefig(plot)
+    if html:
+        graph.to_html(html)
+    show(graph.to_dict() if json_ else to_rich(graph), json_)
+    say_written({"drawn in": plot, "exported to": export, "reported in": html}, json_)
+    opened(html, open_)
 
 
 @app.command()
+@takes_model()
 def verify(
-    model: Model,
-    text: Texts = None,
-    pair: Pairs = None,
-    image: Images = None,
-    video: Videos = None,
-    audio: Recordings = None,
-    truncation: Truncation = None,
-    task: TaskName = None,
+    given: Given,
     light: Annotated[
         bool,
         typer.Option("--light", help="Only the law itself, with one disturbed run."),
     ] = False,
     json_: AsJson = False,
-    trust_remote_code: TrustRemoteCode = False,
-    debug: Debug = False,
 ) -> None:
     """Try on a model whether what is detected in it, and said of it, is true.
 
@@ -191,27 +159,16 @@ def verify(
     JSON keys: format, ok, model, laws (law, state, faults, reason, forwards), seconds, forwards;
     docs/json.md describes them.
     """
-    quiet(debug)
-    with errors_reported(debug):
-        source = open_source(
-            model, raw_inputs(text, pair, image, video, audio, truncation), task, trust_remote_code
-        )
-        found = source.verified("light" if light else "full")
-        show(found.to_dict() if json_ else to_rich(found), json_)
+    found = given.opened().verified("light" if light else "full")
+    show(found.to_dict() if json_ else to_rich(found), json_)
     if not found.ok:
         raise typer.Exit(1)
 
 
 @app.command()
+@takes_model()
 def explain(
-    model: Model,
-    text: Texts = None,
-    pair: Pairs = None,
-    image: Images = None,
-    video: Videos = None,
-    audio: Recordings = None,
-    truncation: Truncation = None,
-    task: TaskName = None,
+    given: Given,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -264,12 +221,7 @@ def explain(
     ] = None,
     method: MethodName = "auto",
     option: MethodOptions = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output", help="The output field, where it is not obvious.", show_default=False
-        ),
-    ] = None,
+    output: OutputName = None,
     json_: AsJson = False,
     save: Annotated[
         Path | None,
@@ -295,8 +247,6 @@ def explain(
     open_: OpenIt = False,
     units: Cut = "word",
     special: SpecialTokens = "show",
-    device: Device = None,
-    dtype: Precision = None,
     also_method: Annotated[
         list[str] | None,
         typer.Option(
@@ -318,8 +268,6 @@ def explain(
     verify: Verify = "light",
     strict: Strict = False,
     recompute: Recompute = False,
-    trust_remote_code: TrustRemoteCode = False,
-    debug: Debug = False,
 ) -> None:
     """Explain a model's output: how much it draws on each word, patch or other token.
 
@@ -327,7 +275,6 @@ def explain(
     sample), relevance (modality to samples to {token, relevance}), special, grids, graph (as
     `fxplain inspect --json` prints it); docs/json.md describes them. With --each it is a list.
     """
-    quiet(debug)
     if open_ and not html:
         raise typer.BadParameter("it opens the report of --html.", param_hint="--open")
     if each and (save or plot):
@@ -336,59 +283,53 @@ def explain(
         raise typer.BadParameter("it is for the page of --side-by-side.", param_hint="--also-model")
     if also_method and not (html or side_by_side):
         raise typer.BadParameter("it is for the report of --html.", param_hint="--also-method")
-    with errors_reported(debug):
-        kinds = (text or (), image or (), video or (), audio or ())
-        several = len(target or ()) > 1 and max(map(len, kinds)) == 1
-        asked: dict[str, Any] = {"target": parse_targets(target or ())}
-        if several:
-            asked = {"targets": asked["target"]}
-        given = {"output": output, "word": word, "threshold": threshold}
-        asked |= {name: value for name, value in given.items() if value is not None}
-        asked |= {"verify": verify, "strict": strict, "recompute": recompute}
-        raw = raw_inputs(text, pair, image, video, audio, truncation)
-        raw |= {"points": parse_points(point or ())}
-        if split:
-            raw |= {"text": [words.split() for words in text or ()] or None}
-        options = parse_options(method, option or ())
-        if method in fxplain.unit_methods():
-            options = {"units": units, **options}
-        source = open_source(model, raw, task, trust_remote_code, device, dtype)
-        again = {**asked, **options, "method": method}
-        explanations = source.explained(again, each)
-        if save:
-            explanations[0].save(save)
-        if plot:
-            explanations[0].plot(units=units, special=special).savefig(plot)
-        compared = [
-            open_source(name, raw, task, trust_remote_code, device, dtype).explained(again, each)
-            for name in also_model or ()
-        ]
-        others = [source.explained({**asked, "method": m}, each) for m in also_method or ()]
-        if side_by_side and explanations:
-            beside = [*explanations, *chain(*compared, *others)]
-            fxplain.compare(beside, side_by_side, units=units, special=special)
-        if html and explanations:
-            with progress("writing the report"):
-                page = [*explanations, *chain(*others)]
-                if len(page) == 1:
-                    page += with_matrices(source, page[0], asked)
-                write_page(html, page, source, output, {"units": units, "special": special})
-        if json_:
-            hidden: Special = "hide" if special == "hide" else "show"
-            cut = None if (units, special) == ("word", "show") else units
-            told = [explanation.to_dict(cut, hidden) for explanation in explanations]
-            show(told if each or several else told[0], json_)
-            return
-        for explanation in explanations:
-            show(to_rich(explanation, units=units, special=special), json_)
-            if beside_it := companion(explanation):
-                results().print(Text(beside_it))
-        if not explanations:
-            results().print(Text("the model says nothing here that could be explained"))
-            return
-        say_written({"saved to": save, "drawn in": plot, "reported in": html}, json_)
-        say_written({"compared in": side_by_side}, json_)
-        opened(html, open_)
+    several = len(target or ()) > 1 and given.samples == 1
+    asked: dict[str, Any] = {"target": parse_targets(target or ())}
+    if several:
+        asked = {"targets": asked["target"]}
+    named = {"output": output, "word": word, "threshold": threshold}
+    asked |= {name: value for name, value in named.items() if value is not None}
+    asked |= {"verify": verify, "strict": strict, "recompute": recompute}
+    raw: dict[str, Any] = {"points": parse_points(point or ())}
+    if split:
+        raw |= {"text": [words.split() for words in given.text or ()] or None}
+    options = parse_options(method, option or ())
+    if method in fxplain.unit_methods():
+        options = {"units": units, **options}
+    source = given.opened(**raw)
+    again = {**asked, **options, "method": method}
+    explanations = source.explained(again, each)
+    if save:
+        explanations[0].save(save)
+    if plot:
+        explanations[0].plot(units=units, special=special).savefig(plot)
+    compared = [given.opened(name, **raw).explained(again, each) for name in also_model or ()]
+    others = [source.explained({**asked, "method": m}, each) for m in also_method or ()]
+    if side_by_side and explanations:
+        beside = [*explanations, *chain(*compared, *others)]
+        fxplain.compare(beside, side_by_side, units=units, special=special)
+    if html and explanations:
+        with progress("writing the report"):
+            page = [*explanations, *chain(*others)]
+            if len(page) == 1:
+                page += with_matrices(source, page[0], asked)
+            write_page(html, page, source, output, {"units": units, "special": special})
+    if json_:
+        hidden: Special = "hide" if special == "hide" else "show"
+        cut = None if (units, special) == ("word", "show") else units
+        told = [explanation.to_dict(cut, hidden) for explanation in explanations]
+        show(told if each or several else told[0], json_)
+        return
+    for explanation in explanations:
+        show(to_rich(explanation, units=units, special=special), json_)
+        if beside_it := companion(explanation):
+            results().print(Text(beside_it))
+    if not explanations:
+        results().print(Text("the model says nothing here that could be explained"))
+        return
+    say_written({"saved to": save, "drawn in": plot, "reported in": html}, json_)
+    say_written({"compared in": side_by_side}, json_)
+    opened(html, open_)
 
 
 @app.command()
@@ -403,8 +344,8 @@ def methods(
     ] = None,
 ) -> None:
     """List the explanation methods, or the options of one."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     known: dict[str, AnyMethod] = {**fxplain.methods(), **fxplain.unit_methods()}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     if name is None:
         for heading in ("method", "cost", "source"):
             table.add_column(heading, overflow="fold")
@@ -422,25 +363,6 @@ def methods(
         values = ", ".join(map(str, option.choices)) if option.choices else said
         table.add_row(Text(key, "bold"), str(option.default), values, Text(option.about))
     results().print(table)
-
-
-def raw_inputs(
-    texts: list[str] | None,
-    pairs: list[str] | None,
-    images: list[Path] | None,
-    videos: list[Path] | None,
-    recordings: list[Path] | None,
-    truncation: bool | None,
-) -> dict[str, Any]:
-    """What was given, by the names that an explainer has for it."""
-    return {
-        "text": texts or None,
-        "pair": pairs or None,
-        "image": images or None,
-        "video": videos or None,
-        "audio": recordings or None,
-        "truncation": truncation,
-    }
 
 
 def show(result: Any, as_json: bool) -> None:

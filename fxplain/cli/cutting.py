@@ -9,26 +9,11 @@ from typing import Annotated, Any
 import typer
 
 import fxplain
-from fxplain.cli.commands import app, raw_inputs, show
+from fxplain.cli.commands import app, show
+from fxplain.cli.given import Given, takes_model
 from fxplain.cli.inputs import parse_targets
-from fxplain.cli.options import (
-    AsJson,
-    Debug,
-    Device,
-    Images,
-    MethodName,
-    Model,
-    Pairs,
-    Precision,
-    Recordings,
-    TaskName,
-    Texts,
-    Truncation,
-    TrustRemoteCode,
-    Videos,
-)
-from fxplain.cli.sources import open_source
-from fxplain.cli.terminal import errors_reported, progress_bar, quiet
+from fxplain.cli.options import AsJson, MethodName, OneTarget, OutputName
+from fxplain.cli.terminal import progress_bar
 from fxplain.reports import to_rich
 
 __all__ = ["cut"]
@@ -48,15 +33,9 @@ def _several(flag: str, metavar: str, said: str) -> Any:
 
 
 @app.command()
+@takes_model()
 def cut(
-    model: Model,
-    text: Texts = None,
-    pair: Pairs = None,
-    image: Images = None,
-    video: Videos = None,
-    audio: Recordings = None,
-    truncation: Truncation = None,
-    task: TaskName = None,
+    given: Given,
     head: Annotated[
         list[str] | None,
         _several(
@@ -96,49 +75,39 @@ def cut(
         typer.Option("--check", help="Cut what the explanation says matters most, and least."),
     ] = False,
     most: Annotated[int, typer.Option("-k", min=1, help="How many words of --check.")] = 10,
-    target: Annotated[
-        str | None,
-        typer.Option("--target", help="What is scored, as `fxplain explain` takes it."),
-    ] = None,
-    output: Annotated[str | None, typer.Option("--output", help="The output field.")] = None,
+    target: OneTarget = None,
+    output: OutputName = None,
     method: MethodName = "generic",
     json_: AsJson = False,
-    device: Device = None,
-    dtype: Precision = None,
-    trust_remote_code: TrustRemoteCode = False,
-    debug: Debug = False,
 ) -> None:
     """Cut heads, attention between words, tokens or layers out of a model, and see the score.
 
     Where nothing is named, every head by itself. JSON keys: format, model, target, baseline,
     estimated, cuts (name, cut, scores); docs/json.md describes them.
     """
-    quiet(debug)
     if check and (head or edge or token or write):
         raise typer.BadParameter("it chooses what is cut by itself.", param_hint="--check")
     cuts = [*_heads(head, to), *_edges(edge), *_writes(write, to)]
-    with errors_reported(debug):
-        raw = raw_inputs(text, pair, image, video, audio, truncation)
-        source = open_source(model, raw, task, trust_remote_code, device, dtype)
-        asked: dict[str, Any] = {"target": parse_targets([target] if target else ())}
-        asked |= {"output": output} if output else {}
-        (explanation,) = source.explained({**asked, "method": method}, False)
-        cuts += _tokens(token, to, list(explanation.relevance))
-        cuts = cuts or [
-            fxplain.Cut.heads(node.name, number)
-            for node in explanation.graph.nodes
-            for number in range(node.heads)
-        ]
-        if together and len(cuts) > 1:
-            first, *rest = cuts
-            cuts = [sum(rest, first)]
-        with progress_bar("cutting", None) as done:
-            found = (
-                explanation.check(most, progress=done)
-                if check
-                else explanation.intervene(cuts, estimate=estimate, progress=done)
-            )
-        show(found.to_dict() if json_ else to_rich(found), json_)
+    source = given.opened()
+    asked: dict[str, Any] = {"target": parse_targets([target] if target else ())}
+    asked |= {"output": output} if output else {}
+    (explanation,) = source.explained({**asked, "method": method}, False)
+    cuts += _tokens(token, to, list(explanation.relevance))
+    cuts = cuts or [
+        fxplain.Cut.heads(node.name, number)
+        for node in explanation.graph.nodes
+        for number in range(node.heads)
+    ]
+    if together and len(cuts) > 1:
+        first, *rest = cuts
+        cuts = [sum(rest, first)]
+    with progress_bar("cutting", None) as done:
+        found = (
+            explanation.check(most, progress=done)
+            if check
+            else explanation.intervene(cuts, estimate=estimate, progress=done)
+        )
+    show(found.to_dict() if json_ else to_rich(found), json_)
 
 
 # ---- what was typed -------------------------------------------------------------------------------

@@ -7,32 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from fxplain.cli.commands import app, opened, raw_inputs, say_written, show
+from fxplain.cli.commands import app, opened, say_written, show
+from fxplain.cli.given import Given, takes_model
 from fxplain.cli.inputs import parse_options
 from fxplain.cli.options import (
     AsJson,
-    Debug,
-    Device,
     HtmlFile,
-    Images,
     MethodName,
     MethodOptions,
-    Model,
     OpenIt,
     Plot,
-    Precision,
-    Recordings,
-    TaskName,
-    Texts,
-    Truncation,
-    TrustRemoteCode,
-    Videos,
     known_or_no_unit,
     token_or_word,
     writable,
 )
-from fxplain.cli.sources import open_source
-from fxplain.cli.terminal import errors_reported, quiet
 from fxplain.generation import Generation, Sources
 from fxplain.reports import to_rich
 
@@ -45,14 +33,9 @@ def _told(generation: Generation, found: Sources | None) -> dict[str, Any]:
 
 
 @app.command()
+@takes_model("pair")
 def generate(
-    model: Model,
-    text: Texts = None,
-    image: Images = None,
-    video: Videos = None,
-    audio: Recordings = None,
-    truncation: Truncation = None,
-    task: TaskName = None,
+    given: Given,
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", "-n", min=1, help="How many tokens at most.")
     ] = 20,
@@ -73,15 +56,6 @@ def generate(
             show_default=False,
         ),
     ] = None,
-    sources: Annotated[
-        str | None,
-        typer.Option(
-            "--sources",
-            help="Also say which parts of the prompt the text rests on: sentence, passage, word, ...",
-            callback=known_or_no_unit,
-            show_default=False,
-        ),
-    ] = None,
     method: MethodName = "auto",
     option: MethodOptions = None,
     json_: AsJson = False,
@@ -94,38 +68,40 @@ def generate(
             show_default=False,
         ),
     ] = None,
+    sources: Annotated[
+        str | None,
+        typer.Option(
+            "--sources",
+            help="Also say which parts of the prompt the text rests on: sentence, passage, word, ...",
+            callback=known_or_no_unit,
+            show_default=False,
+        ),
+    ] = None,
     html: HtmlFile = None,
     open_: OpenIt = False,
     plot: Plot = None,
-    device: Device = None,
-    dtype: Precision = None,
-    trust_remote_code: TrustRemoteCode = False,
-    debug: Debug = False,
 ) -> None:
     """Let a model write, and explain each token: the inputs and earlier outputs it draws on.
 
     JSON keys: format, method, score, samples (text, tokens, inputs, and targets with name, score,
     readout and relevance by modality), graph, and sources where they are asked for.
     """
-    quiet(debug)
-    with errors_reported(debug):
-        asked: dict[str, Any] = {"method": method, "max_new_tokens": max_new_tokens}
-        asked |= {"num_beams": beams, "do_sample": seed is not None, "seed": seed}
-        asked |= {"targets": {"token": slice(None), "word": "words", None: None}[by]}
-        asked |= parse_options(method, option or ())
-        raw = raw_inputs(text, None, image, video, audio, truncation)
-        source = open_source(model, raw, task, trust_remote_code, device, dtype)
-        generation = source.generated(asked)
-        if save:
-            generation.save(save)
-        if html:
-            names = source.class_namer(generation.explanations[0], None)
-            generation.to_html(html, class_names=names)
-        if plot:
-            generation.plot().savefig(plot)
-        found = generation.sources(sources) if sources else None
-        show(_told(generation, found) if json_ else to_rich(generation), json_)
-        if found and not json_:
-            show(to_rich(found), json_)
-        say_written({"saved to": save, "drawn in": plot, "reported in": html}, json_)
-        opened(html, open_)
+    asked: dict[str, Any] = {"method": method, "max_new_tokens": max_new_tokens}
+    asked |= {"num_beams": beams, "do_sample": seed is not None, "seed": seed}
+    asked |= {"targets": {"token": slice(None), "word": "words", None: None}[by]}
+    asked |= parse_options(method, option or ())
+    source = given.opened()
+    generation = source.generated(asked)
+    if save:
+        generation.save(save)
+    if html:
+        names = source.class_namer(generation.explanations[0], None)
+        generation.to_html(html, class_names=names)
+    if plot:
+        generation.plot().savefig(plot)
+    found = generation.sources(sources) if sources else None
+    show(_told(generation, found) if json_ else to_rich(generation), json_)
+    if found and not json_:
+        show(to_rich(found), json_)
+    say_written({"saved to": save, "drawn in": plot, "reported in": html}, json_)
+    opened(html, open_)

@@ -25,7 +25,9 @@ __all__ = [
     "MethodName",
     "MethodOptions",
     "Model",
+    "OneTarget",
     "OpenIt",
+    "OutputName",
     "Pairs",
     "Plot",
     "Precision",
@@ -217,6 +219,16 @@ TaskName = Annotated[
         callback=_known_or_no_task,
         show_default=False,
     ),
+]
+OneTarget = Annotated[
+    str | None,
+    typer.Option(
+        "--target", help="What is scored, as `fxplain explain` takes it.", show_default=False
+    ),
+]
+OutputName = Annotated[
+    str | None,
+    typer.Option("--output", help="The output field, where it is not obvious.", show_default=False),
 ]
 MethodName = Annotated[
     str,

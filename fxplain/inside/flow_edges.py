@@ -154,11 +154,13 @@ class _Collecting:
         self.x, _ = chains.entering(both)
         self.y = chains.had(self.born, both)
         streams = range(len(chains.program.streams))
-        rows = [(point, self._stream(point)) for point in reversed(chains.points)]
-        self.places: list[tuple[Point | None, int]] = [(None, i) for i in streams] + rows
+        self.places: list[tuple[Point | None, int]] = [(None, i) for i in streams]
+        self.places += [(point, self._stream(point)) for point in reversed(chains.points)]
         sizes = [chains.program.streams[stream].tokens.numel() for _, stream in self.places]
         self.offsets = np.cumsum([0, *sizes])
-        self.numbered = {place: int(at) for place, at in zip(self.places, self.offsets, strict=False)}
+        self.numbered = {
+            place: int(at) for place, at in zip(self.places, self.offsets, strict=False)
+        }
         self.whole = 0.0
 
     def edges(self, least: float) -> FlowEdges:

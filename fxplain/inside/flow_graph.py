@@ -112,6 +112,7 @@ class Flow(Presentable):
     def to_dict(self) -> dict[str, Any]:
         """The graph as plain data."""
         return {
+            "format": "fxplain-flow-1",
             "method": self.method,
             "in_place_of": self.in_place_of,
             "sample": self.sample,

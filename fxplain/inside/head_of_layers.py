@@ -63,7 +63,7 @@ class Lens(Presentable):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the outputs as plain data."""
-        return {"layers": list(self.layers), "rows": self.table()}
+        return {"format": "fxplain-lens-1", "layers": list(self.layers), "rows": self.table()}
 
     def to_frame(self) -> Any:
         """`table` as a pandas data frame.

@@ -197,6 +197,7 @@ class HeadRelevance(Presentable):
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data: the table, and what is there without attention."""
         return {
+            "format": "fxplain-heads-1",
             "method": self.method,
             "in_place_of": self.in_place_of,
             "modalities": list(self.modalities),
@@ -243,7 +244,8 @@ def heads(explanation: Explanation) -> HeadRelevance:
             _add(kept, reading, made["even"], made["through"], identity)
     nodes = tuple(node.info for node in program.nodes.values())
     depth = {program.nodes[i].info.name: d for i, d in depths(program).items()}
-    return HeadRelevance(nodes, modalities, made["even"], made["through"], identity, depth, *told_of(explanation, asked))
+    told = told_of(explanation, asked)
+    return HeadRelevance(nodes, modalities, made["even"], made["through"], identity, depth, *told)
 
 
 def _add(

@@ -92,6 +92,7 @@ class LayerRelevance(Presentable):
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data."""
         return {
+            "format": "fxplain-layers-1",
             "method": self.method,
             "in_place_of": self.in_place_of,
             "modalities": list(self.modalities),

@@ -141,8 +141,8 @@ class LinearRun(fx.Interpreter):
         """
         after = None if leaf.stream is None else self.streams[leaf.stream]
         heads = [each.value for each in self.leaves if isinstance(each.kind, int)]
-        fresh = [a and not b for a, b in zip(_reached(leaf.live, heads), _reached(after, heads))]
-        return any(fresh)
+        reached = zip(_reached(leaf.live, heads), _reached(after, heads), strict=True)
+        return any(now and not before for now, before in reached)
 
     def _called(self, n: fx.Node, args: list[Any], kwargs: dict[str, Any]) -> Any:
         function: Callable[..., Any] | None = self.rewriting.replacement(n)

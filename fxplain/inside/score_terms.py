@@ -110,7 +110,11 @@ class Contributions(Presentable):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data."""
-        return {"scores": self.scores.tolist(), "terms": self.table()}
+        return {
+            "format": "fxplain-contributions-1",
+            "scores": self.scores.tolist(),
+            "terms": self.table(),
+        }
 
     def to_frame(self) -> Any:
         """`table` as a pandas data frame.

@@ -115,6 +115,7 @@ class Paths(Presentable):
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data."""
         return {
+            "format": "fxplain-paths-1",
             "method": self.method,
             "in_place_of": self.in_place_of,
             "sample": self.sample,

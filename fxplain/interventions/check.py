@@ -84,7 +84,8 @@ class Check(Presentable):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data."""
-        return {**asdict(self), "chance": list(self.chance), "beaten": self.beaten}
+        told = {"format": "fxplain-check-1", **asdict(self)}
+        return {**told, "chance": list(self.chance), "beaten": self.beaten}
 
 
 HEAD = "head"
@@ -177,9 +178,10 @@ def check(
 
 
 def _ordered(explanation: Explanation, sample: int, units: Any) -> tuple[str, list[Shown]]:
-    """The method, and a sample's units, the most relevant first, without special tokens and what alone is read.
+    """The method, and a sample's units, the most relevant first.
 
-    Learned tokens (object queries) are no one's claim where there are tokens of inputs.
+    Special tokens and what alone is read are none; learned tokens (object queries) are no one's claim
+    where there are tokens of inputs.
     """
     found = [
         unit

@@ -193,9 +193,7 @@ def lens_report(found: Lens) -> RenderableType:
     return Group(*parts, *_left(found.scores.shape[1]))
 
 
-def _headline(
-    found: HeadRelevance | LayerRelevance, what: str, sample: int, every: float
-) -> Text:
+def _headline(found: HeadRelevance | LayerRelevance, what: str, sample: int, every: float) -> Text:
     own = float(found.identity[sample].sum())
     return Text.assemble(
         (what, "bold"),
