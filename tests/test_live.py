@@ -91,6 +91,49 @@ def test_silencing_a_head_is_intervening(client: TestClient, classifier: fxplain
     assert [sum(row) for row in cells["cells"]] == pytest.approx([1] * len(cells["queries"]))
 
 
+def test_comparing_with_a_method_and_a_model(root: Path, classifier: fxplain.Explainer) -> None:
+    other = fxplain.from_pretrained(small_pretrained.save("reranker", root))
+    with pytest.raises(InputError, match="they cannot be compared"):
+        Desk(
+            classifier, others={"vit": fxplain.from_pretrained(small_pretrained.save("vit", root))}
+        )
+    client = TestClient(create_app(Desk(classifier, others={"twin": other})), base_url=HOST)
+    assert '<option data-model="twin">twin</option>' in client.get("/").text
+    told = ask(client)
+    rollout = client.post("/compare", json={"id": told["id"], "method": "rollout"}).json()
+    assert (rollout["method"], rollout["answer"]) == ("rollout", told["answer"])
+    e = classifier(text="the movie was great", method="rollout")
+    values = e.beyond_identity()["input_ids"][0]
+    for unit in rollout["modalities"][0]["units"]:
+        assert unit["relevance"] == pytest.approx(float(values[unit["tokens"]].sum()), abs=1e-6)
+        assert unit["special"] or unit["relevance"] > 0  # what alone is read is not shaded
+    twin = client.post("/compare", json={"id": told["id"], "model": "twin"}).json()
+    assert (twin["model"], twin["method"]) == ("twin", told["method"])
+    assert twin["answer"]["score"] == pytest.approx(float(other(text="the movie was great").scores))
+    for wrong in ({"model": "third"}, {"model": 3}, {"method": "magic"}, {"method": [1]}):
+        assert client.post("/compare", json={"id": told["id"], **wrong}).status_code == 422, wrong
+
+
+def test_writing_is_generating(root: Path, client: TestClient) -> None:
+    explainer = fxplain.from_pretrained(small_pretrained.save("gpt2", root))
+    writer = TestClient(create_app(Desk(explainer)), base_url=HOST)
+    assert 'id="write"' in writer.get("/").text
+    assert 'id="write"' not in client.get("/").text
+    told = writer.post("/write", json={"text": "the movie was", "tokens": 3}).json()
+    want = explainer.generate(text="the movie was", max_new_tokens=3, method="generic")
+    assert told["text"] == want.to_dict()["samples"][0]["text"]
+    assert len(told["tokens"]) == 3
+    for one, e in zip(told["tokens"], want.explanations, strict=True):
+        units = [unit for modality in one["modalities"] for unit in modality["units"]]
+        whole = sum(float(values[0].sum()) for values in e.beyond_identity().values())
+        assert sum(unit["relevance"] for unit in units) == pytest.approx(whole, abs=1e-5)
+    for wrong in ({"tokens": 0}, {"tokens": 999}, {"tokens": "3"}, {"text": ""}):
+        assert writer.post("/write", json={"text": "the", **wrong}).status_code == 422
+    refused = client.post("/write", json={"text": "the"})
+    assert refused.status_code == 422
+    assert "does not write" in refused.json()["error"]
+
+
 def test_deletion_curve(client: TestClient) -> None:
     told = ask(client)
     curve = client.post("/curve", json={"id": told["id"]}).json()

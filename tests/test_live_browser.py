@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,16 @@ pytestmark = pytest.mark.skipif(find_browser() is None, reason=MISSING)
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@contextmanager
+def served(root: Path, name: str, *others: str) -> Iterator[str]:
+    """The address of a page of a small model, and of others to compare with."""
     uvicorn = pytest.importorskip("uvicorn")
-    folder = small_pretrained.save("classifier", tmp_path_factory.mktemp("models"))
-    app = create_app(Desk(fxplain.from_pretrained(folder)))
+    made = [fxplain.from_pretrained(small_pretrained.save(each, root)) for each in (name, *others)]
+    app = create_app(Desk(made[0], others=dict(zip(others, made[1:], strict=True))))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -35,6 +42,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}/"
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture(scope="module")
+def address(root: Path) -> Iterator[str]:
+    with served(root, "classifier", "reranker") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +109,10 @@ def test_by_keyboard(browser: Browser, address: str) -> None:
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     page.keyboard.type("the movie was bad")
+    page.keyboard.press("Tab")  # the method
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    expect(page.locator("#result")).to_be_visible()
+    expect(page.locator("#result")).to_be_visible(timeout=60_000)
     page.get_by_role("button", name="bad", exact=True).focus()
     page.keyboard.press("Space")
     expect(page.locator("#effect")).to_contain_text("Score")
@@ -130,4 +144,114 @@ def test_the_report_opens(browser: Browser, address: str, tmp_path: Path) -> Non
         page.get_by_role("link", name="Static report").click()
     expect(popup.value.locator("h1")).to_contain_text("Bert")
     assert "fxplain.from_pretrained" in page.locator("#snippet").inner_text()
+    page.context.close()
+
+
+def clean(page: Page) -> None:
+    """Nothing that axe-core finds, and no wider than the screen."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    assert page.evaluate("axe.run().then((found) => found.violations.map((one) => one.id))") == []
+    width = page.viewport_size["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_two_methods_and_two_models(browser: Browser, address: str) -> None:
+    page, complaints = opened(browser, address, bypass_csp=True)
+    ask(page)
+    for other, said in (("rollout", "By rollout"), ("reranker", "By reranker, generic")):
+        page.get_by_label("Compare with").select_option(other)
+        page.get_by_role("button", name="Compare").click()
+        expect(page.locator("#compared h3").first).to_contain_text(said, timeout=30_000)
+        expect(page.locator("#compared .unit")).to_have_count(6)
+    clean(page)
+    assert complaints == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_it_writes_and_what_is_pointed_at_is_explained(
+    browser: Browser, root: Path, mode: str
+) -> None:
+    with served(root, "gpt2") as address:
+        page, complaints = opened(
+            browser,
+            address,
+            bypass_csp=True,
+            color_scheme=mode,
+            viewport={"width": 390, "height": 800},
+        )
+        page.get_by_label("Text").fill("the movie was")
+        page.get_by_label("Tokens to write").fill("3")
+        page.get_by_role("button", name="Let it write").click()
+        tokens = page.locator("#written button")
+        expect(tokens).to_have_count(3, timeout=60_000)
+        tokens.nth(2).hover()
+        expect(page.locator("#written-token")).to_contain_text("score")
+        expect(tokens.nth(2)).to_have_attribute("aria-pressed", "true")
+        tokens.nth(0).focus()
+        expect(tokens.nth(0)).to_have_attribute("aria-pressed", "true")
+        expect(page.locator("#written-from .unit").first).to_be_visible()
+        clean(page)
+        assert complaints == []
+        page.context.close()
+
+
+def test_an_image_is_chosen_and_a_patch_struck_out(browser: Browser, root: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(small_pretrained.picture()).save(root / "picture.png")
+    with served(root, "vit") as address:
+        page, complaints = opened(browser, address, bypass_csp=True)
+        page.get_by_label("Image").set_input_files(root / "picture.png")
+        expect(page.locator("#chosen")).to_have_text("picture.png")
+        page.get_by_role("button", name="Explain").click()
+        patches = page.locator(".patches button")
+        expect(patches).to_have_count(16, timeout=60_000)
+        patches.nth(5).click()
+        expect(page.locator("#effect")).to_contain_text("Score")
+        (root / "words.png").write_text("no picture")
+        page.get_by_label("Image").set_input_files(root / "words.png")
+        expect(page.locator("#chosen")).to_have_text("words.png")
+        page.get_by_role("button", name="Explain").click()
+        expect(page.locator("#status")).to_contain_text("cannot be read")
+        clean(page)
+        page.context.close()
+    assert [each for each in complaints if "422" not in each] == []
+
+
+def test_a_pair_of_texts(browser: Browser, root: Path) -> None:
+    with served(root, "reader") as address:
+        page, complaints = opened(browser, address, bypass_csp=True)
+        page.get_by_label("Text", exact=True).fill("who lived in london?")
+        page.get_by_label("Second text").fill("ada lovelace lived in london")
+        page.get_by_role("button", name="Explain").click()
+        expect(page.locator("#result")).to_be_visible(timeout=60_000)
+        page.get_by_role("button", name="lovelace").first.click()
+        expect(page.locator("#effect")).to_contain_text("Score")
+        clean(page)
+        assert complaints == []
+        page.context.close()
+
+
+def test_two_people_at_once_see_their_own(browser: Browser, address: str) -> None:
+    pages = [opened(browser, address)[0] for _ in range(2)]
+    for page, text in zip(pages, ("the cat was bad", "the dog was great"), strict=True):
+        page.get_by_label("Text").fill(text)
+    for page in pages:
+        page.get_by_role("button", name="Explain").click()
+    for page, own, foreign in zip(pages, ("cat", "dog"), ("dog", "cat"), strict=True):
+        expect(page.locator("#result")).to_be_visible(timeout=60_000)
+        expect(page.locator("#modalities")).to_contain_text(own)
+        expect(page.locator("#modalities")).not_to_contain_text(foreign)
+        page.context.close()
+
+
+def test_the_snippet_is_copied(browser: Browser, address: str) -> None:
+    page, _ = opened(browser, address, permissions=["clipboard-read", "clipboard-write"])
+    ask(page)
+    page.get_by_role("button", name="Copy as Python").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.strip() == page.locator("#snippet").inner_text().strip()
+    compile(copied, "snippet", "exec")
     page.context.close()

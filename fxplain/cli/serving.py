@@ -31,6 +31,15 @@ def serve(
         ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where to listen.")] = 8321,
+    also_model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--also-model",
+            metavar="MODEL",
+            help="Another checkpoint for the same inputs, to compare with. Several: repeat it.",
+            show_default=False,
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Explain a model live in a browser: ask, strike words and patches out, silence heads.
@@ -46,8 +55,12 @@ def serve(
 
         quiet(debug)
         precision = {"dtype": getattr(torch, dtype)} if dtype else {}
+        names = [model, *(also_model or ())]
         with progress("loading the model"):
-            explainer = fxplain.from_pretrained(model, task, device=device, **precision)
-        made = create_app(Desk(explainer), hosts=[*LOCAL, host] if host in LOCAL else ["*"])
+            explainer, *others = (
+                fxplain.from_pretrained(name, task, device=device, **precision) for name in names
+            )
+        desk = Desk(explainer, others=dict(zip(names[1:], others, strict=True)))
+        made = create_app(desk, hosts=[*LOCAL, host] if host in LOCAL else ["*"])
         note(f"http://{host}:{port} answers; Ctrl+C ends it")
         uvicorn.run(made, host=host, port=port, log_level="warning", access_log=False)

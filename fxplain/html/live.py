@@ -19,7 +19,8 @@ def live_page(facts: Mapping[str, Any]) -> str:
     Parameters
     ----------
     facts
-        ``model``, ``task``, and ``wants``: the kinds of input that it needs.
+        ``model``, ``task``, ``wants``: the kinds of input that it needs, ``methods``, ``others``:
+        models to compare with, ``writes``: whether it writes text, ``tokens``: how many at most.
     """
     return _template().render(**facts, version=package_version())
 

@@ -61,6 +61,8 @@ def create_app(desk: Desk, hosts: Sequence[str] = LOCAL) -> Starlette:
         "cut": desk.cut,
         "curve": desk.curve,
         "cells": desk.cells,
+        "compare": desk.compare,
+        "write": desk.write,
     }
 
     async def page(_request: Request) -> Response:

@@ -17,8 +17,10 @@ from fxplain.arguments import Form, checked, optional, whole
 from fxplain.errors import FxplainError, InputError
 from fxplain.explanation import Explanation
 from fxplain.interventions import Cut
+from fxplain.methods import methods
 from fxplain.pipelines import Explainer
-from fxplain.serving.shown import cells_of, curve_of, heads_of, sent_modality
+from fxplain.pipelines.task import writes
+from fxplain.serving.shown import cells_of, curve_of, heads_of, sent_modality, sent_writing
 from fxplain.views.outputs import explained_text, top_classes
 
 __all__ = ["BusyError", "Desk", "GoneError", "Limits"]
@@ -45,6 +47,8 @@ class Limits:
         How many explanations are kept; the oldest go first.
     cuts
         How many steps a deletion curve has at most.
+    tokens
+        How many a model writes at once.
     """
 
     body: int = 12_000_000
@@ -53,6 +57,7 @@ class Limits:
     waiting: int = 64
     kept: int = 64
     cuts: int = 24
+    tokens: int = 32
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -76,25 +81,40 @@ class Desk:
         What `fxplain.from_pretrained` gives.
     limits
         How much is answered.
+    others
+        Other models by name, to compare with: they are given the same.
 
     Raises
     ------
     InputError
-        When it is no explainer, or one whose model needs what a page cannot send (recordings, videos).
+        When it is no explainer, or a model needs what a page cannot send (recordings, videos), or
+        another kind of input than the first.
     """
 
     @checked(
         explainer=Form("what fxplain.from_pretrained gives", lambda x: isinstance(x, Explainer)),
         limits=optional(Form("fxplain.serving.Limits", lambda x: isinstance(x, Limits))),
     )
-    def __init__(self, explainer: Explainer, limits: Limits | None = None) -> None:
-        others = [kind for kind in explainer.wants if kind not in SERVED]
-        if others:
+    def __init__(
+        self,
+        explainer: Explainer,
+        limits: Limits | None = None,
+        others: Mapping[str, Explainer] | None = None,
+    ) -> None:
+        unserved = [kind for kind in explainer.wants if kind not in SERVED]
+        if unserved:
             raise InputError(
-                f"a model that needs {', '.join(others)} cannot be served yet: the page takes "
+                f"a model that needs {', '.join(unserved)} cannot be served yet: the page takes "
                 f"{', '.join(SERVED)}."
             )
         self.explainer, self.limits = explainer, limits or Limits()
+        self.others = dict(others or {})
+        for name, other in self.others.items():
+            if other.wants != explainer.wants:
+                raise InputError(
+                    f"{name} needs {', '.join(other.wants)}, the model that is served "
+                    f"{', '.join(explainer.wants)}: they cannot be compared."
+                )
         self._kept: OrderedDict[str, tuple[Explanation, dict[str, Any]]] = OrderedDict()
         self._turn, self._door = threading.Lock(), threading.Lock()
         self._inside = 0
@@ -106,6 +126,10 @@ class Desk:
             "model": type(self.explainer.model).__name__,
             "task": self.explainer.task.name,
             "wants": list(self.explainer.wants),
+            "writes": writes(self.explainer.model) and "pair" not in self.explainer.wants,
+            "tokens": self.limits.tokens,
+            "methods": list(methods()),
+            "others": list(self.others),
         }
 
     @contextmanager
@@ -139,18 +163,36 @@ class Desk:
             name = secrets.token_urlsafe(12)
             sent = {
                 "id": name,
-                "answer": self._answer(explanation),
-                "target": explained_text(explanation, 0, explanation.class_name),
-                "method": explanation.method,
-                "modalities": [sent_modality(explanation, m) for m in explanation.modalities],
+                **self._sent(explanation),
                 "heads": heads_of(explanation),
                 "snippet": self._snippet(asked, method),
             }
         with self._door:
-            self._kept[name] = (explanation, sent)
+            self._kept[name] = (explanation, given)
             while len(self._kept) > self.limits.kept:
                 self._kept.popitem(last=False)
         return sent
+
+    def compare(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The same input by another ``method``, or of another ``model``."""
+        explanation, given = self._found(asked.get("id"))
+        method, model = asked.get("method") or explanation.method, asked.get("model") or ""
+        if not isinstance(model, str) or (model and model not in self.others):
+            raise InputError(f"there is no other model {model!r} here.")
+        explainer = self.others[model] if model else self.explainer
+        with self._taking_turns():
+            return {"model": model, **self._sent(explainer(**given, method=method))}
+
+    def write(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What the model writes after what a page sends, and what each token draws on."""
+        count = asked.get("tokens", 8)
+        if type(count) is not int or not 0 < count <= self.limits.tokens:
+            raise InputError(f"a model writes 1 to {self.limits.tokens} tokens here.")
+        given, method = self._given(asked), asked.get("method", "generic")
+        with self._taking_turns():
+            return sent_writing(
+                self.explainer.generate(**given, max_new_tokens=count, method=method)
+            )
 
     def cut(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The answer without some tokens, ``{modality: [places]}``, and heads, ``{node: [heads]}``."""
@@ -185,6 +227,14 @@ class Desk:
             return explanation.to_html()
 
     # -- pieces -------------------------------------------------------------------------------------
+
+    def _sent(self, explanation: Explanation) -> dict[str, Any]:
+        return {
+            "answer": self._answer(explanation),
+            "target": explained_text(explanation, 0, explanation.class_name),
+            "method": explanation.method,
+            "modalities": [sent_modality(explanation, m) for m in explanation.modalities],
+        }
 
     def _answer(self, explanation: Explanation) -> dict[str, Any]:
         names = explanation.class_name

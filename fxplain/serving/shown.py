@@ -10,13 +10,14 @@ from torch import Tensor
 
 from fxplain.errors import FxplainError, InputError
 from fxplain.explanation import Explanation
+from fxplain.generation import Generation
 from fxplain.html.photos import photo_url
 from fxplain.html.pictures import image_of
 from fxplain.html.words import cuts_of
 from fxplain.interventions import Cut
 from fxplain.views import View
 
-__all__ = ["cells_of", "curve_of", "heads_of", "sent_modality"]
+__all__ = ["cells_of", "curve_of", "heads_of", "sent_modality", "sent_writing"]
 
 MOST_PIXELS = 1 << 18
 MOST_CELLS = 64
@@ -24,7 +25,11 @@ MOST_CELLS = 64
 
 
 def sent_modality(explanation: Explanation, name: str) -> dict[str, Any]:
-    """One modality's units: words of a text, patches of a picture, or tokens."""
+    """One modality's units: words of a text, patches of a picture, or tokens.
+
+    What alone is read stands for itself, as in reports, and is not shaded.
+    """
+    apart = set(explanation.apart(name, 0))
     values = explanation.beyond_identity()[name][0].double()
     view = View(explanation, name)
     made: dict[str, Any] = {"name": name, "kind": "tokens"}
@@ -43,12 +48,28 @@ def sent_modality(explanation: Explanation, name: str) -> dict[str, Any]:
             "text": text,
             "gap": gap,
             "tokens": places,
-            "special": special,
+            "special": special or set(places) <= apart,
             "relevance": float(values[places].sum()),
         }
         for text, gap, places, special in units
     ]
     return made
+
+
+def sent_writing(generation: Generation) -> dict[str, Any]:
+    """What a model wrote, and for each token what it draws on."""
+    told = generation.to_dict()["samples"][0]
+    return {
+        "text": told["text"],
+        "tokens": [
+            {
+                "text": one["name"],
+                "score": one["score"],
+                "modalities": [sent_modality(e, modality) for modality in e.modalities],
+            }
+            for one, e in zip(told["targets"], generation.explanations, strict=True)
+        ],
+    }
 
 
 def _picture(frame: Tensor) -> str:

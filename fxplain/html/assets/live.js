@@ -48,11 +48,15 @@
       if (event.dataTransfer.files[0]) choose(event.dataTransfer.files[0]);
     });
   }
-  $("ask").addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const what = {};
+  const given = () => {
+    const what = { method: $("method").value };
     for (const field of $("ask").querySelectorAll("textarea")) what[field.name] = field.value;
     if (image) what.image = picture;
+    return what;
+  };
+  $("ask").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const what = given();
     $("status").textContent = "Explaining ...";
     const own = ++asked;
     try {
@@ -82,8 +86,9 @@
     $("effect").textContent = "";
     $("restore").disabled = true;
     drawAnswer(told.answer);
-    $("modalities").replaceChildren(...told.modalities.flatMap(drawModality));
+    $("modalities").replaceChildren(...told.modalities.flatMap((modality) => drawModality(modality)));
     $("curve").replaceChildren();
+    $("compared").replaceChildren();
     $("inside").hidden = !told.heads;
     $("head").hidden = true;
     if (told.heads) drawHeads(told.heads.nodes);
@@ -121,13 +126,14 @@
     struck[modality] = [...own];
     cut();
   };
-  const unit = (modality, each, largest, said) => {
+  const unit = (modality, each, largest, said, fixed) => {
+    if (fixed) return make("span", said, { class: "unit", title: `${each.text}: ${each.relevance.toPrecision(3)}` });
     const button = make("button", said, { type: "button", "aria-pressed": "false" });
     button.title = `${each.text}: ${each.relevance.toPrecision(3)}`;
     button.addEventListener("click", () => toggle(button, modality.name, each.tokens));
     return button;
   };
-  const drawModality = (modality) => {
+  const drawModality = (modality, fixed = false) => {
     const plain = modality.units.filter((each) => !each.special);
     const largest = Math.max(0, ...plain.map((each) => Math.abs(each.relevance)));
     const title = make("h3", modality.name);
@@ -136,18 +142,18 @@
       grid.style.gridTemplateColumns = `repeat(${modality.grid[1]}, 1fr)`;
       grid.append(make("img", "", { src: modality.picture, alt: "what the model is given" }));
       for (const each of modality.units) {
-        const button = unit(modality, each, largest, "");
+        const button = unit(modality, each, largest, "", fixed);
         button.style.background = shade(each.relevance, largest);
-        button.setAttribute("aria-label", `patch ${each.text}`);
+        if (!fixed) button.setAttribute("aria-label", `patch ${each.text}`);
         grid.append(button);
       }
       return [title, grid];
     }
     const box = make("div", "", { class: modality.kind === "text" ? "words" : "tokens" });
     for (const each of modality.units) {
-      const button = unit(modality, each, largest, each.text);
+      const button = unit(modality, each, largest, each.text, fixed);
       button.style.background = tint(each.special ? 0 : each.relevance, largest);
-      if (each.special) button.className = "special";
+      if (each.special) button.classList.add("special");
       box.append(each.gap || "", button);
     }
     return [title, box];
@@ -176,6 +182,45 @@
     $("silent").checked = false;
     cut();
   });
+
+  // ---- comparing ----
+  $("compare").addEventListener("click", async () => {
+    const own = now.id;
+    const { model, method } = $("with").selectedOptions[0].dataset;
+    try {
+      const told = await post("compare", { id: own, model, method });
+      if (own !== now.id) return;
+      const who = told.model ? `${told.model}, ${told.method}` : told.method;
+      const title = make("h3", `By ${who}: ${told.target}, score ${told.answer.score.toPrecision(4)}`);
+      const parts = told.modalities.flatMap((modality) => drawModality(modality, true));
+      $("compared").replaceChildren(title, ...parts);
+    } catch (error) { $("compared").textContent = error.message; }
+  });
+
+  // ---- writing ----
+  if ($("write")) $("write").addEventListener("click", async () => {
+    $("status").textContent = "Writing ...";
+    const own = ++asked;
+    try {
+      const told = await post("write", { ...given(), tokens: Number($("count").value) });
+      if (own !== asked) return;
+      $("status").textContent = "";
+      $("written").replaceChildren(...told.tokens.map((token) => {
+        const button = make("button", token.text, { type: "button", "aria-pressed": "false" });
+        for (const how of ["mouseenter", "focus", "click"]) button.addEventListener(how, () => point(button, token));
+        return button;
+      }));
+      $("written-token").textContent = "";
+      $("written-from").replaceChildren();
+      $("writing").hidden = false;
+      $("writing").focus({ preventScroll: true });
+    } catch (error) { if (own === asked) say(error); }
+  });
+  const point = (button, token) => {
+    for (const other of $("written").children) other.setAttribute("aria-pressed", String(other === button));
+    $("written-token").textContent = `${token.text.trim() || "space"}: score ${token.score.toPrecision(4)}`;
+    $("written-from").replaceChildren(...token.modalities.flatMap((modality) => drawModality(modality, true)));
+  };
 
   // ---- the curve ----
   const svg = (name, set) => {
