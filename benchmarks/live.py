@@ -1,7 +1,7 @@
-"""``python -m benchmarks.live``: how soon the live page answers, alone and with twenty people at once.
+"""``python -m benchmarks.live``: how soon the live page answers one person, and twenty at once.
 
-A tiny BERT behind uvicorn on this machine; every question is another text of the same length, asked over
-HTTP as the page asks it.
+A tiny BERT behind uvicorn on this machine; every question is another text of the same length, asked
+over HTTP as the page asks it.
 """
 
 from __future__ import annotations

@@ -70,6 +70,50 @@ class Induction(nn.Module):
         return self.head(x)
 
 
+class IndirectObject(nn.Module):
+    """ ". A B . B . to" is continued by A, the name that is not said again (Wang et al., 2023).
+
+    Head 1 of the first layer tells a name that it was there before, head 0 of the second brings the last
+    place which name that is, and head 2 of the third looks for a name that is not this one, and says
+    it. All other heads say next to nothing. The stream holds a word, a word to avoid, the place, and
+    "said again"."""
+
+    def __init__(self, heads: int = 3, *, fused: bool = True) -> None:
+        super().__init__()
+        width, size = 2 * WORDS + PLACES + 1, WORDS + 1
+        self.words, self.places = nn.Embedding(WORDS, width), nn.Embedding(PLACES, width)
+        self.layers = nn.ModuleList(Heads(width, heads, size, fused=fused) for _ in range(3))
+        self.head = nn.Linear(width, WORDS, bias=False)
+        with torch.no_grad():
+            self._write()
+
+    def _write(self) -> None:
+        noise = torch.Generator().manual_seed(0)
+        for parameter in self.parameters():
+            parameter.normal_(0, 0.02, generator=noise)
+        width = 2 * WORDS + PLACES + 1
+        word, avoided, place, again = torch.eye(width).split([WORDS, WORDS, PLACES, 1])
+        self.words.weight.copy_(word)
+        self.places.weight.copy_(place)
+        names, last = (place[1] + place[2])[None], place[6:7]
+
+        def rows(x: Tensor) -> Tensor:
+            return F.pad(x, (0, 0, 0, WORDS + 1 - len(x)))
+
+        first, second, third = self.layers
+        first.write(1, rows(20 * word), rows(word), rows(names), rows(again).T)
+        second.write(0, rows(20 * last), rows(2 * (again - names)), rows(word), rows(avoided).T)
+        asks = torch.cat([-10 * avoided, 20 * last])
+        third.write(2, asks, torch.cat([word, names]), rows(word), 4 * rows(word).T)
+        self.head.weight.copy_(word)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids) + self.places(torch.arange(ids.shape[1]))
+        for layer in self.layers:
+            x = x + layer(x)
+        return self.head(x)
+
+
 class Detector(nn.Module):
     """By how much the first word is above 4: head 0 brings its number to all places, and the second
     feed-forward layer compares. The other head and the first layer say next to nothing."""

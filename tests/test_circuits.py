@@ -14,7 +14,7 @@ from fxplain.circuits.network import Network
 from fxplain.explanation.target import resolve_target
 from fxplain.interventions.edits import Edits
 from fxplain.interventions.intervene import given_of
-from tests.known_circuits import Detector, Heads, Induction
+from tests.known_circuits import Detector, Heads, IndirectObject, Induction
 from tests.small_models import ImageClassifier, TextClassifier, architecture, pixels, seeded, words
 from tests.test_heads import Grouped, Headed
 
@@ -44,6 +44,31 @@ def test_an_induction_circuit_is_found_exactly(fused: bool) -> None:
     assert found.heads == (("layers.0", 1), ("layers.1", 0))
     assert 0.95 <= found.faithfulness <= 1.05
     assert found.of_edges == 3 * 3 + 3 * 3 * 4 + 7
+
+
+def test_an_indirect_object_circuit_is_found_exactly() -> None:
+    clean = torch.tensor([[0, 1, 2, 3, 2, 8, 9], [0, 4, 5, 3, 5, 8, 9], [0, 6, 1, 3, 6, 8, 9]])
+    corrupted = clean.clone()
+    corrupted[:, 4] = 7  # a third name: nothing tells which one is meant
+    said = torch.tensor([1, 4, 1])
+    model = IndirectObject().eval()
+    assert torch.equal(model(clean)[:, -1].argmax(-1), said)
+
+    def metric(output: Tensor) -> Tensor:
+        return output[range(3), -1, said] - output[range(3), -1, clean[:, 4]]
+
+    found = fxplain.circuit(model, (clean,), (corrupted,), metric)
+    ids = Unit("input", "ids")
+    again, avoid, mover = (Unit("head", f"layers.{i}", head) for i, head in enumerate((1, 0, 2)))
+    assert set(found.edges) == {
+        Edge(ids, again, "q"),
+        Edge(again, avoid, "k"),
+        Edge(ids, avoid, "v"),
+        Edge(avoid, mover, "q"),
+        Edge(mover, Unit("output", "output"), "in"),
+    }
+    assert 0.95 <= found.faithfulness <= 1.05
+    assert found.of_edges > 20 * len(found.edges)
 
 
 def test_a_circuit_with_a_feed_forward_layer_is_found_exactly() -> None:
@@ -160,6 +185,45 @@ class Trained(nn.Module):
         for layer in self.layers:
             x = x + layer(x)
         return self.head(x)
+
+
+@pytest.mark.slow
+def test_a_model_trained_on_indirect_objects_has_its_name_mover_in_its_circuit() -> None:
+    count = 12
+
+    def drawn(batch: int) -> tuple[Tensor, Tensor]:
+        """ "A B . A to" or "A B . B to", and the name that is not said again."""
+        names, again = torch.rand(batch, count).argsort(-1)[:, :2], torch.randint(2, (batch, 1))
+        marks = torch.tensor([[count, count + 1]]).expand(batch, 2)
+        ids = torch.cat([names, marks[:, :1], names.gather(1, again), marks[:, 1:]], 1)
+        return ids, names.gather(1, 1 - again)[:, 0]
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Trained(count + 2, 5)
+        optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+        for _ in range(1500):
+            ids, said = drawn(64)
+            loss = F.cross_entropy(model(ids)[:, -1], said)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        assert float(loss.detach()) < 0.1
+        clean, said = drawn(16)
+    corrupted = clean.clone()
+    for row in corrupted:
+        row[3] = next(name for name in range(count) if name not in row[:2])
+    model.eval()
+
+    def metric(output: Tensor) -> Tensor:
+        return output[range(16), -1, said] - output[range(16), -1, clean[:, 3]]
+
+    found = fxplain.circuit(model, (clean,), (corrupted,), metric)
+    assert abs(1 - found.faithfulness) <= 0.05
+    weights = fxplain.attention_weights(model, (clean,))["layers.1"][:, :, -1, :2]
+    mover = (clean[:, :2] == said[:, None]).float()  # where the name stands that is to be said
+    assert ("layers.1", int((weights * mover[:, None]).sum((0, 2)).argmax())) in found.heads
+    assert len(found.edges) < found.of_edges / 2
 
 
 @pytest.mark.slow
