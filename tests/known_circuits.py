@@ -73,8 +73,8 @@ class Induction(nn.Module):
 class IndirectObject(nn.Module):
     """ ". A B . B . to" is continued by A, the name that is not said again (Wang et al., 2023).
 
-    Head 1 of the first layer tells a name that it was there before, head 0 of the second brings the last
-    place which name that is, and head 2 of the third looks for a name that is not this one, and says
+    Head 1 of the first layer tells a name that it was there before, head 0 of the second brings the
+    last place which name that is, and head 2 of the third looks for another name than this, and says
     it. All other heads say next to nothing. The stream holds a word, a word to avoid, the place, and
     "said again"."""
 
