@@ -157,7 +157,7 @@ class Desk:
     def explain(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Explain what a page sends: ``text``, ``pair``, ``image`` (a data URL)."""
         given = self._given(asked)
-        method = asked.get("method", "generic")
+        method = _method(asked, "generic")
         with self._taking_turns():
             explanation: Explanation = self.explainer(**given, method=method)
             name = secrets.token_urlsafe(12)
@@ -176,7 +176,7 @@ class Desk:
     def compare(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The same input by another ``method``, or of another ``model``."""
         explanation, given = self._found(asked.get("id"))
-        method, model = asked.get("method") or explanation.method, asked.get("model") or ""
+        method, model = _method(asked, explanation.method), asked.get("model") or ""
         if not isinstance(model, str) or (model and model not in self.others):
             raise InputError(f"there is no other model {model!r} here.")
         explainer = self.others[model] if model else self.explainer
@@ -188,7 +188,7 @@ class Desk:
         count = asked.get("tokens", 8)
         if type(count) is not int or not 0 < count <= self.limits.tokens:
             raise InputError(f"a model writes 1 to {self.limits.tokens} tokens here.")
-        given, method = self._given(asked), asked.get("method", "generic")
+        given, method = self._given(asked), _method(asked, "generic")
         with self._taking_turns():
             return sent_writing(
                 self.explainer.generate(**given, max_new_tokens=count, method=method)
@@ -291,6 +291,14 @@ class Desk:
             f"task={self.explainer.task.name!r})\n"
             f"e = explainer({given}, method={method!r})\nprint(e)\nprint(e.heads())\n"
         )
+
+
+def _method(asked: Mapping[str, Any], otherwise: str) -> str:
+    """The method that a page names."""
+    method = asked.get("method") or otherwise
+    if not isinstance(method, str) or method not in (*methods(), "auto"):
+        raise InputError(f"a method is one of: {', '.join(methods())}, auto.")
+    return method
 
 
 def _places(what: str, asked: Mapping[str, Any]) -> Iterator[tuple[str, list[int]]]:
