@@ -165,3 +165,22 @@ def test_a_share_of_padding_is_found(level: str) -> None:
 def test_small_models_hold() -> None:
     for fused in (True, False):
         assert not faults_of(TextClassifier(fused=fused).eval(), {"input_ids": IDS})
+
+
+class OfTheOthers(nn.Module):
+    """A sum over words with one of them, or a part of it, taken off again."""
+
+    def __init__(self, part: float) -> None:
+        super().__init__()
+        self.words, self.head, self.part = nn.Embedding(20, 8), nn.Linear(8, 3), part
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.words(input_ids)
+        x = x + F.scaled_dot_product_attention(x, x, x)
+        return self.head(x.sum(1) - self.part * x[:, 0])
+
+
+@pytest.mark.parametrize(("part", "rows"), [(1.0, 2), (0.5, 0)])
+def test_what_is_taken_off_a_sum_is_no_part_of_it(part: float, rows: int) -> None:
+    faults = faults_of(OfTheOthers(part).eval(), (IDS,), "light")
+    assert sum(fault.ghosts for fault in faults) == rows

@@ -14,7 +14,14 @@ from fxplain.program import Program
 from fxplain.tokens import RouteSite, TokenFlow, tokens_in
 from fxplain.verification.claims import canonical_tokens
 from fxplain.verification.law import Law
-from fxplain.verification.shares import Ancestry, attention_sites, reached, read_rows, weighed
+from fxplain.verification.shares import (
+    Ancestry,
+    attention_sites,
+    parts_are_taken_off,
+    reached,
+    read_rows,
+    weighed,
+)
 from fxplain.verification.verification import Fault, LawResult
 
 __all__ = ["LEVELS", "check_program"]
@@ -56,7 +63,7 @@ def check_program(
         faults = [*_tokens_that_became_one(program), *faults]
     told = tuple(f for f in faults if not _announced(program.flow, f))
     tags = LawResult.of(TAGS, told, law.runs)
-    if level == "full" or law.shares_of_nothing:
+    if level == "full" or law.shares_of_nothing or parts_are_taken_off(program):
         return [tags, _shares(law, captured)]
     if not law.pooled:
         return [tags, LawResult(SHARES, "not checked", reason="no output is pooled from tokens")]

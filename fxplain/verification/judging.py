@@ -12,7 +12,7 @@ from torch import Tensor
 from fxplain.tokens import Tag
 from fxplain.verification.claims import Claims
 
-__all__ = ["Finding", "judge"]
+__all__ = ["Finding", "change_of", "judge"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ def judge(tags: Sequence[Tag], plain: Any, other: Any, claims: Claims) -> Findin
     for tag in tags:
         wanted = wanted | claims.moved(tag.ids) | claims.unknown(tag)
     leak = told & ~wanted
-    change = _change(plain, other)
+    change = change_of(plain, other)
     leaked, credited, still, faint, ghosts = [], [], [], [], 0
     for tag in tags:
         tokens = claims.tokens_of(tag)
@@ -113,7 +113,7 @@ def judge(tags: Sequence[Tag], plain: Any, other: Any, claims: Claims) -> Findin
     )
 
 
-def _change(plain: Tensor, other: Tensor) -> Tensor:
+def change_of(plain: Tensor, other: Tensor) -> Tensor:
     """How far each number moved, in units of what rounding may lose."""
     if not plain.dtype.is_floating_point:
         return torch.full(plain.shape, torch.inf)

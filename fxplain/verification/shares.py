@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from fxplain.capture import operation_name
 from fxplain.program import Program
 from fxplain.tokens import IDENTITY, AttentionSite, RouteSite, Tag, tokens_in, versions_in
 from fxplain.verification.claims import canonical_tokens, claimed_tags
@@ -22,6 +23,7 @@ __all__ = [
     "Ancestry",
     "attention_sites",
     "is_pooled",
+    "parts_are_taken_off",
     "reached",
     "read_rows",
     "rooted_outputs",
@@ -86,6 +88,25 @@ def is_pooled(program: Program, tag: Tag) -> bool:
         for update in flow.versions.of(version)
         if update >= 0
     )
+
+
+def parts_are_taken_off(program: Program) -> bool:
+    """Whether anywhere a sum of tokens has a token, or another sum, taken off.
+
+    What of them is left is told by the numbers alone: `x.sum(1) - x[:, 0]` does not read the first.
+    """
+    tags = program.flow.tags
+    for node in tags:
+        if operation_name(node) not in ("sub", "subtract", "rsub"):
+            continue
+        parts = [claimed_tags(tags.get(n, ())) for n in node.all_input_nodes]
+        if len(parts) != 2 or any(len(own) != 1 for own in parts):
+            continue
+        (one,), (other,) = parts
+        alike = one.ids.numel() == other.ids.numel()
+        if alike and (is_pooled(program, one) or is_pooled(program, other)):
+            return True
+    return False
 
 
 def read_rows(program: Program, output: fx.Node) -> tuple[Tensor, Tensor] | None:
