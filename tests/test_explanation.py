@@ -567,3 +567,18 @@ def test_a_row_that_may_attend_to_nothing_gives_no_nan() -> None:
     mask = torch.tensor([[1, 1, 1, 0], [0, 0, 0, 0]])
     e = fxplain.explain(seeded(Lenient), (words(2, 4), mask), target=0)
     assert torch.isfinite(e.relevance["input_ids"]).all()
+
+
+@pytest.mark.parametrize(("method", "told"), [("input_x_gradient", 1), ("generic", 0)])
+def test_a_sample_without_any_relevance_is_named(method: str, told: int) -> None:
+    """Its score is multiplied by 0: no gradient comes back, and of R the identity is left."""
+
+    class Gated(TextClassifier):
+        def forward(self, input_ids: Tensor) -> Tensor:
+            open_at = torch.tensor([1.0, 0.0], device=input_ids.device)[: len(input_ids), None]
+            return super().forward(input_ids) * open_at
+
+    warnings = fxplain.explain(seeded(Gated), (IDS,), target=1, method=method).graph.warnings
+    assert [w for w in warnings if "nothing was found" in w] == [
+        "nothing was found that the target of sample 1 draws on"
+    ] * told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,14 +64,14 @@ class Answer:
         method = question.method.name
         engine = reading.choose_engine(question.engine, self.views[0].scores, method)
         relevance = reading.relevance(self.program, self.views, engine, read)
-        _check_finite(relevance)
+        empty = _checked(relevance)
         given = {
             name: leaf.detach()
             for name, leaf in zip(self.bound.names, self.bound.leaves, strict=True)
         }
         made = Explanation(
             relevance=ByModality(relevance),
-            graph=self._graph(),
+            graph=self._graph(empty),
             method=method,
             target=resolved.description,
             readout=tuple(readout.text for readout in resolved.readouts),
@@ -112,13 +112,15 @@ class Answer:
             "tiled": tuple(name for name, own in pictures.items() if _is_tiled(own)),
         }
 
-    def _graph(self) -> AttentionGraph:
-        """The attention graph, with what is to be said of this target's gradients."""
+    def _graph(self, empty: Sequence[int]) -> AttentionGraph:
+        """The attention graph, with what is to be said of relevance and gradients of this target."""
         question = self.asked.question
         graph = graph_of(question.model, self.captured, self.program)
         told: tuple[str, ...] = ()
+        if empty:
+            told = (f"nothing was found that the target of {_samples(empty)} draws on",)
         if self.passes.needs.gradient:
-            told = tuple(cut_attention(self.captured, self.program, self.resolved.outputs))
+            told = (*told, *cut_attention(self.captured, self.program, self.resolved.outputs))
 
         def kind() -> Kind:
             return Kind.of(self.bound, self.captured, self.program, question.output)
@@ -149,12 +151,26 @@ def _saying_what_is_missing(made: Explanation) -> Explanation:
     return replace(made, graph=replace(made.graph, warnings=(*made.graph.warnings, told)))
 
 
-def _check_finite(relevance: Mapping[str, Tensor]) -> None:
-    """A finite output may have a gradient that is none: the root of 0, a NaN behind a mask."""
-    finite = [torch.isfinite(values).all() for values in relevance.values()]
-    if not bool(torch.stack(finite).all()):  # one question for all: a device has to be waited for
+def _checked(relevance: Mapping[str, Tensor]) -> list[int]:
+    """The samples that have no relevance at all.
+
+    Raises
+    ------
+    NonFiniteError
+        A finite output may have a gradient that is none: the root of 0, a NaN behind a mask.
+    """
+    finite = torch.stack([torch.isfinite(values).all() for values in relevance.values()]).all()
+    some = torch.stack([values.count_nonzero(1) for values in relevance.values()]).sum(0) > 0
+    is_finite, *has_some = torch.cat([finite.reshape(1), some]).tolist()  # a device waits once
+    if not is_finite:
         raise NonFiniteError(
             "the gradient of the explained output is infinite or NaN somewhere on the way to the "
             "tokens, as that of a root or a norm is at 0: add a small number under it, or explain an "
             "output before it."
         )
+    return [sample for sample, own in enumerate(has_some) if not own]
+
+
+def _samples(places: Sequence[int]) -> str:
+    """Samples, by number."""
+    return f"sample{'s' * (len(places) > 1)} {', '.join(map(str, places))}"
