@@ -1,5 +1,14 @@
 """Settings for all tests: one thread each, since as many workers as cores run side by side."""
 
+import pytest
 import torch
 
+from tests.long_run import leave_most_to_the_long_run
+
 torch.set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of many like cases the quick run tries some."""
+    leave_most_to_the_long_run(items)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import fxplain
+from tests.long_run import ONE_IN
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "fxplain").rglob("*.py"))
@@ -34,6 +35,12 @@ def test_import_is_light():
 def test_file_holds_one_concept(path):
     assert path.stem not in EMPTY_NAMES
     assert len(path.read_text(encoding="utf-8").splitlines()) < MOST_LINES
+
+
+@pytest.mark.parametrize("name", ONE_IN)
+def test_what_the_long_run_tries_is_there(name):
+    path, test = name.split("::")
+    assert f"def {test}(" in (ROOT / path).read_text(encoding="utf-8")
 
 
 def test_version_is_said_once():

@@ -189,18 +189,10 @@ class Decaying(Attending):
         return (q @ k.transpose(-1, -2) * decay) @ v
 
 
-def threshold(scores: Tensor) -> Tensor:
-    """Sparsemax: what is left of the scores above the threshold that makes them sum to 1."""
-    ordered = scores.sort(-1, descending=True).values
-    ranks, sums = torch.arange(1, LENGTH + 1), ordered.cumsum(-1)
-    support = (1 + ranks * ordered > sums).sum(-1, keepdim=True)
-    return (scores - (sums.gather(-1, support - 1) - 1) / support).clamp(min=0)
-
-
 @pytest.mark.parametrize(
     "model",
-    [Linear(), Decaying(), Attending(threshold), Attending(lambda s: s / LENGTH)],
-    ids=["linear", "decaying", "sparsemax", "signed"],
+    [Linear(), Decaying(), Attending(lambda s: s / LENGTH)],
+    ids=["linear", "decaying", "signed"],
 )
 def test_what_is_no_attention_is_said_so(model: nn.Module) -> None:
     graph = fxplain.inspect(model.eval(), (words(2, LENGTH),))

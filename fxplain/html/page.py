@@ -13,9 +13,9 @@ from typing import Any
 import jinja2
 from torch import Tensor
 
-from fxplain.arguments import MAPPING, PATH, YES_NO, Form, checked, optional, whole
-from fxplain.errors import FxplainError
-from fxplain.explanation import Explanation, Special, Units
+from fxplain.arguments import MAPPING, PATH, YES_NO, Form, checked, one_of, optional, whole
+from fxplain.errors import FxplainError, MethodError
+from fxplain.explanation import SPECIAL, Explanation, Special, Units
 from fxplain.generation import Generation
 from fxplain.html.assets_of import asset, digest, package_version
 from fxplain.html.flow import flow_page
@@ -112,6 +112,7 @@ def to_html(
     """
     if isinstance(result, Flow):
         return written(flow_page(result), path)
+    one_of(SPECIAL).raising(MethodError).check("special", special)
     extras = Extras(class_names, pictures or {}, attention, matrix_bytes, units, special)
     page = _page(_with_companion(result) if signed else result, extras)
     return written(page, path)
