@@ -9,7 +9,7 @@ import fxplain
 from fxplain.explanation.call import Call
 from fxplain.explanation.passes import Passes
 from fxplain.explanation.question import Question
-from fxplain.methods import RelevancyRows
+from fxplain.methods import Method, RelevancyRows, resolve_method
 from tests.small_models import BY_NAME, architecture
 
 ONE_WAY = ["bert", "gpt2", "llama", "vit", "swin", "visual_bert"]
@@ -18,7 +18,9 @@ ONE_WAY = ["bert", "gpt2", "llama", "vit", "swin", "visual_bert"]
 def explained(name: str, ride: bool, dtype: torch.dtype = torch.float64) -> fxplain.Explanation:
     case = BY_NAME[name]
     model, inputs = architecture(name, case.implementations[0], dtype)
-    question = Question.of(model, inputs, "generic", {}, output=case.output)
+    method, options = resolve_method("generic", {})
+    assert isinstance(method, Method)
+    question = Question(model, inputs, method, options, {}, output=case.output)
     return Call(question).explanation(case.target, ride=ride)
 
 

@@ -64,7 +64,7 @@ class Asked:
     def _with_matrices(self) -> Explanation:
         with torch.inference_mode(False):
             made = self.question.with_matrices(self.target)
-        self._check([self.scores], [made.scores])
+        self.check_unchanged(made.scores)
         return made
 
     def kept(self) -> Kept:
@@ -77,7 +77,7 @@ class Asked:
         """
         with torch.inference_mode(False):
             made = self.question.kept(self.target)
-        self._check([self.scores], [made.resolved.scores])
+        self.check_unchanged(made.resolved.scores)
         return made
 
     def attention(self, names: Collection[str]) -> dict[str, Tensor]:
@@ -90,7 +90,7 @@ class Asked:
         """
         with torch.inference_mode(False):
             run = self.question.attention()
-            self._check(self.outputs, run.outputs)
+            self._compare(self.outputs, run.outputs)
             return {name: value.detach() for name, value in weights_by_node(run, names).items()}
 
     def intervene(self, cuts: Any, **options: Any) -> Any:
@@ -112,11 +112,20 @@ class Asked:
             batch_axis=question.batch_axis,
             **options,
         )
-        self._check([self.scores], [found.baseline])
+        self.check_unchanged(found.baseline)
         return found
 
-    def _check(self, before: Sequence[Tensor], now: Sequence[Tensor]) -> None:
-        """What was explained is what is looked at again."""
+    def check_unchanged(self, scores: Tensor) -> None:
+        """What was explained is what is looked at again.
+
+        Raises
+        ------
+        ChangedModelError
+            When the scores are others.
+        """
+        self._compare([self.scores], [scores])
+
+    def _compare(self, before: Sequence[Tensor], now: Sequence[Tensor]) -> None:
         for a, b in zip(before, now, strict=True):
             if not torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True):
                 raise ChangedModelError(

@@ -207,7 +207,7 @@ def explain(
             as_module(model), inputs, asked, chosen, all_options, **how
         )
         return judged[0] if targets is None else judged
-    question = Question.of(as_module(model), inputs, method, options, **how)
+    question = Question(as_module(model), inputs, chosen, all_options, options, **how).checked()
     # gradients are needed whatever mode the caller is in
     with torch.inference_mode(False), model_tried(question.model, inputs):
         made = question.settled().answers(asked)

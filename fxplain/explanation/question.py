@@ -19,7 +19,7 @@ from fxplain.explanation.explanation import Explanation
 from fxplain.explanation.kept import Kept
 from fxplain.explanation.labels import check_tokenizer
 from fxplain.explanation.reading import ENGINES
-from fxplain.methods import AUTOMATIC, Method, UnitMethod, resolve_method
+from fxplain.methods import AUTOMATIC, Method
 from fxplain.program import Program
 from fxplain.run import Run, forward
 
@@ -57,26 +57,21 @@ class Question:
     recompute: bool = False
     why: str = ""
 
-    @classmethod
-    def of(cls, model: nn.Module, inputs: Any, method: Any, given: Any, **how: Any) -> Question:
-        """With a method by its name; how it is to be answered is checked.
+    def checked(self) -> Question:
+        """The same, if it can be answered as it is asked.
 
         Raises
         ------
         MethodError
-            For a method, an option or an engine that does not exist.
+            For an engine that does not exist.
         InputError
-            For something that is no tokenizer.
+            For something that is no tokenizer, or no yes or no.
         """
-        found, options = resolve_method(method, given)
-        if isinstance(found, UnitMethod):
-            raise MethodError(f"{found.name} judges parts of the inputs and follows no attention.")
-        question = cls(model, inputs, found, options, given, **how)
-        check_tokenizer(question.tokenizer)
-        one_of(ENGINES).raising(MethodError).check("engine", question.engine)
+        check_tokenizer(self.tokenizer)
+        one_of(ENGINES).raising(MethodError).check("engine", self.engine)
         for flag in ("strict", "recheck", "recompute"):
-            YES_NO.check(flag, getattr(question, flag))
-        return question
+            YES_NO.check(flag, getattr(self, flag))
+        return self
 
     def detected(self) -> tuple[ModelInputs, Capture, Program]:
         """The call, its capture and its program."""

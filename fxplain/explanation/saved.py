@@ -90,16 +90,7 @@ def _read(header: _Header, tensors: Mapping[str, Tensor]) -> Explanation:
         name = f"matrix/{names.index(a)}/{names.index(b)}"
         return _tensor(tensors, name, (batch, rows, columns))
 
-    identity = {
-        name: _tensor(tensors, f"identity/{i}", tuple(relevance[name].shape))
-        for i, name in enumerate(names)
-        if f"identity/{i}" in tensors
-    }
-    errors = {
-        name: _tensor(tensors, f"error/{i}", tuple(relevance[name].shape))
-        for i, name in enumerate(names)
-        if f"error/{i}" in tensors
-    }
+    errors = _beside(tensors, "error", relevance)
     has_matrices = any(name.startswith("matrix/") for name in tensors)
     return Explanation(
         relevance=ByModality(relevance),
@@ -125,8 +116,8 @@ def _read(header: _Header, tensors: Mapping[str, Tensor]) -> Explanation:
         chosen=header.chosen,
         tiled=header.tiled,
         originals=Originals.read(tensors, header.rate, header.placed),
-        identity=identity if identity.keys() == relevance.keys() else None,
-        error=ByModality(errors) if errors.keys() == relevance.keys() else None,
+        identity=_beside(tensors, "identity", relevance),
+        error=None if errors is None else ByModality(errors),
         promised=_tensor(tensors, "promised", (batch,)) if "promised" in tensors else None,
         inputs={
             name.removeprefix("input/"): value
@@ -146,6 +137,18 @@ def _tensor(tensors: Mapping[str, Tensor], name: str, shape: tuple[int | None, .
     if not fits or not found.is_floating_point():
         raise LoadError(f"its tensor {name!r} is {found.dtype} of shape {tuple(found.shape)}.")
     return found
+
+
+def _beside(
+    tensors: Mapping[str, Tensor], what: str, relevance: Mapping[str, Tensor]
+) -> dict[str, Tensor] | None:
+    """What a file holds of every modality beside its relevance; None where it lacks one's."""
+    found = {
+        name: _tensor(tensors, f"{what}/{i}", tuple(values.shape))
+        for i, (name, values) in enumerate(relevance.items())
+        if f"{what}/{i}" in tensors
+    }
+    return found if found.keys() == relevance.keys() else None
 
 
 def _check_sizes(header: _Header, relevance: Mapping[str, Tensor], batch: int) -> None:

@@ -67,10 +67,10 @@ def explained_text(explanation: Explanation, sample: int, names: ClassNames | No
     """One sample's target in words: as the explanation calls it, else as its classes are called."""
     target = explanation.target[sample]
     name = explanation.target_names[sample] if explanation.target_names else ""
+    if not name:
+        return target_text(target, names)
     own = target_text(target, None)
-    return (
-        f"{name} ({own})" if name and name != own else own if name else target_text(target, names)
-    )
+    return name if name == own else f"{name} ({own})"
 
 
 def top_classes(
