@@ -75,8 +75,8 @@ class StreamTable:
         count = len(self.book)
         every = torch.arange(count)
         self.sample = self.book.samples(every).clamp(min=0).numpy()
-        born = self.book.births_of(every).numpy()
-        self.birth = whole_births(self.book, born, self.sample)
+        self._born = self.book.births_of(every).numpy()
+        self.birth = whole_births(self.book, self._born, self.sample)
         self.place = _places(self.birth, self.sample)
         self.live = self._live_tokens()
         self._label_streams()
@@ -247,8 +247,7 @@ class StreamTable:
         self.token_stream = np.full(len(self.book), -1, dtype=np.int64)
         self.token_index = np.full(len(self.book), -1, dtype=np.int64)
         roots_of_tokens = {token: self._root[label] for token, label in self._label.items()}
-        born = self.book.births_of(torch.arange(len(self.book))).numpy()
-        named = ModalityTable(self.flow, roots_of_tokens, self.sample, born, self._wholes)
+        named = ModalityTable(self.flow, roots_of_tokens, self.sample, self._born, self._wholes)
         self.modalities, self.parts = named.modalities, named.parts
         self.streams: list[Stream] = []
         roots = {label: i for i, label in enumerate(dict.fromkeys(self._root[x] for x in labels))}

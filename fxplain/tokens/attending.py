@@ -9,7 +9,7 @@ from fxplain.capture import module_path
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mapping import rows_settled
-from fxplain.tokens.mixing import absorbed, one_token, settled
+from fxplain.tokens.mixing import absorbed, name_alike, one_token, settled
 from fxplain.tokens.neighbours import with_neighbours
 from fxplain.tokens.scores import OF_A_GROUP, OVER_STATES, is_exponential, late_division
 from fxplain.tokens.tag import (
@@ -126,12 +126,6 @@ def _rows(
     return made.unsqueeze(-1)
 
 
-def _same(a: Analysis, one: Tag, other: Tag) -> bool:
-    """Whether two tags name the same tokens everywhere."""
-    tokens = (a.book.find(one.tokens), a.book.find(other.tokens))
-    return one.ids.shape == other.ids.shape and torch.equal(*tokens)
-
-
 def attend(
     a: Analysis,
     node: fx.Node,
@@ -163,7 +157,7 @@ def attend(
         return tuple(t for t in value_tags if t not in over_tokens)
     if shape[-1] == 1:
         over_tokens = list(value_tags)
-        others = [t for t in rows if not any(_same(a, t, v) for v in value_tags)]
+        others = [t for t in rows if not any(name_alike(a, t, v) for v in value_tags)]
         rows = others or rows
     sides = [(t,) for t in (*over_tokens, *own)]
     joined = a.joiner.join(

@@ -25,7 +25,7 @@ from fxplain.tokens.tag import (
 from fxplain.tokens.updates import Mixing, RouteSite
 
 __all__ = [
-    "absorbed", "mix", "mix_along", "newer", "one_token", "settled", "slide",
+    "absorbed", "mix", "mix_along", "name_alike", "newer", "one_token", "settled", "slide",
     "spread", "united_along", "windows",
 ]  # fmt: skip
 
@@ -95,6 +95,12 @@ def mix(
         made = newer(a, node, tag, old, first, arguments=arguments, made_of=made_of)
         return _noted(a, node, tag, made, groups, weights) if tag.level is Level.TOKEN else made
     return _route(a, node, tag, groups, weights, keep)
+
+
+def name_alike(a: Analysis, one: Tag, other: Tag) -> bool:
+    """Whether two tags name the same tokens everywhere."""
+    tokens = (a.book.find(one.tokens), a.book.find(other.tokens))
+    return one.ids.shape == other.ids.shape and torch.equal(*tokens)
 
 
 def one_token(a: Analysis, groups: Tensor) -> Tensor | None:

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
-from fxplain.tokens.mixing import absorbed, mix
+from fxplain.tokens.mixing import absorbed, mix, name_alike
 from fxplain.tokens.pointwise import pointwise
 from fxplain.tokens.scores import (
     FIXED_VALUES,
@@ -210,7 +210,7 @@ def _weighted_sum(
         return None
     if apart is not None:
         queries, (key, *_) = apart
-        own = [tag for tag in queries if not _name_alike(a, tag, key)] or list(queries)
+        own = [tag for tag in queries if not name_alike(a, tag, key)] or list(queries)
         marked = [replace(key, softmax=queries[0].softmax)]
     else:
         own = [tag for tag in tags if tag is not marked[0]]
@@ -270,18 +270,13 @@ def single_key(a: Analysis, node: fx.Node) -> tuple[Tags, Tags] | None:
 def weighs_itself(a: Analysis, weigh: Tags, weighed: Tags) -> bool:
     """Whether each of many tokens weighs nothing but itself: the one state that it has so far."""
     return any(tag.ids.numel() > a.book.batch_size for tag in weighed) and all(
-        any(_name_alike(a, one, other) for other in weighed) for one in weigh
+        any(name_alike(a, one, other) for other in weighed) for one in weigh
     )
 
 
 def _with_rank(tag: Tag, rank: int) -> Tag:
     """The tag of a value that is broadcast to `rank` axes."""
     return tag.with_ids(tag.ids.reshape((1,) * (rank - tag.ids.dim()) + tag.ids.shape))
-
-
-def _name_alike(a: Analysis, one: Tag, other: Tag) -> bool:
-    tokens = (a.book.find(one.tokens), a.book.find(other.tokens))
-    return one.ids.shape == other.ids.shape and torch.equal(*tokens)
 
 
 def _pooled(a: Analysis, node: fx.Node, keys: Tag, axis: int) -> Tensor:
