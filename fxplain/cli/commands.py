@@ -42,7 +42,7 @@ from fxplain.cli.options import (
 from fxplain.cli.pages import companion, with_matrices, write_demo_page, write_page
 from fxplain.cli.terminal import errors_reported, progress, quiet, results
 from fxplain.explanation import Special
-from fxplain.methods import AnyMethod
+from fxplain.methods import every_method
 from fxplain.reports import to_rich
 
 __all__ = ["app", "main", "opened", "say_written", "show"]
@@ -344,7 +344,7 @@ def methods(
     ] = None,
 ) -> None:
     """List the explanation methods, or the options of one."""
-    known: dict[str, AnyMethod] = {**fxplain.methods(), **fxplain.unit_methods()}
+    known = every_method()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     if name is None:
         for heading in ("method", "cost", "source"):

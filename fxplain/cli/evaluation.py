@@ -19,6 +19,7 @@ from fxplain.cli.factory import is_factory, load_factory
 from fxplain.cli.options import AsJson, Debug, Plot, TaskName, Truncation, TrustRemoteCode
 from fxplain.cli.terminal import errors_reported, progress, progress_bar, quiet, results
 from fxplain.evaluation import REMOVALS, SCORES, STEPS
+from fxplain.methods import every_method
 from fxplain.reports import to_rich
 
 __all__ = ["evaluate", "metrics"]
@@ -31,7 +32,7 @@ def _check(kind: str, names: Collection[str], known: Collection[str]) -> None:
 
 
 def _known_methods(names: list[str] | None) -> list[str] | None:
-    _check("method", names or (), {**fxplain.methods(), **fxplain.unit_methods()})
+    _check("method", names or (), every_method())
     return names or None
 
 

@@ -31,7 +31,7 @@ def _known_views(names: list[str] | None) -> list[str]:
     unknown = [name for name in names or () if name not in VIEWS]
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is none of: {', '.join(VIEWS)}.")
-    return list(dict.fromkeys(names or ["heads"]))
+    return list(dict.fromkeys(names or ()))
 
 
 @app.command()

@@ -11,6 +11,7 @@ import typer
 import fxplain
 from fxplain.cli.terminal import errors_reported
 from fxplain.explanation import SPECIAL, UNITS
+from fxplain.methods import every_method
 from fxplain.verification import LEVELS
 
 __all__ = [
@@ -56,7 +57,7 @@ def known_or_no_method(name: str | None) -> str | None:
 
 
 def _known_method(name: str) -> str:
-    known = (*fxplain.methods(), *fxplain.unit_methods(), "auto")
+    known = (*every_method(), "auto")
     if name not in known:
         raise typer.BadParameter(f"unknown method {name!r}; there are: {', '.join(known)}.")
     return name

@@ -18,6 +18,7 @@ from fxplain.generation.outputs import places_of
 from fxplain.methods import UnitMethod, resolve_method
 from fxplain.presentation import Presentable
 from fxplain.removal import (
+    MAX_TOKENS,
     ModalityTokens,
     Part,
     Perturbation,
@@ -26,14 +27,12 @@ from fxplain.removal import (
     choose_removal,
     find_tokens,
     named_inputs,
+    of_one,
     parts_of,
-    with_rows,
+    removed_by,
 )
 
 __all__ = ["Source", "Sources", "sources_of"]
-
-MAX_TOKENS = 16384
-"""How many are run at once."""
 
 REGIONS = 64
 CONTEXT_CITE = "sparse_linear"
@@ -92,7 +91,8 @@ class Sources(Presentable):
 
     def fall(self, k: int = 1) -> float:
         """How much the text's log probability falls without the top `k` sources: the claim tried."""
-        kept = torch.tensor([[source not in self.top(k) for source in self.sources]])
+        top = self.top(k)
+        kept = torch.tensor([[source not in top for source in self.sources]])
         return self.log_probability - float(self.log_probability_of(kept)[0])
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,23 +128,16 @@ def sources_of(
     if first.asked is None:
         raise MethodError("this generation was loaded, and has no model: generate again.")
     answer = _Answer.of(generation, sample, about)
-    tokens, removals, vocabulary = _removable(generation, sample, within, removal)
-    parts = parts_of(first, tokens, sample, units, REGIONS, rest=False)
-    row = torch.tensor([sample])
     inputs = named_inputs(first.asked.model, first.asked.question.inputs)
-    own = {k: with_rows(v, generation.batch_size, row) for k, v in inputs.items()}
-    alone = {name: replace(t, counted=t.counted[row]) for name, t in tokens.items()}
+    tokens, removals, vocabulary = _removable(generation, inputs, sample, within, removal)
+    parts = parts_of(first, tokens, sample, units, REGIONS, rest=False)
+    own, alone = of_one(inputs, tokens, generation.batch_size, sample)
     runs = Perturbation(
         first.asked.model, own, 1, alone, removals, vocabulary, answer, MAX_TOKENS
     )  # fmt: skip
 
     def scores(kept: Tensor, name: str) -> Tensor:
-        removed = {
-            n: torch.zeros(len(kept), 1, t.counted.shape[1]).bool() for n, t in alone.items()
-        }
-        for i, part in enumerate(parts):
-            removed[part.modality][:, 0, list(part.tokens)] |= ~kept[:, i, None]
-        return runs.scores(removed)[name][:, 0]
+        return runs.scores(removed_by(parts, kept, alone, 1, 0))[name][:, 0]
 
     everything = torch.ones(1, len(parts)).bool()
     if isinstance(chosen, UnitMethod):
@@ -180,7 +173,11 @@ def _summed(explanation: Explanation, parts: list[Part]) -> list[float]:
 
 
 def _removable(
-    generation: Generation, sample: int, within: str | None, removal: str | None
+    generation: Generation,
+    inputs: Mapping[str, Any],
+    sample: int,
+    within: str | None,
+    removal: str | None,
 ) -> tuple[dict[str, ModalityTokens], dict[str, Removal], Vocabulary]:
     """The tokens of the prompt that can be removed, and how; ids are cut out unless it is said."""
     first = generation.explanations[0]
@@ -189,7 +186,6 @@ def _removable(
     vocabulary = Vocabulary.of(asked.model, asked.question.tokenizer, ())
     tokens: dict[str, ModalityTokens] = {}
     removals: dict[str, Removal] = {}
-    inputs = named_inputs(asked.model, asked.question.inputs)
     for name, own in find_tokens(asked.model, inputs, first, vocabulary).items():
         source, places = generation.columns(name)
         inside = torch.zeros_like(own.counted)

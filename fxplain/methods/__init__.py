@@ -17,6 +17,7 @@ from fxplain.methods.node_evidence import NodeEvidence
 from fxplain.methods.node_maps import NodeMap, NodeMaps
 from fxplain.methods.registry import (
     AnyMethod,
+    every_method,
     methods,
     register_method,
     resolve_method,
@@ -48,6 +49,7 @@ __all__ = [
     "RowShare",
     "TokenScores",
     "UnitMethod",
+    "every_method",
     "kernel_shap",
     "leave_one_out",
     "lime",

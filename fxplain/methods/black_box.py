@@ -172,20 +172,26 @@ def kernel_shap(score: Score, units: int, *, budget: int = 512, seed: int = 0) -
     kept = _drawn_sets(units, (budget - 2) // 2, seed)
     found = _scored(score, kept)
     design, even = kept.double(), torch.ones(len(kept)).double()
-    values = _regressed(design, found, even, ends)
-    part = torch.arange(len(kept)) // 2 % PARTS  # a set stays with its complement
-    without = torch.stack(
-        [_regressed(design, found, even * (part != i), ends) for i in range(PARTS)]
-    )
-    return Attribution(values, _jackknifed(without), len(kept) + 2)
+    parts = torch.arange(len(kept)) // 2  # a set stays with its complement
+    fit = _jackknifed(lambda weights: _regressed(design, found, weights, ends), even, parts)
+    return Attribution(*fit, len(kept) + 2)
 
 
 PARTS = 10
 
 
-def _jackknifed(without: Tensor) -> Tensor:
-    """The standard error of values from what they are without each of the parts."""
-    return ((PARTS - 1) / PARTS * (without - without.mean(0)).square().sum(0)).sqrt()
+def _jackknifed(
+    fit: Callable[[Tensor], Tensor], weights: Tensor, numbers: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Values fitted with weights of rows, and their standard error: fitted without each part."""
+    without = torch.stack([fit(weights * (numbers % PARTS != i)) for i in range(PARTS)])
+    error = ((PARTS - 1) / PARTS * (without - without.mean(0)).square().sum(0)).sqrt()
+    return fit(weights), error
+
+
+def _orders(rows: int, units: int, generator: torch.Generator) -> Tensor:
+    """(rows, units) the place of each unit in an order that is drawn."""
+    return torch.rand(rows, units, generator=generator).argsort(1).argsort(1)
 
 
 def _drawn_sets(units: int, pairs: int, seed: int) -> Tensor:
@@ -194,8 +200,7 @@ def _drawn_sets(units: int, pairs: int, seed: int) -> Tensor:
     sizes = torch.arange(1, units)
     mass = 1 / (sizes * (units - sizes)).double()
     drawn = sizes[torch.multinomial(mass, pairs, replacement=True, generator=generator)]
-    places = torch.rand(pairs, units, generator=generator).argsort(1).argsort(1)
-    sets = places < drawn[:, None]
+    sets = _orders(pairs, units, generator) < drawn[:, None]
     return torch.stack([sets, ~sets], 1).flatten(0, 1)
 
 
@@ -246,16 +251,14 @@ def lime(
     number(0).raising(MethodError).check("penalty", penalty)
     generator = torch.Generator().manual_seed(seed)
     away = torch.randint(1, units + 1, (draws, 1), generator=generator)
-    places = torch.rand(draws, units, generator=generator).argsort(1).argsort(1)
-    kept = torch.cat([torch.ones(1, units).bool(), places >= away])
-    found = _scored(score, kept)
-    near = _nearness(kept, width)
-    values = _ridge(kept.double(), found, near, penalty)
-    part = torch.arange(len(kept)) % PARTS
-    without = torch.stack(
-        [_ridge(kept.double(), found, near * (part != i), penalty) for i in range(PARTS)]
+    kept = torch.cat([torch.ones(1, units).bool(), _orders(draws, units, generator) >= away])
+    found, design = _scored(score, kept), kept.double()
+    fit = _jackknifed(
+        lambda weights: _ridge(design, found, weights, penalty),
+        _nearness(kept, width),
+        torch.arange(len(kept)),
     )
-    return Attribution(values, _jackknifed(without), len(kept))
+    return Attribution(*fit, len(kept))
 
 
 def _nearness(kept: Tensor, width: float) -> Tensor:

@@ -10,7 +10,14 @@ from fxplain.methods.catalogue import AUTOMATIC, METHODS, PRESETS
 from fxplain.methods.method import Method, Options
 from fxplain.methods.unit_methods import UNIT_METHODS, UnitMethod
 
-__all__ = ["AnyMethod", "methods", "register_method", "resolve_method", "unit_methods"]
+__all__ = [
+    "AnyMethod",
+    "every_method",
+    "methods",
+    "register_method",
+    "resolve_method",
+    "unit_methods",
+]
 
 _METHODS = dict(METHODS)
 
@@ -43,6 +50,11 @@ def unit_methods() -> dict[str, UnitMethod]:
     return dict(UNIT_METHODS)
 
 
+def every_method() -> dict[str, AnyMethod]:
+    """All of both kinds, by name."""
+    return {**_METHODS, **UNIT_METHODS}
+
+
 def register_method(method: Method) -> None:
     """Make a method known by its name, to `explain` and to the command line of this process.
 
@@ -53,7 +65,7 @@ def register_method(method: Method) -> None:
     """
     if not isinstance(method, Method):
         raise MethodError(f"a method is a fxplain.methods.Method, not {shown(method)}.")
-    if method.name in (*_METHODS, *UNIT_METHODS, AUTOMATIC.name):
+    if method.name in (*every_method(), AUTOMATIC.name):
         raise MethodError(f"there is a method {method.name!r} already.")
     _METHODS[method.name] = method
 
@@ -75,7 +87,7 @@ def resolve_method(name: str, given: Options) -> tuple[AnyMethod, dict[str, Any]
             raise MethodError(f"unknown preset {preset!r}; there are: {', '.join(PRESETS)}.")
         name, options = PRESETS[preset]
         given = {**options, **given}
-    every: dict[str, AnyMethod] = {**_METHODS, **UNIT_METHODS, AUTOMATIC.name: AUTOMATIC}
+    every = {**every_method(), AUTOMATIC.name: AUTOMATIC}
     method = every.get(name)
     if method is None:
         known = ", ".join(every)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,25 +107,15 @@ def _kernel_shap(score: Score, places: Sequence[Place], options: Options) -> Att
 
 
 def _lime(score: Score, places: Sequence[Place], options: Options) -> Attribution:
-    return lime(
-        score,
-        len(places),
-        draws=options["draws"],
-        width=options["width"],
-        penalty=options["penalty"],
-        seed=options["seed"],
-    )
+    return lime(score, len(places), **_those(options, "draws", "width", "penalty", "seed"))
 
 
 def _sparse_linear(score: Score, places: Sequence[Place], options: Options) -> Attribution:
-    return sparse_linear(
-        score,
-        len(places),
-        draws=options["draws"],
-        keep=options["keep"],
-        penalty=options["penalty"],
-        seed=options["seed"],
-    )
+    return sparse_linear(score, len(places), **_those(options, "draws", "keep", "penalty", "seed"))
+
+
+def _those(options: Options, *names: str) -> dict[str, Any]:
+    return {name: options[name] for name in names}
 
 
 # -- options --------------------------------------------------------------------------------------

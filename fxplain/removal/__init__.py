@@ -1,8 +1,8 @@
 """Removal: a model without some tokens of its inputs, and what it says then."""
 
 from fxplain.removal.explain_units import explain_units
-from fxplain.removal.parts import Part, parts_of
-from fxplain.removal.perturbation import Perturbation, Removed
+from fxplain.removal.parts import Part, parts_of, removed_by
+from fxplain.removal.perturbation import MAX_TOKENS, Perturbation, Removed, of_one
 from fxplain.removal.readouts import mask_moves_readout
 from fxplain.removal.rows import are_divisible, named_inputs, tiled, with_rows
 from fxplain.removal.scores import SCORES, Score, ScoreReader, score_name
@@ -11,6 +11,7 @@ from fxplain.removal.ways import MASKING, REMOVALS, Removal, choose_removal
 
 __all__ = [
     "MASKING",
+    "MAX_TOKENS",
     "REMOVALS",
     "SCORES",
     "ModalityTokens",
@@ -27,7 +28,9 @@ __all__ = [
     "find_tokens",
     "mask_moves_readout",
     "named_inputs",
+    "of_one",
     "parts_of",
+    "removed_by",
     "score_name",
     "tiled",
     "with_rows",

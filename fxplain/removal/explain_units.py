@@ -14,10 +14,10 @@ from fxplain.explanation import Explanation, explain
 from fxplain.explanation.by_modality import ByModality
 from fxplain.explanation.merging import Word
 from fxplain.methods import Attribution, UnitMethod
-from fxplain.removal.parts import Part, parts_of
-from fxplain.removal.perturbation import Perturbation
+from fxplain.removal.parts import NOTHING, Part, parts_of, removed_by
+from fxplain.removal.perturbation import MAX_TOKENS, Perturbation, of_one
 from fxplain.removal.readouts import mask_moves_readout
-from fxplain.removal.rows import are_divisible, named_inputs, with_rows
+from fxplain.removal.rows import are_divisible, named_inputs
 from fxplain.removal.scores import ScoreReader
 from fxplain.removal.tokens import ModalityTokens, Vocabulary, find_tokens
 from fxplain.removal.ways import Removal, choose_removal
@@ -26,9 +26,6 @@ __all__ = ["explain_units"]
 
 STRUCTURE = "raw_attention"
 """The cheapest method: it tells targets, tokens, words, and where the targets are read from."""
-
-MAX_TOKENS = 16384
-"""How many are run at once."""
 
 
 def explain_units(
@@ -129,10 +126,7 @@ class _Runs:
                 obstacles.append(str(error))
                 del tokens[name]
         if not tokens:
-            raise MethodError(
-                " ".join(obstacles)
-                or "no token can be removed: each is special, padding, or what the target is read from."
-            )
+            raise MethodError(" ".join(obstacles) or NOTHING)
         readers = [
             ScoreReader(model, s, _asked(t, s), None, "logit")
             for t, s in zip(targets, structures, strict=True)
@@ -184,8 +178,9 @@ class _Scores:
     def __init__(self, runs: _Runs, sample: int, parts: Sequence[Part]) -> None:
         self.runs, self.sample, self.parts = runs, sample, parts
         self.known: dict[bytes, Tensor] = {}
-        self.alone = True
-        self.perturbation = self._of_sample() if self._may_be_alone() else self._of_batch()
+        alone = self._of_sample()
+        self.alone = self._may_be_alone() and self._says_the_same(alone)
+        self.perturbation = alone if self.alone else self._of_batch()
 
     def __call__(self, kept: Tensor) -> Tensor:
         """Scores of (rows, parts) kept."""
@@ -197,13 +192,15 @@ class _Scores:
         return torch.stack([self.known[key] for key in keys])
 
     def _may_be_alone(self) -> bool:
-        """Whether a sample says the same without its batch, and is read where its target says."""
+        """Whether there is a batch, of which a sample can be taken out."""
         runs = self.runs
         size = runs.structures[0].batch_size
         functions = any(reader.function is not None for reader in runs.readers)
-        if size == 1 or functions or not are_divisible(runs.inputs, size):
-            return False
-        perturbation = self._of_sample()
+        return size > 1 and not functions and are_divisible(runs.inputs, size)
+
+    def _says_the_same(self, perturbation: Perturbation) -> bool:
+        """Whether a sample says the same without its batch, and is read where its target says."""
+        runs = self.runs
         nothing = {n: torch.zeros(1, 1, t.counted.shape[1]).bool() for n, t in runs.tokens.items()}
         try:
             found = perturbation.scores(nothing)
@@ -220,13 +217,14 @@ class _Scores:
         )
 
     def _of_sample(self) -> Perturbation:
-        runs, row = self.runs, torch.tensor([self.sample])
+        runs = self.runs
         size = runs.structures[0].batch_size
+        inputs, tokens = of_one(runs.inputs, runs.tokens, size, self.sample)
         return Perturbation(
             runs.model,
-            {name: with_rows(value, size, row) for name, value in runs.inputs.items()},
+            inputs,
             1,
-            {n: replace(t, counted=t.counted[row]) for n, t in runs.tokens.items()},
+            tokens,
             runs.removals,
             runs.vocabulary,
             _Readers(runs.readers, self.sample),
@@ -235,7 +233,6 @@ class _Scores:
 
     def _of_batch(self) -> Perturbation:
         runs = self.runs
-        self.alone = False
         return Perturbation(
             runs.model,
             runs.inputs,
@@ -250,12 +247,7 @@ class _Scores:
     def _run(self, kept: Tensor) -> Tensor:
         size = 1 if self.alone else self.runs.structures[0].batch_size
         own = 0 if self.alone else self.sample
-        removed = {
-            name: torch.zeros(len(kept), size, t.counted.shape[1], dtype=torch.bool)
-            for name, t in self.runs.tokens.items()
-        }
-        for i, part in enumerate(self.parts):
-            removed[part.modality][:, own, list(part.tokens)] |= ~kept[:, i, None]
+        removed = removed_by(self.parts, kept, self.runs.tokens, size, own)
         found = self.perturbation.scores(removed)
         name = "logit" if self.runs.score == "logit" else "probability"
         columns = [found[f"{i} {name}"][:, own] for i in range(len(self.runs.readers))]

@@ -7,14 +7,20 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, prod
 
+import torch
+from torch import Tensor
+
 from fxplain.errors import MethodError
 from fxplain.explanation import Explanation, Units
 from fxplain.explanation.merging import Word
 from fxplain.explanation.units import units_of
 from fxplain.methods import Place
+from fxplain.removal.perturbation import Removed
 from fxplain.removal.tokens import ModalityTokens
 
-__all__ = ["Part", "parts_of"]
+__all__ = ["NOTHING", "Part", "parts_of", "removed_by"]
+
+NOTHING = "no token can be removed: each is special, padding, or what the target is read from."
 
 
 @dataclass(frozen=True)
@@ -89,10 +95,33 @@ def parts_of(
     if refused and len(refused) == sum(structure.is_text(name) for name in tokens):
         raise refused[0]
     if not found:
-        raise MethodError(
-            "no token can be removed: each is special, padding, or what the target is read from."
-        )
+        raise MethodError(NOTHING)
     return [_renumbered(part, found) for part in found]
+
+
+def removed_by(
+    parts: Sequence[Part],
+    kept: Tensor,
+    tokens: Mapping[str, ModalityTokens],
+    size: int,
+    sample: int,
+) -> Removed:
+    """The tokens that go with the parts that are not kept, one copy of the batch for each row.
+
+    Parameters
+    ----------
+    parts, kept
+        Parts of a sample, and (rows, parts) which of them are kept.
+    tokens, size, sample
+        The batch's tokens, its size, and which of it the sample is.
+    """
+    removed = {
+        name: torch.zeros(len(kept), size, t.counted.shape[1], dtype=torch.bool)
+        for name, t in tokens.items()
+    }
+    for i, part in enumerate(parts):
+        removed[part.modality][:, sample, list(part.tokens)] |= ~kept[:, i, None]
+    return removed
 
 
 def _text_of(structure: Explanation, name: str, sample: int, kept: Sequence[int]) -> str:

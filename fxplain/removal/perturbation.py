@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -12,7 +13,10 @@ from fxplain.removal.rows import tiled, with_rows
 from fxplain.removal.tokens import ModalityTokens, Vocabulary
 from fxplain.removal.ways import Removal
 
-__all__ = ["Perturbation", "Reader", "Removed"]
+__all__ = ["MAX_TOKENS", "Perturbation", "Reader", "Removed", "of_one"]
+
+MAX_TOKENS = 16384
+"""How many are run at once, where nobody says."""
 
 Removed = dict[str, Tensor]
 """By modality, (copies, batch, tokens) bool."""
@@ -113,3 +117,14 @@ class Perturbation:
         arguments = {k: tiled(v, size, copies) for k, v in inputs.items()} | changed
         with torch.no_grad():
             return self.model(**arguments)
+
+
+def of_one(
+    inputs: Mapping[str, Any], tokens: Mapping[str, ModalityTokens], size: int, sample: int
+) -> tuple[dict[str, Any], dict[str, ModalityTokens]]:
+    """The inputs and tokens of one sample of a batch."""
+    row = torch.tensor([sample])
+    return (
+        {name: with_rows(value, size, row) for name, value in inputs.items()},
+        {name: replace(t, counted=t.counted[row]) for name, t in tokens.items()},
+    )
