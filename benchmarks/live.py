@@ -7,43 +7,24 @@ over HTTP as the page asks it.
 from __future__ import annotations
 
 import json
-import socket
 import statistics
 import tempfile
-import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from rich.console import Console
 
 import fxplain
-from fxplain.serving import Desk, create_app
+from fxplain.serving import Desk
 from tests import small_pretrained
+from tests.live_server import address_of
 
 WORDS = ("the", "movie", "was", "great", "bad", "cat", "dog", "london")
 PEOPLE = 20
-
-
-@contextmanager
-def served(desk: Desk) -> Iterator[str]:
-    """The address of a page, while it is answered."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(create_app(desk), port=port, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
 
 
 def asked(address: str, what: Mapping[str, Any]) -> tuple[float, dict[str, Any]]:
@@ -62,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         explainer = fxplain.from_pretrained(small_pretrained.save("classifier", Path(folder)))
     texts = [" ".join((WORDS[i % 8], WORDS[i // 8 % 8], "was", "bad")) for i in range(60)]
-    with served(Desk(explainer)) as address:
+    with address_of(Desk(explainer)) as address:
         cold, _ = asked(f"{address}/explain", {"text": texts[0]})
         alone = [asked(f"{address}/explain", {"text": text}) for text in texts]
         cuts = [

@@ -35,24 +35,40 @@ class Heads(nn.Module):
         self.o.weight[:, own] = o
 
 
-class Induction(nn.Module):
+class Stack(nn.Module):
+    """Words and places, layers of heads that write to the stream, and a head; weights by hand."""
+
+    def __init__(self, width: int, layers: int, heads: int, size: int, *, fused: bool) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(WORDS, width), nn.Embedding(PLACES, width)
+        self.layers = nn.ModuleList(Heads(width, heads, size, fused=fused) for _ in range(layers))
+        self.head = nn.Linear(width, WORDS, bias=False)
+        noise = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.normal_(0, 0.02, generator=noise)
+            self._write()
+
+    def _write(self) -> None:
+        """Give the heads that do something their weights."""
+        raise NotImplementedError
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids) + self.places(torch.arange(ids.shape[1]))
+        for layer in self.layers:
+            x = x + layer(x)
+        return self.head(x)
+
+
+class Induction(Stack):
     """ "A B ... A" is continued by B: head 1 of the first layer brings each place the word before it,
     head 0 of the second looks for the word that is there now, and says what stood behind it. All other
     heads say next to nothing. The stream holds a word, the word before, and the place."""
 
     def __init__(self, heads: int = 3, *, fused: bool = True) -> None:
-        super().__init__()
-        width = 2 * WORDS + PLACES
-        self.words, self.places = nn.Embedding(WORDS, width), nn.Embedding(PLACES, width)
-        self.layers = nn.ModuleList(Heads(width, heads, WORDS, fused=fused) for _ in range(2))
-        self.head = nn.Linear(width, WORDS, bias=False)
-        with torch.no_grad():
-            self._write()
+        super().__init__(2 * WORDS + PLACES, 2, heads, WORDS, fused=fused)
 
     def _write(self) -> None:
-        noise = torch.Generator().manual_seed(0)
-        for parameter in self.parameters():
-            parameter.normal_(0, 0.02, generator=noise)
         width = 2 * WORDS + PLACES
         word, before, place = torch.eye(width).split([WORDS, WORDS, PLACES])
         self.words.weight.copy_(word)
@@ -63,14 +79,8 @@ class Induction(nn.Module):
         second.write(0, 10 * word, 2 * before, word, 4 * word.T)
         self.head.weight.copy_(word)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        x = self.words(ids) + self.places(torch.arange(ids.shape[1]))
-        for layer in self.layers:
-            x = x + layer(x)
-        return self.head(x)
 
-
-class IndirectObject(nn.Module):
+class IndirectObject(Stack):
     """ ". A B . B . to" is continued by A, the name that is not said again (Wang et al., 2023).
 
     Head 1 of the first layer tells a name that it was there before, head 0 of the second brings the
@@ -79,18 +89,9 @@ class IndirectObject(nn.Module):
     "said again"."""
 
     def __init__(self, heads: int = 3, *, fused: bool = True) -> None:
-        super().__init__()
-        width, size = 2 * WORDS + PLACES + 1, WORDS + 1
-        self.words, self.places = nn.Embedding(WORDS, width), nn.Embedding(PLACES, width)
-        self.layers = nn.ModuleList(Heads(width, heads, size, fused=fused) for _ in range(3))
-        self.head = nn.Linear(width, WORDS, bias=False)
-        with torch.no_grad():
-            self._write()
+        super().__init__(2 * WORDS + PLACES + 1, 3, heads, WORDS + 1, fused=fused)
 
     def _write(self) -> None:
-        noise = torch.Generator().manual_seed(0)
-        for parameter in self.parameters():
-            parameter.normal_(0, 0.02, generator=noise)
         width = 2 * WORDS + PLACES + 1
         word, avoided, place, again = torch.eye(width).split([WORDS, WORDS, PLACES, 1])
         self.words.weight.copy_(word)
@@ -106,12 +107,6 @@ class IndirectObject(nn.Module):
         asks = torch.cat([-10 * avoided, 20 * last])
         third.write(2, asks, torch.cat([word, names]), rows(word), 4 * rows(word).T)
         self.head.weight.copy_(word)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        x = self.words(ids) + self.places(torch.arange(ids.shape[1]))
-        for layer in self.layers:
-            x = x + layer(x)
-        return self.head(x)
 
 
 class Detector(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import fxplain
 from fxplain.errors import InputError, MethodError, ModalityError
 from fxplain.inside import HeadRelevance, flow_edges
+from tests.long_run import quickly
 from tests.small_models import BY_NAME, TextClassifier, architecture
 
 IDS = torch.tensor([[3, 7, 7, 11, 2], [9, 1, 4, 4, 5]])
@@ -39,7 +40,7 @@ def found(classifier: nn.Module) -> HeadRelevance:
 
 
 QUICK = ("gpt2", "lxmert", "swin", "t5")
-EVERY = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in BY_NAME]
+EVERY = quickly(BY_NAME, QUICK)
 
 
 @pytest.mark.parametrize("name", EVERY)

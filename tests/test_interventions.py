@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import fxplain
 from fxplain import Cut
+from tests.long_run import quickly
 from tests.random_models import ATTENTIONS, Recipe, build, make_inputs, single
 from tests.small_models import (
     BY_NAME,
@@ -53,7 +54,7 @@ PROJECTIONS = {
 QUICK = ("bert", "gpt2")
 architectures = pytest.mark.parametrize(
     "name",
-    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in PROJECTIONS],
+    quickly(PROJECTIONS, QUICK),
 )
 
 
@@ -171,12 +172,11 @@ def test_heads_wherever_the_model_puts_them(make, like: str, options: list[str])
 
 
 STYLED = Recipe(wiring=single(2, "words"), words=5, groups=1, causal=True, padding=True)
-NOT_QUICK = set(ATTENTIONS) - {"bmm", "weighted_sum"}
 
 
 @pytest.mark.parametrize(
     "style",
-    [s if s not in NOT_QUICK else pytest.param(s, marks=pytest.mark.slow) for s in ATTENTIONS],
+    quickly(ATTENTIONS, ["bmm", "weighted_sum"]),
 )
 def test_cuts_are_the_same_in_every_style_of_attention(style: str) -> None:
     cuts = [Cut.heads(node, head) for node in (0, 1) for head in (0, 1)]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 import fxplain
-from fxplain.serving import Desk, create_app
+from fxplain.serving import Desk
 from tests import small_pretrained
 from tests.browser import AXE, MISSING, each_form, find_browser, launched
 
@@ -28,20 +25,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def served(root: Path, name: str, *others: str) -> Iterator[str]:
     """The address of a page of a small model, and of others to compare with."""
-    uvicorn = pytest.importorskip("uvicorn")
+    address_of = pytest.importorskip("tests.live_server").address_of
     made = [fxplain.from_pretrained(small_pretrained.save(each, root)) for each in (name, *others)]
-    app = create_app(Desk(made[0], others=dict(zip(others, made[1:], strict=True))))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{port}/"
-    server.should_exit = True
-    thread.join()
+    with address_of(Desk(made[0], others=dict(zip(others, made[1:], strict=True)))) as address:
+        yield f"{address}/"
 
 
 @pytest.fixture(scope="module")

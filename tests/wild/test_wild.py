@@ -30,12 +30,8 @@ def test_readouts_are_understood(text, places):
     assert read_tokens(text) == places
 
 
-QUICK = {case.name for case in HANDWRITTEN[::3]}
-"""What the quick run tries; most kinds have tests of their own there."""
-
-
 def marked(entry: Entry):
-    marks = [] if entry.name in QUICK else [pytest.mark.slow]
+    marks = []
     if entry.name in REASONS:
         marks.append(
             pytest.mark.xfail(reason=REASONS[entry.name], raises=AssertionError, strict=True)

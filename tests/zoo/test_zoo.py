@@ -9,6 +9,7 @@ import torch
 import fxplain
 from fxplain.explanation.detection import program_of
 from fxplain.explanation.explanation import ByModality
+from tests.long_run import quickly
 from tests.zoo import CASES
 from tests.zoo.case import truth
 from tests.zoo.coverage import REASONS
@@ -53,9 +54,7 @@ def test_library_finds_the_truth(case):
     assert not row.wrong
 
 
-@pytest.mark.parametrize(
-    "name", ["patchtst", *(pytest.param(n, marks=pytest.mark.slow) for n in FEW if n != "patchtst")]
-)
+@pytest.mark.parametrize("name", quickly(FEW, ["patchtst"]))
 def test_what_is_inside_adds_up(name):
     row = sums_of(next(case for case in CASES if case.name == name))
     assert row.right, row
