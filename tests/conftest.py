@@ -12,3 +12,10 @@ torch.set_num_threads(1)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of many like cases the quick run tries some."""
     leave_most_to_the_long_run(items)
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """The default names, but none of bytes: workers must find the same names in every run."""
+    if isinstance(val, bytes):
+        raise pytest.UsageError(f"give the case {val!r:.40} a name")
+    return None
