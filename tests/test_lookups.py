@@ -14,11 +14,15 @@ class Lookup(nn.Module):
 
     def __init__(self, form: str) -> None:
         super().__init__()
-        self.table, self.head = nn.Parameter(torch.randn(VOCABULARY, 16)), nn.Linear(16, 3)
+        table, self.head = torch.randn(VOCABULARY, 16), nn.Linear(16, 3)
         self.places, self.form = nn.Parameter(torch.randn(9, 16)), form
+        if form in FIXED:
+            self.register_buffer("table", table)
+        else:
+            self.table = nn.Parameter(table)
 
     def looked_up(self, ids: Tensor) -> Tensor:
-        if self.form == "index":
+        if self.form in ("index", "fixed"):
             return self.table[ids]
         if self.form == "index_select":
             return self.table.index_select(0, ids.flatten()).view(*ids.shape, -1)
@@ -30,9 +34,17 @@ class Lookup(nn.Module):
             return (ids[..., None] == torch.arange(VOCABULARY)).float() @ self.table
         if self.form == "one-hot in an einsum":
             return torch.einsum("btv,vd->btd", F.one_hot(ids, VOCABULARY).float(), self.table)
-        if self.form == "gather":
+        if self.form in ("gather", "gathered from a fixed one"):
             rows = ids.flatten()[:, None].expand(-1, 16)
             return self.table.gather(0, rows).view(*ids.shape, -1)
+        if self.form in ("for each sample", "a fixed one for each sample"):
+            return self.table.expand(len(ids), -1, -1).take_along_dim(ids[..., None], 1)
+        if self.form == "a table that is made":
+            return (2 * self.table @ torch.eye(16))[ids] / 2
+        if self.form == "quantised":  # floats that are integers are themselves
+            return torch.round(self.table * 2**20).int()[ids].float() / 2**20
+        if self.form == "counted":
+            return self.table[torch.searchsorted(torch.arange(VOCABULARY), ids)]
         return F.embedding(ids, self.table)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -40,14 +52,20 @@ class Lookup(nn.Module):
         return self.head((x + (x @ x.mT / 4).softmax(-1) @ x)[:, 0])
 
 
-FORMS = ["index", "index_select", "one-hot", "one-hot, folded", "compared", "one-hot in an einsum"]
+FIXED = ["fixed", "gathered from a fixed one", "a fixed one for each sample", "quantised"]
+FORMS = [
+    "index", "index_select", "one-hot", "one-hot, folded", "compared", "one-hot in an einsum", "gather",
+    "for each sample", "a table that is made", *FIXED,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("samples", [1, 2])
 def test_words_are_tokens_however_they_are_looked_up(form: str, samples: int) -> None:
     given = {"ids": words(samples, 5)}
-    e, want = (fxplain.explain(seeded(Lookup, f), given, target=1) for f in (form, "embedding"))
+    model, embedded = seeded(Lookup, form), seeded(Lookup, "embedding")
+    embedded.load_state_dict(model.state_dict())
+    e, want = (fxplain.explain(m, given, target=1) for m in (model, embedded))
     torch.testing.assert_close(e.output, want.output)
     assert e.graph.modalities == {"ids": 5}
     assert e.graph.warnings == ()
@@ -70,5 +88,5 @@ def test_words_that_nothing_reads_are_shown(form: str) -> None:
 
 
 def test_an_explanation_without_the_inputs_says_so() -> None:
-    (warning,) = fxplain.inspect(seeded(Lookup, "gather"), (words(2, 5),)).warnings
+    (warning,) = fxplain.inspect(seeded(Lookup, "counted"), (words(2, 5),)).warnings
     assert "says nothing of the inputs" in warning

@@ -168,16 +168,17 @@ def test_small_models_hold() -> None:
 
 
 class OfTheOthers(nn.Module):
-    """A sum over words with one of them, or a part of it, taken off again."""
+    """A sum over words with one of them, or a part of it, taken off again, each turned before."""
 
     def __init__(self, part: float) -> None:
         super().__init__()
         self.words, self.head, self.part = nn.Embedding(20, 8), nn.Linear(8, 3), part
+        self.turn = nn.Linear(8, 8, bias=False)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         x = self.words(input_ids)
         x = x + F.scaled_dot_product_attention(x, x, x)
-        return self.head(x.sum(1) - self.part * x[:, 0])
+        return self.head(self.turn(x).sum(1) - self.part * self.turn(x[:, 0]))
 
 
 @pytest.mark.parametrize(("part", "rows"), [(1.0, 2), (0.5, 0)])

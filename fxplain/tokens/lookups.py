@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import module_path
+from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
+from fxplain.tokens.scores import is_fixed
 from fxplain.tokens.tag import Level, Tag, Tags
 
-__all__ = ["bag", "embedding", "looked_up"]
+__all__ = ["bag", "embedding", "integers_looked_up", "looked_up", "looked_up_along"]
 
 
 def embedding(a: Analysis, node: fx.Node) -> Tagged:
@@ -39,21 +40,65 @@ def embedding(a: Analysis, node: fx.Node) -> Tagged:
 
 
 def looked_up(a: Analysis, node: fx.Node, table: fx.Node, indices: Any) -> Tags:
-    """The tokens of an input whose integers pick rows of a weight by an index (none if they do not)."""
+    """The tokens of an input whose integers pick rows of a table by an index (none if they do not).
+
+    The table is made of weights, or fixed: rows of that wait to be tokens, as a float input does.
+    """
     index = indices[0] if isinstance(indices, (list, tuple)) and len(indices) == 1 else indices
-    if not isinstance(index, fx.Node) or not a.is_parameter(table) or len(a.shape(table)) != 2:
+    if not _picks_words(a, table, index) or len(a.shape(table)) != 2:
         return ()
+    return _words(a, node, index, _level(a, table))
+
+
+def looked_up_along(a: Analysis, node: fx.Node, table: fx.Node, index: Any, axis: int) -> Tags:
+    """The same where a table that was expanded to the samples is gathered from."""
+    rank = len(a.shape(table))
+    if rank < 2 or axis % rank != rank - 2 or not _picks_words(a, table, index):
+        return ()
+    elements = a.elements.of(index)
+    if elements is None or bool((elements != elements[..., :1]).any()):
+        return ()
+    return _words(a, node, index, _level(a, table), elements[..., 0])
+
+
+def integers_looked_up(a: Analysis, node: fx.Node) -> Tags:
+    """The tokens of quantised rows that were looked up as integers, where they are made floats."""
+    source = node.all_input_nodes[0]
+    value = source.meta.get("val")
+    if not isinstance(value, Tensor) or value.dtype.is_floating_point or len(source.args) < 2:
+        return ()
+    if operation_name(source) == "embedding":
+        table, index = source.args[:2]
+    elif operation_name(source) in ("index", "index_select"):
+        table, index = source.args[0], source.args[-1]
+    else:
+        return ()
+    return looked_up(a, node, table, index) if isinstance(table, fx.Node) else ()
+
+
+def _picks_words(a: Analysis, table: fx.Node, index: Any) -> bool:
+    """Whether integers of an input pick from what no input is in; a mask's places are none."""
+    if not isinstance(index, fx.Node) or a.origins(table) or a.first_origin(index) is None:
+        return False
     value = index.meta.get("val")
     whole = isinstance(value, Tensor) and value.dtype not in (torch.bool, torch.uint8)
-    if not whole or a.first_origin(index) is None or a.elements.of(index) is None:
-        return ()  # a mask, or places that the model counts
-    return _words(a, node, index)
+    return whole and a.elements.of(index) is not None  # or places that the model counts
 
 
-def _words(a: Analysis, node: fx.Node, index: fx.Node) -> Tags:
+def _level(a: Analysis, table: fx.Node) -> Level:
+    return Level.RAW_INPUT if is_fixed(a, table) else Level.TOKEN
+
+
+def _words(
+    a: Analysis,
+    node: fx.Node,
+    index: fx.Node,
+    level: Level = Level.TOKEN,
+    elements: Tensor | None = None,
+) -> Tags:
     origin = a.first_origin(index)
     assert origin is not None, "the integers come from an input"
-    elements = a.elements.of(index)
+    elements = a.elements.of(index) if elements is None else elements
     ids = a.book.add(
         "input",
         origin[0],
@@ -67,7 +112,7 @@ def _words(a: Analysis, node: fx.Node, index: fx.Node) -> Tags:
         until=elements,
         roots=None if elements is None else _roots(a, elements),
     )
-    return (a.born(ids.unsqueeze(-1)),)
+    return (a.born(ids.unsqueeze(-1), level),)
 
 
 def _roots(a: Analysis, elements: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.constants import constant_tokens
 from fxplain.tokens.joining import Meeting
-from fxplain.tokens.lookups import looked_up
+from fxplain.tokens.lookups import looked_up, looked_up_along
 from fxplain.tokens.mixing import settled, spread
 from fxplain.tokens.summing import summed
 from fxplain.tokens.tag import (
@@ -148,20 +148,27 @@ def _is_parameter(tag: Tag) -> bool:
 
 def along_axes(a: Analysis, node: fx.Node) -> Tagged:
     """Operations that permute or pick along some axes; the others stay compact."""
-    source = _input(node)
-    tags = a.tags(source)
-    if not tags:
-        return ()
-    named, shape, op = arguments(node), a.shape(source), _rerun(a, node)
-    words = looked_up(a, node, source, named.get("index")) if named.get("dim") == 0 else ()
+    source, named = _input(node), arguments(node)
+    words = _words_along(a, node, source, named)
     if words:
         return words
+    tags, shape, op = a.tags(source), a.shape(source), _rerun(a, node)
+    if not tags:
+        return ()
     dims = a.value(named.get("dims", named.get("dim")))
     axes = [dims] if isinstance(dims, int) else list(dims or range(len(shape)))
     axes = [axis % len(shape) for axis in axes]
     if len(a.shape(node)) != len(shape):  # without an axis, all are laid out as one
         return tuple(tag.moved(lambda ids: op(ids.contiguous()), shape) for tag in tags)
     return tuple(_compact_run(tag, op, shape, axes) for tag in tags)
+
+
+def _words_along(a: Analysis, node: fx.Node, source: fx.Node, named: dict[str, Any]) -> Tags:
+    """The tokens of integers that pick rows of a table, if they do."""
+    dim = named.get("dim")
+    if operation_name(node) == "take_along_dim" and isinstance(dim, int):
+        return looked_up_along(a, node, source, named["indices"], dim)
+    return looked_up(a, node, source, named.get("index")) if dim == 0 else ()
 
 
 def _compact_run(
@@ -363,11 +370,13 @@ def _real(tokens: Tensor) -> Tensor:
 
 def gather(a: Analysis, node: fx.Node) -> Tagged:
     """Picking along one axis by an index tensor."""
-    source = _input(node)
-    tags = a.tags(source)
+    source, named = _input(node), arguments(node)
+    tags = looked_up_along(a, node, source, named["index"], int(named["dim"]))
+    if tags:
+        return tags
+    tags, shape = a.tags(source), a.shape(source)
     if not tags:
         return ()
-    named, shape = arguments(node), a.shape(source)
     axis = int(named["dim"]) % len(shape)
     index: Tensor = a.value(named["index"]).cpu()
     fewer = [i for i, n in enumerate(index.shape) if i != axis and n < shape[i]]
@@ -391,12 +400,12 @@ def gather(a: Analysis, node: fx.Node) -> Tagged:
 def index(a: Analysis, node: fx.Node) -> Tagged:
     """Advanced indexing: the index tensors' real values pick the tags."""
     source = _input(node)
+    tags = looked_up(a, node, source, arguments(node)["indices"])
+    if tags:
+        return tags
     tags = a.tags(source)
     if not tags:
         return ()
-    words = looked_up(a, node, source, arguments(node)["indices"])
-    if words:
-        return words
     shape = a.shape(source)
     picks = [p.cpu() if isinstance(p, Tensor) else p for p in a.value(arguments(node)["indices"])]
     axes: list[int] = []

@@ -22,6 +22,7 @@ from fxplain.tokens.scores import (
 )
 from fxplain.tokens.summing import sums_added
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, compact, pack
+from fxplain.tokens.taken_off import what_is_left
 from fxplain.tokens.updates import AttentionSite
 
 __all__ = ["masked", "pointwise"]
@@ -38,7 +39,9 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
     operands = [(tags, a.shape(n)) for n, tags in _gated(a, node, speaking)]
     if not operands:
         return ()
-    whole = sums_added(a, node, speaking) if _adds(node) else None
+    whole = what_is_left(a, node, speaking)
+    if whole is None and _adds(node):
+        whole = sums_added(a, node, speaking)
     if whole is not None:
         return (whole,)
     joined = a.joiner.join(operands, a.shape(node), _meeting(a, node))

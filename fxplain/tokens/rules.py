@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from fxplain.capture import module_path
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
+from fxplain.tokens.lookups import integers_looked_up
 from fxplain.tokens.mixing import mix
 from fxplain.tokens.pointwise import pointwise
 from fxplain.tokens.reductions import dropped
@@ -40,7 +41,7 @@ def drawn(a: Analysis, node: fx.Node) -> Tagged:
 
 def keep(a: Analysis, node: fx.Node) -> Tagged:
     """The value keeps its tokens: casts, dropout, gates, normalisation over features."""
-    return a.tags(node.all_input_nodes[0])
+    return a.tags(node.all_input_nodes[0]) or integers_looked_up(a, node)
 
 
 def keep_first(a: Analysis, node: fx.Node) -> Tagged:

@@ -1,0 +1,219 @@
+"""Taking off: sums of tokens of which some are taken away again.
+
+``x.sum(1) - x``, leave one out; ``c[:, k:] - c[:, :-k]`` of a running sum, a sliding window: nothing of
+what cancels is left. All between the rows and the difference is linear, so its gradient, which is the
+same for any rows, says how much of each is in the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fxplain.capture import operation_name
+from fxplain.tokens.analysis import Analysis
+from fxplain.tokens.arguments import arguments
+from fxplain.tokens.mixing import mix
+from fxplain.tokens.tag import NO_TOKEN, Level, Tag, broadcast_shape, tokens_in
+
+__all__ = ["what_is_left"]
+
+_SUMS = ("sum", "mean", "cumsum", "avg_pool1d", "avg_pool2d")
+_TAKES_OFF = ("sub", "subtract", "rsub", "neg", "negative")
+_AS_IT_IS = ("to", "_to_copy", "clone", "contiguous", "dropout")
+_MOVES = (
+    "view", "reshape", "_unsafe_view", "flatten", "unflatten", "expand", "transpose", "permute",
+    "slice", "select", "squeeze", "unsqueeze", "narrow", "flip", "roll", "pad", "constant_pad_nd",
+    "cat", "stack", "movedim", "index_select", "repeat", "chunk", "split", "getitem",
+)  # fmt: skip
+_LINEAR = frozenset(("add", *_TAKES_OFF, *_SUMS, *_AS_IT_IS, *_MOVES))
+_NEAR = 40
+"""Operations between the rows and the difference."""
+_MOST = 100_000_000
+"""Numbers in all gradients: more than that, and what cancels is not looked for."""
+_NOTHING = 1e-9
+
+
+def what_is_left(a: Analysis, node: fx.Node, operands: Sequence[fx.Node]) -> Tag | None:
+    """The tag of a difference in which some tokens cancel; None where none do."""
+    if len(operands) != 2 or operation_name(node) not in ("add", *_TAKES_OFF):
+        return None
+    steps, shown = _linear_steps(a, node, operands), _shown(a, node, operands)
+    if steps is None or shown is None:
+        return None
+    (tag,) = a.tags(steps.base)
+    old, new = _Rows.of(a, tag.ids), _Rows.of(a, shown)
+    if old is None or new is None or not _is_small(a, steps.base, new.count):
+        return None
+    shares = _shares(a, steps, old, new)
+    if shares is None:
+        return None
+    entries = torch.full((int(old.sample.max()) + 1, old.count), NO_TOKEN)
+    entries[old.sample, old.place] = tag.ids
+    groups = torch.where(shares > 0, entries[new.sample], NO_TOKEN)
+    tokens = a.book.find(tokens_in(shown))
+    stay = new.count > 1 and bool(torch.isin(tokens, a.book.find(tag.tokens)).all())
+    return mix(a, node, tag, groups, weights=lambda: shares, keep=shown if stay else None)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """What lies between rows and a difference that is linear in them.
+
+    Attributes
+    ----------
+    base
+        The rows.
+    between
+        The operations, in order; the last one is the difference.
+    part
+        One of its two operands.
+    """
+
+    base: fx.Node
+    between: list[fx.Node]
+    part: fx.Node
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Tag entries as rows of samples: which sample each is of, its number there, and how many."""
+
+    sample: Tensor
+    place: Tensor
+    count: int
+
+    @classmethod
+    def of(cls, a: Analysis, ids: Tensor) -> _Rows | None:
+        """None where an entry has no token, or none of one sample."""
+        samples = a.book.samples(a.book.find(tokens_in(ids).clamp(min=0)))
+        if bool((ids < 0).any()) or bool((samples < 0).any()):
+            return None
+        order = samples.flatten().argsort(stable=True)
+        counts = samples.flatten().bincount()
+        place = torch.empty_like(order)
+        first = (counts.cumsum(0) - counts)[samples.flatten()[order]]
+        place[order] = torch.arange(len(order)) - first
+        return cls(samples, place.reshape(samples.shape), int(counts.max()))
+
+
+def _shown(a: Analysis, node: fx.Node, operands: Sequence[fx.Node]) -> Tensor | None:
+    """The packed entries of the operand that names the difference's rows: that of most of them."""
+    tags = [a.tags(n) for n in operands]
+    if any(len(own) != 1 or own[0].softmax or own[0].level is not Level.TOKEN for own in tags):
+        return None
+    rank = len(a.shape(node))
+    ids = [own[0].ids.reshape((1,) * (rank - own[0].ids.dim()) + own[0].ids.shape) for own in tags]
+    most = max(ids, key=Tensor.numel)
+    return most if most.shape == broadcast_shape([each.shape for each in ids]) else None
+
+
+def _is_small(a: Analysis, base: fx.Node, rows: int) -> bool:
+    return rows * torch.Size(a.shape(base)).numel() <= _MOST
+
+
+def _linear_steps(a: Analysis, node: fx.Node, operands: Sequence[fx.Node]) -> _Steps | None:
+    """The rows that both operands are linear in, if tokens are summed and taken off on the way."""
+    frontier, between, summed = set(operands), [node], False
+    while len(frontier) > 1 or not summed:
+        latest = max(frontier)
+        made_of = _linear_in(a, latest)
+        if not made_of or len(between) > _NEAR:
+            return None
+        between.append(latest)
+        summed |= _sums_tokens(a, latest)
+        frontier = (frontier - {latest}) | set(made_of)
+    (base,), tags = frontier, a.tags(*frontier)
+    taken = any(operation_name(step) in _TAKES_OFF for step in between)
+    if not taken or len(tags) != 1 or tags[0].softmax or tags[0].level is not Level.TOKEN:
+        return None
+    return _Steps(base, sorted(between), operands[0])
+
+
+def _linear_in(a: Analysis, node: fx.Node) -> list[fx.Node]:
+    """The values with tokens that a node is linear in; none where it is not."""
+    name, inputs = operation_name(node), node.all_input_nodes
+    tagged = [n for n in inputs if any(tag.level > Level.RAW_INPUT for tag in a.tags(n))]
+    if any(map(a.is_lost, inputs)):
+        return []
+    if name in ("div", "divide", "true_divide", "masked_fill"):
+        return tagged if tagged == [node.args[0]] else []
+    if name in ("mul", "multiply"):
+        return tagged if sum(n in tagged for n in node.args[:2]) == 1 else []
+    return tagged if name in _LINEAR else []
+
+
+def _sums_tokens(a: Analysis, node: fx.Node) -> bool:
+    """Whether an operation sums along an axis of tokens."""
+    if operation_name(node) not in _SUMS:
+        return False
+    source, dims = node.all_input_nodes[0], arguments(node).get("dim")
+    rank = len(a.shape(source))
+    axes = [dims] if isinstance(dims, int) else dims or range(rank)
+    return any(tag.varies(axis % rank) for tag in a.tags(source) for axis in axes)
+
+
+def _shares(a: Analysis, steps: _Steps, old: _Rows, new: _Rows) -> Tensor | None:
+    """How much of each row of its sample is in each new row, (*new rows, old rows of a sample).
+
+    None where nothing cancels, all that is in one operand being in the difference, or where samples
+    are mixed.
+    """
+    rows = torch.zeros(a.shape(steps.base), dtype=torch.float64, requires_grad=True)
+    with torch.enable_grad():
+        made, part = _run(a, steps, rows)
+    samples = int(old.sample.max()) + 1
+    result = torch.zeros(*new.sample.shape, old.count, dtype=torch.float64)
+    cancelled = False
+    for place in range(new.count):
+        one = new.place == place
+        found = torch.zeros(2, samples, old.count, dtype=torch.float64)
+        for i, value in enumerate((made, part)):
+            found[i, old.sample, old.place] = _felt(value, rows, one, old)
+        found[found < _NOTHING * found.max()] = 0
+        cancelled |= bool(((found[0] == 0) & (found[1] > 0)).any())
+        result[one] = found[0][new.sample[one]]
+    return result if cancelled and not _mixes_samples(made, rows, old, new) else None
+
+
+def _run(a: Analysis, steps: _Steps, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The difference and one of its operands, computed of other rows."""
+    known: dict[fx.Node, Any] = {steps.base: rows}
+
+    def of(n: fx.Node) -> Any:
+        return known[n] if n in known else a.value(n)
+
+    for step in steps.between:
+        if operation_name(step) in _AS_IT_IS:
+            known[step] = of(step.all_input_nodes[0])
+        else:
+            target: Any = step.target
+            known[step] = target(*fx.map_arg(step.args, of), **fx.map_arg(step.kwargs, of))
+    made = known[steps.between[-1]]
+    return made, of(steps.part).expand(made.shape)
+
+
+def _felt(value: Tensor, rows: Tensor, of: Tensor, old: _Rows) -> Tensor:
+    """How much each old row says to some new rows: the mean over its features."""
+    wanted = of.double().expand(value.shape)
+    found: tuple[Tensor | None, ...] = torch.autograd.grad(
+        value, rows, wanted, retain_graph=True, allow_unused=True
+    )
+    gradient = found[0]
+    if gradient is None:
+        return torch.zeros(old.sample.shape, dtype=torch.float64)
+    features = [axis for axis, n in enumerate(old.sample.shape) if n == 1]
+    return gradient.abs().mean(features, keepdim=True) if features else gradient.abs()
+
+
+def _mixes_samples(made: Tensor, rows: Tensor, old: _Rows, new: _Rows) -> bool:
+    """Whether the new rows of a sample hear of another one's."""
+    for sample in new.sample.unique().tolist():
+        felt = _felt(made, rows, new.sample == sample, old)
+        if bool((felt[old.sample != sample] > 0).any()):
+            return True
+    return False
