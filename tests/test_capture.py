@@ -5,6 +5,7 @@ import itertools
 import warnings
 import weakref
 from collections import UserDict, namedtuple
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -421,6 +422,44 @@ def test_no_gradient_regions_do_not_hide_a_tower() -> None:
     want = fxplain.explain(seeded(TextClassifier), (words(2, 6),))
     assert len(e.graph.nodes) == 1
     torch.testing.assert_close(e.relevance["input_ids"], want.relevance["input_ids"])
+
+
+class Aside(TextClassifier):
+    """What words say is read in some way that autograd does not see, and added to the first one."""
+
+    def __init__(self, read: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.read = read
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        hidden = self.encoder(input_ids)
+        return self.head(hidden[:, 0] + self.read(hidden).mean(1))
+
+
+def test_data_is_followed_as_detached() -> None:
+    given = {"input_ids": words(2, 6)}
+    e, want = (
+        fxplain.explain(seeded(Aside, read), given, target=1)
+        for read in (lambda x: x.data, lambda x: x.detach())
+    )
+    assert "mean of" in e.readout[0]
+    torch.testing.assert_close(e.relevance["input_ids"], want.relevance["input_ids"])
+    assert "data" not in vars(Tensor)
+
+
+@pytest.mark.parametrize(
+    ("read", "said"),
+    [
+        (lambda x: torch.from_numpy(x.detach().numpy()), "outside of torch"),
+        (lambda x: torch.tensor(x.tolist()), "makes a number of what tokens say"),
+        (lambda x: x * x.max().item(), "makes a number of what tokens say"),
+    ],
+)
+def test_numbers_that_leave_the_trace_are_warned_of(
+    read: Callable[[Tensor], Tensor], said: str
+) -> None:
+    warnings = fxplain.inspect(seeded(Aside, read), {"input_ids": words(2, 6)}).warnings
+    assert [said in warning for warning in warnings] == [True]
 
 
 # Differences and failures

@@ -19,6 +19,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.fx.experimental import proxy_tensor
 
 from fxplain.capture.captured import Capture, InputSlot, OutputLayout, StateSlot
+from fxplain.capture.detached import data_is_detached
 from fxplain.capture.flexible import flex_attention_written_out
 from fxplain.capture.functional import (
     attach_module_paths,
@@ -68,7 +69,7 @@ def capture_by_export(model: nn.Module, inputs: ModelInputs, *, dynamic: bool) -
     call = _Call(model, inputs, layouts.append, pace)
     call.training = model.training  # train() would set it in the model, too, or be refused there
     shapes = {"leaves": tuple(_free_axes(leaf, dynamic) for leaf in inputs.leaves)}
-    with quiet_export(), torch.no_grad(), flex_attention_written_out():
+    with quiet_export(), torch.no_grad(), flex_attention_written_out(), data_is_detached():
         program = torch.export.export(call, inputs.leaves, strict=False, dynamic_shapes=shapes)
         keep_known_paths(program.graph, model, "model")
         route = "export" if dynamic else "export-static"

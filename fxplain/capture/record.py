@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fxplain.capture.captured import Capture, InputSlot, OutputLayout, StateSlot
 from fxplain.capture.chance import reseed
+from fxplain.capture.detached import data_is_detached, noted_departures
 from fxplain.capture.export import quiet_export
 from fxplain.capture.flexible import flex_attention_written_out
 from fxplain.capture.functional import attach_module_paths, drop_assertions
@@ -52,8 +53,10 @@ def capture_by_recording(model: nn.Module, inputs: ModelInputs) -> Capture:
         quiet_export(),
         torch.no_grad(),
         flex_attention_written_out(),
+        data_is_detached(),
         _noted_modules(model),
         _noted_seeds(),
+        noted_departures() as left,
     ):
         module = _recorded(call, values)
     _drop_modes(module)
@@ -76,7 +79,20 @@ def capture_by_recording(model: nn.Module, inputs: ModelInputs) -> Capture:
         {n.name: InputSlot(name, x.dtype, x.device, tuple(x.shape)) for n, name, x in leaves},
         layouts[-1],
         only_for=tuple(x.detach().clone() for x in inputs.leaves),
+        warnings=[_frozen(path) for path in left] if _holds_numbers(module) else [],
     )
+
+
+def _frozen(path: str) -> str:
+    return (
+        f"{path or 'the model'} turns activations into numbers outside of torch: what is computed of "
+        f"these is not in the explanation"
+    )
+
+
+def _holds_numbers(module: fx.GraphModule) -> bool:
+    """Whether several floats that no operation made are in a graph."""
+    return any(c.is_floating_point() and c.numel() > 1 for c in _constants(module))
 
 
 def _recorded(call: Callable[..., Any], values: Sequence[Tensor]) -> fx.GraphModule:

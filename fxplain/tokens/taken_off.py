@@ -31,6 +31,7 @@ _MOVES = (
     "cat", "stack", "movedim", "index_select", "repeat", "chunk", "split", "getitem",
 )  # fmt: skip
 _LINEAR = frozenset(("add", *_TAKES_OFF, *_SUMS, *_AS_IT_IS, *_MOVES))
+_SCALES = frozenset(("mul", "multiply", "div", "divide", "true_divide", "masked_fill"))
 _NEAR = 40
 """Operations between the rows and the difference."""
 _MOST = 100_000_000
@@ -137,14 +138,12 @@ def _linear_steps(a: Analysis, node: fx.Node, operands: Sequence[fx.Node]) -> _S
 def _linear_in(a: Analysis, node: fx.Node) -> list[fx.Node]:
     """The values with tokens that a node is linear in; none where it is not."""
     name, inputs = operation_name(node), node.all_input_nodes
-    tagged = [n for n in inputs if any(tag.level > Level.RAW_INPUT for tag in a.tags(n))]
-    if any(map(a.is_lost, inputs)):
+    if name not in _LINEAR | _SCALES or any(map(a.is_lost, inputs)):
         return []
-    if name in ("div", "divide", "true_divide", "masked_fill"):
-        return tagged if tagged == [node.args[0]] else []
+    tagged = [n for n in inputs if any(tag.level > Level.RAW_INPUT for tag in a.tags(n))]
     if name in ("mul", "multiply"):
         return tagged if sum(n in tagged for n in node.args[:2]) == 1 else []
-    return tagged if name in _LINEAR else []
+    return tagged if name in _LINEAR or tagged == [node.args[0]] else []
 
 
 def _sums_tokens(a: Analysis, node: fx.Node) -> bool:

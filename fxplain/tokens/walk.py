@@ -48,6 +48,8 @@ def walked(analysis: Analysis) -> TokenFlow:
         analysis.note_origins(node)
         if node.op == "call_function" and analysis.carries_tokens(node):
             analysis.note(node, rule_for(node)(analysis, node))
+        elif isinstance(node.meta.get("val"), torch.SymFloat) and node.users:
+            _note_number(analysis, node)
         elif node.op == "output":
             output = node
     assert output is not None
@@ -69,6 +71,18 @@ def walked(analysis: Analysis) -> TokenFlow:
         seen=analysis.seen(),
         arguments=analysis.elements.arguments,
     )
+
+
+def _note_number(a: Analysis, node: fx.Node) -> None:
+    """Warn of a number that is taken out of tokens (``.item()``): no token and no gradient goes with it."""
+    if any(
+        a.is_lost(n) or any(tag.level > Level.RAW_INPUT for tag in a.tags(n))
+        for n in node.all_input_nodes
+    ):
+        a.warn(
+            f"{node.target} in {module_path(node) or 'the model'} makes a number of what tokens say: "
+            f"what is computed with it does not hear of them"
+        )
 
 
 def _touched(tags: Tags) -> Tags:
