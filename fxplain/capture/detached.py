@@ -19,7 +19,7 @@ _LEAVING = ("numpy", "__array__", "tolist")
 
 @contextmanager
 def data_is_detached() -> Iterator[None]:
-    """Within, ``x.data`` is recorded as ``x.detach()``; a tracer does not see it, and freezes the value."""
+    """Within, ``x.data`` is recorded as ``x.detach()``; a tracer would freeze its value."""
     base: Any = vars(torch._C.TensorBase)["data"]
     own = threading.get_ident()
 

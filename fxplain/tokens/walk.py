@@ -74,7 +74,7 @@ def walked(analysis: Analysis) -> TokenFlow:
 
 
 def _note_number(a: Analysis, node: fx.Node) -> None:
-    """Warn of a number that is taken out of tokens (``.item()``): no token and no gradient goes with it."""
+    """Warn of a number that is taken out of tokens (``.item()``): none goes with it."""
     if any(
         a.is_lost(n) or any(tag.level > Level.RAW_INPUT for tag in a.tags(n))
         for n in node.all_input_nodes
