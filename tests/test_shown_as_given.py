@@ -26,7 +26,7 @@ from fxplain.explanation.mosaic import mosaic_of, put_together
 from fxplain.explanation.pictures import pictures_of
 from fxplain.explanation.shown import shown
 from fxplain.explanation.units import units_of, written_text
-from fxplain.pipelines.messages import are_messages
+from fxplain.pipelines.messages import conversations_in
 from fxplain.pipelines.provenance import fingerprint
 from fxplain.reports.headline import headline, notes
 from fxplain.reports.shading import shade
@@ -385,6 +385,18 @@ def test_patches_in_blocks_lie_where_the_processor_took_them_from():
         assert (place // 12, place % 12) == (row, column)
 
 
+def test_an_image_beside_a_video_of_as_many_blocks_as_it_has_patches():
+    inputs = {
+        "pixel_values": torch.zeros(16, 1176), "image_grid_thw": torch.tensor([[1, 4, 4]]),
+        "pixel_values_videos": torch.zeros(64, 1176), "video_grid_thw": torch.tensor([[4, 4, 4]]),
+        "input_ids": torch.tensor([[5, *[90] * 4, 7, *[91] * 16]]),
+    }  # fmt: skip
+    (image,) = pictures_of("pixel_values", 16, {}, (), inputs)
+    first, *_ = pictures_of("pixel_values_videos", 64, {}, (), inputs)
+    blocks = (0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15)
+    assert image.tokens == first.tokens == blocks
+
+
 def test_patches_that_no_text_stands_for_in_blocks_lie_row_by_row():
     inputs = {
         "pixel_values": torch.zeros(24, 588),
@@ -429,6 +441,20 @@ def test_tiles_of_several_pictures_know_whose_they_are():
     assert [p.tokens[0] for p in found] == [1, 18, 35, 52]
     shown = pictures_beneath(pixels, found, 1)
     assert [float(tile[0, 0, 0]) for tile in shown] == [4, 5, 6, 7]  # those of the second sample
+
+
+def test_tiles_of_all_samples_in_a_row():
+    pixels = torch.arange(6.0).reshape(6, 1, 1, 1).expand(-1, 3, 32, 32)
+    found = pictures_of("pixels", 48, {}, (4, 4), {"pixels": pixels})
+    assert [p.grid for p in found] == [(4, 4)] * 3
+    assert [float(tile[0, 0, 0]) for tile in pictures_beneath(pixels, found, 1)] == [3, 4, 5]
+
+
+def test_tiles_of_several_pictures_of_one_sample():
+    pixels = torch.arange(6.0).reshape(2, 3, 1, 1, 1).expand(-1, -1, 3, 32, 32)
+    found = pictures_of("pixels", 96, {}, (4, 4), {"pixels": pixels})
+    assert [(p.source, p.part) for p in found] == [(i, k) for i in (0, 1) for k in range(3)]
+    assert [float(tile[0, 0, 0]) for tile in pictures_beneath(pixels, found, 0)] == [*range(6)]
 
 
 def test_the_one_tile_of_a_picture_is_drawn():
@@ -561,10 +587,10 @@ def test_the_sentence_on_top_names_class_chance_and_word():
 
 
 def test_messages_are_known_from_texts():
-    assert are_messages([{"role": "user", "content": "hello"}])
-    assert not are_messages(["hello"])
-    assert not are_messages("hello")
-    assert not are_messages([])
+    hello = [{"role": "user", "content": "hello"}]
+    assert conversations_in(hello) == [hello]
+    assert conversations_in([hello, hello]) == [hello, hello]
+    assert not any(map(conversations_in, (["hello"], "hello", [], [[]], [hello, "hello"])))
 
 
 def test_messages_are_written_by_the_chat_template(tmp_path):

@@ -1,8 +1,11 @@
 """Videos, and several pictures of one text: from what people have to a picture for each frame."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+import transformers as hf
 from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
@@ -10,10 +13,12 @@ from typer.testing import CliRunner
 import fxplain
 from fxplain.cli import app
 from fxplain.errors import InputError, LoadError
+from fxplain.explanation.originals import Originals, Placement
 from fxplain.pipelines.encoding import encode
 from fxplain.pipelines.generation_tasks import ImageToText
 from fxplain.pipelines.given import gather
 from fxplain.pipelines.loading import Loaded
+from fxplain.pipelines.registry import find_task
 from fxplain.pipelines.video import Video, is_one_video, open_video
 from tests import small_pretrained
 from tests.test_html import data_of
@@ -146,6 +151,60 @@ def test_two_images_of_one_message_are_two_pictures(tmp_path):
     assert [on.photo for on in e.on_photos("pixel_values")] == [0, 1]
     same = explainer(text="movie", image=[photo(60, 60), photo(90, 60)])
     torch.testing.assert_close(same.relevance["pixel_values"], e.relevance["pixel_values"])
+
+
+def told(*photos, words):
+    seen = [{"type": "image", "image": image} for image in photos]
+    return [{"role": "user", "content": [*seen, {"type": "text", "text": words}]}]
+
+
+@pytest.fixture(scope="module")
+def conversations(tmp_path_factory):
+    """Of two conversations about two photos each."""
+    root = tmp_path_factory.mktemp("models")
+    explainer = fxplain.from_pretrained(small_pretrained.save("llava", root))
+    photos = [photo(60, 60), photo(90, 60), photo(60, 40), photo(40, 40)]
+    second = told(*photos[2:], words="movie was great")
+    both = explainer(text=[told(*photos[:2], words="movie"), second])
+    return both, explainer(text=second)
+
+
+def test_a_batch_of_conversations_shows_each_its_own_photos(conversations):
+    both, second = conversations
+    seen = [[on.photo for on in both.on_photos("pixel_values", i)] for i in (0, 1)]
+    assert seen == [[0, 1], [2, 3]]
+    assert both.originals.owners == (0, 0, 1, 1)
+    own, alone = (e.beyond_identity()["pixel_values"][-1] for e in (both, second))
+    torch.testing.assert_close(own, alone, atol=1e-4, rtol=1e-3)
+
+
+def test_pictures_of_another_sample_are_left_out(conversations, tmp_path):
+    both, _ = conversations
+    lying = tuple(Placement(photo, (0, 0, 1, 1)) for photo in (0, 1))
+    photos = both.originals.photos[:2]
+    given = Originals(photos, placed={"pixel_values": [lying, lying]}, owners=(0, 1))
+    e = replace(both, originals=given)
+    for sample, picture in enumerate(e.pictures("pixel_values")):
+        (on,) = e.on_photos("pixel_values", sample)
+        assert (on.photo, on.tokens) == (sample, picture.tokens)
+        view = data_of(e.to_html())["samples"][sample][-1]
+        assert len(view["tiles"]) == 1
+        assert tuple(view["places"]) == picture.tokens
+    e.save(tmp_path / "e.safetensors")
+    assert fxplain.load(tmp_path / "e.safetensors").on_photos("pixel_values", 1) == [on]
+
+
+def test_a_model_that_is_listed_for_text_alone_is_shown_images():
+    config = hf.Phi4MultimodalConfig(architectures=["Phi4MultimodalForCausalLM"])
+    assert find_task(None, config)[0].name == "image-to-text"
+    assert find_task(None, hf.GPT2Config(architectures=["GPT2LMHeadModel"]))[0].name == (
+        "text-generation"
+    )
+
+
+def test_a_model_that_reads_images_among_the_words_is_asked_without_one(tmp_path):
+    explainer = fxplain.from_pretrained(small_pretrained.save("llava", tmp_path))
+    assert explainer(text="movie").modalities == ("input_ids",)
 
 
 class Processor:

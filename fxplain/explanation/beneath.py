@@ -51,12 +51,21 @@ def pictures_beneath(value: Tensor, pictures: Sequence[Picture], sample: int) ->
     if pictures[0].is_level:
         return [found for p in pictures for found in frames_of(own, p.grid)]
     if len(pictures) > 1 and not pictures[0].is_frame:
-        tiles = value if value.dim() == 4 else own
-        tiles = tiles.detach().cpu().flatten(0, -4)
-        shown = _channels_second(tiles) if len(tiles) >= len(pictures) else None
-        return [] if shown is None else list(shown[: len(pictures)])
+        shown = _channels_second(_tiles(value, own, len(pictures), sample))
+        return [] if shown is None or len(shown) < len(pictures) else list(shown[: len(pictures)])
     alone = own[0] if own.dim() == 4 and len(own) == 1 else own  # the one tile of a picture
     return frames_of(own, grid_of(pictures, ())) or frames_of(alone, grid_of(pictures, ()))
+
+
+def _tiles(value: Tensor, own: Tensor, count: int, sample: int) -> Tensor:
+    """A sample's tiles: its part of the input, or its share of those of all samples in a row."""
+    tiles = own.flatten(0, -4) if own.dim() > 3 else own[None]
+    if len(tiles) >= count:
+        return tiles
+    every = value.detach().cpu().flatten(0, -4)
+    if len(every) == count:  # of all samples
+        return every
+    return every[sample * count :] if len(every) % count == 0 else every[:0]
 
 
 def _of_patches(rows: Tensor, grid: tuple[int, int], patch: tuple[int, int]) -> Tensor:

@@ -114,6 +114,8 @@ class Originals:
         What makes the probes; None where nothing is to be placed.
     placed
         By modality and sample, where each of its pictures lies, as far as it was found before.
+    owners
+        Which sample each photo was given for; empty where that is not said.
     """
 
     photos: tuple[NDArray[np.uint8], ...] = ()
@@ -121,6 +123,11 @@ class Originals:
     rate: int = 0
     probe: Callable[[], Probes | None] | None = None
     placed: Mapping[str, list[tuple[Placement | None, ...]]] = field(default_factory=dict)
+    owners: tuple[int, ...] = ()
+
+    def is_of_another(self, placed: Placement | None, sample: int) -> bool:
+        """Whether a picture lies on a photo that was given for another sample of the batch."""
+        return placed is not None and bool(self.owners) and self.owners[placed.photo] != sample
 
     @cached_property
     def _probes(self) -> Probes | None:
@@ -136,7 +143,8 @@ class Originals:
         """For a file: photos no longer than `LONGEST_SAVED`, recordings of 16 bits."""
         photos = {f"photo/{i}": _smaller(photo) for i, photo in enumerate(self.photos)}
         sounds = {f"sound/{i}": _sixteen_bits(sound) for i, sound in enumerate(self.sounds)}
-        return {**photos, **sounds}
+        owners = {"photo_owners": torch.tensor(self.owners)} if self.owners else {}
+        return {**photos, **sounds, **owners}
 
     def placed_as_lists(self) -> dict[str, list[list[list[float]]]]:
         """Where pictures lie as plain data: photo, left, top, right, bottom, or nothing."""
@@ -162,6 +170,9 @@ class Originals:
             raise LoadError("its photos are no (height, width, 3) colours from 0 to 255.")
         if any(s.dtype != torch.int16 or s.dim() != 1 for s in sounds):
             raise LoadError("its recordings are no samples of 16 bits.")
+        owners = tensors.get("photo_owners", torch.zeros(0, dtype=torch.long))
+        if owners.is_floating_point() or owners.dim() != 1 or len(owners) not in (0, len(photos)):
+            raise LoadError("it does not say of each photo which sample it was given for.")
         lists = [p for samples in placed.values() for own in samples for p in own]
         if any(p and (len(p) != 5 or not 0 <= p[0] < len(photos)) for p in lists):
             raise LoadError("its photos lie at no photo, left, top, right and bottom.")
@@ -169,6 +180,7 @@ class Originals:
             photos=tuple(p.numpy() for p in photos),
             sounds=tuple((s.float() / SIXTEEN_BITS).numpy() for s in sounds),
             rate=rate,
+            owners=tuple(owners.tolist()),
             placed={
                 name: [tuple(_placement(p) for p in own) for own in samples]
                 for name, samples in placed.items()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -168,7 +169,7 @@ def _told(
         own, first = _own_sizes(name, thw, value, len(plain))
         starts = _starts(own, value, len(plain))
         if starts is not None:
-            merged = _merged(own, sum(map(math.prod, thw)), inputs)
+            merged = _merged(own, _totals(value, sum(map(math.prod, thw)), inputs), inputs)
             return tuple(replace(p, first=first) for p in _laid_out(own, starts, plain, merged))
     return ()
 
@@ -217,21 +218,42 @@ def _starts(thw: Sequence[tuple[int, ...]], value: Tensor, count: int) -> list[i
     return None
 
 
-def _merged(thw: Sequence[tuple[int, ...]], count: int, inputs: Mapping[str, Tensor]) -> int:
+def _totals(value: Tensor, count: int, inputs: Mapping[str, Tensor]) -> list[int]:
+    """How many patches there are: of one input, and of each other one that is given as patches."""
+    others = [v for v in inputs.values() if v.is_floating_point() and v.dim() in (2, 3)]
+    rows = [v.shape[:-1].numel() for v in others if v is not value]
+    told = [
+        int(sizes.prod(-1).sum())
+        for sizes in inputs.values()
+        if not sizes.is_floating_point() and sizes.dim() == 2 and sizes.shape[-1] in (2, 3)
+    ]
+    return [count, *(total for total in told if total != count and total in rows)]
+
+
+def _merged(
+    thw: Sequence[tuple[int, ...]], totals: Sequence[int], inputs: Mapping[str, Tensor]
+) -> int:
     """The side of the blocks that patches come in: as many patches as one place of the text stands for.
 
     Where a text has one place for each block of k x k patches, a model makes each of k x k that follow
-    each other, so the processor puts them in this order.
+    each other, so the processor puts them in this order. Images and videos beside each other have
+    blocks of one size, and places of their own.
     """
-    blocks = [k for k in range(2, MOST_MERGED + 1) if _divides(k, thw) and count % k**2 == 0]
+    blocks = [k for k in range(2, MOST_MERGED + 1) if _divides(k, thw)]
     for ids in inputs.values():
         if ids.is_floating_point() or ids.dim() != 2:
             continue
         repeated = torch.unique(ids, return_counts=True)[1].tolist()
-        found = [k for k in blocks if count // k**2 in repeated]
-        if found and count not in repeated:
+        found = [k for k in blocks if _stand_for(totals, k, repeated)]
+        if found and not _stand_for(totals, 1, repeated):
             return found[0]
     return 1
+
+
+def _stand_for(totals: Sequence[int], k: int, repeated: Sequence[int]) -> bool:
+    """Whether there are as many places of a kind of their own as each of several has blocks."""
+    wanted = Counter(total / k**2 for total in totals)
+    return wanted <= Counter(map(float, repeated))
 
 
 def _divides(k: int, thw: Sequence[tuple[int, ...]]) -> bool:
@@ -260,7 +282,10 @@ def _tiles(plain: Sequence[int], grid: tuple[int, ...], value: Tensor) -> tuple[
     height, width = value.shape[-2:]
     of_pictures = value.dim() == 6  # (batch, pictures, tiles, ...)
     of_sample = value.shape[1:-3].numel() if of_pictures else value.shape[-4]
-    for parts in dict.fromkeys((of_sample, value.shape[-4], value.shape[:-3].numel(), 1)):
+    total = value.shape[:-3].numel()
+    of_grid = len(plain) // math.prod(grid) if len(grid) == 2 else 0  # a share of all tiles
+    shares = [of_grid] if of_grid > 1 and total % of_grid == 0 else []
+    for parts in dict.fromkeys((of_sample, value.shape[-4], total, *shares, 1)):
         of_tile = len(plain) // parts
         if of_tile * parts != len(plain) or of_tile < 2:
             continue
@@ -269,7 +294,10 @@ def _tiles(plain: Sequence[int], grid: tuple[int, ...], value: Tensor) -> tuple[
         square = own[0] * own[1] == of_tile and height * own[1] == width * own[0]
         if square or (len(grid) == 2 and math.prod(grid) == of_tile):
             found = _stacked(plain, (own[0], own[1]), parts)
-            each = value.shape[-4] if of_pictures and parts == of_sample else parts
+            of_several = (of_pictures and parts == of_sample) or (
+                value.dim() == 5 and parts == total
+            )
+            each = value.shape[-4] if of_several else parts
             return tuple(
                 replace(p, source=p.part // each, part=p.part % each, parts=each) for p in found
             )

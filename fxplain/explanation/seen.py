@@ -306,8 +306,9 @@ class AsSeen(BesideIdentity):
         """
         key = (modality, sample)
         if key not in self._on_photos:
-            found = self.placements(modality, sample)
-            self._on_photos[key] = on_photos(self.pictures(modality), found)
+            placed = self.placements(modality, sample)
+            own = [None if self.originals.is_of_another(p, sample) else p for p in placed]
+            self._on_photos[key] = on_photos(self.pictures(modality), own)
         return self._on_photos[key]
 
     @cached_property

@@ -59,6 +59,8 @@ class InputView:
         The pictures: each one's name, rows, columns, and where its part of `places` begins.
     photos
         By sample, the photos that were given, and where on them the tokens of each of `tiles` lie.
+    layouts
+        By sample, `places` and `tiles` of its own, where samples are not alike.
     sounds
         By sample, the recording that was given, to be played.
     """
@@ -73,6 +75,7 @@ class InputView:
     places: list[int] = field(default_factory=list)
     tiles: list[dict[str, Any]] = field(default_factory=list)
     photos: list[dict[str, Any]] = field(default_factory=list)
+    layouts: list[dict[str, Any]] = field(default_factory=list)
     sounds: list[dict[str, Any]] = field(default_factory=list)
 
     def of_sample(self, labels: list[str], sample: int) -> dict[str, Any]:
@@ -90,6 +93,8 @@ class InputView:
             view["sound"] = self.sounds[sample]
         if self.photos:
             view["photos"] = self.photos[sample]
+        if self.layouts:
+            view |= self.layouts[sample]
         if self.boxes is not None:
             boxes = self.boxes[min(sample, len(self.boxes) - 1)]
             view["boxes"] = [[round(x, 4) for x in box] for box in boxes.clamp(0, 1).tolist()]
@@ -144,7 +149,7 @@ def _view(view: View, own: list[Pixels] | None, most_pixels: int, units: Units) 
         )
         on_photos = photo_views(explanation, name, most_pixels) if not given else None
         if on_photos is not None:
-            return _on_photos(tiled, *on_photos)
+            return _on_photos(tiled, explanation, *on_photos)
         mosaic = explanation.mosaic(name)
         return tiled if mosaic is None else _together(tiled, mosaic)
     signals = [view.signal(sample) for sample in samples]
@@ -156,14 +161,42 @@ def _view(view: View, own: list[Pixels] | None, most_pixels: int, units: Units) 
 
 
 def _on_photos(
-    view: InputView, first: Sequence[tuple[str, OnPhoto]], photos: list[dict[str, Any]]
+    view: InputView,
+    explanation: Explanation,
+    named: Sequence[Sequence[tuple[str, OnPhoto]]],
+    photos: list[dict[str, Any]],
 ) -> InputView:
     """With the photos that were given before the tiles, and in the place of pictures of their own."""
-    alone = {i for _, on in first for i in on.pictures if len(on.pictures) == 1}
-    left = [i for i in range(len(view.tiles)) if i not in alone]
+    left = [_tiles_left(view, explanation, own, sample) for sample, own in enumerate(named)]
+    layouts = [_laid_out(view, own, rest) for own, rest in zip(named, left, strict=True)]
+    pictures = [
+        [*[np.zeros((1, 1), np.uint8)] * len(own), *(tiles[i] for i in rest)] if rest else []
+        for own, rest, tiles in zip(named, left, view.pictures, strict=False)
+    ]
+    shown = pictures if any(pictures) else []
+    alike = all(layout == layouts[0] for layout in layouts)
+    return replace(
+        view, **layouts[0], pictures=shown, photos=photos, layouts=[] if alike else layouts
+    )
+
+
+def _tiles_left(
+    view: InputView, explanation: Explanation, own: Sequence[tuple[str, OnPhoto]], sample: int
+) -> list[int]:
+    """The tiles that are shown beside the photos: neither in their place nor another sample's."""
+    alone = {i for _, on in own for i in on.pictures if len(on.pictures) == 1}
+    placed = explanation.placements(view.name, sample)
+    others = {i for i, p in enumerate(placed) if explanation.originals.is_of_another(p, sample)}
+    return [i for i in range(len(view.tiles)) if i not in alone | others]
+
+
+def _laid_out(
+    view: InputView, own: Sequence[tuple[str, OnPhoto]], left: Sequence[int]
+) -> dict[str, Any]:
+    """Tokens' places and tiles, of photos first."""
     tiles: list[dict[str, Any]] = []
     places: list[int] = []
-    for name, on in first:
+    for name, on in own:
         rows, columns = on.grid
         tiles.append({"name": name, "rows": rows, "columns": columns, "offset": len(places)})
         places += on.tokens
@@ -172,10 +205,7 @@ def _on_photos(
         tiles.append({**tile, "offset": len(places)})
         end = tile["offset"] + tile["rows"] * tile["columns"]
         places += view.places[tile["offset"] : end]
-    empty = [np.zeros((1, 1), np.uint8)] * len(first)
-    pictures = [[*empty, *(own[i] for i in left)] if left and own else [] for own in view.pictures]
-    shown = pictures if any(pictures) else []
-    return replace(view, places=places, tiles=tiles, pictures=shown, photos=photos)
+    return {"places": places, "tiles": tiles}
 
 
 def _together(view: InputView, mosaic: Mosaic) -> InputView:

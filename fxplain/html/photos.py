@@ -27,8 +27,8 @@ JPEG_SMALLER = 6
 
 def photo_views(
     explanation: Explanation, name: str, most_pixels: int
-) -> tuple[list[tuple[str, OnPhoto]], list[dict[str, Any]]] | None:
-    """The photos under a modality: what each is called, and by sample the page's data of them.
+) -> tuple[list[list[tuple[str, OnPhoto]]], list[dict[str, Any]]] | None:
+    """The photos under a modality: by sample what each is called, and the page's data of them.
 
     Parameters
     ----------
@@ -43,10 +43,9 @@ def photo_views(
         None where it is not known of every sample how its tokens lie on a photo.
     """
     samples = [explanation.on_photos(name, i) for i in range(explanation.batch_size)]
-    alike = {tuple((on.grid, on.tokens) for on in own) for own in samples}
-    if len(alike) != 1 or not samples[0]:
+    if not all(samples):
         return None
-    named = [(", ".join(_parts(on, samples[0])), on) for on in samples[0]]
+    named = [[(", ".join(_parts(on, own)), on) for on in own] for own in samples]
     return named, [_of_sample(explanation, own, most_pixels) for own in samples]
 
 

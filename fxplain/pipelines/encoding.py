@@ -143,7 +143,7 @@ def _processed(loaded: Loaded, given: Given, text: dict[str, Any]) -> dict[str, 
     points = {"input_points": [[[list(point) for point in given.points]]]} if given.points else {}
     kinds = [bool(text), bool(given.image), bool(given.video), bool(given.audio), bool(points)]
     if loaded.processor is not None and sum(kinds) > 1:
-        images = {"images": given.image} if given.image else {}
+        images = {"images": given.by_text("image", given.image)} if given.image else {}
         videos = _videos(given)
         sounds = {"audio": given.audio, **audio} if given.audio else {}
         more = {**videos, **sounds, **points}
@@ -174,7 +174,8 @@ def _videos(given: Given) -> dict[str, Any]:
         for video in given.video
     ]
     frames = [video.frames for video in given.video]
-    return {"videos": frames, "video_metadata": times, "do_sample_frames": False}
+    own = {"videos": given.by_text("video", frames), "video_metadata": times}
+    return {**own, "do_sample_frames": False}
 
 
 def _audio_padding(loaded: Loaded, count: int) -> Any:
@@ -244,7 +245,20 @@ def _originals(loaded: Loaded, given: Given, text: dict[str, Any]) -> Originals:
         sounds=tuple(given.audio),
         rate=getattr(loaded.feature_extractor, "sampling_rate", 0) if given.audio else 0,
         probe=probe if photos else None,
+        owners=_owners(given),
     )
+
+
+def _owners(given: Given) -> tuple[int, ...]:
+    """Which text each image, and each frame of a video, was given for; nothing where none says so."""
+    if len(given.text) < 2 or not given.seen:
+        return ()
+    images = [i for i, count in enumerate(given.seen.get("image", ())) for _ in range(count)]
+    films = [i for i, count in enumerate(given.seen.get("video", ())) for _ in range(count)]
+    if len(images) != len(given.image) or len(films) != len(given.video):
+        return ()
+    shown = zip(films, given.video, strict=True)
+    return (*images, *(i for i, video in shown for _ in video.frames))
 
 
 def _with(given: Given, pictures: Sequence[Any]) -> Given:

@@ -157,8 +157,8 @@ class Explainer:
             What the task needs, in its order, where names would only be longer.
         text
             A string, or a list of them for a batch; lists of words in the place of strings keep these
-            words as they are; or the messages of a conversation, which the
-            model's chat template writes down, with images and videos in them.
+            words as they are; or the messages of a conversation, or a list of conversations, which
+            the model's chat template writes down, with images and videos in them.
         pair
             The second text that goes with each: a hypothesis, a question's context.
         image

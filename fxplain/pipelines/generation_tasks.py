@@ -68,6 +68,12 @@ class ImageToText(Generation):
     may = ("text",)
     sees_videos = True
 
+    def _is_given(self, kind: str, loaded: Loaded, given: Given) -> bool:
+        """A model that reads images among the words may be asked without one."""
+        among_words = isinstance(getattr(loaded.processor, "image_token", None), str)
+        asked = kind == "image" and among_words and bool(given.text)
+        return asked or super()._is_given(kind, loaded, given)
+
     def prompt(self, loaded: Loaded, given: Given) -> Encoded:
         """The text says where the image is, for models that read it among the words."""
         return super().prompt(loaded, _prompted(loaded, given))
@@ -78,8 +84,12 @@ def _prompted(loaded: Loaded, given: Given) -> Given:
     marks = {kind: getattr(loaded.processor, f"{kind}_token", None) for kind in ("image", "video")}
     seen = {kind: len(getattr(given, kind)) for kind in marks}
     known = [mark for kind, mark in marks.items() if isinstance(mark, str) and seen[kind]]
-    if not known or any(mark in text for mark in known for text in given.text):
+    if not known:
         return given
+    if any(mark in text for mark in known for text in given.text):
+        told = {k: [t.count(str(m)) for t in given.text] for k, m in marks.items() if seen[k]}
+        right = {k: counts for k, counts in told.items() if sum(counts) == seen[k]}
+        return replace(given, seen={**right, **given.seen})
     texts = given.text or [""] * max(seen.values())
     each = {kind: -(-count // len(texts)) for kind, count in seen.items()}  # of one text, all
     if getattr(loaded.processor, "chat_template", None):
@@ -92,7 +102,8 @@ def _prompted(loaded: Loaded, given: Given) -> Given:
     else:
         bare = "".join(str(marks[kind]) * count for kind, count in each.items())
         prompts = [f"{bare}{text}" for text in texts]
-    return replace(given, text=list(prompts))
+    of_each = {kind: [each[kind]] * len(texts) for kind, count in seen.items() if count}
+    return replace(given, text=list(prompts), seen=of_each)
 
 
 class VisualQuestionAnswering(Task):

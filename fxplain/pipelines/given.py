@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from fxplain.arguments import YES_NO, number, optional, shown, whole
@@ -16,7 +17,7 @@ from fxplain.pipelines.media import (
     open_recording,
     pillow,
 )
-from fxplain.pipelines.messages import are_messages, written_messages
+from fxplain.pipelines.messages import conversations_in, written_messages
 from fxplain.pipelines.video import Video, is_one_video, open_video
 
 __all__ = ["Given", "gather"]
@@ -53,6 +54,8 @@ class Given:
         The words of each text, where texts are given as words.
     points
         (x, y) of places in the image, in its own pixels.
+    seen
+        By kind ("image", "video"), how many of them belong to each text, where conversations say so.
     """
 
     text: list[str] = field(default_factory=list)
@@ -65,6 +68,14 @@ class Given:
     pad_to: int | None = None
     words: list[list[str]] = field(default_factory=list)
     points: list[tuple[float, float]] = field(default_factory=list)
+    seen: Mapping[str, list[int]] = field(default_factory=dict)
+
+    def by_text(self, kind: str, values: list[Any]) -> list[Any]:
+        """What is seen, in lists for each text where it is known which are whose."""
+        if len(self.text) < 2 or kind not in self.seen:
+            return values
+        left = iter(values)
+        return [list(islice(left, count)) for count in self.seen[kind]]
 
 
 def gather(
@@ -91,10 +102,13 @@ def gather(
     MissingExtraError
         When what reads the files is not installed.
     """
-    if are_messages(text):
-        text, images, videos = written_messages(loaded, text)
-        image = image if image is not None else (images or None)
-        video = video if video is not None else (videos or None)
+    seen: dict[str, list[int]] = {}
+    conversations = conversations_in(text)
+    if conversations:
+        written = [written_messages(loaded, messages) for messages in conversations]
+        text = [own for own, _, _ in written]
+        image, seen["image"] = _of_each(image, [images for _, images, _ in written])
+        video, seen["video"] = _of_each(video, [videos for _, _, videos in written])
     if image is not None or video is not None:
         pillow()  # without it no image processor could be loaded, either
     if not loaded.reads and not inputs:
@@ -125,7 +139,15 @@ def gather(
         truncation=_flag(truncation),
         pad_to=_length(pad_to),
         points=_points(points),
+        seen={kind: counts for kind, counts in seen.items() if counts},
     )
+
+
+def _of_each(given: Any, told: list[list[Any]]) -> tuple[Any, list[int]]:
+    """What conversations show, and how much of it each; nothing is counted of what is given besides."""
+    if given is not None or not any(told):
+        return given, []
+    return [one for own in told for one in own], [len(own) for own in told]
 
 
 def _by_name(inputs: Any) -> Mapping[str, Any]:

@@ -8,11 +8,21 @@ from typing import Any
 from fxplain.errors import InputError
 from fxplain.pipelines.loading import Loaded
 
-__all__ = ["are_messages", "written_messages"]
+__all__ = ["conversations_in", "written_messages"]
 
 
-def are_messages(given: Any) -> bool:
-    """Whether what is given as a text is a conversation: mappings with a role and a content."""
+def conversations_in(given: Any) -> list[Sequence[Mapping[str, Any]]]:
+    """What is given as a text, one conversation or a list of them; none where it is something else.
+
+    A conversation is a list of mappings with a role and a content.
+    """
+    if _are_messages(given):
+        return [given]
+    several = isinstance(given, (list, tuple)) and bool(given) and all(map(_are_messages, given))
+    return list(given) if several else []
+
+
+def _are_messages(given: Any) -> bool:
     return (
         isinstance(given, (list, tuple))
         and bool(given)

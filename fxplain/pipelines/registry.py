@@ -122,7 +122,12 @@ def _listed(config: Any, own: Any) -> list[Task]:
     listed = [task for task in _TASKS.values() if own in _classes(task, config)]
     seen = modalities_of(own) - {"text"}  # a model that writes says that it takes text in, too
     fitting = [task for task in listed if seen <= set(task.needs + task.may)]
-    return fitting or listed
+    return fitting or [task for task in _TASKS.values() if _sees_all(task, own, seen)] or listed
+
+
+def _sees_all(task: Task, own: Any, seen: frozenset[str]) -> bool:
+    """Whether a task lets a model that writes see images, which it does and is not listed for."""
+    return "image" in seen and task.name == ImageToText.name and _can_do(task, own, is_listed=True)
 
 
 def _own_class(config: Any) -> Any:

@@ -156,7 +156,8 @@ class Task:
                 raise InputError(f"{self.name} takes no {kind}: leave {kind}= out.")
         if given.points and not self.points:
             raise InputError(f"{self.name} takes no points: leave points= out.")
-        self._check_counts({kind: count for kind, count in counts.items() if count})
+        own = {kind: len(given.text) if kind in given.seen else counts[kind] for kind in KINDS}
+        self._check_counts({kind: count for kind, count in own.items() if count})
 
     def _is_given(self, kind: str, loaded: Loaded, given: Given) -> bool:
         """Whether inputs that are handed on stand for a kind that no processor of the model reads."""

@@ -161,7 +161,9 @@ def _view(
 def _grids(view: View, sample: int, values: Tensor) -> Iterator[RenderableType]:
     top, whole = float(values.abs().max()), float(values.abs().sum())
     on_photos = view.explanation.on_photos(view.name, sample)
-    if any(on.said() or len(on.pictures) > 1 for on in on_photos):
+    placed, given = view.explanation.placements(view.name, sample), view.explanation.originals
+    shared = any(given.is_of_another(p, sample) for p in placed)
+    if shared or any(on.said() or len(on.pictures) > 1 for on in on_photos):
         for number, on in enumerate(on_photos[:MOST_PICTURES]):
             several = len({on.photo for on in on_photos}) > 1
             told = [f"photo {on.photo}"] if several else []

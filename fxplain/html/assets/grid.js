@@ -7,7 +7,7 @@
   fxplain.grid = (m, say) => {
     const modality = fxplain.data.modalities[m];
     const input = fxplain.inputOf(m);
-    const { tiles } = modality;
+    const tiles = fxplain.tiles(m);
     const places = fxplain.plain(m);
     const local = { cursor: null, smooth: false, strength: 0.75 };
     let shown = { view: null, most: 0 };

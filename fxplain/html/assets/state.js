@@ -36,11 +36,14 @@
 
   // The places of a modality's tokens on its pictures, row by row, or in order; special ones left aside.
   fxplain.plain = (m) =>
-    fxplain.cached(`p ${m}`, () => {
+    fxplain.inputOf(m).places ?? fxplain.cached(`p ${m}`, () => {
       const { count, special, places } = data.modalities[m];
       if (places) return places;
       return Array.from({ length: count }, (_, i) => i).filter((i) => !(i in special));
     });
+
+  // The pictures: the sample's own, where samples are not alike.
+  fxplain.tiles = (m) => fxplain.inputOf(m).tiles ?? data.modalities[m].tiles;
 
   // A token in a few characters, for axes.
   fxplain.shortName = (m, i) => {
@@ -55,7 +58,8 @@
     if (i in special) return Object.values(special).filter((name) => name === special[i]).length > 1 ? `${label} (token ${i})` : label;
     if (kind === "grid") {
       const place = fxplain.plain(m).indexOf(i);
-      const tile = data.modalities[m].tiles.findLast(({ offset }) => offset <= place);
+      if (place < 0) return `token ${i}`; // of another sample's picture
+      const tile = fxplain.tiles(m).findLast(({ offset }) => offset <= place);
       const inTile = place - tile.offset;
       return `${tile.name ? `${tile.name}, ` : ""}row ${Math.floor(inTile / tile.columns)}, column ${inTile % tile.columns}`;
     }
