@@ -15,6 +15,7 @@ from torch import nn
 
 import fxplain
 from fxplain.errors import LoadError, ModalityError
+from fxplain.explanation.beneath import pictures_beneath
 from fxplain.explanation.on_photos import OnPhoto, on_photos
 from fxplain.explanation.originals import Placement
 from fxplain.explanation.pictures import Picture, pictures_of
@@ -188,6 +189,40 @@ def test_no_photo_is_known_of_tensors():
     assert e.on_photos("pixel_values") == []
     with pytest.raises(ModalityError, match="no photo 0"):
         e.photo_heat("pixel_values")
+
+
+def test_tiles_that_reach_over_each_other_stay_by_themselves():
+    pictures = [Picture((2, 2), tuple(range(4 * i, 4 * i + 4)), 0, i, 2) for i in range(2)]
+    lying = [Placement(0, (0, 0, 0.6, 1)), Placement(0, (0.4, 0, 1, 1))]
+    found = on_photos(pictures, lying)
+    assert [on.pictures for on in found] == [(0,), (1,)]
+    assert found[0].said() == "The processor gave the model 60% of the photo here."
+
+
+def test_wide_tiles_with_a_margin_are_put_together_beside_the_whole():
+    pictures = [Picture((2, 2), tuple(range(4 * i, 4 * i + 4)), 0, i, 3) for i in range(3)]
+    boxes = [(0, 0, 1, 1), (0, -2, 0.5, 3), (0.5, -2, 1, 3)]
+    together, whole = on_photos(pictures, [Placement(0, box) for box in boxes])
+    assert (together.pictures, together.grid) == ((1, 2), (2, 4))
+    assert (whole.pictures, whole.said()) == ((0,), "")
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_crops_as_rows_of_patches_lie_on_the_photo(behind):
+    """Two crops of each of two samples; a patch's colours stand before or behind its pixels."""
+
+    def patches(pixels):
+        cut = torch.tensor(np.asarray(pixels)).float().reshape(4, 8, 4, 8, 3)
+        order = (0, 2, 1, 3, 4) if behind else (0, 2, 4, 1, 3)
+        return cut.permute(order).reshape(16, 192)
+
+    photos = [photo(32, 32), Image.fromarray(np.asarray(photo(32, 32))[::-1].copy())] * 2
+    value = torch.stack([patches(each) for each in photos])
+    pictures = pictures_of("pixels", 32, {}, (), {"pixels": value})
+    assert [picture.grid for picture in pictures] == [(4, 4)] * 2
+    seen = pictures_beneath(value, pictures, 1)
+    for crop, given in zip(seen, photos[2:], strict=True):
+        assert torch.equal(crop, torch.tensor(np.asarray(given)).float().movedim(-1, 0))
 
 
 def test_tiles_that_fill_no_rectangle_stay_by_themselves():

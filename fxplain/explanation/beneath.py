@@ -20,7 +20,9 @@ def of_sample(value: Tensor | None, sample: int) -> Tensor | None:
     return value[min(sample, len(value) - 1)].detach().cpu()
 
 
-def pictures_beneath(value: Tensor, pictures: Sequence[Picture], sample: int) -> list[Tensor]:
+def pictures_beneath(
+    value: Tensor, pictures: Sequence[Picture], sample: int, like: Tensor | None = None
+) -> list[Tensor]:
     """What a model was given under each picture's tokens; none where the input has no such shape.
 
     Parameters
@@ -31,6 +33,8 @@ def pictures_beneath(value: Tensor, pictures: Sequence[Picture], sample: int) ->
         Where its tokens lie.
     sample
         Which sample of the batch.
+    like
+        An input that is laid out in the same way, by which it is told how; by default this one.
     """
     if not value.is_floating_point():
         return []
@@ -41,9 +45,16 @@ def pictures_beneath(value: Tensor, pictures: Sequence[Picture], sample: int) ->
         and value.shape[:-1].numel() > pictures[-1].first + pictures[-1].tokens[-1]
     ):
         rows = value.detach().float().cpu().flatten(0, -2)
+        count = sum(len(picture.tokens) for picture in pictures)
+        crops = value.dim() == 3 and not pictures[0].is_frame and len(rows) % count == 0
+        start = sample * count if crops and len(rows) > count else 0
+        shares = [rows[[start + p.first + token for token in p.tokens]] for p in pictures]
+        given = rows if like is None else like.detach().float().cpu().flatten(0, -2)
+        first = given[[start + pictures[0].first + token for token in pictures[0].tokens]]
+        behind = _are_behind(first, pictures[0].grid, patch)
         return [
-            _of_patches(rows[[p.first + token for token in p.tokens]], p.grid, patch)
-            for p in pictures
+            _of_patches(patches, p.grid, patch, behind=behind)
+            for patches, p in zip(shares, pictures, strict=True)
         ]
     own = of_sample(value, sample)
     if own is None:
@@ -68,11 +79,30 @@ def _tiles(value: Tensor, own: Tensor, count: int, sample: int) -> Tensor:
     return every[sample * count :] if len(every) % count == 0 else every[:0]
 
 
-def _of_patches(rows: Tensor, grid: tuple[int, int], patch: tuple[int, int]) -> Tensor:
-    """(3, height, width) of patches, the first moment of those that two are taken together of."""
+def _of_patches(
+    rows: Tensor, grid: tuple[int, int], patch: tuple[int, int], *, behind: bool
+) -> Tensor:
+    """(3, height, width) of patches, the first moment of those that two are taken together of.
+
+    A patch's colours stand before its pixels, or behind them.
+    """
     (down, across), (height, width) = grid, patch
-    colours = rows.reshape(down, across, 3, -1, height, width)[:, :, :, 0]
+    if behind:
+        colours = rows.reshape(down, across, height, width, 3).movedim(-1, 2)
+    else:
+        colours = rows.reshape(down, across, 3, -1, height, width)[:, :, :, 0]
     return colours.permute(2, 0, 3, 1, 4).reshape(3, down * height, across * width)
+
+
+def _are_behind(rows: Tensor, grid: tuple[int, int], patch: tuple[int, int]) -> bool:
+    """Whether a picture is the smoother one with its patches' colours behind their pixels."""
+    if rows.shape[-1] != 3 * math.prod(patch):
+        return False
+    before, behind = (
+        sum(float(picture.diff(dim=axis).abs().mean()) for axis in (1, 2))
+        for picture in (_of_patches(rows, grid, patch, behind=order) for order in (False, True))
+    )
+    return behind < before
 
 
 def frames_of(own: Tensor, grid: Sequence[int]) -> list[Tensor]:

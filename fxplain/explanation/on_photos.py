@@ -17,6 +17,9 @@ __all__ = ["OnPhoto", "on_photos"]
 NEAR = 0.01
 """Parts of a photo that are told apart: less than a hundredth of it is neither cut off nor padded."""
 
+OVERLAP = 0.1
+"""How far tiles that are put together may reach over each other, as a part of one."""
+
 
 @dataclass(frozen=True)
 class OnPhoto:
@@ -37,6 +40,8 @@ class OnPhoto:
         Which of the modality's pictures these are.
     frame_number
         Of a video, which frame this is of those that the model tells apart.
+    is_part
+        Whether the model was given other parts of the photo besides.
     """
 
     photo: int
@@ -45,6 +50,7 @@ class OnPhoto:
     tokens: tuple[int, ...]
     pictures: tuple[int, ...]
     frame_number: int | None = None
+    is_part: bool = False
 
     @property
     def frame(self) -> Box:
@@ -70,7 +76,9 @@ class OnPhoto:
     def said(self) -> str:
         """What the processor did, in words; empty where the model was given the photo as a whole."""
         told = []
-        if self.cut:
+        if self.cut and self.is_part:
+            told.append(f"gave the model {1 - self.cut:.0%} of the photo here")
+        elif self.cut:
             told.append(f"cut {self.cut:.0%} of the photo off")
         if self.padded:
             told.append(f"put a margin around it ({self.padded:.0%} of what the model was given)")
@@ -117,10 +125,9 @@ def on_photos(pictures: Sequence[Picture], placements: Sequence[Placement | None
         together = _put_together(pictures, own, photo)
         rest = [pair for pair in own if together is None or pair[0] not in together.pictures]
         made += [together] if together is not None else []
-        made += [
-            OnPhoto(photo, box, pictures[i].grid, pictures[i].tokens, (i,), _frame(pictures[i]))
-            for i, box in rest
-        ]
+        for i, box in rest:
+            own_grid, tokens, frame = pictures[i].grid, pictures[i].tokens, _frame(pictures[i])
+            made.append(OnPhoto(photo, box, own_grid, tokens, (i,), frame, is_part=len(own) > 1))
     return made
 
 
@@ -136,13 +143,27 @@ def _put_together(
         (pictures[i].is_frame and pictures[i].parts > 1) or pictures[i].is_level for i, _ in own
     ):
         return None
-    smallest = min(map(_area, (box for _, box in own)))
-    tiles = [(i, box) for i, box in own if _area(box) < 1.5 * smallest]
+    for smallest in sorted({_area(box) for _, box in own}):
+        tiles = [(i, box) for i, box in own if smallest <= _area(box) < 1.5 * smallest]
+        found = _in_rows(pictures, tiles, photo)
+        if found is not None:
+            return found
+    return None
+
+
+def _in_rows(
+    pictures: Sequence[Picture], tiles: Sequence[tuple[int, Box]], photo: int
+) -> OnPhoto | None:
+    """Tiles of a size as one, where they fill rows and columns."""
     if len(tiles) < 2 or len({pictures[i].grid for i, _ in tiles}) > 1:
         return None
     around = _around([box for _, box in tiles])
     height, width = (sum(box[k + 2] - box[k] for _, box in tiles) / len(tiles) for k in (1, 0))
     rows, columns = round((around[3] - around[1]) / height), round((around[2] - around[0]) / width)
+    if abs(rows * height - (around[3] - around[1])) > OVERLAP * height:
+        return None
+    if abs(columns * width - (around[2] - around[0])) > OVERLAP * width:
+        return None
     lying = {
         (round((box[1] - around[1]) / height), round((box[0] - around[0]) / width)): i
         for i, box in tiles

@@ -213,7 +213,7 @@ class Originals:
         made = [value, *(getattr(probes, each).get(argument) for each in _FIELDS)]
         if any(each is None or each.shape != value.shape for each in made):
             return unknown
-        frames = [pictures_beneath(each, pictures, sample) for each in made]
+        frames = [pictures_beneath(each, pictures, sample, value) for each in made]
         if any(len(own) != len(pictures) for own in frames):
             return unknown
         return tuple(self._place(*own) for own in zip(*frames, strict=True))

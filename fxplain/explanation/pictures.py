@@ -93,7 +93,7 @@ def pictures_of(
     if len(grid) > 3:
         return _levels(plain, grid)
     value = inputs.get(name)
-    return () if value is None else _tiles(plain, grid, value)
+    return () if value is None else _tiles(plain, grid, value) or _crops(plain, value)
 
 
 def grid_of(pictures: Sequence[Picture], grid: tuple[int, ...]) -> tuple[int, ...]:
@@ -302,6 +302,18 @@ def _tiles(plain: Sequence[int], grid: tuple[int, ...], value: Tensor) -> tuple[
                 replace(p, source=p.part // each, part=p.part % each, parts=each) for p in found
             )
     return ()
+
+
+def _crops(plain: Sequence[int], value: Tensor) -> tuple[Picture, ...]:
+    """Square crops that are given as rows of patches, several for each sample."""
+    if not value.is_floating_point() or value.dim() != 3 or patch_size(value) is None:
+        return ()
+    of_crop, parts = value.shape[1], len(plain) // value.shape[1]
+    side = math.isqrt(of_crop)
+    known = side**2 == of_crop and parts > 1 and parts * of_crop == len(plain)
+    if not known or value.shape[0] % parts:
+        return ()
+    return _stacked(plain, (side, side), parts)
 
 
 def patch_size(value: Tensor) -> tuple[int, int] | None:
