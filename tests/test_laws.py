@@ -14,7 +14,7 @@ from fxplain.explanation.detection import program_of
 from fxplain.laws import cheap
 from fxplain.laws.slopes import null_players
 from fxplain.program import build_program
-from fxplain.tokens import follow_tokens
+from fxplain.tokens import follow_tokens, op_table
 from tests.small_models import TextClassifier
 
 IDS = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
@@ -203,3 +203,48 @@ def test_a_check_that_fails_is_said_and_stops_nothing(monkeypatch: pytest.Monkey
     monkeypatch.setattr(detection, "check_program", out_of_memory)
     warnings = fxplain.explain(TextClassifier().eval(), {"input_ids": IDS}).graph.warnings
     assert warnings == ("what is detected could not be checked: RuntimeError: out of memory",)
+
+
+class OfTwo(nn.Module):
+    """Words of two inputs: side by side in one attention, or the others' mean beside the first word."""
+
+    def __init__(self, side_by_side: bool) -> None:
+        super().__init__()
+        self.words, self.head, self.side_by_side = (
+            nn.Embedding(20, 8),
+            nn.Linear(8, 3),
+            side_by_side,
+        )
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        x, y = self.words(a), self.words(b)
+        x = torch.cat([x, y], 1) if self.side_by_side else x
+        x = x + F.scaled_dot_product_attention(x, x, x)
+        return self.head(x[:, 0] if self.side_by_side else x[:, 0] + y.mean(1))
+
+
+def _first_alone(analysis: Any, node: Any) -> Any:
+    """The tags of what is put side by side, without those of what comes after the first."""
+    first = analysis.shape(node.args[0][0])[1]
+    return tuple(
+        tag.with_ids(torch.where(torch.arange(tag.ids.shape[1])[:, None] < first, tag.ids, -1))
+        for tag in op_table.TABLE["aten.concat"](analysis, node)
+    )
+
+
+@pytest.mark.parametrize(
+    ("side_by_side", "operation", "rule"),
+    [(True, "aten.cat", _first_alone), (False, "aten.mean", lambda analysis, node: ())],
+)
+def test_a_token_that_no_rule_follows_is_found(
+    monkeypatch: pytest.MonkeyPatch, side_by_side: bool, operation: str, rule: Any
+) -> None:
+    """What is said of the others stays true, so that no other law sees it."""
+    model, inputs = OfTwo(side_by_side).eval(), {"a": IDS, "b": IDS[:, :3]}
+    assert fxplain.verify(model, inputs).ok
+    fxplain.clear_captures()
+    monkeypatch.setitem(op_table.TABLE, operation, rule)
+    (law,) = fxplain.verify(model, inputs).broken
+    assert law.law == "no token is forgotten"
+    assert law.faults[0].modalities == ("b",)
+    assert "6 tokens" in law.faults[0].detail

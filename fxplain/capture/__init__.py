@@ -14,6 +14,7 @@ from fxplain.capture.captured import (
 )
 from fxplain.capture.chance import RandomState, chance_kept, draws
 from fxplain.capture.comparison import failure
+from fxplain.capture.derivatives import WITH_GRADIENTS
 from fxplain.capture.inputs import ModelInputs, bind_inputs, on_axis
 from fxplain.capture.locks import borrowed
 from fxplain.capture.memo import Memo
@@ -23,6 +24,7 @@ from fxplain.capture.state import config_of, tensors_of
 from fxplain.capture.trial import model_tried
 
 __all__ = [
+    "WITH_GRADIENTS",
     "Capture",
     "InputSlot",
     "Memo",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import module_path
+from fxplain.capture import WITH_GRADIENTS, module_path
 from fxplain.explanation.kept import Kept
 from fxplain.interventions.sites import sites_of
 from fxplain.rewriting import corrected_rewriting
@@ -19,7 +19,6 @@ from fxplain.tokens import operation
 __all__ = ["Leaf", "LinearRun"]
 
 _FUSED = torch.ops.aten.scaled_dot_product_attention.default
-_VIEW = torch.ops.aten.view.default
 
 _PRODUCTS = frozenset(["aten.addmm", "aten.baddbmm", "aten.addbmm", "aten.addmv"])
 """What adds a product to its first operand."""
@@ -148,7 +147,7 @@ class LinearRun(fx.Interpreter):
         function: Callable[..., Any] | None = self.rewriting.replacement(n)
         if function is None:
             function = fused_attention if n.target is _FUSED else n.target  # type: ignore[assignment]
-            function = torch.ops.aten.reshape.default if n.target is _VIEW else function
+            function = WITH_GRADIENTS.get(n.target, function)
         assert function is not None
         name = operation(n)
         if name not in _ADDS and name not in _BIAS:

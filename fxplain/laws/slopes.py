@@ -16,7 +16,7 @@ from fxplain.verification import Fault, Law, LawResult
 from fxplain.verification.claims import canonical_tokens
 from fxplain.verification.shares import attention_sites, reached, rooted_outputs, weighed
 
-__all__ = ["finite_differences", "null_players"]
+__all__ = ["finite_differences", "null_players", "one_number"]
 
 SLOPES = "the output moves as gradients say"
 NULL_PLAYER = "tokens without influence have no relevance"
@@ -57,7 +57,7 @@ class _Slope:
             direction = noise.to(value.device, value.dtype) * value.detach().abs().mean()
             return value + steps[place].to(value.device, value.dtype) * direction
 
-        return _one_number(rooted_outputs(self._module, self._values, self._place, moved))
+        return one_number(rooted_outputs(self._module, self._values, self._place, moved))
 
     @torch.no_grad()
     def _difference(self, chosen: Tensor, step: float) -> float:
@@ -75,7 +75,7 @@ class _Slope:
         return abs(said - fine) <= _RTOL * largest + 3 * abs(coarse - fine)
 
 
-def _one_number(outputs: Sequence[Any]) -> Tensor:
+def one_number(outputs: Sequence[Any]) -> Tensor:
     """One number of all that a model puts out: each times a weight drawn at random."""
     return sum((weighed(output) for output in outputs), torch.zeros((), dtype=torch.float64))
 
@@ -128,7 +128,7 @@ def null_players(
     for source in born:
         held[source.tokens[source.tokens >= 0]] = True
     with chance_kept(bound.leaves), torch.enable_grad():
-        found = reached(law.module, law.values, born, (), _one_number, len(canonical))
+        found = reached(law.module, law.values, born, (), one_number, len(canonical))
     for felt in found.values():
         held &= ~felt
     names = tuple(m.name for m in program.modalities if _credited(m, explained, held, canonical))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import Capture
+from fxplain.capture import WITH_GRADIENTS, Capture
 from fxplain.program import BirthSite, ProgramNode
 from fxplain.rewriting import PLAIN, Rewriting
 from fxplain.rewriting.fused import fused_arguments, fused_attention, needed_mask
@@ -19,13 +19,7 @@ from fxplain.run.other_uses import OtherUse, consumer, other_uses
 __all__ = ["born_with", "instrumented", "tap"]
 
 
-_VIEW = torch.ops.aten.view.default
-_COPY = torch.ops.aten.copy.default
 _FUSED = torch.ops.aten.scaled_dot_product_attention.default
-
-
-def _copied(into: Tensor, source: Tensor, _non_blocking: bool = False) -> Tensor:
-    return source.to(into).expand(into.shape)
 
 
 def tap(output: Tensor) -> Tensor:
@@ -163,10 +157,7 @@ class _Instrumenting:
             copy.meta = dict(original.meta)
             return copy
         copy = self.graph.node_copy(original, place)
-        if copy.target is _COPY:  # it has no derivative
-            copy.target = _copied
-        if copy.target is _VIEW:  # with gradients a kernel may lay its output out in another way
-            copy.target = torch.ops.aten.reshape.default
+        copy.target = WITH_GRADIENTS.get(copy.target, copy.target)
         return copy
 
     def _place(self, original: fx.Node) -> Callable[[fx.Node], fx.Node]:

@@ -1,0 +1,124 @@
+"""The law of what is not claimed: an output is said to be made of every token that it depends on.
+
+The other laws try what the explanation says. A token that no rule follows is in none of its claims, so
+that nothing contradicts them; only the model itself, asked for each token, tells.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fxplain.capture import Capture, ModelInputs, chance_kept
+from fxplain.laws.slopes import one_number
+from fxplain.program import Program
+from fxplain.tokens import IDENTITY, AttentionSite, Level, RouteSite, tokens_in, versions_in
+from fxplain.verification import Fault, Law, LawResult
+from fxplain.verification.claims import canonical_tokens, claimed_tags
+from fxplain.verification.shares import reached
+from fxplain.verification.sources import Source, births
+
+__all__ = ["FORGOTTEN", "forgotten_tokens"]
+
+FORGOTTEN = "no token is forgotten"
+
+
+def forgotten_tokens(
+    captured: Capture, model: nn.Module, bound: ModelInputs, program: Program
+) -> LawResult:
+    """An output is claimed to be made, in some way, of every input's token that it depends on.
+
+    That it depends on one is asked of the model alone: a gradient reaches the place where the token is
+    born, and the output moves, by more than rounding, when it is disturbed there.
+    """
+    said = [w for w in program.flow.warnings if "mixes tokens without attention" in w]
+    if said:
+        return LawResult(FORGOTTEN, "not checked", reason=said[0])
+    law = Law(captured, model, bound, program)
+    law.sources = _sources(program)
+    claimed, outputs = _claimed(program), captured.graph.find_nodes(op="output")[0].all_input_nodes
+    read = [n for n in outputs if claimed_tags(program.flow.tags.get(n, ()))]
+    places = [i for i, n in enumerate(outputs) if n in read]
+    if not read or not law.sources:
+        reason = "no output is made of tokens, or newer ones were made of all"
+        return LawResult(FORGOTTEN, "not checked", reason=reason)
+    try:
+        with chance_kept(bound.leaves), torch.enable_grad():
+            found = reached(
+                law.module,
+                law.values,
+                law.sources,
+                (),
+                lambda values: one_number([values[i] for i in places]),
+                len(claimed),
+            )
+    except RuntimeError as error:  # what autograd does not know
+        return LawResult(FORGOTTEN, "not checked", reason=str(error).partition("\n")[0])
+    forgotten = found[IDENTITY] & ~claimed
+    names = _named(program, forgotten)
+    if names and law.moves(read, forgotten, through_attention=True):
+        detail = f"an output depends on {int(forgotten.sum())} tokens that nothing is said of"
+        return LawResult.of(FORGOTTEN, (Fault("", "", names, detail=detail),), 5)
+    return LawResult.of(FORGOTTEN, (), 3)
+
+
+def _sources(program: Program) -> list[Source]:
+    """Where the tokens of the inputs are born, whatever has become of them.
+
+    Not those of which newer ones are made, nor what labels other tokens or acts on all of them alike.
+    """
+    flow, canonical, found = program.flow, canonical_tokens(program), births(program)
+    done = torch.cat([canonical[:0], *(s.tokens[s.tokens >= 0] for s in found)])
+    older = {index for birth in flow.book.births for index in birth.older}
+    for birth in flow.book.births:
+        node = birth.node
+        if birth.kind != "input" or node is None or birth.index in older | flow.conditions:
+            continue
+        for tag in flow.tags.get(node, ()):
+            tokens = canonical[tag.tokens.clamp(min=0)]
+            own = (tag.tokens >= 0) & (flow.book.births_of(tag.tokens.clamp(min=0)) == birth.index)
+            own &= ~torch.isin(tokens, done)
+            if tag.level is Level.TOKEN and bool(own.any()):
+                found.append(Source(node, IDENTITY, torch.where(own, tokens, -1)))
+    return found
+
+
+def _claimed(program: Program) -> Tensor:
+    """The canonical tokens that some output is said to be made of, through attention and routes."""
+    flow, canonical = program.flow, canonical_tokens(program)
+    claimed = torch.zeros(len(canonical), dtype=torch.bool)
+    tags = [tag for own in flow.outputs for tag in claimed_tags(own)]
+    todo = torch.cat([tag.ids[tag.ids >= 0] for tag in tags]).unique() if tags else canonical[:0]
+    seen: set[int] = set()
+    while len(todo):
+        seen.update(todo.tolist())
+        claimed[canonical[tokens_in(todo)]] = True
+        further = {
+            e for v in versions_in(todo).unique().tolist() for e in _made_of(program, todo, v)
+        }
+        todo = torch.tensor(sorted(further - seen), dtype=torch.int64)
+    return claimed
+
+
+def _made_of(program: Program, entries: Tensor, version: int) -> set[int]:
+    """The entries that those of a version heard of by what they have absorbed."""
+    flow, canonical = program.flow, canonical_tokens(program)
+    tokens = canonical[tokens_in(entries[versions_in(entries) == version])]
+    found: set[int] = set()
+    for update in flow.versions.of(version):
+        site = None if update == IDENTITY else flow.updates[update]
+        if isinstance(site, RouteSite):
+            found.update(site.old[torch.isin(canonical[site.new], tokens)].tolist())
+        elif isinstance(site, AttentionSite):
+            asks = torch.isin(canonical[tokens_in(site.rows).clamp(min=0)], tokens)
+            asks &= site.rows >= 0
+            keys, heard = torch.broadcast_tensors(site.columns, asks.any(-2, keepdim=True))
+            found.update(keys[heard & (keys >= 0)].unique().tolist())
+    return found
+
+
+def _named(program: Program, tokens: Tensor) -> tuple[str, ...]:
+    """The inputs that some tokens are of."""
+    book = program.flow.book
+    births = book.births_of(tokens.nonzero().flatten()).unique().tolist()
+    return tuple(dict.fromkeys(book.births[index].root for index in births))
