@@ -29,6 +29,7 @@ POOLED: dict[str, tuple[Mix, Tensor]] = {
     "negated and added": (lambda x: (-x[:, 0] + x.sum(1)) / 4, ALL[0] - FIRST),
     "of a mean": (lambda x: x.mean(1) - x[:, 0] / TOKENS, ALL[0] - FIRST),
     "a sum off a sum": (lambda x: x.sum(1) - x[:, :2].sum(1), torch.tensor([0.0, 0, 1, 1, 1])),
+    "a sum of differences": (lambda x: x.diff(dim=1).sum(1), torch.tensor([1.0, 0, 0, 0, 1])),
     "a half stays": (lambda x: x.sum(1) - x[:, 0] / 2 - x[:, 2], torch.tensor([0.5, 1, 0, 1, 1])),
 }
 

@@ -23,6 +23,7 @@ from fxplain.tokens.scores import (
     only_scales,
 )
 from fxplain.tokens.tag import Level, Tag, Tags, pack
+from fxplain.tokens.taken_off import sum_of_differences
 from fxplain.tokens.updates import AttentionSite, framed
 
 __all__ = ["dropped", "reduce", "single_key", "top", "weighs_itself"]
@@ -57,6 +58,9 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
         return (
             tuple(tag.with_ids(tag.ids.unsqueeze(axes[0])) for tag in known) if keepdim else known
         )
+    left = sum_of_differences(a, node, source, axes, keepdim=keepdim) if varied else None
+    if left is not None:
+        return (left,)
     extreme = is_extreme(node) and not any(tag.softmax for tag in tags)
     # the best of many scores is made of its query and of the keys among which it was found
     rows = () if extreme and not statistic else _rows_of_pairs(tags, axes)

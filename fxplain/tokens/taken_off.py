@@ -18,12 +18,12 @@ from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import mix
-from fxplain.tokens.tag import NO_TOKEN, Level, Tag, broadcast_shape, tokens_in
+from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, broadcast_shape, tokens_in
 
-__all__ = ["what_is_left"]
+__all__ = ["sum_of_differences", "what_is_left"]
 
 _SUMS = ("sum", "mean", "cumsum", "avg_pool1d", "avg_pool2d")
-_TAKES_OFF = ("sub", "subtract", "rsub", "neg", "negative")
+_TAKES_OFF = ("sub", "subtract", "rsub", "neg", "negative", "diff")
 _AS_IT_IS = ("to", "_to_copy", "clone", "contiguous", "dropout")
 _MOVES = (
     "view", "reshape", "_unsafe_view", "flatten", "unflatten", "expand", "transpose", "permute",
@@ -44,8 +44,24 @@ def what_is_left(a: Analysis, node: fx.Node, operands: Sequence[fx.Node]) -> Tag
     if len(operands) != 2 or operation_name(node) not in ("add", *_TAKES_OFF):
         return None
     steps, shown = _linear_steps(a, node, operands), _shown(a, node, operands)
-    if steps is None or shown is None:
+    return None if steps is None or shown is None else _left(a, node, steps, shown, stays=True)
+
+
+def sum_of_differences(
+    a: Analysis, node: fx.Node, source: fx.Node, axes: Sequence[int], *, keepdim: bool
+) -> Tag | None:
+    """The tag of a sum of differences in which some tokens cancel; None where none do."""
+    tags = a.tags(source)
+    if operation_name(node) not in ("sum", "mean") or len(tags) != 1 or not _names(tags):
         return None
+    steps = _linear_steps(a, node, [source])
+    if steps is None:
+        return None
+    return _left(a, node, steps, tags[0].ids.amax(list(axes), keepdim=keepdim), stays=False)
+
+
+def _left(a: Analysis, node: fx.Node, steps: _Steps, shown: Tensor, *, stays: bool) -> Tag | None:
+    """The tag of what is left of rows; `shown` names the new ones, which may be some of the old."""
     (tag,) = a.tags(steps.base)
     old, new = _Rows.of(a, tag.ids), _Rows.of(a, shown)
     if old is None or new is None or not _is_small(a, steps.base, new.count):
@@ -57,7 +73,7 @@ def what_is_left(a: Analysis, node: fx.Node, operands: Sequence[fx.Node]) -> Tag
     entries[old.sample, old.place] = tag.ids
     groups = torch.where(shares > 0, entries[new.sample], NO_TOKEN)
     tokens = a.book.find(tokens_in(shown))
-    stay = new.count > 1 and bool(torch.isin(tokens, a.book.find(tag.tokens)).all())
+    stay = stays and new.count > 1 and bool(torch.isin(tokens, a.book.find(tag.tokens)).all())
     return mix(a, node, tag, groups, weights=lambda: shares, keep=shown if stay else None)
 
 
@@ -71,13 +87,13 @@ class _Steps:
         The rows.
     between
         The operations, in order; the last one is the difference.
-    part
-        One of its two operands.
+    operands
+        What it is the difference of.
     """
 
     base: fx.Node
     between: list[fx.Node]
-    part: fx.Node
+    operands: Sequence[fx.Node]
 
 
 @dataclass(frozen=True)
@@ -105,12 +121,17 @@ class _Rows:
 def _shown(a: Analysis, node: fx.Node, operands: Sequence[fx.Node]) -> Tensor | None:
     """The packed entries of the operand that names the difference's rows: that of most of them."""
     tags = [a.tags(n) for n in operands]
-    if any(len(own) != 1 or own[0].softmax or own[0].level is not Level.TOKEN for own in tags):
+    if not all(map(_names, tags)):
         return None
     rank = len(a.shape(node))
     ids = [own[0].ids.reshape((1,) * (rank - own[0].ids.dim()) + own[0].ids.shape) for own in tags]
     most = max(ids, key=Tensor.numel)
     return most if most.shape == broadcast_shape([each.shape for each in ids]) else None
+
+
+def _names(tags: Tags) -> bool:
+    """Whether tags are of tokens alone: one for each row, and no weights."""
+    return len(tags) == 1 and not tags[0].softmax and tags[0].level is Level.TOKEN
 
 
 def _is_small(a: Analysis, base: fx.Node, rows: int) -> bool:
@@ -119,20 +140,24 @@ def _is_small(a: Analysis, base: fx.Node, rows: int) -> bool:
 
 def _linear_steps(a: Analysis, node: fx.Node, operands: Sequence[fx.Node]) -> _Steps | None:
     """The rows that both operands are linear in, if tokens are summed and taken off on the way."""
-    frontier, between, summed = set(operands), [node], False
-    while len(frontier) > 1 or not summed:
+    frontier, between = set(operands), [node]
+    while len(frontier) > 1 or not _takes_off_sums(a, between):
         latest = max(frontier)
         made_of = _linear_in(a, latest)
         if not made_of or len(between) > _NEAR:
             return None
         between.append(latest)
-        summed |= _sums_tokens(a, latest)
         frontier = (frontier - {latest}) | set(made_of)
-    (base,), tags = frontier, a.tags(*frontier)
-    taken = any(operation_name(step) in _TAKES_OFF for step in between)
-    if not taken or len(tags) != 1 or tags[0].softmax or tags[0].level is not Level.TOKEN:
-        return None
-    return _Steps(base, sorted(between), operands[0])
+    (base,) = frontier
+    return _Steps(base, sorted(between), operands) if _names(a.tags(base)) else None
+
+
+def _takes_off_sums(a: Analysis, steps: Sequence[fx.Node]) -> bool:
+    """Whether some step takes off, and tokens are summed: along an axis, or one with another twice."""
+    names = [operation_name(step) for step in steps]
+    added = sum(name in ("add", *_TAKES_OFF) for name in names)
+    takes_off = any(name in _TAKES_OFF for name in names)
+    return takes_off and (added > 1 or any(_sums_tokens(a, step) for step in steps))
 
 
 def _linear_in(a: Analysis, node: fx.Node) -> list[fx.Node]:
@@ -164,14 +189,14 @@ def _shares(a: Analysis, steps: _Steps, old: _Rows, new: _Rows) -> Tensor | None
     """
     rows = torch.zeros(a.shape(steps.base), dtype=torch.float64, requires_grad=True)
     with torch.enable_grad():
-        made, part = _run(a, steps, rows)
+        made, apart = _run(a, steps, rows)
     samples = int(old.sample.max()) + 1
     result = torch.zeros(*new.sample.shape, old.count, dtype=torch.float64)
     cancelled = False
     for place in range(new.count):
         one = new.place == place
         found = torch.zeros(2, samples, old.count, dtype=torch.float64)
-        for i, value in enumerate((made, part)):
+        for i, value in enumerate((made, apart)):
             found[i, old.sample, old.place] = _felt(value, rows, one, old)
         found[found < _NOTHING * found.max()] = 0
         cancelled |= bool(((found[0] == 0) & (found[1] > 0)).any())
@@ -180,11 +205,15 @@ def _shares(a: Analysis, steps: _Steps, old: _Rows, new: _Rows) -> Tensor | None
 
 
 def _run(a: Analysis, steps: _Steps, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The difference and one of its operands, computed of other rows."""
+    """The difference of other rows, and what it would be if nothing in its operands cancelled."""
     known: dict[fx.Node, Any] = {steps.base: rows}
+    apart: dict[fx.Node, Any] = {}
 
     def of(n: fx.Node) -> Any:
         return known[n] if n in known else a.value(n)
+
+    def other(n: fx.Node) -> Any:
+        return apart[n] if n in apart else of(n)
 
     for step in steps.between:
         if operation_name(step) in _AS_IT_IS:
@@ -192,8 +221,14 @@ def _run(a: Analysis, steps: _Steps, rows: Tensor) -> tuple[Tensor, Tensor]:
         else:
             target: Any = step.target
             known[step] = target(*fx.map_arg(step.args, of), **fx.map_arg(step.kwargs, of))
-    made = known[steps.between[-1]]
-    return made, of(steps.part).expand(made.shape)
+    generator = torch.Generator().manual_seed(0)
+    for n in steps.operands:
+        noise = torch.rand(known[n].shape, generator=generator, dtype=torch.float64) + 1
+        apart[n] = known[n] * noise
+    last = steps.between[-1]
+    target = last.target
+    apart[last] = target(*fx.map_arg(last.args, other), **fx.map_arg(last.kwargs, other))
+    return known[last], apart[last]
 
 
 def _felt(value: Tensor, rows: Tensor, of: Tensor, old: _Rows) -> Tensor:
