@@ -35,8 +35,9 @@ def forgotten_tokens(
     if said:
         return LawResult(FORGOTTEN, "not checked", reason=said[0])
     law = Law(captured, model, bound, program)
-    law.sources = _sources(program)
-    claimed, outputs = _claimed(program), captured.graph.find_nodes(op="output")[0].all_input_nodes
+    claimed = _claimed(program)
+    law.sources = _sources(program, claimed)
+    outputs = captured.graph.find_nodes(op="output")[0].all_input_nodes
     read = [n for n in outputs if claimed_tags(program.flow.tags.get(n, ()))]
     places = [i for i, n in enumerate(outputs) if n in read]
     if not read or not law.sources:
@@ -62,17 +63,22 @@ def forgotten_tokens(
     return LawResult.of(FORGOTTEN, (), 3)
 
 
-def _sources(program: Program) -> list[Source]:
+def _sources(program: Program, claimed: Tensor) -> list[Source]:
     """Where the tokens of the inputs are born, whatever has become of them.
 
-    Not those of which newer ones are made, nor what labels other tokens or acts on all of them alike.
+    Not those of which newer ones are made, nor what labels other tokens or acts on all of them alike. A
+    backbone makes newer ones by the way, too (a gate's mean): where others of the input are claimed, it
+    is through these that they act.
     """
     flow, canonical, found = program.flow, canonical_tokens(program), births(program)
     done = torch.cat([canonical[:0], *(s.tokens[s.tokens >= 0] for s in found)])
     older = {index for birth in flow.book.births for index in birth.older}
+    said = set(_named(program, claimed))
     for birth in flow.book.births:
         node = birth.node
         if birth.kind != "input" or node is None or birth.index in older | flow.conditions:
+            continue
+        if birth.older and birth.root in said:
             continue
         for tag in flow.tags.get(node, ()):
             tokens = canonical[tag.tokens.clamp(min=0)]
