@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -614,6 +615,8 @@ def test_two_methods_side_by_side_with_their_difference(byte_level):
     one, two = (byte_level("the movie was good", method=m) for m in ("raw_attention", "lrp"))
     page = fxplain.compare([one, two], names=["first", "second"])
     assert "Difference: from first to second" in page
+    printed = page[page.index("@media print") :]
+    assert re.search(r":root \{[^}]*; print-color-adjust: exact;", printed)  # what all inherit
     for e in (one, two):
         assert headline(e).split(".")[0] in page
         for entry in shown(e):

@@ -32,6 +32,9 @@
     return { element: table, update };
   };
 
+  // A long name is broken between its words.
+  const inParts = (name) => name.split(/(?<=[_.@])/).flatMap((part, k) => (k ? [el("wbr"), part] : [part]));
+
   const row = (entry, most, total) => {
     const { m, i, value } = entry;
     const bar = el("span", { class: "bar" });
@@ -41,7 +44,7 @@
       "tr",
       {},
       el("td", {}, el("button", { type: "button", class: "plain", onclick: () => fxplain.pick(m, i) }, fxplain.unitName(entry))),
-      several ? el("td", {}, el("code", {}, data.modalities[m].name)) : null,
+      several ? el("td", {}, el("code", {}, inParts(data.modalities[m].name))) : null,
       el("td", { class: "number measured" }, bar, fxplain.number(value)),
       el("td", { class: "number share" }, `${value < 0 ? "\u2212" : ""}${fxplain.percent(Math.abs(value) / total)}`),
     );
