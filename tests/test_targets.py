@@ -2,12 +2,15 @@
 
 import gc
 import weakref
+from typing import Any
 
 import pytest
 import torch
 
 import fxplain
+from fxplain.explanation import passes, several
 from fxplain.explanation.passes import Passes
+from fxplain.methods import NodeEvidence
 from tests import small_models
 from tests.small_models import BY_NAME, architecture
 
@@ -52,22 +55,43 @@ def test_matrices_are_made_by_another_run() -> None:
         first.matrix("input_ids", "visual_feats")
 
 
-def test_what_a_backward_leaves_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("outputs", [0, several.OUTPUTS])
+def test_what_a_backward_leaves_is_dropped(monkeypatch: pytest.MonkeyPatch, outputs: int) -> None:
     seen: list[weakref.ref] = []
-    evidence = Passes.evidence
 
-    def noted(*args: object) -> object:
-        made = evidence(*args)
-        seen.extend(weakref.ref(node) for node in made.nodes.values())
+    def noted(*args: Any) -> NodeEvidence:
+        made = NodeEvidence(*args)
+        seen.append(weakref.ref(made))
         return made
 
-    monkeypatch.setattr(Passes, "evidence", noted)
+    monkeypatch.setattr(passes, "NodeEvidence", noted)
+    monkeypatch.setattr(several, "OUTPUTS", outputs)
     model = small_models.seeded(small_models.TextClassifier)
     found = fxplain.explain(model, {"input_ids": small_models.words(2, 6)}, targets=[0, 1])
     gc.collect()
     assert len(found) == 2
     assert seen
     assert all(reference() is None for reference in seen)
+
+
+def test_small_models_share_a_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    backwards = []
+    one = Passes.evidence
+    monkeypatch.setattr(Passes, "evidence", lambda *a: backwards.append(a) or one(*a))
+    model, inputs = architecture("bart")
+    asked = [(position, 3) for position in range(4)]
+    together = fxplain.explain(model, inputs, targets=asked, output="logits")
+    assert not backwards
+
+    def not_batched(*_: Any) -> None:
+        raise RuntimeError("vmap: it looks like you are calling .item() on a Tensor")
+
+    monkeypatch.setattr(Passes, "of_several", not_batched)
+    apart = fxplain.explain(model, inputs, targets=asked, output="logits")
+    assert len(backwards) == 4
+    for a, b in zip(together, apart, strict=True):
+        for modality, relevance in a.relevance.items():
+            torch.testing.assert_close(relevance, b.relevance[modality])
 
 
 @pytest.mark.parametrize("targets", ["3", 3])

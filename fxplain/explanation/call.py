@@ -18,6 +18,7 @@ from fxplain.explanation.kept import Kept
 from fxplain.explanation.labels import token_labels
 from fxplain.explanation.passes import Passes
 from fxplain.explanation.plan import Plan
+from fxplain.explanation.several import each_read
 from fxplain.explanation.target import ResolvedTarget, resolve_target
 
 if TYPE_CHECKING:
@@ -51,20 +52,20 @@ class Call:
         )
 
     def explanations(self, targets: Sequence[Any]) -> list[Explanation]:
-        """Those of the targets, a backward for each; the call is used up.
+        """Those of the targets, one forward for all; the call is used up.
 
         What one of several leaves behind is dropped as soon as it is read, so that their number costs
         no memory; a matrix of R is then made by another run.
         """
         if len(targets) == 1:
             return [self.explanation(targets[0])]
-        resolved = [self._resolved(target) for target in targets]
+        plans = [self._plan(self._resolved(target)) for target in targets]
+        found = each_read(plans)
         made = []
-        for i, (target, each) in enumerate(zip(targets, resolved, strict=True)):
-            plan, asked = self._plan(each), self._asked(target, each)
-            promised = plan.promised_sum()
-            views = plan.views(more=i + 1 < len(resolved))
-            made.append(self._answer(asked, each, views, asked.matrix, None, promised))
+        for target, plan in zip(targets, plans, strict=True):
+            asked, promised = self._asked(target, plan.resolved), plan.promised_sum()
+            views, read = next(found)
+            made.append(self._answer(asked, plan.resolved, views, asked.matrix, read, promised))
         return made
 
     def explanation(self, target: Any, *, ride: bool = True) -> Explanation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -17,12 +18,13 @@ from fxplain.methods import BornTokens, Evidence, Needs, NodeEvidence
 from fxplain.program import BirthSite, Program, birth_sites, sample_axes
 from fxplain.rewriting import PLAIN, Rewriting, corrected_rewriting, lrp_rewriting, noting
 from fxplain.rewriting.lrp_rules import Ledger
-from fxplain.run import Run, forward
+from fxplain.run import Run, forward, slow_batches_unsaid
 from fxplain.tokens import follow_tokens
 
 __all__ = ["Passes"]
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +109,46 @@ class Passes:
         """Evidence whose gradients are still to come: `ridden` brings them."""
         runs = [replace(run.apart(), awaited=True) for run in self._run.nodes]
         return Evidence(self.program, {r.node.index: NodeEvidence(r.node, r) for r in runs})
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many numbers all nodes' outputs are, and the weights of the node that has most."""
+        runs = self._run.nodes
+        return sum(r.output.numel() for r in runs), max(math.prod(r.shape) for r in runs)
+
+    def of_several(
+        self, targets: Sequence[ResolvedTarget], read: Callable[[Evidence, T], U], own: T
+    ) -> U | None:
+        """What `read` finds in the evidence of each target, with a first axis of targets.
+
+        One backward for all of them, as one batch: an operation costs Python once. None where they
+        are read from different outputs. The graph is kept.
+
+        Parameters
+        ----------
+        read
+            From a target's evidence, and what else is its own, to tensors.
+        own
+            What else is each target's own: tensors with a first axis of targets.
+        """
+        seeds = [target.seeds(self._run.outputs, None) for target in targets]
+        leaves = seeds[0][0]
+        if any(list(map(id, other)) != list(map(id, leaves)) for other, _ in seeds):
+            return None
+        together = [torch.stack(of_leaf) for of_leaf in zip(*(g for _, g in seeds), strict=True)]
+        runs = [run.apart() for run in self._run.nodes]
+
+        def of_one(gradients: dict[int, Tensor], own: T) -> U:
+            seen = [replace(run, gradient=gradients.get(i)) for i, run in enumerate(runs)]
+            nodes = {run.node.index: NodeEvidence(run.node, run) for run in seen}
+            return read(Evidence(self.program, nodes, batched=True), own)
+
+        with causes_named(self.captured), slow_batches_unsaid():
+            found = self._run.gradients_of_several(leaves, together)
+            gradients = {i: g for i, g in enumerate(found) if g is not None}
+            with torch.no_grad():
+                made: U = torch.vmap(of_one)(gradients, own)
+        return made
 
     def ridden(
         self, target: ResolvedTarget, promised: Evidence, arrived: Callable[[], None]

@@ -55,7 +55,7 @@ class Plan:
             return None
         views = [View.of(program, scores, r, i) for i, r in enumerate(resolved.readouts)]
         shares = reading.joint_shares(program, views)
-        if shares is None or self._share_tokens():
+        if shares is None or self.share_tokens():
             return None
         rows = RelevancyRows(scores)
         rows.begin(shares)
@@ -71,7 +71,7 @@ class Plan:
         asked for.
         """
         readouts = self.resolved.readouts
-        if not self._share_scores() and not self._share_tokens():
+        if not self._share_scores() and not self.share_tokens():
             evidence = replace(self.passes.evidence(self.resolved, None, more), kept=keep)
             scores = self.method.score(evidence, self.options)
             return [View.of(self.program, scores, r, i) for i, r in enumerate(readouts)]
@@ -92,7 +92,7 @@ class Plan:
         births = self.passes.needs.births
         return births and any(len(m.tokens) < samples for m in self.program.modalities)
 
-    def _share_tokens(self) -> bool:
+    def share_tokens(self) -> bool:
         """Whether two samples' targets are read from one sequence (two images against one text)."""
         program, seen = self.program, set[tuple[int, int]]()
         for readout in self.resolved.readouts:

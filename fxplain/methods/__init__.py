@@ -24,7 +24,7 @@ from fxplain.methods.registry import (
     unit_methods,
 )
 from fxplain.methods.relevancy import Relevancies
-from fxplain.methods.rows import RelevancyRows, RowShare
+from fxplain.methods.rows import RelevancyRows, RowShare, Starts, starts_of
 from fxplain.methods.tokens import TokenScores
 from fxplain.methods.unit_methods import Place, UnitMethod, windows_of
 
@@ -47,6 +47,7 @@ __all__ = [
     "RelevancyRows",
     "RowSet",
     "RowShare",
+    "Starts",
     "TokenScores",
     "UnitMethod",
     "every_method",
@@ -59,6 +60,7 @@ __all__ = [
     "register_method",
     "resolve_method",
     "sparse_linear",
+    "starts_of",
     "unit_methods",
     "windows_of",
 ]

@@ -91,12 +91,15 @@ class Evidence:
         Where tokens were born, if the method asked.
     kept
         Whether heads are asked for after the maps: then nothing is let go of.
+    batched
+        Whether gradients are those of several targets, as `torch.vmap` carries them.
     """
 
     program: Program
     nodes: dict[int, NodeEvidence]
     births: Sequence[BornTokens] = ()
     kept: bool = False
+    batched: bool = False
 
     def maps(
         self,
@@ -113,7 +116,7 @@ class Evidence:
         says that they give 0 where A is 0, and look at no other key for one: then keys that a causal
         node hides can be left out.
         """
-        scratch = Scratch()
+        scratch = Scratch(lends=not self.batched)
         return NodeMaps(
             {
                 index: NodeMap(

@@ -44,7 +44,7 @@ def _times_gradient(node: NodeEvidence, A: Tensor, signed: bool) -> Tensor | Non
     gradient = node.gradient()
     if gradient is None:
         return None
-    return gradient.mul_(A) if signed else attention_map(A, gradient, out=gradient)
+    return gradient.mul_(A) if signed else attention_map(A, gradient, in_place=True)
 
 
 def relevance(node: NodeEvidence, *, signed: bool = True) -> Tensor | None:

@@ -17,7 +17,7 @@ from fxplain.methods.rules import divided_by_sums
 from fxplain.program import KeyBlock, Program, ProgramNode, ProgramRoute
 from fxplain.tokens import IDENTITY
 
-__all__ = ["RelevancyRows", "RowShare"]
+__all__ = ["RelevancyRows", "RowShare", "Starts", "starts_of"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,21 @@ class RowShare:
     position: int
     version: int
     share: float
+
+
+Starts = dict[tuple[int, int], Tensor]
+"""What is read of the rows of a stream at a version, (batch, n, 1), by both."""
+
+
+def starts_of(program: Program, shares: Iterable[RowShare]) -> Starts:
+    """The shares of rows by stream and version, on the processor."""
+    starts: Starts = {}
+    for share in shares:
+        key = (share.stream, share.version)
+        if key not in starts:
+            starts[key] = torch.zeros(*program.streams[share.stream].tokens.shape, 1)
+        starts[key][share.sample, share.position] += share.share
+    return starts
 
 
 class _Part(NamedTuple):
@@ -108,18 +123,20 @@ class RelevancyRows:
 
     def begin(self, shares: Iterable[RowShare]) -> None:
         """Note what is to be read."""
+        starts = starts_of(self.program, shares)
+        zeros = self.relevancies.zeros(0)
+        self.begin_at(starts, {key: start.to(zeros) for key, start in starts.items()})
+
+    def begin_at(self, starts: Starts, values: Starts) -> None:
+        """Note what is to be read: shares of rows, of which none but those of `starts` are not 0.
+
+        Of several targets `values` are a batch of `torch.vmap`.
+        """
         self._found, self._waiting = {}, {}
         everything = _Part(frozenset(range(len(self.program.streams))))
-        by_start: dict[tuple[int, int], Tensor] = {}
-        for share in shares:
-            key = (share.stream, share.version)
-            if key not in by_start:
-                tokens = self.program.streams[share.stream].tokens
-                by_start[key] = torch.zeros(*tokens.shape, 1)
-            by_start[key][share.sample, share.position] += share.share
-        for (stream, version), start in by_start.items():
-            x = start.to(self.relevancies.zeros(0))
-            self._share(stream, version, everything, _Share(x, (start != 0).squeeze(-1)))
+        for (stream, version), start in starts.items():
+            share = _Share(values[stream, version], (start != 0).squeeze(-1))
+            self._share(stream, version, everything, share)
 
     def advance(self) -> None:
         """Follow the shares as far as nodes are there: up to one whose gradient is still to come."""

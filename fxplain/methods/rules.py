@@ -20,9 +20,10 @@ __all__ = [
 ]
 
 
-def attention_map(attention: Tensor, gradient: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Equation 5 before the mean over heads: ``max(0, dy/dA * A)``, made in `out` if given."""
-    return torch.mul(gradient, attention, out=out).clamp_(min=0)
+def attention_map(attention: Tensor, gradient: Tensor, *, in_place: bool = False) -> Tensor:
+    """Equation 5 before the mean over heads: ``max(0, dy/dA * A)``."""
+    product = gradient.mul_(attention) if in_place else gradient * attention
+    return product.clamp_(min=0)
 
 
 def self_attention_update(A: Tensor, R: Tensor) -> Tensor:

@@ -1,10 +1,19 @@
 """Run: the instrumented forward and its one backward."""
 
-from fxplain.run.execute import Run
+from fxplain.run.execute import Run, slow_batches_unsaid
 from fxplain.run.forward import forward
 from fxplain.run.instrument import instrumented, tap
 from fxplain.run.node_run import NodeRun
 from fxplain.run.other_uses import consumer
 from fxplain.run.scratch import Scratch
 
-__all__ = ["NodeRun", "Run", "Scratch", "consumer", "forward", "instrumented", "tap"]
+__all__ = [
+    "NodeRun",
+    "Run",
+    "Scratch",
+    "consumer",
+    "forward",
+    "instrumented",
+    "slow_batches_unsaid",
+    "tap",
+]

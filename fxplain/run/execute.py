@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _functorch
 
 from fxplain.errors import NoGradientError
 from fxplain.program import ProgramNode
 from fxplain.rewriting import Rewriting
 from fxplain.run.node_run import NodeRun
 
-__all__ = ["NOT_REACHED", "Run", "gradients_at", "reported", "with_gradients"]
+__all__ = [
+    "NOT_REACHED",
+    "Run",
+    "gradients_at",
+    "reported",
+    "slow_batches_unsaid",
+    "with_gradients",
+]
 
 
 @dataclass(eq=False)
@@ -80,6 +89,26 @@ class Run:
             run.add_beside([next(of_branches) for _ in run.beside])
         return found[len(points) + len(branches) :]
 
+    def gradients_of_several(
+        self, leaves: Sequence[Tensor], gradients: Sequence[Tensor]
+    ) -> tuple[Tensor | None, ...]:
+        """Each node's gradients, (n, ...), for n of dy/d(leaves) along a first axis; the graph stays.
+
+        Raises
+        ------
+        NoGradientError
+            When no leaf depends on an attention node.
+        """
+        pairs = with_gradients(leaves, gradients)
+        points = [run.output for run in self.nodes]
+        given = [g for _, g in pairs]
+        found = gradients_at(
+            [leaf for leaf, _ in pairs], points, given, keep_graph=True, batched=True
+        )
+        if all(g is None for g in found):
+            raise NoGradientError(NOT_REACHED)
+        return found
+
     def ridden_backward(
         self,
         leaves: Sequence[Tensor],
@@ -133,11 +162,20 @@ def gradients_at(
     given: Sequence[Tensor],
     *,
     keep_graph: bool = False,
+    batched: bool = False,
 ) -> tuple[Tensor | None, ...]:
-    """What comes down to `points`; an operation that has no backward says so by its name."""
+    """What comes down to `points`; an operation that has no backward says so by its name.
+
+    `batched` says that each of `given` is several, along a first axis, and so is what is found.
+    """
     try:
         found: tuple[Tensor | None, ...] = torch.autograd.grad(
-            outputs, points, given, allow_unused=True, retain_graph=keep_graph
+            outputs,
+            points,
+            given,
+            allow_unused=True,
+            retain_graph=keep_graph,
+            is_grads_batched=batched,
         )
     except RuntimeError as error:
         if not _NO_BACKWARD.search(str(error)):
@@ -147,6 +185,16 @@ def gradients_at(
             f"needs no gradient (raw_attention, rollout), or give the operation a backward."
         ) from error
     return found
+
+
+@contextmanager
+def slow_batches_unsaid() -> Iterator[None]:
+    """Operations that a batch of gradients passes through one by one are no news to the user."""
+    _functorch._set_vmap_fallback_warning_enabled(False)
+    try:
+        yield
+    finally:
+        _functorch._set_vmap_fallback_warning_enabled(True)  # as torch sets it, who cannot be asked
 
 
 _NO_BACKWARD = re.compile("no autograd formula|derivative for .* is not implemented")

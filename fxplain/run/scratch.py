@@ -17,9 +17,15 @@ class Scratch:
     On a processor, a tile of some megabytes that is allocated anew costs more than its arithmetic:
     the system hands out each page zeroed. Other devices keep what was freed, so nothing is kept for
     them here.
+
+    Parameters
+    ----------
+    lends
+        Whether there is any to be had; tensors of `torch.vmap` cannot be made in given memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, lends: bool = True) -> None:
+        self._lends = lends
         self._blocks: dict[str, Tensor] = {}
 
     def take(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor | None:
@@ -27,7 +33,7 @@ class Scratch:
 
         Taken again under the same name, it is the same memory. None on devices that need none.
         """
-        if like.device.type != "cpu":
+        if not self._lends or like.device.type != "cpu":
             return None
         size, block = math.prod(shape), self._blocks.get(name)
         if block is None or block.numel() < size or block.dtype != like.dtype:
