@@ -190,11 +190,12 @@ def gradients_at(
 @contextmanager
 def slow_batches_unsaid() -> Iterator[None]:
     """Operations that a batch of gradients passes through one by one are no news to the user."""
-    _functorch._set_vmap_fallback_warning_enabled(False)
+    _functorch._set_vmap_fallback_warning_enabled(False)  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        _functorch._set_vmap_fallback_warning_enabled(True)  # as torch sets it, who cannot be asked
+        # as torch sets it, who cannot be asked
+        _functorch._set_vmap_fallback_warning_enabled(True)  # type: ignore[attr-defined]
 
 
 _NO_BACKWARD = re.compile("no autograd formula|derivative for .* is not implemented")
