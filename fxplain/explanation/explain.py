@@ -158,7 +158,7 @@ def explain(
         what it chose, and ``.chosen`` why.
     targets
         In the place of `target`, several of what it may be (classes, object queries, generated
-        tokens): they share one forward, and those of a small model share backwards, too; memory does not
+        tokens): they share one forward, and those of a small model share backwards; memory does not
         grow with their number.
     output
         The name of the explained output field, where it is not obvious.
