@@ -31,9 +31,8 @@ def each_read(plans: Sequence[Plan]) -> Iterator[Read]:
     while at < len(plans):
         chunk = plans[at : at + size]
         read = _at_once(chunk) if len(chunk) > 1 else None
-        if read is None and len(chunk) > 1:
-            size = 1
-            continue
+        if read is None:
+            size, chunk = 1, chunk[:1]
         at += len(chunk)
         yield from read or [(chunk[0].views(more=at < len(plans)), None)]
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import _functorch
 
 from fxplain.errors import NoGradientError
 from fxplain.program import ProgramNode
@@ -71,17 +70,11 @@ class Run:
         NoGradientError
             When no leaf depends on an attention node.
         """
-        pairs = with_gradients(leaves, gradients)
         points = [run.operands[0] if self.at_weights else run.output for run in self.nodes]
         branches = [branch for run in self.nodes for branch, _ in run.beside]
-        found = gradients_at(
-            [leaf for leaf, _ in pairs],
-            [*points, *branches, *self.births],
-            [g for _, g in pairs],
-            keep_graph=keep_graph,
+        found = _reaching(
+            leaves, gradients, [*points, *branches, *self.births], keep_graph=keep_graph
         )
-        if all(g is None for g in found):
-            raise NoGradientError(NOT_REACHED)
         for run, gradient in zip(self.nodes, found, strict=False):
             run.gradient = gradient
         of_branches = iter(found[len(points) : len(points) + len(branches)])
@@ -99,15 +92,8 @@ class Run:
         NoGradientError
             When no leaf depends on an attention node.
         """
-        pairs = with_gradients(leaves, gradients)
         points = [run.output for run in self.nodes]
-        given = [g for _, g in pairs]
-        found = gradients_at(
-            [leaf for leaf, _ in pairs], points, given, keep_graph=True, batched=True
-        )
-        if all(g is None for g in found):
-            raise NoGradientError(NOT_REACHED)
-        return found
+        return _reaching(leaves, gradients, points, keep_graph=True, batched=True)
 
     def ridden_backward(
         self,
@@ -187,15 +173,30 @@ def gradients_at(
     return found
 
 
+def _reaching(
+    leaves: Sequence[Tensor], gradients: Sequence[Tensor], points: Sequence[Tensor], **how: bool
+) -> tuple[Tensor | None, ...]:
+    """What comes down to `points` from dy/d(leaves); an error where nothing does."""
+    pairs = with_gradients(leaves, gradients)
+    found = gradients_at([leaf for leaf, _ in pairs], points, [g for _, g in pairs], **how)
+    if all(g is None for g in found):
+        raise NoGradientError(NOT_REACHED)
+    return found
+
+
 @contextmanager
 def slow_batches_unsaid() -> Iterator[None]:
     """Operations that a batch of gradients passes through one by one are no news to the user."""
-    _functorch._set_vmap_fallback_warning_enabled(False)  # type: ignore[attr-defined]
+    say: Callable[[bool], None] = getattr(torch._C._functorch, _SAY_SLOW, lambda _: None)
+    say(False)
     try:
         yield
     finally:
-        # as torch sets it, who cannot be asked
-        _functorch._set_vmap_fallback_warning_enabled(True)  # type: ignore[attr-defined]
+        say(True)  # as torch sets it, who cannot be asked
+
+
+_SAY_SLOW = "_set_vmap_fallback_warning_enabled"
+"""A private name, which a release of torch may lack."""
 
 
 _NO_BACKWARD = re.compile("no autograd formula|derivative for .* is not implemented")
