@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +10,7 @@ from torch import Tensor
 from fxplain.interventions.edits import Edits, Point
 from fxplain.interventions.masks import Masks, by_point
 from fxplain.interventions.replacements import Given
+from fxplain.run import slow_batches_unsaid
 
 __all__ = ["Progress", "outputs_of_cuts"]
 
@@ -93,7 +92,7 @@ def _together(
     def lane(masks: Masks) -> tuple[Tensor, ...]:
         return given.run(Edits(by_point(masks), values))
 
-    with torch.no_grad(), given.capture.own_chance(given.inputs.leaves), _quiet():
+    with torch.no_grad(), given.capture.own_chance(given.inputs.leaves), slow_batches_unsaid():
         try:
             return torch.func.vmap(lane, randomness="same")(stacked)
         except (MemoryError, torch.OutOfMemoryError):
@@ -111,14 +110,3 @@ def _stacked(cuts: Sequence[Masks]) -> dict[tuple[Point, str], Tensor]:
         shape = torch.broadcast_shapes(*(mask.shape for mask in own))
         result[key] = torch.stack([mask.expand(shape) for mask in own])
     return result
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Nothing is said of operations that run once for each lane."""
-    functorch: Any = torch._C._functorch
-    functorch._set_vmap_fallback_warning_enabled(False)
-    try:
-        yield
-    finally:
-        functorch._set_vmap_fallback_warning_enabled(True)
