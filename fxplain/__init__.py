@@ -43,7 +43,7 @@ from fxplain.generation import Generation, Span, explain_generation
 from fxplain.inside import direct_contributions, logit_lens
 from fxplain.interventions import Cut, Effects, intervene
 from fxplain.laws import verify
-from fxplain.methods import methods, unit_methods
+from fxplain.methods import methods, smoothing_methods, unit_methods
 from fxplain.pipelines import Explainer, from_pretrained, tasks
 from fxplain.presentation import compare, to_html
 from fxplain.program import AttentionGraph, AttentionNode
@@ -116,6 +116,7 @@ __all__ = [
     "methods",
     "metrics",
     "register_metric",
+    "smoothing_methods",
     "tasks",
     "to_html",
     "unit_methods",

@@ -197,6 +197,23 @@ def test_explain_agrees_with_the_library(folders):
     assert [t["token"] for t in told["relevance"]["input_ids"][1]][:3] == ["[CLS]", "bad", "[SEP]"]
 
 
+def test_explain_with_noise_and_how_it_moves(folders):
+    given = ("explain", folders / "bert", "--text", "the movie was great", "--stability", 2)
+    smooth = (
+        "--method",
+        "smoothgrad",
+        *("-o", "of=generic", "-o", "draws=2", "-o", "normalize=false"),
+    )
+    told = json.loads(succeeds(*given, *smooth, "--json"))
+    assert (told["method"], told["options"]["of"]) == ("smoothgrad", "generic")
+    assert told["options"]["normalize"] is False
+    assert told["stability"]["settings"]["draws"] == 2
+    out = succeeds(*given)
+    assert "2 times with noise of 5% in the tokens" in out
+    assert "smoothgrad" in succeeds("methods")
+    assert "the name of a method" in " ".join(succeeds("methods", "vargrad").split())
+
+
 def test_explain_names_the_target(folders):
     out = succeeds("explain", folders / "bert", "--text", "bad", "--target", "neither, nor")
     assert "target 2 (neither, nor)" in out

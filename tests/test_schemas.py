@@ -34,7 +34,16 @@ def as_json(result):
 
 
 def test_each_schema_is_named_after_its_format():
-    kinds = ("circuit", "effects", "explanation", "generation", "graph", "check", *INSIDE)
+    kinds = (
+        "circuit",
+        "effects",
+        "explanation",
+        "generation",
+        "graph",
+        "check",
+        "stability",
+        *INSIDE,
+    )
     assert set(SCHEMAS) == {f"{kind}-1.json" for kind in kinds}
     for name, schema in SCHEMAS.items():
         assert schema["title"] == schema["properties"]["format"]["const"]
@@ -90,6 +99,14 @@ def test_checks_are_of_the_schema_and_pickle(classified, options):
     found = classified.check(1, draws=3, **options)
     validator("check-1.json").validate(as_json(found))
     assert pickle.loads(pickle.dumps(found)) == found
+
+
+def test_stability_is_of_the_schema_and_pickles(classified):
+    found = classified.stability(2)
+    told = as_json(found)
+    validator("stability-1.json").validate(told)
+    validator("explanation-1.json").validate({**as_json(classified), "stability": told})
+    assert as_json(pickle.loads(pickle.dumps(found))) == told
 
 
 def test_circuits_are_of_the_schema():

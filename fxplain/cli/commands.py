@@ -268,12 +268,25 @@ def explain(
     verify: Verify = "light",
     strict: Strict = False,
     recompute: Recompute = False,
+    stability: Annotated[
+        int | None,
+        typer.Option(
+            "--stability",
+            min=1,
+            max=10_000,
+            metavar="DRAWS",
+            help="Explain the same this often with a little noise in the tokens and some heads silent, "
+            "and show how relevance and its order move.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Explain a model's output: how much it draws on each word, patch or other token.
 
     JSON keys: format, method, options, engine, target, target_names, readout and scores (one per
     sample), relevance (modality to samples to {token, relevance}), special, grids, graph (as
-    `fxplain inspect --json` prints it); docs/json.md describes them. With --each it is a list.
+    `fxplain inspect --json` prints it); with --stability also stability; docs/json.md describes them.
+    With --each it is a list.
     """
     if open_ and not html:
         raise typer.BadParameter("it opens the report of --html.", param_hint="--open")
@@ -314,16 +327,21 @@ def explain(
             if len(page) == 1:
                 page += with_matrices(source, page[0], asked)
             write_page(html, page, source, output, {"units": units, "special": special})
+    moves = [e.stability(stability, units=units) for e in explanations] if stability else []
     if json_:
         hidden: Special = "hide" if special == "hide" else "show"
         cut = None if (units, special) == ("word", "show") else units
         told = [explanation.to_dict(cut, hidden) for explanation in explanations]
+        for own, moved in zip(told, moves, strict=False):
+            own["stability"] = moved.to_dict()
         show(told if each or several else told[0], json_)
         return
     for explanation in explanations:
         show(to_rich(explanation, units=units, special=special), json_)
         if beside_it := companion(explanation):
             results().print(Text(beside_it))
+    for moved in moves:
+        show(to_rich(moved), json_)
     if not explanations:
         results().print(Text("the model says nothing here that could be explained"))
         return

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import typer
 
-from fxplain.methods import resolve_method
+from fxplain.methods import resolve_method, smoothing_methods
 from fxplain.pipelines import Explainer, Loaded
 
 __all__ = ["as_typed", "parse_options", "parse_points", "parse_targets", "stand_ins"]
@@ -59,11 +59,13 @@ def parse_points(texts: Sequence[str]) -> list[tuple[float, ...]] | None:
 def parse_options(method: str, given: Sequence[str]) -> dict[str, Any]:
     """Options of a method from ``NAME=VALUE``; a value has the type of the option's default."""
     options: dict[str, Any] = {}
+    of = [text.partition("=")[2] for text in given if text.partition("=")[0] == "of"]
+    asked = {"of": of[-1]} if of and method in smoothing_methods() else {}
     for text in given:
         name, separator, value = text.partition("=")
         if not separator:
             raise typer.BadParameter(f"--option {text!r} is not of the form NAME=VALUE.")
-        known = resolve_method(method, {})[0].options.get(name)
+        known = resolve_method(method, asked)[0].options.get(name)
         options[name] = value if known is None else _typed(name, value, known.default)
     return options
 

@@ -8,6 +8,7 @@ from fxplain.evaluation.faithfulness import STEPS, area
 from fxplain.evaluation.metric import Measured, Metric
 from fxplain.evaluation.registry import metrics, register_metric
 from fxplain.evaluation.result import Comparison, Curve, Evaluation, Key, Row
+from fxplain.evaluation.stability import Moved, Stability, stability
 from fxplain.removal import REMOVALS, SCORES
 
 __all__ = [
@@ -24,9 +25,12 @@ __all__ = [
     "Key",
     "Measured",
     "Metric",
+    "Moved",
     "Row",
+    "Stability",
     "area",
     "evaluate",
     "metrics",
     "register_metric",
+    "stability",
 ]

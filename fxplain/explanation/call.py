@@ -49,6 +49,7 @@ class Call:
             self.program,
             needs,
             recompute=question.recompute,
+            disturbance=question.disturbance,
         )
 
     def explanations(self, targets: Sequence[Any]) -> list[Explanation]:

@@ -154,8 +154,9 @@ def explain(
         `Contrast` or a `Sum` of these, or a function from the model's output to one number per sample.
     method
         One of `fxplain.methods()`, of `fxplain.unit_methods()` (which run the model without parts of
-        its inputs), or "auto" for the one that measured best on the kind of model: ``.method`` is then
-        what it chose, and ``.chosen`` why.
+        its inputs), of `fxplain.smoothing_methods()` (which ask another with noise), or "auto" for the
+        one that measured best on the kind of model: ``.method`` is then what it chose, and ``.chosen``
+        why.
     targets
         In the place of `target`, several of what it may be (classes, object queries, generated
         tokens): they share one forward, and those of a small model share backwards; memory does not

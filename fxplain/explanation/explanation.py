@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +21,13 @@ from fxplain.explanation.seen import AsSeen
 from fxplain.explanation.seen_inside import SeenInside
 from fxplain.explanation.shown import SPECIAL, Special, shown
 from fxplain.explanation.target import plain_target
+from fxplain.explanation.tried import Tried
 from fxplain.explanation.units import Units
 from fxplain.presentation import Presentable
 from fxplain.program import AttentionGraph
 
 if TYPE_CHECKING:
     from fxplain.explanation.asked import Asked
-    from fxplain.interventions import Check, Effects
 
 __all__ = ["ByModality", "Explanation"]
 
@@ -58,7 +57,7 @@ class _Matrices:
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation(AsSeen, SeenInside, Presentable):
+class Explanation(AsSeen, SeenInside, Tried, Presentable):
     """What one call of `fxplain.explain` found.
 
     Attributes
@@ -222,72 +221,6 @@ class Explanation(AsSeen, SeenInside, Presentable):
         """A label for every token, by sample: word pieces, grid positions, special tokens' names."""
         self.relevance[modality]  # an unknown one is answered with the known
         return self.labels[modality]
-
-    def intervene(self, cuts: Any, **options: Any) -> Effects:
-        """Cut the model on the same inputs and target: `fxplain.intervene` without saying them again.
-
-        Parameters
-        ----------
-        cuts
-            As `fxplain.intervene` takes them. Of one sample, words are those that the explanation
-            shows, all pieces of each.
-        **options
-            Of `fxplain.intervene`: ``reference=``, ``estimate=``, ``outputs=``, ``progress=``.
-
-        Raises
-        ------
-        MethodError
-            When the explanation was loaded, and has no model.
-        ChangedModelError
-            When the model says something else by now.
-        """
-        found: Effects = import_module("fxplain.interventions").intervene_on(self, cuts, **options)
-        return found
-
-    def check(self, k: int = 10, **options: Any) -> Check:
-        """Cut what matters most, what matters least and what chance chooses, and look at the score.
-
-        Parameters
-        ----------
-        k
-            How many words, patches or other units at either end of the order (half of all at most).
-        **options
-            Of `fxplain.interventions.check`: ``sample=0``, ``units="word"`` (or "head", which cuts
-            the heads by which relevance comes), ``draws=20`` of chance,
-            ``to="mean"`` (what takes a token's place: "zero", or "reference" with ``reference=``),
-            ``seed=0``, ``progress=``.
-
-        Returns
-        -------
-        fxplain.interventions.Check
-            The effects beside the claims; print it.
-
-        Raises
-        ------
-        MethodError
-            When the explanation was loaded, and has no model.
-        ChangedModelError
-            When the model says something else by now.
-        """
-        found: Check = import_module("fxplain.interventions").check(self, k, **options)
-        return found
-
-    def signed(self) -> Explanation:
-        """The same target by corrected input x gradient: what spoke for it and what against it.
-
-        To be read beside a method that cannot tell; it costs one forward and one backward.
-
-        Raises
-        ------
-        MethodError
-            When the explanation was loaded, and has no model.
-        NoGradientError
-            When the model lets no gradient reach its tokens.
-        ChangedModelError
-            When the model says something else by now.
-        """
-        made: Explanation = import_module("fxplain.explanation.companion").signed_companion(self)
-        return made
 
     # -- files --------------------------------------------------------------------------------------
 

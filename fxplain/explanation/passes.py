@@ -18,7 +18,7 @@ from fxplain.methods import BornTokens, Evidence, Needs, NodeEvidence
 from fxplain.program import BirthSite, Program, birth_sites, sample_axes
 from fxplain.rewriting import PLAIN, Rewriting, corrected_rewriting, lrp_rewriting, noting
 from fxplain.rewriting.lrp_rules import Ledger
-from fxplain.run import Run, forward, slow_batches_unsaid
+from fxplain.run import UNDISTURBED, Disturbance, Run, forward, slow_batches_unsaid
 from fxplain.tokens import follow_tokens
 
 __all__ = ["Passes"]
@@ -53,8 +53,10 @@ class Passes:
         needs: Needs,
         *,
         recompute: bool = False,
+        disturbance: Disturbance = UNDISTURBED,
     ) -> None:
         self.captured, self.model, self.inputs = captured, model, inputs
+        self.disturbance = disturbance
         self.program, self.needs, self.recompute = program, needs, recompute
         self._noted: Ledger = {}
         self._lrp: Run | None = None
@@ -201,6 +203,8 @@ class Passes:
             sites,
             share,
             recompute=self.recompute,
+            disturbance=self.disturbance,
+            disturbed_births=() if self.disturbance is UNDISTURBED else self._more().births,
         )
 
     def _backward(

@@ -19,9 +19,10 @@ from fxplain.explanation.explanation import Explanation
 from fxplain.explanation.kept import Kept
 from fxplain.explanation.labels import check_tokenizer
 from fxplain.explanation.reading import ENGINES
+from fxplain.explanation.smoothing import smoothed
 from fxplain.methods import AUTOMATIC, Method
 from fxplain.program import Program
-from fxplain.run import Run, forward
+from fxplain.run import UNDISTURBED, Disturbance, Run, forward
 
 __all__ = ["Question"]
 
@@ -40,6 +41,8 @@ class Question:
         The options that were not left out.
     why
         Why this method, where it was chosen for the model; else empty.
+    disturbance
+        What is changed in all of its runs.
     """
 
     model: nn.Module
@@ -56,6 +59,7 @@ class Question:
     recheck: bool = False
     recompute: bool = False
     why: str = ""
+    disturbance: Disturbance = UNDISTURBED
 
     def checked(self) -> Question:
         """The same, if it can be answered as it is asked.
@@ -92,7 +96,12 @@ class Question:
         return replace(self, method=choice.method, options=choice.options, why=choice.why)
 
     def answers(self, targets: Sequence[Any]) -> list[Explanation]:
-        """The explanations of targets, with as many steps as a method needs that takes steps."""
+        """The explanations of targets, with as many steps as a method needs that takes steps.
+
+        A smoothing method's are made of many.
+        """
+        if self.method.smoothing is not None:
+            return smoothed(self, targets)
         leaves_steps = "steps" in self.options and "steps" not in self.given
         if leaves_steps and self.options["signed"]:
             return with_enough_steps(lambda own: self._asked(own, targets), self.options)

@@ -16,7 +16,7 @@ from fxplain.html.inputs import InputView, input_views
 from fxplain.html.matrices import MATRIX_BYTES, attention_maps, kept_matrices
 from fxplain.html.numbers import PackedMatrix, pack_vector
 from fxplain.html.outputs import ClassNames, explained_text, top_classes
-from fxplain.methods import every_method
+from fxplain.methods import method_named
 from fxplain.program import AttentionGraph
 from fxplain.reports.headline import headline, notes
 from fxplain.reports.lanes import lay_out
@@ -197,7 +197,7 @@ def _target_names(explanation: Explanation) -> Sequence[str]:
 
 
 def _changed_options(explanation: Explanation) -> list[str]:
-    method = every_method().get(explanation.method)
+    method = method_named(explanation.method, explanation.options)
     known = method.options if method else {}
     return [
         f"{name}={value}"
@@ -208,7 +208,7 @@ def _changed_options(explanation: Explanation) -> list[str]:
 
 def method_data(explanation: Explanation) -> dict[str, Any]:
     """What the page says of a method."""
-    method = every_method().get(explanation.method)
+    method = method_named(explanation.method, explanation.options)
     return {
         "method": explanation.method,
         "about": method.about if method else "",

@@ -13,7 +13,7 @@ from fxplain.errors import MethodError
 from fxplain.explanation.companion import chained_companion
 from fxplain.explanation.reading import View, joint_shares, samples_of, shares_of
 from fxplain.inside.chains import Chains
-from fxplain.methods import Relevancies, RowShare
+from fxplain.methods import Relevancies, RowShare, smoothing_methods
 from fxplain.program import Program
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _reading(
     method: str,
 ) -> Reading:
     scores = views[0].scores
-    if not isinstance(scores, Relevancies):
+    if not isinstance(scores, Relevancies) or method in smoothing_methods():
         raise MethodError(
             f"method {method!r} is no sum over chains of attention, so that it has no heads, layers, "
             f"paths and flow: explain with method='generic', gradients='corrected' (or "

@@ -17,7 +17,7 @@ from fxplain.interventions.cut import SOURCES, Cut
 from fxplain.interventions.worded import asked_of
 from fxplain.presentation import Presentable
 
-__all__ = ["Check", "Claim", "check"]
+__all__ = ["Check", "Claim", "check", "compared_units"]
 
 
 @dataclass(frozen=True)
@@ -177,11 +177,16 @@ def check(
     )
 
 
-def _ordered(explanation: Explanation, sample: int, units: Any) -> tuple[str, list[Shown]]:
-    """The method, and a sample's units, the most relevant first.
+def compared_units(explanation: Explanation, sample: int, units: Any) -> list[Shown]:
+    """A sample's units that can be compared, in reading order.
 
     Special tokens and what alone is read are none; learned tokens (object queries) are no one's claim
     where there are tokens of inputs.
+
+    Raises
+    ------
+    InputError
+        When there are not two.
     """
     found = [
         unit
@@ -192,8 +197,14 @@ def _ordered(explanation: Explanation, sample: int, units: Any) -> tuple[str, li
     found = given or found
     if len(found) < 2:
         raise InputError(
-            f"there is nothing to compare: {len(found)} of this sample's tokens could be cut."
+            f"there is nothing to compare: {len(found)} of this sample's units can be."
         )
+    return found
+
+
+def _ordered(explanation: Explanation, sample: int, units: Any) -> tuple[str, list[Shown]]:
+    """The method, and a sample's units, the most relevant first."""
+    found = compared_units(explanation, sample, units)
     return explanation.method, sorted(found, key=lambda unit: -unit.relevance)
 
 

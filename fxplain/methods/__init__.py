@@ -18,13 +18,16 @@ from fxplain.methods.node_maps import NodeMap, NodeMaps
 from fxplain.methods.registry import (
     AnyMethod,
     every_method,
+    method_named,
     methods,
     register_method,
     resolve_method,
+    smoothing_methods,
     unit_methods,
 )
 from fxplain.methods.relevancy import Relevancies
 from fxplain.methods.rows import RelevancyRows, RowShare, Starts, starts_of
+from fxplain.methods.smoothing import Smoothing
 from fxplain.methods.tokens import TokenScores
 from fxplain.methods.unit_methods import Place, UnitMethod, windows_of
 
@@ -47,6 +50,7 @@ __all__ = [
     "RelevancyRows",
     "RowSet",
     "RowShare",
+    "Smoothing",
     "Starts",
     "TokenScores",
     "UnitMethod",
@@ -54,11 +58,13 @@ __all__ = [
     "kernel_shap",
     "leave_one_out",
     "lime",
+    "method_named",
     "methods",
     "occlusion",
     "permutation_shap",
     "register_method",
     "resolve_method",
+    "smoothing_methods",
     "sparse_linear",
     "starts_of",
     "unit_methods",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fxplain.arguments import Form, shown
 from fxplain.errors import MethodError
 from fxplain.methods.accumulation import Accumulation
 from fxplain.methods.evidence import Evidence, Needs
 from fxplain.methods.tokens import TokenScores
+
+if TYPE_CHECKING:
+    from fxplain.methods.smoothing import Smoothing
 
 __all__ = ["HasOptions", "Method", "Option", "Options", "Scores"]
 
@@ -94,6 +97,8 @@ class Method(HasOptions):
         Its options by name.
     about
         One sentence.
+    smoothing
+        What is made of many of its answers, each with noise in the tokens; None where it is asked once.
     """
 
     name: str
@@ -103,3 +108,4 @@ class Method(HasOptions):
     score: Callable[[Evidence, Options], Scores]
     options: Mapping[str, Option] = field(default_factory=dict)
     about: str = ""
+    smoothing: Smoothing | None = None

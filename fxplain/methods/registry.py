@@ -8,20 +8,23 @@ from fxplain.arguments import TEXT, shown
 from fxplain.errors import MethodError
 from fxplain.methods.catalogue import AUTOMATIC, METHODS, PRESETS
 from fxplain.methods.method import Method, Options
+from fxplain.methods.smoothing import SMOOTHING_METHODS, Smoothing
 from fxplain.methods.unit_methods import UNIT_METHODS, UnitMethod
 
 __all__ = [
     "AnyMethod",
     "every_method",
+    "method_named",
     "methods",
     "register_method",
     "resolve_method",
+    "smoothing_methods",
     "unit_methods",
 ]
 
 _METHODS = dict(METHODS)
 
-AnyMethod = Method | UnitMethod
+AnyMethod = Method | UnitMethod | Smoothing
 
 
 def methods() -> dict[str, Method]:
@@ -50,9 +53,29 @@ def unit_methods() -> dict[str, UnitMethod]:
     return dict(UNIT_METHODS)
 
 
+def smoothing_methods() -> dict[str, Smoothing]:
+    """The explanation methods that ask another one many times, with noise in the tokens, by name.
+
+    Examples
+    --------
+    >>> import fxplain
+    >>> list(fxplain.smoothing_methods())
+    ['smoothgrad', 'vargrad']
+    """
+    return dict(SMOOTHING_METHODS)
+
+
 def every_method() -> dict[str, AnyMethod]:
-    """All of both kinds, by name."""
-    return {**_METHODS, **UNIT_METHODS}
+    """All of every kind, by name."""
+    return {**_METHODS, **UNIT_METHODS, **SMOOTHING_METHODS}
+
+
+def method_named(name: str, options: Options) -> AnyMethod | None:
+    """The method that an explanation was made by, with all of its options; None of an unknown one."""
+    found = every_method().get(name)
+    if isinstance(found, Smoothing) and options.get("of") in _METHODS:
+        return found.around(_METHODS[options["of"]])
+    return found
 
 
 def register_method(method: Method) -> None:
@@ -70,7 +93,7 @@ def register_method(method: Method) -> None:
     _METHODS[method.name] = method
 
 
-def resolve_method(name: str, given: Options) -> tuple[AnyMethod, dict[str, Any]]:
+def resolve_method(name: str, given: Options) -> tuple[Method | UnitMethod, dict[str, Any]]:
     """The method of that name with all its options; `preset` names published code.
 
     Raises
@@ -88,8 +111,19 @@ def resolve_method(name: str, given: Options) -> tuple[AnyMethod, dict[str, Any]
         name, options = PRESETS[preset]
         given = {**options, **given}
     every = {**every_method(), AUTOMATIC.name: AUTOMATIC}
-    method = every.get(name)
-    if method is None:
+    if name not in every:
         known = ", ".join(every)
         raise MethodError(f"unknown method {name!r}; there are: {known}.")
+    found = every[name]
+    method = _around_another(found, given) if isinstance(found, Smoothing) else found
     return method, method.with_options(given)
+
+
+def _around_another(smoothing: Smoothing, given: Options) -> Method:
+    """A smoothing method with the method that it asks."""
+    of = given.get("of", smoothing.options["of"].default)
+    TEXT.raising(MethodError).check("option of", of)
+    if of not in _METHODS:
+        known = ", ".join(_METHODS)
+        raise MethodError(f"option of={of!r} is none of: {known}. These are asked with noise.")
+    return smoothing.around(_METHODS[of])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,10 +28,13 @@ class BirthSite:
     tokens
         The token of each element, as many axes as the value with size 1 where it does not vary;
         -1 for elements of tokens that were born elsewhere.
+    samples
+        The sample of each token, in the same shape; of no meaning where there is no token.
     """
 
     node: fx.Node
     tokens: Tensor
+    samples: Tensor
 
 
 def birth_sites(program: Program, flow: TokenFlow) -> list[BirthSite]:
@@ -43,6 +46,7 @@ def birth_sites(program: Program, flow: TokenFlow) -> list[BirthSite]:
     known = torch.zeros(len(flow.book), dtype=torch.bool)
     for modality in program.modalities:
         known[modality.every[modality.every >= 0]] = True
+    sample_of = torch.as_tensor(program.token_sample)
     sites = []
     for node, tags in flow.tags.items():
         if node.op != "call_function":
@@ -54,7 +58,8 @@ def birth_sites(program: Program, flow: TokenFlow) -> list[BirthSite]:
             new = (tokens >= 0) & known[tokens.clamp(min=0)] & ~_made(tag.tokens, flow)
             new &= ~torch.isin(tokens, _tokens_before(node, flow))
             if new.any():
-                sites.append(_normed(BirthSite(node, torch.where(new, tokens, -1))))
+                own = sample_of[tokens.clamp(min=0)]
+                sites.append(_normed(BirthSite(node, torch.where(new, tokens, -1), own)))
                 break
     return sites
 
@@ -73,7 +78,7 @@ def _normed(site: BirthSite) -> BirthSite:
     features = site.tokens.shape[-len(shape) :] if isinstance(shape, (list, tuple)) else ()
     if operand is not site.node or not features or any(size > 1 for size in features):
         return site
-    return _normed(BirthSite(users[0], site.tokens))
+    return _normed(replace(site, node=users[0]))
 
 
 def _made(tokens: Tensor, flow: TokenFlow) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 from fxplain.circuits import Circuit
-from fxplain.evaluation import Evaluation
+from fxplain.evaluation import Evaluation, Stability
 from fxplain.explanation import Explanation
 from fxplain.generation import Generation, Sources
 from fxplain.inside import Contributions, Flow, HeadRelevance, LayerRelevance, Lens, Paths
@@ -32,6 +32,7 @@ from fxplain.reports.inside_report import (
     paths_report,
 )
 from fxplain.reports.sources_report import sources_report
+from fxplain.reports.stability_report import stability_report
 from fxplain.reports.verification_report import verification_report
 from fxplain.verification import Verification
 
@@ -47,6 +48,7 @@ Reported = (
     | Verification
     | Effects
     | Check
+    | Stability
     | Circuit
     | HeadRelevance
     | LayerRelevance
@@ -65,6 +67,7 @@ _REPORTS: dict[type, Callable[..., RenderableType]] = {
     Verification: verification_report,
     Effects: effects_report,
     Check: check_report,
+    Stability: stability_report,
     Circuit: circuit_report,
     HeadRelevance: heads_report,
     LayerRelevance: layers_report,

@@ -1,5 +1,6 @@
 """Run: the instrumented forward and its one backward."""
 
+from fxplain.run.disturbance import UNDISTURBED, Disturbance, Noise
 from fxplain.run.execute import Run, slow_batches_unsaid
 from fxplain.run.forward import forward
 from fxplain.run.instrument import instrumented, tap
@@ -8,7 +9,10 @@ from fxplain.run.other_uses import consumer
 from fxplain.run.scratch import Scratch
 
 __all__ = [
+    "UNDISTURBED",
+    "Disturbance",
     "NodeRun",
+    "Noise",
     "Run",
     "Scratch",
     "consumer",

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from fxplain.capture import Capture, ModelInputs
 from fxplain.program import BirthSite, Program
 from fxplain.rewriting import PLAIN, Rewriting
+from fxplain.run.disturbance import UNDISTURBED, Disturbance, disturbed
 from fxplain.run.execute import Run, reported
 from fxplain.run.instrument import born_with, instrumented
 from fxplain.run.staged import StagedRun, Staging
@@ -29,6 +30,8 @@ def forward(
     share: float = 1.0,
     *,
     recompute: bool = False,
+    disturbance: Disturbance = UNDISTURBED,
+    disturbed_births: Sequence[BirthSite] = (),
 ) -> Run:
     """Run the captured model once, keeping what each attention node sees.
 
@@ -45,16 +48,25 @@ def forward(
     recompute
         Keep what crosses from one stage of the model to the next alone, and make the rest again for
         the backward.
+    disturbance, disturbed_births
+        Noise in tokens where they are born, and heads that are silent.
     """
     nodes = list(program.nodes.values())
-    plain = rewriting is PLAIN and not births
+    disturbs = disturbance is not UNDISTURBED
+    plain = rewriting is PLAIN and not births and not disturbs
     memo = capture.memo if plain else program.memo
-    key = (rewriting, tuple(node.site.node for node in nodes), bool(births))
+    key = (rewriting, tuple(node.site.node for node in nodes), bool(births), disturbs)
+    sites = disturbed_births if disturbs else None
     whole: fx.GraphModule = memo.made(
-        ("instrumented", *key), lambda: instrumented(capture, nodes, rewriting, births)
+        ("instrumented", *key), lambda: instrumented(capture, nodes, rewriting, births, sites)
     )
     values = capture.bind(model, inputs)
-    with capture.own_chance(inputs.leaves), torch.enable_grad(), born_with(share):
+    with (
+        capture.own_chance(inputs.leaves),
+        torch.enable_grad(),
+        born_with(share),
+        disturbed(disturbance),
+    ):
         if recompute:
             stages: list[Stage] = memo.made(
                 ("stages", *key),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from fxplain.capture import WITH_GRADIENTS, Capture
 from fxplain.program import BirthSite, ProgramNode
 from fxplain.rewriting import PLAIN, Rewriting
 from fxplain.rewriting.fused import fused_arguments, fused_attention, needed_mask
+from fxplain.run.disturbance import loudness, noisy
 from fxplain.run.other_uses import OtherUse, consumer, other_uses
 
 __all__ = ["born_with", "instrumented", "tap"]
@@ -71,6 +73,7 @@ def instrumented(
     nodes: Sequence[ProgramNode],
     rewriting: Rewriting = PLAIN,
     births: Sequence[BirthSite] = (),
+    disturbed: Sequence[BirthSite] | None = None,
 ) -> fx.GraphModule:
     """A graph that returns (model outputs, one tuple of ingredients per node, births, other uses).
 
@@ -79,8 +82,11 @@ def instrumented(
     by the sum of its weights afterwards, if it was. Where the rewriting takes fused attention apart,
     that node's are (weights, None). The other uses are a list for each node of what its weights are
     read as beside, with the places of the weights' elements in that. Does not change `capture`.
+
+    Where `disturbed` says at which values tokens are born, the graph asks there for noise, and behind
+    each node how loud its heads are (`fxplain.run.disturbance`).
     """
-    return _Instrumenting(capture, nodes, rewriting, births).run()
+    return _Instrumenting(capture, nodes, rewriting, births, disturbed).run()
 
 
 class _Instrumenting:
@@ -90,9 +96,12 @@ class _Instrumenting:
         nodes: Sequence[ProgramNode],
         rewriting: Rewriting,
         births: Sequence[BirthSite],
+        disturbed: Sequence[BirthSite] | None,
     ) -> None:
         self.capture, self.nodes, self.rewriting = capture, nodes, rewriting
         self.births = {site.node: site for site in births}
+        self.silences = disturbed is not None
+        self.noisy = {site.node: (site, i) for i, site in enumerate(disturbed or ())}
         self.sites = {node.site.node: node for node in nodes}
         self.graph = fx.Graph()
         self.copies: dict[fx.Node, fx.Node] = {}
@@ -129,6 +138,10 @@ class _Instrumenting:
         if node is not None and node.site.form == "fused" and self.rewriting.taken_apart:
             return self._taken_apart(original, node)
         copy = self._replaced(original)
+        if original in self.noisy:
+            site, place = self.noisy[original]
+            function = _named(partial(noisy, site=site, place=place), f"{original.name}_noisy")
+            copy = self.graph.call_function(function, (copy,))
         if original in self.births:
             copy = self.graph.call_function(_born(self.births[original]), (copy,))
         if node is not None:
@@ -137,7 +150,15 @@ class _Instrumenting:
             tapped = self._tapped_weights(original)
             self.reports[node.info.name] = (*(tapped or operands), copy)
             self.beside[node.index] = self._beside(self.uses[node.index])
+            copy = self._as_loud(copy, node)
         return copy
+
+    def _as_loud(self, output: fx.Node, node: ProgramNode) -> fx.Node:
+        """What the model hears of a node, beside what the node itself gave."""
+        if not self.silences:
+            return output
+        function = _named(partial(loudness, name=node.info.name), f"{node.site.node.name}_as_loud")
+        return self.graph.call_function(function, (output,))
 
     def _replaced(self, original: fx.Node) -> fx.Node:
         """A copy of a node, its operation replaced where the rewriting says so."""
@@ -233,7 +254,7 @@ class _Instrumenting:
         output = self.graph.call_function(contract, (weights, named["value"]))
         self.reports[node.info.name] = (weights, None, output)
         self.beside[node.index] = ()
-        return output
+        return self._as_loud(output, node)
 
 
 def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
