@@ -95,6 +95,12 @@ FAMILIES = {
     "Qwen2_5_VL": qwen(),
     "Qwen3VL": qwen(),
     "Qwen3VL deepstack": qwen([0]),
+    "VideoLlama3": of(
+        {**SIZE, "patch_size": 4}, text("qwen2"),
+        lambda: hf.VideoLlama3ImageProcessorPil(
+            size={"shortest_edge": 16 * 16, "longest_edge": 48 * 48}, patch_size=4, merge_size=2),
+        token="image_token_id",
+    ),
     "AyaVision": of(SIGLIP, text("cohere2"), cut(4), downsample_factor=2),
     "Cohere2Vision": of(SIGLIP, text("cohere2"), cut(4), token="image_token_id",
                         downsample_factor=2),
@@ -131,7 +137,9 @@ FAMILIES = {
                               cross_attention_layers=[1]),
                  lambda: hf.MllamaImageProcessorPil(size=SQUARE, max_image_tiles=4)),
 }  # fmt: skip
-SEES_ONLY = ("pixel_values", "image_grid_thw", "image_sizes", "pixel_attention_mask")
+SEES_ONLY = (
+    "pixel_values", "image_grid_thw", "image_merge_sizes", "image_sizes", "pixel_attention_mask",
+)  # fmt: skip
 PLACES = (
     "pos_embed|position_embed|class_embedding|cls_token|image_newline|tile_pos|positional_embedding"
 )

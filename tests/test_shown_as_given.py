@@ -138,6 +138,21 @@ def test_pieces_that_are_parts_of_letters_are_told_by_their_bytes(byte_level):
     assert [word.text for word in words_of(labels)] == ["é"]
 
 
+def test_pieces_of_a_text_without_spaces_are_words(byte_level):
+    tokenizer = byte_level.loaded.tokenizer
+    ids = torch.tensor([tokenizer("unseen\n(slow)")["input_ids"]])
+    assert ids.shape[1] > 4  # it knows bytes alone
+    e = fxplain.explain(byte_level.model, {"input_ids": ids}, tokenizer=tokenizer)
+    words = e.words_in("input_ids")[0]
+    assert [word.text for word in words] == ["unseen", "\n", "(slow)"]
+    assert all(not word.gap for word in words)
+
+
+def test_the_models_own_tokens_are_no_pieces_of_a_word():
+    words = words_of(["Ġa", "image_newline", "b", "c"], alone={1})
+    assert [word.text for word in words] == ["a", "image_newline", "bc"]
+
+
 def test_placeholders_in_a_row_are_one_entry():
     words = ["[CLS]", *["<image>"] * 24, "what", "is", "it"]
     entries = shown(made_explanation(words))

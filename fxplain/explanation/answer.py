@@ -18,9 +18,18 @@ from fxplain.explanation.cuts import cut_attention
 from fxplain.explanation.detection import graph_of
 from fxplain.explanation.enough_steps import INCOMPLETE, TOO_FEW
 from fxplain.explanation.explanation import ByModality, Explanation
+from fxplain.explanation.merging import bear_marks, words_of
 from fxplain.explanation.naming import class_namer, target_names
 from fxplain.explanation.passes import Passes
-from fxplain.explanation.pictures import Picture, grid_of, pictures_of
+from fxplain.explanation.pictures import (
+    Picture,
+    block_of,
+    grid_of,
+    input_of,
+    patch_size,
+    pictures_of,
+)
+from fxplain.explanation.pieces import are_written_together
 from fxplain.explanation.target import ResolvedTarget
 from fxplain.program import AttentionGraph, Program
 
@@ -98,19 +107,45 @@ class Answer:
     ) -> dict[str, Any]:
         """What is told of each modality's tokens: labels, special ones, and their pictures."""
         program, modalities = self.program, self.program.modalities
+        sizes = {m.name: relevance[m.name].shape[1] for m in modalities}
         pictures = {
-            m.name: pictures_of(m.name, relevance[m.name].shape[1], m.special, m.grid, given)
+            m.name: pictures_of(m.name, sizes[m.name], m.special, m.grid, given) for m in modalities
+        }
+        blocks = {
+            m.name: side
             for m in modalities
+            if _is_of_patches(m.name, given)
+            and (side := block_of(pictures[m.name], program.merged_places(m)))
+        }
+        for m in modalities:
+            if m.name in blocks:
+                pictures[m.name] = pictures_of(
+                    m.name, sizes[m.name], m.special, m.grid, given, block=blocks[m.name]
+                )
+        labels = {
+            m.name: reading.by_view(program, self.views, m, self.labels[m.name]) for m in modalities
         }
         return {
-            "labels": {
-                m.name: reading.by_view(program, self.views, m, self.labels[m.name])
+            "labels": labels,
+            "word_pieces": {
+                m.name: [words_of(row, together=True, alone=m.special) for row in labels[m.name]]
                 for m in modalities
+                if self._are_words_unmarked(m.name, labels[m.name], given)
             },
             "special": {m.name: m.special for m in modalities},
             "grids": {m.name: grid_of(pictures[m.name], m.grid) for m in modalities},
             "tiled": tuple(name for name, own in pictures.items() if _is_tiled(own)),
+            "blocks": blocks,
         }
+
+    def _are_words_unmarked(
+        self, name: str, rows: Sequence[Sequence[str]], given: Mapping[str, Tensor]
+    ) -> bool:
+        """Whether a text's pieces make up words, though in one of the samples none bears a mark."""
+        value = given.get(name)
+        if value is None or value.is_floating_point() or all(map(bear_marks, rows)):
+            return False
+        return are_written_together(self.asked.question.tokenizer)
 
     def _graph(self, empty: Sequence[int]) -> AttentionGraph:
         """The attention graph, with what is to be said of relevance and gradients of this target."""
@@ -127,6 +162,12 @@ class Answer:
 
         told = (*told, *measured_below_chance(question.method, question.options, kind))
         return replace(graph, warnings=(*graph.warnings, *told)) if told else graph
+
+
+def _is_of_patches(name: str, given: Mapping[str, Tensor]) -> bool:
+    """Whether a modality's input is given as rows of patches, whose order is not to be seen in it."""
+    value = given.get(input_of(name))
+    return value is not None and patch_size(value) is not None
 
 
 def _is_tiled(pictures: tuple[Picture, ...]) -> bool:

@@ -122,6 +122,9 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
         several labels that may all be right.
     tiled
         The modalities whose grid's first axis are the tiles of a picture, and not frames.
+    blocks
+        By modality of patches that are given as rows of colours, the side of the blocks that they are
+        listed in, 1 where row by row; of those for which the model tells.
     class_name
         What the classes of the explained output are called, where config or tokenizer tell.
     provenance
@@ -157,6 +160,7 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
     error: ByModality | None = field(default=None, repr=False)
     compete: bool = True
     tiled: tuple[str, ...] = ()
+    blocks: Mapping[str, int] = field(default_factory=dict, repr=False)
     originals: Originals = field(default=Originals(), repr=False)
     provenance: Mapping[str, str] = field(default_factory=dict, repr=False)
     class_name: Callable[[int], str] | None = field(default=None, repr=False)
@@ -275,6 +279,7 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
             "provenance": dict(self.provenance),
             "chosen": self.chosen,
             "tiled": list(self.tiled),
+            "blocks": dict(self.blocks),
         }
         return header, tensors
 

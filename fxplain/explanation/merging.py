@@ -6,7 +6,7 @@ Pure functions of tensors and labels; `Explanation.words`, `.pixels` and `.timel
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,9 @@ from fxplain.arguments import checked, number, place_in
 from fxplain.errors import ModalityError
 from fxplain.explanation.pieces import is_within_a_word, joined, without_spaces
 
-__all__ = ["Timeline", "Word", "WordRelevance", "merge", "timeline", "upsample", "words_of"]
+__all__ = [
+    "Timeline", "Word", "WordRelevance", "bear_marks", "merge", "timeline", "upsample", "words_of",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,23 @@ _ENDS, _GOES_ON = "</w>", "@@"
 """What ends a BPE piece that ends a word, or one that does not."""
 
 
-def words_of(labels: Sequence[str]) -> list[Word]:
-    """The words that labelled pieces make up, by the marks that tokenizers leave in them.
+def words_of(
+    labels: Sequence[str], *, together: bool = False, alone: Collection[int] = ()
+) -> list[Word]:
+    r"""The words that labelled pieces make up, by the marks that tokenizers leave in them.
 
     Where no label bears a mark, each token is a word. Tokens between angle or square brackets
     (``[CLS]``, ``</s>``, ``<|im_start|>``) stay by themselves.
+
+    Parameters
+    ----------
+    labels
+        The pieces.
+    together
+        Pieces without a mark go on with a word, even where no label bears one: see
+        `fxplain.explanation.pieces.are_written_together`.
+    alone
+        The places of tokens that are no pieces of a text, but the model's own.
 
     Examples
     --------
@@ -125,16 +139,24 @@ def words_of(labels: Sequence[str]) -> list[Word]:
     ['[CLS]', 'playing', 'it', '[SEP]']
     >>> [word.tokens for word in words_of(["Play", "ing", "Ġit", "Ġagain"])]
     [(0, 1), (2,), (3,)]
+    >>> [word.text for word in words_of(["us", "er", "\n"], together=True)]
+    ['user', '\n']
     """
-    joins = _joining(labels)
+    joins = _joining(labels, together=together)
     words: list[list[int]] = []
     for place in range(len(labels)):
-        if place and joins(labels[place - 1], labels[place]):
+        apart = place in alone or place - 1 in alone
+        if place and not apart and joins(labels[place - 1], labels[place]):
             words[-1].append(place)
         else:
             words.append([place])
-    marked = any(label.startswith(_STARTS) for label in labels)
+    marked = together or bear_marks(labels)
     return [_word(labels, word, marked=marked) for word in words]
+
+
+def bear_marks(labels: Sequence[str]) -> bool:
+    """Whether some piece bears the mark of one that begins a word."""
+    return any(label.startswith(_STARTS) for label in labels)
 
 
 def _word(labels: Sequence[str], places: Sequence[int], *, marked: bool) -> Word:
@@ -147,16 +169,18 @@ def _word(labels: Sequence[str], places: Sequence[int], *, marked: bool) -> Word
     return Word(text, tuple(places), gap, _is_special(first))
 
 
-def _joining(labels: Sequence[str]) -> Callable[[str, str], bool]:
+def _joining(labels: Sequence[str], *, together: bool) -> Callable[[str, str], bool]:
     """Whether a piece and the next are of one word, by the kind of marks that there are."""
     ordinary = [label for label in labels if not _is_special(label)]
     joins: Callable[[str, str], bool]
-    if any(label.startswith(_STARTS) for label in ordinary):
+    if bear_marks(ordinary):
         joins = lambda _before, piece: not piece.startswith(_STARTS)  # noqa: E731
     elif any(label.endswith(_ENDS) for label in ordinary):
         joins = lambda before, _piece: not before.endswith(_ENDS)  # noqa: E731
     elif any(label.endswith(_GOES_ON) for label in ordinary):
         joins = lambda before, _piece: before.endswith(_GOES_ON)  # noqa: E731
+    elif together:
+        joins = lambda _before, _piece: True  # noqa: E731
     else:
         joins = lambda _before, piece: piece.startswith(_CONTINUES)  # noqa: E731
     return lambda before, piece: (

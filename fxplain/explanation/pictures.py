@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-__all__ = ["Picture", "grid_of", "input_of", "names_of", "patch_size", "pictures_of"]
+__all__ = ["Picture", "block_of", "grid_of", "input_of", "names_of", "patch_size", "pictures_of"]
 
 MOST_MERGED = 4
 """Blocks of more than 4 x 4 patches are not looked for."""
@@ -60,7 +60,7 @@ def pictures_of(
     name: str, count: int, special: Mapping[int, str], grid: tuple[int, ...],
     inputs: Mapping[str, Tensor],
     *,
-    tiled: bool = False,
+    tiled: bool = False, block: int = 0,
 ) -> tuple[Picture, ...]:  # fmt: skip
     """The pictures that a modality's tokens lie on; none where they lie on no grid.
 
@@ -79,9 +79,12 @@ def pictures_of(
         The model's inputs.
     tiled
         Whether the first of three axes of `grid` are tiles, and not frames.
+    block
+        The side of the blocks that patches are listed in, where the model tells (`block_of`); 0 where
+        it does not.
     """
     plain = [place for place in range(count) if place not in special]
-    told = _told(name, plain, inputs)
+    told = _told(name, plain, inputs, block)
     if told:
         return told
     if len(grid) == 3 and math.prod(grid) == len(plain):
@@ -153,8 +156,8 @@ def _levels(plain: Sequence[int], grid: tuple[int, ...]) -> tuple[Picture, ...]:
 
 
 def _told(
-    name: str, plain: Sequence[int], inputs: Mapping[str, Tensor]
-) -> tuple[Picture, ...]:  # fmt: skip
+    name: str, plain: Sequence[int], inputs: Mapping[str, Tensor], block: int
+) -> tuple[Picture, ...]:
     """Pictures whose sizes in patches another input says: (times, rows, columns) or (rows, columns)."""
     value = inputs.get(input_of(name))
     if value is None or not value.is_floating_point() or value.dim() not in (2, 3):
@@ -169,9 +172,47 @@ def _told(
         own, first = _own_sizes(name, thw, value, len(plain))
         starts = _starts(own, value, len(plain))
         if starts is not None:
-            merged = _merged(own, _totals(value, sum(map(math.prod, thw)), inputs), inputs)
-            return tuple(replace(p, first=first) for p in _laid_out(own, starts, plain, merged))
+            fits = block > 0 and _divides(block, own)
+            totals = _totals(value, sum(map(math.prod, thw)), inputs)
+            side = block if fits else _merged(own, totals, inputs)
+            return tuple(replace(p, first=first) for p in _laid_out(own, starts, plain, side))
     return ()
+
+
+def block_of(pictures: Sequence[Picture], groups: Iterable[Collection[int]]) -> int:
+    """The side of the blocks that patches are listed in: 1 where they are listed row by row.
+
+    A model makes one token of each k x k patches that lie beside each other. Which these are tells how
+    the patches are listed: blocks that follow each other, or squares of a list of rows.
+
+    Parameters
+    ----------
+    pictures
+        Where the tokens lie, in whatever order.
+    groups
+        The places of those that the model makes one token of.
+
+    Returns
+    -------
+    int
+        0 where that cannot be told.
+    """
+    starts = {min(picture.tokens): picture for picture in pictures}
+    found = set()
+    for group in groups:
+        side, places = math.isqrt(len(group)), sorted(group)
+        before = [start for start in starts if start <= places[0]]
+        if side < 2 or side**2 != len(group) or not before:
+            continue
+        columns, first = starts[max(before)].grid[1], places[0] - max(before)
+        square = [first + row * columns + i for row in range(side) for i in range(side)]
+        if columns == side:  # one block wide: both ways are one
+            continue
+        if [place - max(before) for place in places] == square:
+            found.add(1)
+        elif places == list(range(places[0], places[0] + len(group))):
+            found.add(side)
+    return found.pop() if len(found) == 1 else 0
 
 
 def names_of(pictures: Sequence[Picture]) -> list[str]:

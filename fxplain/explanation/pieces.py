@@ -9,7 +9,7 @@ from typing import Any
 
 import regex
 
-__all__ = ["is_within_a_word", "joined", "readable", "without_spaces"]
+__all__ = ["are_written_together", "is_within_a_word", "joined", "readable", "without_spaces"]
 
 
 def _byte_letters() -> dict[str, int]:
@@ -61,6 +61,15 @@ def _is_byte_level(pieces: Sequence[str], tokenizer: Any) -> bool:
         return str(decode(["Ã©"])).strip() == "é"
     marked = any(piece.startswith(("Ġ", "Ċ")) for piece in pieces)
     return marked and all(set(piece) <= _BYTES.keys() for piece in pieces)
+
+
+def are_written_together(tokenizer: Any) -> bool:
+    """Whether a tokenizer puts no space between two pieces that bear no mark.
+
+    Those of byte-level BPE and SentencePiece do not: a piece that begins a word bears the space itself.
+    """
+    decode = getattr(tokenizer, "convert_tokens_to_string", None)
+    return callable(decode) and str(decode(["a", "b"])).strip() == "ab"
 
 
 def _text(piece: str) -> str:

@@ -41,6 +41,7 @@ class _Header:
     seconds: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, str] = field(default_factory=dict)
     tiled: tuple[str, ...] = ()
+    blocks: dict[str, int] = field(default_factory=dict)
     rate: int = 0
     placed: dict[str, list[list[list[float]]]] = field(default_factory=dict)
     chosen: str = ""
@@ -115,6 +116,7 @@ def _read(header: _Header, tensors: Mapping[str, Tensor]) -> Explanation:
         provenance=header.provenance,
         chosen=header.chosen,
         tiled=header.tiled,
+        blocks=header.blocks,
         originals=Originals.read(tensors, header.rate, header.placed),
         identity=_beside(tensors, "identity", relevance),
         error=None if errors is None else ByModality(errors),

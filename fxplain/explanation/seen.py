@@ -53,6 +53,7 @@ class AsSeen(BesideIdentity):
     inputs: Mapping[str, Tensor]
     seconds: Mapping[str, float]
     tiled: tuple[str, ...]
+    blocks: Mapping[str, int]
     target: tuple[Any, ...]
     target_names: tuple[str, ...]
     word_pieces: Mapping[str, list[list[Word]]]
@@ -103,7 +104,10 @@ class AsSeen(BesideIdentity):
         """By sample, the words that the tokens are pieces of."""
         self.relevance[modality]  # an unknown one is answered with the known
         labels, known = self.labels[modality], self.word_pieces.get(modality)
-        return [known[i] if known else words_of(labels[i]) for i in range(len(self.target))]
+        own = self.special.get(modality, {})
+        return [
+            known[i] if known else words_of(labels[i], alone=own) for i in range(len(self.target))
+        ]
 
     def is_text(self, modality: str) -> bool:
         """Whether a modality's tokens are words: ids, or labels that say more than a place."""
@@ -200,8 +204,9 @@ class AsSeen(BesideIdentity):
             count = self.relevance[modality].shape[1]
             special, grid = self.special.get(modality, {}), self.grids.get(modality, ())
             self._pictures[modality] = pictures_of(
-                modality, count, special, grid, self.inputs, tiled=modality in self.tiled
-            )
+                modality, count, special, grid, self.inputs,
+                tiled=modality in self.tiled, block=self.blocks.get(modality, 0),
+            )  # fmt: skip
         return self._pictures[modality]
 
     @cached_property

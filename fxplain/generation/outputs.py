@@ -13,7 +13,7 @@ from torch import Tensor
 from fxplain.arguments import optional, shown, whole
 from fxplain.errors import TargetError
 from fxplain.explanation.merging import words_of
-from fxplain.explanation.pieces import readable
+from fxplain.explanation.pieces import are_written_together, readable
 from fxplain.explanation.target import Contrast, Sum, signed_parts
 from fxplain.explanation.vocabulary import word_id
 from fxplain.generation.writing import Writing
@@ -108,7 +108,7 @@ def _words(asked: str, writing: Writing, tokenizer: Any) -> list[int | Span]:
     known = set(map(str, getattr(tokenizer, "all_special_tokens", None) or ()))
     return [
         word.tokens[0] if len(word.tokens) == 1 else Span(word.tokens[0], word.tokens[-1] + 1)
-        for word in words_of(readable(pieces, tokenizer))
+        for word in words_of(readable(pieces, tokenizer), together=are_written_together(tokenizer))
         if pieces[word.tokens[0]] not in known and word.text.strip()
     ]
 

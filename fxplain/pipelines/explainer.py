@@ -406,7 +406,8 @@ class Explainer:
             explanation,
             target_names=goal.names or explanation.target_names,
             word_pieces={
-                name: rows for name, rows in words.items() if self._fit(explanation, name, rows)
+                **explanation.word_pieces,
+                **{n: rows for n, rows in words.items() if self._fit(explanation, n, rows)},
             },
             seconds=encoded.seconds,
             originals=encoded.originals,

@@ -9,7 +9,12 @@ from typing import Any
 
 from fxplain.explanation import Word
 from fxplain.explanation.merging import words_of
-from fxplain.explanation.pieces import is_within_a_word, readable, without_spaces
+from fxplain.explanation.pieces import (
+    are_written_together,
+    is_within_a_word,
+    readable,
+    without_spaces,
+)
 
 __all__ = ["spell"]
 
@@ -40,7 +45,7 @@ def spell(
     pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(list(ids))]
     labels = readable(pieces, tokenizer)
     if encoding is None:
-        return words_of(labels)
+        return words_of(labels, together=are_written_together(tokenizer))
     spans = _spans(encoding, row, pieces, _starts(given_words or ()))
     words: list[list[int]] = []
     for place, span in enumerate(spans):

@@ -109,6 +109,20 @@ class Program:
         made = torch.tensor([birth.kind == "route" for birth in book.births])
         return made[book.births_of(tokens.clamp(min=0))] & (tokens >= 0)
 
+    def merged_places(self, modality: Modality) -> list[tuple[int, ...]]:
+        """The positions of a modality's tokens that routes make one token of, for each of these."""
+        rows = modality.every.flatten(0, 1).tolist()
+        place = {token: i for row in rows for i, token in enumerate(row) if token >= 0}
+        groups: dict[tuple[int, int, int], set[int]] = {}
+        for index, route in self.routes.items():
+            for entry in route.entries:
+                old = self.streams[entry.stream].tokens[entry.samples, entry.old].tolist()
+                made = zip(entry.samples.tolist(), entry.new.tolist(), old, strict=True)
+                for sample, new, token in made:
+                    if token in place:
+                        groups.setdefault((index, sample, new), set()).add(place[token])
+        return [tuple(sorted(group)) for group in groups.values()]
+
     def final_version(self, stream: int) -> int | Tensor:
         """What the stream's tokens have absorbed in the end: one version, or one each, (batch, n)."""
         tokens = self.streams[stream].tokens
