@@ -66,6 +66,7 @@ def test_explanations_are_of_the_schema(name):
         {"target": lambda output: output.question_answering_score[:, 0]},
         {"method": "input_x_gradient"},
         {"method": "rollout"},
+        {"method": "fullgrad"},
         {"method": "permutation_shap", "budget": 8},
     ],
 )

@@ -73,6 +73,10 @@ class Answer:
         method = question.method.name
         engine = reading.choose_engine(question.engine, self.views[0].scores, method)
         relevance = reading.relevance(self.program, self.views, engine, read)
+        biases, beside = reading.biases_of(self.views)
+        if beside is not None:
+            relevance, left = self._with_biases(relevance, beside)
+            promised = resolved.scores - left if question.options["signed"] else None
         empty = _checked(relevance)
         given = {
             name: leaf.detach()
@@ -94,6 +98,7 @@ class Answer:
             conservation=self.passes.conservation,
             matrix_of=matrix_of,
             promised=promised,
+            biases=biases,
             inputs=given,
             asked=self.asked,
             **self._of_tokens(relevance, given),
@@ -101,6 +106,19 @@ class Answer:
         named = question.model, question.tokenizer, question.output
         names, namer = target_names(made, *named), class_namer(made, *named)
         return _saying_what_is_missing(replace(made, target_names=names, class_name=namer))
+
+    def _with_biases(
+        self, relevance: dict[str, Tensor], beside: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """With biases that act on no token shared by what the target is read from; what is left."""
+        shares = reading.without_attention(self.program, self.views)
+        total = sum(own.sum(1) for own in shares.values()) if shares else torch.zeros(len(beside))
+        beside = beside.to(self.resolved.scores)
+        if shares is None or not bool((total > 0).all()):
+            return relevance, beside
+        each = (beside / total.to(beside)).unsqueeze(1)
+        shared = {name: x + each.to(x) * shares[name].to(x) for name, x in relevance.items()}
+        return shared, torch.zeros_like(beside)
 
     def _of_tokens(
         self, relevance: Mapping[str, Tensor], given: Mapping[str, Tensor]

@@ -107,6 +107,9 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
     conservation
         Of a method with layer-wise relevance propagation: per graph node the relevance that came in
         and that went out to its operands. Empty for other methods and in a loaded explanation.
+    biases
+        Of "fullgrad": by the path of each bias, and of the module that adds a constant, (batch,) what
+        it gets of the score. Empty for other methods and in a loaded explanation.
     identity
         By modality, how much of the relevance is the identity that R starts from, (batch, tokens): 1 of
         a token that the target is read from, 1/n of each in a mean over n, 0 for a method without
@@ -152,6 +155,7 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     engine: str = "matrices"
     conservation: Mapping[str, tuple[float, float]] = field(default_factory=dict, repr=False)
+    biases: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     target_names: tuple[str, ...] = ()
     word_pieces: Mapping[str, list[list[Word]]] = field(default_factory=dict, repr=False)
     seconds: Mapping[str, float] = field(default_factory=dict, repr=False)
@@ -313,9 +317,12 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
         }
 
     def _errors(self) -> dict[str, Any]:
-        if self.error is None:
-            return {}
-        return {"error": {name: values.tolist() for name, values in self.error.items()}}
+        told = {"error": self.error or {}, "biases": self.biases}
+        return {
+            key: {name: values.tolist() for name, values in own.items()}
+            for key, own in told.items()
+            if own
+        }
 
     def _by_unit(self, units: Units, special: Special) -> list[list[dict[str, Any]]]:
         """By sample, what displays show, as plain data."""

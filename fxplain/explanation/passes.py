@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -12,11 +13,20 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxplain.capture import Capture, ModelInputs
+from fxplain.explanation.bias_notes import BiasNotes, Rows, rows_of
 from fxplain.explanation.target import ResolvedTarget
 from fxplain.explanation.undifferentiable import causes_named
 from fxplain.methods import BornTokens, Evidence, Needs, NodeEvidence
 from fxplain.program import BirthSite, Program, birth_sites, sample_axes
-from fxplain.rewriting import PLAIN, Rewriting, corrected_rewriting, lrp_rewriting, noting
+from fxplain.rewriting import (
+    PLAIN,
+    Rewriting,
+    biases_noted,
+    corrected_rewriting,
+    lrp_rewriting,
+    noting,
+    with_biases,
+)
 from fxplain.rewriting.lrp_rules import Ledger
 from fxplain.run import UNDISTURBED, Disturbance, Run, forward, slow_batches_unsaid
 from fxplain.tokens import follow_tokens
@@ -60,10 +70,12 @@ class Passes:
         self.program, self.needs, self.recompute = program, needs, recompute
         self._noted: Ledger = {}
         self._lrp: Run | None = None
+        self._notes = self._bias_notes() if needs.biases else None
         if needs.relevance and needs.births and not needs.gradient:  # one forward serves for both
             self._run = self._lrp = self._propagating()
         else:
-            self._run = self._forward(self._rewriting(), births=needs.gradient and needs.births)
+            with biases_noted(self._notes) if self._notes else nullcontext():
+                self._run = self._forward(self._rewriting(), births=needs.gradient and needs.births)
         self.outputs = self._run.outputs
 
     def evidence(self, target: ResolvedTarget, sample: int | None, keep_graph: bool) -> Evidence:
@@ -92,7 +104,9 @@ class Passes:
         }
         if not keep_graph:  # what the nodes saw is now the evidence's, and goes when it is used
             self._run, self._lrp = self._run.without_nodes(), None
-        return Evidence(self.program, nodes, births)
+        return Evidence(
+            self.program, nodes, births, biases=self._notes.read() if self._notes else None
+        )
 
     @property
     def conservation(self) -> dict[str, tuple[float, float]]:
@@ -239,7 +253,21 @@ class Passes:
 
     # -- what is remembered with the capture ------------------------------------------------------
 
+    def _bias_notes(self) -> BiasNotes:
+        rows = self._kept("rows of values", self._all_rows)
+        return BiasNotes(self.captured, self.program, rows, self.program.flow.book.batch_size)
+
+    def _all_rows(self) -> tuple[Rows, Rows]:
+        flow = follow_tokens(self.captured, self.model, self.inputs, keep_tags=True)
+        return rows_of(self.program, flow)
+
     def _rewriting(self) -> Rewriting:
+        made = self._of_gradients()
+        if not self.needs.biases:
+            return made
+        return self._kept(f"{made.name} with biases", lambda: with_biases(made))
+
+    def _of_gradients(self) -> Rewriting:
         if self.needs.rewriting == "plain":
             return PLAIN
         attention = self.needs.rewriting.removeprefix("corrected:")

@@ -19,6 +19,7 @@ __all__ = [
     "ENGINES",
     "Matrices",
     "View",
+    "biases_of",
     "by_view",
     "choose_engine",
     "identity",
@@ -26,6 +27,7 @@ __all__ = [
     "relevance",
     "samples_of",
     "shares_of",
+    "without_attention",
 ]
 
 ENGINES = ("auto", "rows", "matrices")
@@ -64,6 +66,20 @@ class View:
         chosen = program.streams[stream]
         sample = self.samples.get(chosen.root, self.sample)
         return min(sample, chosen.batch - 1)
+
+
+def biases_of(views: Sequence[View]) -> tuple[dict[str, Tensor], Tensor | None]:
+    """(batch,) by name what biases get, and what of it is at no token; None where none were asked."""
+    found: dict[str, list[float]] = {}
+    beside = []
+    for i, view in enumerate(views):
+        biases = view.scores.biases if isinstance(view.scores, TokenScores) else None
+        if biases is None:
+            return {}, None
+        beside.append(float(biases.beside[view.sample]))
+        for name, values in biases.named.items():
+            found.setdefault(name, [0.0] * len(views))[i] = float(values[view.sample])
+    return {name: torch.tensor(own) for name, own in found.items()}, torch.tensor(beside)
 
 
 def choose_engine(asked: str, scores: Accumulation | TokenScores, method: str) -> str:
@@ -132,13 +148,25 @@ def identity(
     first = views[0].scores
     if isinstance(first, TokenScores) or not first.with_identity:
         return {name: torch.zeros_like(values) for name, values in relevance.items()}
-    read = tuple((view.readout.groups, view.sample) for view in views)
-    found = program.memo.made(("identity", read), lambda: _bare(program, views))
+    found = without_attention(program, views)
     if found is None:
         return None
     if isinstance(first, Rollout):
         found = {name: torch.where(own >= 1 - 1e-4, own, 0.0) for name, own in found.items()}
     return {name: own.to(relevance[name]) for name, own in found.items()}
+
+
+def without_attention(program: Program, views: Sequence[View]) -> dict[str, Tensor] | None:
+    """What the targets are read from if no attention gave anything, (batch, tokens) by modality.
+
+    1 of a token that alone is read, 1/n of each in a mean over n. None where that is not found without
+    the matrices.
+    """
+    read = tuple((view.readout.groups, view.sample) for view in views)
+    found: dict[str, Tensor] | None = program.memo.made(
+        ("identity", read), lambda: _bare(program, views)
+    )
+    return found
 
 
 def _bare(program: Program, views: Sequence[View]) -> dict[str, Tensor] | None:

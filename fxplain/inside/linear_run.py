@@ -13,27 +13,13 @@ from fxplain.capture import WITH_GRADIENTS, module_path
 from fxplain.explanation.kept import Kept
 from fxplain.interventions.sites import sites_of
 from fxplain.rewriting import corrected_rewriting
+from fxplain.rewriting.biases import BIAS, LAYOUTS, PRODUCTS
 from fxplain.rewriting.fused import fused_attention
 from fxplain.tokens import operation
 
 __all__ = ["Leaf", "LinearRun"]
 
 _FUSED = torch.ops.aten.scaled_dot_product_attention.default
-
-_PRODUCTS = frozenset(["aten.addmm", "aten.baddbmm", "aten.addbmm", "aten.addmv"])
-"""What adds a product to its first operand."""
-
-_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
-_TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-
-_BIAS = {
-    **dict.fromkeys(_PRODUCTS, (0, "self")),
-    **{f"aten.{name}": (2, "bias") for name in ("linear", *_CONVOLUTIONS, *_TRANSPOSED)},
-    "aten.layer_norm": (3, "bias"),
-    "aten.group_norm": (3, "bias"),
-    "aten.batch_norm": (2, "bias"),
-}
-"""Where an operation has its bias."""
 
 _ADDS = frozenset(
     f"aten.{name}"
@@ -44,12 +30,6 @@ _ADDS = frozenset(
     ]
 )
 """What is linear in all its operands together, so that one that depends on no leaf is a constant."""
-
-_LAYOUTS = frozenset(
-    f"aten.{name}"
-    for name in ["expand", "expand_as", "repeat", "view", "reshape", "unsqueeze", "to", "clone"]
-)
-"""What a parameter is still itself after."""
 
 _NUMBERS = frozenset(["aten.add", "aten.add_", "aten.sub"])
 """What a number may be added by."""
@@ -150,20 +130,20 @@ class LinearRun(fx.Interpreter):
             function = WITH_GRADIENTS.get(n.target, function)
         assert function is not None
         name = operation(n)
-        if name not in _ADDS and name not in _BIAS:
+        if name not in _ADDS and name not in BIAS:
             return function(*args, **kwargs)
         if not any(isinstance(x, Tensor) and x.requires_grad for x in _tensors(args)):
             return function(*args, **kwargs)
         if name in _ADDS:
             args = _mapped(args, _nodes(n.args), lambda x, source: self._constant(x, source, n))
             return function(*args, **kwargs)
-        place, keyword = _BIAS[name]
+        place, keyword = BIAS[name]
         if name == "aten.batch_norm":
             return self._of_statistics(n, function, args)
         bias, source = self._taken(n, args, kwargs, place, keyword)
         if bias is None:
             return function(*args, **kwargs)
-        if name in _PRODUCTS:
+        if name in PRODUCTS:
             args[place] = self._constant(bias, source, n)
             return function(*args, **kwargs)
         made = function(*args, **kwargs)
@@ -187,7 +167,7 @@ class LinearRun(fx.Interpreter):
         """The bias, which is left out of the arguments, and where it comes from."""
         if len(args) > place and isinstance(args[place], Tensor):
             bias: Tensor = args[place]
-            if operation(n) not in _PRODUCTS:
+            if operation(n) not in PRODUCTS:
                 args[place] = None
             return bias, n.args[place]
         if isinstance(kwargs.get(keyword), Tensor):
@@ -204,7 +184,7 @@ class LinearRun(fx.Interpreter):
         if not bool((value != 0).any()):
             return value
         source = source if isinstance(source, fx.Node) else n
-        while operation(source) in _LAYOUTS:
+        while operation(source) in LAYOUTS:
             source = source.args[0]
         named = self.names.get(source)
         kind = "constant" if named is None else "bias"

@@ -11,7 +11,7 @@ from fxplain.methods.black_box import (
     sparse_linear,
 )
 from fxplain.methods.catalogue import AUTOMATIC, PRESETS
-from fxplain.methods.evidence import BornTokens, Evidence, Needs
+from fxplain.methods.evidence import Biases, BornTokens, Evidence, Needs
 from fxplain.methods.method import Method, Option
 from fxplain.methods.node_evidence import NodeEvidence
 from fxplain.methods.node_maps import NodeMap, NodeMaps
@@ -37,6 +37,7 @@ __all__ = [
     "Accumulation",
     "AnyMethod",
     "Attribution",
+    "Biases",
     "BornTokens",
     "Evidence",
     "Method",

@@ -15,7 +15,12 @@ from fxplain.methods.baselines import LastMaps, Rollout, SelfAttentionSum, Summe
 from fxplain.methods.evidence import Evidence, Needs
 from fxplain.methods.method import Method, Option, Options, Scores
 from fxplain.methods.relevancy import Relevancies
-from fxplain.methods.tokens import TokenScores, relevance_of_births, value_times_gradient
+from fxplain.methods.tokens import (
+    TokenScores,
+    full_gradient,
+    relevance_of_births,
+    value_times_gradient,
+)
 from fxplain.rewriting import RULE_SETS
 
 __all__ = ["AUTOMATIC", "METHODS", "PRESETS"]
@@ -268,6 +273,17 @@ METHODS = {
             _at_tokens(value_times_gradient),
             {"signed": _SIGNED_TOKENS, **_GRADIENTS},
             "a token's embedding times its gradient",
+        ),
+        Method(
+            "fullgrad",
+            "Srinivas & Fleuret, NeurIPS 2019, arXiv 1905.00780; corrected as in arXiv 2411.16760",
+            "one forward, one backward",
+            lambda _: Needs(
+                gradient=True, births=True, rewriting="corrected:constant", biases=True
+            ),
+            _at_tokens(full_gradient),
+            {"signed": _SIGNED_TOKENS},
+            "corrected input x gradient, and each bias times its gradient at the token where it acts",
         ),
         Method(
             "integrated_gradients",

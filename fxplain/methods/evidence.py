@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from fxplain.methods.node_maps import Finish, NodeMap, NodeMaps, Weighing
 from fxplain.program import Program
 from fxplain.run import Scratch
 
-__all__ = ["BornTokens", "Evidence", "Needs"]
+__all__ = ["Biases", "BornTokens", "Evidence", "Needs"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Needs:
     ahead
         Whether its scores can be made before the gradients come, since they ask for a node's map no
         earlier than they use it.
+    biases
+        Whether the gradient pass notes what biases get of the score.
     """
 
     gradient: bool = False
@@ -45,6 +47,7 @@ class Needs:
     rewriting: str = "plain"
     steps: int = 0
     ahead: bool = False
+    biases: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +80,25 @@ class BornTokens:
         return result
 
 
+@dataclass(eq=False)
+class Biases:
+    """What biases get of the score: each times its gradient.
+
+    Attributes
+    ----------
+    at
+        (tokens,) by the token at which it acts.
+    beside
+        (batch,) what acts on no token of an input: behind a pooling.
+    named
+        (batch,) by the path of the parameter, or of the module that adds something else.
+    """
+
+    at: Tensor
+    beside: Tensor
+    named: dict[str, Tensor] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """All that was seen in one explanation.
@@ -93,6 +115,8 @@ class Evidence:
         Whether heads are asked for after the maps: then nothing is let go of.
     batched
         Whether gradients are those of several targets, as `torch.vmap` carries them.
+    biases
+        What biases get, if the method asked.
     """
 
     program: Program
@@ -100,6 +124,7 @@ class Evidence:
     births: Sequence[BornTokens] = ()
     kept: bool = False
     batched: bool = False
+    biases: Biases | None = None
 
     def maps(
         self,

@@ -145,6 +145,9 @@ class _Instrumenting:
         if original in self.births:
             copy = self.graph.call_function(_born(self.births[original]), (copy,))
         if node is not None:
+            if self.rewriting.begun is not None:
+                begun = partial(self.rewriting.begun, node=original)
+                copy = self.graph.call_function(_named(begun, f"{original.name}_begun"), (copy,))
             copy = self.graph.call_function(tap, (copy,))
             operands = fx.map_arg(_operands(node), self._place(original))
             tapped = self._tapped_weights(original)
