@@ -112,9 +112,11 @@ class Answer:
     ) -> tuple[dict[str, Tensor], Tensor]:
         """With biases that act on no token shared by what the target is read from; what is left."""
         shares = reading.without_attention(self.program, self.views)
-        total = sum(own.sum(1) for own in shares.values()) if shares else torch.zeros(len(beside))
         beside = beside.to(self.resolved.scores)
-        if shares is None or not bool((total > 0).all()):
+        if not shares:
+            return relevance, beside
+        total = torch.stack([own.sum(1) for own in shares.values()]).sum(0)
+        if not bool((total > 0).all()):
             return relevance, beside
         each = (beside / total.to(beside)).unsqueeze(1)
         shared = {name: x + each.to(x) * shares[name].to(x) for name, x in relevance.items()}

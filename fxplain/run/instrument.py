@@ -146,7 +146,7 @@ class _Instrumenting:
             copy = self.graph.call_function(_born(self.births[original]), (copy,))
         if node is not None:
             if self.rewriting.begun is not None:
-                begun = partial(self.rewriting.begun, node=original)
+                begun = partial(_begun, self.rewriting.begun, original)
                 copy = self.graph.call_function(_named(begun, f"{original.name}_begun"), (copy,))
             copy = self.graph.call_function(tap, (copy,))
             operands = fx.map_arg(_operands(node), self._place(original))
@@ -258,6 +258,10 @@ class _Instrumenting:
         self.reports[node.info.name] = (weights, None, output)
         self.beside[node.index] = ()
         return self._as_loud(output, node)
+
+
+def _begun(begun: Callable[[Tensor, fx.Node], Tensor], node: fx.Node, output: Tensor) -> Tensor:
+    return begun(output, node)
 
 
 def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
