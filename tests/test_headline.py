@@ -6,7 +6,7 @@ import torch
 from fxplain.reports.headline import drawn
 from tests.made_explanations import made_explanation, made_graph, made_node
 
-BEYOND = " More than that is on [SEP] ({}), a special token."
+BEYOND = " No word or place has as much as [SEP] ({}), a special token."
 
 
 def of_text(values):
@@ -38,6 +38,18 @@ def test_a_special_token_with_more_is_named(values, told):
     assert "[SEP]" not in drawn(e, special="hide")
 
 
+def test_special_tokens_that_are_written_alike_are_told_once():
+    words = ["[CLS]", "<img>", "a", "<img>", "</s>"]
+    relevance = type(made_explanation(words).relevance)(
+        {"input_ids": torch.tensor([[1.0, 0.3, 0.1, 0.2, 0.4]])}
+    )
+    told = drawn(made_explanation(words, relevance=relevance))
+    assert told == (
+        "It drew most on ‘a’. No word or place has as much as </s> (40%) or <img> (2 of them, 50%), "
+        "special tokens."
+    )
+
+
 def test_a_word_keeps_its_letters():
     words = ["[CLS]", "London", "in"]
     relevance = type(made_explanation(words).relevance)(
@@ -60,6 +72,6 @@ def test_shares_of_inputs_count_their_special_tokens():
     )  # fmt: skip
     assert drawn(e) == (
         "It drew 48% on pixel_values, there most on token 0. "
-        "More than that is on [CLS] (52%), a special token."
+        "No word or place has as much as [CLS] (52%), a special token."
     )
     assert drawn(e, special="hide") == "It drew most on token 0 of pixel_values."

@@ -85,6 +85,24 @@ def test_a_resized_photo_is_seen_whole_and_of_each_sample_its_own():
         assert found == (Placement(0, (0.0, 0.0, 1.0, 1.0)),)
 
 
+@pytest.mark.parametrize("size", [(1, 90), (90, 1), (1, 1), (2, 5), (7, 3), (20, 90)])
+def test_a_photo_of_a_few_pixels_is_seen_whole(size):
+    processor = small_pretrained.square_images(hf.ViTImageProcessorPil)
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    _, found = placed(processor, [Image.fromarray(noise)], lambda _: 16, (4, 4))
+    assert found[0].box == pytest.approx((0, 0, 1, 1), abs=0.01)
+
+
+def test_a_photo_one_pixel_wide_is_cropped_and_padded():
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    column = Image.fromarray(np.full((8, 1, 3), 90, np.uint8))
+    _, found = placed(hf.CLIPImageProcessorPil(**size), [column], lambda _: 16, (4, 4))
+    assert found[0].box == pytest.approx((0, 3.5 / 8, 1, 4.5 / 8), abs=0.02)
+    size = {"size": {"longest_edge": 64}, "pad_size": {"height": 64, "width": 64}}
+    _, found = placed(hf.SamImageProcessorPil(**size), [column], lambda _: 16, (4, 4))
+    assert found[0].box == pytest.approx((0, 0, 8, 1), abs=0.2)
+
+
 def test_padding_lies_beyond_the_photo():
     size = {"size": {"longest_edge": 64}, "pad_size": {"height": 64, "width": 64}}
     _, found = placed(hf.SamImageProcessorPil(**size), [photo()], lambda _: 16, (4, 4))

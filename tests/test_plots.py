@@ -453,6 +453,8 @@ def test_a_loaded_explanation_is_drawn_alike(tmp_path):
         (lambda e: plots.plot_text(e), fxplain.PlotError, "'pixel_values' as image or tokens"),
         (lambda e: plots.plot_boxes(e), fxplain.PlotError, "nothing gives each of their tokens"),
         (lambda e: plots.plot_signal(e), fxplain.PlotError, "no time axis"),
+        (lambda e: e.plot("x.png"), fxplain.PlotError, r"\.plot\(\)\.savefig\('x\.png'\)"),
+        (lambda e: e.graph.plot(Path("x.svg")), fxplain.PlotError, "savefig"),
         (lambda e: e.plot(sample=2), fxplain.PlotError, "no sample 2: the explanation has 2"),
         (lambda e: plots.plot_matrix(e, sample=-1), fxplain.PlotError, "no sample -1"),
         (lambda e: e.plot("pixels"), fxplain.ModalityError, "there are: 'pixel_values'"),

@@ -1,5 +1,6 @@
 """Videos, and several pictures of one text: from what people have to a picture for each frame."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 import fxplain
 from fxplain.cli import app
 from fxplain.errors import InputError, LoadError
+from fxplain.explanation.on_photos import OnPhoto, which
 from fxplain.explanation.originals import Originals, Placement
 from fxplain.pipelines.encoding import encode
 from fxplain.pipelines.generation_tasks import ImageToText
@@ -20,6 +22,7 @@ from fxplain.pipelines.given import gather
 from fxplain.pipelines.loading import Loaded
 from fxplain.pipelines.registry import find_task
 from fxplain.pipelines.video import Video, is_one_video, open_video
+from fxplain.reports.headline import headline
 from tests import small_pretrained
 from tests.test_html import data_of
 from tests.test_originals import photo
@@ -192,6 +195,28 @@ def test_pictures_of_another_sample_are_left_out(conversations, tmp_path):
         assert tuple(view["places"]) == picture.tokens
     e.save(tmp_path / "e.safetensors")
     assert fxplain.load(tmp_path / "e.safetensors").on_photos("pixel_values", 1) == [on]
+
+
+def test_frames_that_a_model_takes_as_images_are_told_as_frames(conversations, tmp_path):
+    both, _ = conversations
+    lying = tuple(Placement(photo, (0, 0, 1, 1)) for photo in (0, 1))
+    given = Originals(both.originals.photos[:2], films=(0, 0), placed={"pixel_values": [lying] * 2})
+    e = replace(both, originals=given)
+    e.save(tmp_path / "e.safetensors")
+    for each in (e, fxplain.load(tmp_path / "e.safetensors")):
+        assert [on.frame_number for on in each.on_photos("pixel_values")] == [0, 1]
+        assert re.search(r"on the video, there most on the [a-z ]+ of frame [01]\.", headline(each))
+        tiles = data_of(each.to_html())["modalities"][-1]["tiles"]
+        assert [tile["name"] for tile in tiles] == ["frame 0", "frame 1"]
+        assert "  frame 1\n" in each.to_text()
+
+
+def test_frames_are_those_of_their_video():
+    given = Originals((np.zeros((2, 2, 3), np.uint8),) * 5, films=(-1, 0, 0, 1, 1))
+    assert [given.frame_of(i) for i in range(5)] == [None, (0, 0), (0, 1), (1, 0), (1, 1)]
+    found = [OnPhoto(i, (0, 0, 1, 1), (1, 1), (i,), (i,), i % 2, film=i // 2) for i in range(4)]
+    assert which(found[3], found) == "video 1, frame 1"
+    assert which(found[1], found[:2]) == "frame 1"
 
 
 def test_a_model_that_is_listed_for_text_alone_is_shown_images():

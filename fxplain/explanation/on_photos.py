@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fxplain.explanation.originals import Box, Placement
+from fxplain.explanation.originals import Box, Originals, Placement
 from fxplain.explanation.pictures import Picture
 
-__all__ = ["OnPhoto", "on_photos"]
+__all__ = ["OnPhoto", "on_photos", "part", "which"]
 
 NEAR = 0.01
 """Parts of a photo that are told apart: less than a hundredth of it is neither cut off nor padded."""
@@ -42,6 +42,8 @@ class OnPhoto:
         Of a video, which frame this is of those that the model tells apart.
     is_part
         Whether the model was given other parts of the photo besides.
+    film
+        Of a frame, which of the videos it is of, where that is known.
     """
 
     photo: int
@@ -51,6 +53,7 @@ class OnPhoto:
     pictures: tuple[int, ...]
     frame_number: int | None = None
     is_part: bool = False
+    film: int | None = None
 
     @property
     def frame(self) -> Box:
@@ -109,7 +112,29 @@ class OnPhoto:
         return heat * seen
 
 
-def on_photos(pictures: Sequence[Picture], placements: Sequence[Placement | None]) -> list[OnPhoto]:
+def which(on: OnPhoto, beside: Sequence[OnPhoto]) -> str:
+    """What tells a photo from the others: ``photo 1``, ``frame 3``; empty where there is only one."""
+    if on.frame_number is not None:
+        several = len({other.film for other in beside}) > 1
+        return (
+            f"video {on.film}, frame {on.frame_number}" if several else f"frame {on.frame_number}"
+        )
+    return f"photo {on.photo}" if len({other.photo for other in beside}) > 1 else ""
+
+
+def part(on: OnPhoto, beside: Sequence[OnPhoto]) -> str:
+    """What tells a grid on a photo from the others on it: tiles together, or the photo as a whole."""
+    if len(on.pictures) > 1:
+        return "put together"
+    tiled = any(other.photo == on.photo and len(other.pictures) > 1 for other in beside)
+    return "as a whole" if tiled else ""
+
+
+def on_photos(
+    pictures: Sequence[Picture],
+    placements: Sequence[Placement | None],
+    originals: Originals | None = None,
+) -> list[OnPhoto]:
     """Each photo with the tokens on it: tiles that lie in rows and columns as one, or each by itself.
 
     The small picture of all, which processors give beside the tiles, comes after them.
@@ -126,13 +151,24 @@ def on_photos(pictures: Sequence[Picture], placements: Sequence[Placement | None
         rest = [pair for pair in own if together is None or pair[0] not in together.pictures]
         made += [together] if together is not None else []
         for i, box in rest:
-            own_grid, tokens, frame = pictures[i].grid, pictures[i].tokens, _frame(pictures[i])
-            made.append(OnPhoto(photo, box, own_grid, tokens, (i,), frame, is_part=len(own) > 1))
+            film, frame = _frame(pictures[i], originals.frame_of(photo) if originals else None)
+            made.append(
+                OnPhoto(
+                    photo, box, pictures[i].grid, pictures[i].tokens, (i,), frame,
+                    is_part=len(own) > 1, film=film,
+                )
+            )  # fmt: skip
     return made
 
 
-def _frame(picture: Picture) -> int | None:
-    return picture.part if picture.is_frame and picture.parts > 1 else None
+def _frame(
+    picture: Picture, given: tuple[int, int] | None
+) -> tuple[int | None, int | None]:  # fmt: skip
+    """Which video a picture is a frame of, and which of the frames that the model tells apart."""
+    film = None if given is None else given[0]
+    if picture.is_frame and picture.parts > 1:
+        return film, picture.part
+    return film, None if given is None else given[1]
 
 
 def _put_together(

@@ -116,6 +116,8 @@ class Originals:
         By modality and sample, where each of its pictures lies, as far as it was found before.
     owners
         Which sample each photo was given for; empty where that is not said.
+    films
+        Which video each photo is a frame of, -1 of an image; empty where there are images alone.
     """
 
     photos: tuple[NDArray[np.uint8], ...] = ()
@@ -124,6 +126,12 @@ class Originals:
     probe: Callable[[], Probes | None] | None = None
     placed: Mapping[str, list[tuple[Placement | None, ...]]] = field(default_factory=dict)
     owners: tuple[int, ...] = ()
+    films: tuple[int, ...] = ()
+
+    def frame_of(self, photo: int) -> tuple[int, int] | None:
+        """Which video a photo is a frame of, and which of its frames; None of an image."""
+        film = self.films[photo] if self.films else -1
+        return None if film < 0 else (film, self.films[:photo].count(film))
 
     def is_of_another(self, placed: Placement | None, sample: int) -> bool:
         """Whether a picture lies on a photo that was given for another sample of the batch."""
@@ -143,8 +151,9 @@ class Originals:
         """For a file: photos no longer than `LONGEST_SAVED`, recordings of 16 bits."""
         photos = {f"photo/{i}": _smaller(photo) for i, photo in enumerate(self.photos)}
         sounds = {f"sound/{i}": _sixteen_bits(sound) for i, sound in enumerate(self.sounds)}
-        owners = {"photo_owners": torch.tensor(self.owners)} if self.owners else {}
-        return {**photos, **sounds, **owners}
+        told = {"photo_owners": self.owners, "photo_films": self.films}
+        lists = {name: torch.tensor(numbers) for name, numbers in told.items() if numbers}
+        return {**photos, **sounds, **lists}
 
     def placed_as_lists(self) -> dict[str, list[list[list[float]]]]:
         """Where pictures lie as plain data: photo, left, top, right, bottom, or nothing."""
@@ -170,9 +179,13 @@ class Originals:
             raise LoadError("its photos are no (height, width, 3) colours from 0 to 255.")
         if any(s.dtype != torch.int16 or s.dim() != 1 for s in sounds):
             raise LoadError("its recordings are no samples of 16 bits.")
-        owners = tensors.get("photo_owners", torch.zeros(0, dtype=torch.long))
-        if owners.is_floating_point() or owners.dim() != 1 or len(owners) not in (0, len(photos)):
-            raise LoadError("it does not say of each photo which sample it was given for.")
+        of_photos = {
+            name: tensors.get(f"photo_{name}", torch.zeros(0, dtype=torch.long))
+            for name in ("owners", "films")
+        }
+        for told in of_photos.values():
+            if told.is_floating_point() or told.dim() != 1 or len(told) not in (0, len(photos)):
+                raise LoadError("it does not say of each photo which sample or video it is of.")
         lists = [p for samples in placed.values() for own in samples for p in own]
         if any(p and (len(p) != 5 or not 0 <= p[0] < len(photos)) for p in lists):
             raise LoadError("its photos lie at no photo, left, top, right and bottom.")
@@ -180,7 +193,8 @@ class Originals:
             photos=tuple(p.numpy() for p in photos),
             sounds=tuple((s.float() / SIXTEEN_BITS).numpy() for s in sounds),
             rate=rate,
-            owners=tuple(owners.tolist()),
+            owners=tuple(of_photos["owners"].tolist()),
+            films=tuple(of_photos["films"].tolist()),
             placed={
                 name: [tuple(_placement(p) for p in own) for own in samples]
                 for name, samples in placed.items()
@@ -232,8 +246,12 @@ class Originals:
             return (frame.float() - black.float()).mean(0) / torch.where(inside, span, 1.0)
 
         number = round(float(level(counted)[inside].mean()) * len(self.photos)) - 1
-        columns, rows = _ends(level(across), inside), _ends(level(down).T, inside.T)
-        if columns is None or rows is None or not 0 <= number < len(self.photos):
+        if not 0 <= number < len(self.photos):
+            return None
+        height, width = self.photos[number].shape[:2]
+        columns = _ends(level(across), inside, width)
+        rows = _ends(level(down).T, inside.T, height)
+        if columns is None or rows is None:
             return None
         found = Placement(number, (columns[0], rows[0], columns[1], rows[1]))
         return found if _agrees(self.photos[number], level(given), inside, found.box) else None
@@ -269,10 +287,20 @@ def _placement(plain: Sequence[float]) -> Placement | None:
 _FIELDS = ("black", "white", "across", "down", "counted")
 
 
-def _ends(levels: Tensor, inside: Tensor) -> tuple[float, float] | None:
-    """Where the first column begins and the last one ends on a photo that grows lighter by columns."""
+def _ends(levels: Tensor, inside: Tensor, length: int) -> tuple[float, float] | None:
+    """Where the first column begins and the last one ends on a photo that grows lighter by columns.
+
+    `length` is how many columns the photo has. Where its first and its last are seen as they are, it is
+    seen whole: of a few columns that are made large nothing else is straight.
+    """
     count = inside.sum(0)
     columns = count.nonzero().flatten()
+    if len(columns):
+        seen = (levels * inside).sum(0)[columns] / count[columns]
+        first, last, size = int(columns[0]), int(columns[-1]) + 1, inside.shape[1]
+        edge = 0.5 / length
+        if float(seen[0]) < edge + EDGE and float(seen[-1]) > 1 - edge - EDGE:
+            return -first / (last - first), 1 + (size - last) / (last - first)
     if len(columns) > 8:
         columns = columns[2:-2]  # what is beside the photo shines into its edge
     if len(columns) < 2:
@@ -303,7 +331,9 @@ def _agrees(photo: NDArray[np.uint8], level: Tensor, inside: Tensor, box: Box) -
     places = torch.stack(torch.meshgrid(across * 2 - 1, down * 2 - 1, indexing="xy"), -1)
     size = (min(grey.shape[0], 2 * height), min(grey.shape[1], 2 * width))
     small = F.interpolate(grey[None, None], size, mode="area")
-    seen = F.grid_sample(small, places[None].float(), align_corners=False)[0, 0]
+    seen = F.grid_sample(small, places[None].float(), padding_mode="border", align_corners=False)[
+        0, 0
+    ]
     cells = (min(height, 12), min(width, 12))
     pair = torch.stack(
         [F.adaptive_avg_pool2d((each * inside)[None], cells).flatten() for each in (seen, level)]

@@ -216,11 +216,15 @@ def block_of(pictures: Sequence[Picture], groups: Iterable[Collection[int]]) -> 
 
 
 def names_of(pictures: Sequence[Picture]) -> list[str]:
-    """What each picture is called beside the others: which it is, and which of its tiles or frames."""
+    """What each picture is called beside the others: which it is, and which of its tiles or frames.
+
+    What may be a tile of one picture or a frame of a video is called a picture.
+    """
     several = len({picture.source for picture in pictures}) > 1
+    parts = "tile" if several else "picture"
     told = []
     for picture in pictures:
-        kind = "frame" if picture.is_frame else "grid" if picture.is_level else "tile"
+        kind = "frame" if picture.is_frame else "grid" if picture.is_level else parts
         names = [f"picture {picture.source}"] if several else []
         names += [f"{kind} {picture.part}"] if picture.parts > 1 else []
         told.append(", ".join(names))

@@ -313,7 +313,7 @@ class AsSeen(BesideIdentity):
         if key not in self._on_photos:
             placed = self.placements(modality, sample)
             own = [None if self.originals.is_of_another(p, sample) else p for p in placed]
-            self._on_photos[key] = on_photos(self.pictures(modality), own)
+            self._on_photos[key] = on_photos(self.pictures(modality), own, self.originals)
         return self._on_photos[key]
 
     @cached_property

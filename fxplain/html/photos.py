@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fxplain.explanation import Explanation
-from fxplain.explanation.on_photos import OnPhoto
+from fxplain.explanation.on_photos import OnPhoto, part, which
 from fxplain.explanation.originals import Box
 from fxplain.extras import extra
 from fxplain.html.numbers import png_url
@@ -45,24 +45,12 @@ def photo_views(
     samples = [explanation.on_photos(name, i) for i in range(explanation.batch_size)]
     if not all(samples):
         return None
-    named = [[(", ".join(_parts(on, own)), on) for on in own] for own in samples]
+    named = [[(_name(on, own), on) for on in own] for own in samples]
     return named, [_of_sample(explanation, own, most_pixels) for own in samples]
 
 
-def _parts(on: OnPhoto, all_of_them: Sequence[OnPhoto]) -> Iterator[str]:
-    """What tells a photo, and a part of it, from the others."""
-    if on.frame_number is not None:
-        yield f"frame {on.frame_number}"
-    elif len({other.photo for other in all_of_them}) > 1:
-        yield f"photo {on.photo}"
-    yield from _part(on, all_of_them)
-
-
-def _part(on: OnPhoto, all_of_them: Sequence[OnPhoto]) -> list[str]:
-    if len(on.pictures) > 1:
-        return ["put together"]
-    beside = any(other.photo == on.photo and len(other.pictures) > 1 for other in all_of_them)
-    return ["as a whole"] if beside else []
+def _name(on: OnPhoto, beside: Sequence[OnPhoto]) -> str:
+    return ", ".join(filter(None, (which(on, beside), part(on, beside))))
 
 
 def _of_sample(explanation: Explanation, own: Sequence[OnPhoto], most: int) -> dict[str, Any]:

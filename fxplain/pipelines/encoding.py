@@ -246,7 +246,16 @@ def _originals(loaded: Loaded, given: Given, text: dict[str, Any]) -> Originals:
         rate=getattr(loaded.feature_extractor, "sampling_rate", 0) if given.audio else 0,
         probe=probe if photos else None,
         owners=_owners(given),
+        films=_films(given),
     )
+
+
+def _films(given: Given) -> tuple[int, ...]:
+    """Which video each photo is a frame of, -1 of images."""
+    if not given.video:
+        return ()
+    frames = [i for i, video in enumerate(given.video) for _ in video.frames]
+    return (*[-1] * len(given.image), *frames)
 
 
 def _owners(given: Given) -> tuple[int, ...]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
 from fxplain.circuits import Circuit
@@ -87,6 +90,7 @@ def plot(
     ModalityError, PlotError
         When there is no such modality or sample, or no picture of such a result.
     """
+    _refuse_file(result, modality)
     if isinstance(result, AttentionGraph):
         return plot_graph(result)
     if isinstance(result, Flow):
@@ -124,6 +128,20 @@ def plot(
     if sample is None and result.batch_size > MOST_SAMPLES:
         _note(figure, f"{result.batch_size - MOST_SAMPLES} more samples are not drawn")
     return figure
+
+
+def _refuse_file(result: Any, modality: Any) -> None:
+    """A file in the place of a modality is where the picture was to be written."""
+    known = getattr(result, "modalities", ()) if isinstance(result, Explanation) else ()
+    named = isinstance(modality, str) and modality not in known
+    if not named and not isinstance(modality, PathLike):
+        return
+    path = PurePath(modality)
+    if path.suffix[1:].lower() in FigureCanvasBase.filetypes or isinstance(modality, PathLike):
+        raise PlotError(
+            f"{str(path)!r} names no modality but a file: .plot().savefig({str(path)!r}) writes the "
+            f"picture."
+        )
 
 
 def _panels(views: list[ModalityView]) -> list[_Panel]:

@@ -12,6 +12,7 @@ from rich.text import Text
 from torch import Tensor
 
 from fxplain.explanation import Explanation, Shown, Special, Units
+from fxplain.explanation.on_photos import part, which
 from fxplain.explanation.pictures import names_of
 from fxplain.explanation.shown import shown
 from fxplain.reports.drawing import Bars, ShadedGrid, ShadedWords
@@ -160,18 +161,18 @@ def _view(
 
 def _grids(view: View, sample: int, values: Tensor) -> Iterator[RenderableType]:
     top, whole = float(values.abs().max()), float(values.abs().sum())
-    on_photos = view.explanation.on_photos(view.name, sample)
+    found = view.explanation.on_photos(view.name, sample)
     placed, given = view.explanation.placements(view.name, sample), view.explanation.originals
     shared = any(given.is_of_another(p, sample) for p in placed)
-    if shared or any(on.said() or len(on.pictures) > 1 for on in on_photos):
-        for number, on in enumerate(on_photos[:MOST_PICTURES]):
-            several = len({on.photo for on in on_photos}) > 1
-            told = [f"photo {on.photo}"] if several else []
-            told = [f"frame {on.frame_number}"] if on.frame_number is not None else told
-            told += ["its tiles put together"] if len(on.pictures) > 1 else []
-            told += [on.said()] if on.said() else []
-            yield Text(f"{'; '.join(told) or f'picture {number}'}", "dim")
+    told_of = any(on.said() or len(on.pictures) > 1 for on in found)
+    every = len({i for on in found for i in on.pictures}) == len(view.pictures)
+    if found and (shared or told_of or every):
+        for on in found[:MOST_PICTURES]:
+            told = [which(on, found), part(on, found), on.said()]
+            if any(told):
+                yield Text("; ".join(filter(None, told)), "dim")
             yield ShadedGrid(values[list(on.tokens)].reshape(on.grid), scale=top, whole=whole)
+        yield from _more(len(found))
         return
     many = len(view.pictures) > 1
     names = names_of(view.pictures)
@@ -180,11 +181,15 @@ def _grids(view: View, sample: int, values: Tensor) -> Iterator[RenderableType]:
             yield Text(name, "dim")
         of_picture = values[list(picture.tokens)].reshape(picture.grid)
         yield ShadedGrid(of_picture, scale=top, whole=whole)
-    if len(view.pictures) > MOST_PICTURES:
-        yield Text(f"(and {len(view.pictures) - MOST_PICTURES} more)", "dim")
+    yield from _more(len(view.pictures))
 
 
 MOST_PICTURES = 6
+
+
+def _more(count: int) -> Iterator[RenderableType]:
+    if count > MOST_PICTURES:
+        yield Text(f"(and {count - MOST_PICTURES} more)", "dim")
 
 
 def relevance_view(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fxplain.explanation import Contrast, Explanation, Special, Units
+from fxplain.explanation.on_photos import which
 from fxplain.explanation.pictures import names_of
 from fxplain.explanation.shown import Shown, shown
 from fxplain.reports.shading import percent, signed_percent
@@ -129,7 +130,7 @@ def _unsigned(
     found = _quoted(explanation, of_first, top, sample)
     if sum(share > 0 for share in shares.values()) == 1:
         return f"It drew most on {found}."
-    called = _called(explanation, first)
+    called = _called(explanation, first, sample)
     where = found.removesuffix(f" of {called}")
     return f"It drew {percent(shares[first])} on {called}, there most on {where}."
 
@@ -140,14 +141,18 @@ def _beyond(entries: Sequence[Shown], quoted: Sequence[Shown]) -> str:
     more = [entry for entry in entries if entry.share > most and entry not in quoted]
     if not more:
         return ""
-    more = sorted(more, key=lambda entry: -entry.share)[:MOST_SPECIAL]
-    told = " and ".join(f"{e.text} ({_share(e)})" for e in more)
+    alike: dict[tuple[str, str], list[Shown]] = {}
+    for entry in sorted(more, key=lambda entry: -entry.share):
+        alike.setdefault((entry.modality, entry.text), []).append(entry)
+    told = " or ".join(map(_told, list(alike.values())[:MOST_SPECIAL]))
     kind = "special tokens" if more[1:] else "a special token"
-    return f" More than that is on {told}, {kind}."
+    return f" No word or place has as much as {told}, {kind}."
 
 
-def _share(entry: Shown) -> str:
-    return signed_percent(entry.share if entry.relevance >= 0 else -entry.share)
+def _told(alike: Sequence[Shown]) -> str:
+    """A special token with its share; of several that are written alike, the sum."""
+    share = signed_percent(sum(e.share if e.relevance >= 0 else -e.share for e in alike))
+    return f"{alike[0].text} ({f'{len(alike)} of them, ' if alike[1:] else ''}{share})"
 
 
 def _quoted(explanation: Explanation, entries: Sequence[Shown], top: Shown, sample: int) -> str:
@@ -178,16 +183,17 @@ def _named(explanation: Explanation, entry: Shown, sample: int) -> str:
     """An entry as a part of a sentence."""
     if explanation.is_text(entry.modality):
         return f"\u2018{entry.text}\u2019"
+    called = _called(explanation, entry.modality, sample)
     where = _place_in_picture(explanation, entry, sample)
     if where:
-        return f"the {where} of {_called(explanation, entry.modality)}"
+        return f"the {where}" if called == "the images" else f"the {where} of {called}"
     if explanation.seconds.get(entry.modality) and entry.text.endswith(" s"):
-        return f"{entry.text} of {_called(explanation, entry.modality)}"
+        return f"{entry.text} of {called}"
     kind = "token" if boxes_of(explanation, entry.modality) is None else "box"
     return f"{kind} {entry.text} of {entry.modality}"
 
 
-def _called(explanation: Explanation, name: str) -> str:
+def _called(explanation: Explanation, name: str, sample: int) -> str:
     """What people call a modality, where it is the only one of its kind; its name elsewhere."""
 
     def kind(modality: str) -> str:
@@ -195,23 +201,32 @@ def _called(explanation: Explanation, name: str) -> str:
             return "the text"
         pictures = explanation.pictures(modality)
         if pictures:
-            return "the video" if pictures[-1].is_frame and pictures[-1].part else "the image"
+            return _kind_of_pictures(explanation, modality, sample)
         return "the recording" if modality in explanation.seconds else modality
 
     own = kind(name)
     return own if [kind(each) for each in explanation.modalities].count(own) == 1 else name
 
 
+def _kind_of_pictures(explanation: Explanation, modality: str, sample: int) -> str:
+    pictures, found = explanation.pictures(modality), explanation.on_photos(modality, sample)
+    if any(on.frame_number is not None for on in found):
+        return "the video"
+    if pictures[-1].is_frame and pictures[-1].part:
+        return "the video"
+    if modality in explanation.seconds or explanation.originals.sounds:
+        return "the spectrogram"
+    photos = {on.photo for on in found} or {picture.source for picture in pictures}
+    return "the images" if len(photos) > 1 else "the image"
+
+
 def _place_in_picture(explanation: Explanation, entry: Shown, sample: int) -> str:
     """Where in the photo that was given, or else in which of the model's pictures."""
     (token, *_), modality = entry.tokens, entry.modality
-    on_photos = explanation.on_photos(modality, sample)
-    several = len({on.photo for on in on_photos}) > 1
-    for on in on_photos:
+    found = explanation.on_photos(modality, sample)
+    for on in found:
         if token in on.tokens:
-            where = _where(on.tokens.index(token), on.grid)
-            called = f"photo {on.photo}" if several else ""
-            called = f"frame {on.frame_number}" if on.frame_number is not None else called
+            where, called = _where(on.tokens.index(token), on.grid), which(on, found)
             return f"{where} of {called}" if called else where
     pictures = explanation.pictures(modality)
     for picture, name in zip(pictures, names_of(pictures), strict=True):
