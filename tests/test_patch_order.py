@@ -1,11 +1,16 @@
 """Patches as rows of colours: how they are listed is told by what the model makes one token of."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import fxplain
+from fxplain.explanation.explanation import ByModality
 from fxplain.explanation.pictures import block_of, pictures_of
+from fxplain.reports.headline import notes
+from tests.made_explanations import made_explanation
 
 ROWS, COLUMNS = 4, 6
 
@@ -68,3 +73,24 @@ def test_what_the_model_makes_one_token_of_tells_the_order():
     assert block_of(pictures, [(24, 25, 26, 27)]) == 0
     assert block_of(pictures, [(0, 1, 2, 3), (2, 3, 8, 9)]) == 0  # both at once
     assert block_of(pictures, [(0, 5, 9, 13), (0, 1), (7,)]) == 0
+
+
+def test_padded_lists_of_patches_of_several_samples_have_no_one_layout():
+    inputs = {
+        "pixel_values": torch.zeros(4, 16, 12),
+        "sizes": torch.tensor([[2, 3], [2, 2], [3, 2], [2, 2]]),
+    }
+    assert pictures_of("pixel_values", 32, {}, (), inputs) == ()  # no crops of 4 x 4
+    assert [p.grid for p in pictures_of("pixel_values", 64, {}, (), inputs)][:2] == [(2, 3), (2, 2)]
+
+
+def test_a_batch_without_a_heat_map_says_why():
+    e = made_explanation(
+        ["a", "b", "c"], relevance=ByModality({"input_ids": torch.rand(2, 3)}), target=(1, 1),
+        readout=("the output",) * 2, scores=torch.zeros(2), labels={"input_ids": [["", "", ""]] * 2},
+        inputs={"input_ids": torch.rand(3, 3, 8, 8)}, grids={"input_ids": (2, 2)}, output=None,
+    )  # fmt: skip
+    assert e.lacks_heat_map("input_ids")
+    assert any("no heat map of input_ids" in note for note in notes(e, 1))
+    assert "no heat map of input_ids" in e.to_text(200)
+    assert not replace(e, inputs={}).lacks_heat_map("input_ids")

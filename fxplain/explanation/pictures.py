@@ -15,7 +15,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-__all__ = ["Picture", "block_of", "grid_of", "input_of", "names_of", "patch_size", "pictures_of"]
+__all__ = [
+    "Picture", "block_of", "grid_of", "has_sizes", "input_of", "names_of", "patch_size", "pictures_of",
+]  # fmt: skip
 
 MOST_MERGED = 4
 """Blocks of more than 4 x 4 patches are not looked for."""
@@ -96,7 +98,9 @@ def pictures_of(
     if len(grid) > 3:
         return _levels(plain, grid)
     value = inputs.get(name)
-    return () if value is None else _tiles(plain, grid, value) or _crops(plain, value)
+    if value is None or has_sizes(value, inputs):
+        return ()
+    return _tiles(plain, grid, value) or _crops(plain, value)
 
 
 def grid_of(pictures: Sequence[Picture], grid: tuple[int, ...]) -> tuple[int, ...]:
@@ -177,6 +181,21 @@ def _told(
             side = block if fits else _merged(own, totals, inputs)
             return tuple(replace(p, first=first) for p in _laid_out(own, starts, plain, side))
     return ()
+
+
+def has_sizes(value: Tensor, inputs: Mapping[str, Tensor]) -> bool:
+    """Whether another input says how many rows and columns each of padded lists of patches has."""
+    return (
+        value.is_floating_point()
+        and value.dim() == 3
+        and patch_size(value) is not None
+        and any(
+            not sizes.is_floating_point() and sizes.dim() == 2 and sizes.shape[-1] in (2, 3)
+            and len(sizes) == len(value) and int(sizes.min()) > 0
+            and int(sizes.prod(-1).max()) <= value.shape[1]
+            for sizes in inputs.values()
+        )
+    )  # fmt: skip
 
 
 def block_of(pictures: Sequence[Picture], groups: Iterable[Collection[int]]) -> int:

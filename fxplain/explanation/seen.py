@@ -23,7 +23,14 @@ from fxplain.explanation.merging import (
 from fxplain.explanation.mosaic import Mosaic, mosaic_of, put_together
 from fxplain.explanation.on_photos import OnPhoto, on_photos
 from fxplain.explanation.originals import Originals, Placement
-from fxplain.explanation.pictures import Picture, grid_of, input_of, patch_size, pictures_of
+from fxplain.explanation.pictures import (
+    Picture,
+    grid_of,
+    has_sizes,
+    input_of,
+    patch_size,
+    pictures_of,
+)
 from fxplain.explanation.shown import Shown, Special, shown
 from fxplain.explanation.units import Units, units_of
 from fxplain.extras import data_frame
@@ -208,6 +215,14 @@ class AsSeen(BesideIdentity):
                 tiled=modality in self.tiled, block=self.blocks.get(modality, 0),
             )  # fmt: skip
         return self._pictures[modality]
+
+    def lacks_heat_map(self, modality: str) -> bool:
+        """Whether the samples of a batch were given images that have no one layout for all of them."""
+        given = self.inputs.get(input_of(modality))
+        if given is None or len(self.target) < 2 or not given.is_floating_point():
+            return False
+        images = given.dim() >= 4 and bool(self.grids.get(modality))
+        return (images or has_sizes(given, self.inputs)) and not self.pictures(modality)
 
     @cached_property
     def _pictures(self) -> dict[str, tuple[Picture, ...]]:

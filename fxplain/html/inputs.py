@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fxplain.explanation import Explanation, Units
 from fxplain.explanation.mosaic import Mosaic, put_together
-from fxplain.explanation.on_photos import OnPhoto
+from fxplain.explanation.on_photos import OnPhoto, which
 from fxplain.explanation.pictures import Picture, names_of
 from fxplain.html.numbers import png_url
 from fxplain.html.photos import photo_views, photos_beneath
@@ -200,12 +200,23 @@ def _laid_out(
         rows, columns = on.grid
         tiles.append({"name": name, "rows": rows, "columns": columns, "offset": len(places)})
         places += on.tokens
+    tile_names = _tile_names([on for _, on in own])
     for i in left:
         tile = view.tiles[i]
-        tiles.append({**tile, "offset": len(places)})
+        tiles.append({**tile, "name": tile_names.get(i, tile["name"]), "offset": len(places)})
         end = tile["offset"] + tile["rows"] * tile["columns"]
         places += view.places[tile["offset"] : end]
     return {"places": places, "tiles": tiles}
+
+
+def _tile_names(on_photos: Sequence[OnPhoto]) -> dict[int, str]:
+    """By picture that is put together with others, which tile of which photo it is."""
+    return {
+        picture: ", ".join(filter(None, (which(on, on_photos), f"tile {number}")))
+        for on in on_photos
+        if len(on.pictures) > 1
+        for number, picture in enumerate(on.pictures)
+    }
 
 
 def _together(view: InputView, mosaic: Mosaic) -> InputView:
@@ -217,7 +228,10 @@ def _together(view: InputView, mosaic: Mosaic) -> InputView:
         "name": "put together", "rows": rows * mosaic.rows, "columns": columns * mosaic.columns,
         "offset": 0,
     }  # fmt: skip
-    later = [{**tile, "offset": tile["offset"] + len(places)} for tile in view.tiles]
+    later = [
+        {**tile, "name": f"tile {i}", "offset": tile["offset"] + len(places)}
+        for i, tile in enumerate(view.tiles)
+    ]
     pictures = [
         [_whole_picture(of_sample, mosaic), *of_sample] if of_sample else []
         for of_sample in view.pictures

@@ -253,6 +253,12 @@ def notes(explanation: Explanation, sample: int = 0) -> Iterator[str]:
                 f"The answer is read from many tokens of {name} at once, such as their mean: each has "
                 f"a share of it from the start, which is left out of what is shown here."
             )
+    for name in filter(explanation.lacks_heat_map, explanation.modalities):
+        yield (
+            f"There is no heat map of {name}: the samples of this batch have different numbers of "
+            f"pictures, or pictures of different layouts, in one row. Explain one sample at a time to "
+            f"see where it looked."
+        )
     if any(explanation.apart(name, sample) for name in explanation.modalities):
         yield (
             "The token that the answer is read from stands for itself (1): what that token itself "

@@ -33,7 +33,7 @@
   };
 
   // A long name is broken between its words.
-  const inParts = (name) => name.split(/(?<=[_.@])/).flatMap((part, k) => (k ? [el("wbr"), part] : [part]));
+  const inParts = (name) => name.split(/(?<=[_.@|])(?=\w)/).flatMap((part, k) => (k ? [el("wbr"), part] : [part]));
 
   const row = (entry, most, total) => {
     const { m, i, value } = entry;
@@ -43,7 +43,7 @@
     return el(
       "tr",
       {},
-      el("td", {}, el("button", { type: "button", class: "plain", onclick: () => fxplain.pick(m, i) }, fxplain.unitName(entry))),
+      el("td", {}, el("button", { type: "button", class: "plain", onclick: () => fxplain.pick(m, i) }, inParts(fxplain.unitName(entry)))),
       several ? el("td", {}, el("code", {}, inParts(data.modalities[m].name))) : null,
       el("td", { class: "number measured" }, bar, fxplain.number(value)),
       el("td", { class: "number share" }, `${value < 0 ? "\u2212" : ""}${fxplain.percent(Math.abs(value) / total)}`),
