@@ -13,10 +13,19 @@ from rich.table import Table
 from rich.text import Text
 
 import fxplain
-from fxplain.cli.commands import app
+from fxplain.cli.commands import app, opened
 from fxplain.cli.data import check_factory_data, examples, parse_removals, read_rows
 from fxplain.cli.factory import is_factory, load_factory
-from fxplain.cli.options import AsJson, Debug, Plot, TaskName, Truncation, TrustRemoteCode
+from fxplain.cli.options import (
+    AsJson,
+    Debug,
+    HtmlFile,
+    OpenIt,
+    Plot,
+    TaskName,
+    Truncation,
+    TrustRemoteCode,
+)
 from fxplain.cli.terminal import errors_reported, progress, progress_bar, quiet, results
 from fxplain.evaluation import REMOVALS, SCORES, STEPS
 from fxplain.methods import every_method
@@ -142,6 +151,8 @@ def evaluate(
     json_: AsJson = False,
     csv_: Annotated[bool, typer.Option("--csv", help="Print CSV and nothing else.")] = False,
     plot: Plot = None,
+    html: HtmlFile = None,
+    open_: OpenIt = False,
     truncation: Truncation = None,
     trust_remote_code: TrustRemoteCode = False,
     debug: Debug = False,
@@ -197,6 +208,9 @@ def evaluate(
             _print(found, json_, by)
         if plot:
             found.plot().savefig(plot)
+        if html:
+            found.to_html(html)
+            opened(html, open_)
 
 
 @app.command()

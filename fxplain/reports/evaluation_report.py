@@ -14,7 +14,7 @@ from rich.text import Text
 from fxplain.evaluation import Evaluation, Row
 from fxplain.reports.graph_report import facts_table, warning_lines
 
-__all__ = ["evaluation_report"]
+__all__ = ["evaluation_report", "facts_of"]
 
 
 def evaluation_report(evaluation: Evaluation) -> RenderableType:
@@ -24,7 +24,7 @@ def evaluation_report(evaluation: Evaluation) -> RenderableType:
     parts: list[RenderableType] = [
         Text.assemble(("Evaluation of ", "bold"), (settings["model"], "bold cyan")),
         *warning_lines(skipped),
-        facts_table(list(_facts(settings))),
+        facts_table(list(facts_of(settings))),
     ]
     for modality in evaluation.modalities:
         rows = [row for row in evaluation.rows if row.modality == modality]
@@ -32,7 +32,8 @@ def evaluation_report(evaluation: Evaluation) -> RenderableType:
     return Group(*parts)
 
 
-def _facts(settings: Any) -> Iterator[tuple[str, str]]:
+def facts_of(settings: Any) -> Iterator[tuple[str, str]]:
+    """What was evaluated and how, by name."""
     yield "samples", str(settings["samples"])
     yield "explained", _explained(settings["target"])
     if settings["removal"]:
