@@ -79,7 +79,8 @@ def test_true_classes_as_csv_and_a_picture(folders, texts, tmp_path):  # noqa: F
         "--score", "accuracy", "--steps", "lxmert", "--csv", "--plot", plot, "--limit", "2",
     )  # fmt: skip
     rows = list(csv.DictReader(io.StringIO(out)))
-    assert {row["metric"] for row in rows} == {"positive", "negative", "abpc"}
+    checks = {"randomisation", "random_target"}
+    assert {row["metric"] for row in rows} == {"positive", "negative", "abpc", *checks}
     assert {row["samples"] for row in rows} == {"2"}
     assert plot.stat().st_size > 0
 

@@ -113,3 +113,48 @@ def test_options(options: dict[str, float]) -> None:
     metric = "randomisation" if "levels" in options else "stability"
     with pytest.raises(fxplain.EvaluationError, match="must be"):
         bag(contributions(1, 3), methods="generic", metrics={"m": (metric, options)})
+
+
+def test_what_is_the_same_for_every_class_is_found_out(model, inputs) -> None:
+    found = fxplain.evaluate(
+        model, [inputs], ["raw_attention", "input_x_gradient"], "random_target", target=[1, 2, 3]
+    )
+    assert found.row("raw_attention", "random_target").value == pytest.approx(1)
+    # by hand: another class for each sample, and Spearman's correlation over words but the first
+    wanted = []
+    for sample, target in enumerate((1, 2, 3)):
+        own = {"input_ids": inputs["input_ids"][sample : sample + 1]}
+        of = [
+            fxplain.explain(model, own, k, "input_x_gradient").relevance["input_ids"][0, 1:]
+            for k in range(5)
+        ]
+        ranks = torch.stack([x.argsort().argsort().double() for x in of])
+        d = (ranks - ranks[target]).square().sum(1)
+        wanted.append([float(1 - 6 * x / (5 * 24)) for i, x in enumerate(d) if i != target])
+    for value, possible in zip(
+        found.samples["input_x_gradient", "random_target", "input_ids"][:, 0].tolist(),
+        wanted,
+        strict=True,
+    ):
+        assert min(abs(value - x) for x in possible) < 1e-6
+
+
+def test_sanity_checks_are_there_by_default_and_never_in_the_way(model, inputs) -> None:
+    found = fxplain.evaluate(model, [inputs], ["generic", "raw_attention"])
+    assert set(found.metrics) == {"positive", "negative", "abpc", "randomisation", "random_target"}
+    assert found.row("raw_attention", "random_target").value == pytest.approx(1)
+    score = lambda output: output[:, 1]  # noqa: E731
+    other = fxplain.evaluate(model, [inputs], ["generic"], target=score, score="logit")
+    assert "random_target" not in other.metrics
+    assert "there is none" in other.settings["skipped"]["random_target"]
+    assert "random_target was skipped" in " ".join(str(other).split())
+
+
+def test_sanity_checks_take_the_first_samples(model) -> None:
+    inputs = {"input_ids": words(40, 5)}
+    found = [fxplain.evaluate(model, [inputs], ["generic"], batch_size=size) for size in (40, 16)]
+    for each in found:
+        assert each.row("generic", "randomisation").samples == 32
+        assert each.row("generic", "positive").samples == 40
+    a, b = (each.samples["generic", "random_target", "input_ids"][:32] for each in found)
+    torch.testing.assert_close(a, b)

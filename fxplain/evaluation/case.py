@@ -41,10 +41,15 @@ class Case:
     again
         The same method and targets on another model, or on other inputs (the same call's arguments
         by name), with a number that tells repeated calls apart.
+    toward
+        The same method on the same inputs, of other targets, one for each sample.
     steps, score
         The fractions of tokens and the score of perturbation tests that say nothing else.
     seed
         Of everything that is drawn.
+    classes, explained
+        Of how many classes one is explained (0 where it is no class), and (batch, axes) where it stands
+        in each sample's output, the class last.
     of_model, of_batch, own
         What was found before, of the model, by all methods in this batch, and of this case.
     """
@@ -54,9 +59,12 @@ class Case:
     batch: Batch
     perturbation: Perturbation
     again: Callable[[nn.Module, Mapping[str, Any], int], Relevance]
+    toward: Callable[[Any], Relevance]
     steps: tuple[float, ...]
     score: str
     seed: int
+    classes: int
+    explained: Sequence[Sequence[int]]
     of_model: dict[Any, Any]
     of_batch: dict[Any, Any]
     own: dict[Any, Any] = field(default_factory=dict)

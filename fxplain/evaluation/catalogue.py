@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from fxplain.evaluation import additivity, faithfulness, localisation, sanity
 from fxplain.evaluation.metric import Metric
 
-__all__ = ["DEFAULT_METRICS", "METRICS"]
+__all__ = ["DEFAULT_METRICS", "METRICS", "SANITY_CHECKS", "SANITY_SAMPLES"]
 
 _PAPER = "Chefer, Gur & Wolf, ICCV 2021, arXiv 2103.15679"
 _RISE = "Petsiuk et al. (RISE), BMVC 2018, arXiv 1806.07421"
@@ -122,6 +125,14 @@ METRICS = {
             removes=False,
         ),
         Metric(
+            "random_target",
+            "Sixt, Granz & Landgraf, ICML 2020, arXiv 1912.09818",
+            "lower",
+            sanity.random_target,
+            "rank correlation with the explanation of another class",
+            removes=False,
+        ),
+        Metric(
             "stability",
             "Yeh et al., NeurIPS 2019, arXiv 1901.09392 (average sensitivity)",
             "lower",
@@ -170,3 +181,11 @@ METRICS = {
 }
 
 DEFAULT_METRICS = ("positive", "negative", "abpc")
+
+SANITY_CHECKS: Mapping[str, Mapping[str, Any]] = {
+    "randomisation": {"levels": 2},
+    "random_target": {},
+}
+"""Beside the default metrics, cheaply: of the first samples alone, and left out where they fail."""
+
+SANITY_SAMPLES = 32

@@ -20,6 +20,7 @@ from fxplain.arguments import (
 )
 from fxplain.capture import as_module, on_all_processes
 from fxplain.errors import EvaluationError
+from fxplain.evaluation.catalogue import SANITY_CHECKS
 from fxplain.evaluation.dataset import batches, count_samples
 from fxplain.evaluation.evaluator import Evaluator
 from fxplain.evaluation.explainers import AskedMethods, choose_explainers
@@ -105,7 +106,9 @@ def evaluate(
         model, inputs and target that returns (batch, tokens) relevance by modality. By default all
         methods, without those that this model does not allow.
     metrics
-        Names from `fxplain.metrics()`, or by label a name or a pair (name, options).
+        Names from `fxplain.metrics()`, or by label a name or a pair (name, options). By default the
+        perturbation tests, and of the first 32 samples two sanity checks: whether explanations depend
+        on the model's weights ("randomisation") and on the class ("random_target").
     target
         What is explained: None for what each `fxplain.Example` asks for, and the predicted class of
         all other samples; the "predicted" class, the "true" one, or anything that `fxplain.explain`
@@ -156,6 +159,7 @@ def evaluate(
         explainers=choose_explainers(methods, output),
         metrics=choose_metrics(metrics),
         may_skip=methods is None,
+        sanity=frozenset(SANITY_CHECKS) if metrics is None else frozenset(),
         target=target,
         score=_checked_score(score),
         steps=steps_of(steps),

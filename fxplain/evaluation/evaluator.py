@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fxplain.errors import EvaluationError, FxplainError
 from fxplain.evaluation.case import JOINT, Case, Relevance
+from fxplain.evaluation.catalogue import SANITY_SAMPLES
 from fxplain.evaluation.dataset import Batch
 from fxplain.evaluation.explainers import RANDOM, Explainer
 from fxplain.evaluation.metric import Measured
@@ -43,13 +44,16 @@ OF_EXAMPLES = "of each example"
 class Evaluator:
     """What `fxplain.evaluate` was asked for, and what was found so far.
 
-    The attributes are those arguments of `fxplain.evaluate` that have the same name, resolved.
+    The attributes are those arguments of `fxplain.evaluate` that have the same name, resolved. `sanity`
+    are the labels of checks that nobody asked for: they are taken of the first samples, and left out
+    where they fail.
     """
 
     model: nn.Module
     explainers: dict[str, Explainer]
     metrics: ChosenMetrics
     may_skip: bool
+    sanity: frozenset[str]
     target: Any
     score: Score
     steps: tuple[float, ...]
@@ -130,12 +134,15 @@ class Evaluator:
         perturbation: Perturbation,
         of_batch: dict[Any, Any],
     ) -> Case:
-        tokens = perturbation.tokens
+        tokens, reader = perturbation.tokens, perturbation.reader
+        assert isinstance(reader, ScoreReader)
 
         def chance(call: int) -> Relevance:
             return {name: _chance(t, batch, self.seed, call) for name, t in tokens.items()}
 
-        def again(model: nn.Module, inputs: Mapping[str, Any], call: int) -> Relevance:
+        def again(
+            model: nn.Module, inputs: Mapping[str, Any], call: int, target: Any = target
+        ) -> Relevance:
             explainer = self.explainers[label]
             relevance = explainer(model, inputs, target, lambda part: chance(call + part))
             return _checked(label, relevance, tokens)
@@ -146,23 +153,45 @@ class Evaluator:
             batch=batch,
             perturbation=perturbation,
             again=lambda model, inputs, call: again(model, inputs, 1 + call),
+            toward=lambda other: again(self.model, batch.inputs, 1, other),
             steps=self.steps,
             score=score_name(self.score),
             seed=self.seed,
+            classes=reader.row_shape[-1] if reader.has_classes else 0,
+            explained=reader.added.tolist() if reader.has_classes else (),
             of_model=self.of_model,
             of_batch=of_batch,
         )
 
     def _measure(self, case: Case) -> None:
-        for name, (metric, options) in self.metrics.items():
+        for name, (metric, options) in list(self.metrics.items()):
             for modality in self.modalities or ():
-                if modality == JOINT and not metric.joint:
+                if (modality == JOINT and not metric.joint) or name not in self.metrics:
                     continue
-                measured = metric.of(case, modality, options)
-                if measured is not None:
-                    measured = _of_counted(measured, case.counted(modality))
+                measured = self._found(case, name, modality, options)
                 key = Key(case.method, name, modality)
-                self.found.setdefault(key, [None] * len(self.sizes)).append(measured)
+                if name in self.metrics:
+                    self.found.setdefault(key, [None] * len(self.sizes)).append(measured)
+
+    def _found(
+        self, case: Case, name: str, modality: str, options: Mapping[str, Any]
+    ) -> Measured | None:
+        """What a metric finds; of a check that nobody asked for only where it can, and of few."""
+        metric = self.metrics[name][0]
+        if name not in self.sanity:
+            measured = metric.of(case, modality, options)
+            return measured and _of_counted(measured, case.counted(modality))
+        first = torch.tensor([sample < SANITY_SAMPLES for sample in case.batch.samples])
+        if not first.any():
+            return None
+        try:
+            measured = metric.of(case, modality, options)
+        except (FxplainError, RuntimeError, TypeError) as error:  # a model that cannot be copied
+            self.skipped[name] = str(error).partition("\n")[0]
+            del self.metrics[name]
+            self.found = {key: own for key, own in self.found.items() if key.metric != name}
+            return None
+        return measured and _of_counted(measured, case.counted(modality) & first.unsqueeze(1))
 
     def _skip(self, label: str, reason: str) -> None:
         self.skipped[label] = reason

@@ -8,7 +8,7 @@ from typing import Any
 from fxplain.arguments import shown
 from fxplain.errors import EvaluationError
 from fxplain.evaluation.asked import labelled
-from fxplain.evaluation.catalogue import DEFAULT_METRICS, METRICS
+from fxplain.evaluation.catalogue import DEFAULT_METRICS, METRICS, SANITY_CHECKS
 from fxplain.evaluation.metric import Metric
 
 __all__ = ["AskedMetrics", "ChosenMetrics", "choose_metrics", "metrics", "register_metric"]
@@ -49,21 +49,27 @@ def register_metric(metric: Metric) -> None:
     _METRICS[metric.name] = metric
 
 
+def _sanity_checks() -> dict[str, tuple[str, Mapping[str, Any]]]:
+    return {name: (name, options) for name, options in SANITY_CHECKS.items()}
+
+
 def choose_metrics(asked: AskedMetrics) -> ChosenMetrics:
     """Metrics by the label of their rows.
 
     Parameters
     ----------
     asked
-        Names, or names (with options) by label; None for the perturbation tests.
+        Names, or names (with options) by label; None for the perturbation tests and sanity checks.
 
     Raises
     ------
     EvaluationError
         When a metric or one of its options is unknown.
     """
+    if asked is None:
+        asked = {**{name: name for name in DEFAULT_METRICS}, **_sanity_checks()}
     chosen: ChosenMetrics = {}
-    for label, entry in labelled(asked, DEFAULT_METRICS, "metric").items():
+    for label, entry in labelled(asked, (), "metric").items():
         if not isinstance(entry, tuple):
             raise EvaluationError(
                 f"metric {label!r} is a function: register a Metric with it first."

@@ -14,7 +14,7 @@ from fxplain.evaluation.metric import Measured
 from fxplain.evaluation.model_copy import ModelCopy
 from fxplain.evaluation.statistics import spearman
 
-__all__ = ["max_sensitivity", "randomisation", "sparseness", "stability"]
+__all__ = ["max_sensitivity", "random_target", "randomisation", "sparseness", "stability"]
 
 
 def randomisation(case: Case, modality: str, *, levels: int = 4) -> Measured:
@@ -36,6 +36,25 @@ def randomisation(case: Case, modality: str, *, levels: int = 4) -> Measured:
         )
         curve.append(_correlation(case, modality, case.values(modality, relevance)))
     return Measured(torch.stack(curve[1:], 1).mean(1), x, torch.stack(curve, 1))
+
+
+def random_target(case: Case, modality: str) -> Measured:
+    """Rank correlation with the explanation of another class, drawn by chance for each sample.
+
+    A method that says the same of every class does not explain this one.
+    """
+    if case.classes < 2:
+        raise EvaluationError(
+            "metric 'random_target' explains another class, and there is none: what is explained is "
+            "one number. Leave the metric out."
+        )
+    targets = []
+    for at, generator in zip(case.explained, case.random("other class"), strict=True):
+        step = int(torch.randint(1, case.classes, (), generator=generator))
+        other = (*at[:-1], (at[-1] + step) % case.classes)
+        targets.append(other if len(other) > 1 else other[0])
+    relevance = case.once("random target", lambda: case.toward(targets))
+    return Measured(_correlation(case, modality, case.values(modality, relevance)))
 
 
 def _correlation(case: Case, modality: str, other: Tensor) -> Tensor:
