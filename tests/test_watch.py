@@ -119,7 +119,7 @@ def test_within_a_call_a_model_is_looked_at_until_it_runs(model: Model) -> None:
 def test_what_came_from_nowhere_is_never_the_same() -> None:
     watch = Watch()
     watch.read([1, 2], elements)
-    assert not watch.holds()
+    assert not watch.closed().holds()
 
 
 def test_a_thing_that_fails_when_it_is_asked_is_not_the_same() -> None:
@@ -134,4 +134,4 @@ def test_a_thing_that_fails_when_it_is_asked_is_not_the_same() -> None:
 
     watch, moody = Watch(), Moody(a=1)
     watch.read(moody, items)
-    assert not watch.holds()
+    assert not watch.closed().holds()

@@ -8,8 +8,10 @@ import sys
 import types
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
+from itertools import chain
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from fxplain.capture.state import parts_of, version_of
-from fxplain.capture.watch import Watch, elements, items, kind_of
+from fxplain.capture.watch import Named, Several, Watch, elements, items, kind_of, values_of
 
 __all__ = ["Facts", "changed", "facts_and_watch", "facts_of", "is_library", "names_read"]
 
@@ -102,7 +104,7 @@ class _Walk:
         )
 
     def _module(self, path: str, module: nn.Module) -> None:
-        self.watch.read(module, _of_module)
+        self.watch.read(module, _OF_MODULES)
         own = vars(module)
         self.facts[path, "type"] = id(type(module))
         for name, value in own.items():
@@ -123,7 +125,7 @@ class _Walk:
         return name, same, self.watch.value(tensor, kind_of)
 
     def _class(self, cls: type) -> None:
-        self.watch.read(cls, _of_vars)
+        self.watch.read(cls, _OF_CLASSES)
         for name, value in list(vars(cls).items()):
             if name not in _OF_PYTHON:
                 self._note(f"class {cls.__module__}.{cls.__qualname__}", name, _unwrapped(value))
@@ -179,13 +181,14 @@ class _Walk:
 
     def _function(self, function: types.FunctionType) -> Any:
         """A function by its code and what the code reads: two closures of equal values are equal."""
-        self.watch.read(function, _of_function)
-        names = self.watch.read(function, _of_globals)
-        for module in [x for x in names if isinstance(x, types.ModuleType)]:
-            names = [*names, *self.watch.read(module, _Members(_all_names(function.__code__)))]
-        for value in names:
+        self.watch.read(function, _OF_FUNCTIONS)
+        mentioned = _all_names(function.__code__)
+        found = self.watch.read(function, Named(_globals_of, mentioned))
+        for module in [x for x in found if isinstance(x, types.ModuleType)]:
+            found = [*found, *self.watch.read(module, Named(vars, mentioned))]
+        for value in found:
             if isinstance(value, types.FunctionType):
-                self.watch.read(value, _of_code)
+                self.watch.read(value, _OF_CODES)
         code = _serial(function.__code__)
         own = vars(function).get("__wrapped__")
         read = tuple([(name, self.fact(value)) for name, value in names_read(function)])
@@ -206,23 +209,38 @@ def _of_process(module: types.ModuleType) -> list[Any]:
 
 
 def _of_module(module: nn.Module) -> list[Any]:
-    own = vars(module)
-    parts = own.get("_modules")
-    if not isinstance(parts, dict):  # TorchScript's are made anew whenever they are asked for
-        return [object()]
-    weights, buffers = module._parameters, module._buffers
-    found = [
-        type(module), *own, *own.values(), *parts, *parts.values(), *weights, *weights.values(),
-        *buffers, *buffers.values(),
-    ]  # fmt: skip
-    for name in _HOOKS:
-        if own.get(name):
-            found += own[name].values()
-    return found
+    return _of_modules([module])[0]
 
 
-def _of_vars(cls: type) -> list[Any]:
-    return items(vars(cls))
+def _of_modules(modules: Sequence[nn.Module]) -> tuple[list[Any], list[Any]]:
+    """All that hangs on modules: attributes, parts, tensors, hooks; and the names of that."""
+    owns = [*map(vars, modules)]
+    tables: list[Any] = [own.get("_modules") for own in owns]
+    if not all(issubclass(kind, dict) for kind in {*map(type, tables)}):
+        return [object()], []  # TorchScript's are made anew whenever they are asked for
+    tables += map(attrgetter("_parameters"), modules)
+    tables += map(attrgetter("_buffers"), modules)
+    tables += owns
+    tables += filter(None, chain.from_iterable(_hooks_of(owns)))
+    found = [*map(type, modules), *values_of(tables)]
+    return found, [*map(len, tables), *chain.from_iterable(tables)]
+
+
+def _hooks_of(owns: Sequence[dict[str, Any]]) -> list[Sequence[Any]]:
+    try:
+        return [*map(itemgetter(*_HOOKS), owns)]
+    except KeyError:  # a module that was put together by hand
+        return [[own.get(name) for name in _HOOKS] for own in owns]
+
+
+_OF_MODULES = Several(_of_module, _of_modules)
+
+
+def _of_classes(classes: Sequence[type]) -> tuple[list[Any], list[Any]]:
+    return items.many([*map(vars, classes)])
+
+
+_OF_CLASSES = Several(lambda cls: items(vars(cls)), _of_classes)
 
 
 def _of_method(method: types.MethodType) -> list[Any]:
@@ -240,27 +258,31 @@ def _of_object(thing: Any) -> list[Any]:
 
 
 def _of_function(function: types.FunctionType) -> list[Any]:
-    cells = [_content(cell) for cell in function.__closure__ or ()]
-    wrapped = vars(function).get("__wrapped__")
-    return [function.__code__, function.__defaults__, function.__kwdefaults__, wrapped, *cells]
+    return _of_functions([function])[0]
 
 
-def _of_globals(function: types.FunctionType) -> list[Any]:
-    return [*map(function.__globals__.get, _all_names(function.__code__))]
+def _of_functions(functions: Sequence[types.FunctionType]) -> tuple[list[Any], list[Any]]:
+    """Code, defaults, what is wrapped, and what is in the closure."""
+    found = [*chain.from_iterable(map(_parts_of_function, functions))]
+    found += [vars(function).get("__wrapped__") for function in functions]
+    cells = chain.from_iterable(filter(None, map(attrgetter("__closure__"), functions)))
+    return [*found, *map(_content, cells)], []
 
 
-def _of_code(function: types.FunctionType) -> list[Any]:
-    return [function.__code__]
+_parts_of_function = attrgetter("__code__", "__defaults__", "__kwdefaults__", "__closure__")
+
+_OF_FUNCTIONS = Several(_of_function, _of_functions)
 
 
-class _Members:
-    """Reads things of a module by their names."""
+def _of_codes(functions: Sequence[types.FunctionType]) -> tuple[list[Any], list[Any]]:
+    return [*map(attrgetter("__code__"), functions)], []
 
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
 
-    def __call__(self, module: types.ModuleType) -> list[Any]:
-        return [*map(vars(module).get, self.names)]
+_OF_CODES = Several(lambda function: [function.__code__], _of_codes)
+
+
+def _globals_of(function: types.FunctionType) -> dict[str, Any]:
+    return function.__globals__
 
 
 _slots_of: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import types
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from operator import methodcaller
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-__all__ = ["Watch", "elements", "items", "kind_of"]
+__all__ = ["Named", "Several", "Watch", "elements", "items", "kind_of", "values_of"]
 
 How = Callable[[Any], list[Any]]
 """What is read of a thing, such as the values of a mapping."""
@@ -26,14 +29,92 @@ _KEPT = (
 """Kinds of things that hold nothing of a model, and are held."""
 
 
-def items(mapping: Any) -> list[Any]:
-    """A mapping's keys and values."""
-    return [*mapping, *mapping.values()]
+@dataclass(frozen=True)
+class Several:
+    """A reading that is quicker of many things at once: most of a model is many of a few kinds.
+
+    Attributes
+    ----------
+    one
+        What is read of one thing.
+    many
+        What is read of many: all that `one` finds in any of them, and plain values, which are
+        compared by what they are. Where `one` would find something else in one of them, so must this.
+    """
+
+    one: How
+    many: Callable[[Sequence[Any]], tuple[list[Any], list[Any]]]
+
+    def __call__(self, thing: Any) -> list[Any]:
+        """What is read of one."""
+        return self.one(thing)
 
 
-def elements(several: Iterable[Any]) -> list[Any]:
-    """A collection's elements."""
-    return [*several]
+def _of_all(mappings: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    found = [*chain.from_iterable(mappings), *values_of(mappings)]
+    return found, [*map(len, mappings)]
+
+
+def values_of(mappings: Sequence[Any]) -> Iterable[Any]:
+    """The values of mappings, one after the other."""
+    return chain.from_iterable(map(methodcaller("values"), mappings))
+
+
+items = Several(lambda mapping: [*mapping, *mapping.values()], _of_all)
+"""A mapping's keys and values."""
+
+elements = Several(list, lambda all_of: ([*chain.from_iterable(all_of)], [*map(len, all_of)]))
+"""A collection's elements."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A reading of some names of a namespace, such as a module's; those of one are read together.
+
+    Attributes
+    ----------
+    space
+        From a thing to its namespace.
+    names
+        What is looked up.
+    """
+
+    space: Callable[[Any], Mapping[str, Any]]
+    names: tuple[str, ...]
+
+    def __call__(self, thing: Any) -> list[Any]:
+        """What the names are there; None where they are none."""
+        return [*map(self.space(thing).get, self.names)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Round:
+    """Readings that are made again at once.
+
+    Attributes
+    ----------
+    sources
+        What is read: watched things, or things that earlier rounds find, by these and places in them.
+    how
+        From the things to what is found in them, and to plain values.
+    ids, plain
+        Of what was found.
+    """
+
+    sources: Sequence[_Source]
+    how: Callable[[list[Any]], tuple[list[Any], list[Any]]]
+    ids: list[int]
+    plain: list[Any]
+
+    def holds(self, found: list[list[Any]]) -> bool:
+        """Whether the same is found; what is, is added to what earlier rounds did."""
+        now, plain = self.how(_things(self.sources, found))
+        found.append(now)
+        return plain == self.plain and [*map(id, now)] == self.ids
+
+
+def _things(sources: Sequence[_Source], found: list[list[Any]]) -> list[Any]:
+    return [found[s[0]][s[1]] if isinstance(s, tuple) else s() for s in sources]
 
 
 class Watch:
@@ -51,6 +132,7 @@ class Watch:
         self._kept: dict[int, Any] = {}
         self._seen: dict[int, weakref.ref[Any]] = {}
         self._found: dict[int, tuple[int, int]] = {}
+        self._rounds: list[_Round] | None = None
         self._blind = False
 
     def read(self, thing: Any, how: How) -> list[Any]:
@@ -81,25 +163,67 @@ class Watch:
         return said
 
     def closed(self) -> Watch:
-        """The watch, once all is read."""
+        """The watch, once all is read: what can be read together is so from now on."""
         self._found = {}
+        if not self._blind:
+            try:
+                self._rounds = self._together()
+                self._things_read()  # another thread may have set something meanwhile
+            except Exception:  # noqa: BLE001 - a thing that fails when it is asked is not the same
+                self._blind = True
+        self._readings = []
         return self
 
     def holds(self) -> bool:
-        """Whether everything that was read would be found again."""
-        if self._blind or self._gone:
+        """Whether everything that was read would be found again; never before it is closed."""
+        if self._blind or self._gone or self._rounds is None:
             return False
         found: list[list[Any]] = []
         try:
-            for source, how, ids in self._readings:
-                where = found[source[0]][source[1]] if isinstance(source, tuple) else source()
-                now = how(where)
-                if [*map(id, now)] != ids:
-                    return False
-                found.append(now)
-            return all(of(seen()) == said for seen, of, said in self._values)
+            return all(each.holds(found) for each in self._rounds) and all(
+                of(seen()) == said for seen, of, said in self._values
+            )
         except Exception:  # noqa: BLE001 - a thing that fails when it is asked is not the same
             return False
+
+    def _things_read(self) -> list[Any]:
+        """What each reading is of.
+
+        Raises
+        ------
+        LookupError
+            Where one would now find something else.
+        """
+        found: list[list[Any]] = []
+        things = []
+        for source, how, ids in self._readings:
+            thing = found[source[0]][source[1]] if isinstance(source, tuple) else source()
+            found.append(how(thing))
+            things.append(thing)
+            if [*map(id, found[-1])] != ids:
+                raise LookupError("something was set during the walk")
+        return things
+
+    def _together(self) -> list[_Round]:
+        """The readings in as few rounds as they can be made in."""
+        kinds: dict[Any, list[tuple[How, Any]]] = {}
+        depths: list[int] = []
+        for (source, how, _), thing in zip(self._readings, self._things_read(), strict=True):
+            depths.append(depths[source[0]] + 1 if isinstance(source, tuple) else 0)
+            kind: Any = how if isinstance(how, Several) else (id(thing), id(how))
+            if isinstance(how, Named):
+                kind = (Named, id(how.space(thing)))
+            kinds.setdefault((depths[-1], kind), []).append((how, thing))
+        rounds: list[_Round] = []
+        places: dict[int, tuple[int, int]] = {}
+        for _, readings in sorted(kinds.items(), key=lambda of_kind: of_kind[0][0]):
+            read, things = _united(readings)
+            found, plain = read(things)
+            sources = [self._seen.get(id(thing)) or places[id(thing)] for thing in things]
+            for place, each in enumerate(found):
+                places.setdefault(id(each), (len(rounds), place))
+            rounds.append(_Round(sources, read, [*map(id, found)], plain))
+        return rounds
 
     def _seen_as(self, thing: Any) -> weakref.ref[Any] | None:
         known = self._seen.get(id(thing))
@@ -113,7 +237,25 @@ class Watch:
         return seen
 
 
+def _united(
+    readings: Sequence[tuple[How, Any]],
+) -> tuple[Callable[[list[Any]], tuple[list[Any], list[Any]]], list[Any]]:
+    """Readings of one kind as one, and the things that it is of."""
+    first, things = readings[0][0], [thing for _, thing in readings]
+    if isinstance(first, Several):
+        return first.many, things
+    if isinstance(first, Named):
+        names = chain.from_iterable(how.names for how, _ in readings if isinstance(how, Named))
+        first = Named(first.space, tuple(dict.fromkeys(names)))
+    one = first
+    return lambda of: (one(of[0]), []), things[:1]
+
+
+_LAZY = (UninitializedParameter, UninitializedBuffer)
+
+
 def kind_of(tensor: Tensor) -> Any:
     """What a graph depends on in a weight: its type, shape and place."""
-    lazy = isinstance(tensor, UninitializedParameter | UninitializedBuffer)  # it has no shape yet
-    return type(tensor), tensor.dtype, tensor.device, None if lazy else tensor.shape
+    kind = type(tensor)
+    lazy = issubclass(kind, _LAZY)  # it has no shape yet
+    return kind, tensor.dtype, tensor.device, None if lazy else tensor.shape
