@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import fxplain
+from fxplain.explanation import passes
 from fxplain.explanation.call import Call
 from fxplain.explanation.passes import Passes
 from fxplain.explanation.question import Question
@@ -22,6 +23,12 @@ def explained(name: str, ride: bool, dtype: torch.dtype = torch.float64) -> fxpl
     assert isinstance(method, Method)
     question = Question(model, inputs, method, options, {}, output=case.output)
     return Call(question).explanation(case.target, ride=ride)
+
+
+@pytest.fixture(autouse=True)
+def no_node_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the backward is ridden in tiny models, too."""
+    monkeypatch.setattr(passes, "SMALL", 0)
 
 
 @pytest.fixture
@@ -41,6 +48,18 @@ def test_equal_to_rows_after_the_backward(name: str, rides: list[int]) -> None:
     assert rides
     for modality, relevance in after.relevance.items():
         torch.testing.assert_close(on_the_way.relevance[modality], relevance, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ONE_WAY)
+def test_small_nodes_are_taken_together(
+    name: str, rides: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_the_way = explained(name, ride=True)
+    monkeypatch.setattr(passes, "SMALL", 2**19)
+    together = explained(name, ride=True)
+    assert len(rides) == 1
+    for modality, relevance in on_the_way.relevance.items():
+        torch.testing.assert_close(together.relevance[modality], relevance, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["lxmert", "bart"])

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fxplain
+from fxplain.explanation import passes
 from fxplain.methods import node_maps
 from tests import small_models
 
@@ -15,9 +16,10 @@ TOKENS = 11
 
 
 @pytest.fixture
-def small_tiles() -> Iterator[None]:
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = dict(node_maps.TILE)
     node_maps.TILE["cpu"] = 200
+    monkeypatch.setattr(passes, "SMALL", 0)  # or small nodes are taken together, whole
     yield
     node_maps.TILE.update(before)
 

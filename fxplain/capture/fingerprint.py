@@ -8,9 +8,9 @@ import sys
 import types
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
-from itertools import chain
+from itertools import chain, repeat
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -215,22 +215,25 @@ def _of_module(module: nn.Module) -> list[Any]:
 def _of_modules(modules: Sequence[nn.Module]) -> tuple[list[Any], list[Any]]:
     """All that hangs on modules: attributes, parts, tensors, hooks; and the names of that."""
     owns = [*map(vars, modules)]
+    names = [*map(tuple, owns)]
+    pickers = map(_picker, names)
+    own_values = [pick(own) for pick, own in zip(pickers, owns, strict=True)]
     tables: list[Any] = [own.get("_modules") for own in owns]
     if not all(issubclass(kind, dict) for kind in {*map(type, tables)}):
         return [object()], []  # TorchScript's are made anew whenever they are asked for
     tables += map(attrgetter("_parameters"), modules)
     tables += map(attrgetter("_buffers"), modules)
-    tables += owns
-    tables += filter(None, chain.from_iterable(_hooks_of(owns)))
-    found = [*map(type, modules), *values_of(tables)]
-    return found, [*map(len, tables), *chain.from_iterable(tables)]
+    for name in _HOOKS:
+        tables += filter(None, map(dict.get, owns, repeat(name)))
+    found = [*map(type, modules), *chain.from_iterable(own_values), *values_of(tables)]
+    return found, [names, *map(len, tables), *chain.from_iterable(tables)]
 
 
-def _hooks_of(owns: Sequence[dict[str, Any]]) -> list[Sequence[Any]]:
-    try:
-        return [*map(itemgetter(*_HOOKS), owns)]
-    except KeyError:  # a module that was put together by hand
-        return [[own.get(name) for name in _HOOKS] for own in owns]
+@functools.lru_cache(maxsize=4096)
+def _picker(names: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    """From a module's attributes, in this order, to the values of those that are not torch's own."""
+    picked = [name for name in names if name not in _OF_TORCH]
+    return itemgetter(*picked) if len(picked) > 1 else lambda own: (*map(own.get, picked),)
 
 
 _OF_MODULES = Several(_of_module, _of_modules)

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import methodcaller
+from operator import attrgetter, methodcaller
 from typing import Any
 
 import torch
@@ -18,6 +18,9 @@ __all__ = ["Named", "Several", "Watch", "elements", "items", "kind_of", "values_
 
 How = Callable[[Any], list[Any]]
 """What is read of a thing, such as the values of a mapping."""
+
+_Read = tuple[list[Any], list[Any]]
+"""Things, compared by what they are, and plain values, compared by what they say."""
 
 _Source = weakref.ref[Any] | tuple[int, int]
 """A thing, or where it was found: the number of a reading, and the place in that."""
@@ -43,14 +46,14 @@ class Several:
     """
 
     one: How
-    many: Callable[[Sequence[Any]], tuple[list[Any], list[Any]]]
+    many: Callable[[list[Any]], _Read]
 
     def __call__(self, thing: Any) -> list[Any]:
         """What is read of one."""
         return self.one(thing)
 
 
-def _of_all(mappings: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+def _of_all(mappings: Sequence[Any]) -> _Read:
     found = [*chain.from_iterable(mappings), *values_of(mappings)]
     return found, [*map(len, mappings)]
 
@@ -86,6 +89,18 @@ class Named:
         """What the names are there; None where they are none."""
         return [*map(self.space(thing).get, self.names)]
 
+    def united(self, names: Iterable[str], thing: Any) -> Callable[[list[Any]], _Read]:
+        """The same for all these names; most of what code mentions is in no namespace."""
+        space, distinct = self.space(thing), dict.fromkeys(names)
+        there = tuple(name for name in distinct if name in space)
+        absent = distinct.keys() - there
+
+        def read(things: list[Any]) -> _Read:
+            space = self.space(things[0])
+            return [*map(space.get, there)], [space.keys().isdisjoint(absent)]
+
+        return read
+
 
 @dataclass(frozen=True, eq=False)
 class _Round:
@@ -102,7 +117,7 @@ class _Round:
     """
 
     sources: Sequence[_Source]
-    how: Callable[[list[Any]], tuple[list[Any], list[Any]]]
+    how: Callable[[list[Any]], _Read]
     ids: list[int]
     plain: list[Any]
 
@@ -180,9 +195,9 @@ class Watch:
             return False
         found: list[list[Any]] = []
         try:
-            return all(each.holds(found) for each in self._rounds) and all(
-                of(seen()) == said for seen, of, said in self._values
-            )
+            if not all(each.holds(found) for each in self._rounds):
+                return False
+            return all(of(seen()) == said for seen, of, said in self._values)
         except Exception:  # noqa: BLE001 - a thing that fails when it is asked is not the same
             return False
 
@@ -239,14 +254,14 @@ class Watch:
 
 def _united(
     readings: Sequence[tuple[How, Any]],
-) -> tuple[Callable[[list[Any]], tuple[list[Any], list[Any]]], list[Any]]:
+) -> tuple[Callable[[list[Any]], _Read], list[Any]]:
     """Readings of one kind as one, and the things that it is of."""
     first, things = readings[0][0], [thing for _, thing in readings]
     if isinstance(first, Several):
         return first.many, things
     if isinstance(first, Named):
         names = chain.from_iterable(how.names for how, _ in readings if isinstance(how, Named))
-        first = Named(first.space, tuple(dict.fromkeys(names)))
+        return first.united(names, things[0]), things[:1]
     one = first
     return lambda of: (one(of[0]), []), things[:1]
 
@@ -257,5 +272,9 @@ _LAZY = (UninitializedParameter, UninitializedBuffer)
 def kind_of(tensor: Tensor) -> Any:
     """What a graph depends on in a weight: its type, shape and place."""
     kind = type(tensor)
-    lazy = issubclass(kind, _LAZY)  # it has no shape yet
-    return kind, tensor.dtype, tensor.device, None if lazy else tensor.shape
+    if issubclass(kind, _LAZY):  # it has no shape yet
+        return kind, tensor.dtype, tensor.device
+    return kind, *_laid_out(tensor)
+
+
+_laid_out = attrgetter("dtype", "device", "shape")

@@ -36,6 +36,9 @@ __all__ = ["Passes"]
 T = TypeVar("T")
 U = TypeVar("U")
 
+SMALL = 2**19
+"""How many weights, of all nodes, are made at once: more keep a processor busy by themselves."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Details:
@@ -160,11 +163,27 @@ class Passes:
             return read(Evidence(self.program, nodes, batched=True), own)
 
         with causes_named(self.captured), slow_batches_unsaid():
-            found = self._run.gradients_of_several(leaves, together)
+            found = self._run.gradients(leaves, together, several=True)
             gradients = {i: g for i, g in enumerate(found) if g is not None}
             with torch.no_grad():
                 made: U = torch.vmap(of_one)(gradients, own)
         return made
+
+    @property
+    def are_small(self) -> bool:
+        """Whether the weights of all nodes are less to make at once than one node at a time."""
+        runs = self._run.nodes
+        return not self.recompute and sum(math.prod(run.shape) for run in runs) <= SMALL
+
+    def fulfilled(self, target: ResolvedTarget, promised: Evidence) -> None:
+        """Run the backward for the targets of all samples, and fill in `promised`."""
+        leaves, gradients = target.seeds(self._run.outputs, None)
+        run, self._run = self._run, self._run.without_nodes()
+        with causes_named(self.captured):
+            found = run.gradients(leaves, gradients)
+        for of_run, gradient in zip(run.nodes, found, strict=True):
+            seen = promised.nodes[of_run.node.index].seen
+            seen.gradient, seen.awaited = gradient, False
 
     def ridden(
         self, target: ResolvedTarget, promised: Evidence, arrived: Callable[[], None]

@@ -44,6 +44,8 @@ class Plan:
     def ridden(self) -> tuple[list[View], dict[int, Tensor]] | None:
         """The readouts' rows, followed from node to node as the backward brings their gradients.
 
+        Those of small nodes when it has brought them all.
+
         None where rows do not go one way, from the last node to the first.
         """
         program, passes, resolved = self.program, self.passes, self.resolved
@@ -59,7 +61,12 @@ class Plan:
             return None
         rows = RelevancyRows(scores)
         rows.begin(shares)
-        passes.ridden(resolved, promised, rows.advance)
+        if passes.are_small:
+            passes.fulfilled(resolved, promised)
+            scores.maps.make_alike()
+            rows.advance()
+        else:
+            passes.ridden(resolved, promised, rows.advance)
         return views, rows.result()
 
     def views(self, *, more: bool, keep: bool = False) -> list[View]:

@@ -263,7 +263,7 @@ class BestChains:
                 taken = Step(route.info.name, None, query, (entry.stream, old), share)
                 yield from self._on(step.links, at.sample, old, share, taken, at.attended)
         made = self.chains.made(at.point)
-        if made is not None and at.attended and bool(made[at.sample, at.position]):
+        if made is not None and at.attended and bool(made.mask[at.sample, at.position]):
             born = float(self._born[route.stream][at.sample, at.position])
             yield born, born, query, Step(route.info.name, None, query, query, 1.0)
 

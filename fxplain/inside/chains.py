@@ -11,8 +11,8 @@ from torch import Tensor
 
 from fxplain.errors import MethodError
 from fxplain.methods import Relevancies, RowShare
-from fxplain.methods.reach import made_by
 from fxplain.methods.rules import divided_by_sums
+from fxplain.methods.token_sets import TokenSet
 from fxplain.program import KeyBlock, Program, ProgramNode, RouteEntries
 from fxplain.tokens import IDENTITY
 
@@ -42,16 +42,16 @@ class Point(NamedTuple):
 class Link:
     """Where tokens' rows go on: to an update that they have absorbed, or to their birth (None).
 
-    `kept` are the tokens that do, (batch, n, 1); None for all.
+    `kept` are the tokens that do; None for all.
     """
 
     stream: int
     to: Point | None
-    kept: Tensor | None
+    kept: TokenSet | None
 
     def of(self, x: Tensor) -> Tensor:
         """The part of vectors over the tokens that goes this way."""
-        return x if self.kept is None else torch.where(self.kept.to(x.device), x, 0)
+        return x if self.kept is None else self.kept.kept(x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +225,7 @@ class Chains:
     def _along_route(self, point: Point) -> Iterable[Routed]:
         route = self.program.routes[point.update]
         columns = point.columns
-        if made_by(self.program, route) is not None:
+        if self.reach.made(route) is not None:
             columns = columns - {route.stream}
         for entry in route.entries:
             links = self._links(
@@ -233,13 +233,13 @@ class Chains:
             )
             yield Routed(entry, links)
 
-    def made(self, point: Point) -> Tensor | None:
-        """The tokens, (batch, n, 1), that begin with a route; None if none are followed."""
+    def made(self, point: Point) -> TokenSet | None:
+        """The tokens that begin with a route; None if none are followed."""
         route = self.program.routes[point.update]
-        made = made_by(self.program, route)
+        made = self.reach.made(route)
         if made is None or not point.identity or route.stream not in point.columns:
             return None
-        return made.unsqueeze(-1)
+        return made
 
     # -- what flows ---------------------------------------------------------------------------------
 

@@ -218,7 +218,7 @@ class _Collecting:
                 yield stream, self.x[point], weights, link
         if node is None and (made := self.chains.made(point)) is not None:
             stream = self.chains.program.routes[point.update].stream
-            eye = torch.diag_embed(made[..., 0].to(self.x[point]))
+            eye = torch.diag_embed(made.mask.to(self.x[point]))
             yield stream, self.x[point], eye, Link(stream, None, None)
 
     def _of_node(self, node: ProgramNode, step: Attended) -> Tensor:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from fxplain.methods.reach import made_by
 from fxplain.methods.rules import divided_by_sums
 from fxplain.program import Program, ProgramNode, ProgramRoute
 from fxplain.tokens import IDENTITY
@@ -74,8 +72,7 @@ class ColumnProducts:
             for update in updates:
                 part = part.plus(self._born(stream) if update == IDENTITY else self._of(update))
             if kept is not None:
-                kept = kept.to(self.x.device)
-                part = Product(*(torch.where(kept, p, 0) for p in (part.identity, part.attended)))
+                part = Product(kept.kept(part.identity), kept.kept(part.attended))
             total = total.plus(part)
         return total
 
@@ -129,10 +126,9 @@ class ColumnProducts:
 
     def _routed(self, route: ProgramRoute) -> Product:
         total = self._nothing(route.stream)
-        made = made_by(self.program, route)
+        made = self.relevancies.reach.made(route)
         if made is not None and route.stream == self.column:
-            made = made.unsqueeze(-1).to(self.x.device)
-            return Product(torch.where(made, self.x, 0), total.attended)
+            return Product(made.kept(self.x), total.attended)
         size = total.identity.shape[:2]
         for entry in route.entries:
             before = self.at(entry.stream, entry.version)

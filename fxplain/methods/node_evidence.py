@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -53,6 +53,16 @@ class NodeEvidence:
         runs = [run for run in (self.seen, self.propagated) if run is not None]
         held = [x for run in runs for x in (*run.alike, run.gradient)]
         return sum(x.numel() for x in held if isinstance(x, Tensor))
+
+    @property
+    def pattern(self) -> Hashable | None:
+        """See `NodeRun.pattern`."""
+        alone = self.propagated is not None or self.layout.fold is not None
+        return None if alone else self.seen.pattern
+
+    def with_numbers(self, numbers: Sequence[Tensor]) -> NodeEvidence:
+        """The same node for other numbers."""
+        return replace(self, seen=self.seen.with_numbers(numbers))
 
     def part(self, queries: slice | Tensor) -> NodeEvidence:
         """The evidence of some queries, with all of their keys."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -88,15 +88,47 @@ class NodeMap:
         return self._matrix
 
     @property
+    def pattern(self) -> Hashable | None:
+        """By what the map is made, if it is not yet and can be together with others."""
+        node = self._node
+        return (
+            node.pattern if node is not None and self._in_parts and self._matrix is None else None
+        )
+
+    @staticmethod
+    def make_at_once(alike: Sequence[NodeMap]) -> None:
+        """Make the maps of nodes of one pattern, as one batch."""
+        first, nodes = alike[0], [each._node for each in alike]
+        one = nodes[0]
+        assert one is not None
+        numbers = zip(*(node.seen.numbers for node in nodes if node is not None), strict=True)
+
+        def of_one(*numbers: Tensor) -> Tensor:
+            return first._head_mean(one.with_numbers(numbers))
+
+        with torch.no_grad():
+            made = torch.vmap(of_one)(*map(torch.stack, numbers))
+        for each, matrix in zip(alike, made.unbind(), strict=True):
+            each._matrix = matrix
+            each._node = each._node if each._keep else None
+
+    @property
     def awaited(self) -> bool:
         """Whether the node's gradient is still to come."""
         return self._node is not None and self._node.awaited
 
-    def some(self) -> Tensor | None:
-        """No more of the map than shows its type and device, or that there is none.
+    @property
+    def is_there(self) -> bool:
+        """Whether the target depends on the node.
 
-        A node whose gradient is still to come counts as one that has a map.
+        A node whose gradient is still to come counts as one that it depends on.
         """
+        if self._node is not None and self._matrix is None and self._node.is_reached:
+            return True
+        return self.some() is not None
+
+    def some(self) -> Tensor | None:
+        """No more of the map than shows its type and device, or that there is none."""
         if self._node is not None and self._matrix is None and self._node.is_reached:
             operand = self._node.seen.alike[0]
             some: Tensor = operand.new_empty(0, dtype=wide(operand))
@@ -122,7 +154,8 @@ class NodeMap:
         else will be asked of the map: it need not be kept, nor what a node saw that was awaited.
         """
         count = x.shape[1] if used is None else len(used)
-        if not (once and self._product_is_less(x)) and self._made_for(count):
+        by_tiles = self._matrix is None and once and self._product_is_less(x)
+        if not by_tiles and self._made_for(count):
             matrix = self.matrix()
             made = None if matrix is None else matrix.transpose(-1, -2) @ x
         else:
@@ -134,8 +167,12 @@ class NodeMap:
     def _transposed_by_tiles(self, x: Tensor, used: Tensor | None) -> Tensor | None:
         some = used if used is not None and 2 * len(used) < x.shape[1] else None
         assert self._node is not None
-        total = x.new_zeros(len(x), self._node.seen.shape[-1], x.shape[-1])
+        total = None
         for queries, tile in self._tiles(some):
+            if tile.seen.queries is None:  # that is all
+                return self._tile_times(tile, x)
+            if total is None:
+                total = x.new_zeros(len(x), self._node.seen.shape[-1], x.shape[-1])
             if self._of_attended and tile.is_causal and isinstance(tile.seen.queries, slice):
                 tile = tile.without_later_keys()
             made = self._tile_times(tile, x[:, queries])
@@ -260,6 +297,19 @@ class NodeMaps(Mapping[int, Tensor | None]):
 
     def __len__(self) -> int:
         return len(self._maps)
+
+    def make_alike(self) -> None:
+        """Make the maps of nodes that differ in their numbers alone, each kind of them as one batch.
+
+        For nodes so small that an operation costs no more for all of them than for one.
+        """
+        kinds: dict[Hashable, list[NodeMap]] = {}
+        for each in self._maps.values():
+            if (pattern := each.pattern) is not None:
+                kinds.setdefault(pattern, []).append(each)
+        for alike in kinds.values():
+            if len(alike) > 1:
+                NodeMap.make_at_once(alike)
 
     def of(self, index: int) -> NodeMap:
         """The map of one node, made or not."""

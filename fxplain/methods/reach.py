@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fxplain.program import Program, ProgramNode, ProgramRoute
+from fxplain.methods.token_sets import TokenSet
+from fxplain.program import KeyBlock, Program, ProgramNode, ProgramRoute
 from fxplain.tokens import IDENTITY
 
-__all__ = ["Reach", "made_by", "own_updates"]
+__all__ = ["Part", "Reach", "Through", "made_by", "own_updates"]
+
+Part = tuple[TokenSet | None, frozenset[int]]
+"""Some of a stream's tokens, or all, and the updates that they have absorbed."""
 
 
 def own_updates(program: Program, stream: int, version: int) -> frozenset[int]:
@@ -34,36 +38,91 @@ def made_by(program: Program, route: ProgramRoute) -> Tensor | None:
     return made if bool(made.any()) else None
 
 
+class Through(NamedTuple):
+    """What a node reads of a block of keys.
+
+    Attributes
+    ----------
+    block
+        The keys.
+    straight, crossed
+        The columns that go through it as they are, and those of equation 10.
+    """
+
+    block: KeyBlock
+    straight: frozenset[int]
+    crossed: frozenset[int]
+
+
 class Reach:
-    """The structure of R for one target: nothing here is a number.
+    """The structure of R: nothing here is a number, and each fact is found once.
 
     Parameters
     ----------
     program
         The attention nodes and routes.
     live
-        Whether the target depends on a node.
+        The nodes that the target depends on.
     mixes_own
         Whether equation 10 uses self-relevancies.
     """
 
-    def __init__(
-        self, program: Program, live: Callable[[int], bool], *, mixes_own: bool = True
-    ) -> None:
-        self.program, self.live, self.mixes_own = program, live, mixes_own
+    def __init__(self, program: Program, live: frozenset[int], *, mixes_own: bool = True) -> None:
+        self.program, self.mixes_own = program, mixes_own
+        self._live = live
         self._columns: dict[int, frozenset[int]] = {}
         self._free: dict[tuple[int, int], bool] = {}
+        self._parts: dict[tuple[int, int], tuple[int | Tensor, list[Part]]] = {}
+        self._through: dict[tuple[int, frozenset[int]], tuple[Through, ...]] = {}
+        self._made: dict[int, TokenSet | None] = {}
 
-    def parts(
-        self, stream: int, version: int | Tensor
-    ) -> list[tuple[Tensor | None, frozenset[int]]]:
-        """The updates of a version; of one version per token, each with its tokens (batch, n, 1)."""
+    @classmethod
+    def of(cls, program: Program, live: frozenset[int], *, mixes_own: bool) -> Reach:
+        """That of a program, which keeps it."""
+        made: Reach = program.memo.made(
+            ("reach", live, mixes_own), lambda: cls(program, live, mixes_own=mixes_own)
+        )
+        return made
+
+    def live(self, update: int) -> bool:
+        """Whether the target depends on a node."""
+        return update in self._live
+
+    def parts(self, stream: int, version: int | Tensor) -> list[Part]:
+        """The updates of a version; of one version per token, each with its tokens."""
+        key = (stream, version if isinstance(version, int) else id(version))
+        if key not in self._parts:
+            self._parts[key] = (version, self._parts_of(stream, version))
+        return self._parts[key][1]
+
+    def _parts_of(self, stream: int, version: int | Tensor) -> list[Part]:
         if isinstance(version, int):
             return [(None, own_updates(self.program, stream, version))]
         return [
-            ((version == single).unsqueeze(-1), own_updates(self.program, stream, int(single)))
+            (TokenSet(version.cpu() == single), own_updates(self.program, stream, int(single)))
             for single in version.unique().tolist()
         ]
+
+    def made(self, route: ProgramRoute) -> TokenSet | None:
+        """See `made_by`."""
+        if route.index not in self._made:
+            mask = made_by(self.program, route)
+            self._made[route.index] = None if mask is None else TokenSet(mask)
+        return self._made[route.index]
+
+    def through(self, node: ProgramNode, columns: frozenset[int]) -> tuple[Through, ...]:
+        """What a node reads of the keys' rows, where some columns are asked for."""
+        key = (node.index, columns)
+        if key not in self._through:
+            found = []
+            for block in node.blocks:
+                read = columns & self.columns(block.stream, block.versions)
+                crossed: frozenset[int] = frozenset()
+                if not block.same:
+                    crossed = read & self.program.lineage(block.stream, node.index)
+                found.append(Through(block, read - crossed, crossed))
+            self._through[key] = tuple(found)
+        return self._through[key]
 
     # -- columns ----------------------------------------------------------------------------------
 
@@ -84,7 +143,7 @@ class Reach:
                 route = self.program.routes[update]
                 for entry in route.entries:
                     found |= self.columns(entry.stream, entry.version)
-                if made_by(self.program, route) is not None:
+                if self.made(route) is not None:
                     found |= {route.stream}
             elif self.live(update):
                 for block in node.blocks:
@@ -97,6 +156,16 @@ class Reach:
         return self.mixes_own and node.stream in self.columns(node.stream, node.row_versions)
 
     # -- vectors ----------------------------------------------------------------------------------
+
+    @cached_property
+    def batches_agree(self) -> bool:
+        """Whether all that an update links has as many samples as its rows."""
+        streams, program = self.program.streams, self.program
+        linked = [
+            *((n.stream, *(block.stream for block in n.blocks)) for n in program.nodes.values()),
+            *((r.stream, *(entry.stream for entry in r.entries)) for r in program.routes.values()),
+        ]
+        return all(len({streams[s].batch for s in of_update}) == 1 for of_update in linked)
 
     @cached_property
     def one_way(self) -> bool:

@@ -53,8 +53,8 @@ class Relevancies(Accumulation):
         self.normalize = normalize
         self.self_in_bimodal = self_in_bimodal
         self.aggregate = aggregate
-        live = {index for index in self.maps if self.maps.some(index) is not None}
-        self.reach = Reach(program, live.__contains__, mixes_own=self_in_bimodal)
+        live = frozenset(index for index in self.maps if self.maps.of(index).is_there)
+        self.reach = Reach.of(program, live, mixes_own=self_in_bimodal)
         self._row_sums: dict[int, ColumnProducts] = {}
 
     # -- rows without matrices ----------------------------------------------------------------------
@@ -62,13 +62,7 @@ class Relevancies(Accumulation):
     @property
     def by_rows(self) -> bool:
         """Whether rows can be read without the matrices (`RelevancyRows`)."""
-        streams, program = self.program.streams, self.program
-        linked = [
-            *((n.stream, *(block.stream for block in n.blocks)) for n in program.nodes.values()),
-            *((r.stream, *(entry.stream for entry in r.entries)) for r in program.routes.values()),
-        ]
-        same_batch = all(len({streams[s].batch for s in of_update}) == 1 for of_update in linked)
-        return type(self) is Relevancies and self.aggregate and same_batch
+        return type(self) is Relevancies and self.aggregate and self.reach.batches_agree
 
     def own_at(self, stream: int, version: int | Tensor, column: int) -> Tensor:
         """R of equation 10 at a point of the program, normalised if asked for."""

@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fxplain.methods.columns import ColumnProducts
-from fxplain.methods.reach import made_by
 from fxplain.methods.relevancy import Relevancies
 from fxplain.methods.rules import divided_by_sums
+from fxplain.methods.token_sets import QuerySet, TokenSet
 from fxplain.program import KeyBlock, Program, ProgramNode, ProgramRoute
 from fxplain.tokens import IDENTITY
 
@@ -65,26 +64,27 @@ class _Part(NamedTuple):
 
 
 class _Share(NamedTuple):
-    """Shares of a stream's rows, (batch, n, 1), and which of them need not be 0, if not all.
-
-    The second, (batch, n), is a fact of the program: no tensor is asked for it.
-    """
+    """Shares of a stream's rows, (batch, n, 1), and the tokens that have some, if not all."""
 
     x: Tensor
-    some: Tensor | None = None
+    some: TokenSet | None = None
 
     def plus(self, other: _Share) -> _Share:
-        either = None
-        if self.some is not None and other.some is not None:
-            either = self.some | other.some
-        return _Share(self.x + other.x, either)
+        return _Share(self.x + other.x, self._either(other))
 
-    def of(self, kept: Tensor) -> _Share | None:
-        """The shares of some rows, (batch, n, 1); None where nothing is left."""
-        some = kept.squeeze(-1) if self.some is None else kept.squeeze(-1) & self.some
-        if not bool(some.any()):
+    def beside(self, other: _Share) -> _Share:
+        """Both, (batch, n, c), to be followed together."""
+        return _Share(torch.cat([self.x, other.x], -1), self._either(other))
+
+    def _either(self, other: _Share) -> TokenSet | None:
+        if self.some is None or other.some is None:
             return None
-        return _Share(torch.where(kept.to(self.x.device), self.x, 0), some)
+        return self.some.with_others(other.some)
+
+    def of(self, kept: TokenSet) -> _Share | None:
+        """The shares of some rows; None where nothing is left."""
+        some = kept if self.some is None else self.some.among(kept)
+        return None if some is None else _Share(kept.kept(self.x), some)
 
 
 class RelevancyRows:
@@ -135,8 +135,8 @@ class RelevancyRows:
         self._found, self._waiting = {}, {}
         everything = _Part(frozenset(range(len(self.program.streams))))
         for (stream, version), start in starts.items():
-            share = _Share(values[stream, version], (start != 0).squeeze(-1))
-            self._share(stream, version, everything, share)
+            some = TokenSet.of(self.program, (start != 0).squeeze(-1))
+            self._share(stream, version, everything, _Share(values[stream, version], some))
 
     def advance(self) -> None:
         """Follow the shares as far as nodes are there: up to one whose gradient is still to come."""
@@ -192,16 +192,10 @@ class RelevancyRows:
         uses: list[tuple[KeyBlock, frozenset[int], bool]] = []
         for part, share in parts.items():
             crossed: _Share | None = None
-            for block in node.blocks:
-                columns = part.columns & self.reach.columns(block.stream, block.versions)
-                mixed = (
-                    frozenset()
-                    if block.same
-                    else columns & self.program.lineage(block.stream, node.index)
-                )
-                if columns - mixed:
+            for block, straight, mixed in self.reach.through(node, part.columns):
+                if straight:
                     shares.append(share)
-                    uses.append((block, columns - mixed, False))
+                    uses.append((block, straight, False))
                 if mixed:
                     crossed = self._own_times(node, share) if crossed is None else crossed
                     shares.append(crossed)
@@ -209,39 +203,30 @@ class RelevancyRows:
         distinct = list({id(share): share for share in shares}.values())
         place = {id(share): i for i, share in enumerate(distinct)}
         together = distinct[0]
-        if len(distinct) > 1:
-            masks = [share.some for share in distinct]
-            known = [mask for mask in masks if mask is not None]
-            some = torch.stack(known).any(0) if len(known) == len(masks) else None
-            together = _Share(torch.cat([share.x for share in distinct], -1), some)
-        reading = self._reading(node, together.some)
-        made = self._transposed(node, together.x, reading)
+        for share in distinct[1:]:
+            together = together.beside(share)
+        queries = None if together.some is None else together.some.queries_of(node)
+        made = self._transposed(node, together.x, queries)
         if made is None:
             return
         for share, (block, columns, crosses) in zip(shares, uses, strict=True):
-            sizes = self.program.streams[block.stream].tokens.shape
+            tokens = self.program.streams[block.stream].tokens
+            sizes = (tokens.shape[0], tokens.shape[1])
             of_share = made if len(distinct) == 1 else made[..., place[id(share)]].unsqueeze(-1)
-            scattered = node.scattered(of_share, block.positions, (sizes[0], sizes[1]))
-            of_keys = _Share(scattered, _attended(node, block, reading, (sizes[0], sizes[1])))
+            scattered = node.scattered(of_share, block.positions, sizes)
+            some = None if queries is None else queries.attended(block, sizes)
+            of_keys = _Share(scattered, some)
             if crosses:
                 for column in columns:
                     self._share_normalized(block, column, of_keys)
             else:
                 self._share(block.stream, block.versions, _Part(columns), of_keys)
 
-    @staticmethod
-    def _reading(node: ProgramNode, some: Tensor | None) -> Tensor | None:
-        """Which queries of each token group are read, (groups, queries), of the tokens that are."""
-        if some is None:
-            return None
-        at = node.rows.cpu()
-        return some[node.samples.cpu().unsqueeze(1), at.clamp(min=0)] & (at >= 0)
-
-    def _transposed(self, node: ProgramNode, x: Tensor, reading: Tensor | None) -> Tensor | None:
-        of_node = self.relevancies.maps.of(node.index)
-        used = None if reading is None else torch.as_tensor(np.flatnonzero(reading.numpy().any(0)))
-        return of_node.transposed_times(
-            node.shared(node.gathered(x, node.positions)), used, once=self.reach.one_way
+    def _transposed(self, node: ProgramNode, x: Tensor, queries: QuerySet | None) -> Tensor | None:
+        return self.relevancies.maps.of(node.index).transposed_times(
+            node.shared(node.gathered(x, node.positions)),
+            None if queries is None else queries.numbers,
+            once=self.reach.one_way,
         )
 
     def _own_times(self, node: ProgramNode, share: _Share) -> _Share:
@@ -273,32 +258,15 @@ class RelevancyRows:
             self._share(stream, version, _Part(only, identity=False), divided)
 
     def _through_route(self, route: ProgramRoute, parts: dict[_Part, _Share]) -> None:
-        made = made_by(self.program, route)
+        made = self.reach.made(route)
         for part, (x, _) in parts.items():
             columns = part.columns
             if made is not None:
                 if part.identity and route.stream in columns:
-                    self._find(route.stream, torch.where(made.unsqueeze(-1).to(x.device), x, 0))
+                    self._find(route.stream, made.kept(x))
                 columns = columns - {route.stream}
             for entry in route.entries:
                 sizes = self.program.streams[entry.stream].tokens.shape
                 old = entry.carried_back(x, (sizes[0], sizes[1]))
                 share = _Share(old)
                 self._share(entry.stream, entry.version, part._replace(columns=columns), share)
-
-
-def _attended(
-    node: ProgramNode, block: KeyBlock, reading: Tensor | None, sizes: tuple[int, int]
-) -> Tensor | None:
-    """The tokens, (batch, n), that the queries being read attend to; None for all of the stream's."""
-    if reading is None:
-        return None
-    groups = reading.any(1)
-    if node.are_all(block.positions, sizes) and groups.numpy().all():
-        return None
-    columns = block.columns.cpu()
-    real = (columns >= 0) & groups.unsqueeze(1)
-    found = torch.zeros(sizes, dtype=torch.bool)
-    samples = node.samples.cpu().unsqueeze(1).expand(columns.shape)
-    found[samples[real], columns[real]] = True
-    return found

@@ -23,7 +23,7 @@ __all__ = [
 def attention_map(attention: Tensor, gradient: Tensor, *, in_place: bool = False) -> Tensor:
     """Equation 5 before the mean over heads: ``max(0, dy/dA * A)``."""
     product = gradient.mul_(attention) if in_place else gradient * attention
-    return product.clamp_(min=0)
+    return product.relu_()
 
 
 def self_attention_update(A: Tensor, R: Tensor) -> Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from fxplain.tokens import AttentionSite
 
@@ -253,6 +254,16 @@ class ProgramNode:
         """Values by token group and query, (groups, queries, c), each with its row's share."""
         shares = self.layout.shares
         return by_row if shares is None else by_row * shares.to(by_row).unsqueeze(-1)
+
+    @cached_property
+    def pattern(self) -> Hashable:
+        """By what its map is made: the same for nodes that differ in their numbers alone."""
+        site, layout = self.site, self.layout
+        return (
+            *(site.form, site.shape, site.weights_on_left, site.axis, site.query_axis),
+            str(fx.map_arg((site.node.args, site.node.kwargs), lambda _: None)),
+            *(layout.permutation, layout.groups, layout.heads, layout.per_query, layout.parts),
+        )
 
     @cached_property
     def positions(self) -> Positions:

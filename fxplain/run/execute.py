@@ -82,10 +82,12 @@ class Run:
             run.add_beside([next(of_branches) for _ in run.beside])
         return found[len(points) + len(branches) :]
 
-    def gradients_of_several(
-        self, leaves: Sequence[Tensor], gradients: Sequence[Tensor]
+    def gradients(
+        self, leaves: Sequence[Tensor], gradients: Sequence[Tensor], *, several: bool = False
     ) -> tuple[Tensor | None, ...]:
-        """Each node's gradients, (n, ...), for n of dy/d(leaves) along a first axis; the graph stays.
+        """Each node's gradient for dy/d(leaves) = `gradients`.
+
+        With `several`, they are n along a first axis, and so is what is found; the graph stays.
 
         Raises
         ------
@@ -93,7 +95,7 @@ class Run:
             When no leaf depends on an attention node.
         """
         points = [run.output for run in self.nodes]
-        return _reaching(leaves, gradients, points, keep_graph=True, batched=True)
+        return _reaching(leaves, gradients, points, keep_graph=several, batched=several)
 
     def ridden_backward(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -144,8 +144,41 @@ class NodeRun:
         """The same without ties to the run: no autograd graph, and no output."""
         operands = self.operands
         if not isinstance(operands, Remade):
-            operands = tuple(x.detach() if isinstance(x, Tensor) else x for x in operands)
+            operands = tuple(_freed(x) for x in operands)
         return replace(self, operands=operands, output=self.output.new_empty(0), beside=())
+
+    @property
+    def pattern(self) -> Hashable | None:
+        """By what A and dy/dA are made: the same for nodes that differ in `numbers` alone.
+
+        None where nothing is made for several nodes at once.
+        """
+        parts = (self.gradient, self.scale, self.of_others, self.queries, self.keys)
+        if parts[0] is None or any(part is not None for part in parts[1:]):
+            return None
+        if isinstance(self.operands, Remade) or self._weights_only:
+            return None
+        mask = self.operands[3] if self.node.site.form == "fused" else None
+        kinds = tuple((x.shape, x.dtype, x.device) for x in self.numbers)
+        return (
+            self.node.pattern,
+            self.share,
+            kinds,
+            id(mask) if isinstance(mask, Tensor) else mask,
+        )
+
+    @property
+    def numbers(self) -> tuple[Tensor, ...]:
+        """The operands, without a mask, and the gradient."""
+        assert self.gradient is not None
+        fused = self.node.site.form == "fused"
+        return (*self.operands[: 3 if fused else 2], self.gradient)
+
+    def with_numbers(self, numbers: Sequence[Tensor]) -> NodeRun:
+        """The same node for other `numbers`."""
+        *operands, gradient = numbers
+        mask = self.operands[len(operands) :]
+        return replace(self, operands=(*operands, *mask), gradient=gradient)
 
     def add_beside(self, gradients: Sequence[Tensor | None]) -> None:
         """Note what other uses of the weights say to them."""
@@ -163,7 +196,7 @@ class NodeRun:
         if self.node.site.form != "fused" or self._weights_only:
             return self
         query, key, values, mask = self.operands
-        keys = grouped(key.detach().to(wide(query)), query.shape)
+        keys = grouped(_freed(key).to(wide(query)), query.shape)
         operands = (query, keys, grouped(values, query.shape), mask)
         return replace(self, operands=operands, scratch=scratch)
 
@@ -248,7 +281,7 @@ class NodeRun:
         site = self.node.site
         gradient = self.gradient if self.share == 1 else self.gradient * self.share
         if site.form == "fused":
-            values = grouped(self.operands[2].detach(), gradient.shape)
+            values = grouped(_freed(self.operands[2]), gradient.shape)
             out = self._memory("gradient", gradient)
             return torch.matmul(gradient, values.transpose(-1, -2), out=out)
         values = self.operands[1].detach()
@@ -309,7 +342,7 @@ def _with_axes(weights: Tensor, rank: int) -> Tensor:
 
 
 def _fused_weights(run: NodeRun) -> Tensor:
-    query, key, _, mask = (x.detach() if isinstance(x, Tensor) else x for x in run.operands)
+    query, key, _, mask = map(_freed, run.operands)
     named = fused_arguments(run.node.site.node)
     out = run._memory("weights", key)
     scores = scaled_scores(query, key, named.get("scale"), out=out)
@@ -323,6 +356,11 @@ def _fused_weights(run: NodeRun) -> Tensor:
 
 def _says_causal(run: NodeRun) -> bool:
     return bool(fused_arguments(run.node.site.node).get("is_causal", False))
+
+
+def _freed(x: Any) -> Any:
+    """An operand without its autograd graph."""
+    return x.detach() if isinstance(x, Tensor) and x.requires_grad else x
 
 
 def _picked(x: Tensor, queries: slice | Tensor, axis: int) -> Tensor:
