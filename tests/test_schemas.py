@@ -10,6 +10,7 @@ import referencing
 
 import fxplain
 from tests.small_models import TextClassifier, architecture, seeded, words
+from tests.test_pairs import Siamese
 
 SCHEMAS = {
     path.name: json.loads(path.read_text(encoding="utf-8"))
@@ -42,6 +43,7 @@ def test_each_schema_is_named_after_its_format():
         "graph",
         "check",
         "stability",
+        "pairs",
         *INSIDE,
     )
     assert set(SCHEMAS) == {f"{kind}-1.json" for kind in kinds}
@@ -107,6 +109,13 @@ def test_stability_is_of_the_schema_and_pickles(classified):
     told = as_json(found)
     validator("stability-1.json").validate(told)
     validator("explanation-1.json").validate({**as_json(classified), "stability": told})
+    assert as_json(pickle.loads(pickle.dumps(found))) == told
+
+
+def test_pairs_are_of_the_schema_and_pickle():
+    found = fxplain.explain(seeded(Siamese), (words(1, 3), words(1, 2))).pairs(steps=1)
+    told = as_json(found)
+    validator("pairs-1.json").validate(told)
     assert as_json(pickle.loads(pickle.dumps(found))) == told
 
 

@@ -24,7 +24,7 @@ from fxplain.reports import to_rich
 
 __all__ = ["look"]
 
-VIEWS = ("heads", "layers", "paths", "flow", "contributions", "lens")
+VIEWS = ("heads", "layers", "paths", "flow", "contributions", "lens", "pairs")
 
 
 def _known_views(names: list[str] | None) -> list[str]:
@@ -71,7 +71,8 @@ def look(
 
     *heads* and *layers* are relevance by attention node; *paths* the strongest chains of attention,
     and *flow* the graph of all that count (--html and --plot draw it); *contributions* what each
-    head, layer and bias adds to the score; *lens* what the model's own head says after each layer.
+    head, layer and bias adds to the score; *lens* what the model's own head says after each layer;
+    *pairs* what pairs of tokens of two inputs add to the score together.
 
     JSON keys: those of --show, each as its `to_dict()`; docs/json.md describes them.
     """
@@ -86,7 +87,8 @@ def look(
         {**asked, **parse_options(method, option or ())}, False
     )
     views: dict[str, Callable[[], Any]] = {
-        name: getattr(explanation, name) for name in ("heads", "layers", "contributions", "lens")
+        name: getattr(explanation, name)
+        for name in ("heads", "layers", "contributions", "lens", "pairs")
     }
     views |= {
         "paths": lambda: explanation.paths(most, sample=sample),

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 from fxplain.arguments import checked, number, whole
 
 if TYPE_CHECKING:
-    from fxplain.inside import Contributions, Flow, HeadRelevance, LayerRelevance, Lens, Paths
+    from fxplain.inside import (
+        Contributions,
+        Flow,
+        HeadRelevance,
+        LayerRelevance,
+        Lens,
+        Pairs,
+        Paths,
+    )
 
 __all__ = ["SeenInside"]
 
@@ -113,6 +121,35 @@ class SeenInside:
             When the explanation was loaded from a file.
         """
         made: Contributions = import_module(_INSIDE).contributions(self)
+        return made
+
+    @checked(steps=whole(1, 1000))
+    def pairs(self, a: str | None = None, b: str | None = None, *, steps: int = 8) -> Pairs:
+        """What pairs of tokens of two inputs add to the score together: for models with two towers.
+
+        Parameters
+        ----------
+        a, b
+            Modality names; of an explanation with two they may be left out.
+        steps
+            How many points each of both paths has; the cost is `steps` squared forwards, and as many
+            backwards as `a` has tokens in each.
+
+        Returns
+        -------
+        fxplain.inside.Pairs
+            ``.values`` (batch, tokens of a, tokens of b), which add up to ``.promised``; print it.
+
+        Raises
+        ------
+        ModalityError
+            When there is no such modality.
+        MethodError
+            When two are not told, or the explanation was loaded from a file.
+        NoGradientError
+            When the score lets no gradient reach one of them.
+        """
+        made: Pairs = import_module(_INSIDE).pairs(self, a, b, steps)
         return made
 
     def lens(self) -> Lens:

@@ -4,6 +4,7 @@ from fxplain.inside.flow_graph import Flow, FlowEdge, FlowToken, flow
 from fxplain.inside.head_of_layers import Lens, lens, logit_lens
 from fxplain.inside.head_relevance import HeadRelevance, HeadShare, heads
 from fxplain.inside.layer_relevance import LayerRelevance, layers
+from fxplain.inside.pairs_of_tokens import Pair, Pairs, pairs
 from fxplain.inside.score_terms import (
     Contribution,
     Contributions,
@@ -24,6 +25,8 @@ __all__ = [
     "Hop",
     "LayerRelevance",
     "Lens",
+    "Pair",
+    "Pairs",
     "Path",
     "Paths",
     "Token",
@@ -34,5 +37,6 @@ __all__ = [
     "layers",
     "lens",
     "logit_lens",
+    "pairs",
     "paths",
 ]

@@ -16,6 +16,7 @@ from fxplain.inside import (
     HeadRelevance,
     LayerRelevance,
     Lens,
+    Pairs,
     Path,
     Paths,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "heads_report",
     "layers_report",
     "lens_report",
+    "pairs_report",
     "paths_report",
 ]
 
@@ -233,6 +235,29 @@ def _bars(values: Sequence[float], largest: float) -> Text:
         size = round(8 * abs(value) / largest) if largest else 0
         text.append(_BLOCKS[max(size, value != 0)], "dark_orange" if value >= 0 else "blue")
     return text
+
+
+def pairs_report(found: Pairs) -> RenderableType:
+    """The strongest pairs of each sample, and what all of them add up to."""
+    parts: list[RenderableType] = []
+    for sample in range(min(len(found.values), _MOST_SAMPLES)):
+        whole = float(found.values[sample].sum())
+        parts.append(
+            Text.assemble(
+                (f"{found.a} and {found.b}", "bold"),
+                f", sample {sample}: score {float(found.scores[sample]):.4g}, of which both have "
+                f"{float(found.promised[sample]):.4g} together; all pairs add up to {whole:.4g}",
+            )
+        )
+        table = _table(found.a, found.b, "adds")
+        for pair in found.top(_MOST_PAIRS, sample=sample):
+            style = "dark_orange" if pair.value >= 0 else "blue"
+            table.add_row(Text(pair.a), Text(pair.b), Text(f"{pair.value:+.4g}", style))
+        parts.append(table)
+    return Group(*parts, *_left(len(found.values)))
+
+
+_MOST_PAIRS = 15
 
 
 def _percent(value: float, whole: float) -> str:

@@ -13,7 +13,7 @@ from fxplain.circuits import Circuit
 from fxplain.evaluation import Evaluation, Stability
 from fxplain.explanation import Explanation
 from fxplain.generation import Generation, Sources
-from fxplain.inside import Contributions, Flow, HeadRelevance, LayerRelevance, Lens, Paths
+from fxplain.inside import Contributions, Flow, HeadRelevance, LayerRelevance, Lens, Pairs, Paths
 from fxplain.interventions import Check, Effects
 from fxplain.program import AttentionGraph
 from fxplain.reports.check_report import check_report
@@ -29,6 +29,7 @@ from fxplain.reports.inside_report import (
     heads_report,
     layers_report,
     lens_report,
+    pairs_report,
     paths_report,
 )
 from fxplain.reports.sources_report import sources_report
@@ -53,6 +54,7 @@ Reported = (
     | HeadRelevance
     | LayerRelevance
     | Paths
+    | Pairs
     | Flow
     | Lens
     | Contributions
@@ -72,6 +74,7 @@ _REPORTS: dict[type, Callable[..., RenderableType]] = {
     HeadRelevance: heads_report,
     LayerRelevance: layers_report,
     Paths: paths_report,
+    Pairs: pairs_report,
     Flow: flow_report,
     Lens: lens_report,
     Contributions: contributions_report,

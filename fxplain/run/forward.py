@@ -27,7 +27,7 @@ def forward(
     program: Program,
     rewriting: Rewriting = PLAIN,
     births: Sequence[BirthSite] = (),
-    share: float = 1.0,
+    share: float | Tensor = 1.0,
     *,
     recompute: bool = False,
     disturbance: Disturbance = UNDISTURBED,
@@ -44,7 +44,8 @@ def forward(
     births
         Where the backward pass goes down to.
     share
-        A factor for the tokens as they are born: 0 for no tokens, 1 for the model's own.
+        A factor for the tokens as they are born, one for all or (tokens,): 0 for no tokens, 1 for the
+        model's own.
     recompute
         Keep what crosses from one stage of the model to the next alone, and make the rest again for
         the backward.

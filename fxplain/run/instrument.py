@@ -43,12 +43,12 @@ def _numbered(value: Tensor) -> Tensor:
     return torch.arange(value.numel(), device=value.device).reshape(value.shape)
 
 
-_SHARE: ContextVar[float] = ContextVar("share", default=1.0)
+_SHARE: ContextVar[float | Tensor] = ContextVar("share", default=1.0)
 
 
 @contextmanager
-def born_with(share: float) -> Iterator[None]:
-    """Let tokens of runs in this context be born with a share of their value."""
+def born_with(share: float | Tensor) -> Iterator[None]:
+    """Let tokens of runs in this context be born with a share of their value: one, or by token."""
     token = _SHARE.set(share)
     try:
         yield
@@ -61,7 +61,9 @@ def _born(site: BirthSite) -> Callable[[Tensor], Tensor]:
 
     def born(x: Tensor) -> Tensor:
         share = _SHARE.get()
-        if share != 1:
+        if isinstance(share, Tensor):
+            x = x * torch.where(new, share[site.tokens.clamp(min=0)], 1.0).to(x)
+        elif share != 1:
             x = torch.where(new.to(x.device), x * share, x)
         return tap(x)
 
