@@ -95,8 +95,8 @@ def encode(loaded: Loaded, given: Given, *, padding: Any = None) -> Encoded:
         if padding and loaded.tokenizer.pad_token is None:
             loaded.tokenizer.pad_token = loaded.tokenizer.eos_token
     try:
-        made = _processed(loaded, given, text)
-        pieces = _pieces(loaded.tokenizer, text, made.get("input_ids"))
+        pieces = _pieces(loaded.tokenizer, text)
+        made = _processed(loaded, given, text, pieces)
     except Exception as error:  # whatever a processor raises
         raise InputError(
             f"the processor of {loaded.name!r} fails on these inputs: {error}"
@@ -108,6 +108,8 @@ def encode(loaded: Loaded, given: Given, *, padding: Any = None) -> Encoded:
         for name, value in {**made, **given.inputs}.items()
         if takes(loaded.model, name)
     }
+    if pieces is not None and not _are_of(pieces, made.get("input_ids")):
+        pieces = None
     words, seconds = _words(loaded, given, inputs, pieces), _seconds(loaded, given, made)
     return Encoded(inputs, words, seconds, pieces, _originals(loaded, given, text))
 
@@ -135,7 +137,10 @@ def _check_length(loaded: Loaded, ids: Any) -> None:
         )
 
 
-def _processed(loaded: Loaded, given: Given, text: dict[str, Any]) -> dict[str, Any]:
+def _processed(
+    loaded: Loaded, given: Given, text: dict[str, Any], pieces: Any = None
+) -> dict[str, Any]:
+    """What the processors make; of a text alone what the tokenizer made of it, `pieces`, already."""
     audio: dict[str, Any] = {}
     if given.audio:
         rate = loaded.feature_extractor.sampling_rate
@@ -149,7 +154,9 @@ def _processed(loaded: Loaded, given: Given, text: dict[str, Any]) -> dict[str, 
         more = {**videos, **sounds, **points}
         return dict(loaded.processor(**text, **images, **more, return_tensors="pt"))
     made: dict[str, Any] = {}
-    if text:
+    if text and pieces is not None:
+        made |= {name: torch.tensor(rows) for name, rows in pieces.items() if name != OFFSETS}
+    elif text:
         made |= loaded.tokenizer(**text, return_tensors="pt")
     if given.image:
         made |= loaded.image_processor(images=given.image, return_tensors="pt")
@@ -202,12 +209,20 @@ def _placed(value: Any, model: nn.Module) -> Any:
 # ---- what is remembered -------------------------------------------------------------------------
 
 
-def _pieces(tokenizer: Any, text: dict[str, Any], ids: Tensor | None) -> Any:
-    """What a fast tokenizer tells of pieces and characters, where it makes the same ids."""
-    if not text or ids is None or not tokenizer.is_fast:
+OFFSETS = "offset_mapping"
+"""What a fast tokenizer calls the places of its pieces in the text; no model takes them."""
+
+
+def _pieces(tokenizer: Any, text: dict[str, Any]) -> Any:
+    """What a fast tokenizer makes of the texts, with what it tells of pieces and characters."""
+    if not text or not tokenizer.is_fast:
         return None
-    pieces = tokenizer(**text, return_offsets_mapping=True)
-    return pieces if [list(row) for row in pieces["input_ids"]] == ids.tolist() else None
+    return tokenizer(**text, return_offsets_mapping=True)
+
+
+def _are_of(pieces: Any, ids: Tensor | None) -> bool:
+    """Whether the ids are these pieces', and none that a processor put in their place."""
+    return ids is not None and [list(row) for row in pieces["input_ids"]] == ids.tolist()
 
 
 def _words(
