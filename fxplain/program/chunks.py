@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from operator import getitem
 
 import torch
@@ -25,9 +26,9 @@ _FAR = 64  # steps from weights back to the queries
 def chunked_attentions(flow: TokenFlow) -> dict[int, tuple[int, ...]]:
     """For each attention site that is a part of one attention, all of its parts.
 
-    They are cut from the same queries, or from the weights of one softmax, and see the same keys,
-    which have absorbed the same; no query is in two of them. Equation 10 and what is one sequence
-    are matters of the whole.
+    They are cut from the same queries, or from the weights of one softmax, or every key asks in one of
+    them; and they see the same keys, which have absorbed the same; no query is in two of them.
+    Equation 10 and what is one sequence are matters of the whole.
     """
     parts: dict[fx.Node, list[tuple[AttentionSite, str]]] = {}
     for site in flow.updates:
@@ -43,6 +44,23 @@ def chunked_attentions(flow: TokenFlow) -> dict[int, tuple[int, ...]]:
         if apart and sum(map(len, rows)) == len(torch.cat(rows).unique()):
             family = tuple(site.index for site in alike)
             found.update(dict.fromkeys(family, family))
+    return found | _parts_of_a_sequence(flow, found)
+
+
+def _parts_of_a_sequence(flow: TokenFlow, known: Collection[int]) -> dict[int, tuple[int, ...]]:
+    """Further attentions of which each asks for a part of a sequence, all of which they see."""
+    sites = [s for s in flow.updates if isinstance(s, AttentionSite) and s.index not in known]
+    seen: dict[tuple[int, ...], list[AttentionSite]] = {}
+    for site in sites:
+        seen.setdefault(tuple(_entries(flow, site.columns).flatten().tolist()), []).append(site)
+    found: dict[int, tuple[int, ...]] = {}
+    for family in seen.values():
+        asking = [_entries(flow, site.rows) for site in family]
+        every, keys = torch.cat(asking, 1), _entries(flow, family[0].columns)
+        whole = every.shape == keys.shape and torch.equal(every.unique(dim=1), keys)
+        if len(family) > 1 and whole:
+            together = tuple(site.index for site in family)
+            found |= dict.fromkeys(together, together)
     return found
 
 
@@ -102,11 +120,13 @@ def _cut_from(site: AttentionSite) -> dict[fx.Node, str]:
 
 
 def _same_keys(flow: TokenFlow, one: AttentionSite, other: AttentionSite) -> bool:
-    def entries(columns: Tensor) -> Tensor:
-        tokens = flow.book.find(tokens_in(columns))
-        heard = flow.versions.absorbed(versions_in(columns))
-        found: Tensor = torch.stack([tokens, heard]).flatten(1).unique(dim=1)
-        return found
-
-    a, b = entries(one.columns), entries(other.columns)
+    a, b = _entries(flow, one.columns), _entries(flow, other.columns)
     return a.shape == b.shape and torch.equal(a, b)
+
+
+def _entries(flow: TokenFlow, packed: Tensor) -> Tensor:
+    """The tokens of packed entries with what they have absorbed, (2, entries), sorted."""
+    tokens = flow.book.find(tokens_in(packed))
+    heard = flow.versions.absorbed(versions_in(packed))
+    found: Tensor = torch.stack([tokens, heard]).flatten(1).unique(dim=1)
+    return found

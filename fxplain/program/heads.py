@@ -2,54 +2,94 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Iterator
+
 import torch
 from torch import Tensor, fx
 
 from fxplain.capture import operation_name
-from fxplain.tokens import AttentionSite, TokenFlow, is_elementwise, tokens_in, versions_in
+from fxplain.tokens import (
+    AttentionSite,
+    TokenFlow,
+    content_inputs,
+    is_elementwise,
+    moves,
+    tokens_in,
+    versions_in,
+)
 
 __all__ = ["distinct_in_row", "heads_among_keys", "heads_among_rows", "sibling_heads"]
 
-_JOINS = ("cat", "concat", "stack")
+_SIDE_BY_SIDE = frozenset(
+    [
+        "cat", "concat", "stack", "slice_scatter", "select_scatter", "index_copy", "index_put", "copy",
+        "masked_scatter", "scatter",
+    ]
+)  # fmt: skip
+_SUMS = frozenset(["add", "addmm", "addbmm", "baddbmm", "addcmul"])
+_PROJECTIONS = frozenset(["linear", "matmul", "mm", "bmm", *_SUMS])
 
 
 def sibling_heads(flow: TokenFlow) -> dict[int, tuple[int, ...]]:
     """For each attention site, the sites that are the heads of one attention with it, in order.
 
     A model may compute its heads one by one. They have the same queries and the same keys, which have
-    absorbed the same, and their outputs are put side by side as features. Equation 5 takes the mean
-    over them all.
+    absorbed the same, and their outputs are put side by side as features, or each is projected and
+    they are summed, which is the same. Equation 5 takes the mean over them all.
     """
     sites = [u for u in flow.updates if isinstance(u, AttentionSite)]
+    outputs = {site.output for site in sites}
     families: dict[fx.Node, list[list[AttentionSite]]] = {}
     for site in sites:
-        joint = _joint(site)
-        if joint is None:
-            continue
-        found = families.setdefault(joint, [])
-        family = next((f for f in found if _alike(flow, f[0], site)), None)
-        if family is None:
-            found.append([site])
-        else:
-            family.append(site)
-    return {
-        site.index: tuple(sibling.index for sibling in family)
-        for found in families.values()
-        for family in found
-        for site in family
-    }
+        for joint in _joints(flow, site, outputs):
+            found = families.setdefault(joint, [])
+            family = next((f for f in found if _alike(flow, f[0], site)), None)
+            if family is None:
+                found.append([site])
+            else:
+                family.append(site)
+    siblings: dict[int, tuple[int, ...]] = {}
+    for family in (family for found in families.values() for family in found):
+        together = tuple(sibling.index for sibling in family)
+        siblings |= {i: together for i in together if len(together) >= len(siblings.get(i, ()))}
+    return siblings
 
 
-def _joint(site: AttentionSite) -> fx.Node | None:
-    """The node that puts a site's output beside others as features, if nothing else reads it."""
-    node = site.node
-    while len(node.users) == 1:
-        (node,) = node.users
-        if operation_name(node) in _JOINS:
-            return node
-        if not is_elementwise(node) or len(node.all_input_nodes) > 1:
-            return None
-    return None
+def _joints(
+    flow: TokenFlow, site: AttentionSite, outputs: Collection[fx.Node]
+) -> Iterator[fx.Node]:
+    """The nodes at which a site's output may meet that of another head, if nothing else reads it.
+
+    Whole attentions that are summed are two; what has no axis of heads is a head.
+    """
+    node = site.output
+    readers = _readers(node)
+    while len(readers) == 1:
+        (node,) = readers
+        name = operation_name(node)
+        if name in _SIDE_BY_SIDE or (name in _SUMS and _is_one_head(flow, site)):
+            yield node
+        elif not (is_elementwise(node) or moves(node) or name in _PROJECTIONS) or node in outputs:
+            return
+        readers = _readers(node)
+
+
+def _readers(node: fx.Node) -> list[fx.Node]:
+    """The nodes that read what a value holds: not its shape alone, and not for nothing."""
+    return [
+        user for user in node.users
+        if node in content_inputs(user)
+        and (user.op == "output" or not moves(user) or _readers(user) or not user.users)
+    ]  # fmt: skip
+
+
+def _is_one_head(flow: TokenFlow, site: AttentionSite) -> bool:
+    """Whether every map of a site is of tokens of its own: none stands beside it as another head."""
+    lead = site.shape[:-2]
+    first = [site.rows[..., :1, 0], site.columns[..., 0, :1]]
+    maps = torch.stack([flow.book.find(tokens_in(entries)).expand(*lead, 1) for entries in first])
+    return len(maps.flatten(1).unique(dim=1).T) == math.prod(lead)
 
 
 def _alike(flow: TokenFlow, one: AttentionSite, other: AttentionSite) -> bool:

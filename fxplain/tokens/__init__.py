@@ -8,6 +8,7 @@ from fxplain.tokens.op_table import moves, operation, reduces
 from fxplain.tokens.scores import is_elementwise
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, pack, tokens_in, versions_in
 from fxplain.tokens.updates import AttentionSite, Mixing, RejectedSoftmax, RouteSite, Update, framed
+from fxplain.tokens.values import content_inputs
 from fxplain.tokens.versions import IDENTITY, Versions
 from fxplain.tokens.walk import follow_tokens
 
@@ -27,6 +28,7 @@ __all__ = [
     "TokenFlow",
     "Update",
     "Versions",
+    "content_inputs",
     "contradicted",
     "counted_apart",
     "follow_tokens",

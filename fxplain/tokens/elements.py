@@ -22,6 +22,8 @@ __all__ = ["Argument", "Elements", "completed"]
 
 UNKNOWN = -1
 
+_SORTED = ("sort", "topk", "_unique2", "_unique")
+
 _INDICES = frozenset(["index", "indices", "mask"])
 """What operations that move elements call the operands that say where to."""
 
@@ -144,13 +146,31 @@ class Elements:
         return moved if fits else None  # of numbers that say how often, elements say nothing
 
     def _piece(self, source: fx.Node, place: Any) -> Tensor | None:
-        """One of the pieces that a value was split into."""
+        """One of the pieces that a value was split into, or what was sorted out of it."""
+        if operation_name(source) in _SORTED and place == 0:
+            return self._sorted(source)
         named = self._operands(source) if self._kind_of(source) is Kind.MOVES else None
         if named is None:
             return None
         target: Any = source.target
         args, kwargs = named
         return target(*args, **kwargs)[place]  # type: ignore[no-any-return]
+
+    def _sorted(self, node: fx.Node) -> Tensor | None:
+        """The elements of what was sorted, or of the first of each kind."""
+        named = arguments(node)
+        found = self.of(named["input"])
+        if found is None:
+            return None
+        made = self._values.value(node)
+        if "unique" not in operation_name(node):
+            dim = -1 if named.get("dim") is None else named["dim"]
+            return found.gather(dim, made[1].cpu())
+        kind = made[1].cpu().flatten()
+        if len(kind) != found.numel():
+            return None  # without the inverse, what stands where is not known
+        first = torch.full((len(made[0]),), torch.iinfo(torch.int64).max)
+        return first.scatter_reduce(0, kind, found.flatten(), "amin")
 
     def _operands(self, node: fx.Node) -> tuple[list[Any], dict[str, Any]] | None:
         """The arguments of a moving operation with elements in the place of what is moved."""
@@ -175,9 +195,10 @@ class Elements:
 
         names = [argument.name for argument in schema.arguments]
         given_by_name = [*zip(names, node.args, strict=False), *node.kwargs.items()]
-        places = [value for name, value in given_by_name if name in _INDICES]
-        if not self._values.read and self._depends_on_data(places):
-            return None  # reading them would make the analysis hold for these inputs only
+        moved = [value for name, value in given_by_name if name not in _INDICES]
+        fx.map_arg(moved, elements)
+        if not known:
+            return None  # reading the places would make the analysis hold for these inputs only
         args = [given(name, value) for name, value in zip(names, node.args, strict=False)]
         kwargs = {name: given(name, value) for name, value in node.kwargs.items()}
         filled = next((name for name in _FILLERS if name in names), None)
@@ -188,11 +209,6 @@ class Elements:
             else:
                 kwargs[filled] = UNKNOWN
         return (args, kwargs) if known else None
-
-    def _depends_on_data(self, arguments: Any) -> bool:
-        found: list[fx.Node] = []
-        fx.map_arg(arguments, found.append)
-        return any(self._origins(node) for node in found)
 
     def _reduced(self, node: fx.Node) -> Tensor | None:
         """Several elements at once: one of them, for all of one sample are alike."""

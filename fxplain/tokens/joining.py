@@ -254,10 +254,11 @@ class Joiner:
             if (not only_a and not only_b) or a.version == b.version:
                 ids = pack(tokens, self.versions.union(a.version, b.version))
                 return Tag(ids, level, softmax, births=births)
-        versions = self._union_entries(versions_in(a.ids), versions_in(b.ids), tokens.shape)
+        versions = self.union_entries(versions_in(a.ids), versions_in(b.ids), tokens.shape)
         return Tag(pack(tokens, versions), level, softmax, births=births)
 
-    def _union_entries(self, a: Tensor, b: Tensor, shape: Sequence[int]) -> Tensor:
+    def union_entries(self, a: Tensor, b: Tensor, shape: Sequence[int]) -> Tensor:
+        """The versions, entry by entry, of what has heard all that two values have."""
         a, b = a.expand(shape), b.expand(shape)
         result: Tensor = torch.where(a < 0, b, a).clone()
         for va in a.unique().tolist():

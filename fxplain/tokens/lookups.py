@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import getitem
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from fxplain.tokens.arguments import arguments
 from fxplain.tokens.scores import is_fixed
 from fxplain.tokens.tag import Level, Tag, Tags
 
-__all__ = ["bag", "embedding", "integers_looked_up", "looked_up", "looked_up_along"]
+__all__ = ["bag", "each_again", "embedding", "integers_looked_up", "looked_up", "looked_up_along"]
 
 
 def embedding(a: Analysis, node: fx.Node) -> Tagged:
@@ -48,6 +49,25 @@ def looked_up(a: Analysis, node: fx.Node, table: fx.Node, indices: Any) -> Tags:
     if not _picks_words(a, table, index) or len(a.shape(table)) != 2:
         return ()
     return _words(a, node, index, _level(a, table))
+
+
+def each_again(a: Analysis, node: fx.Node, rows: fx.Node, indices: Any) -> Tags:
+    """The tokens of words of which each kind was looked up once, where all are laid out again."""
+    index = indices[0] if isinstance(indices, (list, tuple)) and len(indices) == 1 else indices
+    kinds = rows.args[1] if operation_name(rows) in ("embedding", "index", "index_select") else None
+    kinds = kinds[0] if isinstance(kinds, (list, tuple)) and len(kinds) == 1 else kinds
+    if not isinstance(kinds, fx.Node) or not isinstance(index, fx.Node):
+        return ()
+    if kinds.target is not getitem or index.target is not getitem:
+        return ()
+    (words, first), (source, second) = kinds.args, index.args
+    if words is not source or (first, second) != (0, 1) or "unique" not in operation_name(words):
+        return ()
+    given = words.args[0]
+    table = rows.args[0]
+    if not _picks_words(a, table, given) or a.shape(given) != a.shape(node)[:-1]:
+        return ()
+    return _words(a, node, given, _level(a, table))
 
 
 def looked_up_along(a: Analysis, node: fx.Node, table: fx.Node, index: Any, axis: int) -> Tags:

@@ -14,7 +14,7 @@ from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.constants import constant_tokens
 from fxplain.tokens.joining import Meeting
-from fxplain.tokens.lookups import looked_up, looked_up_along
+from fxplain.tokens.lookups import each_again, looked_up, looked_up_along
 from fxplain.tokens.mixing import settled, spread
 from fxplain.tokens.summing import summed
 from fxplain.tokens.tag import (
@@ -400,7 +400,8 @@ def gather(a: Analysis, node: fx.Node) -> Tagged:
 def index(a: Analysis, node: fx.Node) -> Tagged:
     """Advanced indexing: the index tensors' real values pick the tags."""
     source = _input(node)
-    tags = looked_up(a, node, source, arguments(node)["indices"])
+    indices = arguments(node)["indices"]
+    tags = looked_up(a, node, source, indices) or each_again(a, node, source, indices)
     if tags:
         return tags
     tags = a.tags(source)
@@ -555,9 +556,7 @@ def packed(a: Analysis, node: fx.Node) -> Tagged:
 def strided(a: Analysis, node: fx.Node) -> Tagged:
     """Overlapping windows by strides: run on the whole tag, laid out as the value is."""
     source = _input(node)
-    value = source.meta.get("val")
-    assert isinstance(value, Tensor)
-    shape, strides, op = a.shape(source), a.value(list(value.stride())), _rerun(a, node)
+    shape, strides, op = a.shape(source), a.values.strides(source), _rerun(a, node)
     result = []
     for tag in a.tags(source):
         laid_out = torch.empty_strided(shape, strides, dtype=torch.int64)

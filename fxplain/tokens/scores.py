@@ -382,12 +382,17 @@ def only_scales(a: Analysis, node: fx.Node, source: fx.Node) -> bool:
             shares = operation_name(node) == "logsumexp" and "softmax" in operation_name(user)
             if not (shares or _passes_on(user)):  # chunks of keys have shares by their sums
                 return False
-            factor = shares or current in scales or is_exponential(user)
+            factor = shares or current in scales or is_exponential(user) or _gates(node, user)
             if user not in seen or (factor and user not in scales):
                 seen.add(user)
                 scales |= {user} if factor else set()
                 todo.append(user)
     return len(seen) > 1 or bool(node.users)
+
+
+def _gates(statistic: fx.Node, user: fx.Node) -> bool:
+    """Whether a sigmoid makes a share of two parts' log sums: it is a softmax over both."""
+    return operation_name(statistic) == "logsumexp" and operation_name(user) == "sigmoid"
 
 
 def _passes_on(node: fx.Node) -> bool:
@@ -428,7 +433,9 @@ def _shifts(user: fx.Node, statistic: fx.Node, seen: set[fx.Node]) -> bool:
 
 
 def _scales(user: fx.Node, statistic: fx.Node, seen: set[fx.Node]) -> bool:
-    """Whether another value is multiplied by the statistic."""
+    """Whether another value is multiplied by the statistic, or two are weighed by it."""
+    if operation_name(user) == "lerp":
+        return user.args[2] is statistic and seen.isdisjoint(_tensors(user)[:2])
     if operation_name(user) not in ("mul", "multiply"):
         return False
     return _other_operand(user, statistic, seen) is not None

@@ -20,6 +20,7 @@ from fxplain.tokens.updates import RouteSite
 
 __all__ = ["summed", "sums_added"]
 
+_TAKES = frozenset(["select", "slice", "getitem", "narrow", "index_select", "index"])
 _MOST = 20_000_000
 """Entries of groups that are laid out: more than that, and it is only said that tokens are mixed."""
 
@@ -54,7 +55,9 @@ def summed(
     written = tokens[0] >= 0
     apart = (tokens[1] != tokens[0]) | ((tokens[2] >= 0) & (tokens[2] != tokens[0]))
     if not bool((written & apart).any()):
-        return tag
+        both = (old >= 0) & (tag.ids >= 0)
+        heard = a.joiner.union_entries(versions_in(old), versions_in(tag.ids), old.shape)
+        return tag.with_ids(torch.where(both, pack(tokens_in(tag.ids), heard), tag.ids))
     groups = _groups(old, new, read) if alone and not tag.softmax else None
     if groups is None:
         a.warn_of_mixing(node)
@@ -84,27 +87,36 @@ def _groups(old: Tensor, new: Tensor, read: Callable[[Tensor], Tensor]) -> Tenso
 def sums_added(a: Analysis, node: fx.Node, operands: list[fx.Node]) -> Tag | None:
     """The sum of two sums over different tokens of one sequence: it is made of the tokens of both.
 
-    Each by itself has shares that sum to 1; together each token's share is that in the whole.
+    Each by itself has shares that sum to 1; together each token's share is that in the whole. One of
+    them, or both, may be a single row, as where a loop sums them up; but a row that a mean is added to
+    stays what it is.
     """
-    tags = [tag for n in operands if _is_sum(a, n) for tag in a.tags(n)]
+    sums = [_is_sum(a, n) for n in operands]
+    tags = [tag for i, n in enumerate(operands) if sums[i] or _is_row(a, n) for tag in a.tags(n)]
     if not len(tags) == len(operands) == 2 or tags[0].ids.shape != tags[1].ids.shape:
         return None
+    if not any(sums) and len(node.users) != 1:
+        return None  # a recurrence, whose states are read one by one
     sites = [site for site in (_sum_of(a, node, tag) for tag in tags) if site is not None]
     old = [a.book.find(tokens_in(site.old)).unique() for site in sites]
     if len(old) < 2 or bool(torch.isin(*old).any()) or not a.book.share_births(*old):
         return None
     tokens = [a.book.find(tag.tokens) for tag in tags]
+    parts = [_parts(a, *part) for part in zip(sites, tags, tokens, strict=True)]
+    if (
+        any(sums)
+        and not all(sums)
+        and _is_mean(a, sites[sums.index(True)], parts[sums.index(True)])
+    ):
+        return None
     made = a.book.add(
         "route", node.name, tags[0].ids.shape, module=module_path(node), node=node,
         samples=a.book.samples(tokens[0]), made_of=a.book.lineage(torch.cat(tokens)),
     )  # fmt: skip
-    new, parts = [], []
-    for site, tag, of in zip(sites, tags, tokens, strict=True):
+    new = []
+    for site, of in zip(sites, tokens, strict=True):
         place = torch.full((len(a.book),), NO_TOKEN).scatter(0, of.flatten(), made.flatten())
         new.append(place[a.book.find(site.new)])
-        left = torch.ones(len(a.book), dtype=torch.float64)
-        left[of.flatten()] = a.versions.factors(versions_in(tag.ids), of).flatten()
-        parts.append(site.weights * site.totals * left[a.book.find(site.new)])
     target, part = torch.cat(new), torch.cat(parts)
     total = torch.zeros(len(a.book), dtype=torch.float64).index_add(0, target, part)[target]
     shares = part / total.clamp(min=1e-300)
@@ -114,6 +126,35 @@ def sums_added(a: Analysis, node: fx.Node, operands: list[fx.Node]) -> Tag | Non
         RouteSite(index, node, "sum", target[real], made_of[real], shares[real], total[real])
     )
     return Tag(pack(made, a.versions.intern(frozenset({index}))), max(tag.level for tag in tags))
+
+
+def _parts(a: Analysis, site: RouteSite, tag: Tag, tokens: Tensor) -> Tensor:
+    """How often a sum holds each of its tokens, for all that has scaled it since."""
+    left = torch.ones(len(a.book), dtype=torch.float64)
+    left[tokens.flatten()] = a.versions.factors(versions_in(tag.ids), tokens).flatten()
+    return site.weights * site.totals * left[a.book.find(site.new)]
+
+
+def _is_mean(a: Analysis, site: RouteSite, parts: Tensor) -> bool:
+    """Whether how often a sum holds its tokens adds up to 1."""
+    new = a.book.find(site.new)
+    total = torch.zeros(len(a.book), dtype=torch.float64).index_add(0, new, parts)[new]
+    return bool(((total - 1).abs() < 1e-6).all())
+
+
+def _is_row(a: Analysis, node: fx.Node) -> bool:
+    """Whether a value is one row of each sample, taken out of a sequence, at most scaled since."""
+    while is_elementwise(node) and operation_name(node) not in _TAKES:
+        tagged = [
+            n for n in node.all_input_nodes if any(t.level > Level.RAW_INPUT for t in a.tags(n))
+        ]
+        if len(tagged) != 1:
+            added = operation_name(node) == "add" and len(tagged) == 2 and len(node.users) == 1
+            return added and all(_is_row(a, n) for n in tagged)
+        node = tagged[0]
+    return operation_name(node) in _TAKES and all(
+        tag.ids.numel() <= a.book.batch_size for tag in a.tags(node)
+    )
 
 
 def _is_sum(a: Analysis, node: fx.Node) -> bool:

@@ -75,6 +75,13 @@ class Values:
             return tuple(_first(self.value(node)).shape)
         return tuple(s for s in sizes if s is not None)
 
+    def strides(self, node: fx.Node) -> tuple[int, ...]:
+        """The concrete strides of a tensor node."""
+        found = [self._int(s) for s in node.meta["val"].stride()]
+        if any(s is None for s in found):
+            return tuple(self.value(node).stride())
+        return tuple(s for s in found if s is not None)
+
     def _int(self, size: int | torch.SymInt) -> int | None:
         """The concrete value of a size; None when it depends on data."""
         if isinstance(size, int):

@@ -194,6 +194,30 @@ def made_of_weights(flow: TokenFlow) -> set[fx.Node]:
     }  # fmt: skip
 
 
+def sums_of_softmaxes(flow: TokenFlow) -> set[fx.Node]:
+    """The logarithms of sums that attentions' softmaxes divide by, where a model computes them, too.
+
+    Parts of the keys that are attended to apart are weighed by them, as by one softmax over all: they
+    are held as the weights are.
+    """
+    return {
+        user
+        for site in flow.updates
+        if isinstance(site, AttentionSite) and "softmax" in operation_name(site.softmax)
+        for user in site.softmax.all_input_nodes[0].users
+        if operation_name(user) == "logsumexp" and _same_axis(user, site.softmax)
+    }
+
+
+def _same_axis(sum_: fx.Node, softmax: fx.Node) -> bool:
+    value = softmax.meta.get("val")
+    own, other = sum_.args[1], softmax.args[1]
+    own = own[0] if isinstance(own, (list, tuple)) and len(own) == 1 else own
+    if not isinstance(value, Tensor) or not isinstance(own, int) or not isinstance(other, int):
+        return False
+    return own % value.dim() == other % value.dim()
+
+
 def _only_taken_off(node: fx.Node, whole: fx.Node) -> bool:
     """Whether a value, however it is laid out, is only subtracted from another one."""
     for user in node.users:
@@ -250,7 +274,7 @@ class Law:
         flow = program.flow
         self.sites = {u.output for u in flow.updates if isinstance(u, AttentionSite)}
         self.frozen = self.sites | {n for n in captured.graph.nodes if draws(n)}
-        self.frozen |= own_maxima(captured.graph) | made_of_weights(flow)
+        self.frozen |= own_maxima(captured.graph) | made_of_weights(flow) | sums_of_softmaxes(flow)
         output = next(n for n in captured.graph.nodes if n.op == "output")
         self.used = used_values(flow, output.all_input_nodes)
         self.order = {node: i for i, node in enumerate(captured.graph.nodes)}

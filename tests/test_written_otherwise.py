@@ -1,0 +1,216 @@
+"""The same function written otherwise has the same explanation, in single models and in batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import fxplain
+from tests.long_run import quickly
+from tests.small_models import VOCABULARY, seeded, words
+
+HEADS, WIDE = 2, 8
+Heads = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of (batch, heads, tokens, features)."""
+    return weights(query, key) @ value
+
+
+def weights(query: Tensor, key: Tensor) -> Tensor:
+    return (query @ key.mT / math.sqrt(query.shape[-1])).softmax(-1)
+
+
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(WIDE)
+        self.query, self.key, self.value, self.out = (nn.Linear(WIDE, WIDE) for _ in range(4))
+
+
+class Plain(nn.Module):
+    """Words, two layers of attention, and the mean of all that it says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(VOCABULARY, WIDE), nn.Parameter(torch.randn(6, WIDE))
+        self.layers = nn.ModuleList(Layer() for _ in range(2))
+        self.head = nn.Linear(WIDE, 3)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        return self.words(ids)
+
+    def split(self, layer: Layer, x: Tensor) -> tuple[Tensor, ...]:
+        parts = (layer.query(x), layer.key(x), layer.value(x))
+        return tuple(p.unflatten(-1, (HEADS, -1)).transpose(1, 2) for p in parts)
+
+    def attend(self, layer: Layer, x: Tensor) -> Tensor:
+        return layer.out(attended(*self.split(layer, x)).transpose(1, 2).flatten(2))
+
+    def add(self, x: Tensor, said: Tensor) -> Tensor:
+        return x + said
+
+    def pool(self, x: Tensor) -> Tensor:
+        return x.mean(1)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids) + self.places
+        for layer in self.layers:
+            x = self.add(x, self.attend(layer, layer.norm(x)))
+        return self.head(self.pool(x))
+
+
+class HeadsWrittenIntoPlace(Plain):
+    def attend(self, layer: Layer, x: Tensor) -> Tensor:
+        made = torch.empty_like(x)
+        for i, (q, k, v) in enumerate(
+            zip(*(t.unbind(1) for t in self.split(layer, x)), strict=True)
+        ):
+            made[..., 4 * i : 4 * i + 4] = attended(q, k, v)
+        return layer.out(made)
+
+
+class HeadsProjectedAndSummed(Plain):
+    def attend(self, layer: Layer, x: Tensor) -> Tensor:
+        made = layer.out.bias.expand_as(x)
+        for i, (q, k, v) in enumerate(
+            zip(*(t.unbind(1) for t in self.split(layer, x)), strict=True)
+        ):
+            made = made + attended(q, k, v) @ layer.out.weight[:, 4 * i : 4 * i + 4].mT
+        return made
+
+
+class KeysInHalves(Plain):
+    """Each half of the keys has a softmax; a sigmoid of their log sums weighs them."""
+
+    def meet(self, one: Tensor, other: Tensor, share: Tensor) -> Tensor:
+        return share * one + (1 - share) * other
+
+    def attend(self, layer: Layer, x: Tensor) -> Tensor:
+        query, key, value = self.split(layer, x)
+        scores = (query @ key.mT / 2).split([2, 4], -1)
+        values = value.split([2, 4], 2)
+        said = [s.softmax(-1) @ v for s, v in zip(scores, values, strict=True)]
+        left, right = (s.logsumexp(-1, keepdim=True) for s in scores)
+        met = self.meet(*said, torch.sigmoid(left - right))
+        return layer.out(met.transpose(1, 2).flatten(2))
+
+
+class HalvesMeet(KeysInHalves):
+    def meet(self, one: Tensor, other: Tensor, share: Tensor) -> Tensor:
+        return torch.lerp(other, one, share)
+
+
+class PartsAskAlone(Plain):
+    """The first words and the others ask one after the other, and are not one value before they do."""
+
+    def attend(self, layer: Layer, x: Tensor) -> Tensor:
+        parts = []
+        for part in x.split([2, 4], 1):
+            query = layer.query(part).unflatten(-1, (HEADS, -1)).transpose(1, 2)
+            _, key, value = self.split(layer, x)
+            parts.append(layer.out(attended(query, key, value).transpose(1, 2).flatten(2)))
+        return torch.cat(parts, 1)
+
+
+class HeadsByStrides(Plain):
+    def split(self, layer: Layer, x: Tensor) -> tuple[Tensor, ...]:
+        batch, tokens, _ = x.shape
+        shape, strides = (batch, HEADS, tokens, 4), (tokens * WIDE, 4, WIDE, 1)
+        parts = (layer.query(x), layer.key(x), layer.value(x))
+        return tuple(p.contiguous().as_strided(shape, strides) for p in parts)
+
+
+class RowsAddedInALoop(Plain):
+    def pool(self, x: Tensor) -> Tensor:
+        total = x[:, 0]
+        for i in range(1, x.shape[1]):
+            total = total + x[:, i]
+        return total / x.shape[1]
+
+
+class TheFirstAndTheSumOfTheRest(Plain):
+    def pool(self, x: Tensor) -> Tensor:
+        return (x[:, 0] + x[:, 1:].sum(1)) / x.shape[1]
+
+
+class AddedByIndex(Plain):
+    def add(self, x: Tensor, said: Tensor) -> Tensor:
+        return x.index_add(1, torch.arange(x.shape[1]), said)
+
+
+class SortedWords(Plain):
+    """Words are looked up in the order of their numbers, and put back."""
+
+    def embed(self, ids: Tensor) -> Tensor:
+        order = ids.argsort(1)
+        back = order.argsort(1)[..., None].expand(-1, -1, WIDE)
+        return self.words(ids.gather(1, order)).gather(1, back)
+
+
+class SortedAtOnce(Plain):
+    def embed(self, ids: Tensor) -> Tensor:
+        ordered, order = ids.sort(1)
+        return self.words(ordered).gather(1, order.argsort(1)[..., None].expand(-1, -1, WIDE))
+
+
+class EachKindOnce(Plain):
+    """Each kind of word is looked up once."""
+
+    def embed(self, ids: Tensor) -> Tensor:
+        kinds, place = ids.unique(return_inverse=True)
+        return self.words(kinds)[place]
+
+
+@pytest.mark.parametrize("batch", quickly([1, 3], [3]))
+@pytest.mark.parametrize(
+    "form",
+    [
+        HeadsWrittenIntoPlace, HeadsProjectedAndSummed, KeysInHalves, HalvesMeet, PartsAskAlone,
+        HeadsByStrides, RowsAddedInALoop, TheFirstAndTheSumOfTheRest, AddedByIndex, SortedWords,
+        SortedAtOnce, EachKindOnce,
+    ],
+)  # fmt: skip
+def test_the_same_function(form: type[Plain], batch: int) -> None:
+    ids = words(batch, 6)
+    e, want = (fxplain.explain(seeded(f), (ids,), target=1) for f in (form, Plain))
+    torch.testing.assert_close(e.output, want.output)
+    assert e.graph.warnings == ()
+    torch.testing.assert_close(e.relevance["ids"], want.relevance["ids"], rtol=1e-4, atol=1e-5)
+
+
+class Joint(nn.Module):
+    """Words and marks attend to each other as one sequence, or as two that stay apart."""
+
+    def __init__(self, *, apart: bool) -> None:
+        super().__init__()
+        self.words, self.marks = nn.Embedding(VOCABULARY, WIDE), nn.Linear(4, WIDE)
+        self.layers = nn.ModuleList(Layer() for _ in range(2))
+        self.head, self.apart = nn.Linear(WIDE, 3), apart
+
+    def asks(self, layer: Layer, x: Tensor, all_: Tensor) -> Tensor:
+        return x + layer.out(attended(layer.query(x), layer.key(all_), layer.value(all_)))
+
+    def forward(self, ids: Tensor, marks: Tensor) -> Tensor:
+        text, other = self.words(ids), self.marks(marks)
+        for layer in self.layers:
+            all_ = torch.cat([text, other], 1)
+            if self.apart:
+                text, other = self.asks(layer, text, all_), self.asks(layer, other, all_)
+            else:
+                text, other = self.asks(layer, all_, all_).split([ids.shape[1], marks.shape[1]], 1)
+        return self.head(text[:, 0])
+
+
+def test_streams_that_stay_apart_and_see_each_other_whole() -> None:
+    given = {"ids": words(2, 5), "marks": F.normalize(torch.randn(2, 3, 4), dim=-1)}
+    e, want = (fxplain.explain(seeded(Joint, apart=a), given, target=1) for a in (True, False))
+    torch.testing.assert_close(e.output, want.output)
+    for name in given:
+        torch.testing.assert_close(e.relevance[name], want.relevance[name], rtol=1e-4, atol=1e-5)
