@@ -208,7 +208,7 @@ class Elements:
                 args[place] = UNKNOWN
             else:
                 kwargs[filled] = UNKNOWN
-        return (args, kwargs) if known else None
+        return args, kwargs
 
     def _reduced(self, node: fx.Node) -> Tensor | None:
         """Several elements at once: one of them, for all of one sample are alike."""

@@ -45,7 +45,7 @@ def looked_up(a: Analysis, node: fx.Node, table: fx.Node, indices: Any) -> Tags:
 
     The table is made of weights, or fixed: rows of that wait to be tokens, as a float input does.
     """
-    index = indices[0] if isinstance(indices, (list, tuple)) and len(indices) == 1 else indices
+    index = _only(indices)
     if not _picks_words(a, table, index) or len(a.shape(table)) != 2:
         return ()
     return _words(a, node, index, _level(a, table))
@@ -53,21 +53,34 @@ def looked_up(a: Analysis, node: fx.Node, table: fx.Node, indices: Any) -> Tags:
 
 def each_again(a: Analysis, node: fx.Node, rows: fx.Node, indices: Any) -> Tags:
     """The tokens of words of which each kind was looked up once, where all are laid out again."""
-    index = indices[0] if isinstance(indices, (list, tuple)) and len(indices) == 1 else indices
-    kinds = rows.args[1] if operation_name(rows) in ("embedding", "index", "index_select") else None
-    kinds = kinds[0] if isinstance(kinds, (list, tuple)) and len(kinds) == 1 else kinds
-    if not isinstance(kinds, fx.Node) or not isinstance(index, fx.Node):
+    if operation_name(rows) not in ("embedding", "index", "index_select"):
         return ()
-    if kinds.target is not getitem or index.target is not getitem:
+    kinds, index = (
+        _only(rows.args[2 if operation_name(rows) == "index_select" else 1]),
+        _only(indices),
+    )
+    table, source = rows.args[0], _sorted_out(kinds, 0)
+    if source is None or source is not _sorted_out(index, 1) or not isinstance(table, fx.Node):
         return ()
-    (words, first), (source, second) = kinds.args, index.args
-    if words is not source or (first, second) != (0, 1) or "unique" not in operation_name(words):
+    given = source.args[0]
+    if not isinstance(given, fx.Node) or not _picks_words(a, table, given):
         return ()
-    given = words.args[0]
-    table = rows.args[0]
-    if not _picks_words(a, table, given) or a.shape(given) != a.shape(node)[:-1]:
-        return ()
-    return _words(a, node, given, _level(a, table))
+    whole = a.shape(given) == a.shape(node)[:-1]
+    return _words(a, node, given, _level(a, table)) if whole else ()
+
+
+def _only(indices: Any) -> Any:
+    """The index of a list of one."""
+    return indices[0] if isinstance(indices, (list, tuple)) and len(indices) == 1 else indices
+
+
+def _sorted_out(node: Any, place: int) -> fx.Node | None:
+    """The operation of which a value is what a list holds once (0), or where each stands (1)."""
+    if not isinstance(node, fx.Node) or node.target is not getitem or node.args[1] != place:
+        return None
+    source = node.args[0]
+    unique = isinstance(source, fx.Node) and "unique" in operation_name(source)
+    return source if unique else None  # type: ignore[return-value]
 
 
 def looked_up_along(a: Analysis, node: fx.Node, table: fx.Node, index: Any, axis: int) -> Tags:
