@@ -8,9 +8,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fxplain.arguments import PATH
-from fxplain.errors import SaveError
+from fxplain.errors import FxplainError, SaveError
 
-__all__ = ["into", "written"]
+__all__ = ["into", "saving", "written"]
+
+
+@contextmanager
+def saving(name: str | os.PathLike[str]) -> Iterator[None]:
+    """What is written within, into a file or a folder of that name.
+
+    Raises
+    ------
+    SaveError
+        When it cannot be.
+    """
+    try:
+        yield
+    except FxplainError:
+        raise
+    except (OSError, ValueError) as error:  # a NUL in a path is a ValueError
+        raise SaveError(f"{str(name)!r} cannot be written: {error}") from error
 
 
 @contextmanager
@@ -25,18 +42,14 @@ def into(path: str | os.PathLike[str]) -> Iterator[Path]:
         When it is a folder, lies in none, or cannot be written to.
     """
     PATH.check("path", path)
-    name = repr(os.fspath(path))
-    try:
+    name = os.fspath(path)
+    with saving(name):
         file = Path(path)
         if file.is_dir():
-            raise SaveError(f"{name} is a folder: give the name of a file in it.")
+            raise SaveError(f"{name!r} is a folder: give the name of a file in it.")
         if not file.absolute().parent.is_dir():
             raise SaveError(f"there is no folder {str(file.absolute().parent)!r} to write into.")
         yield file
-    except SaveError:
-        raise
-    except (OSError, ValueError) as error:  # a NUL in a path is a ValueError
-        raise SaveError(f"{name} cannot be written: {error}") from error
 
 
 def written(text: str, path: str | os.PathLike[str] | None) -> str:

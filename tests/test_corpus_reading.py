@@ -2,9 +2,11 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 
+from fxplain.corpora import finding
 from fxplain.corpora.layout import UNREADABLE
 from fxplain.corpora.reading import open_data
 from fxplain.errors import LoadError
@@ -83,3 +85,77 @@ def test_tables_are_rows():
 def test_a_heading_alone_has_no_rows(tmp_path):
     assert read(tmp_path / "a.csv", b"id,text\n") == []
     assert read(tmp_path / "b.csv", b"") == []
+
+
+TEXTS = "\ufeffto be\r\n\r\nor not,\tto be\u2028\n  \n\"quoted\" "
+PLAIN: dict[str, bytes] = {
+    "lines.txt": TEXTS.encode(),
+    "LINES.TXT": TEXTS.removeprefix("\ufeff").encode(),
+    "wide.txt": TEXTS.removeprefix("\ufeff").encode("utf-16"),
+    "zipped.txt.gz": gzip.compress(TEXTS.encode(), mtime=0),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_text_is_a_text_a_line(tmp_path, name):
+    told = [{"text": text} for text in ("to be", "or not,\tto be\u2028", '"quoted" ')]
+    assert read(tmp_path / name, PLAIN[name]) == told
+    assert list(open_data(tmp_path).rows()) == told
+
+
+def test_a_line_of_plain_text_that_is_not_utf_8_is_a_row_that_cannot_be_read(tmp_path):
+    good, bad = read(tmp_path / "latin.txt", "tea\ncaf\xe9\n".encode("latin-1"))
+    assert good == {"text": "tea"}
+    assert bad[UNREADABLE] == "LoadError: line 2 is not UTF-8."
+
+
+def test_texts_beside_data_tell_of_it(tmp_path):
+    (tmp_path / "README.txt").write_text("what this is")
+    rows = read(tmp_path / "lines.jsonl", FILES["lines.jsonl"])
+    assert list(open_data(tmp_path).rows()) == rows
+    assert list(open_data(tmp_path / "*.txt").rows()) == [{"text": "what this is"}]
+
+
+def test_json_that_is_nested_deep_is_named(tmp_path):
+    (row,) = read(tmp_path / "deep.jsonl", b'{"a":' * 200_000 + b"1" + b"}" * 200_000)
+    assert row[UNREADABLE].startswith("LoadError: line 1 is no JSON")
+    with pytest.raises(LoadError, match="cannot be read to its end"):
+        read(tmp_path / "deep.json", b"[" * 200_000 + b"]" * 200_000)
+
+
+def names(data):
+    return [row["id"] for row in open_data(data).rows()]
+
+
+def test_globs_name_the_files_that_a_shell_would(tmp_path):
+    for name in ("a.png", "b/c.png", "b/d/e.png", "b/d/.f.png", "b/x.jpg", "b/.g/h.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert names(tmp_path / "*.png") == ["a.png"]
+    assert names(tmp_path / "**" / "*.png") == ["a.png", "c.png", "e.png"]
+    assert names(tmp_path / "b" / "**" / "?.png") == ["c.png", "e.png"]
+    assert names(tmp_path / "**" / "d" / "*") == ["e.png"]
+    assert names(tmp_path / "**") == ["a.png", "c.png", "e.png", "x.jpg"]
+
+
+def test_folders_that_link_to_themselves_are_read_once(tmp_path):
+    (tmp_path / "a.png").touch()
+    for loop in ("here", "there"):
+        (tmp_path / loop).symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "knot.png").symlink_to(tmp_path / "knot.png")
+    assert names(tmp_path) == ["a.png"]
+    assert names(tmp_path / "**" / "*.png") == ["a.png"]
+    with pytest.raises(LoadError):
+        open_data(tmp_path / "knot.png")
+
+
+def test_a_folder_of_other_things_is_not_walked_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(finding, "MOST_OTHERS", 20)
+    for i in range(30):
+        (tmp_path / f"{i}.png").touch()
+    assert len(names(tmp_path)) == 30
+    for i in range(30):
+        (tmp_path / f"{i}.o").touch()
+    for data in (tmp_path, tmp_path / "**" / "*.png", Path("/")):
+        with pytest.raises(LoadError, match="more than 20 folders and files"):
+            open_data(data)

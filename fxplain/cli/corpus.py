@@ -66,7 +66,7 @@ def explain_command(
         str,
         typer.Option(
             "--data",
-            help="A CSV, TSV, JSON Lines or Parquet file, a folder of these, of images or of "
+            help="A CSV, TSV, JSON Lines, Parquet or .txt file, a folder of these, of images or of "
             "recordings, or a glob in quotes.",
             show_default=False,
         ),

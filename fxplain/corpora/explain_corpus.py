@@ -34,6 +34,7 @@ from fxplain.corpora.shards import LOCK, alone, clear_aside
 from fxplain.corpora.tasks import Done, Output, do
 from fxplain.errors import InputError
 from fxplain.pipelines import Explainer
+from fxplain.written import saving
 
 __all__ = ["explain_corpus"]
 
@@ -88,8 +89,8 @@ def explain_corpus(
     model
         A `fxplain.Explainer`, or what `fxplain.from_pretrained` loads.
     data
-        A path to CSV, TSV, JSON Lines or Parquet, a folder of such files, of images or of recordings,
-        a glob, a `datasets.Dataset`, a table of pandas, Arrow, Polars or DuckDB, columns by name, or
+        A path to CSV, TSV, JSON Lines, Parquet or plain text (a text a line), a folder of such files,
+        of images or of recordings, a glob, a `datasets.Dataset`, a table of pandas, Arrow, Polars or DuckDB, columns by name, or
         anything that yields mappings or strings.
     out
         The folder, made where there is none.
@@ -127,6 +128,8 @@ def explain_corpus(
         When the model or the data cannot be loaded.
     FxplainError
         When the model cannot be explained at all.
+    SaveError
+        When the folder cannot be written to, or the disk is full.
     MissingExtraError
         Without pyarrow (``pip install 'fxplain[corpus]'``), or Ray (``fxplain[ray]``).
     """
@@ -143,7 +146,8 @@ def explain_corpus(
     layout = layout if layout.id else replace(layout, id=NUMBER)
     explain = CorpusExplainer(model, load=load, **{**how, **asdict(layout)})
     manifest = Manifest.of(explain.explainer, explain.job, opened.identity, shard_rows)
-    folder, manifest = _folder(Path(out), manifest, resume)
+    with saving(out):
+        folder, manifest = _folder(Path(out), manifest, resume)
     output = Output(folder, manifest.constants, (*columns, NUMBER))
     run = Run(explain.job, output, opened.count, progress)
     left = Left(folder, manifest.shard_rows, explain.job.targets, retry_errors)

@@ -19,6 +19,7 @@ from fxplain.corpora.layout import Layout
 from fxplain.corpora.schema import FORMAT
 from fxplain.errors import InputError, LoadError
 from fxplain.pipelines import Explainer
+from fxplain.written import saving
 
 __all__ = ["MANIFEST", "Job", "Manifest", "weights_hash"]
 
@@ -112,8 +113,9 @@ class Manifest:
         said |= {"shard_rows": self.shard_rows}
         said |= {"facts": dict(self.facts), "constants": dict(self.constants)}
         aside = folder / f"{MANIFEST}.{os.getpid()}.tmp"
-        aside.write_text(json.dumps(said, indent=1), encoding="utf-8")
-        aside.replace(folder / MANIFEST)
+        with saving(folder):
+            aside.write_text(json.dumps(said, indent=1), encoding="utf-8")
+            aside.replace(folder / MANIFEST)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:

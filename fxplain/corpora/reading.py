@@ -12,7 +12,6 @@ import zlib
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from glob import glob, has_magic
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from fxplain.arguments import shown
 from fxplain.corpora.arrow import arrow, parquet
+from fxplain.corpora.finding import TEXTS, find_files, kind_of
 from fxplain.corpora.layout import UNREADABLE
 from fxplain.errors import InputError, LoadError
 
@@ -31,6 +31,9 @@ Row = dict[str, Any]
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 SOUNDS = frozenset({".wav"})
+UNREAD = (OSError, EOFError, ValueError, csv.Error, zlib.error, RecursionError)
+"""What a file may raise that is damaged, or nested too deep."""
+
 BYTES_AT_ONCE = 1 << 20
 ROWS_AT_ONCE = 1024
 
@@ -63,9 +66,10 @@ def open_data(data: Any) -> Data:
     Parameters
     ----------
     data
-        A path to CSV, TSV, JSON Lines or Parquet, to a folder of such files, of images or of
-        recordings, or a glob of these; a `datasets.Dataset`, a table of pandas, Arrow, Polars or
-        DuckDB, a mapping of columns; or anything that yields mappings or strings.
+        A path to CSV, TSV, JSON Lines, Parquet or plain text (a text a line), to a folder of such
+        files, of images or of recordings, or a glob of these; a `datasets.Dataset`, a table of
+        pandas, Arrow, Polars or DuckDB, a mapping of columns; or anything that yields mappings or
+        strings.
 
     Raises
     ------
@@ -121,7 +125,7 @@ def _as_row(given: Any) -> Row:
 
 
 def _of_files(name: str) -> Data:
-    files = _files(name)
+    files = find_files(name, READERS)
     readers = {_reader(file) for file in files}
     if len(readers) > 1 and readers & {_image, _sound}:
         raise LoadError(f"{name} has files of several kinds: name one kind, such as {name}/*.jpg.")
@@ -131,45 +135,20 @@ def _of_files(name: str) -> Data:
         for file in files:
             try:
                 yield from _reader(file)(file, root)
-            except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
+            except UNREAD as error:
                 raise LoadError(f"{str(file)!r} cannot be read to its end: {error}") from error
 
     one_row_each = readers <= {_image, _sound}
-    return Data(rows, _identity(files, one_row_each), len(files) if one_row_each else None)
-
-
-def _files(name: str) -> list[Path]:
     try:
-        found = _found(name)
-    except (OSError, RuntimeError) as error:
-        raise LoadError(f"{name!r} cannot be looked through: {error}") from error
-    if not found:
-        raise LoadError(f"{name!r} has no file to read ({', '.join(READERS)}).")
-    return found
-
-
-def _found(name: str) -> list[Path]:
-    path = Path(name).expanduser()
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = [p for p in sorted(path.rglob("*")) if p.is_file() and _kind(p) in READERS]
-    elif has_magic(name):
-        found = [Path(p) for p in sorted(glob(name, recursive=True)) if Path(p).is_file()]
-    else:
-        raise LoadError(f"there is no file or folder {name!r}.")
-    return found
-
-
-def _kind(file: Path) -> str:
-    """The ending that tells what a file holds, under that of gzip."""
-    ends = [end.lower() for end in file.suffixes[-2:]]
-    return "".join(ends) if len(ends) == 2 and ends[1] == ".gz" else "".join(ends[-1:])
+        identity = _identity(files, one_row_each)
+    except OSError as error:
+        raise LoadError(f"{name!r} cannot be read: {error}") from error
+    return Data(rows, identity, len(files) if one_row_each else None)
 
 
 def _reader(file: Path) -> Callable[[Path, Path | None], Iterator[Row]]:
     try:
-        return READERS[_kind(file)]
+        return READERS[kind_of(file)]
     except KeyError:
         raise LoadError(f"{file} is of no kind that can be read ({', '.join(READERS)}).") from None
 
@@ -203,13 +182,26 @@ def _table(file: Path, _: Path | None) -> Iterator[Row]:
     """Lines of CSV; a line that is not UTF-8 is a row that cannot be read."""
     csv.field_size_limit(sys.maxsize)  # one text may be a book
     with _opened(file) as raw:
-        encoding = "utf-16" if raw.read(2) in UTF_16 else "utf-8-sig"
-        raw.seek(0)
-        opened = TextIOWrapper(raw, encoding, errors="surrogateescape", newline="")
-        delimiter = "\t" if _kind(file).startswith(".tsv") else _delimiter(opened.readline())
+        opened = _decoded(raw, newline="")
+        delimiter = "\t" if kind_of(file).startswith(".tsv") else _delimiter(opened.readline())
         opened.seek(0)
         for number, row in enumerate(csv.DictReader(opened, delimiter=delimiter), 2):
             yield _checked(row, f"line {number}")
+
+
+def _decoded(raw: IO[bytes], newline: str | None = None) -> TextIOWrapper:
+    """As UTF-8 or UTF-16, by its mark; what is neither is told by surrogates."""
+    encoding = "utf-16" if raw.read(2) in UTF_16 else "utf-8-sig"
+    raw.seek(0)
+    return TextIOWrapper(raw, encoding, errors="surrogateescape", newline=newline)
+
+
+def _texts(file: Path, _: Path | None) -> Iterator[Row]:
+    """Plain text: a text a line; empty lines are none."""
+    with _opened(file) as raw:
+        for number, line in enumerate(_decoded(raw), 1):
+            if line.strip():
+                yield _checked({"text": line.rstrip("\n")}, f"line {number}")
 
 
 def _delimiter(heading: str) -> str:
@@ -254,7 +246,7 @@ def _array(text: bytes) -> Iterator[Row]:
 def _parsed(line: bytes, number: int) -> Row:
     try:
         row = json.loads(line)
-    except ValueError as error:  # that it is no UTF-8, too
+    except (ValueError, RecursionError) as error:  # that it is no UTF-8, too; nested too deep
         return {UNREADABLE: f"LoadError: line {number} is no JSON: {error}"}
     return row if isinstance(row, dict) else _as_row(row)
 
@@ -280,6 +272,7 @@ def _name(file: Path, root: Path | None) -> str:
 READERS: dict[str, Callable[[Path, Path | None], Iterator[Row]]] = {
     **{f"{kind}{gz}": _table for kind in (".csv", ".tsv") for gz in ("", ".gz")},
     **{f"{kind}{gz}": _lines for kind in (".jsonl", ".ndjson", ".json") for gz in ("", ".gz")},
+    **dict.fromkeys(sorted(TEXTS), _texts),
     ".parquet": _parquet,
     **dict.fromkeys(sorted(IMAGES), _image),
     **dict.fromkeys(sorted(SOUNDS), _sound),

@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 
 from fxplain.corpora.arrow import parquet
 from fxplain.corpora.schema import Columns, table_of
-from fxplain.errors import InputError, LoadError
+from fxplain.errors import InputError, LoadError, SaveError
+from fxplain.written import saving
 
 __all__ = [
     "LOCK",
@@ -63,7 +64,7 @@ def write_shard(
 
     Raises
     ------
-    OSError
+    SaveError
         When the disk is full, or the like; nothing is left then.
     """
     failed = sum(error is not None for error in columns["error"])
@@ -72,8 +73,9 @@ def write_shard(
     path = shard_path(folder, number)
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        parquet().write_table(table, aside, compression="zstd")
-        aside.replace(path)
+        with saving(folder):
+            parquet().write_table(table, aside, compression="zstd")
+            aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -125,6 +127,8 @@ def alone(folder: Path) -> Iterator[None]:
     ------
     InputError
         When another does.
+    SaveError
+        When nothing can be written there.
     """
     lock = FileLock(folder / LOCK, timeout=0)
     try:
@@ -136,6 +140,8 @@ def alone(folder: Path) -> Iterator[None]:
     except NotImplementedError:  # a file system that has no locks
         yield
         return
+    except OSError as error:
+        raise SaveError(f"{str(folder)!r} cannot be written to: {error}") from error
     try:
         yield
     finally:

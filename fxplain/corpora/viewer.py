@@ -15,6 +15,7 @@ from fxplain.corpora.drivers import by_class
 from fxplain.corpora.reading import in_shards
 from fxplain.corpora.shares import columns_of_data, largest, shares_of
 from fxplain.corpora.summary import Summary, summarise
+from fxplain.written import saving
 
 __all__ = ["write_report"]
 
@@ -45,8 +46,17 @@ def write_report(
     -------
     pathlib.Path
         The page.
+
+    Raises
+    ------
+    SaveError
+        When the folder cannot be written to.
     """
-    target = Path(folder)
+    with saving(folder):
+        return _written(corpus, Path(folder), by, minimum, rows)
+
+
+def _written(corpus: Corpus, target: Path, by: str, minimum: int, rows: int) -> Path:
     data = target / "data"
     if data.is_dir():
         for old in [*data.glob("rows-*.js"), *data.glob("summary.js")]:

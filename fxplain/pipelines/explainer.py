@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from fxplain.arguments import PATH, TEXT, checked, optional
-from fxplain.errors import InputError, LoadError, TaskError
+from fxplain.errors import InputError, LoadError, MethodError, TaskError
 from fxplain.explanation import Explanation, explain, inspect
 from fxplain.explanation.explain import several
 from fxplain.generation import Generation, explain_generation
@@ -384,6 +384,7 @@ class Explainer:
     ) -> list[Explanation]:
         """Several targets share one forward; one alone keeps what its matrices are made of."""
         model, inputs = self.task.explained(run), run.encoded.inputs
+        TEXT.raising(MethodError).check("method", method)
         by_units = unit_methods().get(method)
         if by_units is not None:
             own = {name: value for name, value in given.items() if name in by_units.options}
