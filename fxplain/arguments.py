@@ -7,7 +7,7 @@ import inspect
 import math
 import operator
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
@@ -17,7 +17,8 @@ from fxplain.errors import FxplainError, InputError, PlotError
 
 __all__ = [
     "AXES", "FUNCTION", "MAPPING", "NAME", "NAMES", "PATH", "TEXT", "TOKENIZER",
-    "YES_NO", "Form", "checked", "number", "one_of", "optional", "place_in", "shown", "whole",
+    "YES_NO", "Form", "checked", "instance", "number", "one_of", "only_known", "optional", "place_in",
+    "shown", "whole",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -82,6 +83,38 @@ def checked(**forms: Form) -> Callable[[F], F]:
         return cast("F", door)
 
     return decorated
+
+
+def only_known(
+    function: Callable[..., Any], options: Iterable[str], door: str, but: Collection[str] = ()
+) -> None:
+    """Refuse options that a function, to which they are handed on, does not have.
+
+    Parameters
+    ----------
+    options
+        Their names.
+    but
+        What the function has and is given already.
+
+    Raises
+    ------
+    InputError
+        Naming the first, and those that there are.
+
+    Examples
+    --------
+    >>> only_known(sorted, {"revers": True}, "sorted")
+    Traceback (most recent call last):
+    fxplain.errors.InputError: sorted has no option 'revers'; its options: key, reverse.
+    """
+    named = inspect.signature(function).parameters.values()
+    every = [p.name for p in named if p.kind is p.KEYWORD_ONLY or p.default is not p.empty]
+    known = [name for name in every if name not in but]
+    for name in options:
+        if name not in known:
+            said = ", ".join(known) or "none"
+            raise InputError(f"{door} has no option {name!r}; its options: {said}.")
 
 
 def place_in(name: str, value: Any, count: int) -> int:
@@ -161,6 +194,12 @@ def one_of(choices: Iterable[str]) -> Form:
         f"one of {', '.join(map(repr, known))}",
         lambda value: isinstance(value, str) and value in known,
     )
+
+
+def instance(*kinds: type) -> Form:
+    """An object of one of some classes."""
+    names = [f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}" for kind in kinds]
+    return Form(" or ".join(names), lambda value: isinstance(value, kinds))
 
 
 def optional(form: Form) -> Form:

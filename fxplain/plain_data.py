@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 from fxplain.errors import LoadError
 
-__all__ = ["read_as"]
+__all__ = ["from_json", "read_as"]
 
 
 def read_as(form: Any, value: Any, where: str) -> Any:
@@ -45,6 +46,28 @@ def read_as(form: Any, value: Any, where: str) -> Any:
     if origin is None and _is_a(form, value):
         return float(value) if form is float else value
     raise LoadError(f"{where} must be {_named(form)}, not {_shown(value)}.")
+
+
+def from_json(form: Any, text: Any, where: str) -> Any:
+    """What JSON says, as the type hint `form` says.
+
+    Raises
+    ------
+    LoadError
+        When it is no JSON, or of another form.
+
+    Examples
+    --------
+    >>> from_json(dict[str, tuple[int, ...]], '{"pixels": [2, 3]}', "the grids")
+    {'pixels': (2, 3)}
+    """
+    try:
+        plain = json.loads(text)
+        return read_as(form, plain, where)
+    except LoadError:
+        raise
+    except (TypeError, ValueError, RecursionError) as error:
+        raise LoadError(f"{where} cannot be read: {error}") from error
 
 
 def _record(form: Any, value: Any, where: str) -> Any:

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fxplain.arguments import checked, optional, whole
+from fxplain.arguments import checked, only_known, optional, whole
 
 __all__ = ["KIND_COLOURS", "Presentable", "compare", "text_colour", "to_html"]
 
@@ -57,7 +57,9 @@ def to_html(result: Any, path: str | Path | None = None, **extras: Any) -> str:
     >>> fxplain.to_html(graph).splitlines()[0]
     '<!DOCTYPE html>'
     """
-    page: str = import_module(_PAGES).to_html(result, path, **extras)
+    write = import_module(_PAGES).to_html
+    only_known(write, extras, "to_html")
+    page: str = write(result, path, **extras)
     return page
 
 
@@ -77,7 +79,9 @@ def compare(explanations: Any, path: str | Path | None = None, **options: Any) -
     >>> fxplain.compare([one, two]).splitlines()[0]
     '<!DOCTYPE html>'
     """
-    page: str = import_module(_PAGES).compare(explanations, path, **options)
+    write = import_module(_PAGES).compare
+    only_known(write, options, "compare")
+    page: str = write(explanations, path, **options)
     return page
 
 
@@ -104,10 +108,12 @@ class Presentable:
         ------
         MissingExtraError
             When matplotlib is not installed (``pip install 'fxplain[plot]'``).
-        PlotError
-            When the picture does not fit.
+        InputError, PlotError
+            When there is no such option, or the picture does not fit.
         """
-        return import_module(_PLOTTER).plot(self, *args, **options)
+        draw = import_module(_PLOTTER).plot
+        only_known(draw, options, "plot")
+        return draw(self, *args, **options)
 
     def to_html(self, path: str | Path | None = None, **extras: Any) -> str:
         """The result as one self-contained HTML page; see `fxplain.to_html`."""

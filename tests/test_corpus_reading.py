@@ -87,7 +87,7 @@ def test_a_heading_alone_has_no_rows(tmp_path):
     assert read(tmp_path / "b.csv", b"") == []
 
 
-TEXTS = "\ufeffto be\r\n\r\nor not,\tto be\u2028\n  \n\"quoted\" "
+TEXTS = '\ufeffto be\r\n\r\nor not,\tto be\u2028\n  \n"quoted" '
 PLAIN: dict[str, bytes] = {
     "lines.txt": TEXTS.encode(),
     "LINES.TXT": TEXTS.removeprefix("\ufeff").encode(),

@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from fxplain import AttentionGraph, AttentionNode, Explanation
+from fxplain.errors import InputError
 from fxplain.program import RouteNode
 from fxplain.program.attention_graph import CaptureInfo, StreamInfo
 from fxplain.reports import GreyImage, ShadedGrid, to_rich, to_text
@@ -170,7 +171,7 @@ def test_a_narrow_encoding_gets_plain_characters(make, monkeypatch):
 
 
 def test_nothing_else_has_a_report():
-    with pytest.raises(TypeError, match="no report for a dict"):
+    with pytest.raises(InputError, match="no report for a dict"):
         to_rich({})
 
 

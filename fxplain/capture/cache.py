@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fxplain.arguments import shown
 from fxplain.capture import offloaded, sharded
 from fxplain.capture.captured import Capture, StateSlot, version_of
 from fxplain.capture.chance import other_draws
@@ -25,7 +26,7 @@ from fxplain.capture.preserve import ModelState, preserved
 from fxplain.capture.seen import facts_now, not_looking
 from fxplain.capture.shelf import Kept, Shelf
 from fxplain.capture.state import parts_of, tensors_of
-from fxplain.errors import CaptureError
+from fxplain.errors import CaptureError, InputError
 
 __all__ = ["capture", "clear_captures"]
 
@@ -66,7 +67,15 @@ def capture(model: nn.Module, inputs: ModelInputs, *, recheck: bool = False) -> 
 
 
 def clear_captures(model: nn.Module | None = None) -> None:
-    """Forget the captures of `model`, or all of them, and what was put together of its weights."""
+    """Forget the captures of `model`, or all of them, and what was put together of its weights.
+
+    Raises
+    ------
+    InputError
+        When it is no model.
+    """
+    if model is not None and not isinstance(model, (nn.Module, torch.export.ExportedProgram)):
+        raise InputError(f"model={shown(model)} must be a torch.nn.Module, or None for all models.")
     twins = [*offloaded.twins.forgotten(model), *sharded.twins.forgotten(model)]
     if model is None:
         _captures.clear()

@@ -9,20 +9,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, chain
+from operator import index
 from pathlib import Path
 from typing import Any
 
-from fxplain.arguments import NAMES, PATH, optional, place_in, shown, whole
-from fxplain.corpora.arrow import arrow, parquet
+from fxplain.arguments import MAPPING, NAMES, PATH, optional, place_in, shown, whole
+from fxplain.corpora.arrow import arrow
 from fxplain.corpora.job import Manifest
 from fxplain.corpora.schema import COLUMNS
-from fxplain.corpora.shards import metadata_of, shards
+from fxplain.corpora.shards import batches_in, metadata_of, opened_shard, shards, table_in
 from fxplain.errors import InputError, LoadError
 from fxplain.explanation import Explanation
 from fxplain.explanation.target import target_of
 from fxplain.pipelines import Explainer
+from fxplain.plain_data import from_json
 
 __all__ = ["Corpus", "CorpusRow", "load_corpus"]
+
+OF_TOKENS = ("modality", "tokens", "starts", "ends", "relevance", "special")
 
 
 @dataclass(frozen=True)
@@ -65,15 +69,30 @@ class CorpusRow:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> CorpusRow:
-        """From the columns as they are stored."""
-        tokens = ("modality", "tokens", "starts", "ends", "relevance", "special")
-        read = {name: tuple(row[name] or ()) for name in tokens}
-        target = None if row["target"] is None else target_of(json.loads(row["target"]))
-        plain = {name: json.loads(row[name] or "{}") for name in ("grids", "options")}
-        return cls(**{**row, **read, **plain, "target": target})
+        """From the columns as they are stored.
+
+        Raises
+        ------
+        LoadError
+            When they are none.
+        """
+        MAPPING.raising(LoadError).check("row", row)
+        if missing := [name for name in COLUMNS if name not in row]:
+            raise LoadError(f"a row of a corpus has a column {missing[0]!r}; this one has not.")
+        try:
+            read = {name: tuple(row[name] or ()) for name in OF_TOKENS}
+            target = None if row["target"] is None else target_of(json.loads(row["target"]))
+        except (TypeError, ValueError, KeyError, RecursionError) as error:
+            raise LoadError(f"row {shown(row['id'])} of the corpus is damaged: {error}") from error
+        plain = {
+            name: from_json(form, row[name] or "{}", f"the {name} of row {shown(row['id'])}")
+            for name, form in (("grids", dict[str, tuple[int, ...]]), ("options", dict[str, Any]))
+        }
+        return cls(**{name: row[name] for name in COLUMNS} | read | plain | {"target": target})
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """The tokens with the most relevance, special ones left out."""
+        whole(0).check("count", count)
         plain = [
             (token, value)
             for token, value, special in zip(self.tokens, self.relevance, self.special, strict=True)
@@ -114,19 +133,23 @@ class Corpus:
 
     @cached_property
     def _ends(self) -> list[int]:
-        counts = [parquet().read_metadata(file).num_rows for file in self.files]
+        counts = []
+        for file in self.files:
+            with opened_shard(file) as opened:
+                counts.append(opened.metadata.num_rows)
         return list(accumulate(counts))
 
     @cached_property
     def warnings(self) -> list[str]:
         """What the explanations warned of: parts of the model that no rule follows, ..."""
-        said = (json.loads(metadata_of(file).get("warnings", "[]")) for file in self.files)
-        return list(dict.fromkeys(chain.from_iterable(said)))
+        said = (metadata_of(file).get("warnings", "[]") for file in self.files)
+        lists = (from_json(list[str], each, "the warnings of a file") for each in said)
+        return list(dict.fromkeys(chain.from_iterable(lists)))
 
     @cached_property
     def failed(self) -> int:
         """How many rows hold an error in the place of an explanation."""
-        tables = (parquet().read_table(file, columns=["error"]) for file in self.files)
+        tables = (table_in(file, ["error"]) for file in self.files)
         return sum(len(table) - table.column(0).null_count for table in tables)
 
     def dataset(self) -> Any:
@@ -139,7 +162,7 @@ class Corpus:
     def to_table(self, columns: Sequence[str] | None = None) -> Any:
         """All rows, of all or some columns, as a pyarrow.Table."""
         chosen = _checked(columns)
-        tables = [parquet().read_table(file, columns=chosen) for file in self.files]
+        tables = [table_in(file, chosen) for file in self.files]
         pa = arrow()
         tables = [table.replace_schema_metadata(None) for table in tables]
         return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
@@ -161,9 +184,8 @@ class Corpus:
         whole(1, 1 << 31).check("size", size)
         chosen = _checked(columns)
         for file in self.files:
-            with parquet().ParquetFile(file) as opened:
-                for batch in opened.iter_batches(size, columns=chosen):
-                    yield batch.to_pydict()
+            for batch in batches_in(file, chosen, size):
+                yield batch.to_pydict()
 
     def __iter__(self) -> Iterator[CorpusRow]:
         for batch in self.batches():
@@ -171,11 +193,13 @@ class Corpus:
                 yield CorpusRow.of({name: batch[name][i] for name in COLUMNS})
 
     def __getitem__(self, place: int) -> CorpusRow:
+        whole().check("row", place)
+        place = index(place)
         place = place + len(self) if place < 0 else place
         if not 0 <= place < len(self):
             raise IndexError(f"there are {len(self)} rows, and no row {place}")
         file = bisect_right(self._ends, place)
-        table = parquet().read_table(self.files[file])
+        table = table_in(self.files[file])
         before = self._ends[file - 1] if file else 0
         return CorpusRow.of(table.slice(place - before, 1).to_pylist()[0])
 
@@ -214,7 +238,7 @@ class Corpus:
         return found
 
     def _raw(self, row: CorpusRow) -> dict[str, Any]:
-        columns = json.loads(self.manifest.facts["columns"])
+        columns = self.manifest.columns
         kinds = [kind for kind in ("text", "pair", "image", "audio") if kind in columns]
         if kinds == ["text", "pair"] and row.text is not None and row.text.count("\n") == 1:
             return dict(zip(kinds, row.text.split("\n"), strict=True))

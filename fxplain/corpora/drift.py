@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
+from fxplain.arguments import checked
 from fxplain.corpora.corpus import Corpus
 from fxplain.corpora.drivers import Often
 from fxplain.corpora.joined import Half, joined
-from fxplain.corpora.shares import largest, shared_rows
+from fxplain.corpora.shares import A_CORPUS, BY, COUNT, largest, shared_rows
 from fxplain.corpora.summary import keep_least
 from fxplain.errors import InputError
 from fxplain.evaluation.statistics import spearman
@@ -78,6 +79,7 @@ class Drift:
         return asdict(self)
 
 
+@checked(first=A_CORPUS, second=A_CORPUS, by=BY, top=COUNT, minimum=COUNT)
 def compare(
     first: Corpus, second: Corpus, *, by: str = "word", top: int = 5, minimum: int = 5
 ) -> Drift:

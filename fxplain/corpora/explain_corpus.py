@@ -90,8 +90,8 @@ def explain_corpus(
         A `fxplain.Explainer`, or what `fxplain.from_pretrained` loads.
     data
         A path to CSV, TSV, JSON Lines, Parquet or plain text (a text a line), a folder of such files,
-        of images or of recordings, a glob, a `datasets.Dataset`, a table of pandas, Arrow, Polars or DuckDB, columns by name, or
-        anything that yields mappings or strings.
+        of images or of recordings, a glob, a `datasets.Dataset`, a table of pandas, Arrow, Polars or
+        DuckDB, columns by name, or anything that yields mappings or strings.
     out
         The folder, made where there is none.
     engine

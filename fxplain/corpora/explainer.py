@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fxplain.arguments import YES_NO, one_of, optional, whole
+from fxplain.arguments import MAPPING, YES_NO, one_of, optional, shown, whole
 from fxplain.corpora.batches import Batch, halves, in_order, planned
 from fxplain.corpora.job import Job
 from fxplain.corpora.layout import Layout, rows_in
@@ -164,10 +164,11 @@ class CorpusExplainer:
         Raises
         ------
         FxplainError
-            When a column is missing, the model cannot be explained at all, or, with
-            ``on_error="raise"``, the first of a row.
+            When a column is missing or of another length, the model cannot be explained at all, or,
+            with ``on_error="raise"``, the first of a row.
         """
         result = empty_columns()
+        _check_columns(batch)
         layout = self.job.layout.found_in(batch)
         rows = prepared(self.explainer.loaded, layout, batch, rows_in(batch), self.job.truncation)
         found: dict[int, list[dict[str, Any]]] = {}
@@ -276,6 +277,35 @@ class CorpusExplainer:
         said = str(error) if row.error else f"{type(error).__name__}: {error}"
         constants = {"method": self.job.method, "options": "{}"}
         return failed_row({**row.row, **constants}, said)
+
+
+def _check_columns(batch: Any) -> None:
+    """Columns by name, each of as many entries.
+
+    Raises
+    ------
+    InputError
+        When they are none.
+    """
+    MAPPING.check("batch", batch)
+    counts = {name: _count(column) for name, column in batch.items()}
+    for name, count in counts.items():
+        if count is None:
+            raise InputError(
+                f"the column {name!r} is {shown(batch[name])}, not a list or an array."
+            )
+    if len(set(counts.values())) > 1:
+        said = ", ".join(f"{count} in {name!r}" for name, count in counts.items())
+        raise InputError(f"the columns differ in how many entries they have: {said}.")
+
+
+def _count(column: Any) -> int | None:
+    if isinstance(column, (str, bytes, Mapping)) or not hasattr(column, "__getitem__"):
+        return None
+    try:
+        return len(column)
+    except Exception:  # noqa: BLE001 - the user's own, or an array of no axis
+        return None
 
 
 def _quickest(explainer: Explainer) -> int:

@@ -14,16 +14,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxplain.arguments import whole
 from fxplain.capture import config_of
 from fxplain.corpora.layout import Layout
 from fxplain.corpora.schema import FORMAT
 from fxplain.errors import InputError, LoadError
 from fxplain.pipelines import Explainer
+from fxplain.plain_data import from_json, read_as
 from fxplain.written import saving
 
 __all__ = ["MANIFEST", "Job", "Manifest", "weights_hash"]
 
 MANIFEST = "manifest.json"
+UNREAD = ("format", "fingerprint")
 
 
 @dataclass(frozen=True)
@@ -127,17 +130,28 @@ class Manifest:
             When the folder is none, or of another format.
         """
         try:
-            said = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            found = cls(said["facts"], said["constants"], said["shard_rows"], said["complete"])
-            kind = said["format"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            text = (folder / MANIFEST).read_text(encoding="utf-8")
+            said = from_json(dict[str, Any], text, MANIFEST)
+            if said.get("format", FORMAT) != FORMAT:
+                raise LoadError(
+                    f"it is of format {said['format']!r}; this fxplain reads {FORMAT!r}"
+                )
+            own = {name: value for name, value in said.items() if name not in UNREAD}
+            found: Manifest = read_as(cls, own, MANIFEST)
+            whole(1).raising(LoadError).check("shard_rows", found.shard_rows)
+        except (OSError, ValueError) as error:
             raise LoadError(
-                f"{str(folder)!r} is no explained corpus: its {MANIFEST} is missing or damaged."
+                f"{str(folder)!r} is no explained corpus, its {MANIFEST} is missing or damaged: "
+                f"{error}"
             ) from error
-        if kind != FORMAT:
-            raise LoadError(
-                f"{str(folder)!r} is of format {kind!r}; this fxplain reads {FORMAT!r}."
-            )
+        return found
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """By kind of input (text, pair, image, audio), the data's column."""
+        found: dict[str, str] = from_json(
+            dict[str, str], self.facts.get("columns", "{}"), f"the columns in {MANIFEST}"
+        )
         return found
 
     def check(self, other: Manifest, folder: Path) -> None:

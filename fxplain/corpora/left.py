@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fxplain.corpora.arrow import parquet
 from fxplain.corpora.layout import NUMBER
 from fxplain.corpora.reading import Row, in_shards
-from fxplain.corpora.shards import finished, shard_path
+from fxplain.corpora.shards import finished, shard_path, table_in
 from fxplain.corpora.tasks import Task
 
 __all__ = ["Kept", "Left"]
@@ -67,5 +66,5 @@ class Left:
     def _failed(self, shard: int) -> tuple[int, ...]:
         """The places in a shard whose rows have an error."""
         path = shard_path(self.folder, shard)
-        errors = parquet().read_table(path, columns=["error"])["error"].to_pylist()
+        errors = table_in(path, ["error"])["error"].to_pylist()
         return tuple(sorted({i // self.targets for i, e in enumerate(errors) if e is not None}))

@@ -101,9 +101,19 @@ def _fault(raw: Mapping[str, Any]) -> str | None:
             return f"InputError: the {kind} is missing."
         if kind in ("text", "pair") and not isinstance(value, str):
             return f"InputError: the {kind} is a {type(value).__name__}, not a string."
+        if kind in ("text", "pair") and not _is_unicode(value):
+            return f"InputError: the {kind} has half a character of UTF-16, which is no text."
         if kind in ("text", "pair") and not value.strip():
             return f"InputError: the {kind} is empty."
     return None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _pieces(loaded: Loaded, rows: Sequence[Mapping[str, Any]], truncation: Any) -> list[Pieces]:

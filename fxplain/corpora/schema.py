@@ -7,7 +7,7 @@ from typing import Any
 
 from fxplain.corpora.arrow import arrow
 
-__all__ = ["COLUMNS", "FORMAT", "Columns", "empty_columns", "failed_row", "table_of"]
+__all__ = ["COLUMNS", "FORMAT", "Columns", "empty_columns", "failed_row", "misfit", "table_of"]
 
 FORMAT = "fxplain-corpus-1"
 """In each file's metadata and in the manifest; another form of the columns gets another number."""
@@ -59,8 +59,40 @@ def table_of(columns: Mapping[str, Sequence[Any]], metadata: Mapping[str, str]) 
 
 
 def _array(values: Sequence[Any], kind: str) -> Any:
+    made = arrow().array(values, _types()[kind])
+    return made.dictionary_encode() if kind == "constant" else made
+
+
+def misfit(schema: Any) -> str:
+    """What of a pyarrow.Schema is not as that of an explained corpus; "" where nothing is.
+
+    Strings may be stored in any way that pyarrow has for them.
+    """
+    types = _types()
+    for name, kind in COLUMNS.items():
+        place = schema.get_field_index(name)
+        if place < 0:
+            return f"it has no column {name!r}"
+        if _plain(schema.field(place).type) != types[kind]:
+            return f"its column {name!r} is of {schema.field(place).type}, not of {types[kind]}"
+    return ""
+
+
+def _plain(kind: Any) -> Any:
+    """A type without the ways to store it that say the same."""
     pa = arrow()
-    types = {
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    return pa.string() if pa.types.is_large_string(kind) else kind
+
+
+def _types() -> dict[str, Any]:
+    """By what is in a column, its type."""
+    pa = arrow()
+    return {
+        "constant": pa.string(),
         "text": pa.string(),
         "texts": pa.list_(pa.string()),
         "places": pa.list_(pa.int32()),
@@ -68,6 +100,3 @@ def _array(values: Sequence[Any], kind: str) -> Any:
         "flags": pa.list_(pa.bool_()),
         "number": pa.float32(),
     }
-    if kind == "constant":
-        return pa.array(values, pa.string()).dictionary_encode()
-    return pa.array(values, types[kind])

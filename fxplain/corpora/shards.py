@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,24 +13,29 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from fxplain.corpora.arrow import parquet
-from fxplain.corpora.schema import Columns, table_of
-from fxplain.errors import InputError, LoadError, SaveError
+from fxplain.corpora.schema import COLUMNS, Columns, misfit, table_of
+from fxplain.errors import FxplainError, InputError, LoadError, SaveError
+from fxplain.extras import extra
 from fxplain.written import saving
 
 __all__ = [
     "LOCK",
     "alone",
+    "batches_in",
     "begun_path",
     "clear_aside",
     "finished",
+    "opened_shard",
     "shard_path",
     "shards",
+    "table_in",
     "with_warnings",
     "write_shard",
 ]
 
 LOCK = ".run.lock"
 NAME = "part-{:06d}.parquet"
+PER_TOKEN = ("texts", "places", "numbers", "flags")
 PATTERN = re.compile(r"part-(\d{6,})\.parquet")
 
 
@@ -112,11 +117,67 @@ def metadata_of(path: Path) -> dict[str, str]:
     try:
         raw: Any = parquet().read_schema(path).metadata or {}
         said = {k.decode().removeprefix("fxplain."): v.decode() for k, v in raw.items()}
-        return {**said, "rows": said["rows"], "errors": said["errors"]}
+        return {**said, "rows": str(int(said["rows"])), "errors": str(int(said["errors"]))}
     except (OSError, ValueError, KeyError) as error:
         raise LoadError(
             f"{str(path)!r} is damaged ({error}): delete it, and run the same command again."
         ) from error
+
+
+@contextmanager
+def opened_shard(path: Path) -> Iterator[Any]:
+    """A shard as a pyarrow.parquet.ParquetFile, whose columns are those of a corpus.
+
+    Raises
+    ------
+    LoadError
+        When it is damaged, or no shard; also of what is read of it within.
+    """
+    try:
+        with parquet().ParquetFile(path) as opened:
+            wrong = misfit(opened.schema_arrow)
+            if wrong:
+                raise LoadError(f"{str(path)!r} is no file of an explained corpus: {wrong}.")
+            yield opened
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, FxplainError):
+            raise
+        raise LoadError(f"{str(path)!r} is damaged: {error}") from error
+
+
+def table_in(path: Path, columns: Sequence[str] | None = None) -> Any:
+    """A shard, or some columns of it, as a pyarrow.Table.
+
+    Raises
+    ------
+    LoadError
+        As `opened_shard` raises.
+    """
+    with opened_shard(path) as opened:
+        return _even(opened.read(columns=columns), path)
+
+
+def batches_in(path: Path, columns: Sequence[str] | None, size: int) -> Iterator[Any]:
+    """A shard as pyarrow.RecordBatch of so many rows.
+
+    Raises
+    ------
+    LoadError
+        As `opened_shard` raises.
+    """
+    with opened_shard(path) as opened:
+        for batch in opened.iter_batches(size, columns=columns):
+            yield _even(batch, path)
+
+
+def _even(rows: Any, path: Path) -> Any:
+    """Rows, of which each has as many entries in all columns that have one per token."""
+    compute = extra("pyarrow.compute", "")
+    names = [name for name in rows.schema.names if COLUMNS.get(name) in PER_TOKEN]
+    lengths = [compute.list_value_length(rows.column(name)) for name in names]
+    if any(not length.equals(lengths[0]) for length in lengths[1:]):
+        raise LoadError(f"{str(path)!r} is damaged: a row's {', '.join(names)} differ in length.")
+    return rows
 
 
 @contextmanager

@@ -9,12 +9,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fxplain.arguments import instance, one_of, whole
 from fxplain.corpora.corpus import Corpus
-from fxplain.errors import InputError
 
-__all__ = ["KINDS", "NEEDED", "SharedRow", "shared_rows", "shares_of", "token_shares"]
+__all__ = [
+    "A_CORPUS",
+    "BY",
+    "COUNT",
+    "KINDS",
+    "NEEDED",
+    "SharedRow",
+    "shared_rows",
+    "shares_of",
+    "token_shares",
+]
 
 KINDS = ("word", "piece", "position", "region", "column")
+A_CORPUS = instance(Corpus)
+BY = one_of(KINDS)
+COUNT = whole(1, 1 << 62)
 NEEDED = ("id", "text", "label", "predicted", "target_name", "probability", "score", "error")
 OF_TOKENS = ("tokens", "starts", "ends", "relevance", "special", "modality", "grids")
 REGIONS = (
@@ -41,8 +54,8 @@ def shared_rows(corpus: Corpus, by: str = "word") -> Iterator[SharedRow]:
     InputError
         When there are no such features.
     """
-    if by not in KINDS:
-        raise InputError(f"features are by {', '.join(KINDS)}, not by {by!r}.")
+    A_CORPUS.check("corpus", corpus)
+    BY.check("by", by)
     columns = columns_of_data(corpus)
     for batch in corpus.batches((*NEEDED, *OF_TOKENS)):
         for i in range(len(batch["id"])):
@@ -53,8 +66,7 @@ def shared_rows(corpus: Corpus, by: str = "word") -> Iterator[SharedRow]:
 
 def columns_of_data(corpus: Corpus) -> Mapping[str, str]:
     """By kind of input (text, pair, image, audio), the data's column."""
-    columns: dict[str, str] = json.loads(corpus.manifest.facts.get("columns", "{}"))
-    return columns
+    return corpus.manifest.columns
 
 
 def shares_of(

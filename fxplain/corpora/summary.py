@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field
 from heapq import nsmallest
 from typing import Any
 
+from fxplain.arguments import checked, whole
 from fxplain.corpora.corpus import Corpus
 from fxplain.corpora.drivers import Driver, Often, Tally
 from fxplain.corpora.duplicates import Duplicates
-from fxplain.corpora.shares import WORD, SharedRow, shared_rows
+from fxplain.corpora.shares import A_CORPUS, BY, COUNT, WORD, SharedRow, shared_rows
 
 __all__ = ["ClassCount", "Leak", "Summary", "keep_least", "summarise"]
 
@@ -136,6 +137,7 @@ def keep_least(least: list[tuple[float, str]], one: tuple[float, str]) -> None:
         del least[MOST_LISTED:]
 
 
+@checked(corpus=A_CORPUS, by=BY, minimum=COUNT, listed=whole(0, 1 << 62))
 def summarise(corpus: Corpus, by: str = "word", minimum: int = 5, listed: int = 20) -> Summary:
     """Sum a corpus up, in memory that grows with what drives it and hardly with its rows.
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fxplain.corpora.arrow import parquet
 from fxplain.corpora.explainer import CorpusExplainer
 from fxplain.corpora.reading import Row, columns_of
 from fxplain.corpora.schema import COLUMNS, Columns, empty_columns
-from fxplain.corpora.shards import shard_path, with_warnings, write_shard
+from fxplain.corpora.shards import shard_path, table_in, with_warnings, write_shard
 
 __all__ = ["Assembly", "Done", "Output", "Task", "dead_row", "do"]
 
@@ -145,7 +144,7 @@ class Assembly:
 
     def _begin(self, shard: int, again: Iterable[int]) -> None:
         """Take the rows at all but these places from the file that is there."""
-        table = parquet().read_table(shard_path(self.output.folder, shard)).to_pylist()
+        table = table_in(shard_path(self.output.folder, shard)).to_pylist()
         size = len(table) // self.targets
         self._found[shard] = {
             place: table[place * self.targets : (place + 1) * self.targets]

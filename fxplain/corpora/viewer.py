@@ -10,10 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from fxplain.arguments import PATH, checked, whole
 from fxplain.corpora.corpus import Corpus
 from fxplain.corpora.drivers import by_class
 from fxplain.corpora.reading import in_shards
-from fxplain.corpora.shares import columns_of_data, largest, shares_of
+from fxplain.corpora.shares import A_CORPUS, BY, COUNT, columns_of_data, largest, shares_of
 from fxplain.corpora.summary import Summary, summarise
 from fxplain.written import saving
 
@@ -26,6 +27,7 @@ DRIVERS = 12
 ASSETS = ("index.html", "corpus.css", "corpus.js")
 
 
+@checked(corpus=A_CORPUS, folder=PATH, by=BY, minimum=COUNT, rows=whole(0, 1 << 62))
 def write_report(
     corpus: Corpus, folder: str | Path, *, by: str = "word", minimum: int = 5, rows: int = MOST_ROWS
 ) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fxplain.arguments import MAPPING
 from fxplain.errors import EvaluationError
 from fxplain.evaluation import statistics
 from fxplain.evaluation.case import Case
@@ -88,6 +89,7 @@ class Metric:
         EvaluationError
             When it has not.
         """
+        MAPPING.raising(EvaluationError).check("options", given)
         for name in given:
             if name not in self.options:
                 known = ", ".join(self.options) or "none"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from fxplain.arguments import only_known
 from fxplain.errors import ChangedModelError
 from fxplain.explanation.weights import weights_by_node
 
@@ -101,17 +102,15 @@ class Asked:
         ChangedModelError
             When the model says something else than it did.
         """
-        question = self.question
-        found = import_module(_INTERVENTIONS).intervene(
-            question.model,
-            question.inputs,
-            cuts,
-            self.target,
-            output=question.output,
-            tokenizer=question.tokenizer,
-            batch_axis=question.batch_axis,
-            **options,
-        )
+        question, intervene = self.question, import_module(_INTERVENTIONS).intervene
+        own = {
+            "target": self.target,
+            "output": question.output,
+            "tokenizer": question.tokenizer,
+            "batch_axis": question.batch_axis,
+        }
+        only_known(intervene, options, "Explanation.intervene", own)
+        found = intervene(question.model, question.inputs, cuts, **own, **options)
         self.check_unchanged(found.baseline)
         return found
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fxplain.arguments import shown
+from fxplain.arguments import YES_NO, checked, shown
 from fxplain.capture import as_module, model_tried, on_all_processes
 from fxplain.errors import TargetError
 from fxplain.explanation.detection import BatchAxis, graph_of, program_of
@@ -29,6 +29,7 @@ Inputs = Mapping[str, Any] | Sequence[Any] | Tensor
 
 
 @on_all_processes
+@checked(strict=YES_NO, recheck=YES_NO)
 def inspect(
     model: nn.Module,
     inputs: Inputs,
@@ -233,6 +234,7 @@ def several(target: Any, targets: Any) -> list[Any]:
 
 
 @on_all_processes
+@checked(recheck=YES_NO)
 def attention_weights(
     model: nn.Module, inputs: Inputs, *, batch_axis: BatchAxis = None, recheck: bool = False
 ) -> dict[str, Tensor]:

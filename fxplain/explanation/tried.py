@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fxplain.arguments import only_known
+
 if TYPE_CHECKING:
     from fxplain.evaluation.stability import Stability
     from fxplain.explanation.explanation import Explanation
@@ -65,7 +67,9 @@ class Tried:
         ChangedModelError
             When the model says something else by now.
         """
-        found: Check = import_module(_INTERVENTIONS).check(self, k, **options)
+        cut = import_module(_INTERVENTIONS).check
+        only_known(cut, options, "Explanation.check", ("k",))
+        found: Check = cut(self, k, **options)
         return found
 
     def stability(self, draws: int = 20, **options: Any) -> Stability:

@@ -199,7 +199,9 @@ def _removable(
             continue
         by_default = "drop" if own.kind == "ids" else None
         try:
-            removals[name] = choose_removal(own, vocabulary, removal or by_default)
+            removals[name] = choose_removal(
+                own, vocabulary, by_default if removal is None else removal
+            )
         except EvaluationError:
             if removal is not None:
                 raise

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from fxplain.arguments import TEXT, YES_NO, Form, checked, one_of, optional, whole
+from fxplain.arguments import NAME, TEXT, YES_NO, Form, checked, one_of, optional, whole
 
 __all__ = ["Births", "Cut", "Edges", "Heads", "Part", "Stream", "Tokens", "Writes"]
 
@@ -247,6 +247,7 @@ class Cut:
     @checked(name=optional(TEXT))
     def named(self, name: str) -> Cut:
         """The same cut under a name of its own."""
+        NAME.check("name", name)
         return replace(self, name=name)
 
     def __add__(self, other: Cut) -> Cut:

@@ -369,7 +369,8 @@ class Explainer:
         """The one place where explanations are made."""
         told = []
         for own_output, group in groupby(goals, key=lambda goal: goal.output):
-            output = options.get("output") or own_output
+            output = options.get("output")
+            output = own_output if output is None else output
             shared = list(group)
             given = {**options, "output": output, "tokenizer": self.loaded.tokenizer}
             made = self._explain(run, [goal.target for goal in shared], method, given)

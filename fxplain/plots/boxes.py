@@ -10,6 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from fxplain.arguments import checked
 from fxplain.errors import PlotError
 from fxplain.explanation import Explanation
 from fxplain.plots.canvas import (
@@ -21,7 +22,7 @@ from fxplain.plots.canvas import (
     figure_of,
     signed_percent,
 )
-from fxplain.plots.view import ModalityView
+from fxplain.plots.view import AN_EXPLANATION, SOME_AXES, ModalityView
 from fxplain.presentation import text_colour
 
 __all__ = ["draw_boxes", "plot_boxes"]
@@ -31,6 +32,7 @@ MOST_NAMED = 12
 """How many boxes, from the most relevant on, say their share."""
 
 
+@checked(explanation=AN_EXPLANATION, ax=SOME_AXES)
 def plot_boxes(
     explanation: Explanation,
     modality: str | None = None,

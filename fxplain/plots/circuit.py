@@ -5,7 +5,9 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fxplain.arguments import checked, instance
 from fxplain.circuits import Circuit, Edge
+from fxplain.errors import PlotError
 from fxplain.plots.canvas import DPI, NotebookFigure
 from fxplain.reports.shading import printable
 
@@ -20,6 +22,7 @@ COLUMN, LANE, CURVE = 1.9, 0.9, 2.4
 _Places = dict[str, tuple[float, float]]
 
 
+@checked(circuit=instance(Circuit).raising(PlotError))
 def plot_circuit(circuit: Circuit) -> Figure:
     """Draw a circuit, inputs below and the output above, and its curve.
 

@@ -7,8 +7,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path
 
+from fxplain.arguments import checked, instance
+from fxplain.errors import PlotError
 from fxplain.inside import Flow
 from fxplain.plots.canvas import Room, axes_for, figure_of
+from fxplain.plots.view import SOME_AXES
 from fxplain.reports.flow_lanes import FlowLanes, lay_out_flow
 from fxplain.reports.shading import printable
 
@@ -19,6 +22,7 @@ WIDEST = 60.0
 """Inches, as the ones before."""
 
 
+@checked(flow=instance(Flow).raising(PlotError), ax=SOME_AXES)
 def plot_flow(flow: Flow, *, ax: Axes | None = None) -> Figure:
     """The pruned graph: births in the lowest lane, what is read in the highest.
 

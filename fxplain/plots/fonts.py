@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable
 from functools import cache, lru_cache
@@ -24,9 +25,11 @@ SHOWN = 12
 
 def in_fonts_that_have_them(draw: F) -> F:
     """A function that draws an explanation or a text, with fonts that have the letters of its words."""
+    first = next(iter(inspect.signature(draw).parameters))
 
     @functools.wraps(draw)
-    def drawn(result: Any, *args: Any, **options: Any) -> Any:
+    def drawn(*args: Any, **options: Any) -> Any:
+        result = args[0] if args else options.get(first)
         usual = tuple(mpl.rcParams["font.family"])
         more, missing = _fonts_for(frozenset(_letters(result)), usual)
         if missing:
@@ -37,7 +40,7 @@ def in_fonts_that_have_them(draw: F) -> F:
                 stacklevel=2,
             )
         with mpl.rc_context({"font.family": [*usual, *more]} if more else {}):
-            return draw(result, *args, **options)
+            return draw(*args, **options)
 
     return cast("F", drawn)
 

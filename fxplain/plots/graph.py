@@ -8,8 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
 
+from fxplain.arguments import checked, instance
+from fxplain.errors import PlotError
 from fxplain.explanation import Explanation
 from fxplain.plots.canvas import POINTS, Room, axes_for, cut_label, figure_of
+from fxplain.plots.view import SOME_AXES
 from fxplain.presentation import KIND_COLOURS, text_colour
 from fxplain.program import AttentionGraph
 from fxplain.reports.lanes import Lane, Lanes, Update, lay_out
@@ -26,6 +29,7 @@ NARROWEST = 3.8
 MOST_CHARACTERS = 36
 
 
+@checked(graph=instance(AttentionGraph, Explanation).raising(PlotError), ax=SOME_AXES)
 def plot_graph(graph: AttentionGraph | Explanation, *, ax: Axes | None = None) -> Figure:
     """Streams of tokens as lanes from top to bottom, and in them each attention and route in order.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -11,17 +11,19 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
+from fxplain.arguments import checked, one_of
 from fxplain.errors import PlotError
 from fxplain.explanation import Explanation
 from fxplain.explanation.on_photos import OnPhoto
 from fxplain.explanation.originals import Box
 from fxplain.plots.canvas import BAR, Array, Room, axes_for, colour_bar, colour_scale, figure_of
-from fxplain.plots.view import ModalityView, numbers
+from fxplain.plots.view import AN_EXPLANATION, SOME_AXES, ModalityView, numbers
 from fxplain.views import predicted_boxes
 
 __all__ = ["Interpolation", "draw_image", "image_room", "pixel_relevance", "plot_image"]
 
 Interpolation = Literal["nearest", "bilinear"]
+INTERPOLATION = one_of(get_args(Interpolation)).raising(PlotError)
 
 HEIGHT, WIDTH = 4.0, 10.0
 BOX = "#0072B2"
@@ -32,6 +34,7 @@ PAPER = 0.35
 """How much of the image is bleached, so that the colours of relevance stand out."""
 
 
+@checked(explanation=AN_EXPLANATION, ax=SOME_AXES, interpolation=INTERPOLATION)
 def plot_image(
     explanation: Explanation,
     modality: str | None = None,
@@ -70,6 +73,7 @@ def plot_image(
     return draw_image(view, axes_for(ax, image_room(view, HEIGHT, WIDTH)), interpolation)
 
 
+@checked(explanation=AN_EXPLANATION, interpolation=INTERPOLATION)
 def pixel_relevance(
     explanation: Explanation,
     modality: str,
@@ -213,10 +217,6 @@ def _upsampled(
     view: ModalityView, interpolation: Interpolation, drawn: Array | None = None
 ) -> Array:
     """(height, width) of the picture, (rows, columns) where there is none."""
-    if interpolation not in ("nearest", "bilinear"):
-        raise PlotError(
-            f"there is no interpolation {interpolation!r}: it is 'nearest' or 'bilinear'."
-        )
     drawn = view.grid if drawn is None else drawn
     assert drawn is not None
     if view.picture is None:

@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from fxplain.arguments import checked, instance
+from fxplain.errors import PlotError
 from fxplain.explanation import Explanation
 from fxplain.generation import Generation
 from fxplain.plots.canvas import (
@@ -23,7 +25,7 @@ from fxplain.plots.canvas import (
     widest,
 )
 from fxplain.plots.fonts import in_fonts_that_have_them
-from fxplain.plots.view import check_sample
+from fxplain.plots.view import AN_EXPLANATION, SOME_AXES, check_sample
 
 __all__ = ["plot_generation", "plot_matrix"]
 
@@ -32,6 +34,7 @@ MOST_LABELS = 48
 """An axis with more tokens is numbered."""
 
 
+@checked(explanation=AN_EXPLANATION, ax=SOME_AXES)
 @in_fonts_that_have_them
 def plot_matrix(
     explanation: Explanation,
@@ -79,6 +82,7 @@ def plot_matrix(
     return figure_of(drawn)
 
 
+@checked(generation=instance(Generation).raising(PlotError), ax=SOME_AXES)
 @in_fonts_that_have_them
 def plot_generation(
     generation: Generation,

@@ -7,9 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fxplain.arguments import checked
 from fxplain.explanation import Explanation
 from fxplain.plots.canvas import Room, axes_for, colour_scale, figure_of
-from fxplain.plots.view import ModalityView
+from fxplain.plots.view import AN_EXPLANATION, SOME_AXES, ModalityView
 
 __all__ = ["ROOM", "draw_signal", "plot_signal"]
 
@@ -19,6 +20,7 @@ ABOVE = (0.27, 1.0)
 """Where strip and signal stand in the height of the axes."""
 
 
+@checked(explanation=AN_EXPLANATION, ax=SOME_AXES)
 def plot_signal(
     explanation: Explanation,
     modality: str | None = None,

@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from fxplain.arguments import checked
 from fxplain.explanation import Explanation, Special, Units
 from fxplain.plots.canvas import (
     POINTS,
@@ -23,7 +24,7 @@ from fxplain.plots.canvas import (
     text_width,
 )
 from fxplain.plots.fonts import in_fonts_that_have_them
-from fxplain.plots.view import ModalityView
+from fxplain.plots.view import AN_EXPLANATION, SOME_AXES, ModalityView
 from fxplain.presentation import text_colour
 from fxplain.views import is_right_to_left, reading_order
 
@@ -40,6 +41,7 @@ GAP = 0.35
 """That of two words."""
 
 
+@checked(explanation=AN_EXPLANATION, ax=SOME_AXES)
 @in_fonts_that_have_them
 def plot_text(
     explanation: Explanation,

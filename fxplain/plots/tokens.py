@@ -7,10 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fxplain.arguments import checked
 from fxplain.explanation import Explanation
 from fxplain.plots.canvas import Room, axes_for, colour_scale, cut_label, figure_of, widest
 from fxplain.plots.fonts import in_fonts_that_have_them
-from fxplain.plots.view import ModalityView
+from fxplain.plots.view import AN_EXPLANATION, SOME_AXES, ModalityView
 
 __all__ = ["draw_tokens", "plot_tokens", "tokens_room"]
 
@@ -18,6 +19,7 @@ MOST = 12
 SIZE = 8
 
 
+@checked(explanation=AN_EXPLANATION, ax=SOME_AXES)
 @in_fonts_that_have_them
 def plot_tokens(
     explanation: Explanation,

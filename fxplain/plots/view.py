@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fxplain.arguments import whole
+from fxplain.arguments import AXES, instance, optional, whole
 from fxplain.errors import PlotError
 from fxplain.explanation import Explanation, Shown, Special, Units
 from fxplain.explanation.on_photos import OnPhoto
@@ -18,7 +18,10 @@ from fxplain.explanation.shown import shown
 from fxplain.generation import Generation
 from fxplain.views import View, image_beneath, photo_beneath
 
-__all__ = ["ModalityView", "check_sample", "numbers"]
+__all__ = ["AN_EXPLANATION", "SOME_AXES", "ModalityView", "check_sample", "numbers"]
+
+AN_EXPLANATION = instance(Explanation).raising(PlotError)
+SOME_AXES = optional(AXES)
 
 Array = NDArray[np.float64]
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fxplain.arguments import TEXT, optional
 from fxplain.errors import EvaluationError
 from fxplain.removal.tokens import ModalityTokens, Vocabulary
 
@@ -65,6 +66,7 @@ def choose_removal(
     EvaluationError
         When there is no such removal, or it cannot remove these tokens.
     """
+    optional(TEXT).raising(EvaluationError).check("removal", asked)
     if asked is not None and asked not in REMOVALS:
         raise EvaluationError(f"unknown removal {asked!r}; there are: {', '.join(REMOVALS)}.")
     wanted = list(REMOVALS.values()) if asked is None else [REMOVALS[asked]]

@@ -9,8 +9,14 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
+from fxplain.arguments import only_known
 from fxplain.circuits import Circuit
+<<<<<<< HEAD
 from fxplain.evaluation import Evaluation, Stability
+=======
+from fxplain.errors import InputError
+from fxplain.evaluation import Evaluation
+>>>>>>> a9c1de4 (What no form said yet: options that nothing takes, pictures of no explanation, corpora whose files are of another form)
 from fxplain.explanation import Explanation
 from fxplain.generation import Generation, Sources
 from fxplain.inside import Contributions, Flow, HeadRelevance, LayerRelevance, Lens, Pairs, Paths
@@ -95,14 +101,15 @@ def to_rich(result: Reported, **options: Any) -> RenderableType:
 
     Raises
     ------
-    TypeError
+    InputError
         When there is no report for such a result.
     """
     for kind, report in _REPORTS.items():
         if isinstance(result, kind):
-            return report(result, **options) if kind is Explanation else report(result)
+            only_known(report, options, f"the report of {kind.__name__}")
+            return report(result, **options)
     known = ", ".join(kind.__name__ for kind in _REPORTS)
-    raise TypeError(f"there is no report for a {type(result).__name__}, only for: {known}.")
+    raise InputError(f"there is no report for a {type(result).__name__}, only for: {known}.")
 
 
 def to_text(result: Reported, width: int | None = None, **options: Any) -> str:

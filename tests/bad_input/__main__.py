@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import fxplain
-from tests.bad_input.doors import GROUPS, Door
-from tests.bad_input.values import VALUES
+from tests.bad_input.door import Door
+from tests.bad_input.doors import GROUPS
 
 __all__ = ["main", "tried"]
 
@@ -39,7 +39,7 @@ def tried(door: Door, value: str) -> str:
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
-            door.call(VALUES[value]())
+            door.call(door.values[value]())
     except fxplain.FxplainError as error:
         return "refused" if str(error).strip() else "WRONG: an error that says nothing"
     except Hung:
@@ -81,7 +81,7 @@ def main() -> int:
         for door in (door for group in groups for door in GROUPS[group]()):
             if only not in door.name:
                 continue
-            for value in VALUES:
+            for value in door.values:
                 said = tried(door, value)
                 counts[said.partition(":")[0]] += 1
                 if said.startswith("WRONG"):

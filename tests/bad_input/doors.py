@@ -4,133 +4,51 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
 from inspect import signature
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import fxplain
-from fxplain.explanation import Timeline
+from fxplain import CorpusExplainer, corpora
 from fxplain.methods import kernel_shap, leave_one_out, permutation_shap, sparse_linear
 from fxplain.serving import Desk, Limits, create_app
 from tests import small_pretrained
-from tests.small_models import TextClassifier, architecture, seeded, words
+from tests.bad_input.door import Door, each, named
+from tests.bad_input.given import (
+    IDS,
+    evaluated,
+    explainer,
+    explanation,
+    gpt2,
+    home,
+    measured,
+    text,
+    written,
+)
+from tests.bad_input.results import graphs, plots, reading, reports
+from tests.small_models import words
 
 __all__ = ["GROUPS", "Door"]
 
 
-@dataclass(frozen=True)
-class Door:
-    """One parameter of something public.
-
-    Attributes
-    ----------
-    name
-        As it is written: ``explain(target=)``.
-    call
-        Calls it with a value for that parameter.
-    fine
-        The names of the values that it may take.
-    own
-        The names of the values whose own errors come through: functions that are called to tell how
-        far a run is may end it, and a data set may fail.
-    """
-
-    name: str
-    call: Callable[[Any], Any]
-    fine: frozenset[str] = frozenset()
-    own: frozenset[str] = frozenset()
-
-
-IDS = words(2, 6)
-OWN = frozenset({"raising", "class", "module", "angry"})
-
-
-@cache
-def text() -> torch.nn.Module:
-    return seeded(TextClassifier)
-
-
-@cache
-def explanation() -> fxplain.Explanation:
-    return fxplain.explain(text(), (IDS,), target=1)
-
-
-@cache
-def seen() -> fxplain.Explanation:
-    return fxplain.explain(*architecture("vit"), target=1)
-
-
-@cache
-def gpt2() -> fxplain.Explainer:
-    return fxplain.from_pretrained(small_pretrained.save("gpt2", home()))
-
-
-@cache
-def home() -> Path:
-    return Path(tempfile.mkdtemp())
-
-
-@cache
-def explainer(name: str) -> fxplain.Explainer:
-    return fxplain.from_pretrained(small_pretrained.save(name, home()))
-
-
-@cache
-def written() -> fxplain.Generation:
-    return gpt2().generate("the movie", max_new_tokens=2)
-
-
-@cache
-def measured() -> fxplain.Evaluation:
-    return evaluated()
-
-
-def evaluated(**options: Any) -> fxplain.Evaluation:
-    data = options.pop("dataset", None) or [{"input_ids": IDS}]
-    settings: dict[str, Any] = {"methods": ["raw_attention"], "resamples": 10, "steps": [0.5]}
-    return fxplain.evaluate(text(), data, **{**settings, **options})
-
-
-def _each(
-    owner: str, function: Callable[..., Any], settings: dict[str, Any], fine: dict[str, str]
-) -> Iterator[Door]:
-    """A door for each parameter that `fine` names, with the values (by words) that are right."""
-    for name, right in fine.items():
-
-        def call(value: Any, name: str = name) -> Any:
-            return function(**{**settings, name: value})
-
-        own = OWN if name in ("progress", "data", "score") else frozenset()
-        yield Door(f"{owner}({name}=)", call, _values(right), own)
-
-
-def _values(names: str) -> frozenset[str]:
-    """Names of values; what stands for a space is "_", and what for several is spelt out."""
-    several = {"CLASS": "None True 0 -1", "PARTS": "no_list no_dict", "FILE": "None text"}
-    spelt = " ".join(several.get(name, name) for name in names.split())
-    return frozenset(name.replace("_", " ") for name in spelt.split())
-
-
 def _explaining() -> Iterator[Door]:
     given = {"model": text(), "inputs": (IDS,), "target": 1}
-    yield from _each("explain", fxplain.explain, given, {
+    yield from each("explain", fxplain.explain, given, {
         "model": "", "inputs": "", "target": "CLASS", "method": "", "output": "None",
         "tokenizer": "None", "engine": "", "batch_axis": "None 0 -1", "verify": "",
         "strict": "True", "recheck": "True", "recompute": "True",
         "normalize": "True", "start_layer": "0 -1", "aggregate": "True",
     })  # fmt: skip
-    yield from _each("inspect", fxplain.inspect, {"model": text(), "inputs": (IDS,)}, {
-        "model": "", "inputs": "", "batch_axis": "None 0 -1", "verify": "",
+    yield from each("inspect", fxplain.inspect, {"model": text(), "inputs": (IDS,)}, {
+        "model": "", "inputs": "", "batch_axis": "None 0 -1", "verify": "", "strict": "True",
+        "recheck": "True",
     })  # fmt: skip
-    yield from _each(
+    yield from each(
         "attention_weights", fxplain.attention_weights, {"model": text(), "inputs": (IDS,)},
-        {"model": "", "inputs": "", "batch_axis": "None 0 -1"},
+        {"model": "", "inputs": "", "batch_axis": "None 0 -1", "recheck": "True"},
     )  # fmt: skip
-    yield from _each(
+    yield from each(
         "verify", fxplain.verify, {"model": text(), "inputs": (IDS,)},
         {"model": "", "inputs": "", "level": ""},
     )  # fmt: skip
@@ -139,7 +57,7 @@ def _explaining() -> Iterator[Door]:
         yield Door(
             f"explain(inputs={{{name!r}: }})",
             lambda value, name=name: fxplain.explain(text(), {"input_ids": IDS, name: value}),
-            _values(right),
+            named(right),
         )
     members: dict[str, tuple[str, Callable[[Any], Any]]] = {
         "[x, 1]": ("CLASS", lambda x: [x, 1]),
@@ -154,13 +72,13 @@ def _explaining() -> Iterator[Door]:
         yield Door(
             f"explain(target={name})",
             lambda value, made=made: fxplain.explain(text(), (IDS,), made(value)),
-            _values(right),
+            named(right),
         )
     for name, several in {"x": lambda x: x, "[x]": lambda x: [x]}.items():
         yield Door(
             f"explain(targets={name})",
             lambda x, several=several: fxplain.explain(text(), (IDS,), targets=several(x)),
-            _values("CLASS" if name == "[x]" else "None no_list no_tensor"),
+            named("CLASS" if name == "[x]" else "None no_list no_tensor"),
         )
     for method in ("integrated_gradients", "rollout", "raw_attention", "lrp", "input_x_gradient"):
         for option, facts in fxplain.methods()[method].options.items():
@@ -171,75 +89,14 @@ def _explaining() -> Iterator[Door]:
                 lambda value, method=method, option=option: fxplain.explain(
                     text(), (IDS,), 1, method, **{option: value}
                 ),
-                _values(right),
+                named(right),
             )
-
-
-def _reading() -> Iterator[Door]:
-    e = explanation()
-    named = {"modality": ""}
-    for method in ("apart", "is_mean_readout", "named_tokens", "on_photos", "placements", "starts"):
-        settings = {"modality": "input_ids", "sample": 0}
-        yield from _each(
-            f"Explanation.{method}", getattr(e, method), settings,
-            {"modality": "", "sample": "0 -1"},
-        )  # fmt: skip
-    for method in ("is_text", "mosaic", "pictures", "words", "words_in", "tokens", "units"):
-        yield from _each(f"Explanation.{method}", getattr(e, method), {}, named)
-    yield from _each("Explanation.matrix", e.matrix, {"a": "input_ids", "b": "input_ids"},
-                     {"a": "", "b": ""})  # fmt: skip
-    yield from _each("Explanation.units", e.units, {"modality": "input_ids"}, {"units": "PARTS"})
-    yield from _each("Explanation.top", e.top, {}, {
-        "most": "0 huge", "sample": "0 -1", "units": "PARTS", "special": "",
-    })  # fmt: skip
-    yield from _each("Explanation.to_dict", e.to_dict, {}, {"units": "None PARTS", "special": ""})
-    yield from _each("Explanation.to_frame", e.to_frame, {}, {"units": "PARTS", "special": ""})
-    yield from _each("Explanation.to_text", e.to_text, {}, {
-        "width": "None", "units": "PARTS", "special": "",
-    })  # fmt: skip
-    yield from _each("Explanation.save", e.save, {}, {"path": "text"})
-    yield from _each("Explanation.to_html", e.to_html, {}, {
-        "path": "FILE", "pictures": "None no_dict",
-        "class_names": "None list tuple no_list nested no_dict dict odd_dict function",
-        "attention": "None no_dict", "matrix_bytes": "0 huge", "units": "PARTS", "special": "",
-        "signed": "True",
-    })  # fmt: skip
-    yield from _each("Explanation.plot", e.plot, {}, {"modality": "None", "sample": "None 0"})
-    v = seen()
-    yield from _each("Explanation.pixels", v.pixels, {"modality": "pixel_values"}, {
-        "modality": "", "mode": "", "size": "None", "image": "None 0",
-    })  # fmt: skip
-    yield from _each("Explanation.photo_heat", v.photo_heat, {"modality": "pixel_values"}, {
-        "modality": "", "sample": "", "image": "", "mode": "",
-    })  # fmt: skip
-    yield from _each("Explanation.timeline", v.timeline, {"modality": "pixel_values"}, {
-        "modality": "", "seconds": "1.5", "axis": "",
-    })  # fmt: skip
-    when = Timeline(torch.ones(1, 3), torch.arange(4.0))
-    yield from _each("Timeline.stretch", when.stretch, {}, {"sample": "0 -1", "share": "0 1"})
-    yield Door("Explanation.relevance[]", lambda x: e.relevance[x])
-    yield Door("load()", fxplain.load)
-    yield Door("compare()", fxplain.compare)
-    yield Door("compare([e, x])", lambda x: fxplain.compare([e, x]))
-    yield from _each("compare", fxplain.compare, {"explanations": [e, e]}, {
-        "path": "FILE", "names": "None", "units": "PARTS", "special": "",
-    })  # fmt: skip
-    yield Door("to_html()", fxplain.to_html)
-    yield Door("to_html([e, x])", lambda x: fxplain.to_html([e, x]))
-
-
-def _graphs() -> Iterator[Door]:
-    graph = explanation().graph
-    for method in ("to_dot", "to_graphml", "to_json", "to_mermaid", "to_html"):
-        yield from _each(f"AttentionGraph.{method}", getattr(graph, method), {}, {"path": "FILE"})
-    yield Door("AttentionGraph.from_dict()", fxplain.AttentionGraph.from_dict)
-    yield from _each("AttentionGraph.to_text", graph.to_text, {}, {"width": "None"})
 
 
 def _writing() -> Iterator[Door]:
     model, prompt = gpt2().model, {"input_ids": torch.tensor([[5, 6, 7]])}
     given = {"model": model, "inputs": prompt, "max_new_tokens": 1}
-    yield from _each("explain_generation", fxplain.explain_generation, given, {
+    yield from each("explain_generation", fxplain.explain_generation, given, {
         "model": "", "inputs": "no_list no_dict", "max_new_tokens": "", "targets": "None 0 -1",
         "method": "",
         "tokenizer": "None", "generated": "None", "score": "", "seed": "None 0",
@@ -254,26 +111,30 @@ def _writing() -> Iterator[Door]:
         yield Door(
             f"explain_generation(targets={name})",
             lambda x, made=made: fxplain.explain_generation(model, prompt, 1, targets=made(x)),
-            _values(right),
+            named(right),
         )
     w = written()
     for method in ("columns", "labels", "matrix"):
-        yield from _each(f"Generation.{method}", getattr(w, method), {}, {"modality": ""})
+        yield from each(f"Generation.{method}", getattr(w, method), {}, {"modality": ""})
     settings = {"target": 0, "sample": 0, "modality": "input_ids"}
     for method in ("read", "row"):
-        yield from _each(f"Generation.{method}", getattr(w, method), settings, {
+        yield from each(f"Generation.{method}", getattr(w, method), settings, {
             "target": "0 -1", "sample": "0 -1", "modality": "",
         })  # fmt: skip
-    yield from _each("Generation.places", w.places, {"target": 0, "sample": 0}, {
+    yield from each("Generation.places", w.places, {"target": 0, "sample": 0}, {
         "target": "0 -1", "sample": "0 -1",
     })  # fmt: skip
-    yield from _each("Generation.to_html", w.to_html, {}, {"path": "FILE"})
-    yield from _each("Generation.to_text", w.to_text, {}, {"width": "None"})
+    yield from each("Generation.sources", w.sources, {}, {
+        "units": "PARTS", "sample": "0 -1", "within": "None", "about": "None 0 -1", "method": "None",
+        "removal": "None", "nonsense": "",
+    })  # fmt: skip
+    yield from each("Generation.to_html", w.to_html, {}, {"path": "FILE"})
+    yield from each("Generation.to_text", w.to_text, {}, {"width": "None"})
 
 
 def _evaluating() -> Iterator[Door]:
     yield Door("evaluate(model)", lambda x: fxplain.evaluate(x, [{"input_ids": IDS}]))
-    yield from _each("evaluate", evaluated, {}, {
+    yield from each("evaluate", evaluated, {}, {
         "methods": "None", "metrics": "None", "target": "CLASS", "score": "", "steps": "None",
         "modalities": "None", "removal": "None no_dict", "output": "None", "tokenizer": "None",
         "special_ids": "no_list set", "batch_size": "", "max_tokens": "", "seed": "0", "resamples": "",
@@ -293,53 +154,76 @@ def _evaluating() -> Iterator[Door]:
         lambda x: fxplain.evaluate(
             text(), [({"input_ids": IDS}, x)], ["raw_attention"], target=None, resamples=10
         ),
-        _values("None"),
+        named("None"),
     )
     r = measured()
     metric = r.rows[0].metric
     two = {"a": "raw_attention", "b": "random", "metric": metric}
-    yield from _each("Evaluation.compare", r.compare, two, {
+    yield from each("Evaluation.compare", r.compare, two, {
         "a": "", "b": "", "metric": "", "modality": "None",
     })  # fmt: skip
-    yield from _each("Evaluation.row", r.row, {"method": "raw_attention", "metric": metric}, {
+    yield from each("Evaluation.row", r.row, {"method": "raw_attention", "metric": metric}, {
         "method": "", "metric": "", "modality": "None",
     })  # fmt: skip
     for method in ("to_csv", "to_json", "to_html"):
-        yield from _each(f"Evaluation.{method}", getattr(r, method), {}, {"path": "FILE"})
-    yield from _each(
+        yield from each(f"Evaluation.{method}", getattr(r, method), {}, {"path": "FILE"})
+    yield from each(
         "Evaluation.plot", r.plot, {}, {"metric": "None", "modality": "None", "ax": "None"}
     )
     yield Door("register_metric()", fxplain.register_metric)
+    for name, found in fxplain.metrics().items():
+        yield Door(
+            f"Metric.checked() of {name}", lambda x, found=found: found.checked(x), named("no_dict")
+        )
 
 
 def _loading() -> Iterator[Door]:
     folder = small_pretrained.save("classifier", home())
     yield Door("from_pretrained()", fxplain.from_pretrained)
-    yield from _each("from_pretrained", fxplain.from_pretrained, {"name_or_path": folder}, {
+    yield from each("from_pretrained", fxplain.from_pretrained, {"name_or_path": folder}, {
         "task": "None", "device": "None",
     })  # fmt: skip
     asked = explainer("classifier")
-    yield from _each("Explainer", asked, {"text": "the movie"}, {
+    yield from each("Explainer", asked, {"text": "the movie"}, {
         "text": "text odd_text no_text", "pair": "None text odd_text no_text",
         "image": "None", "audio": "None",
         "inputs": "None no_dict", "truncation": "None True", "pad_to": "None", "target": "CLASS",
         "method": "",
     })  # fmt: skip
     yield Door(
-        "Explainer(text=[x])", lambda x: asked(text=[x, "great"]), _values("text odd_text no_text")
+        "Explainer(text=[x])", lambda x: asked(text=[x, "great"]), named("text odd_text no_text")
     )
-    yield Door("Explainer(positional)", asked, _values("text odd_text no_text"))
-    yield from _each("Explainer.each", asked.each, {"text": "the movie"}, {"target": "CLASS"})
-    yield from _each("Explainer.generate", gpt2().generate, {"text": "the", "max_new_tokens": 1}, {
-        "text": "text odd_text", "max_new_tokens": "", "targets": "None 0 -1",
+    yield Door("Explainer(positional)", asked, named("text odd_text no_text"))
+    yield from each("Explainer.each", asked.each, {"text": "the movie"}, {
+        "target": "CLASS", "method": "", "nonsense": "",
     })  # fmt: skip
-    yield from _each("Explainer.verify", asked.verify, {"text": "the movie"}, {"level": "full"})
+    yield from each("Explainer", asked, {"text": "the movie"}, {
+        "video": "None", "points": "None", "targets": "None no_list no_tensor", "nonsense": "",
+        "engine": "",
+        "output": "None", "batch_axis": "None 0 -1",
+    })  # fmt: skip
+    raw = {
+        "text": "text odd_text no_text",
+        "image": "None",
+        "inputs": "None no_dict",
+        "nonsense": "",
+    }
+    yield from each("Explainer.inputs", asked.inputs, {"text": "the movie"}, raw)
+    yield from each("Explainer.inspect", asked.inspect, {"text": "the movie"}, {
+        **raw, "verify": "", "strict": "True", "recheck": "True",
+    })  # fmt: skip
+    yield from each("Explainer.generate", gpt2().generate, {"text": "the", "max_new_tokens": 1}, {
+        "text": "text odd_text", "max_new_tokens": "", "targets": "None 0 -1", "image": "None",
+        "video": "None", "audio": "None", "inputs": "None no_dict", "truncation": "None True",
+        "method": "", "nonsense": "None",
+    })  # fmt: skip
+    yield from each("Explainer.verify", asked.verify, {"text": "the movie"}, {"level": "full"})
     see, image = explainer("sam"), small_pretrained.picture()
     yield Door("Explainer(points=)", lambda x: see(image, points=x))
     yield Door("Explainer(points=[x])", lambda x: see(image, points=[x]))
-    yield Door("Explainer(points=[(x, x)])", lambda x: see(image, points=[(x, x)]), _values("0"))
+    yield Door("Explainer(points=[(x, x)])", lambda x: see(image, points=[(x, x)]), named("0"))
     sight = explainer("vit")
-    grey = _values("tensor")
+    grey = named("tensor")
     yield Door("Explainer(image=)", lambda x: sight(image=x), grey)
     yield Door("Explainer(image=[x])", lambda x: sight(image=[small_pretrained.picture(), x]), grey)
     yield Door("Explainer(video=)", lambda x: sight(video=x))
@@ -360,24 +244,47 @@ def _corpora() -> Iterator[Door]:
         settings["on_error"] = "raise"
         return fxplain.explain_corpus(out=out, **{**settings, **options})
 
-    yield from _each("explain_corpus", explained, {}, {
+    yield from each("explain_corpus", explained, {}, {
         "model": "", "data": "", "text": "None", "pair": "None", "image": "None", "audio": "None",
         "id": "None", "label": "None", "target": "CLASS", "method": "", "truncation": "None True",
+        "resume": "True", "retry_errors": "True", "nonsense": "",
         "engine": "", "workers": "", "batch_tokens": "None", "shard_rows": "", "on_error": "",
         "load": "None no_dict", "progress": "None function",
     })  # fmt: skip
     yield Door("load_corpus()", fxplain.load_corpus)
     corpus = explained()
-    yield from _each("Corpus.to_pandas", corpus.to_pandas, {}, {"columns": "None no_list"})
-    yield from _each("Corpus.to_table", corpus.to_table, {}, {"columns": "None no_list"})
-    yield from _each(
+    yield Door("CorpusRow.of()", fxplain.CorpusRow.of)
+    yield from each("CorpusRow.top", corpus[0].top, {}, {"count": "0 huge"})
+    yield Door("Corpus[]", lambda x: corpus[x], named("0 -1"), named("huge"))
+    settings = {"first": corpus, "second": corpus, "minimum": 1}
+    yield from each("corpora.compare", corpora.compare, settings, {
+        "first": "", "second": "", "by": "", "top": "", "minimum": "huge",
+    })  # fmt: skip
+    settings = {"corpus": corpus, "minimum": 1}
+    yield from each("corpora.summarise", corpora.summarise, settings, {
+        "corpus": "", "by": "", "minimum": "huge", "listed": "0 huge",
+    })  # fmt: skip
+    settings = {**settings, "folder": tempfile.mkdtemp()}
+    yield from each("corpora.write_report", corpora.write_report, settings, {
+        "corpus": "", "by": "", "minimum": "huge", "rows": "0 huge",
+    })  # fmt: skip
+    yield from each("CorpusExplainer", CorpusExplainer, {"model": explainer("classifier")}, {
+        "model": "",
+    })  # fmt: skip
+    job = CorpusExplainer(explainer("classifier"), text="text")
+    yield Door("CorpusExplainer()()", job)
+    columns = "no_list list nested tuple tensor no_tensor complex_tensor meta_tensor array"
+    yield Door("CorpusExplainer()({'text': x})", lambda x: job({"text": x}), named(columns))
+    yield from each("Corpus.to_pandas", corpus.to_pandas, {}, {"columns": "None no_list"})
+    yield from each("Corpus.to_table", corpus.to_table, {}, {"columns": "None no_list"})
+    yield from each(
         "Corpus.batches",
         lambda **o: list(corpus.batches(**o)),
         {},
         {"columns": "None no_list", "size": ""},
     )
     yield Door(
-        "Corpus.explain()", lambda x: corpus.explain(x, explainer("classifier")), _values("0 -1")
+        "Corpus.explain()", lambda x: corpus.explain(x, explainer("classifier")), named("0 -1")
     )
     yield Door("Corpus.explain(0, x)", lambda x: corpus.explain(0, x))
 
@@ -385,13 +292,13 @@ def _corpora() -> Iterator[Door]:
 def _cutting() -> Iterator[Door]:
     cut = fxplain.Cut
     settings = {"model": text(), "inputs": (IDS,), "cuts": cut.heads(0, 1), "target": 1}
-    yield from _each("intervene", fxplain.intervene, settings, {
+    yield from each("intervene", fxplain.intervene, settings, {
         "model": "", "inputs": "", "cuts": "no_list no_dict", "target": "CLASS", "output": "None",
         "reference": "None", "tokenizer": "None", "batch_axis": "None 0 -1", "batch": "None huge",
         "outputs": "True", "estimate": "True", "progress": "None function class",
     })  # fmt: skip
     found = {"model": text(), "clean": (IDS,), "corrupted": (words(2, 6, seed=1),), "metric": 1}
-    yield from _each("circuit", fxplain.circuit, {**found, "faithfulness": 0.3}, {
+    yield from each("circuit", fxplain.circuit, {**found, "faithfulness": 0.3}, {
         "model": "", "clean": "", "corrupted": "", "metric": "CLASS", "output": "None",
         "faithfulness": "", "steps": "", "batch_axis": "None 0 -1", "progress": "None function class",
     })  # fmt: skip
@@ -414,27 +321,35 @@ def _cutting() -> Iterator[Door]:
         def made(make: Callable[..., Any] = make, **options: Any) -> Any:
             return fxplain.intervene(text(), (IDS,), make(**options), 1)
 
-        yield from _each(f"Cut.{kind}", made, given, fine)
+        yield from each(f"Cut.{kind}", made, given, fine)
+    yield from each("Cut.named", cut.heads(0, 1).named, {}, {"name": "text odd_text"})
 
 
 def _inside() -> Iterator[Door]:
     e = explanation()
-    yield from _each("Explanation.check", e.check, {}, {
+    yield from each("Explanation.check", e.check, {}, {
         "k": "huge", "sample": "0 -1", "units": "", "to": "", "progress": "None function class",
     })  # fmt: skip
-    yield from _each("Explanation.intervene", e.intervene, {"cuts": fxplain.Cut.heads(0, 1)}, {
+    yield from each("Explanation.intervene", e.intervene, {"cuts": fxplain.Cut.heads(0, 1)}, {
         "cuts": "no_list no_dict", "reference": "None",
     })  # fmt: skip
-    yield from _each("Explanation.paths", e.paths, {}, {"k": "huge", "sample": "0 -1"})
-    yield from _each("Explanation.flow", e.flow, {}, {"share": "0", "sample": "0 -1"})
-    yield from _each("heads().top", e.heads().top, {}, {"k": "huge", "sample": "0 -1"})
+    yield from each("Explanation.paths", e.paths, {}, {"k": "huge", "sample": "0 -1"})
+    yield from each("Explanation.flow", e.flow, {}, {"share": "0", "sample": "0 -1"})
+    yield from each("heads().top", e.heads().top, {}, {"k": "huge", "sample": "0 -1"})
     for name, door in {
         "logit_lens": fxplain.logit_lens,
         "direct_contributions": fxplain.direct_contributions,
     }.items():
-        yield from _each(name, door, {"model": text(), "inputs": (IDS,), "target": 1}, {
-            "model": "", "inputs": "", "target": "CLASS", "output": "None",
+        yield from each(name, door, {"model": text(), "inputs": (IDS,), "target": 1}, {
+            "model": "", "inputs": "", "target": "CLASS", "output": "None", "nonsense": "",
         })  # fmt: skip
+    for options in ({"sample": "0 -1", "units": "", "draws": "", "to": "", "reference": "None",
+                     "seed": "0", "nonsense": ""},):  # fmt: skip
+        yield from each("Explanation.check", e.check, {}, options)
+    yield from each("Explanation.intervene", e.intervene, {"cuts": fxplain.Cut.heads(0, 1)}, {
+        "estimate": "True", "outputs": "True", "progress": "None function class", "nonsense": "",
+    })  # fmt: skip
+    yield Door("clear_captures()", fxplain.clear_captures, named("None module"))
 
 
 def _black_boxes() -> Iterator[Door]:
@@ -443,7 +358,7 @@ def _black_boxes() -> Iterator[Door]:
     for method in (leave_one_out, permutation_shap, kernel_shap, sparse_linear):
         own = {k: v for k, v in counts.items() if k in signature(method).parameters}
         own |= {"seed": "0"} if method is not leave_one_out else {}
-        yield from _each(method.__name__, method, given, {"units": "", "score": "", **own})
+        yield from each(method.__name__, method, given, {"units": "", "score": "", **own})
         yield Door(
             f"{method.__name__}(score=function of x)",
             lambda x, method=method: method(lambda kept: x, 2),
@@ -452,15 +367,15 @@ def _black_boxes() -> Iterator[Door]:
 
 def _serving() -> Iterator[Door]:
     asked = explainer("classifier")
-    yield from _each("Desk", Desk, {"explainer": asked}, {"explainer": "", "limits": "None"})
+    yield from each("Desk", Desk, {"explainer": asked}, {"explainer": "", "limits": "None"})
     for name in vars(Limits()):
         yield Door(f"Limits({name}=)", lambda x, name=name: Limits(**{name: x}),
-                   _values("huge 0" if name == "waiting" else "huge"))  # fmt: skip
-    yield from _each(
+                   named("huge 0" if name == "waiting" else "huge"))  # fmt: skip
+    yield from each(
         "create_app", create_app, {"desk": Desk(asked)}, {"desk": "", "hosts": "no_list"}
     )
     yield Door("Explainer(text=[[x, 'great']])", lambda x: asked(text=[[x, "great"]]),
-               _values("text odd_text"))  # fmt: skip
+               named("text odd_text"))  # fmt: skip
 
 
 GROUPS: dict[str, Callable[[], Iterator[Door]]] = {
@@ -469,8 +384,10 @@ GROUPS: dict[str, Callable[[], Iterator[Door]]] = {
     "inside": _inside,
     "black boxes": _black_boxes,
     "serving": _serving,
-    "reading": _reading,
-    "graphs": _graphs,
+    "reading": reading,
+    "graphs": graphs,
+    "reports": reports,
+    "plots": plots,
     "writing": _writing,
     "evaluating": _evaluating,
     "loading": _loading,
