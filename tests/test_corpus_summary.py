@@ -43,7 +43,7 @@ def test_shares_are_means_over_rows_where_a_word_occurs(tmp_path):
         {"1": 0.625, "2": 0.375}
     )
     assert not drivers(shared_rows(corpus), minimum=3)
-    with pytest.raises(InputError, match="not by 'sentence'"):
+    with pytest.raises(InputError, match="by='sentence' must be one of"):
         list(shared_rows(corpus, "sentence"))
 
 

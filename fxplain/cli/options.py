@@ -115,9 +115,16 @@ def token_or_word(name: str | None) -> str | None:
 
 def writable(path: Path | None) -> Path | None:
     """A file in an existing folder."""
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+    if path is not None and not _may_be_written(path):
         raise typer.BadParameter(f"{str(path)!r} is no file in an existing folder.")
     return path
+
+
+def _may_be_written(path: Path) -> bool:
+    try:
+        return not path.is_dir() and path.absolute().parent.is_dir()
+    except (OSError, ValueError):  # a name that is too long, a NUL
+        return False
 
 
 def _drawable(path: Path | None) -> Path | None:

@@ -86,7 +86,7 @@ class CorpusRow:
             raise LoadError(f"row {shown(row['id'])} of the corpus is damaged: {error}") from error
         plain = {
             name: from_json(form, row[name] or "{}", f"the {name} of row {shown(row['id'])}")
-            for name, form in (("grids", dict[str, tuple[int, ...]]), ("options", dict[str, Any]))
+            for name, form in (("grids", dict[str, list[int]]), ("options", dict[str, Any]))
         }
         return cls(**{name: row[name] for name in COLUMNS} | read | plain | {"target": target})
 

@@ -26,6 +26,8 @@ from fxplain.written import saving
 __all__ = ["MANIFEST", "Job", "Manifest", "weights_hash"]
 
 MANIFEST = "manifest.json"
+SAID = ("model", "method", "columns")
+"""Facts that are read again."""
 UNREAD = ("format", "fingerprint")
 
 
@@ -139,6 +141,8 @@ class Manifest:
             own = {name: value for name, value in said.items() if name not in UNREAD}
             found: Manifest = read_as(cls, own, MANIFEST)
             whole(1).raising(LoadError).check("shard_rows", found.shard_rows)
+            for name in SAID:
+                read_as(str, found.facts.get(name), f"{MANIFEST}.facts.{name}")
         except (OSError, ValueError) as error:
             raise LoadError(
                 f"{str(folder)!r} is no explained corpus, its {MANIFEST} is missing or damaged: "
@@ -150,7 +154,7 @@ class Manifest:
     def columns(self) -> dict[str, str]:
         """By kind of input (text, pair, image, audio), the data's column."""
         found: dict[str, str] = from_json(
-            dict[str, str], self.facts.get("columns", "{}"), f"the columns in {MANIFEST}"
+            dict[str, str], self.facts["columns"], f"the columns in {MANIFEST}"
         )
         return found
 

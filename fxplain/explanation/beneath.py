@@ -15,7 +15,7 @@ __all__ = ["frames_of", "of_sample", "pictures_beneath"]
 
 def of_sample(value: Tensor | None, sample: int) -> Tensor | None:
     """One sample's part of an input that has a part for each, or one for all."""
-    if value is None or value.dim() < 2:
+    if value is None or value.dim() < 2 or not len(value):
         return None
     return value[min(sample, len(value) - 1)].detach().cpu()
 

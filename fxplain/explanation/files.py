@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fxplain.arguments import PATH
-from fxplain.errors import LoadError
+from fxplain.errors import LoadError, SaveError
 from fxplain.written import into
 
 __all__ = ["read_file", "write_file"]
@@ -30,7 +30,10 @@ def write_file(path: str | Path, header: Mapping[str, Any], tensors: Mapping[str
     """
     contiguous = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
     with into(path) as file:
-        save_file(contiguous, str(file), metadata={"fxplain": json.dumps(header)})
+        try:
+            save_file(contiguous, str(file), metadata={"fxplain": json.dumps(header)})
+        except SafetensorError as error:  # what the disk said; it is no OSError
+            raise SaveError(f"{str(file)!r} cannot be written: {error}") from error
 
 
 def read_file(path: str | Path) -> tuple[Any, dict[str, Tensor]]:

@@ -138,6 +138,8 @@ def _tensor(tensors: Mapping[str, Tensor], name: str, shape: tuple[int | None, .
     )
     if not fits or not found.is_floating_point():
         raise LoadError(f"its tensor {name!r} is {found.dtype} of shape {tuple(found.shape)}.")
+    if not name.startswith("error/") and not found.isfinite().all():
+        raise LoadError(f"its tensor {name!r} has numbers that are not finite.")
     return found
 
 

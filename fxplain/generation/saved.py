@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from fxplain.errors import FxplainError, LoadError
@@ -90,6 +91,10 @@ def _read(header: _Header, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         explanations.append(read_explanation(own, {**shared, **mine}))
     if not explanations or not len(explanations) == len(header.targets) == len(header.names):
         raise LoadError("its targets, names and explanations are not of equal number.")
+    first = explanations[0]
+    if header.text_input not in first.modalities:
+        raise LoadError(f"its text is written into {header.text_input!r}, which it does not have.")
+    _check_sizes(header, tensors, first.batch_size, first.relevance[header.text_input].shape[1])
     return {
         "text": header.text,
         "ids": tensors["ids"],
@@ -101,6 +106,20 @@ def _read(header: _Header, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "score": header.score,
         "text_input": header.text_input,
     }
+
+
+def _check_sizes(header: _Header, tensors: Mapping[str, Tensor], batch: int, tokens: int) -> None:
+    """A text, a row of ids and a name for each target, of each sample."""
+    if len(header.text) != batch or any(len(names) != batch for names in header.names):
+        raise LoadError(f"its texts and names are not those of {batch} samples.")
+    ids, written, real = (tensors[name] for name in ("ids", "written", "real"))
+    fits = ids.dim() == 2 and len(ids) == batch and ids.shape[1] <= tokens
+    if not fits or ids.is_floating_point() or ids.is_complex():
+        raise LoadError(f"its tensor 'ids' is {ids.dtype} of shape {tuple(ids.shape)}.")
+    shapes = {"written": (written, ids.shape), "real": (real, (batch, len(header.targets)))}
+    for name, (found, shape) in shapes.items():
+        if found.shape != shape or found.dtype != torch.bool:
+            raise LoadError(f"its tensor {name!r} is {found.dtype} of shape {tuple(found.shape)}.")
 
 
 def _plain(target: Any) -> Any:

@@ -15,6 +15,7 @@ from fxplain.methods import kernel_shap, leave_one_out, permutation_shap, sparse
 from fxplain.serving import Desk, Limits, create_app
 from tests import small_pretrained
 from tests.bad_input.door import Door, each, named
+from tests.bad_input.files import files, places
 from tests.bad_input.given import (
     IDS,
     evaluated,
@@ -27,6 +28,7 @@ from tests.bad_input.given import (
     written,
 )
 from tests.bad_input.results import graphs, plots, reading, reports
+from tests.bad_input.shell import shell
 from tests.small_models import words
 
 __all__ = ["GROUPS", "Door"]
@@ -392,5 +394,8 @@ GROUPS: dict[str, Callable[[], Iterator[Door]]] = {
     "evaluating": _evaluating,
     "loading": _loading,
     "corpora": _corpora,
+    "places": places,
+    "files": files,
+    "shell": shell,
 }
 """Every door, by what it is for."""

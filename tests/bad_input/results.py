@@ -15,7 +15,7 @@ from tests.bad_input.door import Door, each
 from tests.bad_input.given import IDS, explanation, gpt2, measured, seen, text, written
 from tests.small_models import words
 
-__all__ = ["graphs", "plots", "reading", "reports"]
+__all__ = ["circuit", "effects", "graphs", "plots", "reading", "reports"]
 
 
 @cache
