@@ -19,6 +19,7 @@ from fxplain.capture.inputs import ModelInputs, bind_inputs, on_axis
 from fxplain.capture.locks import borrowed
 from fxplain.capture.memo import Memo
 from fxplain.capture.models import as_module
+from fxplain.capture.residue import source_goes_with
 from fxplain.capture.sharded import on_all_processes
 from fxplain.capture.state import config_of, tensors_of
 from fxplain.capture.trial import model_tried
@@ -48,6 +49,7 @@ __all__ = [
     "on_all_processes",
     "on_axis",
     "operation_name",
+    "source_goes_with",
     "tensors_of",
     "version_of",
 ]

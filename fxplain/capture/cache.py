@@ -23,6 +23,7 @@ from fxplain.capture.models import check_alone, check_parts, packed_hint
 from fxplain.capture.other_threads import others_kept_out
 from fxplain.capture.own_weights import weights_kept
 from fxplain.capture.preserve import ModelState, preserved
+from fxplain.capture.residue import without_residue
 from fxplain.capture.seen import facts_now, not_looking
 from fxplain.capture.shelf import Kept, Shelf
 from fxplain.capture.state import parts_of, tensors_of
@@ -62,7 +63,7 @@ def capture(model: nn.Module, inputs: ModelInputs, *, recheck: bool = False) -> 
         found = _known(model, inputs, recheck)  # another thread may have made it meanwhile
         if found is not None:
             return found
-        with not_looking():
+        with not_looking(), without_residue():
             return _captured(model, inputs)
 
 

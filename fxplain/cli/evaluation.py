@@ -51,7 +51,7 @@ def _known_metrics(names: list[str] | None) -> list[str] | None:
 
 
 def _known_or_no_metric(name: str | None) -> str | None:
-    _check("metric", [name] if name else (), fxplain.metrics())
+    _check("metric", () if name is None else [name], fxplain.metrics())
     return name
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
-from fxplain.arguments import Form, checked, number, one_of, optional, whole
+from fxplain.arguments import YES_NO, Form, checked, number, one_of, optional, whole
 from fxplain.errors import ModalityError
 from fxplain.explanation.beside import BesideIdentity, of_sample
 from fxplain.explanation.merging import (
@@ -74,6 +74,7 @@ class AsSeen(BesideIdentity):
         """
         return self.units(modality, "word")
 
+    @checked(beyond_identity=YES_NO)
     def units(
         self, modality: str, units: Units = "word", *, beyond_identity: bool = False
     ) -> list[WordRelevance]:
@@ -228,7 +229,7 @@ class AsSeen(BesideIdentity):
     def _pictures(self) -> dict[str, tuple[Picture, ...]]:
         return {}
 
-    @checked(mode=_MODE, size=optional(SIZE))
+    @checked(mode=_MODE, size=optional(SIZE), beyond_identity=YES_NO)
     def pixels(
         self,
         modality: str,
@@ -335,7 +336,7 @@ class AsSeen(BesideIdentity):
     def _on_photos(self) -> dict[tuple[str, int], list[OnPhoto]]:
         return {}
 
-    @checked(image=whole(0), mode=_MODE)
+    @checked(image=whole(0), mode=_MODE, beyond_identity=YES_NO)
     @of_sample
     def photo_heat(
         self,
@@ -404,7 +405,11 @@ class AsSeen(BesideIdentity):
             )
         return grid[0] * patch[0], grid[1] * patch[1]
 
-    @checked(seconds=optional(number(0, 1e9, inside=True)), axis=optional(whole()))
+    @checked(
+        seconds=optional(number(0, 1e9, inside=True)),
+        axis=optional(whole()),
+        beyond_identity=YES_NO,
+    )
     def timeline(
         self,
         modality: str,

@@ -11,12 +11,8 @@ from rich.console import Console, RenderableType
 
 from fxplain.arguments import only_known
 from fxplain.circuits import Circuit
-<<<<<<< HEAD
-from fxplain.evaluation import Evaluation, Stability
-=======
 from fxplain.errors import InputError
-from fxplain.evaluation import Evaluation
->>>>>>> a9c1de4 (What no form said yet: options that nothing takes, pictures of no explanation, corpora whose files are of another form)
+from fxplain.evaluation import Evaluation, Stability
 from fxplain.explanation import Explanation
 from fxplain.generation import Generation, Sources
 from fxplain.inside import Contributions, Flow, HeadRelevance, LayerRelevance, Lens, Pairs, Paths

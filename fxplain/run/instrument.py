@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import WITH_GRADIENTS, Capture
+from fxplain.capture import WITH_GRADIENTS, Capture, source_goes_with
 from fxplain.program import BirthSite, ProgramNode
 from fxplain.rewriting import PLAIN, Rewriting
 from fxplain.rewriting.fused import fused_arguments, fused_attention, needed_mask
@@ -133,7 +133,7 @@ class _Instrumenting:
                 copy = self.copies[original]
                 self.branches[original] = self.graph.call_function(_branch, (copy,))
         self.graph.eliminate_dead_code()
-        return fx.GraphModule(self.capture.graph_module, self.graph)
+        return source_goes_with(fx.GraphModule(self.capture.graph_module, self.graph))
 
     def _copy(self, original: fx.Node) -> fx.Node:
         node = self.sites.get(original)

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from fxplain.capture import source_goes_with
+
 __all__ = ["Stage", "stages_of"]
 
 Elements = Callable[[Tensor], int]
@@ -164,7 +166,7 @@ class _Cutter:
             copies[node] = graph.node_copy(node, copies.__getitem__)
         graph.output(fx.map_arg((tuple(gives), *rest), copies.__getitem__))
         return Stage(
-            fx.GraphModule(self.module, graph),
+            source_goes_with(fx.GraphModule(self.module, graph)),
             tuple(node.name for node in takes),
             tuple(node.name for node in gives),
             nodes,
