@@ -1,5 +1,6 @@
 """Generation: what each token of a generated text draws on, in the inputs and in the text so far."""
 
+from fxplain.generation.activation_maps import ActivationMaps
 from fxplain.generation.explain_generation import explain_generation
 from fxplain.generation.generation import EARLIER, GeneratedToken, Generation
 from fxplain.generation.outputs import Span
@@ -9,6 +10,7 @@ from fxplain.generation.writing import decoder_start
 
 __all__ = [
     "EARLIER",
+    "ActivationMaps",
     "GeneratedToken",
     "Generation",
     "Source",

@@ -19,6 +19,7 @@ from fxplain.presentation import Presentable
 from fxplain.program import AttentionGraph
 
 if TYPE_CHECKING:
+    from fxplain.generation.activation_maps import ActivationMaps
     from fxplain.generation.sources import Sources
 
 __all__ = ["EARLIER", "GeneratedToken", "Generation"]
@@ -205,6 +206,37 @@ class Generation(Presentable):
         """
         found: Sources = import_module("fxplain.generation.sources").sources_of(
             self, units, **options
+        )
+        return found
+
+    def activation_maps(self, modality: str | None = None) -> ActivationMaps:
+        """Where in an image each written token is activated: token activation maps, without a gradient.
+
+        Of models that read words and an image as one sequence: the logit of each word at every place of
+        the image, less what earlier words activate there anyway, smoothed by a rank Gaussian filter.
+        They say where the model sees what a word means, not what it wrote the word because of.
+
+        Parameters
+        ----------
+        modality
+            The image's; by default the first input whose tokens lie on a grid.
+
+        Returns
+        -------
+        ActivationMaps
+            ``.map(token, sample=0)`` (rows, columns).
+
+        Raises
+        ------
+        MethodError
+            When the generation was loaded, or words and image are not one sequence.
+
+        References
+        ----------
+        Li et al., "Token Activation Map", ICCV 2025, arXiv 2506.23270.
+        """
+        found: ActivationMaps = import_module("fxplain.generation.activation_maps").activation_maps(
+            self, modality
         )
         return found
 

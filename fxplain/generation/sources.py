@@ -32,7 +32,7 @@ from fxplain.removal import (
     removed_by,
 )
 
-__all__ = ["Source", "Sources", "sources_of"]
+__all__ = ["Source", "Sources", "logits_of", "sources_of"]
 
 REGIONS = 64
 CONTEXT_CITE = "sparse_linear"
@@ -261,7 +261,7 @@ class _Answer:
 
     def log_probability(self, output: Any) -> Tensor:
         """(rows,) of all of its tokens together."""
-        logits = _logits(output)
+        logits = logits_of(output)
         at = logits[:, (logits.shape[1] - self.back).to(logits.device)].float().log_softmax(-1)
         ids = self.ids.to(at.device).expand(len(at), -1)
         return at.gather(-1, ids[..., None])[..., 0].sum(1)
@@ -289,7 +289,14 @@ class _Answer:
         return {name: value.detach().double().cpu() for name, value in scores.items()}
 
 
-def _logits(output: Any) -> Tensor:
+def logits_of(output: Any) -> Tensor:
+    """The logits of a model's output.
+
+    Raises
+    ------
+    MethodError
+        When it has none.
+    """
     found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     if isinstance(found, Tensor):
         return found
