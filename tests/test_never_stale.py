@@ -3,6 +3,7 @@
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import pytest
 import torch
@@ -216,6 +217,27 @@ def test_a_fingerprint_is_the_same_twice_and_holds_nothing(model: Adjustable) ->
     assert not changed(facts, facts_of(model))
     model.act = torch.tanh
     assert changed(facts, facts_of(model)) == {("", "act")}
+
+
+FACTOR: ContextVar[float] = ContextVar("FACTOR", default=1.0)
+
+
+class InContext(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain = Adjustable()
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.plain(input_ids) * FACTOR.get()
+
+
+def test_a_value_of_the_context_is_seen() -> None:
+    model = InContext().eval()
+    first = _explained(model).output
+    token = FACTOR.set(2.0)
+    torch.testing.assert_close(_explained(model).output, first * 2)
+    FACTOR.reset(token)
+    torch.testing.assert_close(_explained(model).output, first)
 
 
 def test_captures_of_one_model_are_bounded(

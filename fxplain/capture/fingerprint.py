@@ -9,6 +9,7 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from enum import Enum
 from itertools import chain, repeat
 from operator import attrgetter, itemgetter
@@ -153,6 +154,8 @@ class _Walk:
             return "method", *map(self.fact, self.watch.read(thing, _of_method))
         if isinstance(thing, functools.partial):
             return "partial", *map(self.fact, self.watch.read(thing, _of_partial))
+        if isinstance(thing, ContextVar):
+            return "context", *map(self.fact, self.watch.read(thing, _of_context))
         if isinstance(thing, (type, types.ModuleType, types.BuiltinFunctionType, Enum)):
             return _serial(thing)
         if isinstance(thing, dict):  # another mapping may read a disk, or fail, when it is asked
@@ -248,6 +251,13 @@ _OF_CLASSES = Several(lambda cls: items(vars(cls)), _of_classes)
 
 def _of_method(method: types.MethodType) -> list[Any]:
     return [method.__func__, method.__self__]
+
+
+def _of_context(variable: ContextVar[Any]) -> list[Any]:
+    try:
+        return [variable.get()]
+    except LookupError:  # it has no value here
+        return []
 
 
 def _of_partial(partial: functools.partial[Any]) -> list[Any]:
