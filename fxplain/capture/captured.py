@@ -245,15 +245,20 @@ class Capture:
     def bind(self, model: nn.Module, inputs: ModelInputs) -> list[Tensor]:
         """The values of all placeholders: the model's live state (detached), then the inputs."""
         parameters, buffers = tensors_now(model)
-        read: dict[str, Callable[[StateSlot], Any]] = {
-            "parameter": lambda slot: _ordinary(parameters[slot.path]),
-            "buffer": lambda slot: _ordinary(buffers[slot.path]),
-            "constant": lambda slot: None if slot.tensor is None else _ordinary(slot.tensor),
-        }
-        values = {name: read[slot.kind](slot) for name, slot in self.state.items()}
+        live = {"parameter": parameters, "buffer": buffers}
+        values: dict[str, Any] = {}
+        for name, slot in self.state.items():
+            held = slot.tensor if slot.kind == "constant" else live[slot.kind][slot.path]
+            values[name] = None if held is None else _ordinary(held)
         leaves = zip(self.inputs, inputs.leaves, strict=True)
         values.update((name, _ordinary(leaf)) for name, leaf in leaves)
-        return [values[node.name] for node in self.placeholders]
+        return [values[name] for name in self._order]
+
+    @property
+    def _order(self) -> list[str]:
+        """The names of the placeholders."""
+        order: list[str] = self.memo.made("order", lambda: [n.name for n in self.placeholders])
+        return order
 
 
 def _ordinary(leaf: Tensor) -> Tensor:

@@ -393,7 +393,8 @@ def _tensor(tensor: Tensor) -> Any:
     plain = type(tensor) in (Tensor, nn.Parameter) and tensor.device.type == "cpu"
     if not plain or tensor.layout is not torch.strided:
         return "tensor", *kind, _serial(tensor), version_of(tensor)
-    if tensor.numel() <= _SMALL and not tensor.is_quantized:
+    freed = tensor.untyped_storage().nbytes() == 0  # by what splits a model over processes
+    if tensor.numel() <= _SMALL and not (tensor.is_quantized or freed):
         return "tensor", *kind, repr(tensor.detach().resolve_conj().tolist())
     return "tensor", *kind, _serial(tensor), version_of(tensor), tensor.data_ptr()
 

@@ -142,6 +142,22 @@ def _signature(model: nn.Module) -> str:
 
 
 def _forward_signature(model: nn.Module) -> inspect.Signature:
+    """The names that forward takes, and what it must be given."""
+
+    def bare() -> inspect.Signature:  # without defaults and annotations, which may hold anything
+        own = _whole_signature(model)
+        needed = inspect.Parameter.empty
+        return inspect.Signature(
+            [
+                inspect.Parameter(p.name, p.kind, default=needed if p.default is needed else None)
+                for p in own.parameters.values()
+            ]
+        )
+
+    return found_once(model, "signature", bare)
+
+
+def _whole_signature(model: nn.Module) -> inspect.Signature:
     """The signature of forward; of what it passes everything on to, where it says nothing itself.
 
     A wrapper's forward takes ``*args, **kwargs`` and hands them to the one module in it, and a
@@ -157,7 +173,7 @@ def _forward_signature(model: nn.Module) -> inspect.Signature:
         return unpatched
     children = list(model.children())
     if len(children) == 1 and not next(model.parameters(recurse=False), None):
-        return _forward_signature(children[0])
+        return _whole_signature(children[0])
     return own
 
 

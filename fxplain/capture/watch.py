@@ -109,7 +109,7 @@ class _Round:
     Attributes
     ----------
     sources
-        What is read: watched things, or things that earlier rounds find, by these and places in them.
+        What is read: watched things, or all by the earlier round that finds it and the place in that.
     how
         From the things to what is found in them, and to plain values.
     ids, plain
@@ -128,8 +128,10 @@ class _Round:
         return plain == self.plain and [*map(id, now)] == self.ids
 
 
-def _things(sources: Sequence[_Source], found: list[list[Any]]) -> list[Any]:
-    return [found[s[0]][s[1]] if isinstance(s, tuple) else s() for s in sources]
+def _things(sources: Sequence[Any], found: list[list[Any]]) -> list[Any]:
+    if isinstance(sources[0], tuple):
+        return [found[number][place] for number, place in sources]
+    return [source() for source in sources]
 
 
 class Watch:
@@ -148,6 +150,7 @@ class Watch:
         self._seen: dict[int, weakref.ref[Any]] = {}
         self._found: dict[int, tuple[int, int]] = {}
         self._rounds: list[_Round] | None = None
+        self._said: list[Any] = []
         self._blind = False
 
     def read(self, thing: Any, how: How) -> list[Any]:
@@ -187,6 +190,7 @@ class Watch:
             except Exception:  # noqa: BLE001 - a thing that fails when it is asked is not the same
                 self._blind = True
         self._readings = []
+        self._said = [said for *_, said in self._values]
         return self
 
     def holds(self) -> bool:
@@ -197,7 +201,7 @@ class Watch:
         try:
             if not all(each.holds(found) for each in self._rounds):
                 return False
-            return all(of(seen()) == said for seen, of, said in self._values)
+            return [of(seen()) for seen, of, _ in self._values] == self._said
         except Exception:  # noqa: BLE001 - a thing that fails when it is asked is not the same
             return False
 
