@@ -96,3 +96,28 @@ def test_patches_of_series_that_lie_side_by_side(form: str) -> None:
     assert e.graph.modalities == {"series": 12}
     assert [node.kind for node in e.graph.nodes] == ["self"]
     torch.testing.assert_close(e.relevance["series"][:, :4], want.relevance["series"][:, :4])
+
+
+class Wave(Reader):
+    """A wave of one channel (batch, 1, time), cut into frames."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.embed, self.form = nn.Linear(4, WIDTH), form
+
+    def forward(self, wave: Tensor) -> Tensor:
+        if self.form == "windows":
+            return super().forward(self.embed(wave.squeeze(1).unfold(1, 4, 4)))
+        return super().forward(self.embed(wave.view(len(wave), -1, 4)))
+
+
+@pytest.mark.parametrize("form", ["windows", "laid out anew"])
+def test_frames_of_a_wave_with_one_channel(form: str) -> None:
+    model, wave = seeded(Wave, form), torch.randn(2, 1, 20)
+    e = fxplain.explain(model, (wave,), target=1)
+    plain = seeded(Reader)
+    plain.load_state_dict(model.state_dict(), strict=False)
+    frames = model.embed(wave.view(2, 5, 4)).detach()
+    want = fxplain.explain(plain, (frames,), target=1)
+    torch.testing.assert_close(e.output, want.output)
+    torch.testing.assert_close(e.relevance["wave"], want.relevance["x"])

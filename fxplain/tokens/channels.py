@@ -52,13 +52,13 @@ def _cut_along_last(node: fx.Node, shape_of: Callable[[fx.Node], Shape]) -> bool
             if user in seen or user.op != "call_function" or not _lays_out(user):
                 continue
             seen.add(user)
-            shape = shape_of(user)
-            if name == "unfold" and user.args[1] in (-1, 2):
+            shape, before = shape_of(user), shape_of(user.all_input_nodes[0])
+            if name == "unfold" and user.args[1] in (-1, len(before) - 1):
                 return True
-            joined = len(shape) > 2 and shape[0] == samples * series and series > 1
+            joined = len(shape) > 2 and shape[0] == samples * series
             if joined and 1 < shape[-1] < size and shape[-2] * shape[-1] == size:
                 return True
-            if shape == shape_of(node):
+            if shape == shape_of(node) or (series == 1 and shape[-1:] == (size,)):
                 todo.append(user)
     return False
 
