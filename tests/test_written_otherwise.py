@@ -140,6 +140,11 @@ class TheFirstAndTheSumOfTheRest(Plain):
         return (x[:, 0] + x[:, 1:].sum(1)) / x.shape[1]
 
 
+class RowsAddedInPairs(Plain):
+    def pool(self, x: Tensor) -> Tensor:
+        return (x[:, ::2] + x[:, 1::2]).mean(1) / 2
+
+
 class AddedByIndex(Plain):
     def add(self, x: Tensor, said: Tensor) -> Tensor:
         return x.index_add(1, torch.arange(x.shape[1]), said)
@@ -173,7 +178,7 @@ class EachKindOnce(Plain):
     "form",
     [
         HeadsWrittenIntoPlace, HeadsProjectedAndSummed, KeysInHalves, HalvesMeet, PartsAskAlone,
-        HeadsByStrides, RowsAddedInALoop, TheFirstAndTheSumOfTheRest, AddedByIndex, SortedWords,
+        HeadsByStrides, RowsAddedInALoop, RowsAddedInPairs, TheFirstAndTheSumOfTheRest, AddedByIndex, SortedWords,
         SortedAtOnce, EachKindOnce,
     ],
 )  # fmt: skip

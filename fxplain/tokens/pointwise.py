@@ -20,7 +20,7 @@ from fxplain.tokens.scores import (
     is_elementwise,
     less_a_threshold,
 )
-from fxplain.tokens.summing import sums_added
+from fxplain.tokens.summing import pairs_added, sums_added
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, compact, pack
 from fxplain.tokens.taken_off import what_is_left
 from fxplain.tokens.updates import AttentionSite
@@ -41,7 +41,7 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
         return ()
     whole = what_is_left(a, node, speaking)
     if whole is None and _adds(node):
-        whole = sums_added(a, node, speaking)
+        whole = sums_added(a, node, speaking) or pairs_added(a, node, speaking)
     if whole is not None:
         return (whole,)
     joined = a.joiner.join(operands, a.shape(node), _meeting(a, node))

@@ -18,7 +18,7 @@ from fxplain.tokens.scores import is_elementwise
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, pack, tokens_in, versions_in
 from fxplain.tokens.updates import RouteSite
 
-__all__ = ["summed", "sums_added"]
+__all__ = ["pairs_added", "summed", "sums_added"]
 
 _TAKES = frozenset(["select", "slice", "getitem", "narrow", "index_select", "index"])
 _MOST = 20_000_000
@@ -126,6 +126,30 @@ def sums_added(a: Analysis, node: fx.Node, operands: list[fx.Node]) -> Tag | Non
         RouteSite(index, node, "sum", target[real], made_of[real], shares[real], total[real])
     )
     return Tag(pack(made, a.versions.intern(frozenset({index}))), max(tag.level for tag in tags))
+
+
+def pairs_added(a: Analysis, node: fx.Node, operands: list[fx.Node]) -> Tag | None:
+    """The sum of rows of one sequence and as many other ones of it: each is made of a pair.
+
+    Tokens are merged so (``x[:, ::2] + x[:, 1::2]``): none of the rows is the sum's own.
+    """
+    tags = [tag for n in operands for tag in a.tags(n)]
+    if not len(tags) == len(operands) == 2 or tags[0].ids.shape != tags[1].ids.shape:
+        return None
+    if any(tag.softmax or tag.carried or tag.level is not Level.TOKEN for tag in tags):
+        return None
+    tokens = [a.book.find(tag.tokens).flatten() for tag in tags]
+    samples = [a.book.samples(own) for own in tokens]
+    if len(tokens[0]) <= a.book.batch_size or not torch.equal(*samples):
+        return None
+    every = torch.cat(tokens)
+    if bool((every < 0).any()) or len(every.unique()) < len(every):
+        return None
+    if not a.book.share_births(*tokens):
+        return None
+    groups = torch.stack([tag.ids for tag in tags], -1)
+    factors = a.versions.factors(versions_in(groups), a.book.find(tokens_in(groups)))
+    return mix(a, node, tags[0], groups, weights=lambda: factors)
 
 
 def _parts(a: Analysis, site: RouteSite, tag: Tag, tokens: Tensor) -> Tensor:
