@@ -116,7 +116,8 @@ class Program:
         groups: dict[tuple[int, int, int], set[int]] = {}
         for index, route in self.routes.items():
             for entry in route.entries:
-                old = self.streams[entry.stream].tokens[entry.samples, entry.old].tolist()
+                tokens = self.streams[entry.stream].tokens  # some have one row for all samples
+                old = tokens[entry.samples.clamp(max=len(tokens) - 1), entry.old].tolist()
                 made = zip(entry.samples.tolist(), entry.new.tolist(), old, strict=True)
                 for sample, new, token in made:
                     if token in place:
