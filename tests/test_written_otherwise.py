@@ -178,8 +178,8 @@ class EachKindOnce(Plain):
     "form",
     [
         HeadsWrittenIntoPlace, HeadsProjectedAndSummed, KeysInHalves, HalvesMeet, PartsAskAlone,
-        HeadsByStrides, RowsAddedInALoop, RowsAddedInPairs, TheFirstAndTheSumOfTheRest, AddedByIndex, SortedWords,
-        SortedAtOnce, EachKindOnce,
+        HeadsByStrides, RowsAddedInALoop, RowsAddedInPairs, TheFirstAndTheSumOfTheRest, AddedByIndex,
+        SortedWords, SortedAtOnce, EachKindOnce,
     ],
 )  # fmt: skip
 def test_the_same_function(form: type[Plain], batch: int) -> None:
