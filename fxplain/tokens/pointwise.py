@@ -21,7 +21,7 @@ from fxplain.tokens.scores import (
     less_a_threshold,
 )
 from fxplain.tokens.summing import pairs_added, sums_added
-from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, compact, pack
+from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, narrowed, pack
 from fxplain.tokens.taken_off import what_is_left
 from fxplain.tokens.updates import AttentionSite
 
@@ -179,7 +179,7 @@ def masked(a: Analysis, node: fx.Node) -> Tagged:
 
 
 def _hidden(tag: Tag, hidden: Tensor, shape: Sequence[int]) -> Tag:
-    hidden = compact(hidden.expand(tuple(shape)))
+    hidden = narrowed(hidden.expand(tuple(shape)))
     if any(n > tag.ids.shape[axis] for axis, n in enumerate(hidden.shape)):
         return tag
     return tag.with_ids(torch.where(hidden, NO_TOKEN, tag.ids))
