@@ -11,6 +11,7 @@ import pytest
 __all__ = ["ONE_IN", "leave_most_to_the_long_run", "quickly"]
 
 ONE_IN = {
+    "tests/test_fuzz.py::test_every_style_computes_the_same": 2,
     "tests/wild/test_wild.py::test_library_is_right": 12,
     "tests/zoo/test_zoo.py::test_library_finds_the_truth": 9,
     "tests/loading/test_loading.py::test_explained_right_or_refused": 4,
