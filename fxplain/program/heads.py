@@ -63,12 +63,12 @@ def _joints(
 
     Whole attentions that are summed are two; what has no axis of heads is a head.
     """
-    node = site.output
-    readers = _readers(node)
+    one_head = _is_one_head(flow, site)
+    readers = _readers(site.output)
     while len(readers) == 1:
         (node,) = readers
         name = operation_name(node)
-        if name in _SIDE_BY_SIDE or (name in _SUMS and _is_one_head(flow, site)):
+        if name in _SIDE_BY_SIDE or (name in _SUMS and one_head):
             yield node
         elif not (is_elementwise(node) or moves(node) or name in _PROJECTIONS) or node in outputs:
             return

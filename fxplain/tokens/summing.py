@@ -5,7 +5,7 @@ And sums of sums: those over every other token, or over slices of a sequence, ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, fx
@@ -168,29 +168,33 @@ def _is_mean(a: Analysis, site: RouteSite, parts: Tensor) -> bool:
 
 def _is_row(a: Analysis, node: fx.Node) -> bool:
     """Whether a value is one row of each sample, taken out of a sequence, at most scaled since."""
-    while is_elementwise(node) and operation_name(node) not in _TAKES:
-        tagged = [
-            n for n in node.all_input_nodes if any(t.level > Level.RAW_INPUT for t in a.tags(n))
-        ]
-        if len(tagged) != 1:
-            added = operation_name(node) == "add" and len(tagged) == 2 and len(node.users) == 1
-            return added and all(_is_row(a, n) for n in tagged)
-        node = tagged[0]
+    node, added = _unscaled(a, node, _TAKES)
+    if added:
+        return len(node.users) == 1 and all(_is_row(a, n) for n in added)
     return operation_name(node) in _TAKES and all(
         tag.ids.numel() <= a.book.batch_size for tag in a.tags(node)
     )
 
 
-def _is_sum(a: Analysis, node: fx.Node) -> bool:
-    """Whether a value is a sum over an axis that is not the features', at most scaled since."""
-    while is_elementwise(node):
+def _unscaled(
+    a: Analysis, node: fx.Node, ends: Collection[str] = ()
+) -> tuple[fx.Node, list[fx.Node]]:
+    """What a value was before it was scaled, and what that is the sum of, if of two values."""
+    while is_elementwise(node) and operation_name(node) not in ends:
         tagged = [
             n for n in node.all_input_nodes if any(t.level > Level.RAW_INPUT for t in a.tags(n))
         ]
         if len(tagged) != 1:
-            added = operation_name(node) == "add" and len(tagged) == 2
-            return added and all(_is_sum(a, n) for n in tagged)
+            return node, tagged if operation_name(node) == "add" and len(tagged) == 2 else []
         node = tagged[0]
+    return node, []
+
+
+def _is_sum(a: Analysis, node: fx.Node) -> bool:
+    """Whether a value is a sum over an axis that is not the features', at most scaled since."""
+    node, added = _unscaled(a, node)
+    if added:
+        return all(_is_sum(a, n) for n in added)
     found = a.value(arguments(node).get("dim")) if operation_name(node) in ("sum", "mean") else None
     dims = [found] if isinstance(found, int) else found or []
     rank = len(a.shape(node.all_input_nodes[0])) if dims else 0
