@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fxplain.arguments import checked, only_known, optional, whole
+from fxplain.extras import data_frame
 
-__all__ = ["KIND_COLOURS", "Presentable", "compare", "text_colour", "to_html"]
+__all__ = ["KIND_COLOURS", "Presentable", "Tabled", "compare", "text_colour", "to_html"]
 
 _PRESENTER = "fxplain.reports"
 _PLOTTER = "fxplain.plots"
@@ -122,3 +123,21 @@ class Presentable:
     def _repr_html_(self) -> str:
         frame: str = import_module(_PAGES).to_notebook(self)
         return frame
+
+
+class Tabled(Presentable):
+    """A result that is a table, too."""
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row for each thing that it tells of."""
+        raise NotImplementedError
+
+    def to_frame(self) -> Any:
+        """`table` as a pandas data frame.
+
+        Raises
+        ------
+        MissingExtraError
+            When pandas is not installed.
+        """
+        return data_frame(self.table())

@@ -14,13 +14,12 @@ from fxplain.errors import MethodError
 from fxplain.evaluation.statistics import spearman
 from fxplain.explanation import UNITS, Explanation, Shown
 from fxplain.explanation.disturbing import disturbed_answers, settled_target
-from fxplain.extras import data_frame
 from fxplain.interventions.check import compared_units
 from fxplain.interventions.geometry import geometry_of
 from fxplain.interventions.masks import row_heads
 from fxplain.interventions.worded import asked_of
 from fxplain.methods import unit_methods
-from fxplain.presentation import Presentable
+from fxplain.presentation import Tabled
 from fxplain.run import Disturbance, Noise
 
 __all__ = ["Moved", "Stability", "stability"]
@@ -55,7 +54,7 @@ class Moved:
 
 
 @dataclass(frozen=True, eq=False)
-class Stability(Presentable):
+class Stability(Tabled):
     """How an explanation moves under disturbances that should not matter; printed, a table.
 
     Attributes
@@ -118,16 +117,6 @@ class Stability(Presentable):
             "scores": self.scores.tolist(),
             "units": self.table(),
         }
-
-    def to_frame(self) -> Any:
-        """`table` as a pandas data frame.
-
-        Raises
-        ------
-        MissingExtraError
-            When pandas is not installed.
-        """
-        return data_frame(self.table())
 
     def __repr__(self) -> str:
         return f"<Stability of {self.method!r}: {self.settings['draws']} draws>"

@@ -12,10 +12,9 @@ from torch import Tensor, fx, nn
 from fxplain.capture import operation_name
 from fxplain.errors import MethodError
 from fxplain.explanation.explain import explain
-from fxplain.extras import data_frame
 from fxplain.inside.reading import kept_of
 from fxplain.interventions.sites import sites_of
-from fxplain.presentation import Presentable
+from fxplain.presentation import Tabled
 
 if TYPE_CHECKING:
     from fxplain.explanation import Explanation
@@ -27,7 +26,7 @@ _CARRIES = frozenset(["layer_norm", "rms_norm", "dropout", "to", "_to_copy", "cl
 
 
 @dataclass(frozen=True, eq=False)
-class Lens(Presentable):
+class Lens(Tabled):
     """The explained score, and the answer, as if the model ended after each layer; printed, a table.
 
     Attributes
@@ -64,16 +63,6 @@ class Lens(Presentable):
     def to_dict(self) -> dict[str, Any]:
         """Everything but the outputs as plain data."""
         return {"format": "fxplain-lens-1", "layers": list(self.layers), "rows": self.table()}
-
-    def to_frame(self) -> Any:
-        """`table` as a pandas data frame.
-
-        Raises
-        ------
-        MissingExtraError
-            When pandas is not installed.
-        """
-        return data_frame(self.table())
 
     def __repr__(self) -> str:
         return f"<Lens of {len(self.layers)} layers>"

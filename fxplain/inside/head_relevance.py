@@ -13,12 +13,11 @@ from torch import Tensor
 
 from fxplain.arguments import checked, place_in, whole
 from fxplain.errors import ModalityError
-from fxplain.extras import data_frame
 from fxplain.inside.by_head import sums_by_head
 from fxplain.inside.chains import Attended
 from fxplain.inside.depth import depths
 from fxplain.inside.reading import Reading, chained, columns_of, kept_of, readings_of, told_of
-from fxplain.presentation import Presentable
+from fxplain.presentation import Tabled
 from fxplain.program import AttentionNode
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class HeadShare:
 
 
 @dataclass(frozen=True, eq=False)
-class HeadRelevance(Presentable):
+class HeadRelevance(Tabled):
     r"""Relevance by attention node and head; printed, a table.
 
     The readout's row of R is a sum over chains of attention, readout -> (node, head) -> (node, head)
@@ -204,16 +203,6 @@ class HeadRelevance(Presentable):
             "identity": self.identity.tolist(),
             "heads": self.table(),
         }
-
-    def to_frame(self) -> Any:
-        """`table` as a pandas data frame.
-
-        Raises
-        ------
-        MissingExtraError
-            When pandas is not installed.
-        """
-        return data_frame(self.table())
 
     def __repr__(self) -> str:
         heads = sum(node.heads for node in self.nodes)

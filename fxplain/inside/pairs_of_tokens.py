@@ -20,10 +20,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fxplain.arguments import place_in, whole
 from fxplain.errors import MethodError, NoGradientError
 from fxplain.explanation.reading import samples_of
-from fxplain.extras import data_frame
 from fxplain.inside.reading import kept_of
 from fxplain.methods import BornTokens
-from fxplain.presentation import Presentable
+from fxplain.presentation import Tabled
 from fxplain.program import BirthSite, Modality, birth_sites
 from fxplain.run import Run, forward
 from fxplain.tokens import follow_tokens
@@ -46,7 +45,7 @@ class Pair:
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs(Presentable):
+class Pairs(Tabled):
     r"""What pairs of tokens add to a score; printed, the strongest.
 
     .. math:: P_{ij} = \int_0^1 \int_0^1 a_i^T
@@ -115,16 +114,6 @@ class Pairs(Presentable):
             "labels": [[list(own) for own in both] for both in self.labels],
             "values": self.values.tolist(),
         }
-
-    def to_frame(self) -> Any:
-        """`table` as a pandas data frame.
-
-        Raises
-        ------
-        MissingExtraError
-            When pandas is not installed.
-        """
-        return data_frame(self.table())
 
     def __repr__(self) -> str:
         return f"<Pairs of {self.a} and {self.b}: {tuple(self.values.shape)}>"

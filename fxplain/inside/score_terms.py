@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from fxplain.arguments import checked, place_in, whole
 from fxplain.explanation.explain import explain
-from fxplain.extras import data_frame
 from fxplain.inside.linear_run import Leaf, LinearRun
 from fxplain.inside.reading import kept_of
-from fxplain.presentation import Presentable
+from fxplain.presentation import Tabled
 from fxplain.program import ProgramNode, head_numbers, laid_out
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Contribution:
 
 
 @dataclass(frozen=True, eq=False)
-class Contributions(Presentable):
+class Contributions(Tabled):
     r"""The terms that a score is the sum of; printed, a table.
 
     With attention weights, the statistics of norms and gates held at their values (Ali et al., ICML
@@ -115,16 +114,6 @@ class Contributions(Presentable):
             "scores": self.scores.tolist(),
             "terms": self.table(),
         }
-
-    def to_frame(self) -> Any:
-        """`table` as a pandas data frame.
-
-        Raises
-        ------
-        MissingExtraError
-            When pandas is not installed.
-        """
-        return data_frame(self.table())
 
     def __repr__(self) -> str:
         return f"<Contributions: {len(self.terms)} terms of {len(self.scores)} scores>"
