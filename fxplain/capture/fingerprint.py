@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from enum import Enum
-from itertools import chain, repeat
+from itertools import chain, compress, repeat
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -20,7 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from fxplain.capture.state import parts_of, version_of
-from fxplain.capture.watch import Named, Several, Watch, elements, items, kind_of, values_of
+from fxplain.capture.watch import (
+    Named,
+    Read,
+    Several,
+    Watch,
+    elements,
+    items,
+    kind_of,
+    values_of,
+)
 
 __all__ = ["Facts", "changed", "facts_and_watch", "facts_of", "is_library", "names_read"]
 
@@ -123,7 +132,7 @@ class _Walk:
         if tensor is None:
             return name
         same = self._tensors.setdefault(id(tensor), len(self._tensors))  # tied weights
-        return name, same, self.watch.value(tensor, kind_of)
+        return name, same, self.watch.value(tensor, kind_of(tensor))
 
     def _class(self, cls: type) -> None:
         self.watch.read(cls, _OF_CLASSES)
@@ -239,7 +248,32 @@ def _picker(names: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, ...
     return itemgetter(*picked) if len(picked) > 1 else lambda own: (*map(own.get, picked),)
 
 
-_OF_MODULES = Several(_of_module, _of_modules)
+def _as_before(modules: Sequence[nn.Module]) -> Callable[[Sequence[nn.Module]], Read]:
+    """A reading as `_of_modules`, of modules that have attributes of the same names still.
+
+    Where there are as many, and one of ours has gone, it fails.
+    """
+    owns = [*map(vars, modules)]
+    if not all(isinstance(own.get(table), dict) for own in owns for table in _TABLES):
+        return _of_modules
+    pickers = [_picker(tuple(own)) for own in owns]
+
+    def read(modules: Sequence[nn.Module]) -> Read:
+        owns = [*map(vars, modules)]
+        own_values = [pick(own) for pick, own in zip(pickers, owns, strict=True)]
+        tables = [*chain.from_iterable(map(map, _PICKED_TABLES, repeat(owns)))]
+        sizes = [*map(len, tables)]
+        filled = [*compress(tables, sizes)]
+        found = [*map(type, modules), *chain.from_iterable(own_values), *values_of(filled)]
+        return found, [*map(len, owns), *sizes, *chain.from_iterable(filled)]
+
+    return read
+
+
+_TABLES = ("_modules", "_parameters", "_buffers", *_HOOKS)
+_PICKED_TABLES = [*map(itemgetter, _TABLES)]
+
+_OF_MODULES = Several(_of_module, _of_modules, _as_before)
 
 
 def _of_classes(classes: Sequence[type]) -> tuple[list[Any], list[Any]]:
@@ -277,7 +311,7 @@ def _of_function(function: types.FunctionType) -> list[Any]:
 def _of_functions(functions: Sequence[types.FunctionType]) -> tuple[list[Any], list[Any]]:
     """Code, defaults, what is wrapped, and what is in the closure."""
     found = [*chain.from_iterable(map(_parts_of_function, functions))]
-    found += [vars(function).get("__wrapped__") for function in functions]
+    found += map(dict.get, map(vars, functions), repeat("__wrapped__"))
     cells = chain.from_iterable(filter(None, map(attrgetter("__closure__"), functions)))
     return [*found, *map(_content, cells)], []
 

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-__all__ = ["Named", "Several", "Watch", "elements", "items", "kind_of", "values_of"]
+__all__ = ["Named", "Read", "Several", "Watch", "elements", "items", "kind_of", "values_of"]
 
 How = Callable[[Any], list[Any]]
 """What is read of a thing, such as the values of a mapping."""
 
-_Read = tuple[list[Any], list[Any]]
+Read = tuple[list[Any], list[Any]]
 """Things, compared by what they are, and plain values, compared by what they say."""
 
 _Source = weakref.ref[Any] | tuple[int, int]
@@ -42,18 +42,22 @@ class Several:
         What is read of one thing.
     many
         What is read of many: all that `one` finds in any of them, and plain values, which are
-        compared by what they are. Where `one` would find something else in one of them, so must this.
+        compared by what they are. Where `one` would find something else in one of them, so must this,
+        or fail.
+    again
+        From many as they are now to a reading in the place of `many` that relies on that.
     """
 
     one: How
-    many: Callable[[list[Any]], _Read]
+    many: Callable[[list[Any]], Read]
+    again: Callable[[list[Any]], Callable[[list[Any]], Read]] | None = None
 
     def __call__(self, thing: Any) -> list[Any]:
         """What is read of one."""
         return self.one(thing)
 
 
-def _of_all(mappings: Sequence[Any]) -> _Read:
+def _of_all(mappings: Sequence[Any]) -> Read:
     found = [*chain.from_iterable(mappings), *values_of(mappings)]
     return found, [*map(len, mappings)]
 
@@ -89,13 +93,13 @@ class Named:
         """What the names are there; None where they are none."""
         return [*map(self.space(thing).get, self.names)]
 
-    def united(self, names: Iterable[str], thing: Any) -> Callable[[list[Any]], _Read]:
+    def united(self, names: Iterable[str], thing: Any) -> Callable[[list[Any]], Read]:
         """The same for all these names; most of what code mentions is in no namespace."""
         space, distinct = self.space(thing), dict.fromkeys(names)
         there = tuple(name for name in distinct if name in space)
         absent = distinct.keys() - there
 
-        def read(things: list[Any]) -> _Read:
+        def read(things: list[Any]) -> Read:
             space = self.space(things[0])
             return [*map(space.get, there)], [space.keys().isdisjoint(absent)]
 
@@ -117,7 +121,7 @@ class _Round:
     """
 
     sources: Sequence[_Source]
-    how: Callable[[list[Any]], _Read]
+    how: Callable[[list[Any]], Read]
     ids: list[int]
     plain: list[Any]
 
@@ -258,11 +262,11 @@ class Watch:
 
 def _united(
     readings: Sequence[tuple[How, Any]],
-) -> tuple[Callable[[list[Any]], _Read], list[Any]]:
+) -> tuple[Callable[[list[Any]], Read], list[Any]]:
     """Readings of one kind as one, and the things that it is of."""
     first, things = readings[0][0], [thing for _, thing in readings]
     if isinstance(first, Several):
-        return first.many, things
+        return first.many if first.again is None else first.again(things), things
     if isinstance(first, Named):
         names = chain.from_iterable(how.names for how, _ in readings if isinstance(how, Named))
         return first.united(names, things[0]), things[:1]
@@ -273,12 +277,10 @@ def _united(
 _LAZY = (UninitializedParameter, UninitializedBuffer)
 
 
-def kind_of(tensor: Tensor) -> Any:
-    """What a graph depends on in a weight: its type, shape and place."""
-    kind = type(tensor)
-    if issubclass(kind, _LAZY):  # it has no shape yet
-        return kind, tensor.dtype, tensor.device
-    return kind, *_laid_out(tensor)
+def kind_of(tensor: Tensor) -> Callable[[Any], Any]:
+    """How to say what a graph depends on in a weight: its type, shape and place."""
+    return _of_lazy if isinstance(tensor, _LAZY) else _of_tensor
 
 
-_laid_out = attrgetter("dtype", "device", "shape")
+_of_tensor = attrgetter("__class__", "dtype", "device", "shape")
+_of_lazy = attrgetter("__class__", "dtype", "device")  # it has no shape yet
