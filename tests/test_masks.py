@@ -1,11 +1,17 @@
 """Masks: what is needed of them, and that attention and its weights are the same with that alone."""
 
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import fxplain
+from fxplain.capture.captured import called
+from fxplain.rewriting import fused
 from fxplain.rewriting.fused import CAUSAL, fused_attention, needed_mask
+from fxplain.rewriting.mask_rows import MaskRows
 from tests import small_models
 
 LOWER = torch.ones(5, 5, dtype=torch.bool).tril()
@@ -106,3 +112,63 @@ def test_one_capture_holds_for_padded_and_unpadded_words() -> None:
         gradient = model.head.weight[1].detach() @ x[0].T
         expected = torch.eye(4)[-1] + (attention[0, -1] * gradient).clamp(min=0)
         torch.testing.assert_close(e.relevance["input_ids"][0], expected, rtol=1e-6, atol=1e-9)
+
+
+def numbers(words: Tensor) -> tuple[Tensor, Tensor]:
+    places = torch.arange(words.shape[1])
+    return places.unsqueeze(1), places.unsqueeze(0)
+
+
+BY_ROWS: dict[str, Any] = {
+    "later": (lambda words: numbers(words)[1] <= numbers(words)[0], CAUSAL),
+    "later, added": (
+        lambda words: torch.zeros(words.shape[1], words.shape[1]).masked_fill(
+            numbers(words)[1] > numbers(words)[0], float("-inf")
+        ),
+        CAUSAL,
+    ),
+    "ones, tril": (
+        lambda words: torch.ones(words.shape[1], words.shape[1]).tril().bool()[None, None],
+        CAUSAL,
+    ),
+    "full, triu": (
+        lambda words: torch.full((words.shape[1],) * 2, float("-inf")).triu(1),
+        CAUSAL,
+    ),
+    "nothing": (lambda words: numbers(words)[1] >= 0 * numbers(words)[0], None),
+    "a window": (
+        lambda words: (
+            (numbers(words)[1] <= numbers(words)[0]) & (numbers(words)[1] > numbers(words)[0] - 3)
+        ),
+        "whole",
+    ),
+    "padded": (
+        lambda words: (
+            (numbers(words)[1] <= numbers(words)[0])
+            & (words > 7)[:, None, None, :].expand(-1, 1, 9, 9)
+        ),
+        "whole",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BY_ROWS)
+def test_a_mask_made_by_rows_is_the_mask(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(fused._ROWS, "cpu", 20)  # two queries at a time
+    make, kind = BY_ROWS[name]
+    words = torch.arange(9).flip(0)[None]
+    graph = make_fx(make)(words).graph
+    (mask,) = graph.output_node().all_input_nodes
+    by_rows = MaskRows.of(mask)
+    assert by_rows is not None
+    values: dict[fx.Node, Any] = {}
+    for node in graph.nodes:
+        if node.op == "placeholder":
+            values[node] = words
+        elif node.op == "call_function":
+            values[node] = called(node, values.__getitem__)
+    found = by_rows(torch.zeros(1, 9, 4), *(values[node] for node in by_rows.given))
+    if kind == "whole":
+        assert torch.equal(found, make(words))
+    else:
+        assert found is kind

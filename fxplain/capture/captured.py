@@ -263,7 +263,9 @@ class Capture:
 
 def _ordinary(leaf: Tensor) -> Tensor:
     """A tensor that needs no gradient and that autograd may save, also one of inference mode."""
-    return leaf.detach().clone() if leaf.is_inference() else leaf.detach()
+    if leaf.is_inference():
+        return leaf.detach().clone()
+    return leaf.detach() if leaf.requires_grad else leaf
 
 
 def _unchanged(weight: weakref.ref[Tensor], version: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -16,6 +16,7 @@ __all__ = [
     "fused_attention",
     "grouped",
     "needed_mask",
+    "needed_rows",
     "scaled_scores",
     "softmax",
     "wide",
@@ -40,22 +41,52 @@ def needed_mask(mask: Tensor) -> Tensor | str | None:
 
     Traced models always make their masks, where as they are they leave these two to the kernels.
     """
-    if mask.requires_grad or mask.dim() < 2:
+    if mask.dim() < 2:
         return mask
-    allowed = mask if mask.dtype is torch.bool else mask == 0
-    if bool(allowed.all()):
-        return None
-    queries, keys = mask.shape[-2:]
-    if queries != keys or bool(allowed[..., 0, 1:].any()):
-        return mask
-    earlier = torch.ones(queries, keys, dtype=torch.bool, device=mask.device).tril_()
-    if not bool((allowed == earlier).all()):
-        return mask
-    if mask.dtype is not torch.bool:
-        hidden = mask[..., ~earlier]
-        if bool(hidden.max() > torch.finfo(mask.dtype).min / 2):  # only made less likely
-            return mask
-    return CAUSAL
+    queries = mask.shape[-2]
+
+    def rows(start: int, stop: int) -> Tensor:
+        return mask if stop - start == queries else mask[..., start:stop, :]
+
+    return needed_rows(rows, queries)
+
+
+_ROWS = {"cpu": 2**20}
+"""How many elements of a mask are looked at at once; a device is not to be waited for often."""
+
+
+def needed_rows(rows: Callable[[int, int], Tensor], queries: int) -> Tensor | str | None:
+    """The same of a mask that is made by rows: ``rows(start, stop)`` is (..., stop - start, keys).
+
+    No more than some rows are made where the mask is not needed.
+    """
+    first = rows(0, 1)
+    if first.requires_grad:
+        return rows(0, queries)
+    hides = not bool(_allowed(first).all())
+    if hides and queries != first.shape[-1]:
+        return rows(0, queries)
+    step = max(1, _ROWS.get(first.device.type, 2**26) // first.numel())
+    for start in range(0, queries, step):
+        tile = rows(start, min(start + step, queries))
+        if not (_hides_later(tile, start) if hides else bool(_allowed(tile).all())):
+            return tile if step >= queries else rows(0, queries)
+    return CAUSAL if hides else None
+
+
+def _allowed(mask: Tensor) -> Tensor:
+    return mask if mask.dtype is torch.bool else mask == 0
+
+
+def _hides_later(tile: Tensor, start: int) -> bool:
+    """Whether rows of a mask, from `start`, hide later keys and no others."""
+    earlier = torch.ones(tile.shape[-2:], dtype=torch.bool, device=tile.device).tril_(start)
+    if not bool((_allowed(tile) == earlier).all()):
+        return False
+    if tile.dtype is torch.bool or bool(earlier.all()):
+        return True
+    most = tile.masked_fill(earlier, float("-inf")).max()
+    return not bool(most > torch.finfo(tile.dtype).min / 2)  # only made less likely
 
 
 def fused_attention(

@@ -15,6 +15,7 @@ from fxplain.capture import WITH_GRADIENTS, Capture, source_goes_with
 from fxplain.program import BirthSite, ProgramNode
 from fxplain.rewriting import PLAIN, Rewriting
 from fxplain.rewriting.fused import fused_arguments, fused_attention, needed_mask
+from fxplain.rewriting.mask_rows import MaskRows
 from fxplain.run.disturbance import loudness, noisy
 from fxplain.run.other_uses import OtherUse, consumer, other_uses
 
@@ -189,21 +190,28 @@ class _Instrumenting:
     def _place(self, original: fx.Node) -> Callable[[fx.Node], fx.Node]:
         """From an operand of a node to what stands for it in the copy."""
         swaps = {**self.tapped.get(original, {}), **self._branches_for(original)}
-        mask = None
+        mask = query = None
         if original.target is _FUSED and not self.rewriting.taken_apart:
-            mask = fused_arguments(original).get("attn_mask")
+            named = fused_arguments(original)
+            mask, query = named.get("attn_mask"), named["query"]
 
         def place(operand: fx.Node) -> fx.Node:
             if operand is mask:
-                return self._needed(operand)
+                return self._needed(operand, query)
             return swaps.get(operand) or self.copies[operand]
 
         return place
 
-    def _needed(self, mask: fx.Node) -> fx.Node:
+    def _needed(self, mask: fx.Node, query: Any) -> fx.Node:
         """What is needed of a mask: found once for all the nodes that it is for."""
         if mask not in self.masks:
-            self.masks[mask] = self.graph.call_function(needed_mask, (self.copies[mask],))
+            by_rows = MaskRows.of(mask)
+            if by_rows is None:
+                found = self.graph.call_function(needed_mask, (self.copies[mask],))
+            else:
+                values = (self.copies[node] for node in (query, *by_rows.given))
+                found = self.graph.call_function(by_rows, tuple(values))
+            self.masks[mask] = found
         return self.masks[mask]
 
     def _report(self, node: ProgramNode) -> tuple[Any, ...]:
