@@ -18,6 +18,7 @@ from fxplain.explanation.cuts import cut_attention
 from fxplain.explanation.detection import graph_of
 from fxplain.explanation.enough_steps import INCOMPLETE, TOO_FEW
 from fxplain.explanation.explanation import ByModality, Explanation
+from fxplain.explanation.layouts import layouts_of
 from fxplain.explanation.merging import bear_marks, words_of
 from fxplain.explanation.naming import class_namer, target_names
 from fxplain.explanation.passes import Passes
@@ -31,7 +32,7 @@ from fxplain.explanation.pictures import (
 )
 from fxplain.explanation.pieces import are_written_together
 from fxplain.explanation.target import ResolvedTarget
-from fxplain.program import AttentionGraph, Program
+from fxplain.program import AttentionGraph, Modality, Program
 
 __all__ = ["Answer"]
 
@@ -142,6 +143,11 @@ class Answer:
                 pictures[m.name] = pictures_of(
                     m.name, sizes[m.name], m.special, m.grid, given, block=blocks[m.name]
                 )
+        layouts = {
+            m.name: tuple(own[row] for row in reading.samples_of(program, m.tokens, self.views))
+            for m in modalities
+            if (own := layouts_of(program, m, given))
+        }
         labels = {
             m.name: reading.by_view(program, self.views, m, self.labels[m.name]) for m in modalities
         }
@@ -153,7 +159,10 @@ class Answer:
                 if self._are_words_unmarked(m.name, labels[m.name], given)
             },
             "special": {m.name: m.special for m in modalities},
-            "grids": {m.name: grid_of(pictures[m.name], m.grid) for m in modalities},
+            "grids": {
+                m.name: _grid_of(m, pictures[m.name], layouts.get(m.name)) for m in modalities
+            },
+            "layouts": layouts,
             "tiled": tuple(name for name, own in pictures.items() if _is_tiled(own)),
             "blocks": blocks,
         }
@@ -188,6 +197,18 @@ def _is_of_patches(name: str, given: Mapping[str, Tensor]) -> bool:
     """Whether a modality's input is given as rows of patches, whose order is not to be seen in it."""
     value = given.get(input_of(name))
     return value is not None and patch_size(value) is not None
+
+
+def _grid_of(
+    modality: Modality,
+    pictures: Sequence[Picture],
+    layouts: Sequence[Sequence[Picture]] | None,
+) -> tuple[int, ...]:
+    """The grid of all samples; () where they have different ones."""
+    if layouts is None:
+        return grid_of(pictures, modality.grid)
+    grids = {grid_of(own, ()) for own in layouts}
+    return grids.pop() if len(grids) == 1 else ()
 
 
 def _is_tiled(pictures: tuple[Picture, ...]) -> bool:

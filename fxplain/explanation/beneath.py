@@ -39,6 +39,8 @@ def pictures_beneath(
     if not value.is_floating_point():
         return []
     patch = patch_size(value)
+    if pictures[0].at >= 0:
+        return _beneath_own(value, pictures, value if like is None else like)
     if (
         value.dim() in (2, 3)
         and patch
@@ -66,6 +68,23 @@ def pictures_beneath(
         return [] if shown is None or len(shown) < len(pictures) else list(shown[: len(pictures)])
     alone = own[0] if own.dim() == 4 and len(own) == 1 else own  # the one tile of a picture
     return frames_of(own, grid_of(pictures, ())) or frames_of(alone, grid_of(pictures, ()))
+
+
+def _beneath_own(value: Tensor, pictures: Sequence[Picture], like: Tensor) -> list[Tensor]:
+    """The same where each picture says where in the input it begins."""
+    if value.dim() > 3:
+        every = _channels_second(value.detach().cpu().flatten(0, -4))
+        return [] if every is None else [every[picture.at] for picture in pictures]
+    patch = patch_size(value)
+    if patch is None:
+        return []
+
+    def rows(given: Tensor, picture: Picture) -> Tensor:
+        places = [picture.at + token - min(picture.tokens) for token in picture.tokens]
+        return given.detach().float().cpu().flatten(0, -2)[places]
+
+    behind = _are_behind(rows(like, pictures[0]), pictures[0].grid, patch)
+    return [_of_patches(rows(value, p), p.grid, patch, behind=behind) for p in pictures]
 
 
 def _tiles(value: Tensor, own: Tensor, count: int, sample: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from fxplain.explanation.merging import (
     Word,
 )
 from fxplain.explanation.originals import Originals
+from fxplain.explanation.pictures import Picture
 from fxplain.explanation.seen import AsSeen
 from fxplain.explanation.seen_inside import SeenInside
 from fxplain.explanation.shown import SPECIAL, Special, shown
@@ -128,6 +129,9 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
     blocks
         By modality of patches that are given as rows of colours, the side of the blocks that they are
         listed in, 1 where row by row; of those for which the model tells.
+    layouts
+        By modality and sample, the pictures that the sample's own tokens lie on; of those of a batch
+        whose samples were given different ones.
     class_name
         What the classes of the explained output are called, where config or tokenizer tell.
     provenance
@@ -165,6 +169,7 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
     compete: bool = True
     tiled: tuple[str, ...] = ()
     blocks: Mapping[str, int] = field(default_factory=dict, repr=False)
+    layouts: Mapping[str, tuple[tuple[Picture, ...], ...]] = field(default_factory=dict, repr=False)
     originals: Originals = field(default=Originals(), repr=False)
     provenance: Mapping[str, str] = field(default_factory=dict, repr=False)
     class_name: Callable[[int], str] | None = field(default=None, repr=False)
@@ -284,6 +289,10 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
             "chosen": self.chosen,
             "tiled": list(self.tiled),
             "blocks": dict(self.blocks),
+            "layouts": {
+                name: [[asdict(picture) for picture in own] for own in samples]
+                for name, samples in self.layouts.items()
+            },
         }
         return header, tensors
 

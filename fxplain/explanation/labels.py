@@ -39,7 +39,13 @@ def token_labels(modality: Modality, inputs: ModelInputs, tokenizer: Any = None)
     result = []
     for sample in range(len(modality.tokens)):
         own = words[sample] if words and sample < len(words) else _places(modality, plain)
-        result.append(_with_special(own, modality))
+        special = modality.beside[sample] if modality.beside else modality.special
+        if special == modality.special:
+            result.append(_with_special(own, modality))
+        else:
+            here = (modality.tokens[sample] >= 0).tolist()
+            own = [str(i) for i in range(len(modality))]
+            result.append(_of_its_own(own, here, special))
     return result
 
 
@@ -67,6 +73,15 @@ def _places(modality: Modality, count: int) -> list[str]:
     if len(modality.grid) == 2 and modality.grid[0] * modality.grid[1] == count:
         return [f"{i // modality.grid[1]},{i % modality.grid[1]}" for i in range(count)]
     return [str(i) for i in range(count)]
+
+
+def _of_its_own(labels: list[str], here: list[bool], special: dict[int, str]) -> list[str]:
+    """Labels of a sample whose special tokens stand elsewhere; none where it has no token."""
+    rest = iter(labels)
+    return [
+        special[i].rsplit(".", 1)[-1] if i in special else next(rest) if has_token else ""
+        for i, has_token in enumerate(here)
+    ]
 
 
 def _with_special(labels: list[str], modality: Modality) -> list[str]:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "Picture", "block_of", "grid_of", "has_sizes", "input_of", "names_of", "patch_size", "pictures_of",
+    "Picture", "block_of", "grid_of", "has_sizes", "input_of", "names_of", "ordered", "patch_size",
+    "pictures_of", "side_of", "sizes_told",
 ]  # fmt: skip
 
 MOST_MERGED = 4
@@ -46,6 +47,9 @@ class Picture:
     first
         Which row of the input the modality's first token is: pictures that nothing connects are
         modalities of one input.
+    at
+        Which of all images of the input, or which row of its patches, the picture begins at; -1 where
+        pictures follow each other as their tokens do.
     """
 
     grid: tuple[int, int]
@@ -56,6 +60,7 @@ class Picture:
     is_frame: bool = False
     is_level: bool = False
     first: int = 0
+    at: int = -1
 
 
 def pictures_of(
@@ -166,21 +171,44 @@ def _told(
     value = inputs.get(input_of(name))
     if value is None or not value.is_floating_point() or value.dim() not in (2, 3):
         return ()
+    for thw in sizes_told(inputs):
+        own, first = _own_sizes(name, thw, value, len(plain))
+        starts = _starts(own, value, len(plain))
+        if starts is not None:
+            side = _side(own, sum(map(math.prod, thw)), value, inputs, block)
+            return tuple(replace(p, first=first) for p in _laid_out(own, starts, plain, side))
+    return ()
+
+
+def sizes_told(inputs: Mapping[str, Tensor]) -> Iterator[list[tuple[int, int, int]]]:
+    """What inputs could say of pictures: (times, rows, columns) of each, 1 time where none is said."""
     for sizes in inputs.values():
         if sizes.is_floating_point() or sizes.dim() < 2 or sizes.shape[-1] not in (2, 3):
             continue
         rows: list[list[int]] = sizes.reshape(-1, sizes.shape[-1]).tolist()
-        if not rows or min(map(min, rows)) < 1:
-            continue
-        thw = [(1, *row) if len(row) == 2 else tuple(row) for row in rows]
-        own, first = _own_sizes(name, thw, value, len(plain))
-        starts = _starts(own, value, len(plain))
-        if starts is not None:
-            fits = block > 0 and _divides(block, own)
-            totals = _totals(value, sum(map(math.prod, thw)), inputs)
-            side = block if fits else _merged(own, totals, inputs)
-            return tuple(replace(p, first=first) for p in _laid_out(own, starts, plain, side))
-    return ()
+        if rows and min(map(min, rows)) > 0:
+            yield [
+                (1, row[0], row[1]) if len(row) == 2 else (row[0], row[1], row[2]) for row in rows
+            ]
+
+
+def side_of(
+    thw: Sequence[tuple[int, ...]], value: Tensor, inputs: Mapping[str, Tensor], block: int
+) -> int:
+    """The side of the blocks that the patches of all pictures are listed in."""
+    return _side(thw, sum(map(math.prod, thw)), value, inputs, block)
+
+
+def _side(
+    own: Sequence[tuple[int, ...]],
+    count: int,
+    value: Tensor,
+    inputs: Mapping[str, Tensor],
+    block: int,
+) -> int:
+    if block > 0 and _divides(block, own):
+        return block
+    return _merged(own, _totals(value, count, inputs), inputs)
 
 
 def has_sizes(value: Tensor, inputs: Mapping[str, Tensor]) -> bool:
@@ -328,12 +356,18 @@ def _laid_out(
     thw: Sequence[tuple[int, ...]], starts: Sequence[int], plain: Sequence[int], k: int
 ) -> Iterator[Picture]:
     for source, ((times, rows, columns), start) in enumerate(zip(thw, starts, strict=True)):
-        blocks = torch.arange(rows * columns).reshape(rows // k, columns // k, k, k)
-        order = blocks.transpose(1, 2).flatten().tolist()
+        order = ordered((rows, columns), k)
         for time in range(times):
             first = start + time * rows * columns
             tokens = tuple(plain[first + place] for place in order)
             yield Picture((rows, columns), tokens, source, time, times, is_frame=True)
+
+
+def ordered(grid: tuple[int, int], side: int) -> list[int]:
+    """Row by row, the numbers of a picture's patches that are listed in blocks of a side."""
+    rows, columns = grid
+    blocks = torch.arange(rows * columns).reshape(rows // side, columns // side, side, side)
+    return blocks.transpose(1, 2).flatten().tolist()
 
 
 # ---- tiles --------------------------------------------------------------------------------------

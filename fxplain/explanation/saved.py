@@ -14,6 +14,7 @@ from fxplain.explanation.explanation import FORMAT, ByModality, Explanation
 from fxplain.explanation.files import read_file
 from fxplain.explanation.merging import Word
 from fxplain.explanation.originals import Originals
+from fxplain.explanation.pictures import Picture
 from fxplain.explanation.target import target_of
 from fxplain.plain_data import read_as
 from fxplain.program import AttentionGraph
@@ -42,6 +43,7 @@ class _Header:
     provenance: dict[str, str] = field(default_factory=dict)
     tiled: tuple[str, ...] = ()
     blocks: dict[str, int] = field(default_factory=dict)
+    layouts: dict[str, tuple[tuple[Picture, ...], ...]] = field(default_factory=dict)
     rate: int = 0
     placed: dict[str, list[list[list[float]]]] = field(default_factory=dict)
     chosen: str = ""
@@ -117,6 +119,7 @@ def _read(header: _Header, tensors: Mapping[str, Tensor]) -> Explanation:
         chosen=header.chosen,
         tiled=header.tiled,
         blocks=header.blocks,
+        layouts=header.layouts,
         originals=Originals.read(tensors, header.rate, header.placed),
         identity=_beside(tensors, "identity", relevance),
         error=None if errors is None else ByModality(errors),
@@ -167,6 +170,17 @@ def _check_sizes(header: _Header, relevance: Mapping[str, Tensor], batch: int) -
         labels, tokens = header.labels[name], values.shape[1]
         if len(labels) != batch or any(len(own) != tokens for own in labels):
             raise LoadError(f"its labels of {name!r} are not those of {tokens} tokens.")
+        layouts = header.layouts.get(name)
+        if layouts is not None and not (
+            len(layouts) == batch and all(_lies_on(p, tokens) for own in layouts for p in own)
+        ):
+            raise LoadError(f"its pictures of {name!r} are not those of {tokens} tokens.")
+
+
+def _lies_on(picture: Picture, tokens: int) -> bool:
+    """Whether a picture has a token of those for each of its places."""
+    rows, columns = picture.grid
+    return len(picture.tokens) == rows * columns and all(0 <= t < tokens for t in picture.tokens)
 
 
 def _word(plain: Any, name: str) -> Word:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
-from fxplain.arguments import YES_NO, Form, checked, number, one_of, optional, whole
+from fxplain.arguments import YES_NO, Form, checked, number, one_of, optional, place_in, whole
 from fxplain.errors import ModalityError
 from fxplain.explanation.beside import BesideIdentity, of_sample
 from fxplain.explanation.merging import (
@@ -61,6 +61,7 @@ class AsSeen(BesideIdentity):
     seconds: Mapping[str, float]
     tiled: tuple[str, ...]
     blocks: Mapping[str, int]
+    layouts: Mapping[str, tuple[tuple[Picture, ...], ...]]
     target: tuple[Any, ...]
     target_names: tuple[str, ...]
     word_pieces: Mapping[str, list[list[Word]]]
@@ -112,9 +113,9 @@ class AsSeen(BesideIdentity):
         """By sample, the words that the tokens are pieces of."""
         self.relevance[modality]  # an unknown one is answered with the known
         labels, known = self.labels[modality], self.word_pieces.get(modality)
-        own = self.special.get(modality, {})
         return [
-            known[i] if known else words_of(labels[i], alone=own) for i in range(len(self.target))
+            known[i] if known else words_of(labels[i], alone=self.special_in(modality, i))
+            for i in range(len(self.target))
         ]
 
     def is_text(self, modality: str) -> bool:
@@ -123,7 +124,7 @@ class AsSeen(BesideIdentity):
         given = self.inputs.get(modality)
         if given is not None:
             return not given.is_floating_point()
-        special = self.special.get(modality, {})
+        special = self.special_in(modality)
         labels = [x for i, x in enumerate(self.labels[modality][0]) if i not in special]
         named = any(label and not label.replace(",", "").isdigit() for label in labels)
         return named and not self.pictures(modality)
@@ -134,7 +135,7 @@ class AsSeen(BesideIdentity):
         labels, seconds = self.labels[modality][sample], self.seconds.get(modality)
         if seconds is None or self.grids.get(modality):
             return labels
-        special = self.special.get(modality, {})
+        special = self.special_in(modality, sample)
         plain = [i for i in range(len(labels)) if i not in special]
         step, named = seconds / max(1, len(plain)), list(labels)
         for place, i in enumerate(plain):
@@ -205,9 +206,14 @@ class AsSeen(BesideIdentity):
         ]
         return data_frame(rows)
 
-    def pictures(self, modality: str) -> tuple[Picture, ...]:
-        """The pictures, tiles or frames that a modality's tokens lie on, and where in each; or none."""
-        self.relevance[modality]  # an unknown one is answered with the known
+    @of_sample
+    def pictures(self, modality: str, sample: int = 0) -> tuple[Picture, ...]:
+        """The pictures, tiles or frames that a sample's tokens lie on, and where in each; or none.
+
+        The same for all samples, unless these were given different ones (`layouts`).
+        """
+        if modality in self.layouts:
+            return self.layouts[modality][sample]
         if modality not in self._pictures:
             count = self.relevance[modality].shape[1]
             special, grid = self.special.get(modality, {}), self.grids.get(modality, ())
@@ -217,12 +223,24 @@ class AsSeen(BesideIdentity):
             )  # fmt: skip
         return self._pictures[modality]
 
+    @of_sample
+    def special_in(self, modality: str, sample: int = 0) -> Mapping[int, str]:
+        """The special tokens of one sample: those of `special` that it has, and has on no picture."""
+        special = self.special.get(modality, {})
+        if modality not in self.layouts:
+            return special
+        plain = {token for picture in self.layouts[modality][sample] for token in picture.tokens}
+        own = self.labels[modality][sample]
+        return {i: name for i, name in special.items() if i not in plain and own[i]}
+
     def lacks_heat_map(self, modality: str) -> bool:
         """Whether the samples of a batch were given images that have no one layout for all of them."""
         given = self.inputs.get(input_of(modality))
         if given is None or len(self.target) < 2 or not given.is_floating_point():
             return False
         images = given.dim() >= 4 and bool(self.grids.get(modality))
+        if modality in self.layouts:
+            return False
         return (images or has_sizes(given, self.inputs)) and not self.pictures(modality)
 
     @cached_property
@@ -237,6 +255,7 @@ class AsSeen(BesideIdentity):
         size: tuple[int, int] | None = None,
         image: int | str | None = None,
         *,
+        sample: int | None = None,
         beyond_identity: bool = False,
     ) -> Tensor:
         """Relevance as a heat map over the image that the model was given.
@@ -254,6 +273,9 @@ class AsSeen(BesideIdentity):
             Which of several pictures of different sizes, of grids of several strides over one picture,
             or of `pictures(modality)` altogether;
             "together" for tiles as the one picture that they were cut from.
+        sample
+            Which of the batch alone, as samples that were given different pictures have to be asked
+            for; by default all.
         beyond_identity
             Of `beyond_identity()` rather than of `relevance`.
 
@@ -261,22 +283,32 @@ class AsSeen(BesideIdentity):
         -------
         torch.Tensor
             (batch, height, width), or (batch, frames or tiles, height, width) of several; special
-            tokens (a CLS) have no place in it.
+            tokens (a CLS) have no place in it. The batch is 1 with `sample`.
 
         Raises
         ------
         ModalityError
             When the modality is unknown, its tokens lie on no grid, or there is no such image.
         """
-        values, pictures = self._values(modality, beyond_identity), self.pictures(modality)
+        values = self._values(modality, beyond_identity)
+        if sample is None and len({tuple(own) for own in self.layouts.get(modality, ())}) > 1:
+            raise ModalityError(
+                f"the samples of this batch were given different pictures as {modality!r}, which have "
+                f"no one heat map: say which of them, sample=."
+            )
+        which = place_in("sample", sample or 0, len(values))
+        pictures = self.pictures(modality, which)
+        values = values if sample is None else values[which : which + 1]
         if isinstance(image, str) and image == "together":
-            mosaic = self.mosaic(modality)
+            mosaic = self.mosaic(modality, which)
             if mosaic is None:
                 raise ModalityError(
                     f"{modality!r} is not of tiles of which it is known how they lie: pixels() without "
                     f"image= has a heat map for each."
                 )
-            tiles = self.pixels(modality, mode, size, beyond_identity=beyond_identity)
+            tiles = self.pixels(
+                modality, mode, size, sample=sample, beyond_identity=beyond_identity
+            )
             return put_together(tiles.transpose(0, 1), mosaic)
         if image is not None:
             pictures = self._one_picture(pictures, modality, image)
@@ -293,21 +325,25 @@ class AsSeen(BesideIdentity):
         places = [place for picture in pictures for place in picture.tokens]
         return upsample(values[:, places], grid_of(pictures, ()), size, mode)
 
-    def mosaic(self, modality: str) -> Mosaic | None:
-        """How the tiles of a picture lie, where that can be seen in them; of the first sample's."""
-        pictures, value = self.pictures(modality), self.inputs.get(modality)
+    @of_sample
+    def mosaic(self, modality: str, sample: int = 0) -> Mosaic | None:
+        """How the tiles of a sample's picture lie, where that can be seen in them."""
+        pictures, value = self.pictures(modality, sample), self.inputs.get(modality)
         if len(pictures) < 3 or value is None or value.dim() not in (4, 5):
             return None
         if pictures[0].is_frame or pictures[0].is_level:
             return None
-        tiles = value if value.dim() == 4 else value[0]
+        if pictures[0].at >= 0:
+            tiles = value.flatten(0, -4)[[picture.at for picture in pictures]]
+        else:
+            tiles = value if value.dim() == 4 else value[sample]
         return mosaic_of(tiles.detach().cpu()) if len(tiles) == len(pictures) else None
 
     @of_sample
     def placements(self, modality: str, sample: int = 0) -> tuple[Placement | None, ...]:
         """Where each of `pictures(modality)` lies on a photo that an explainer was given, or None."""
         given = self.inputs.get(input_of(modality))
-        return self.originals.placements(modality, given, self.pictures(modality), sample)
+        return self.originals.placements(modality, given, self.pictures(modality, sample), sample)
 
     @of_sample
     def on_photos(self, modality: str, sample: int = 0) -> list[OnPhoto]:
@@ -329,7 +365,8 @@ class AsSeen(BesideIdentity):
         if key not in self._on_photos:
             placed = self.placements(modality, sample)
             own = [None if self.originals.is_of_another(p, sample) else p for p in placed]
-            self._on_photos[key] = on_photos(self.pictures(modality), own, self.originals)
+            pictures = self.pictures(modality, sample)
+            self._on_photos[key] = on_photos(pictures, own, self.originals)
         return self._on_photos[key]
 
     @cached_property

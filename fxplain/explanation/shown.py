@@ -107,7 +107,7 @@ def _of_modality(explanation: Explanation, name: str, sample: int, units: Units)
     values = explanation.beyond_identity()[name][sample]
     errors = None if explanation.error is None else explanation.error[name][sample]
     labels = explanation.tokens(name)[sample]
-    parameters = explanation.special.get(name, {})
+    parameters = explanation.special_in(name, sample)
     apart = explanation.apart(name, sample)
     if explanation.is_text(name):
         words = units_of(explanation.words_in(name)[sample], labels, units)

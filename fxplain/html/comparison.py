@@ -234,8 +234,8 @@ def _heat(explanation: Explanation, sample: int, name: str) -> list[Pixels]:
         return [
             _photo_heat(explanation, sample, name, i) for i in range(min(len(on), MOST_COLUMNS))
         ]
-    view = View(explanation, name)
-    frames = view.frames(sample)
+    view = View(explanation, name, sample)
+    frames = view.frames()
     values = explanation.beyond_identity()[name][sample].float().cpu()
     top = float(values[view.plain].abs().max()) if view.plain else 0.0
     made = []

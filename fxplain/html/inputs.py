@@ -78,8 +78,20 @@ class InputView:
     layouts: list[dict[str, Any]] = field(default_factory=list)
     sounds: list[dict[str, Any]] = field(default_factory=list)
 
-    def of_sample(self, labels: list[str], sample: int) -> dict[str, Any]:
-        """What the page needs to draw one sample."""
+    def of_sample(
+        self, labels: list[str], sample: int, special: Mapping[int, str] | None = None
+    ) -> dict[str, Any]:
+        """What the page needs to draw one sample.
+
+        Parameters
+        ----------
+        labels
+            Its tokens'.
+        sample
+            Which of the batch.
+        special
+            Its special tokens, where those of other samples lie elsewhere.
+        """
         view: dict[str, Any] = {"labels": labels}
         if self.kind == "words":
             view["words"] = written(labels)
@@ -95,6 +107,8 @@ class InputView:
             view["photos"] = self.photos[sample]
         if self.layouts:
             view |= self.layouts[sample]
+        if special is not None:
+            view["special"] = {str(place): name for place, name in special.items()}
         if self.boxes is not None:
             boxes = self.boxes[min(sample, len(self.boxes) - 1)]
             view["boxes"] = [[round(x, 4) for x in box] for box in boxes.clamp(0, 1).tolist()]
@@ -121,15 +135,18 @@ def input_views(
     own = {name: given_pictures(p, name, batch) for name, p in pictures.items()}
     shown = batch * max(1, sum(_has_picture(explanation, m) for m in explanation.modalities))
     return [
-        _view(View(explanation, name), own.get(name), max(1, PICTURE_PIXELS // shown), units)
+        _view(explanation, name, own.get(name), max(1, PICTURE_PIXELS // shown), units)
         for name in explanation.modalities
     ]
 
 
-def _view(view: View, own: list[Pixels] | None, most_pixels: int, units: Units) -> InputView:
-    name, explanation = view.name, view.explanation
+def _view(
+    explanation: Explanation, name: str, own: list[Pixels] | None, most_pixels: int, units: Units
+) -> InputView:
     given = [[pixels] for pixels in own] if own else []
     samples = range(explanation.batch_size)
+    views = [View(explanation, name, sample) for sample in samples]
+    view = next((each for each in views if each.pictures), views[0])
     kind = view.kinds[0]
     if kind == "boxes":
         photos = [] if given else photos_beneath(explanation, most_pixels)
@@ -142,17 +159,14 @@ def _view(view: View, own: list[Pixels] | None, most_pixels: int, units: Units) 
         cut = [cuts_of(explanation, name, sample, units) for sample in samples]
         return InputView(name, "words", padding=_padding(explanation, name, count), units=cut)
     if kind == "image":
-        found = given or [images_of(view.frames(sample), most_pixels) for sample in samples]
-        shown = found if any(found) else []
-        tiled = InputView(
-            name, "grid", view.grid, shown, places=view.plain, tiles=_tiles(view.pictures)
-        )
+        found = given or [images_of(each.frames(), most_pixels) for each in views]
+        tiled = [_tiled(each, shown) for each, shown in zip(views, found, strict=True)]
         on_photos = photo_views(explanation, name, most_pixels) if not given else None
         if on_photos is not None:
             return _on_photos(tiled, explanation, *on_photos)
-        mosaic = explanation.mosaic(name)
-        return tiled if mosaic is None else _together(tiled, mosaic)
-    signals = [view.signal(sample) for sample in samples]
+        mosaics = [explanation.mosaic(name, sample) for sample in samples]
+        return _of_samples(list(map(_together, tiled, mosaics)))
+    signals = [each.signal() for each in views]
     pictures = given or [[strip_of(signal)] for signal in signals if signal is not None]
     many = len(explanation.tokens(name)[0]) > MANY_TOKENS
     sounds = sounds_of(explanation, name)
@@ -160,28 +174,43 @@ def _view(view: View, own: list[Pixels] | None, most_pixels: int, units: Units) 
     return InputView(name, "strip" if strip else "tokens", pictures=pictures, sounds=sounds)
 
 
+def _tiled(view: View, pictures: list[Pixels]) -> InputView:
+    """One sample's pictures."""
+    tiles = _tiles(view.pictures)
+    return InputView(view.name, "grid", view.grid, [pictures], places=view.plain, tiles=tiles)
+
+
+def _of_samples(own: Sequence[InputView]) -> InputView:
+    """One view of all samples' pictures."""
+    layouts = [{"places": view.places, "tiles": view.tiles} for view in own]
+    pictures = [of_sample for view in own for of_sample in view.pictures]
+    alike = all(layout == layouts[0] for layout in layouts)
+    shown = pictures if any(pictures) else []
+    return replace(own[0], pictures=shown, layouts=[] if alike else layouts)
+
+
 def _on_photos(
-    view: InputView,
+    views: Sequence[InputView],
     explanation: Explanation,
     named: Sequence[Sequence[tuple[str, OnPhoto]]],
     photos: list[dict[str, Any]],
 ) -> InputView:
     """With the photos that were given before the tiles, and in the place of pictures of their own."""
-    left = [_tiles_left(view, explanation, own, sample) for sample, own in enumerate(named)]
-    layouts = [_laid_out(view, own, rest) for own, rest in zip(named, left, strict=True)]
-    pictures = [
-        [*[np.zeros((1, 1), np.uint8)] * len(own), *(tiles[i] for i in rest)] if rest else []
-        for own, rest, tiles in zip(named, left, view.pictures, strict=False)
+    left = [
+        _tiles_left(view, explanation, *own)
+        for view, own in zip(views, enumerate(named), strict=True)
     ]
-    shown = pictures if any(pictures) else []
-    alike = all(layout == layouts[0] for layout in layouts)
-    return replace(
-        view, **layouts[0], pictures=shown, photos=photos, layouts=[] if alike else layouts
-    )
+    made = []
+    for view, own, rest in zip(views, named, left, strict=True):
+        (tiles,) = view.pictures
+        blank = [np.zeros((1, 1), np.uint8)] * len(own)
+        shown = [*blank, *(tiles[i] for i in rest)] if rest else []
+        made.append(replace(view, **_laid_out(view, own, rest), pictures=[shown]))
+    return replace(_of_samples(made), photos=photos)
 
 
 def _tiles_left(
-    view: InputView, explanation: Explanation, own: Sequence[tuple[str, OnPhoto]], sample: int
+    view: InputView, explanation: Explanation, sample: int, own: Sequence[tuple[str, OnPhoto]]
 ) -> list[int]:
     """The tiles that are shown beside the photos: neither in their place nor another sample's."""
     alone = {i for _, on in own for i in on.pictures if len(on.pictures) == 1}
@@ -219,8 +248,10 @@ def _tile_names(on_photos: Sequence[OnPhoto]) -> dict[int, str]:
     }
 
 
-def _together(view: InputView, mosaic: Mosaic) -> InputView:
-    """With the tiles as the one picture that they were cut from before them."""
+def _together(view: InputView, mosaic: Mosaic | None) -> InputView:
+    """With the tiles as the one picture that they were cut from before them, if that is known."""
+    if mosaic is None:
+        return view
     rows, columns = view.tiles[0]["rows"], view.tiles[0]["columns"]
     tokens = torch.tensor(view.places).reshape(len(view.tiles), rows, columns)
     places = put_together(tokens, mosaic).flatten().tolist()

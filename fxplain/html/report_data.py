@@ -127,7 +127,14 @@ def explanation_data(explanations: Sequence[Explanation], extras: Extras) -> dic
         "graph": graph_with_maps(first, extras, extras.matrix_bytes - kept.size),
         "modalities": [_modality(first, view) for view in views],
         "samples": [
-            [view.of_sample(first.tokens(view.name)[sample], sample) for view in views]
+            [
+                view.of_sample(
+                    first.tokens(view.name)[sample],
+                    sample,
+                    first.special_in(view.name, sample) if view.name in first.layouts else None,
+                )
+                for view in views
+            ]
             for sample in range(first.batch_size)
         ],
         "explanations": [

@@ -90,7 +90,7 @@ class ModalityView:
     @cached_property
     def view(self) -> View:
         """What the modality can be drawn as."""
-        return View(self.explanation, self.name)
+        return View(self.explanation, self.name, self.sample)
 
     @property
     def plain(self) -> list[int]:
@@ -141,7 +141,7 @@ class ModalityView:
     @cached_property
     def picture(self) -> Array | None:
         """(height, width, 3) of the pixels that the grid lies on, from 0 to 1; frames side by side."""
-        return _drawn(self.view.frames(self.sample))
+        return _drawn(self.view.frames())
 
     @cached_property
     def on_photo(self) -> OnPhoto | None:
@@ -167,7 +167,7 @@ class ModalityView:
     @cached_property
     def signal(self) -> Array | None:
         """(features, time) of a waveform or a spectrogram that the tokens follow in time."""
-        signal = self.view.signal(self.sample)
+        signal = self.view.signal()
         return None if signal is None else numbers(signal)
 
     @cached_property

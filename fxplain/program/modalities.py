@@ -40,6 +40,8 @@ class Modality:
         Canonical token ids, (batch, n); -1 where a sample has fewer.
     special
         Labels of the special tokens by position.
+    beside
+        The same of each sample, whose special tokens may stand elsewhere than another's.
     grid
         The shape of the token grid before flattening, for drawing; () if it is a sequence. Of grids of
         several strides, one behind the other: rows, columns, rows, columns, ...
@@ -52,6 +54,7 @@ class Modality:
     special: dict[int, str]
     grid: tuple[int, ...]
     more: tuple[Tensor, ...] = ()
+    beside: tuple[dict[int, str], ...] = ()
 
     def __len__(self) -> int:
         return int(self.tokens.shape[1])
@@ -327,14 +330,17 @@ class ModalityTable:
         for i, row in enumerate(rows):
             for column, slot in enumerate(row):
                 tables[: len(slot), i, column] = torch.tensor(slot, dtype=torch.int64)
-        labels = {
-            column: self.special[slot[0]]
+        beside = tuple(
+            {
+                column: self.special[slot[0]]
+                for column, slot in enumerate(row)
+                if slot and slot[0] in self.special
+            }
             for row in rows
-            for column, slot in enumerate(row)
-            if slot and slot[0] in self.special
-        }
+        )
+        labels = {column: label for own in beside for column, label in own.items()}
         grid = self._grid(plain, places)
-        return Modality(name, tables[0], labels, grid, tuple(tables[1:]))
+        return Modality(name, tables[0], labels, grid, tuple(tables[1:]), beside)
 
     def _ranks(self, plain: list[int], places: dict[int, Place] | None) -> dict[int, Rank]:
         """Where plain tokens stand: in the order of their births, or of their places."""

@@ -109,9 +109,13 @@ class Program:
         made = torch.tensor([birth.kind == "route" for birth in book.births])
         return made[book.births_of(tokens.clamp(min=0))] & (tokens >= 0)
 
-    def merged_places(self, modality: Modality) -> list[tuple[int, ...]]:
-        """The positions of a modality's tokens that routes make one token of, for each of these."""
-        rows = modality.every.flatten(0, 1).tolist()
+    def merged_places(self, modality: Modality, sample: int | None = None) -> list[tuple[int, ...]]:
+        """The positions of a modality's tokens that routes make one token of, for each of these.
+
+        `sample` is the row of the modality's tokens that they are of; by default all.
+        """
+        every = modality.every if sample is None else modality.every[:, sample : sample + 1]
+        rows = every.flatten(0, 1).tolist()
         place = {token: i for row in rows for i, token in enumerate(row) if token >= 0}
         groups: dict[tuple[int, int, int], set[int]] = {}
         for index, route in self.routes.items():

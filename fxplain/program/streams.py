@@ -108,22 +108,61 @@ class StreamTable:
                 self.book.set_samples(tokens[real], samples.expand(tokens.shape)[real])
 
     def _samples_by_company(self) -> None:
+        """Tokens are of the sample whose tokens they attend with, or are made one with.
+
+        What is known at one site tells of the tokens of others (images of which each sample has its
+        own number, before they are merged and read beside its text), so this goes on until nothing new
+        is told.
+        """
         if self.book.batch_size == 1:
             return
-        for site in self.flow.updates:
-            if not isinstance(site, AttentionSite):
-                continue
-            rows, columns = (self.book.find(tokens_in(ids)) for ids in (site.rows, site.columns))
-            lead = torch.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
-            tokens = torch.cat([x.flatten(-2).expand(*lead, -1) for x in (rows, columns)], -1)
-            known = self.book.told(tokens)
-            if not bool((~known & (tokens >= 0)).any()):
-                continue
-            samples = torch.where(known, self.book.samples(tokens), -1)
-            high = samples.amax(-1, keepdim=True)
-            low = torch.where(samples < 0, high, samples).amin(-1, keepdim=True)
-            told = ((high == low) & (high >= 0) & (tokens >= 0)).expand(tokens.shape)
-            self.book.correct_samples(tokens[told], high.expand(tokens.shape)[told])
+        for _ in self.flow.updates:
+            told = [
+                self._by_route(update) if isinstance(update, RouteSite) else self._by_site(update)
+                for update in self.flow.updates
+                if isinstance(update, (AttentionSite, RouteSite))
+            ]
+            if not any(told):
+                return
+
+    def _by_site(self, site: AttentionSite) -> bool:
+        """Whether one site tells the samples of tokens that were not known."""
+        rows, columns = (self.book.find(tokens_in(ids)) for ids in (site.rows, site.columns))
+        lead = torch.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
+        tokens = torch.cat([x.flatten(-2).expand(*lead, -1) for x in (rows, columns)], -1)
+        known = self.book.told(tokens)
+        if not bool((~known & (tokens >= 0)).any()):
+            return False
+        samples = torch.where(known, self.book.samples(tokens), -1)
+        high = samples.amax(-1, keepdim=True)
+        low = torch.where(samples < 0, high, samples).amin(-1, keepdim=True)
+        told = ((high == low) & (high >= 0) & (tokens >= 0)).expand(tokens.shape)
+        return self.book.correct_samples(tokens[told], high.expand(tokens.shape)[told])
+
+    def _by_route(self, route: RouteSite) -> bool:
+        """Whether what one route makes of tokens tells their samples, or they tell its."""
+        ends = [self.book.find(t.flatten()) for t in (route.new, tokens_in(route.old))]
+        real = (ends[0] >= 0) & (ends[1] >= 0)
+        known = [self.book.told(tokens) & real for tokens in ends]
+        if not bool((real & (known[0] != known[1])).any()):
+            return False
+        down, up = (
+            self._from_others(ends[a], ends[b], known[b] & ~known[a] & real)
+            for a, b in ((1, 0), (0, 1))
+        )
+        return down or up
+
+    def _from_others(self, tokens: Tensor, others: Tensor, here: Tensor) -> bool:
+        """Tokens get the sample of what they are connected with, where that is of one sample alone."""
+        distinct, place = tokens[here].unique(return_inverse=True)
+        samples = self.book.samples(others[here])
+        low, high = (
+            samples.new_zeros(len(distinct)).scatter_reduce(
+                0, place, samples, how, include_self=False
+            )
+            for how in ("amin", "amax")
+        )
+        return self.book.correct_samples(distinct[low == high], low[low == high])
 
     # -- streams ----------------------------------------------------------------------------------
 

@@ -140,14 +140,14 @@ def _view(
     """One modality as what it is, and its most relevant entries, ranked."""
     drawn: list[RenderableType] = []
     apart = explanation.apart(name, sample)
-    parameters = explanation.special.get(name, {})
+    parameters = explanation.special_in(name, sample)
     if explanation.is_text(name):
         if are_words(entry.text for entry in entries):
             drawn.append(_words(entries, special))
     else:
         values = explanation.beyond_identity()[name][sample].clone()
         values[apart] = 0
-        drawn += _grids(View(explanation, name), sample, values)
+        drawn += _grids(View(explanation, name, sample), sample, values)
     if parameters:
         names = ", ".join(f"{i} is {each}" for i, each in _some(parameters))
         drawn.append(Text(f"special tokens: {names}", "dim"))

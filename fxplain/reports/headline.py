@@ -199,7 +199,7 @@ def _called(explanation: Explanation, name: str, sample: int) -> str:
     def kind(modality: str) -> str:
         if explanation.is_text(modality):
             return "the text"
-        pictures = explanation.pictures(modality)
+        pictures = explanation.pictures(modality, sample)
         if pictures:
             return _kind_of_pictures(explanation, modality, sample)
         return "the recording" if modality in explanation.seconds else modality
@@ -209,7 +209,10 @@ def _called(explanation: Explanation, name: str, sample: int) -> str:
 
 
 def _kind_of_pictures(explanation: Explanation, modality: str, sample: int) -> str:
-    pictures, found = explanation.pictures(modality), explanation.on_photos(modality, sample)
+    pictures, found = (
+        explanation.pictures(modality, sample),
+        explanation.on_photos(modality, sample),
+    )
     if any(on.frame_number is not None for on in found):
         return "the video"
     if pictures[-1].is_frame and pictures[-1].part:
@@ -228,7 +231,7 @@ def _place_in_picture(explanation: Explanation, entry: Shown, sample: int) -> st
         if token in on.tokens:
             where, called = _where(on.tokens.index(token), on.grid), which(on, found)
             return f"{where} of {called}" if called else where
-    pictures = explanation.pictures(modality)
+    pictures = explanation.pictures(modality, sample)
     for picture, name in zip(pictures, names_of(pictures), strict=True):
         if token in picture.tokens:
             where = _where(picture.tokens.index(token), picture.grid)

@@ -40,7 +40,7 @@ def sent_modality(explanation: Explanation, name: str) -> dict[str, Any]:
     else:
         labels = explanation.tokens(name)[0]
         units = [(labels[place], "", [place], False) for place in view.plain]
-        frames = view.frames(0)
+        frames = view.frames()
         if len(frames) == 1 and len(view.grid) == 2:
             made |= {"kind": "image", "grid": list(view.grid), "picture": _picture(frames[0])}
     made["units"] = [

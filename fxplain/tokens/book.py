@@ -266,10 +266,13 @@ class TokenBook:
         unknown = self._sample[tokens] < 0
         self._sample[tokens[unknown]] = samples[unknown]
 
-    def correct_samples(self, tokens: Tensor, samples: Tensor) -> None:
-        """The same, also of those that are known by the size of an axis alone."""
+    def correct_samples(self, tokens: Tensor, samples: Tensor) -> bool:
+        """The same, also of those that are known by the size of an axis alone; whether any is new."""
         weak = ~self.told(tokens)
-        self._sample[tokens[weak]] = samples[weak]
+        tokens, samples = tokens[weak], samples[weak]
+        new = bool((self._sample[tokens] != samples).any())
+        self._sample[tokens] = samples
+        return new
 
     def told(self, tokens: Tensor) -> Tensor:
         """Whether the sample of each is known by more than an axis that is as long as the batch."""

@@ -29,10 +29,13 @@ class View:
     ----------
     explanation, name
         Whose it is.
+    sample
+        Which of the batch; samples that were given different pictures are laid out by themselves.
     """
 
     explanation: Explanation
     name: str
+    sample: int = 0
 
     @cached_property
     def value(self) -> Tensor | None:
@@ -42,14 +45,14 @@ class View:
     @cached_property
     def pictures(self) -> tuple[Picture, ...]:
         """The pictures, tiles or frames that its tokens lie on."""
-        return self.explanation.pictures(self.name)
+        return self.explanation.pictures(self.name, self.sample)
 
     @cached_property
     def plain(self) -> list[int]:
         """The places of all tokens but the special ones, on pictures row by row and one by one."""
         if self.pictures:
             return [place for picture in self.pictures for place in picture.tokens]
-        special = self.explanation.special.get(self.name, {})
+        special = self.explanation.special_in(self.name, self.sample)
         count = self.explanation.relevance[self.name].shape[1]
         return [place for place in range(count) if place not in special]
 
@@ -71,16 +74,16 @@ class View:
         labels = self.explanation.tokens(self.name)[0]
         return not self.pictures and are_words([labels[place] for place in self.plain])
 
-    def frames(self, sample: int) -> list[Tensor]:
+    def frames(self) -> list[Tensor]:
         """The pictures under the grid: (1 or 3 channels, height, width), one for each."""
         given = self.explanation.inputs.get(input_of(self.name))
         if given is None or not self.pictures:
             return []
-        return pictures_beneath(given, self.pictures, sample)
+        return pictures_beneath(given, self.pictures, self.sample)
 
-    def signal(self, sample: int) -> Tensor | None:
+    def signal(self) -> Tensor | None:
         """(features, time) of a waveform or a spectrogram that the tokens follow in time."""
-        own = of_sample(self.value, sample)
+        own = of_sample(self.value, self.sample)
         return None if own is None or self.pictures else signal_of(own, len(self.plain))
 
     @cached_property
@@ -90,7 +93,7 @@ class View:
             "boxes": self.boxes is not None,
             "text": self.is_text,
             "image": bool(self.pictures),
-            "signal": self.signal(0) is not None,
+            "signal": self.signal() is not None,
             "tokens": True,
         }
         return tuple(kind for kind, fit in fits.items() if fit)

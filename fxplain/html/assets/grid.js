@@ -19,7 +19,7 @@
       }),
     );
     const redraw = () => drawn.forEach((each) => each.draw(shown));
-    const special = Object.keys(modality.special).map(Number);
+    const special = Object.keys(fxplain.special(m)).map(Number);
     const list = special.length
       ? fxplain.tokenList(m, special, (i) => input.labels[i], () => false, "chips")
       : null;

@@ -37,10 +37,14 @@
   // The places of a modality's tokens on its pictures, row by row, or in order; special ones left aside.
   fxplain.plain = (m) =>
     fxplain.inputOf(m).places ?? fxplain.cached(`p ${m}`, () => {
-      const { count, special, places } = data.modalities[m];
+      const { count, places } = data.modalities[m];
+      const special = fxplain.special(m);
       if (places) return places;
       return Array.from({ length: count }, (_, i) => i).filter((i) => !(i in special));
     });
+
+  // The special tokens by place: the sample's own, where samples are not alike.
+  fxplain.special = (m) => fxplain.inputOf(m).special ?? data.modalities[m].special;
 
   // The pictures: the sample's own, where samples are not alike.
   fxplain.tiles = (m) => fxplain.inputOf(m).tiles ?? data.modalities[m].tiles;
@@ -52,7 +56,8 @@
   };
 
   fxplain.tokenName = (m, i) => {
-    const { kind, special, seconds } = data.modalities[m];
+    const { kind, seconds } = data.modalities[m];
+    const special = fxplain.special(m);
     const label = fxplain.inputOf(m).labels[i];
     if (kind === "words") return `\u201c${fxplain.shortName(m, i)}\u201d (${data.outputs && m === data.modalities.length - 1 ? "output" : "token"} ${i})`;
     if (i in special) return Object.values(special).filter((name) => name === special[i]).length > 1 ? `${label} (token ${i})` : label;

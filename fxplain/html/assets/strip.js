@@ -34,7 +34,7 @@
     const under = picture
       ? el("img", { src: picture, alt: `What the model was given as ${modality.name}, over time`, class: "over-time" })
       : null;
-    const special = Object.keys(modality.special).map(Number);
+    const special = Object.keys(fxplain.special(m)).map(Number);
     const list = special.length
       ? fxplain.tokenList(m, special, (i) => input.labels[i], () => false, "chips")
       : null;

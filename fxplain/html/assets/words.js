@@ -84,7 +84,8 @@
 
   // What is ranked and scaled of modality m: {m, i, places, text, value}, special tokens where they are shown.
   fxplain.entries = (m, view) => {
-    const { special, count } = data.modalities[m];
+    const { count } = data.modalities[m];
+    const special = fxplain.special(m);
     const units = fxplain.inputOf(m).units
       ? fxplain.unitsOf(m)
       : Array.from({ length: count }, (_, i) => ({ places: [i], special: i in special }));
