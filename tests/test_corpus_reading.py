@@ -1,5 +1,6 @@
 """Files as people have them: delimiters, encodings, quotes, gzip, JSON as lines and as one list."""
 
+import csv
 import gzip
 import json
 from pathlib import Path
@@ -70,6 +71,14 @@ TORN: dict[str, bytes] = {
 def test_a_file_that_is_torn_is_named(tmp_path, name):
     with pytest.raises(LoadError, match=f"{name}' cannot be read to its end"):
         read(tmp_path / name, TORN[name])
+
+
+def test_a_field_of_a_book_leaves_the_process_as_it_was(tmp_path):
+    before = csv.field_size_limit()
+    (tmp_path / "book.csv").write_text("id,text\n1," + "a" * (before + 1) + "\n2,b\n")
+    rows = open_data(tmp_path / "book.csv").rows()
+    assert len(next(iter(rows))["text"]) == before + 1
+    assert csv.field_size_limit() == before
 
 
 def test_tables_are_rows():

@@ -1,5 +1,6 @@
 """A model that was changed after an explanation is explained as it is now."""
 
+import os
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -248,3 +249,78 @@ def test_captures_of_one_model_are_bounded(
         model.dials.gain = float(i)
         _explained(model)
     assert len(cache._captures[model]) == 3
+
+
+class Branching(nn.Module):
+    """Which way it takes depends on a weight, so that it is recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain = Adjustable()
+        self.gate = nn.Parameter(torch.ones(3))
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        found = self.plain(input_ids)
+        return found * 2 if self.gate.sum() > 0 else torch.tanh(found)
+
+
+def test_a_recording_does_not_hold_for_another_weight_though_the_first_lives() -> None:
+    torch.manual_seed(0)
+    model = Branching().eval()
+    assert _explained(model).graph.capture.route == "recorded"
+    first = model.gate
+    for gate in (nn.Parameter(-torch.ones(3)), first):
+        model.gate = gate
+        torch.testing.assert_close(_explained(model).output, model(IDS))
+
+
+def test_weights_can_be_swapped_after_an_explanation() -> None:
+    torch.manual_seed(0)
+    for model in (Adjustable().eval(), Branching().eval()):
+        _explained(model)
+        for weight in model.parameters():  # torch refuses where something refers to it
+            torch.utils.swap_tensors(weight, nn.Parameter(torch.rand_like(weight)))
+        torch.testing.assert_close(_explained(model).output, model(IDS))
+
+
+class ByEnvironment(nn.Module):
+    """A switch as scripts have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain = Adjustable()
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        found = self.plain(input_ids)
+        return found * 3 if os.getenv("FXPLAIN_TEST_SWITCH") == "on" else found
+
+
+def test_an_environment_variable_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ByEnvironment().eval()
+    _explained(model)
+    monkeypatch.setenv("FXPLAIN_TEST_SWITCH", "on")
+    torch.testing.assert_close(_explained(model).output, model(IDS))
+    monkeypatch.delenv("FXPLAIN_TEST_SWITCH")
+    torch.testing.assert_close(_explained(model).output, model(IDS))
+
+
+def test_a_function_of_torch_that_its_own_modules_call_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = Adjustable().eval()
+    model.head = nn.Sequential(nn.Linear(8, 3), nn.GELU()).eval()
+    _explained(model)
+    monkeypatch.setattr(nn.functional, "gelu", lambda x, approximate="none": x * 5)
+    torch.testing.assert_close(_explained(model).output, model(IDS))
+
+
+def test_parts_that_came_after_eval() -> None:
+    """What computes the same in both modes is explained; a dropout is named."""
+    model = Adjustable().eval()
+    model.head = nn.Sequential(nn.Linear(8, 3), nn.GELU())  # in training mode, as new parts are
+    torch.testing.assert_close(_explained(model).output, model(IDS))
+    model.head = nn.Sequential(nn.Linear(8, 3), nn.Dropout())
+    with pytest.raises(fxplain.TrainingModeError, match=r"'head.1' \(Dropout\).*eval\(\) again"):
+        _explained(model)
+    model.head.eval()
+    torch.testing.assert_close(_explained(model).output, model(IDS))

@@ -10,7 +10,6 @@ from fxplain.capture.captured import (
     called,
     module_path,
     operation_name,
-    version_of,
 )
 from fxplain.capture.chance import RandomState, chance_kept, draws
 from fxplain.capture.comparison import failure
@@ -21,11 +20,12 @@ from fxplain.capture.memo import Memo
 from fxplain.capture.models import as_module
 from fxplain.capture.residue import source_goes_with
 from fxplain.capture.sharded import on_all_processes
-from fxplain.capture.state import config_of, tensors_of
+from fxplain.capture.state import AsItWas, config_of, tensors_of
 from fxplain.capture.trial import model_tried
 
 __all__ = [
     "WITH_GRADIENTS",
+    "AsItWas",
     "Capture",
     "InputSlot",
     "Memo",
@@ -51,5 +51,4 @@ __all__ = [
     "operation_name",
     "source_goes_with",
     "tensors_of",
-    "version_of",
 ]

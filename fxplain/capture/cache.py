@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fxplain.arguments import shown
 from fxplain.capture import offloaded, sharded
-from fxplain.capture.captured import Capture, StateSlot, version_of
+from fxplain.capture.captured import Capture, StateSlot
 from fxplain.capture.chance import other_draws
 from fxplain.capture.comparison import differences, first_line, run_eagerly
 from fxplain.capture.compiled import nothing_compiled
@@ -26,7 +26,7 @@ from fxplain.capture.preserve import ModelState, preserved
 from fxplain.capture.residue import without_residue
 from fxplain.capture.seen import facts_now, not_looking
 from fxplain.capture.shelf import Kept, Shelf
-from fxplain.capture.state import parts_of, tensors_of
+from fxplain.capture.state import AsItWas, parts_of, tensors_of
 from fxplain.errors import CaptureError, InputError
 
 __all__ = ["capture", "clear_captures"]
@@ -96,7 +96,7 @@ def _known(model: nn.Module, inputs: ModelInputs, recheck: bool) -> Capture | No
         if shelf is None:
             return None
         facts = facts_now(model)
-        for kept, different in shelf.fitting(_key_of(inputs), facts, inputs.leaves):
+        for kept, different in shelf.fitting(model, _key_of(inputs), facts, inputs.leaves):
             shelf.used(kept)
             if different or recheck or kept.uses >= _EVERY:
                 if not _still_the_model(model, inputs, kept):
@@ -126,12 +126,11 @@ def _captured(model: nn.Module, inputs: ModelInputs) -> Capture:
     with chance_held(), preserved(model, inputs.args, inputs.kwargs) as state, nothing_compiled():
         made, same = _make(model, inputs, state, lambda: _note_restless(shelf, model, facts))
     if made.only_for is not None:  # branches on data depend on the weights too
-        weights = (*model.parameters(), *model.buffers())
-        made.held_weights = tuple((weakref.ref(tensor), version_of(tensor)) for tensor in weights)
+        made.held_weights = {p: AsItWas.of(t) for of in tensors_of(model) for p, t in of.items()}
     if _has_hooks(model):  # what they store is real again, and of these inputs
         with preserved(model, inputs.args, inputs.kwargs, functions=False):
             run_eagerly(model, inputs)
-    shelf.add(Kept(made, _key_of(inputs), facts, same))
+    shelf.add(Kept(made, _key_of(inputs), facts, same), model)
     return made
 
 

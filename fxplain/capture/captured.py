@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from fxplain.capture.chance import chance_kept, draws
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.memo import Memo
 from fxplain.capture.seen import tensors_now
-from fxplain.capture.state import version_of
+from fxplain.capture.state import AsItWas
 from fxplain.capture.structure import leaves_of, with_leaves
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Capture", "InputSlot", "OutputLayout", "StateSlot", "attribute_of", "called",
-    "module_path", "operation_name", "version_of",
+    "module_path", "operation_name",
 ]  # fmt: skip
 
 MODULE_PATH = "fxplain_module"  # key in fx.Node.meta
@@ -143,7 +142,7 @@ class Capture:
     only_for
         The input values that the capture holds for; None when it holds for any.
     held_weights
-        The weights, with their version counters, that a recording depends on.
+        The weights that a recording depends on, by path, as they were.
     memo
         What later stages derived from the graph and may use again.
     warnings
@@ -159,7 +158,7 @@ class Capture:
     guards: tuple[sympy.Basic, ...] = ()
     lower_bounds: dict[sympy.Symbol, int] = field(default_factory=dict)
     only_for: tuple[Tensor, ...] | None = None
-    held_weights: tuple[tuple[weakref.ref[Tensor], int], ...] = ()
+    held_weights: dict[str, AsItWas] = field(default_factory=dict)
     memo: Memo = field(default_factory=Memo, repr=False)
     warnings: list[str] = field(default_factory=list)
 
@@ -178,8 +177,6 @@ class Capture:
         import sympy  # here, since it takes a while to import
 
         if len(leaves) != len(self.inputs):
-            return None
-        if not self.weights_held():
             return None
         if self.only_for is not None and not all(map(_identical, leaves, self.only_for)):
             return None
@@ -219,9 +216,13 @@ class Capture:
         drawing: bool = self.memo.made("draws", lambda: any(map(draws, self.graph.nodes)))
         return drawing
 
-    def weights_held(self) -> bool:
+    def weights_held(self, model: nn.Module) -> bool:
         """Whether the weights that a recording depends on are what they were."""
-        return all(_unchanged(*held) for held in self.held_weights)
+        if not self.held_weights:
+            return True
+        now = {path: tensor for of in tensors_now(model) for path, tensor in of.items()}
+        held = self.held_weights.items()
+        return now.keys() == self.held_weights.keys() and all(w.still(now[p]) for p, w in held)
 
     def sized(self, inputs: ModelInputs) -> ModelInputs:
         """`inputs` with a batch size that the model's outputs confirm.
@@ -266,11 +267,6 @@ def _ordinary(leaf: Tensor) -> Tensor:
     if leaf.is_inference():
         return leaf.detach().clone()
     return leaf.detach() if leaf.requires_grad else leaf
-
-
-def _unchanged(weight: weakref.ref[Tensor], version: int) -> bool:
-    tensor = weight()
-    return tensor is not None and version_of(tensor) == version
 
 
 def _identical(a: Tensor, b: Tensor) -> bool:

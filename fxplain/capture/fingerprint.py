@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import sys
 import types
 import weakref
@@ -18,8 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from fxplain.capture.state import parts_of, version_of
+from fxplain.capture.state import life_of, parts_of, version_of
 from fxplain.capture.watch import (
     Named,
     Read,
@@ -31,7 +33,15 @@ from fxplain.capture.watch import (
     values_of,
 )
 
-__all__ = ["Facts", "changed", "facts_and_watch", "facts_of", "is_library", "names_read"]
+__all__ = [
+    "Facts",
+    "changed",
+    "facts_and_watch",
+    "facts_of",
+    "is_library",
+    "names_mentioned",
+    "names_read",
+]
 
 Facts = dict[tuple[str, str], Any]
 """By path of a module and name of an attribute, what was seen there; it keeps nothing alive."""
@@ -88,6 +98,8 @@ class _Walk:
         self._place: tuple[str, str] = ("", "")
         self._count = 0
         self.facts["", "process"] = self._process()
+        functions = self.watch.read(F, _functions_of)  # torch's own modules call them, too
+        self.facts["", "functional"] = tuple(map(_serial, functions))
         parts = list(parts_of(model))
         for path, module in parts:
             self._met.setdefault(id(module), ("part", path))
@@ -167,6 +179,8 @@ class _Walk:
             return "context", *map(self.fact, self.watch.read(thing, _of_context))
         if isinstance(thing, (type, types.ModuleType, types.BuiltinFunctionType, Enum)):
             return _serial(thing)
+        if thing is os.environ:
+            return self.watch.value(thing, _environment)
         if isinstance(thing, dict):  # another mapping may read a disk, or fail, when it is asked
             both = self.watch.read(thing, items)
             keys, values = both[: len(both) // 2], both[len(both) // 2 :]
@@ -194,7 +208,7 @@ class _Walk:
     def _function(self, function: types.FunctionType) -> Any:
         """A function by its code and what the code reads: two closures of equal values are equal."""
         self.watch.read(function, _OF_FUNCTIONS)
-        mentioned = _all_names(function.__code__)
+        mentioned = names_mentioned(function.__code__)
         found = self.watch.read(function, Named(_globals_of, mentioned))
         for module in [x for x in found if isinstance(x, types.ModuleType)]:
             found = [*found, *self.watch.read(module, Named(vars, mentioned))]
@@ -218,6 +232,14 @@ def _of_process(module: types.ModuleType) -> list[Any]:
     hooks = [getattr(module, f"_global{name}", None) for name in _HOOKS]
     stack = getattr(torch.overrides, "_get_current_function_mode_stack", list)
     return [*hooks, *autocast, torch.get_default_dtype(), *stack()]
+
+
+def _functions_of(module: types.ModuleType) -> list[Any]:
+    return [*filter(callable, vars(module).values())]
+
+
+def _environment(variables: Any) -> Any:
+    return "environment", tuple(sorted(variables.items()))
 
 
 def _of_module(module: nn.Module) -> list[Any]:
@@ -364,11 +386,13 @@ def names_read(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
         content = _content(cell)
         if not (library and isinstance(content, types.FunctionType)):
             yield name, content
-    names = _all_names(code)
+    names = names_mentioned(code)
     for name in names:
         value = function.__globals__.get(name)
         if value is None or isinstance(value, type):
             continue
+        if value is os.getenv and not library:
+            yield "environ", os.environ
         if isinstance(value, types.ModuleType):
             yield from _taken(value, names)
         elif isinstance(value, types.FunctionType) and (
@@ -389,13 +413,15 @@ def _taken(module: types.ModuleType, names: tuple[str, ...]) -> Iterator[tuple[s
             yield name, value if user else value.__code__
         elif isinstance(value, (bool, int, float, str, Tensor)):
             yield name, value
+    if module is os and not {"environ", "getenv"}.isdisjoint(names):
+        yield "environ", os.environ
 
 
 @functools.lru_cache(maxsize=4096)
-def _all_names(code: types.CodeType) -> tuple[str, ...]:
+def names_mentioned(code: types.CodeType) -> tuple[str, ...]:
     """The names that code and the functions within it mention."""
     inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
-    return tuple(dict.fromkeys([*code.co_names, *(n for c in inner for n in _all_names(c))]))
+    return tuple(dict.fromkeys([*code.co_names, *(n for c in inner for n in names_mentioned(c))]))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -450,11 +476,12 @@ _next = itertools.count()
 def _serial(thing: Any) -> Any:
     """A number of one thing's own, which no later thing gets (as it may get its id)."""
     known = _serials.get(id(thing))
-    if known is not None and known[0]() is thing:
+    life = life_of(thing) if isinstance(thing, Tensor) else thing
+    if known is not None and known[0]() is life:
         return known[1]
     key = id(thing)
     try:
-        held = weakref.ref(thing, lambda ref: _forget(key, ref))
+        held = weakref.ref(life, lambda ref: _forget(key, ref))
     except TypeError:  # a thing that cannot be watched
         return "id", key
     number = next(_next)

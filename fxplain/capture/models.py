@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import types
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from torch.export import ExportedProgram
 from torch.jit._trace import TopLevelTracedModule, TracedModule
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from fxplain.capture.fingerprint import names_mentioned
 from fxplain.capture.offloaded import twin_of
 from fxplain.capture.seen import found_once
 from fxplain.capture.state import parts_of
@@ -118,12 +120,38 @@ def _ready(model: nn.Module) -> bool:
     for path, graph in graphs.items():
         inert |= _uncalled(path, graph)
     training = [path for path, part in parts if part.training and path not in inert]
-    if training:
+    if not model.training:  # as parts are that came later; most compute the same in both modes
+        training = [path for path in training if _asks_for_its_mode(model.get_submodule(path))]
+    if not training:
+        return True
+    if model.training:
         raise TrainingModeError(
             f"{_named(model, training[0])} is in training mode, where dropout makes every explanation "
             f"a random one. Call model.eval() first."
         )
-    return True
+    part = type(model.get_submodule(training[0])).__name__
+    raise TrainingModeError(
+        f"{type(model).__name__} is in evaluation mode, but its part {training[0]!r} ({part}) is in "
+        f"training mode, as parts are that are added, replaced, wrapped or parametrised after "
+        f"model.eval(). Call model.eval() again."
+    )
+
+
+def _asks_for_its_mode(part: nn.Module) -> bool:
+    """Whether a part may compute something else in training mode: its code speaks of the mode."""
+    if "forward" in vars(part):  # whatever stands there may look
+        return True
+    owns = [vars(cls) for cls in type(part).__mro__ if cls not in (nn.Module, object)]
+    codes = [code for own in owns for value in own.values() for code in _codes_of(value)]
+    return any("training" in names_mentioned(code) for code in codes)
+
+
+def _codes_of(value: object) -> list[types.CodeType]:
+    """The code of a function, or of those that a property or a method of the class holds."""
+    held = [getattr(value, name, None) for name in ("__func__", "fget", "__wrapped__")]
+    code = getattr(value, "__code__", None)
+    own = [code] if isinstance(code, types.CodeType) else []
+    return own + [inner for each in held if each is not None for inner in _codes_of(each)]
 
 
 _TALKING = ("c10d", "_c10d_functional", "_c10d_functional_autograd", "_dtensor", "fsdp")

@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch._subclasses import meta_utils
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils.weak import WeakIdKeyDictionary
 
 __all__ = ["source_goes_with", "without_residue"]
 
@@ -24,10 +26,12 @@ def without_residue() -> Iterator[None]:
     Two things keep the shapes of every trace alive: caches of `ShapeEnv`'s methods hold the object
     itself, and it holds its first fake tensors, whose sizes lead back to it by way of C++, where the
     garbage collector does not look. Clearing the caches costs others a little time and nothing else.
-    The source of every graph is kept besides, to be shown in tracebacks.
+    The source of every graph is kept besides, to be shown in tracebacks. And fake tensors remember by
+    weak references which weight is which: as long as they do, no weight can be swapped for another,
+    which is how ``model.to`` moves those that are quantised or spread over devices.
     """
     before = set(_sources())
-    with _noted() as made:
+    with _noted(ShapeEnv) as made, _noted(_describer()) as describers:
         try:
             yield
         finally:
@@ -37,6 +41,10 @@ def without_residue() -> Iterator[None]:
                 fakes = getattr(each(), "tracked_fakes", None)
                 if isinstance(fakes, list):
                     fakes.clear()
+            for each in describers:
+                weights = getattr(each(), "lookup_tensor", None)
+                if isinstance(weights, WeakIdKeyDictionary):
+                    weights.clear()
             for method in tuple(vars(ShapeEnv).values()):
                 clear = getattr(method, "cache_clear", None)
                 if callable(clear):
@@ -63,20 +71,29 @@ def _forget(name: str) -> None:
     linecache.cache.pop(name, None)
 
 
+def _describer() -> type | None:
+    """The class of what fake tensors remember, where this torch has it."""
+    found = getattr(meta_utils, "MetaTensorDescriber", None)
+    return found if isinstance(found, type) else None
+
+
 @contextmanager
-def _noted() -> Iterator[list[weakref.ref[ShapeEnv]]]:
-    """Those that this thread makes within."""
-    made: list[weakref.ref[ShapeEnv]] = []
-    thread, begin = threading.get_ident(), ShapeEnv.__init__
+def _noted(kind: Any) -> Iterator[list[weakref.ref[Any]]]:
+    """Those of a class that this thread makes within; none where there is no such class."""
+    made: list[weakref.ref[Any]] = []
+    if kind is None:
+        yield made
+        return
+    thread, begin = threading.get_ident(), kind.__init__
 
     @functools.wraps(begin)
-    def noted(self: ShapeEnv, *args: Any, **kwargs: Any) -> None:
+    def noted(self: Any, *args: Any, **kwargs: Any) -> None:
         begin(self, *args, **kwargs)
         if threading.get_ident() == thread:
             made.append(weakref.ref(self))
 
-    ShapeEnv.__init__ = noted  # type: ignore[method-assign]
+    kind.__init__ = noted
     try:
         yield made
     finally:
-        ShapeEnv.__init__ = begin  # type: ignore[method-assign]
+        kind.__init__ = begin

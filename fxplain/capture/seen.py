@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from fxplain.capture.fingerprint import Facts, facts_and_watch
-from fxplain.capture.state import tensors_of
+from fxplain.capture.locks import borrowed
+from fxplain.capture.state import parts_of
 from fxplain.capture.watch import Watch
 
 __all__ = ["facts_now", "found_once", "looking", "not_looking", "tensors_now"]
@@ -78,13 +79,24 @@ def found_once(model: nn.Module, name: str, find: Callable[[], T]) -> T:
 
 def tensors_now(model: nn.Module) -> list[dict[str, Tensor]]:
     """Parameters and buffers by path, as `tensors_of`."""
+    found = found_once(model, "tensors", lambda: _places_of_tensors(model))
+    with borrowed(model):
+        there = [
+            {path: getattr(part(), table)[name] for path, part, name in places}
+            for table, places in found.items()
+        ]
+    return [{path: t for path, t in of.items() if t is not None} for of in there]
 
-    def find() -> list[dict[str, weakref.ref[Tensor]]]:
-        return [{path: weakref.ref(t) for path, t in of.items()} for of in tensors_of(model)]
 
-    found = found_once(model, "tensors", find)
-    there = [{path: t for path, ref in of.items() if (t := ref()) is not None} for of in found]
-    return there
+def _places_of_tensors(model: nn.Module) -> dict[str, list[tuple[str, Any, str]]]:
+    """For parameters and buffers: the path of each, a reference to its part, its name there."""
+    places: dict[str, list[tuple[str, Any, str]]] = {"_parameters": [], "_buffers": []}
+    for path, part in parts_of(model):
+        prefix, held = f"{path}." if path else "", weakref.ref(part)
+        for table, found in places.items():
+            there = [name for name, t in getattr(part, table).items() if t is not None]
+            found.extend((prefix + name, held, name) for name in there)
+    return places
 
 
 def _seen(model: nn.Module) -> _Seen:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from fxplain.capture.captured import Capture
 from fxplain.capture.fingerprint import Facts, changed
 
@@ -53,13 +55,17 @@ class Shelf:
         self._kept: list[Kept] = []
         self.restless: set[tuple[str, str]] = set()
 
-    def fitting(self, key: Any, facts: Facts, leaves: Any) -> Iterator[tuple[Kept, bool]]:
+    def fitting(
+        self, model: nn.Module, key: Any, facts: Facts, leaves: Any
+    ) -> Iterator[tuple[Kept, bool]]:
         """What may hold, the last used first, and whether anything looks different.
 
         What the model's forward changes by itself may differ; a change anywhere else is one.
         """
         for kept in reversed(tuple(self._kept)):
-            if kept.key == key and kept.capture.sizes(leaves) is not None:
+            if kept.key != key or not kept.capture.weights_held(model):
+                continue
+            if kept.capture.sizes(leaves) is not None:
                 different = changed(kept.facts, facts)
                 if not different:
                     kept.facts = facts  # the same object is compared at once the next time
@@ -73,9 +79,10 @@ class Shelf:
             self._kept.append(kept)
         kept.uses += 1
 
-    def add(self, kept: Kept) -> None:
+    def add(self, kept: Kept, model: nn.Module) -> None:
         """Put one more on the shelf; those that hold for weights of before make room."""
-        self._kept = [k for k in self._kept if k.capture.weights_held()][1 - _MOST_CAPTURES :]
+        self._kept = [k for k in self._kept if k.capture.weights_held(model)]
+        self._kept = self._kept[1 - _MOST_CAPTURES :]
         self._kept.append(kept)
 
     def drop(self, kept: Kept) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from fxplain.capture.locks import borrowed
 
-__all__ = ["config_of", "parts_of", "tensors_of", "version_of"]
+__all__ = ["AsItWas", "config_of", "life_of", "parts_of", "tensors_of", "version_of"]
 
 
 def config_of(model: nn.Module) -> Any:
@@ -51,3 +53,42 @@ def tensors_of(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 def version_of(tensor: Tensor) -> int:
     """How often a tensor was written; tensors of inference mode do not count."""
     return 0 if tensor.is_inference() else tensor._version
+
+
+def life_of(tensor: Tensor) -> Any:
+    """What lives as long as a tensor's values do, for weak references: its storage, where it has one.
+
+    Where something refers weakly to a tensor itself, torch refuses to swap it for another, which is how
+    ``model.to`` moves weights that are quantised or spread over devices.
+    """
+    try:
+        return tensor.untyped_storage()
+    except (NotImplementedError, RuntimeError):  # sparse ones have none
+        return tensor
+
+
+@dataclass(frozen=True)
+class AsItWas:
+    """A tensor as it was once, without a hold on it.
+
+    Attributes
+    ----------
+    life
+        A reference to what lives as long as its values.
+    version
+        How often it had been written.
+    """
+
+    life: weakref.ref[Any]
+    version: int
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> AsItWas:
+        """A note of it."""
+        return cls(weakref.ref(life_of(tensor)), version_of(tensor))
+
+    def still(self, tensor: Tensor | None) -> bool:
+        """Whether a tensor is that one, and was not written since."""
+        if tensor is None or self.version != version_of(tensor):
+            return False
+        return self.life() is life_of(tensor)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from fxplain.capture.state import life_of
+
 __all__ = ["Named", "Read", "Several", "Watch", "elements", "items", "kind_of", "values_of"]
 
 How = Callable[[Any], list[Any]]
@@ -148,7 +150,9 @@ class Watch:
 
     def __init__(self) -> None:
         self._readings: list[tuple[_Source, How, list[int]]] = []
-        self._values: list[tuple[weakref.ref[Any], Callable[[Any], Any], Any]] = []
+        self._values: list[tuple[int, Callable[[Any], Any], Any]] = []
+        self._placed: list[tuple[Callable[[Any], Any], int, int]] = []
+        self._valued: list[tuple[Callable[[Any], Any], weakref.ref[Any], Any]] = []
         self._gone: list[Any] = []
         self._kept: dict[int, Any] = {}
         self._seen: dict[int, weakref.ref[Any]] = {}
@@ -177,11 +181,10 @@ class Watch:
 
     def value(self, thing: Any, of: Callable[[Any], Any]) -> Any:
         """What is to be said of a thing itself, such as how often a tensor was written."""
-        said, seen = of(thing), self._seen_as(thing)
-        if seen is None:
+        said = of(thing)
+        if self._seen_as(thing) is None:
             self._blind = True
-        else:
-            self._values.append((seen, of, said))
+        self._values.append((id(thing), of, said))
         return said
 
     def closed(self) -> Watch:
@@ -194,7 +197,6 @@ class Watch:
             except Exception:  # noqa: BLE001 - a thing that fails when it is asked is not the same
                 self._blind = True
         self._readings = []
-        self._said = [said for *_, said in self._values]
         return self
 
     def holds(self) -> bool:
@@ -205,7 +207,8 @@ class Watch:
         try:
             if not all(each.holds(found) for each in self._rounds):
                 return False
-            return [of(seen()) for seen, of, _ in self._values] == self._said
+            now = [of(found[number][place]) for of, number, place in self._placed]
+            return now == self._said and all(of(seen()) == said for of, seen, said in self._valued)
         except Exception:  # noqa: BLE001 - a thing that fails when it is asked is not the same
             return False
 
@@ -246,14 +249,22 @@ class Watch:
             for place, each in enumerate(found):
                 places.setdefault(id(each), (len(rounds), place))
             rounds.append(_Round(sources, read, [*map(id, found)], plain))
+        for key, of, said in self._values:
+            if key in places:  # of a tensor only the storage is watched
+                self._placed.append((of, *places[key]))
+                self._said.append(said)
+            else:
+                self._valued.append((of, self._seen[key], said))
+        self._values = []
         return rounds
 
     def _seen_as(self, thing: Any) -> weakref.ref[Any] | None:
         known = self._seen.get(id(thing))
-        if known is not None and known() is thing:
+        life = life_of(thing) if isinstance(thing, Tensor) else thing
+        if known is not None and known() is life:
             return known
         try:
-            seen = weakref.ref(thing, self._gone.append)
+            seen = weakref.ref(life, self._gone.append)
         except TypeError:
             return None
         self._seen[id(thing)] = seen

@@ -14,6 +14,7 @@ import typer
 
 import fxplain
 from fxplain.cli.terminal import note
+from fxplain.corpora.reading import of_any_length
 from fxplain.errors import FxplainError, LoadError
 
 __all__ = ["check_factory_data", "examples", "parse_removals", "read_rows"]
@@ -45,7 +46,11 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         lines = enumerate(text.split("\n"), 1)
         raw = [_parsed(path, number, line) for number, line in lines if line.strip()]
     else:
-        raw = list(csv.DictReader(io.StringIO(text, newline=""), dialect=_dialect(path)))
+        table = csv.DictReader(io.StringIO(text, newline=""), dialect=_dialect(path))
+        try:
+            raw = list(of_any_length(table))
+        except csv.Error as error:
+            raise LoadError(f"{path} cannot be read: {error}") from error
     rows = [_known(row) for row in raw]
     if not rows:
         raise LoadError(f"{path} has no lines of data.")

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import sys
+import threading
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,7 +26,7 @@ from fxplain.corpora.finding import TEXTS, find_files, kind_of
 from fxplain.corpora.layout import UNREADABLE
 from fxplain.errors import InputError, LoadError
 
-__all__ = ["Data", "open_data"]
+__all__ = ["Data", "of_any_length", "open_data"]
 
 Row = dict[str, Any]
 
@@ -180,13 +181,31 @@ def _opened(file: Path) -> IO[bytes]:
 
 def _table(file: Path, _: Path | None) -> Iterator[Row]:
     """Lines of CSV; a line that is not UTF-8 is a row that cannot be read."""
-    csv.field_size_limit(sys.maxsize)  # one text may be a book
     with _opened(file) as raw:
         opened = _decoded(raw, newline="")
         delimiter = "\t" if kind_of(file).startswith(".tsv") else _delimiter(opened.readline())
         opened.seek(0)
-        for number, row in enumerate(csv.DictReader(opened, delimiter=delimiter), 2):
+        rows = of_any_length(csv.DictReader(opened, delimiter=delimiter))
+        for number, row in enumerate(rows, 2):
             yield _checked(row, f"line {number}")
+
+
+_limit = threading.Lock()
+
+
+def of_any_length(rows: Iterator[Row]) -> Iterator[Row]:
+    """Rows whose fields may be books; the limit is the process's, so it is put back after each."""
+    done = object()
+    while True:
+        with _limit:
+            before = csv.field_size_limit(sys.maxsize)
+            try:
+                row = next(rows, done)
+            finally:
+                csv.field_size_limit(before)
+        if row is done:
+            return
+        yield cast("Row", row)
 
 
 def _decoded(raw: IO[bytes], newline: str | None = None) -> TextIOWrapper:

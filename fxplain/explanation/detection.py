@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,13 +11,13 @@ from torch import Tensor, nn
 
 from fxplain.arguments import one_of
 from fxplain.capture import (
+    AsItWas,
     Capture,
     ModelInputs,
     bind_inputs,
     capture,
     on_axis,
     tensors_of,
-    version_of,
 )
 from fxplain.errors import MethodError, NoGradientError, VerificationError
 from fxplain.explanation.outputs import TokenRef, choose_output, describe, positions_at
@@ -111,7 +110,7 @@ class _Known:
     batch_size: int
     batch_axes: tuple[int | None, ...]
     inputs: dict[str, Tensor]
-    weights: dict[str, tuple[weakref.ref[Tensor], int]]
+    weights: dict[str, AsItWas]
 
     @classmethod
     def of(
@@ -127,10 +126,7 @@ class _Known:
             inputs.batch_size,
             inputs.batch_axes,
             {name: leaf.detach().clone() for name, leaf in leaves.items() if name in read},
-            {
-                name: (weakref.ref(parameters[slot.path]), version_of(parameters[slot.path]))
-                for name, slot in weights.items()
-            },
+            {name: AsItWas.of(parameters[slot.path]) for name, slot in weights.items()},
         )
 
     def batched(self, inputs: ModelInputs) -> ModelInputs:
@@ -143,11 +139,8 @@ class _Known:
         if not all(torch.equal(leaves[name], value) for name, value in self.inputs.items()):
             return False
         parameters = tensors_of(model)[0] if self.weights else {}
-        for name, (held, version) in self.weights.items():
-            weight = parameters.get(captured.state[name].path)
-            if weight is None or held() is not weight or version_of(weight) != version:
-                return False
-        return True
+        paths = {name: captured.state[name].path for name in self.weights}
+        return all(held.still(parameters.get(paths[name])) for name, held in self.weights.items())
 
 
 def _checked(
