@@ -59,11 +59,44 @@ class Plain(nn.Module):
     def pool(self, x: Tensor) -> Tensor:
         return x.mean(1)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        x = self.embed(ids) + self.places
+    def run(self, x: Tensor) -> Tensor:
         for layer in self.layers:
             x = self.add(x, self.attend(layer, layer.norm(x)))
-        return self.head(self.pool(x))
+        return x
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        return self.head(pooled)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.classify(self.pool(self.run(self.embed(ids) + self.places)))
+
+
+class TheSecondOfTwoCopies(Plain):
+    """The batch runs beside itself, as it would beside an unconditioned one."""
+
+    def run(self, x: Tensor) -> Tensor:
+        return super().run(torch.cat([x, x])).chunk(2)[1]
+
+
+class TheMeanOfTwoCopies(Plain):
+    def run(self, x: Tensor) -> Tensor:
+        return super().run(x.repeat(2, 1, 1)).unflatten(0, (2, -1)).mean(0)
+
+
+class ComparedWithEachClass(Plain):
+    """Each class has a learned vector; those are weights, no tokens."""
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        directions = self.head.weight
+        cosines = F.cosine_similarity(pooled[:, None], directions, dim=-1)
+        lengths = pooled.norm(dim=-1, keepdim=True) * directions.norm(dim=-1)
+        return cosines * lengths + self.head.bias
+
+
+class OneClassAfterTheOther(Plain):
+    def classify(self, pooled: Tensor) -> Tensor:
+        scores = [pooled @ row + b for row, b in zip(self.head.weight, self.head.bias, strict=True)]
+        return torch.stack(scores, -1)
 
 
 class HeadsWrittenIntoPlace(Plain):
@@ -179,7 +212,8 @@ class EachKindOnce(Plain):
     [
         HeadsWrittenIntoPlace, HeadsProjectedAndSummed, KeysInHalves, HalvesMeet, PartsAskAlone,
         HeadsByStrides, RowsAddedInALoop, RowsAddedInPairs, TheFirstAndTheSumOfTheRest, AddedByIndex,
-        SortedWords, SortedAtOnce, EachKindOnce,
+        SortedWords, SortedAtOnce, EachKindOnce, TheSecondOfTwoCopies, TheMeanOfTwoCopies,
+        ComparedWithEachClass, OneClassAfterTheOther,
     ],
 )  # fmt: skip
 def test_the_same_function(form: type[Plain], batch: int) -> None:
@@ -187,6 +221,7 @@ def test_the_same_function(form: type[Plain], batch: int) -> None:
     e, want = (fxplain.explain(seeded(f), (ids,), target=1) for f in (form, Plain))
     torch.testing.assert_close(e.output, want.output)
     assert e.graph.warnings == ()
+    assert [*e.relevance] == ["ids"]
     torch.testing.assert_close(e.relevance["ids"], want.relevance["ids"], rtol=1e-4, atol=1e-5)
 
 

@@ -93,18 +93,27 @@ class NodeEvidence:
         return self._split(self.seen.weights())
 
     def gradient(self) -> Tensor | None:
-        """dy/dA; None where the target does not depend on the node."""
-        return None if self.seen.gradient is None else self._split(self.seen.weights_gradient())
+        """dy/dA; None where the target does not depend on the node.
+
+        Of copies the sum: their maps are the one that the tokens have, and the mean is taken after.
+        """
+        if self.seen.gradient is None:
+            return None
+        return self._of_all_copies(self._split(self.seen.weights_gradient()))
 
     def relevance(self) -> Tensor | None:
         """The layer-wise relevance of A; None where none reaches the node."""
         if self.propagated is None or self.propagated.gradient is None:
             return None
-        return self._split(self.propagated.relevance())
+        return self._of_all_copies(self._split(self.propagated.relevance()))
 
     def value_norms(self) -> Tensor:
         """The norm of each head's value vectors, broadcastable to A."""
         return self._split(self.seen.value_norms())
+
+    def _of_all_copies(self, of_each: Tensor) -> Tensor:
+        copies = self.node.site.copies
+        return of_each if copies == 1 else of_each * copies
 
     def _split(self, weights: Tensor) -> Tensor:
         wide = weights if weights.dtype is torch.float64 else weights.float()

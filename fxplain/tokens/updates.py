@@ -39,6 +39,8 @@ class AttentionSite:
     division
         The graph node that normalises the output, where the weights are contracted before they are
         divided by their sum.
+    copies
+        How many times all of its tokens ask and are heard, whole, beside the heads.
     """
 
     index: int
@@ -54,6 +56,7 @@ class AttentionSite:
     columns: Tensor
     division: fx.Node | None = None
     query_axis: int | None = None
+    copies: int = 1
 
     @property
     def output(self) -> fx.Node:

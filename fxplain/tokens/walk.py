@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from fxplain.capture import Capture, ModelInputs, module_path, operation_name
 from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.arguments import arguments
+from fxplain.tokens.copies import spelled_out, with_copies
 from fxplain.tokens.flow import TokenFlow
 from fxplain.tokens.op_table import kind_of, rule_for
 from fxplain.tokens.sampling import weighs_samples
-from fxplain.tokens.tag import Level, Tags
-from fxplain.tokens.updates import AttentionSite, RejectedSoftmax
+from fxplain.tokens.tag import Level, Tag, Tags, tokens_in
+from fxplain.tokens.updates import AttentionSite, Mixing, RejectedSoftmax, Update
 
 __all__ = ["follow_tokens", "walked"]
 
@@ -47,12 +48,13 @@ def walked(analysis: Analysis) -> TokenFlow:
     for node in analysis.capture.graph.nodes:
         analysis.note_origins(node)
         if node.op == "call_function" and analysis.carries_tokens(node):
-            analysis.note(node, rule_for(node)(analysis, node))
+            analysis.note(node, spelled_out(analysis, node, rule_for(node)(analysis, node)))
         elif isinstance(node.meta.get("val"), torch.SymFloat) and node.users:
             _note_number(analysis, node)
         elif node.op == "output":
             output = node
     assert output is not None
+    with_copies(analysis)
     returned: Any = output.args[0]
     results = [n for n in returned if isinstance(n, fx.Node)]
     sites = [u for u in analysis.updates if isinstance(u, AttentionSite)]
@@ -61,7 +63,7 @@ def walked(analysis: Analysis) -> TokenFlow:
         analysis.versions,
         analysis.updates,
         _rejected(analysis, {site.softmax for site in sites}),
-        [_touched(analysis.tags(node)) for node in results],
+        [_without_prototypes(analysis, _touched(analysis.tags(node))) for node in results],
         [analysis.shape(node) for node in results],
         list(analysis.warnings),
         analysis.values.read,
@@ -88,6 +90,35 @@ def _note_number(a: Analysis, node: fx.Node) -> None:
 def _touched(tags: Tags) -> Tags:
     """Without inputs that no weight has touched: a statistic that is returned is no token's."""
     return tuple(tag for tag in tags if tag.level is not Level.RAW_INPUT)
+
+
+def _without_prototypes(a: Analysis, tags: Tags) -> Tags:
+    """Without learned vectors that the output is compared with, a class's each: they are weights.
+
+    They are no tokens unless attention or a route had a part in them.
+    """
+    learned = [tag for tag in tags if _all_learned(a, tag)]
+    if not learned or len(learned) == len(tags):
+        return tags
+    updated = [t for update in a.updates for t in _tokens_of(update)]
+    known = a.book.find(torch.cat(updated)) if updated else torch.empty(0, dtype=torch.int64)
+    return tuple(
+        tag for tag in tags
+        if tag not in learned or bool(torch.isin(a.book.find(tag.tokens), known[known >= 0]).any())
+    )  # fmt: skip
+
+
+def _all_learned(a: Analysis, tag: Tag) -> bool:
+    tokens = a.book.find(tag.tokens)
+    births = a.book.births_united(tokens[tokens >= 0])
+    return bool(births) and all(a.book.births[i].learned for i in births)
+
+
+def _tokens_of(update: Update) -> list[Tensor]:
+    if isinstance(update, AttentionSite):
+        return [tokens_in(update.rows).flatten(), tokens_in(update.columns).flatten()]
+    old = update.old if isinstance(update, Mixing) else tokens_in(update.old)
+    return [update.new.flatten(), old.flatten()]
 
 
 def _rejected(analysis: Analysis, used: set[fx.Node]) -> list[RejectedSoftmax]:

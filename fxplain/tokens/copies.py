@@ -1,0 +1,124 @@
+"""Copies: attention that a model asks of the same tokens several times, as of a batch with itself.
+
+A token that stands several times among an attention's queries may do so as heads, each with features
+of its own, or as copies of all that it is. Heads come of an axis that is split, copies of one that is
+repeated.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor, fx
+
+from fxplain.capture import operation_name
+from fxplain.tokens.analysis import Analysis, Tagged
+from fxplain.tokens.op_table import moves
+from fxplain.tokens.scores import is_elementwise
+from fxplain.tokens.tag import Level, Tag, tokens_in
+from fxplain.tokens.updates import AttentionSite
+from fxplain.tokens.values import content_inputs
+
+__all__ = ["spelled_out", "with_copies"]
+
+_TOGETHER = frozenset(["cat", "concat", "stack"])
+_REPEATS = frozenset(["repeat", "repeat_interleave", "index", "index_select", "tile", "gather"])
+
+
+def spelled_out(a: Analysis, node: fx.Node, tags: Tagged) -> Tagged:
+    """The tags of a single sample that a node repeats as a batch, with the sample's tokens each time.
+
+    A tag need not vary along an axis of which all is one sample's; what is folded into it could not be
+    told from heads.
+    """
+    if a.book.batch_size > 1 or not isinstance(tags, tuple) or not _repeats_whole(a, node):
+        return tags
+    shape, before = a.shape(node), [a.shape(n) for n in content_inputs(node) if a.tags(n)]
+    for axis in a.book.batch_axes:
+        if axis < len(shape) - 1 and shape[axis] > 1:
+            alike = all(len(one) == len(shape) and one[axis] == 1 for one in before)
+            tags = tuple(_along(tag, axis, shape[axis]) if alike else tag for tag in tags)
+    return tags
+
+
+def _along(tag: Tag, axis: int, times: int) -> Tag:
+    if tag.varies(axis) or tag.level is not Level.TOKEN:
+        return tag
+    return tag.with_ids(torch.cat([tag.ids] * times, axis))
+
+
+def with_copies(a: Analysis) -> None:
+    """Note at each attention site how many copies of its tokens ask and are heard in it."""
+    sites = [u for u in a.updates if isinstance(u, AttentionSite)]
+    if not any(_often(a, site.rows) > 1 for site in sites):
+        return
+    copies: dict[fx.Node, int] = {}
+    for node in a.capture.graph.nodes:
+        often = _of_node(a, node)
+        if often > 1:
+            copies[node] = _copies(a, node, often, copies)
+    if not copies or max(copies.values()) == 1:
+        return
+    for site in sites:
+        operands = (site.values, site.weights or site.node)
+        found = math.gcd(*(copies.get(operand, 1) for operand in operands))
+        a.updates[site.index] = replace(site, copies=found)
+
+
+def _copies(a: Analysis, node: fx.Node, often: int, copies: dict[fx.Node, int]) -> int:
+    """How many copies a value is that holds its tokens so often."""
+    sources = {n: _of_node(a, n) for n in map(_whole, content_inputs(node)) if a.tags(n)}
+    alike = [copies.get(n, 1) for n, count in sources.items() if count == often]
+    if alike:
+        return math.gcd(*alike)
+    before = max(sources.values(), default=1)
+    known = math.gcd(*(copies.get(n, 1) for n in sources)) if sources else 1
+    return known * (often // before) if often % before == 0 and _repeats(a, node) else known
+
+
+def _whole(node: fx.Node) -> fx.Node:
+    """A value, or that which was cut into it and others."""
+    return node if isinstance(node.meta.get("val"), Tensor) else node.all_input_nodes[0]
+
+
+def _repeats_whole(a: Analysis, node: fx.Node) -> bool:
+    return operation_name(node) in _REPEATS | _TOGETHER and _repeats(a, node)
+
+
+def _repeats(a: Analysis, node: fx.Node) -> bool:
+    """Whether an operation makes values of tokens appear again, whole."""
+    name = operation_name(node)
+    if name in _REPEATS:
+        return True
+    if name in _TOGETHER:
+        parts = [n for n in content_inputs(node) if a.tags(n)]
+        return len(parts) == 1 or len({_root(n) for n in parts}) == 1
+    source = node.all_input_nodes[0] if moves(node) else None
+    while source is not None and moves(source):
+        if operation_name(source) in ("expand", "expand_as", "broadcast_to"):
+            return True
+        source = source.all_input_nodes[0] if source.all_input_nodes else None
+    return False
+
+
+def _root(node: fx.Node) -> fx.Node:
+    """The value that another is but for what keeps all of its features."""
+    while is_elementwise(node) and not moves(node):
+        node = content_inputs(node)[0]
+    return node
+
+
+def _of_node(a: Analysis, node: fx.Node) -> int:
+    return max((_often(a, tag.ids) for tag in a.tags(node)), default=0)
+
+
+def _often(a: Analysis, ids: Tensor) -> int:
+    """How often a value holds each of its tokens, if all as often; 1 where they differ."""
+    tokens = a.book.find(tokens_in(ids)).flatten()
+    tokens = tokens[tokens >= 0]
+    if not tokens.numel():
+        return 1
+    count = tokens.unique(return_counts=True)[1]
+    return int(count[0]) if bool((count == count[0]).all()) else 1
