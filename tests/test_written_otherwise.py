@@ -254,3 +254,29 @@ def test_streams_that_stay_apart_and_see_each_other_whole() -> None:
     torch.testing.assert_close(e.output, want.output)
     for name in given:
         torch.testing.assert_close(e.relevance[name], want.relevance[name], rtol=1e-4, atol=1e-5)
+
+
+class Unpadded(Plain):
+    """Each sample's real words run alone; 0 is no word."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids) + self.places
+        real = [x[i : i + 1, ids[i].nonzero()[:, 0]] for i in range(len(x))]
+        return self.head(torch.cat([self.run(one).mean(1) for one in real]))
+
+
+class UnpaddedConvolved(Unpadded):
+    """Words are looked up as a convolution of what they are coded by."""
+
+    def embed(self, ids: Tensor) -> Tensor:
+        coded = F.one_hot(ids, VOCABULARY).float().mT
+        return F.conv1d(coded, self.words.weight.mT[..., None]).mT
+
+
+def test_words_that_only_some_samples_lack_keep_their_places() -> None:
+    ids = torch.tensor([[5, 2, 3, 4, 1, 6], [3, 0, 2, 6, 5, 4], [0, 4, 4, 2, 0, 1]])
+    e, want = (
+        fxplain.explain(seeded(form), (ids,), target=1) for form in (UnpaddedConvolved, Unpadded)
+    )
+    assert bool((want.relevance["ids"][ids == 0] == 0).all())
+    torch.testing.assert_close(e.relevance["ids"], want.relevance["ids"], rtol=1e-4, atol=1e-5)

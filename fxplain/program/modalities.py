@@ -322,9 +322,11 @@ class ModalityTable:
         special = [t for t in tokens if t in self.special]
         plain = sorted(t for t in tokens if t not in self.special)
         places = self._placed.get(name)
-        rank = self._ranks(plain, places)
+        at_birth = self._places_at_birth(plain) if places is None else None
+        rank = self._ranks(plain, places) if at_birth is None else at_birth
         rank |= self._hosts.ranks(special, rank)
-        rows = self._rows(rank, aligned=places is not None and self._places.by_sample(plain))
+        by_place = places is not None and self._places.by_sample(plain)
+        rows = self._rows(rank, aligned=by_place or at_birth is not None)
         depth = max(len(slot) for row in rows for slot in row)
         tables = torch.full((depth, len(rows), max(map(len, rows))), -1, dtype=torch.int64)
         for i, row in enumerate(rows):
@@ -349,6 +351,23 @@ class ModalityTable:
             return {token: (float(i), 0.0, 0) for i, token in enumerate(ordered)}
         order = {place: float(i) for i, place in enumerate(self._in_order(plain, places))}
         return {token: (order[places[token]], 0.0, 0) for token in plain}
+
+    def _places_at_birth(self, plain: list[int]) -> dict[int, Rank] | None:
+        """Where tokens of one birth stood in it, where some samples lost more of them than others.
+
+        None where that is not so: what is left then stands in its order.
+        """
+        births = {int(self._birth[token]) for token in plain}
+        left = np.bincount(self._sample[plain]) if plain else np.zeros(1)
+        if len(births) != 1 or left.min() == left.max():
+            return None
+        born = np.flatnonzero(self._birth == births.pop())
+        by_sample = np.bincount(self._sample[born])
+        if by_sample.min() != by_sample.max():
+            return None
+        order = np.argsort(self._sample[born], kind="stable")
+        place = dict(zip(born[order].tolist(), np.arange(len(born)) % by_sample[0], strict=True))
+        return {token: (float(place[token]), 0.0, 0) for token in plain}
 
     def _in_order(self, plain: list[int], places: dict[int, Place]) -> list[Place]:
         """Distinct places; in the order of one birth that has them all, where one has (a grid's)."""
