@@ -29,6 +29,7 @@ def _objects() -> int:
     return sum(str(type(each).__module__).startswith(parts) for each in gc.get_objects())
 
 
+@pytest.mark.slow
 def test_many_inputs_of_a_recorded_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shelf, "_MOST_CAPTURES", 2)
     model, most, inputs = seeded(Branching), 5, 4

@@ -176,7 +176,7 @@ STYLED = Recipe(wiring=single(2, "words"), words=5, groups=1, causal=True, paddi
 
 @pytest.mark.parametrize(
     "style",
-    quickly(ATTENTIONS, ["bmm", "weighted_sum"]),
+    quickly(ATTENTIONS, ["weighted_sum"]),
 )
 def test_cuts_are_the_same_in_every_style_of_attention(style: str) -> None:
     cuts = [Cut.heads(node, head) for node in (0, 1) for head in (0, 1)]

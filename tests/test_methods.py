@@ -324,6 +324,7 @@ def test_tokens_are_taken_behind_the_norm_that_reads_them() -> None:
     torch.testing.assert_close(got.sum(1), (score - base).detach(), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_integrated_gradients_are_those_of_captum() -> None:
     """On the LXMERT that ships: words and boxes as they are born, from none of them."""
     captum = pytest.importorskip("captum.attr")
