@@ -492,3 +492,28 @@ def test_a_file_of_something_else_is_no_generation(tmp_path):
     written.explanations[0].save(tmp_path / "one.safetensors")
     with pytest.raises(fxplain.LoadError, match="no saved generation"):
         fxplain.Generation.load(tmp_path / "one.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("smoothgrad", {"of": "generic", "normalize": False, "gradients": "corrected", "draws": 2}),
+        ("vargrad", {"gradients": "corrected", "attention": "constant", "draws": 2}),
+        ("generic", {"preset": "clip-notebook"}),
+        ("auto", {"gradients": "corrected"}),
+    ],
+)
+def test_options_are_the_methods_own(method, options):
+    """Those of a method that another one asks too, and not what `generate` takes."""
+    model, inputs, for_generate = tiny("llama")
+    made = fxplain.explain_generation(
+        model, inputs, 2, method=method, num_beams=2, **options, **for_generate
+    )
+    expected = fxplain.explain_generation(
+        model, inputs, generated=made.ids, pad_token_id=0, method=method, **options
+    )
+    taken = made.explanations[0].options
+    asked = {k: v for k, v in options.items() if k != "preset"} or {"start_layer": -1}
+    assert asked.items() <= taken.items()
+    for one, other in zip(made.explanations, expected.explanations, strict=True):
+        torch.testing.assert_close(one.relevance["input_ids"], other.relevance["input_ids"])

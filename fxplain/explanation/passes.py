@@ -238,6 +238,7 @@ class Passes:
             recompute=self.recompute,
             disturbance=self.disturbance,
             disturbed_births=() if self.disturbance is UNDISTURBED else self._more().births,
+            queries=self.needs.queries,
         )
 
     def _backward(

@@ -24,7 +24,7 @@ from fxplain.generation.sequence import (
     with_padding_mask,
 )
 from fxplain.generation.writing import Writing, settings, take, write
-from fxplain.methods import resolve_method
+from fxplain.methods import resolve_method, split_options
 
 __all__ = ["explain_generation"]
 
@@ -105,10 +105,8 @@ def explain_generation(
     Encoder-Decoder Transformers", ICCV 2021, arXiv 2103.15679.
     """
     model = as_module(model)
-    known = resolve_method(method, {})[0].options
-    own = {name: value for name, value in options.items() if name in known}
+    own, for_generate = split_options(method, options)
     resolve_method(method, own)  # before anything is generated
-    for_generate = {name: value for name, value in options.items() if name not in known}
     ends, pad = settings(model, for_generate)
     named = with_padding_mask(model, inputs_by_name(model, inputs), pad, ends)
     name = text_input(model)

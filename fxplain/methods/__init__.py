@@ -23,6 +23,7 @@ from fxplain.methods.registry import (
     register_method,
     resolve_method,
     smoothing_methods,
+    split_options,
     unit_methods,
 )
 from fxplain.methods.relevancy import Relevancies
@@ -67,6 +68,7 @@ __all__ = [
     "resolve_method",
     "smoothing_methods",
     "sparse_linear",
+    "split_options",
     "starts_of",
     "unit_methods",
     "windows_of",

@@ -11,7 +11,7 @@ from fxplain.methods.accumulation import Accumulation, Blocks, RowSet, added
 from fxplain.methods.rules import self_attention_update
 from fxplain.program import KeyBlock, Program, ProgramNode
 
-__all__ = ["LastMaps", "Rollout", "SelfAttentionSum", "SummedMaps"]
+__all__ = ["LastMaps", "LastSums", "Rollout", "SelfAttentionSum", "SummedMaps"]
 
 
 class _Direct(Accumulation):
@@ -104,14 +104,57 @@ class LastMaps(_Direct):
         """Whether the node may count: all do for the last; else its place in its pair decides."""
         if self.layer == -1:
             return True
+        same = self._of_pair(node)
+        return -len(same) <= self.layer < len(same) and same[self.layer] == node.index
+
+    def _of_pair(self, node: ProgramNode) -> list[int]:
+        """The nodes between the same streams, in program order."""
         pair = (node.stream, {block.stream for block in node.blocks})
-        same = [
+        return [
             index
             for index, other in self.program.nodes.items()
             if (other.stream, {block.stream for block in other.blocks}) == pair
             and other.family[-1:] in ((), (index,))
         ]
-        return -len(same) <= self.layer < len(same) and same[self.layer] == node.index
+
+
+class LastSums(LastMaps):
+    """The sum of the maps of the last `layers` nodes of each pair, without its negative part.
+
+    Parameters
+    ----------
+    program, maps
+        See `Accumulation`.
+    layers
+        How many nodes of each pair count.
+    signed
+        Whether the negative part is kept.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        maps: Mapping[int, Tensor | None],
+        *,
+        layers: int = 1,
+        signed: bool = False,
+    ) -> None:
+        self.layers, self.signed = layers, signed
+        super().__init__(program, maps)
+
+    def combine(self, before: RowSet, node: ProgramNode) -> RowSet:
+        """The node's map beside the earlier ones, if it is one of the last."""
+        return before.plus(self.delta(node.index)) if self._chosen(node) else before
+
+    def at(self, stream: int, version: int | Tensor) -> RowSet:
+        """As `Accumulation.at`; the negative part goes when all are summed."""
+        found = super().at(stream, version)
+        if self.signed:
+            return found
+        return RowSet({c: R.clamp(min=0) for c, R in found.full.items()}, found.identity)
+
+    def _chosen(self, node: ProgramNode) -> bool:
+        return node.index in self._of_pair(node)[-self.layers :]
 
 
 class SummedMaps(_Direct):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fxplain.arguments import whole
 from fxplain.errors import MethodError
 from fxplain.methods import maps
-from fxplain.methods.baselines import LastMaps, Rollout, SelfAttentionSum, SummedMaps
+from fxplain.methods.baselines import LastMaps, LastSums, Rollout, SelfAttentionSum, SummedMaps
 from fxplain.methods.evidence import Evidence, Needs
 from fxplain.methods.method import Method, Option, Options, Scores
+from fxplain.methods.node_evidence import NodeEvidence
 from fxplain.methods.relevancy import Relevancies
 from fxplain.methods.tokens import (
     TokenScores,
@@ -21,6 +24,7 @@ from fxplain.methods.tokens import (
     relevance_of_births,
     value_times_gradient,
 )
+from fxplain.program import Program
 from fxplain.rewriting import RULE_SETS
 
 __all__ = ["AUTOMATIC", "METHODS", "PRESETS"]
@@ -152,6 +156,30 @@ def _legrad(evidence: Evidence, options: Options) -> Scores:
     weigh = partial(maps.attention_gradient, signed=options["signed"])
     made = evidence.maps(weigh, by_query=True)
     return SummedMaps(evidence.program, made, start_layer=options["start_layer"])
+
+
+def _grad_eclip(evidence: Evidence, options: Options) -> Scores:
+    program = evidence.program
+    given = _given_tokens(program)
+
+    def weigh(node: NodeEvidence) -> Tensor | None:
+        samples, counts = node.node.samples[:, None], []
+        for block in node.node.blocks:
+            own = given[block.stream][samples, block.columns.clamp(min=0)]
+            counts.append(own & (block.columns >= 0))
+        return maps.similarity_times_gradient(node, keys=torch.stack(counts).any(0))
+
+    made = evidence.maps(weigh, by_query=True)
+    return LastSums(program, made, layers=options["layers"], signed=options["signed"])
+
+
+def _given_tokens(program: Program) -> list[Tensor]:
+    """Of each stream, (batch, n), which tokens are of an input, and not the model's own."""
+    book = program.flow.book
+    return [
+        (stream.tokens >= 0) & ~book.learned(stream.tokens.clamp(min=0))
+        for stream in program.streams
+    ]
 
 
 def _at_tokens(score: Callable[[Evidence], Any]) -> Callable[[Evidence, Options], Scores]:
@@ -310,6 +338,20 @@ METHODS = {
             _legrad,
             {"start_layer": _START, "signed": _SIGNED, **_GRADIENTS},
             "the gradients of all layers' attention, summed",
+        ),
+        Method(
+            "grad_eclip",
+            "Zhao et al., ICML 2024; Zhao et al., 2025, arXiv 2502.18816",
+            "one forward, one backward",
+            lambda o: replace(_gradient(o), queries=True),
+            _grad_eclip,
+            {
+                "layers": Option(1, "how many of the last nodes count", form=whole(1, 10_000)),
+                "signed": _SIGNED,
+                **_GRADIENTS,
+            },
+            "the last layer's values by the gradient of what they become, weighed by how alike query "
+            "and key are",
         ),
         Method(
             "value_weighted",

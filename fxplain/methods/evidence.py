@@ -39,6 +39,8 @@ class Needs:
         earlier than they use it.
     biases
         Whether the gradient pass notes what biases get of the score.
+    queries
+        Whether nodes show their queries and keys.
     """
 
     gradient: bool = False
@@ -48,6 +50,7 @@ class Needs:
     steps: int = 0
     ahead: bool = False
     biases: bool = False
+    queries: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fxplain.errors import MethodError
 from fxplain.methods.node_evidence import NodeEvidence
 from fxplain.methods.rules import attention_map
 
@@ -15,6 +16,7 @@ __all__ = [
     "gradient_times_relevance",
     "head_weighted_attention",
     "relevance",
+    "similarity_times_gradient",
     "value_weighted_attention",
     "weighted_by_values",
 ]
@@ -60,6 +62,34 @@ def attention_gradient(node: NodeEvidence, *, signed: bool = False) -> Tensor | 
         return None
     gradient = gradient.masked_fill(node.attention() <= HIDDEN, 0)
     return gradient if signed else gradient.clamp_(min=0)
+
+
+def similarity_times_gradient(node: NodeEvidence, *, keys: Tensor) -> Tensor | None:
+    """Grad-ECLIP (Zhao et al., ICML 2024): sum_c w_c lambda_i v_i^c of each query and key i.
+
+    w_c = dy/do_c is the gradient at channel c of what the query hears, so that sum_c w_c v_i^c is
+    dy/dA_i summed over heads; lambda_i is the cosine of query and key, all heads side by side, brought
+    to 0 ... 1 over the keys. `keys` (token groups, keys) says which keys count: words and patches; a
+    CLS has no place in the map. Keys that a mask hides have none, and bound none of the cosines.
+    """
+    gradient = node.gradient()
+    if gradient is None:
+        return None
+    cosines = node.cosines()
+    if cosines is None:
+        raise MethodError(
+            f"grad_eclip needs the queries and keys of {node.node.info.module or node.node.info.name}, "
+            f"and cannot tell them: its scores are no product of one query and one key of all heads. "
+            f"Use legrad or generic here."
+        )
+    allowed = node.attention() > HIDDEN
+    keys = keys if node.layout.fold is None else keys[node.layout.fold]
+    counts = keys.to(allowed.device)[:, None, None, :] & allowed.any(1, keepdim=True)
+    low = cosines.masked_fill(~counts, torch.inf).amin(-1, keepdim=True)
+    high = cosines.masked_fill(~counts, -torch.inf).amax(-1, keepdim=True)
+    spread = (high - low).clamp(min=torch.finfo(cosines.dtype).tiny)
+    loosened = torch.where(counts, (cosines - low) / spread, 0)
+    return gradient * loosened * node.layout.head_count
 
 
 def head_weighted_attention(node: NodeEvidence) -> Tensor | None:

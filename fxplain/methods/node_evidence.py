@@ -115,6 +115,31 @@ class NodeEvidence:
         copies = self.node.site.copies
         return of_each if copies == 1 else of_each * copies
 
+    def cosines(self) -> Tensor | None:
+        """The cosine of each query and key, all heads side by side, (groups, 1, queries, keys).
+
+        None where queries and keys are not told, or heads are not told from tokens or copies.
+        """
+        told = self.seen.queries_and_keys()
+        apart = self.layout.parts > 1 or self.layout.per_query or self.node.site.copies > 1
+        if told is None or apart:
+            return None
+        q, k = (x if x.dtype is torch.float64 else x.float() for x in told)
+        shape = self.seen.shape
+        squares_q = q.square().sum(-1).unsqueeze(-1).expand(shape)
+        squares_k = k.square().sum(-2).unsqueeze(-2).expand(shape)
+        dots, of_q, of_k = (self._over_heads(x) for x in (q @ k, squares_q, squares_k))
+        return dots / (of_q * of_k).sqrt().clamp(min=torch.finfo(dots.dtype).tiny)
+
+    def _over_heads(self, x: Tensor) -> Tensor:
+        """The sum over heads, for each of the groups."""
+        summed, fold = self._split(x).sum(1, keepdim=True), self.layout.fold
+        if fold is None:
+            return summed
+        fold = fold.to(summed.device)
+        whole = summed.new_zeros(int(fold.max()) + 1, *summed.shape[1:])
+        return whole.index_add_(0, fold, summed)[fold]
+
     def _split(self, weights: Tensor) -> Tensor:
         wide = weights if weights.dtype is torch.float64 else weights.float()
         return self.layout.split(wide)

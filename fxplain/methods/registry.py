@@ -19,6 +19,7 @@ __all__ = [
     "register_method",
     "resolve_method",
     "smoothing_methods",
+    "split_options",
     "unit_methods",
 ]
 
@@ -101,6 +102,25 @@ def resolve_method(name: str, given: Options) -> tuple[Method | UnitMethod, dict
     MethodError
         When the method, the preset or one of the options is unknown.
     """
+    method, given = _found(name, given)
+    return method, method.with_options(given)
+
+
+def split_options(name: str, given: Options) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of the method, or of the method that it asks, and what is given for someone else.
+
+    Raises
+    ------
+    MethodError
+        When the method, or the preset, is unknown.
+    """
+    method, _ = _found(name, given)
+    own = {k: v for k, v in given.items() if k in method.options or k == "preset"}
+    return own, {k: v for k, v in given.items() if k not in own}
+
+
+def _found(name: str, given: Options) -> tuple[Method | UnitMethod, dict[str, Any]]:
+    """The method that is meant, and its options where a preset stands for some."""
     TEXT.raising(MethodError).check("method", name)
     given = dict(given)
     preset = given.pop("preset", None)
@@ -115,8 +135,7 @@ def resolve_method(name: str, given: Options) -> tuple[Method | UnitMethod, dict
         known = ", ".join(every)
         raise MethodError(f"unknown method {name!r}; there are: {known}.")
     found = every[name]
-    method = _around_another(found, given) if isinstance(found, Smoothing) else found
-    return method, method.with_options(given)
+    return (_around_another(found, given) if isinstance(found, Smoothing) else found), given
 
 
 def _around_another(smoothing: Smoothing, given: Options) -> Method:

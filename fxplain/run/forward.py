@@ -32,6 +32,7 @@ def forward(
     recompute: bool = False,
     disturbance: Disturbance = UNDISTURBED,
     disturbed_births: Sequence[BirthSite] = (),
+    queries: bool = False,
 ) -> Run:
     """Run the captured model once, keeping what each attention node sees.
 
@@ -51,15 +52,18 @@ def forward(
         the backward.
     disturbance, disturbed_births
         Noise in tokens where they are born, and heads that are silent.
+    queries
+        Keep queries and keys also where attention is written out.
     """
     nodes = list(program.nodes.values())
     disturbs = disturbance is not UNDISTURBED
     plain = rewriting is PLAIN and not births and not disturbs
     memo = capture.memo if plain else program.memo
-    key = (rewriting, tuple(node.site.node for node in nodes), bool(births), disturbs)
+    key = (rewriting, tuple(node.site.node for node in nodes), bool(births), disturbs, queries)
     sites = disturbed_births if disturbs else None
     whole: fx.GraphModule = memo.made(
-        ("instrumented", *key), lambda: instrumented(capture, nodes, rewriting, births, sites)
+        ("instrumented", *key),
+        lambda: instrumented(capture, nodes, rewriting, births, sites, queries=queries),
     )
     values = capture.bind(model, inputs)
     with (

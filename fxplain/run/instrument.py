@@ -18,6 +18,7 @@ from fxplain.rewriting.fused import fused_arguments, fused_attention, needed_mas
 from fxplain.rewriting.mask_rows import MaskRows
 from fxplain.run.disturbance import loudness, noisy
 from fxplain.run.other_uses import OtherUse, consumer, other_uses
+from fxplain.run.queries import queries_and_keys
 
 __all__ = ["born_with", "instrumented", "tap"]
 
@@ -77,19 +78,22 @@ def instrumented(
     rewriting: Rewriting = PLAIN,
     births: Sequence[BirthSite] = (),
     disturbed: Sequence[BirthSite] | None = None,
+    *,
+    queries: bool = False,
 ) -> fx.GraphModule:
     """A graph that returns (model outputs, one tuple of ingredients per node, births, other uses).
 
     The last ingredient of a node is its output; those before are its operands as `site.form` says:
-    (query, key, value, mask) of a fused node, (weights, values) of the others, and what was divided
-    by the sum of its weights afterwards, if it was. Where the rewriting takes fused attention apart,
+    (query, key, value, mask) of a fused node, (weights, values) of the others, with what their scores
+    are products of behind them where `queries` asks for it and it is told, and what was divided by the
+    sum of its weights afterwards, if it was. Where the rewriting takes fused attention apart,
     that node's are (weights, None). The other uses are a list for each node of what its weights are
     read as beside, with the places of the weights' elements in that. Does not change `capture`.
 
     Where `disturbed` says at which values tokens are born, the graph asks there for noise, and behind
     each node how loud its heads are (`fxplain.run.disturbance`).
     """
-    return _Instrumenting(capture, nodes, rewriting, births, disturbed).run()
+    return _Instrumenting(capture, nodes, rewriting, births, disturbed, queries).run()
 
 
 class _Instrumenting:
@@ -100,7 +104,9 @@ class _Instrumenting:
         rewriting: Rewriting,
         births: Sequence[BirthSite],
         disturbed: Sequence[BirthSite] | None,
+        queries: bool,
     ) -> None:
+        self.queries = queries
         self.capture, self.nodes, self.rewriting = capture, nodes, rewriting
         self.births = {site.node: site for site in births}
         self.silences = disturbed is not None
@@ -152,12 +158,20 @@ class _Instrumenting:
                 begun = partial(_begun, self.rewriting.begun, original)
                 copy = self.graph.call_function(_named(begun, f"{original.name}_begun"), (copy,))
             copy = self.graph.call_function(tap, (copy,))
-            operands = fx.map_arg(_operands(node), self._place(original))
+            operands = fx.map_arg(self._operands(node), self._place(original))
             tapped = self._tapped_weights(original)
             self.reports[node.info.name] = (*(tapped or operands), copy)
             self.beside[node.index] = self._beside(self.uses[node.index])
             copy = self._as_loud(copy, node)
         return copy
+
+    def _operands(self, node: ProgramNode) -> tuple[Any, ...]:
+        site = node.site
+        if site.form != "fused":
+            asked = queries_and_keys(site) if self.queries else None
+            return (site.weights, site.values, *(asked or ()))
+        named = fused_arguments(site.node)
+        return (named["query"], named["key"], named["value"], named.get("attn_mask"))
 
     def _as_loud(self, output: fx.Node, node: ProgramNode) -> fx.Node:
         """What the model hears of a node, beside what the node itself gave."""
@@ -277,11 +291,3 @@ def _begun(begun: Callable[[Tensor, fx.Node], Tensor], node: fx.Node, output: Te
 def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     function.__name__ = name  # the generated code reads like the captured graph
     return function
-
-
-def _operands(node: ProgramNode) -> tuple[Any, ...]:
-    site = node.site
-    if site.form != "fused":
-        return (site.weights, site.values)
-    named = fused_arguments(site.node)
-    return (named["query"], named["key"], named["value"], named.get("attn_mask"))

@@ -63,7 +63,8 @@ class NodeRun:
         The attention node.
     operands
         (query, key, value, mask) of a fused node, with the mask that `needed_mask` found, (weights,
-        values) of the others.
+        values) of the others, with queries and transposed keys behind them where they were asked for
+        and are told.
     output
         The contraction's output.
     scale
@@ -235,6 +236,8 @@ class NodeRun:
             return self.operands
         first, *rest = self.operands
         first = _picked(first, queries, self._query_axis)
+        if len(rest) == 3 and self.node.site.form != "fused":
+            rest[1] = _picked(rest[1], queries, -2)
         if self.node.site.form == "fused":
             key, values, mask = rest
             if isinstance(mask, Tensor) and mask.dim() > 1 and mask.shape[-2] > 1:
@@ -259,6 +262,17 @@ class NodeRun:
         if self.scale is None:
             return made
         return torch.where(self.scale == 0, 0, made / self.scale)
+
+    def queries_and_keys(self) -> tuple[Tensor, Tensor] | None:
+        """Queries (..., queries, d) and transposed keys (..., d, keys); None where none are told."""
+        if self.node.site.form == "fused":
+            query, key = (_freed(x) for x in self.operands[:2])
+            return query, grouped(key, query.shape).transpose(-1, -2)
+        if len(self.operands) < 4:
+            return None
+        query, keys = (_freed(x) for x in self.operands[2:4])
+        shape = (*torch.broadcast_shapes(query.shape[:-2], keys.shape[:-2]), query.shape[-2])
+        return (query, keys) if (*shape, keys.shape[-1]) == self.shape else None
 
     def relevance(self) -> Tensor:
         """The relevance that reached A, (..., queries, keys)."""
