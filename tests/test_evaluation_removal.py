@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 import fxplain
+from fxplain.errors import EvaluationError
 from fxplain.removal import REMOVALS, ModalityTokens, Vocabulary, choose_removal, find_tokens
-from tests.small_models import ImageClassifier, TextClassifier, pixels, seeded, words
+from fxplain.removal.filling import filled
+from tests.small_models import ImageClassifier, TextClassifier, architecture, pixels, seeded, words
 
 NOTHING_SPECIAL = Vocabulary(frozenset(), None)
 WITH_MASK = Vocabulary(frozenset({1}), 9)
@@ -187,3 +189,49 @@ def test_positions_go_on_counting_where_tokens_are_cut_out() -> None:
     cut = REMOVALS["drop"].apply(inputs, tokens, chosen(2, count=4), NOTHING_SPECIAL)
     assert cut["x"].tolist() == [[7, 8, 6]]
     assert cut["position_ids"].tolist() == [[1, 0, 1]]
+
+
+class Fills(torch.nn.Module):
+    """Says at each masked place that the word to its left, plus one, is far the likeliest."""
+
+    def forward(self, input_ids, attention_mask=None):
+        assert (attention_mask is None) or attention_mask.shape == input_ids.shape
+        before = torch.cat([input_ids[:, :1], input_ids[:, :-1]], 1)
+        return 100.0 * torch.nn.functional.one_hot(before + 1, 40).float()
+
+
+def test_words_that_a_language_model_draws():
+    ids = torch.tensor([[5, 6, 7, 20], [8, 9, 10, 11]])
+    removed = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 1]], dtype=torch.bool)
+    found = filled(ids, removed, None, Fills(), {0, 31}, 31)
+    assert found.tolist() == [[5, 6, 7, 8], [8, 9, 10, 11]]
+
+    class Even(torch.nn.Module):
+        def forward(self, input_ids):
+            return torch.zeros(*input_ids.shape, 4).log_softmax(-1)
+
+    many = torch.ones(1, 4000, dtype=torch.long)
+    drawn = filled(many, many.bool(), None, Even(), {3}, 3)
+    shares = drawn.flatten().bincount(minlength=4) / 4000
+    assert shares[3] == 0
+    torch.testing.assert_close(shares[:3], torch.full((3,), 1 / 3), atol=0.04, rtol=0)
+    assert torch.equal(
+        filled(many[:, :50], many[:, :50].bool(), None, Even(), {3}, 3), drawn[:, :50]
+    )
+
+    with pytest.raises(EvaluationError, match="filler= is a masked language model"):
+        filled(ids, removed, None, lambda input_ids: input_ids, {0}, 31)
+
+
+def test_an_evaluation_with_a_filler():
+    model, inputs = architecture("bert")
+    asked = {"methods": "generic", "metrics": "deletion", "removal": "filled", "special_ids": [0]}
+
+    class Words(torch.nn.Module):
+        def forward(self, input_ids, attention_mask):
+            return torch.zeros(*input_ids.shape, 30)
+
+    found = fxplain.evaluate(model, [inputs], **asked, filler=Words())
+    assert found.settings["removal"]["input_ids"].startswith("filled: ")
+    with pytest.raises(EvaluationError, match="no masked language model is given"):
+        fxplain.evaluate(model, [inputs], **asked)

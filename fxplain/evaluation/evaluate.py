@@ -65,6 +65,7 @@ _REMOVAL = Form(
     confidence=number(0, 1, inside=True).raising(EvaluationError),
     progress=optional(FUNCTION),
     removal=optional(_REMOVAL),
+    filler=optional(FUNCTION.raising(EvaluationError)),
 )
 def evaluate(
     model: nn.Module,
@@ -80,6 +81,7 @@ def evaluate(
     output: str | None = None,
     tokenizer: Any = None,
     special_ids: Collection[int] = (),
+    filler: Any = None,
     batch_size: int = 32,
     max_tokens: int = 16384,
     seed: int = 0,
@@ -125,13 +127,18 @@ def evaluate(
         Which to evaluate, "joint" for all together. By default each that tokens can be removed from.
     removal
         How tokens are removed, for all modalities or by modality: "attention_mask", "mask_token",
-        "mean", "zero", "blur", "patch_mean" or "drop". By default the first of these that suits.
+        "filled", "mean", "zero", "blur", "patch_mean", "road" or "drop". By default the first of
+        these that suits.
     output
         The name of the explained output field, where it is not obvious.
     tokenizer
         Whose special tokens are never removed, and whose mask token can stand for a word.
     special_ids
         More ids that are never removed.
+    filler
+        For removal="filled", a masked language model of the same vocabulary in eval mode: called with
+        ``input_ids=`` and ``attention_mask=``, it returns (rows, tokens, words), or has that as
+        ``logits``.
     batch_size
         How many samples are explained at once.
     max_tokens
@@ -166,7 +173,7 @@ def evaluate(
         modalities=modalities,
         removal=removal,
         output=output,
-        vocabulary=Vocabulary.of(model, tokenizer, special_ids),
+        vocabulary=Vocabulary.of(model, tokenizer, special_ids, filler),
         max_tokens=max_tokens,
         seed=seed,
     )

@@ -30,13 +30,18 @@ class Vocabulary:
         Never removed: CLS, SEP, padding, places where an image goes in.
     blank
         What stands for a removed word: the mask token, else padding; None where neither is known.
+    filler
+        A masked language model that says what words fit in; None where there is none.
     """
 
     special: frozenset[int]
     blank: int | None
+    filler: Any = None
 
     @classmethod
-    def of(cls, model: nn.Module, tokenizer: Any, special_ids: Collection[int]) -> Vocabulary:
+    def of(
+        cls, model: nn.Module, tokenizer: Any, special_ids: Collection[int], filler: Any = None
+    ) -> Vocabulary:
         """What the tokenizer and the model's config tell of special ids."""
         ids = list(_config_ids(config_of(model)))
         special = {*special_ids, *(i for name, i in ids if "unk" not in name)}
@@ -44,7 +49,7 @@ class Vocabulary:
             unknown = getattr(tokenizer, "unk_token_id", None)
             special |= {*getattr(tokenizer, "all_special_ids", ())} - {unknown}
         mask, pad = (_named_id(tokenizer, ids, name) for name in ("mask_token_id", "pad_token_id"))
-        return cls(frozenset(special), pad if mask is None else mask)
+        return cls(frozenset(special), pad if mask is None else mask, filler)
 
 
 def _config_ids(config: Any) -> Iterator[tuple[str, int]]:

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from fxplain.arguments import TEXT, optional
 from fxplain.errors import EvaluationError
+from fxplain.removal.filling import filled
+from fxplain.removal.imputation import imputed
 from fxplain.removal.tokens import ModalityTokens, Vocabulary
 
 __all__ = ["MASKING", "REMOVALS", "Removal", "choose_removal"]
@@ -164,6 +166,29 @@ def _without_mask_token(_tokens: ModalityTokens, vocabulary: Vocabulary) -> str:
     return "" if known else "no mask token or padding is known (give the tokenizer)"
 
 
+def _drawn(
+    inputs: Mapping[str, Any], tokens: ModalityTokens, removed: Tensor, vocabulary: Vocabulary
+) -> Arguments:
+    """Words that a masked language model draws."""
+    assert vocabulary.blank is not None
+    value = inputs[tokens.name]
+    copies = value.expand(len(removed), *value.shape).flatten(0, 1)
+    attended = inputs.get(tokens.mask) if tokens.mask is not None else None
+    if attended is not None:
+        attended = attended.expand(len(removed), *attended.shape).flatten(0, 1)
+    chosen = removed.to(value.device).flatten(0, 1)
+    never = vocabulary.special | {vocabulary.blank}
+    return {
+        tokens.name: filled(copies, chosen, attended, vocabulary.filler, never, vocabulary.blank)
+    }
+
+
+def _without_filler(tokens: ModalityTokens, vocabulary: Vocabulary) -> str:
+    if vocabulary.filler is None:
+        return "no masked language model is given (filler=)"
+    return _without_mask_token(tokens, vocabulary)
+
+
 def _zero(value: Tensor, _tokens: ModalityTokens, _vocabulary: Vocabulary) -> Tensor:
     return torch.zeros_like(value)
 
@@ -204,6 +229,27 @@ def _patch_mean(value: Tensor, tokens: ModalityTokens, _vocabulary: Vocabulary) 
     return value
 
 
+def _imputed(
+    inputs: Mapping[str, Any], tokens: ModalityTokens, removed: Tensor, _vocabulary: Vocabulary
+) -> Arguments:
+    """Regions from what is around them; frames of a video each by itself."""
+    value = inputs[tokens.name]
+    copies = value.expand(len(removed), *value.shape)
+    chosen = tokens.over_elements(removed.to(value.device), value).expand_as(copies)
+    axes = [axis + 1 - copies.dim() for axis in tokens.axes[-2:]]
+    pictures, missing = (x.movedim(axes, (-2, -1)) for x in (copies, chosen))
+    shape = pictures.shape
+    flat = pictures.reshape(-1, 1, *shape[-2:])
+    filled = imputed(flat, missing.reshape(len(flat), *shape[-2:]))
+    result = filled.reshape(shape).movedim((-2, -1), axes)
+    return {tokens.name: result.flatten(0, 1)}
+
+
+def _not_flat(tokens: ModalityTokens, _vocabulary: Vocabulary) -> str:
+    flat = len(tokens.grid) >= 2 and tokens.kind == "regions"
+    return "" if flat else f"{tokens.name!r} is no picture, whose pixels have others around them"
+
+
 MASKING = Removal(
     "attention_mask",
     "masked in attention (blanked where nothing else would be left)",
@@ -224,6 +270,13 @@ REMOVALS = {
             _without_mask_token,
         ),
         Removal(
+            "filled",
+            "replaced by words that a masked language model draws (filler=)",
+            ("ids",),
+            _drawn,
+            _without_filler,
+        ),
+        Removal(
             "mean",
             "replaced by the sample's mean feature or colour",
             ("features", "regions"),
@@ -238,6 +291,13 @@ REMOVALS = {
             "each replaced by its own mean colour",
             ("regions",),
             _replaced_by(_patch_mean),
+        ),
+        Removal(
+            "road",
+            "each pixel replaced by the mean of those around it, with some noise (ROAD)",
+            ("regions",),
+            _imputed,
+            _not_flat,
         ),
         Removal(
             "drop",
