@@ -10,7 +10,7 @@ from pathlib import Path
 from fxplain.arguments import PATH
 from fxplain.errors import FxplainError, SaveError
 
-__all__ = ["into", "saving", "written"]
+__all__ = ["into", "rounded", "saving", "written"]
 
 
 @contextmanager
@@ -58,3 +58,15 @@ def written(text: str, path: str | os.PathLike[str] | None) -> str:
         with into(path) as file:
             file.write_text(text, encoding="utf-8")
     return text
+
+
+def rounded(value: float, form: str) -> str:
+    """A number as a format says, without the minus of what is rounded to zero.
+
+    Examples
+    --------
+    >>> rounded(-0.004, ".2f"), rounded(-0.004, "+.2f"), rounded(-0.0, ".4g"), rounded(-0.4, ".1f")
+    ('0.00', '+0.00', '0', '-0.4')
+    """
+    text = format(float(value), form)
+    return text if text.strip("-+0.%e") else format(0.0, form)

@@ -213,6 +213,7 @@ def sam():
         vision_config={
             **size, "hidden_size": 16, "output_channels": 8, "num_hidden_layers": 2, "mlp_dim": 16,
             "num_attention_heads": 2, "global_attn_indexes": [1], "window_size": 4, "num_pos_feats": 4,
+            "initializer_range": 0.02,  # by default so small that no mask depends on the image
         },
         prompt_encoder_config={**size, "hidden_size": 8, "mask_input_channels": 4},
         mask_decoder_config={

@@ -27,6 +27,7 @@ from fxplain.cli.options import (
     TrustRemoteCode,
 )
 from fxplain.cli.terminal import errors_reported, messages, progress, quiet, results
+from fxplain.written import rounded
 
 corpus = typer.Typer(
     help="Explain every row of a file, and see what stands out.",
@@ -286,7 +287,7 @@ def compare_command(
                 f"{found.rows:,} rows in both; {found.only_first:,} only in the first, "
                 f"{found.only_second:,} only in the second\n"
                 f"same class explained: {found.same_target:.1%}\n"
-                f"rank correlation: {found.rank_correlation:.3f}\n"
+                f"rank correlation: {rounded(found.rank_correlation, '.3f')}\n"
                 f"top {found.top} in common: {found.overlap:.1%}"
             )
         )
@@ -294,7 +295,9 @@ def compare_command(
         for one in found.moved[:20]:
             table.add_row(one.feature, f"{one.first:.1%}", f"{one.second:.1%}", f"{one.rows:,}")
         results().print(table)
-        names = ", ".join(f"{name} ({value:.2f})" for name, value in found.farthest[:10])
+        names = ", ".join(
+            f"{name} ({rounded(value, '.2f')})" for name, value in found.farthest[:10]
+        )
         results().print(Text(f"farthest apart: {names}"))
 
 

@@ -20,7 +20,7 @@ from fxplain.evaluation.metric import Metric
 from fxplain.evaluation.statistics import interval, paired_difference
 from fxplain.extras import extra
 from fxplain.presentation import Presentable
-from fxplain.written import written
+from fxplain.written import rounded, written
 
 __all__ = ["Comparison", "Curve", "Evaluation", "Key", "Row"]
 
@@ -99,9 +99,11 @@ class Comparison:
     better: str
 
     def __str__(self) -> str:
+        found = (self.difference, self.low, self.high)
+        difference, low, high = (rounded(value, "+.4f") for value in found)
         return (
-            f"{self.metric} of {self.modality}: {self.a} - {self.b} = {self.difference:+.4f} "
-            f"[{self.low:+.4f}, {self.high:+.4f}], p = {self.p_value:.2g}, {self.samples} samples"
+            f"{self.metric} of {self.modality}: {self.a} - {self.b} = {difference} [{low}, {high}], "
+            f"p = {self.p_value:.2g}, {self.samples} samples"
         )
 
 

@@ -26,7 +26,7 @@ from fxplain.presentation import text_colour
 from fxplain.reports.headline import headline, notes
 from fxplain.reports.shading import signed_percent
 from fxplain.views import View, is_right_to_left
-from fxplain.written import written
+from fxplain.written import rounded, written
 
 __all__ = ["compare"]
 
@@ -193,7 +193,7 @@ def _column(
         name,
         headline(explanation, sample, explanation.class_name, units, special),
         f"{explanation.graph.model}, method {explanation.method}, score "
-        f"{float(explanation.scores[sample]):.4g}",
+        f"{rounded(float(explanation.scores[sample]), '.4g')}",
         parts,
         tuple(notes(explanation, sample)),
         tuple(explanation.provenance.items()),

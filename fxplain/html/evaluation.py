@@ -12,6 +12,7 @@ import jinja2
 from fxplain.evaluation import Curve, Evaluation, Row
 from fxplain.html.assets_of import asset, digest, package_version
 from fxplain.reports.evaluation_report import facts_of
+from fxplain.written import rounded
 
 __all__ = ["evaluation_page"]
 
@@ -76,8 +77,8 @@ def _best(rows: Sequence[Row]) -> float | None:
 
 def _cell(row: Row, best: float | None) -> dict[str, Any]:
     return {
-        "value": f"{row.value:.3f}",
-        "interval": f"{row.low:.3f} to {row.high:.3f}",
+        "value": rounded(row.value, ".3f"),
+        "interval": f"{rounded(row.low, '.3f')} to {rounded(row.high, '.3f')}",
         "samples": row.samples,
         "best": row.value == best,
     }
@@ -108,8 +109,8 @@ def _chart(
         "modality": modality,
         "axis": found.metrics[metric].axis,
         "lines": lines,
-        "low": f"{low:.3g}",
-        "high": f"{high:.3g}",
+        "low": rounded(low, ".3g"),
+        "high": rounded(high, ".3g"),
     }
 
 

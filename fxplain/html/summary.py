@@ -10,6 +10,7 @@ from fxplain.html.outputs import ClassNames, explained_text
 from fxplain.reports.generation_report import drawn_from, output_name
 from fxplain.reports.headline import headline
 from fxplain.reports.shading import percent
+from fxplain.written import rounded
 
 __all__ = ["Summary", "sample_summaries", "text_summaries"]
 
@@ -54,11 +55,16 @@ def _of_sample(explanation: Explanation, sample: int, names: ClassNames | None) 
     return Summary(
         sample,
         explained_text(explanation, sample, names),
-        f"Score {float(explanation.scores[sample]):.4g}, read from {readout}.",
+        f"Score {rounded(float(explanation.scores[sample]), '.4g')}, read from {readout}.",
         "Tokens that it draws on most",
         ("input", "token", "relevance", "share"),
         [
-            (e.modality, f"{e.tokens[0]}: {e.text}", f"{e.relevance:.4g}", percent(e.share))
+            (
+                e.modality,
+                f"{e.tokens[0]}: {e.text}",
+                rounded(e.relevance, ".4g"),
+                percent(e.share),
+            )
             for e in top
         ],
         headline(explanation, sample, names),
@@ -77,7 +83,7 @@ def text_summaries(generation: Generation) -> list[Summary]:
             [
                 (
                     output_name(generation, sample, target),
-                    f"{float(explanation.scores[sample]):.4g}",
+                    rounded(float(explanation.scores[sample]), ".4g"),
                     "; ".join(drawn_from(generation, sample, target)),
                 )
                 for target, explanation in enumerate(generation.explanations)

@@ -11,6 +11,7 @@ from fxplain.errors import InputError, TargetError
 from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded
 from fxplain.pipelines.task import Goal, Run, Task
+from fxplain.written import rounded
 
 __all__ = ["MaskGeneration"]
 
@@ -67,7 +68,9 @@ class MaskGeneration(Task):
                 f"or give other points=."
             )
         rated = float(run.output.iou_scores[0, 0, number])
-        return Goal(_mean_within(number, inside), names=(f"mask {number}, rated {rated:.2f}",))
+        return Goal(
+            _mean_within(number, inside), names=(f"mask {number}, rated {rounded(rated, '.2f')}",)
+        )
 
 
 def _inside(run: Run, number: int) -> Tensor:

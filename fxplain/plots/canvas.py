@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from fxplain.reports.shading import percent, printable
+from fxplain.written import rounded
 
 __all__ = [
     "BAR",
@@ -130,7 +131,7 @@ def colour_bar(ax: Axes, shades: Colormap, scale: Normalize, beyond: float = 0.0
         extend="max" if beyond > top * (1 + 1e-9) else "neither",
         extendfrac=0.03,
         ticks=MaxNLocator(4),
-        format=FuncFormatter(lambda value, _: f"{value:.3g}"),
+        format=FuncFormatter(lambda value, _: rounded(value, ".3g")),
     )
     bar.ax.tick_params(labelsize=7, length=2, color="0.5")
     bar.outline.set_visible(False)

@@ -33,6 +33,7 @@ from fxplain.plots.tokens import draw_tokens, tokens_room
 from fxplain.plots.view import ModalityView, check_sample
 from fxplain.program import AttentionGraph
 from fxplain.reports.shading import printable
+from fxplain.written import rounded
 
 __all__ = ["plot"]
 
@@ -205,7 +206,7 @@ def _heading(figure: Figure, result: Explanation, sample: int, name: str, top: f
     shown = ", ".join(map(str, target)) if isinstance(target, tuple) else str(target)
     title = f"{result.graph.model}: target {shown}" + (f" ({name})" if name else "")
     under = (
-        f"score {float(result.scores[sample]):.4g}, read from {result.readout[sample]}; "
+        f"score {rounded(float(result.scores[sample]), '.4g')}, read from {result.readout[sample]}; "
         f"method {result.method}"
     )
     lines: list[tuple[str, float, dict[str, Any]]] = [

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fxplain.interventions import Check, Claim
+from fxplain.written import rounded
 
 __all__ = ["check_report"]
 
@@ -26,17 +27,18 @@ def check_report(check: Check) -> RenderableType:
     k = len(check.most)
     mean, low, high = check.chance
     table.add_row(Text("at once", "dim"))
-    table.add_row(f"the {k} most relevant", "", f"{check.fall_of_most:+.4g}")
-    table.add_row(f"the {k} least relevant", "", f"{check.fall_of_least:+.4g}")
+    table.add_row(f"the {k} most relevant", "", rounded(check.fall_of_most, "+.4g"))
+    table.add_row(f"the {k} least relevant", "", rounded(check.fall_of_least, "+.4g"))
     table.add_row(
         f"{k} by chance, {len(check.by_chance)} times",
         "",
-        f"{mean:+.4g} ({low:+.4g} to {high:+.4g})",
+        f"{rounded(mean, '+.4g')} ({rounded(low, '+.4g')} to {rounded(high, '+.4g')})",
     )
     verdict = f"did more than {check.beaten} of {len(check.by_chance)} draws of chance"
     head_line = Text.assemble(
         (check.method, "bold"),
-        f", sample {check.sample}, score {check.score:.4g}: cutting what it says matters most ",
+        f", sample {check.sample}, score {rounded(check.score, '.4g')}: ",
+        "cutting what it says matters most ",
         verdict,
     )
     return Group(head_line, table)
@@ -47,8 +49,8 @@ def _rows(claims: Sequence[Claim]) -> list[tuple[Text, str, str]]:
     return [
         (
             Text(f"  {claim.text}{f' ({claim.modality})' if several else ''}"),
-            f"{claim.relevance:.4g}",
-            f"{claim.fall:+.4g}",
+            rounded(claim.relevance, ".4g"),
+            rounded(claim.fall, "+.4g"),
         )
         for claim in claims
     ]

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fxplain.circuits import Circuit
+from fxplain.written import rounded
 
 __all__ = ["circuit_report"]
 
@@ -26,13 +27,14 @@ def circuit_report(circuit: Circuit) -> RenderableType:
             Text("" if reader == before else reader),
             slot,
             Text(str(edge.source)),
-            f"{circuit.strengths[edge]:+.4g}",
+            rounded(circuit.strengths[edge], "+.4g"),
         )
         before = reader
+    clean, corrupted = rounded(circuit.clean, ".4g"), rounded(circuit.corrupted, ".4g")
     head = Text.assemble(
         (circuit.model, "bold"),
         f": {len(circuit.edges)} of {circuit.of_edges} edges keep {circuit.faithfulness:.1%} of "
-        f"{', '.join(circuit.metric)} ({circuit.clean:.4g} clean, {circuit.corrupted:.4g} corrupted)",
+        f"{', '.join(circuit.metric)} ({clean} clean, {corrupted} corrupted)",
     )
     curve = ", ".join(f"{size}: {kept:.2f}" for size, kept in circuit.curve)
     return Group(head, table, Text(f"the strongest edges by attribution keep {curve}", "dim"))

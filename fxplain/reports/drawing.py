@@ -23,6 +23,7 @@ from fxplain.reports.shading import (
     shade_character,
     signed_percent,
 )
+from fxplain.written import rounded
 
 __all__ = ["Bars", "GreyImage", "ShadedGrid", "ShadedWords"]
 
@@ -129,7 +130,7 @@ class Bars:
     def _value(self, i: int) -> str:
         error = self.errors[i] if self.errors else None
         value = self.values[i]
-        told = f"{value:.4f}" if abs(value) >= 1e-3 else f"{value:.2e}"
+        told = rounded(value, ".4f" if abs(value) >= 1e-3 else ".2e")
         return told if error is None else f"{told} \u00b1 {error:.2g}"
 
 

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fxplain.interventions import Effects
+from fxplain.written import rounded
 
 __all__ = ["effects_report"]
 
@@ -24,12 +25,18 @@ def effects_report(effects: Effects) -> RenderableType:
     if alone:
         for i in range(samples):
             table.add_column(f"score {i}" if samples > 1 else "score", justify="right")
-        table.add_row(Text("none", "dim"), "", *(f"{x:.4g}" for x in effects.baseline.tolist()))
+        table.add_row(
+            Text("none", "dim"), "", *(rounded(x, ".4g") for x in effects.baseline.tolist())
+        )
     places = {name: i for i, name in enumerate(effects.names)}
     for name, mean in effects.strongest(_MOST_ROWS) if len(effects) else ():
         scores = effects.scores[places[name]].tolist() if alone else ()
         style = "dark_orange" if mean > 0 else "blue"
-        table.add_row(Text(name), Text(f"{mean:+.4g}", style), *(f"{x:.4g}" for x in scores))
+        table.add_row(
+            Text(name),
+            Text(rounded(mean, "+.4g"), style),
+            *(rounded(x, ".4g") for x in scores),
+        )
     left = len(effects) - _MOST_ROWS
     head = Text.assemble(
         (effects.model, "bold"),

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from fxplain.evaluation import Evaluation, Row
 from fxplain.reports.graph_report import facts_table, warning_lines
+from fxplain.written import rounded
 
 __all__ = ["evaluation_report", "facts_of"]
 
@@ -103,4 +104,4 @@ _CELL = len("-0.123 [-0.123, -0.123]")
 
 
 def _number(row: Row) -> str:
-    return f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
+    return f"{rounded(row.value, '.3f')} [{rounded(row.low, '.3f')}, {rounded(row.high, '.3f')}]"

@@ -20,6 +20,7 @@ from fxplain.reports.graph_report import count_nodes, facts_table, warning_lines
 from fxplain.reports.headline import headline, notes
 from fxplain.reports.shading import percent
 from fxplain.views import View, are_words, is_number
+from fxplain.written import rounded
 
 __all__ = ["explanation_report", "left_out", "relevance_view"]
 
@@ -69,9 +70,8 @@ def _sample(
     yield Text()
     yield Rule(Text(title, "bold"), align="left", characters="-", style="dim")
     yield Text(headline(explanation, sample, None, units, special))
-    yield Text(
-        f"score {float(explanation.scores[sample]):.4g}, read from {explanation.readout[sample]}"
-    )
+    score = rounded(float(explanation.scores[sample]), ".4g")
+    yield Text(f"score {score}, read from {explanation.readout[sample]}")
     if explanation.graph.context:
         acting = explanation.graph.acting
         yield Text(f"not in the relevance, since it acts on all tokens alike: {acting}", "dim")
@@ -113,12 +113,12 @@ def _modality(
     own = ""
     if apart:
         whole = float(explanation.relevance[name][sample][apart].sum())
-        own = f", besides {whole:.4g} of the readout token itself"
+        own = f", besides {rounded(whole, '.4g')} of the readout token itself"
     elif explanation.is_mean_readout(name, sample):
         whole = float(
             (explanation.relevance[name] - explanation.beyond_identity()[name])[sample].sum()
         )
-        own = f", besides {whole:.4g} of the mean that it is read from"
+        own = f", besides {rounded(whole, '.4g')} of the mean that it is read from"
     tokens = f"{count} token{'' if count == 1 else 's'}"
     yield Text.assemble((name, "bold"), f"  {tokens}, {_total(numbers)}{own}")
     if any(numbers):
@@ -131,7 +131,8 @@ def _total(numbers: Sequence[float]) -> str:
     above, below = sum(v for v in numbers if v > 0), sum(v for v in numbers if v < 0)
     if not below:
         return f"relevance {above:.4g} in all"
-    return f"relevance {above + below:.4g} in all: {above:.4g} for, {-below:.4g} against"
+    total = rounded(above + below, ".4g")
+    return f"relevance {total} in all: {above:.4g} for, {-below:.4g} against"
 
 
 def _view(

@@ -14,6 +14,7 @@ from fxplain.errors import ModalityError
 from fxplain.generation import EARLIER, Generation
 from fxplain.reports.graph_report import count_nodes, facts_table, warning_lines
 from fxplain.reports.shading import percent, printable
+from fxplain.written import rounded
 
 __all__ = ["drawn_from", "generation_report", "output_name"]
 
@@ -54,7 +55,7 @@ def _table(generation: Generation, sample: int) -> Table:
         if generation.real[sample, target]:
             table.add_row(
                 Text(output_name(generation, sample, target)),
-                f"{float(e.scores[sample]):.4g}",
+                rounded(float(e.scores[sample]), ".4g"),
                 Text("\n".join(drawn_from(generation, sample, target)) or "nothing"),
             )
     return table

@@ -11,6 +11,7 @@ from fxplain.explanation.shown import Shown, shown
 from fxplain.reports.shading import percent, signed_percent
 from fxplain.views.boxes import boxes_of
 from fxplain.views.outputs import ClassNames, name_of, target_text, top_classes
+from fxplain.written import rounded
 
 __all__ = ["drawn", "headline", "notes", "probability", "tells_for_from_against"]
 
@@ -87,7 +88,7 @@ def _said(explanation: Explanation, sample: int, names: ClassNames | None) -> st
     found = top_classes(explanation, sample, names)
     share = probability(explanation, sample, names)
     if found is None or share is None:
-        return f"Explained: {name} ({float(explanation.scores[sample]):.4g})."
+        return f"Explained: {name} ({rounded(float(explanation.scores[sample]), '.4g')})."
     first = found["rows"][0]
     told = name if name.endswith("%") else f"{name} ({percent(share)})"
     if first["target"] if explanation.compete else share > LIKELY:

@@ -20,6 +20,7 @@ from fxplain.inside import (
     Path,
     Paths,
 )
+from fxplain.written import rounded
 
 __all__ = [
     "common_path",
@@ -158,7 +159,8 @@ def contributions_report(found: Contributions) -> RenderableType:
     for sample in range(min(_MOST_SAMPLES, len(found.scores))):
         named = f" of sample {sample}" if len(found.scores) > 1 else ""
         head = Text.assemble(
-            (f"score{named}", "bold"), f": {float(found.scores[sample]):.4g}, the sum of"
+            (f"score{named}", "bold"),
+            f": {rounded(float(found.scores[sample]), '.4g')}, the sum of",
         )
         table = _table("adds", "", "what", "kind")
         top = found.top(_MOST_EDGES, sample=sample)
@@ -168,11 +170,11 @@ def contributions_report(found: Contributions) -> RenderableType:
             bar = Text(
                 "█" * round(10 * abs(value) / largest), "dark_orange" if value > 0 else "blue"
             )
-            table.add_row(f"{value:+.4g}", bar, Text(str(term)), term.kind)
+            table.add_row(rounded(value, "+.4g"), bar, Text(str(term)), term.kind)
         others = len(found.terms) - len(top)
         if others:
             left = float(found.scores[sample]) - sum(float(term.values[sample]) for term in top)
-            table.add_row(f"{left:+.4g}", "", Text(f"{others} other terms", "dim"), "")
+            table.add_row(rounded(left, "+.4g"), "", Text(f"{others} other terms", "dim"), "")
         parts += [head, table]
     return Group(*parts, *_left(len(found.scores)))
 
@@ -186,7 +188,7 @@ def lens_report(found: Lens) -> RenderableType:
         for i, layer in enumerate(found.layers):
             told = found.predicted[i][sample] if found.predicted else ""
             name = Text(layer.removeprefix(prefix))
-            table.add_row(name, f"{float(found.scores[i, sample]):.4g}", Text(told))
+            table.add_row(name, rounded(float(found.scores[i, sample]), ".4g"), Text(told))
         named = f" of sample {sample}" if found.scores.shape[1] > 1 else ""
         parts += [
             Text.assemble((f"lens{named}", "bold"), ": the model's head after each layer"),
@@ -200,8 +202,8 @@ def _headline(found: HeadRelevance | LayerRelevance, what: str, sample: int, eve
     return Text.assemble(
         (what, "bold"),
         f" of sample {sample}" if len(found.identity) > 1 else "",
-        f": attention gives {every:.4g}",
-        (f", the readout has {own:.4g} of itself" if own else "", "dim"),
+        f": attention gives {rounded(every, '.4g')}",
+        (f", the readout has {rounded(own, '.4g')} of itself" if own else "", "dim"),
         _in_place(found),
     )
 
@@ -241,18 +243,19 @@ def pairs_report(found: Pairs) -> RenderableType:
     """The strongest pairs of each sample, and what all of them add up to."""
     parts: list[RenderableType] = []
     for sample in range(min(len(found.values), _MOST_SAMPLES)):
-        whole = float(found.values[sample].sum())
+        numbers = (found.scores[sample], found.promised[sample], found.values[sample].sum())
+        score, both, whole = (rounded(float(number), ".4g") for number in numbers)
         parts.append(
             Text.assemble(
                 (f"{found.a} and {found.b}", "bold"),
-                f", sample {sample}: score {float(found.scores[sample]):.4g}, of which both have "
-                f"{float(found.promised[sample]):.4g} together; all pairs add up to {whole:.4g}",
+                f", sample {sample}: score {score}, of which both have {both} together; all pairs "
+                f"add up to {whole}",
             )
         )
         table = _table(found.a, found.b, "adds")
         for pair in found.top(_MOST_PAIRS, sample=sample):
             style = "dark_orange" if pair.value >= 0 else "blue"
-            table.add_row(Text(pair.a), Text(pair.b), Text(f"{pair.value:+.4g}", style))
+            table.add_row(Text(pair.a), Text(pair.b), Text(rounded(pair.value, "+.4g"), style))
         parts.append(table)
     return Group(*parts, *_left(len(found.values)))
 

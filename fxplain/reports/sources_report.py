@@ -7,6 +7,7 @@ from rich.text import Text
 
 from fxplain.generation import Sources
 from fxplain.reports.drawing import Bars
+from fxplain.written import rounded
 
 __all__ = ["sources_report"]
 
@@ -18,7 +19,7 @@ def sources_report(found: Sources) -> RenderableType:
         Text.assemble(("Sources of ", "bold"), (repr(found.text), "bold cyan")),
         Text(
             f"by {found.method}, {found.calls} runs; the text has log probability "
-            f"{found.log_probability:.4g}",
+            f"{rounded(found.log_probability, '.4g')}",
             "dim",
         ),
         Bars(

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fxplain.evaluation import Moved, Stability
+from fxplain.written import rounded
 
 __all__ = ["stability_report"]
 
@@ -32,12 +33,12 @@ def stability_report(found: Stability) -> RenderableType:
 
 
 def _of_sample(found: Stability, sample: int, units: Sequence[Moved]) -> Iterator[RenderableType]:
-    mean, low, high = found.interval(sample)
+    mean, low, high = (rounded(value, ".2f") for value in found.interval(sample))
     scores = found.scores[sample]
+    least, most = (rounded(float(score), ".4g") for score in (scores.min(), scores.max()))
     yield Text(
-        f"\nsample {sample}: rank correlation {mean:.2f} ({low:.2f} to {high:.2f}); the most relevant "
-        f"stays so in {float(found.first_kept[sample]):.0%}; score {float(scores.min()):.4g} to "
-        f"{float(scores.max()):.4g}"
+        f"\nsample {sample}: rank correlation {mean} ({low} to {high}); the most relevant "
+        f"stays so in {float(found.first_kept[sample]):.0%}; score {least} to {most}"
     )
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("", overflow="fold")
@@ -50,8 +51,8 @@ def _of_sample(found: Stability, sample: int, units: Sequence[Moved]) -> Iterato
             ranks = str(unit.lowest)
         table.add_row(
             Text(unit.text + (f" ({unit.modality})" if several else "")),
-            f"{unit.relevance:.4g}",
-            f"{unit.low:.4g} to {unit.high:.4g}",
+            rounded(unit.relevance, ".4g"),
+            f"{rounded(unit.low, '.4g')} to {rounded(unit.high, '.4g')}",
             str(unit.rank),
             ranks,
         )
