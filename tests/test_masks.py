@@ -8,10 +8,8 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import fxplain
+from fxplain.capture import CAUSAL, MaskRows, fused_attention, masks, needed_mask
 from fxplain.capture.captured import called
-from fxplain.rewriting import fused
-from fxplain.rewriting.fused import CAUSAL, fused_attention, needed_mask
-from fxplain.rewriting.mask_rows import MaskRows
 from tests import small_models
 
 LOWER = torch.ones(5, 5, dtype=torch.bool).tril()
@@ -154,7 +152,7 @@ BY_ROWS: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", BY_ROWS)
 def test_a_mask_made_by_rows_is_the_mask(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(fused._ROWS, "cpu", 20)  # two queries at a time
+    monkeypatch.setitem(masks._ROWS, "cpu", 20)  # two queries at a time
     make, kind = BY_ROWS[name]
     words = torch.arange(9).flip(0)[None]
     graph = make_fx(make)(words).graph

@@ -16,6 +16,15 @@ from fxplain.capture.comparison import failure
 from fxplain.capture.derivatives import WITH_GRADIENTS
 from fxplain.capture.inputs import ModelInputs, bind_inputs, on_axis
 from fxplain.capture.locks import borrowed
+from fxplain.capture.mask_rows import MaskRows
+from fxplain.capture.masks import (
+    CAUSAL,
+    FUSED,
+    called_leanly,
+    fused_arguments,
+    fused_attention,
+    needed_mask,
+)
 from fxplain.capture.memo import Memo
 from fxplain.capture.models import as_module
 from fxplain.capture.residue import source_goes_with
@@ -24,10 +33,13 @@ from fxplain.capture.state import AsItWas, config_of, tensors_of
 from fxplain.capture.trial import model_tried
 
 __all__ = [
+    "CAUSAL",
+    "FUSED",
     "WITH_GRADIENTS",
     "AsItWas",
     "Capture",
     "InputSlot",
+    "MaskRows",
     "Memo",
     "ModelInputs",
     "OutputLayout",
@@ -38,14 +50,18 @@ __all__ = [
     "bind_inputs",
     "borrowed",
     "called",
+    "called_leanly",
     "capture",
     "chance_kept",
     "clear_captures",
     "config_of",
     "draws",
     "failure",
+    "fused_arguments",
+    "fused_attention",
     "model_tried",
     "module_path",
+    "needed_mask",
     "on_all_processes",
     "on_axis",
     "operation_name",

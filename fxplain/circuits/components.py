@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import operation_name
+from fxplain.capture import fused_arguments, operation_name
 from fxplain.errors import MethodError
 from fxplain.interventions.edits import Point
 from fxplain.interventions.masks import row_heads
@@ -16,7 +16,6 @@ from fxplain.interventions.replacements import Given
 from fxplain.interventions.sites import Sites
 from fxplain.interventions.writes import Write, is_float
 from fxplain.program import ProgramNode
-from fxplain.rewriting.fused import fused_arguments
 
 __all__ = ["OUTPUT", "Component", "Reader", "Unit", "components_of"]
 

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import attribute_of, called
+from fxplain.capture import attribute_of, called, fused_arguments
 from fxplain.interventions.lanes import attended
 from fxplain.interventions.replacements import Given
-from fxplain.rewriting.fused import fused_arguments
 
 __all__ = ["Fragments"]
 

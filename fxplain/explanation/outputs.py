@@ -103,10 +103,10 @@ def positions_at(
         A full index of one element, or a boolean mask of the output's shape.
     """
     groups = []
-    shape = program.flow.shapes[output]
     for tag in program.flow.outputs[output]:
         if isinstance(index, Tensor):
-            entries = tag.ids.expand(shape)[index].unique()
+            same = [axis for axis, size in enumerate(tag.ids.shape) if size == 1]
+            entries = tag.ids[index.any(same, keepdim=True) if same else index].unique()
         else:
             compact = tuple(
                 i if size > 1 else 0 for i, size in zip(index, tag.ids.shape, strict=True)

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import WITH_GRADIENTS, module_path
+from fxplain.capture import WITH_GRADIENTS, fused_attention, module_path
 from fxplain.explanation.kept import Kept
 from fxplain.interventions.sites import sites_of
 from fxplain.rewriting import corrected_rewriting
 from fxplain.rewriting.biases import BIAS, LAYOUTS, PRODUCTS
-from fxplain.rewriting.fused import fused_attention
 from fxplain.tokens import operation
 
 __all__ = ["Leaf", "LinearRun"]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxplain.rewriting.fused import fused_attention
+from fxplain.capture import fused_attention
 
 __all__ = ["attended"]
 

@@ -9,12 +9,11 @@ from typing import Any
 
 from torch import fx, nn
 
-from fxplain.capture import Capture, ModelInputs, operation_name
+from fxplain.capture import Capture, ModelInputs, fused_arguments, operation_name
 from fxplain.interventions.edits import Point, edited, edited_attention, edited_softmax
 from fxplain.interventions.geometry import Geometry, geometry_of
 from fxplain.interventions.writes import Write, residual_writes
 from fxplain.program import BirthSite, Program, ProgramNode, birth_sites
-from fxplain.rewriting.fused import fused_arguments
 from fxplain.run import consumer
 from fxplain.tokens import follow_tokens
 

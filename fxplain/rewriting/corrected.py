@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
-from fxplain.rewriting.fused import fused_attention
+from fxplain.capture import fused_attention
 from fxplain.rewriting.gates import gate_operand
 from fxplain.rewriting.rewriting import Replacement, Rewriting
 from fxplain.rewriting.shares import Through, shared

@@ -11,19 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import WITH_GRADIENTS, Capture, source_goes_with
+from fxplain.capture import (
+    FUSED,
+    WITH_GRADIENTS,
+    Capture,
+    MaskRows,
+    fused_arguments,
+    fused_attention,
+    needed_mask,
+    source_goes_with,
+)
 from fxplain.program import BirthSite, ProgramNode
 from fxplain.rewriting import PLAIN, Rewriting
-from fxplain.rewriting.fused import fused_arguments, fused_attention, needed_mask
-from fxplain.rewriting.mask_rows import MaskRows
 from fxplain.run.disturbance import loudness, noisy
 from fxplain.run.other_uses import OtherUse, consumer, other_uses
 from fxplain.run.queries import queries_and_keys
 
 __all__ = ["born_with", "instrumented", "tap"]
-
-
-_FUSED = torch.ops.aten.scaled_dot_product_attention.default
 
 
 def tap(output: Tensor) -> Tensor:
@@ -190,7 +194,7 @@ class _Instrumenting:
             if swaps[weights] is None:
                 swaps[weights] = self.graph.call_function(tap, (self.copies[weights],))
         place = self._place(original)
-        if function is None and original.target is _FUSED:
+        if function is None and original.target is FUSED:
             function = fused_attention
         if function is not None:
             args, kwargs = fx.map_arg((original.args, original.kwargs), place)
@@ -205,7 +209,7 @@ class _Instrumenting:
         """From an operand of a node to what stands for it in the copy."""
         swaps = {**self.tapped.get(original, {}), **self._branches_for(original)}
         mask = query = None
-        if original.target is _FUSED and not self.rewriting.taken_apart:
+        if original.target is FUSED and not self.rewriting.taken_apart:
             named = fused_arguments(original)
             mask, query = named.get("attn_mask"), named["query"]
 

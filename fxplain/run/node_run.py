@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxplain.capture import CAUSAL, fused_arguments
 from fxplain.program import ProgramNode
 from fxplain.rewriting.fused import (
-    CAUSAL,
     allowed_scores,
-    fused_arguments,
     grouped,
     scaled_scores,
     softmax,

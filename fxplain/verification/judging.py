@@ -117,11 +117,12 @@ def change_of(plain: Tensor, other: Tensor) -> Tensor:
     """How far each number moved, in units of what rounding may lose."""
     if not plain.dtype.is_floating_point:
         return torch.full(plain.shape, torch.inf)
-    change = (plain.detach() - other.detach()).abs()
-    finite = plain.detach().abs().nan_to_num(0, 0, 0)
-    largest = finite.masked_fill(finite > _HUGE, 0).amax() if plain.numel() else finite.sum()
+    finite = plain.detach().abs().nan_to_num_(0, 0, 0)  # in place: outputs may be large
+    largest = finite.masked_fill_(finite > _HUGE, 0).amax() if plain.numel() else finite.sum()
+    del finite
+    change = (plain.detach() - other.detach()).abs_()
     unit = _FAINT * torch.finfo(plain.dtype).eps * float(largest)
-    return (change.float() / max(unit, torch.finfo(torch.float32).tiny)).cpu()
+    return change.float().div_(max(unit, torch.finfo(torch.float32).tiny)).cpu()
 
 
 def _any(moved: Tensor, axes: list[int]) -> Tensor:

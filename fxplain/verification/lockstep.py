@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import attribute_of, called, operation_name
+from fxplain.capture import attribute_of, called_leanly, operation_name
 from fxplain.tokens.arguments import arguments
 
 __all__ = ["Compare", "lockstep"]
@@ -64,10 +64,10 @@ def lockstep(
         elif node.op == "get_attr":
             plain[node] = attribute_of(module, node)
         else:
-            plain[node] = called(node, plain.__getitem__)
+            plain[node] = called_leanly(node, plain.__getitem__)
             reached = any(n in other for n in node.all_input_nodes)
             if reached and node not in frozen and _is_content(plain[node]):
-                other[node] = _picked_alike(node, plain, other) or called(
+                other[node] = _picked_alike(node, plain, other) or called_leanly(
                     node, lambda n: other[n] if n in other else plain[n]
                 )
                 other[node] = _cancelled(node, plain, other)

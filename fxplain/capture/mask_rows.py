@@ -8,18 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.rewriting.fused import needed_rows
-from fxplain.tokens import operation
+from fxplain.capture.captured import operation_name
+from fxplain.capture.masks import needed_rows
 
 __all__ = ["MaskRows"]
 
 _ELEMENTWISE = frozenset({
-    "aten.__and__", "aten.__or__", "aten.__xor__", "aten.where", "aten.to", "aten._to_copy",
-    "aten.clone", "aten.contiguous", "aten.alias", "aten.detach", "aten.lift_fresh_copy",
+    "__and__", "__or__", "__xor__", "where", "to", "_to_copy",
+    "clone", "contiguous", "alias", "detach", "lift_fresh_copy",
 })  # fmt: skip
 """Operations element by element that ATen does not tag as such."""
 
-_FILLED = frozenset({"aten.ones", "aten.zeros", "aten.full"})
+_FILLED = frozenset({"ones", "zeros", "full"})
 """Operations that make one value of a size, their first argument."""
 
 
@@ -89,14 +89,14 @@ def _by_rows(node: fx.Node) -> bool:
     """Whether some rows of a value are the same operation on these rows of the operands."""
     if node.op != "call_function":
         return False
-    name, tags = operation(node), getattr(node.target, "tags", ())
+    name, tags = operation_name(node), getattr(node.target, "tags", ())
     if torch.Tag.nondeterministic_seeded in tags:
         return False
-    if name == "aten.unsqueeze":
+    if name == "unsqueeze":
         place, rank = node.args[1], node.meta["val"].dim()
         return isinstance(place, int) and place % rank < rank - 2
     known = name in _ELEMENTWISE or name in _FILLED or torch.Tag.pointwise in tags
-    return known or name in ("aten.expand", "aten.tril", "aten.triu")
+    return known or name in ("expand", "tril", "triu")
 
 
 def _narrowed(value: Any, start: int, stop: int) -> Any:
@@ -107,14 +107,14 @@ def _narrowed(value: Any, start: int, stop: int) -> Any:
 
 
 def _of_rows(step: fx.Node, made: Mapping[fx.Node, Any], start: int, stop: int) -> Any:
-    name = operation(step)
-    if name not in ("aten.expand", "aten.tril", "aten.triu", *_FILLED):
+    name = operation_name(step)
+    if name not in ("expand", "tril", "triu", *_FILLED):
         return _called(step, made)
     args, kwargs = _given(step, made)
-    if name in ("aten.tril", "aten.triu"):
+    if name in ("tril", "triu"):
         x, diagonal = args[0], args[1] if len(args) > 1 else kwargs.get("diagonal", 0)
         return step.target(x, diagonal + start)  # type: ignore[operator]
-    place = 1 if name == "aten.expand" else 0
+    place = 1 if name == "expand" else 0
     sizes = list(args[place])
     if sizes[-2] != 1:
         sizes[-2] = stop - start
