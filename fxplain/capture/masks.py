@@ -125,4 +125,5 @@ def called_leanly(node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
         value = value_of(operand)
         return needed_mask(value) if operand is mask else value
 
-    return fused_attention(*fx.map_arg(node.args, place), **fx.map_arg(node.kwargs, place))
+    given: Any = fx.map_arg((node.args, node.kwargs), place)
+    return fused_attention(*given[0], **given[1])
