@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from transformers import BertConfig, BertForSequenceClassification
 
 import fxplain
 from tests.small_models import seeded
@@ -153,3 +154,17 @@ def test_a_symbolically_traced_graph_has_a_mode():
     with pytest.raises(fxplain.TrainingModeError, match=r"model\.eval"):
         relevance(traced.train())
     model.eval()
+
+
+def test_flex_attention_with_a_mask_of_both_directions() -> None:
+    inputs = {"input_ids": torch.tensor([[3, 1, 4, 1]]), "attention_mask": torch.ones(1, 4).long()}
+    found = []
+    for way in ("eager", "flex_attention"):
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=9, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+            num_attention_heads=2, initializer_range=0.3, attn_implementation=way,
+        )  # fmt: skip
+        model = BertForSequenceClassification(config).eval()
+        found.append(fxplain.explain(model, inputs, target=1).relevance["input_ids"])
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)

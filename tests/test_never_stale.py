@@ -324,3 +324,5 @@ def test_parts_that_came_after_eval() -> None:
         _explained(model)
     model.head.eval()
     torch.testing.assert_close(_explained(model).output, model(IDS))
+    wrapped = nn.Sequential(model)  # in training mode, too
+    torch.testing.assert_close(_explained(wrapped).output, model(IDS))

@@ -80,6 +80,9 @@ def _described(value: Any) -> str:
         return f"a {kind}. Weights alone are no model: load them with load_state_dict()."
     if isinstance(value, type) and issubclass(value, nn.Module):
         return f"the class {value.__name__}. Make one: {value.__name__}(...)."
+    held = getattr(value, "model", None)
+    if isinstance(held, nn.Module):
+        return f"{kind}, which holds one. Explain its model attribute, a {type(held).__name__}."
     if callable(value):
         return f"{kind} {getattr(value, '__name__', '')!r}. Wrap it in a module's forward."
     return f"{kind}."
@@ -120,19 +123,21 @@ def _ready(model: nn.Module) -> bool:
     for path, graph in graphs.items():
         inert |= _uncalled(path, graph)
     training = [path for path, part in parts if part.training and path not in inert]
-    if not model.training:  # as parts are that came later; most compute the same in both modes
+    mixed = len(training) < sum(path not in inert for path, _ in parts)
+    if mixed:  # what came after eval() is in training mode; most computes the same in both
         training = [path for path in training if _asks_for_its_mode(model.get_submodule(path))]
     if not training:
         return True
-    if model.training:
+    if not mixed or training[0] == "":
         raise TrainingModeError(
             f"{_named(model, training[0])} is in training mode, where dropout makes every explanation "
             f"a random one. Call model.eval() first."
         )
     part = type(model.get_submodule(training[0])).__name__
+    most = "partly " if model.training else ""
     raise TrainingModeError(
-        f"{type(model).__name__} is in evaluation mode, but its part {training[0]!r} ({part}) is in "
-        f"training mode, as parts are that are added, replaced, wrapped or parametrised after "
+        f"{type(model).__name__} is {most}in evaluation mode, but its part {training[0]!r} ({part}) is "
+        f"in training mode, as parts are that are added, replaced, wrapped or parametrised after "
         f"model.eval(). Call model.eval() again."
     )
 

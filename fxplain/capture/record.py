@@ -109,7 +109,7 @@ def _recorded(call: Callable[..., Any], values: Sequence[Tensor]) -> fx.GraphMod
     batched = any(map(is_batched, _constants(module)))
     casts = any(_opens_autocast(node) for node in module.graph.nodes)
     module.graph.eliminate_dead_code()
-    if casts:
+    if casts or any(map(is_batched, _constants(module))):  # the latter mean nothing out of the vmap
         return _made(call, values, pre_dispatch=False)
     if batched and any(constant.is_floating_point() for constant in _constants(module)):
         return _made(call, values, pre_dispatch=False)
