@@ -192,6 +192,14 @@ class SortedWords(Plain):
         return self.words(ids.gather(1, order)).gather(1, back)
 
 
+class WordsAndPlacesStacked(Plain):
+    """Words and their places are added as the sum of a stack."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        parts = torch.stack([self.words(ids), self.places.expand(len(ids), -1, -1)])
+        return self.classify(self.pool(self.run(parts.sum(0))))
+
+
 class SortedAtOnce(Plain):
     def embed(self, ids: Tensor) -> Tensor:
         ordered, order = ids.sort(1)
@@ -213,7 +221,7 @@ class EachKindOnce(Plain):
         HeadsWrittenIntoPlace, HeadsProjectedAndSummed, KeysInHalves, HalvesMeet, PartsAskAlone,
         HeadsByStrides, RowsAddedInALoop, RowsAddedInPairs, TheFirstAndTheSumOfTheRest, AddedByIndex,
         SortedWords, SortedAtOnce, EachKindOnce, TheSecondOfTwoCopies, TheMeanOfTwoCopies,
-        ComparedWithEachClass, OneClassAfterTheOther,
+        ComparedWithEachClass, OneClassAfterTheOther, WordsAndPlacesStacked,
     ],
 )  # fmt: skip
 def test_the_same_function(form: type[Plain], batch: int) -> None:

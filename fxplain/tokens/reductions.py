@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -46,6 +47,9 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
     dims = list(range(len(shape))) if dims is None or dims == [] else dims
     axes = sorted({d % len(shape) for d in ([dims] if isinstance(dims, int) else dims)})
     keepdim = bool(named.get("keepdim"))
+    added = _parts_of_tokens_added(a, node, source, axes)
+    if added:
+        return tuple(t.with_ids(t.ids.unsqueeze(axes[0])) for t in added) if keepdim else added
     varied = any(t.varies(x) for t in tags for x in axes)
     # of a single key nothing varies, but its scores have a maximum and a sum as others have
     alone = len(tags) > 1 and any(shape[x] == 1 for x in axes)
@@ -78,6 +82,27 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
     else:
         result = tuple(_reduced(a, node, tag, axes, keepdim) for tag in tags)
     return [result, result] if isinstance(node.meta.get("val"), (tuple, list)) else result
+
+
+def _parts_of_tokens_added(
+    a: Analysis, node: fx.Node, source: fx.Node, axes: Sequence[int]
+) -> Tags:
+    """What tokens are made of (word, type, position), stacked and summed: as if it were added."""
+    if operation_name(node) not in ("sum", "mean") or operation_name(source) != "stack":
+        return ()
+    named = arguments(source)
+    parts = [n for n in named["tensors"] if isinstance(n, fx.Node)]
+    if list(axes) != [a.value(named.get("dim", 0)) % len(a.shape(source))]:
+        return ()
+    tags = [a.tags(n) for n in parts]
+    if not all(len(of_one) == 1 and a.joiner.newborn(of_one[0]) for of_one in tags):
+        return ()
+    tokens = [a.book.find(of_one[0].tokens) for of_one in tags]
+    pairs = itertools.combinations([each[each >= 0].unique() for each in tokens], 2)
+    if any(a.book.share_births(one, other) for one, other in pairs):
+        return ()
+    shapes = [a.shape(n) for n in parts]
+    return a.joiner.join(list(zip(tags, shapes, strict=True)), shapes[0])
 
 
 def _nothing_heard(a: Analysis, tag: Tag) -> Tag:
