@@ -288,3 +288,37 @@ def test_words_that_only_some_samples_lack_keep_their_places() -> None:
     )
     assert bool((want.relevance["ids"][ids == 0] == 0).all())
     torch.testing.assert_close(e.relevance["ids"], want.relevance["ids"], rtol=1e-4, atol=1e-5)
+
+
+class Columns(nn.Module):
+    """A table's columns are tokens: a number times a vector, behind a token that is read."""
+
+    def __init__(self, *, convolved: bool) -> None:
+        super().__init__()
+        self.start, self.vectors = (
+            nn.Parameter(torch.randn(1, WIDE)),
+            nn.Parameter(torch.randn(5, WIDE)),
+        )
+        self.layer, self.head, self.convolved = Layer(), nn.Linear(WIDE, 3), convolved
+
+    def forward(self, table: Tensor) -> Tensor:
+        if self.convolved:
+            filters = self.vectors.reshape(-1, 1, 1)
+            columns = F.conv1d(table[..., None], filters, groups=5).reshape(len(table), 5, WIDE)
+        else:
+            columns = table[..., None] * self.vectors
+        x = torch.cat([self.start.expand(len(table), 1, -1), columns], 1)
+        x = x + self.layer.out(
+            attended(*(f(x) for f in (self.layer.query, self.layer.key, self.layer.value)))
+        )
+        return self.head(x[:, 0])
+
+
+def test_columns_that_have_filters_of_their_own() -> None:
+    table = torch.randn(3, 5)
+    e, want = (
+        fxplain.explain(seeded(Columns, convolved=c), (table,), target=1) for c in (True, False)
+    )
+    torch.testing.assert_close(e.output, want.output)
+    assert want.relevance["table"].shape == (3, 6)
+    torch.testing.assert_close(e.relevance["table"], want.relevance["table"], rtol=1e-4, atol=1e-5)

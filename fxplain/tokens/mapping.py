@@ -143,6 +143,9 @@ def convolution(a: Analysis, node: fx.Node) -> Tagged:
     result = []
     raw = a.tags(source) or a.untouched(source)
     for tag in a.joiner.promoted(raw):
+        if named.get("groups", 1) == shape[channel] > 1 and all(shape[x] == 1 for x in axes):
+            result.append(_each_by_itself(a, node, tag, channel))
+            continue
         if _frames(tag, raw, channel, axes):
             result.append(_grid_births(a, node, tag, channel))
             continue
@@ -159,6 +162,15 @@ def convolution(a: Analysis, node: fx.Node) -> Tagged:
                   raw=_is_raw(tag, raw))
         )  # fmt: skip
     return tuple(result)
+
+
+def _each_by_itself(a: Analysis, node: fx.Node, tag: Tag, channel: int) -> Tag:
+    """Channels without neighbours that each have weights of their own, as a table's columns may."""
+    if not tag.varies(channel):
+        return tag
+    return tag.with_ids(
+        tag.ids.repeat_interleave(a.shape(node)[channel] // tag.ids.shape[channel], channel)
+    )
 
 
 def _frames(tag: Tag, raw: Tags, channel: int, axes: Sequence[int]) -> bool:
