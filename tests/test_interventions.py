@@ -261,6 +261,77 @@ def test_what_a_layer_adds_is_cut_as_by_a_hook() -> None:
     torch.testing.assert_close(found.scores[0], want)
 
 
+class Viewing(nn.Module):
+    """Queries, keys and values from one layer; what attention gives is viewed, never laid out anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.mixed, self.out = nn.Embedding(30, 8), nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.words(input_ids)
+        q, k, v = (
+            part.view(*x.shape[:2], 2, 4).transpose(1, 2) for part in self.mixed(x).split(8, 2)
+        )
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v)
+        return (x + self.out(mixed.transpose(1, 2).contiguous().view(x.shape)))[:, -1]
+
+
+def test_what_is_viewed_may_be_laid_out_otherwise_under_cuts() -> None:
+    model, ids = seeded(Viewing), words(2, 6)
+    found = fxplain.intervene(model, (ids,), [Cut.heads(0, head) for head in (0, 1)], 3)
+    for head in (0, 1):
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            other.out.weight[:, 4 * head : 4 * head + 4] = 0
+            torch.testing.assert_close(found.scores[head], other(ids)[:, 3])
+    other_ids = words(2, 6, seed=1)
+    circuit = fxplain.circuit(model, (ids,), (other_ids,), 3)
+    assert abs(1 - circuit.faithfulness) <= 0.05
+
+
+class Experts(nn.Module):
+    """Two experts, each weighed for each token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = nn.Linear(16, 2)
+        self.experts = nn.ModuleList(nn.Linear(16, 16) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.router(x).softmax(-1)
+        found = torch.zeros_like(x)
+        for i, expert in enumerate(self.experts):
+            found = found + expert(x) * weights[..., i, None]
+        return found
+
+
+class OfExperts(nn.Module):
+    """Latents that ask the words once, and a mixture of experts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.latents = nn.Embedding(30, 16), nn.Parameter(torch.randn(1, 3, 16))
+        self.cross, self.feed_forward, self.head = Attention(), Experts(), nn.Linear(16, 5)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.words(input_ids)
+        z = self.latents.expand(len(x), -1, -1)
+        z = z + self.cross(z, x)
+        return self.head((z + self.feed_forward(z)).mean(1))
+
+
+@pytest.mark.parametrize("name", ["cross", "feed_forward"])
+def test_all_that_a_module_adds_is_cut_also_to_latents_and_of_many_experts(name: str) -> None:
+    model, ids = seeded(OfExperts), words(2, 6)
+    found = fxplain.intervene(model, (ids,), Cut.write(name), 3)
+    handle = model.get_submodule(name).register_forward_hook(lambda _m, _x, out: 0 * out)
+    with torch.no_grad():
+        want = model(ids)[:, 3]
+    handle.remove()
+    torch.testing.assert_close(found.scores[0], want)
+
+
 def test_a_token_is_cut_at_its_birth_with_all_that_is_added_to_it() -> None:
     model, image = seeded(ImageClassifier), pixels()
     found = fxplain.intervene(model, (image,), Cut.tokens("pixel_values", [2, 4]), 1)

@@ -13,7 +13,7 @@ from fxplain.capture.captured import (
 )
 from fxplain.capture.chance import RandomState, chance_kept, draws
 from fxplain.capture.comparison import failure
-from fxplain.capture.derivatives import WITH_GRADIENTS
+from fxplain.capture.elsewhere import ELSEWHERE
 from fxplain.capture.inputs import ModelInputs, bind_inputs, on_axis
 from fxplain.capture.locks import borrowed
 from fxplain.capture.mask_rows import MaskRows
@@ -34,8 +34,8 @@ from fxplain.capture.trial import model_tried
 
 __all__ = [
     "CAUSAL",
+    "ELSEWHERE",
     "FUSED",
-    "WITH_GRADIENTS",
     "AsItWas",
     "Capture",
     "InputSlot",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxplain.capture.chance import chance_kept, draws
+from fxplain.capture.elsewhere import ELSEWHERE
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.memo import Memo
 from fxplain.capture.seen import tensors_now
@@ -42,9 +43,10 @@ def attribute_of(module: nn.Module, node: fx.Node) -> Any:
 
 
 def called(node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
-    """The value of a call, for those of its operands."""
-    assert callable(node.target)
-    return node.target(*fx.map_arg(node.args, value_of), **fx.map_arg(node.kwargs, value_of))
+    """The value of a call, for those of its operands, however these are laid out."""
+    target = ELSEWHERE.get(node.target, node.target)
+    assert callable(target)
+    return target(*fx.map_arg(node.args, value_of), **fx.map_arg(node.kwargs, value_of))
 
 
 def operation_name(node: fx.Node) -> str:

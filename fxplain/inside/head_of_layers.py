@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
-from fxplain.capture import operation_name
+from fxplain.capture import attribute_of, called, operation_name
 from fxplain.errors import MethodError
 from fxplain.explanation.explain import explain
 from fxplain.inside.reading import kept_of
@@ -191,11 +191,11 @@ class _Looking:
         return found
 
     def _compute(self, values: dict[fx.Node, Any], chosen: set[fx.Node]) -> None:
-        interpreter = fx.Interpreter(self.kept.captured.graph_module)
-        interpreter.env = values
         for node in self.graph.nodes:
-            if node.op not in ("placeholder", "output") and node in chosen:
-                values[node] = interpreter.run_node(node)
+            if node in chosen and node.op == "get_attr":
+                values[node] = attribute_of(self.kept.captured.graph_module, node)
+            elif node in chosen and node.op == "call_function":
+                values[node] = called(node, values.__getitem__)
 
 
 def _above(nodes: Sequence[fx.Node], without: fx.Node | None = None) -> set[fx.Node]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import WITH_GRADIENTS, fused_attention, module_path
+from fxplain.capture import ELSEWHERE, fused_attention, module_path
 from fxplain.explanation.kept import Kept
 from fxplain.interventions.sites import sites_of
 from fxplain.rewriting import corrected_rewriting
@@ -126,7 +126,7 @@ class LinearRun(fx.Interpreter):
         function: Callable[..., Any] | None = self.rewriting.replacement(n)
         if function is None:
             function = fused_attention if n.target is _FUSED else n.target  # type: ignore[assignment]
-            function = WITH_GRADIENTS.get(n.target, function)
+            function = ELSEWHERE.get(n.target, function)
         assert function is not None
         name = operation(n)
         if name not in _ADDS and name not in BIAS:

@@ -21,7 +21,7 @@ __all__ = ["Chooser", "called"]
 
 
 def called(name: str, known: Sequence[str], what: str) -> str:
-    """The one of some dotted names that a name is, or is a part of.
+    """The one of some dotted names that a name is, begins or is a part of.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def called(name: str, known: Sequence[str], what: str) -> str:
     """
     if name in known:
         return name
-    found = [k for k in known if f".{name}." in f".{k.replace('#', '.')}."]
+    found = within(name, known)
     if len(found) == 1:
         return found[0]
     if found:
@@ -46,6 +46,19 @@ def called(name: str, known: Sequence[str], what: str) -> str:
     raise InputError(
         f"there is no {what} {name!r}. There are {len(known)}: {', '.join(close)}, ..."
     )
+
+
+def within(name: str, known: Sequence[str]) -> list[str]:
+    """Those of some dotted names that a name begins; where it begins none, those it is a part of.
+
+    Examples
+    --------
+    >>> within("mlp", ["mlp.2", "block.mlp.2"]), within("block.mlp", ["mlp.2", "block.mlp.2#1"])
+    (['mlp.2'], ['block.mlp.2#1'])
+    """
+    dotted = {k: f".{k.replace('#', '.')}." for k in known}
+    inside = [k for k, path in dotted.items() if path.startswith(f".{name}.")]
+    return inside or [k for k, path in dotted.items() if f".{name}." in path]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +104,13 @@ class Chooser:
                 )
         return heads
 
-    def write(self, name: str) -> Write:
-        """The residual write of a name."""
-        names = [write.name for write in self.sites.writes]
-        return self.sites.writes[names.index(called(name, names, "residual addition"))]
+    def writes(self, name: str) -> list[Write]:
+        """The residual write of a name: what a module adds, all of it where it is a sum of several."""
+        known = {write.name: write for write in self.sites.writes}
+        found = [known[each] for each in within(name, list(known))]
+        if name not in known and found and len({write.stream for write in found}) == 1:
+            return found
+        return [known[called(name, list(known), "residual addition")]]
 
     def tokens(self, chosen: Tokens) -> Tensor | None:
         """Which of all tokens are chosen, (tokens,) of bool; None for all.

@@ -158,12 +158,12 @@ class Masking:
                 self._add(("birth", str(i)), part.to, of_site)
 
     def _writes(self, part: Writes | Stream) -> None:
-        write = self.chooser.write(part.name)
         members = self.chooser.tokens(part.tokens)
-        kind = "write" if isinstance(part, Writes) else "stream"
-        known = write.tokens >= 0
-        chosen = known if members is None else known & members[write.tokens.clamp(min=0)]
-        self._add((kind, write.name), part.to, chosen)
+        for write in self.chooser.writes(part.name):
+            kind = "write" if isinstance(part, Writes) else "stream"
+            known = write.tokens >= 0
+            chosen = known if members is None else known & members[write.tokens.clamp(min=0)]
+            self._add((kind, write.name), part.to, chosen)
 
 
 def _by_group(node: ProgramNode, values: Tensor) -> Tensor:

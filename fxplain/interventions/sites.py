@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from fxplain.capture import Capture, ModelInputs, fused_arguments, operation_name
+from fxplain.capture import ELSEWHERE, Capture, ModelInputs, fused_arguments, operation_name
 from fxplain.interventions.edits import Point, edited, edited_attention, edited_softmax
 from fxplain.interventions.geometry import Geometry, geometry_of
 from fxplain.interventions.writes import Write, residual_writes
@@ -139,7 +139,9 @@ class _Opening:
             function = partial(edited_softmax, _callable(original), point=self.softmaxes[original])
             args = fx.map_arg(original.args, place)
             return self._call(function, original.name, args, fx.map_arg(original.kwargs, place))
-        return self.graph.node_copy(original, place)
+        copy = self.graph.node_copy(original, place)
+        copy.target = ELSEWHERE.get(copy.target, copy.target)
+        return copy
 
     def _edited(self, copy: fx.Node, point: Point) -> fx.Node:
         return self._call(partial(edited, point=point), f"{copy.name}_{point[0]}", (copy,))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx
@@ -22,7 +23,7 @@ class Write:
     Attributes
     ----------
     name
-        The path of the module whose result is added.
+        The path of the module whose result is added; numbered where it has several.
     term
         The node that is added.
     into
@@ -50,7 +51,6 @@ def residual_writes(capture: Capture, program: Program, flow: TokenFlow) -> tupl
     carried = _carried(capture, program)
     order = {node: i for i, node in enumerate(capture.graph.nodes)}
     writes: list[Write] = []
-    names: dict[str, int] = {}
     for top in capture.graph.nodes:
         if top not in carried or not _is_addition(top) or _in_a_longer_sum(top):
             continue
@@ -61,18 +61,30 @@ def residual_writes(capture: Capture, program: Program, flow: TokenFlow) -> tupl
         bases = {
             base
             for base in (_base(term) for term, _ in terms)
-            if (own := _tokens_of(base, program, flow)) is not None
+            if (own := _tokens_of(base, program, flow, Level.PARAMETER)) is not None
             and bool(torch.isin(own, tokens[tokens >= 0]).any())
         }
         for term, into in terms:
             others = bases - {_base(term)}
             if not _computed_from(term, others, order):
                 continue
-            name = module_path(_base(term)) or _base(term).name
-            names[name] = names.get(name, 0) + 1
-            unique = name if names[name] == 1 else f"{name}#{names[name]}"
-            writes.append(Write(unique, term, into, top, tokens))
-    return tuple(writes)
+            path = module_path(_base(term)) or _base(term).name
+            writes.append(Write(path, term, into, top, tokens))
+    return tuple(_numbered(writes))
+
+
+def _numbered(writes: Sequence[Write]) -> Iterator[Write]:
+    """Writes of one module under names of their own.
+
+    Its first is called as the module is, but where it adds several terms to one sum (the experts of a
+    mixture): these are its result together.
+    """
+    seen: Counter[str] = Counter()
+    at_once = Counter((write.name, write.stream) for write in writes)
+    for write in writes:
+        seen[write.name] += 1
+        first = seen[write.name] == 1 and at_once[write.name, write.stream] == 1
+        yield write if first else replace(write, name=f"{write.name}#{seen[write.name]}")
 
 
 def _carried(capture: Capture, program: Program) -> set[fx.Node]:
@@ -158,10 +170,12 @@ def _contracts(node: fx.Node) -> bool:
     return any(part in name for part in ("linear", "mm", "matmul", "conv", "attention", "einsum"))
 
 
-def _tokens_of(node: fx.Node, program: Program, flow: TokenFlow) -> Tensor | None:
+def _tokens_of(
+    node: fx.Node, program: Program, flow: TokenFlow, least: Level = Level.PARAMETER_TOKEN
+) -> Tensor | None:
     """The token of each element, where each row is one live token."""
     for tag in flow.tags.get(node, ()):
-        if tag.level < Level.PARAMETER_TOKEN or tag.softmax is not None:
+        if tag.level < least or tag.softmax is not None:
             continue
         tokens = flow.book.find(tag.tokens)
         live = torch.as_tensor(program.token_stream)[tokens.clamp(min=0)] >= 0

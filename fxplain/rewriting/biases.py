@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import WITH_GRADIENTS
+from fxplain.capture import ELSEWHERE
 from fxplain.rewriting.rewriting import Replacement, Rewriting
 from fxplain.tokens import operation
 
@@ -70,7 +70,7 @@ def with_biases(rewriting: Rewriting) -> Rewriting:
         name = operation(node)
         if name not in BIAS and name not in _SUMS:
             return made
-        return _noting(node, name, made or WITH_GRADIENTS.get(node.target, node.target))  # type: ignore[arg-type]
+        return _noting(node, name, made or ELSEWHERE.get(node.target, node.target))  # type: ignore[arg-type]
 
     name = f"{rewriting.name} with biases"
     return replace(rewriting, name=name, replacement=replacement, begun=noted_constant)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, fx
 
 from fxplain.capture import (
+    ELSEWHERE,
     FUSED,
-    WITH_GRADIENTS,
     Capture,
     MaskRows,
     fused_arguments,
@@ -202,7 +202,7 @@ class _Instrumenting:
             copy.meta = dict(original.meta)
             return copy
         copy = self.graph.node_copy(original, place)
-        copy.target = WITH_GRADIENTS.get(copy.target, copy.target)
+        copy.target = ELSEWHERE.get(copy.target, copy.target)
         return copy
 
     def _place(self, original: fx.Node) -> Callable[[fx.Node], fx.Node]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import WITH_GRADIENTS, operation_name
+from fxplain.capture import ELSEWHERE, operation_name
 from fxplain.program import Program
 from fxplain.tokens import IDENTITY, AttentionSite, RouteSite, Tag, tokens_in, versions_in
 from fxplain.verification.claims import canonical_tokens, claimed_tags
@@ -213,7 +213,7 @@ def rooted_outputs(
             return rooted(n, value) if n in roots else value
 
         def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-            target = WITH_GRADIENTS.get(target, target)
+            target = ELSEWHERE.get(target, target)
             return super().call_function(target, args, kwargs)
 
     return list(Rooted(module).run(*values))

@@ -1,4 +1,4 @@
-"""Operations that do the same in a run with gradients as others in one without."""
+"""Operations that do the same, on other values than the captured ones, as those of the graph."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["WITH_GRADIENTS"]
+__all__ = ["ELSEWHERE"]
 
 
 def _copied(into: Tensor, source: Tensor, _non_blocking: bool = False) -> Tensor:
     return source.to(into).expand(into.shape)
 
 
-WITH_GRADIENTS: Mapping[Any, Callable[..., Any]] = {
+ELSEWHERE: Mapping[Any, Callable[..., Any]] = {
     torch.ops.aten.copy.default: _copied,  # it has no derivative
     torch.ops.aten.view.default: torch.ops.aten.reshape.default,  # kernels lay results out anew
 }
-"""What stands in a run with gradients for an operation; others stay."""
+"""What stands for an operation where a graph runs with gradients, or on values that another
+computation laid out; others stay."""
