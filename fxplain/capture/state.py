@@ -63,7 +63,7 @@ def life_of(tensor: Tensor) -> Any:
     """
     try:
         return tensor.untyped_storage()
-    except (NotImplementedError, RuntimeError):  # sparse ones have none
+    except (NotImplementedError, RuntimeError, ValueError):  # sparse ones have none, nor lazy ones
         return tensor
 
 

@@ -97,9 +97,10 @@ def _repeats(a: Analysis, node: fx.Node) -> bool:
         return len(parts) == 1 or len({_root(n) for n in parts}) == 1
     source = node.all_input_nodes[0] if moves(node) else None
     while source is not None and moves(source):
+        before = source.all_input_nodes[0] if source.all_input_nodes else None
         if operation_name(source) in ("expand", "expand_as", "broadcast_to"):
-            return True
-        source = source.all_input_nodes[0] if source.all_input_nodes else None
+            return before is not None and a.shape(source) != a.shape(before)
+        source = before
     return False
 
 
