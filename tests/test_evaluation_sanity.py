@@ -1,10 +1,13 @@
 """Randomised weights and noisy inputs, by hand and against Quantus."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import fxplain
+from fxplain.capture import cache, share_captures
 from fxplain.evaluation.model_copy import ModelCopy
 from tests.evaluated_models import bag, bag_of_tokens, contributions
 from tests.small_models import TextClassifier, seeded, words
@@ -158,3 +161,43 @@ def test_sanity_checks_take_the_first_samples(model) -> None:
         assert each.row("generic", "positive").samples == 40
     a, b = (each.samples["generic", "random_target", "input_ids"][:32] for each in found)
     torch.testing.assert_close(a, b)
+
+
+def test_a_copy_with_other_weights_is_not_captured_anew(model, inputs, monkeypatch) -> None:
+    made: list[nn.Module] = []
+    make = cache._make
+    monkeypatch.setattr(cache, "_make", lambda m, *rest: made.append(m) or make(m, *rest))
+    fxplain.clear_captures(model)
+    fxplain.explain(model, inputs)
+    drawn = ModelCopy(model, inputs, 0).randomised(1)
+    found = fxplain.explain(drawn, inputs, [1, 2, 3])
+    assert made == [model]
+    fxplain.clear_captures(drawn)
+    alone = fxplain.explain(drawn, inputs, [1, 2, 3])
+    assert made == [model, drawn]
+    assert torch.equal(found.output, alone.output)
+    assert torch.equal(found.relevance["input_ids"], alone.relevance["input_ids"])
+
+
+def test_what_branches_on_weights_is_captured_of_the_copy(inputs) -> None:
+    class Branching(nn.Module):
+        """Reads its words with another sign where a weight is negative."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = seeded(TextClassifier)
+            self.sign = nn.Parameter(torch.ones(2))
+
+        def forward(self, input_ids: Tensor) -> Tensor:
+            found = self.inner(input_ids)
+            return found if bool(self.sign.sum() > 0) else -found
+
+    model = Branching().eval()
+    fxplain.explain(model, inputs)
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        copied.sign.neg_()
+    share_captures(model, copied)
+    torch.testing.assert_close(
+        fxplain.explain(copied, inputs).output, -model(**inputs).detach(), atol=1e-6, rtol=1e-5
+    )

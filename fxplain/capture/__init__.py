@@ -1,6 +1,6 @@
 """Capture: from a module and its inputs to a functional ATen graph."""
 
-from fxplain.capture.cache import capture, clear_captures
+from fxplain.capture.cache import capture, clear_captures, share_captures
 from fxplain.capture.captured import (
     Capture,
     InputSlot,
@@ -65,6 +65,7 @@ __all__ = [
     "on_all_processes",
     "on_axis",
     "operation_name",
+    "share_captures",
     "source_goes_with",
     "tensors_of",
 ]

@@ -29,7 +29,7 @@ from fxplain.capture.shelf import Kept, Shelf
 from fxplain.capture.state import AsItWas, parts_of, tensors_of
 from fxplain.errors import CaptureError, InputError
 
-__all__ = ["capture", "clear_captures"]
+__all__ = ["capture", "clear_captures", "share_captures"]
 
 _captures: weakref.WeakKeyDictionary[nn.Module, Shelf] = weakref.WeakKeyDictionary()
 
@@ -83,6 +83,23 @@ def clear_captures(model: nn.Module | None = None) -> None:
     else:
         for each in (model, *twins):
             _captures.pop(each, None)
+
+
+def share_captures(model: nn.Module, copy: nn.Module) -> None:
+    """Let a copy of `model`, of which only the numbers in its weights are others, use its captures.
+
+    A capture holds no weights, so that it is the copy's computation as well. Those that were not the
+    model's own computation, or depend on weights (branches on data), are not shared; what is not
+    shared is captured of the copy when it is needed.
+    """
+    shelf = _captures.get(model)
+    if shelf is None:
+        return
+    own = _captures.setdefault(copy, Shelf())
+    now = facts_now(model)
+    for kept in shelf.lent(own, now):
+        own.add(Kept(kept.capture, kept.key, facts_now(copy), kept.same), copy)
+    own.restless |= shelf.restless
 
 
 def _key_of(inputs: ModelInputs) -> tuple[Any, ...]:

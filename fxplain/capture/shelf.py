@@ -89,5 +89,17 @@ class Shelf:
         """Forget one."""
         self._kept = [k for k in self._kept if k is not kept]
 
+    def lent(self, other: Shelf, facts: Facts) -> list[Kept]:
+        """What holds for any weights, while the model looks as it did, and `other` has not yet."""
+        held = [kept.capture for kept in other._kept]
+        return [
+            kept
+            for kept in self._kept
+            if kept.same
+            and kept.capture.only_for is None
+            and not any(kept.capture is capture for capture in held)
+            and changed(kept.facts, facts) <= self.restless
+        ]
+
     def __len__(self) -> int:
         return len(self._kept)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fxplain.capture import share_captures
 from fxplain.evaluation.statistics import seeded
 
 __all__ = ["ModelCopy"]
@@ -38,7 +39,7 @@ class ModelCopy:
         A weight is drawn anew from a normal distribution with its own mean and deviation.
         """
         names = self._order[len(self._order) - round(share * len(self._order)) :]
-        self._restore()
+        self._start_again()
         with torch.no_grad():
             for name in names:
                 self._parameter(name).copy_(self._random(name))
@@ -46,7 +47,7 @@ class ModelCopy:
 
     def with_noisy_embeddings(self, level: float, draw: int) -> nn.Module:
         """The copy with noise in what turns integers into vectors, relative to its deviation."""
-        self._restore()
+        self._start_again()
         with torch.no_grad():
             for name in self._embeddings:
                 parameter = self._parameter(name)
@@ -57,7 +58,9 @@ class ModelCopy:
     def _parameter(self, name: str) -> nn.Parameter:
         return self.model.get_parameter(name)
 
-    def _restore(self) -> None:
+    def _start_again(self) -> None:
+        """With the model's own weights, and its captures: to make others costs more than all else."""
+        share_captures(self.original, self.model)
         with torch.no_grad():
             for name, parameter in self.original.named_parameters():
                 self._parameter(name).copy_(parameter)
