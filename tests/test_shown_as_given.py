@@ -206,6 +206,49 @@ def test_spans_that_are_no_parts_are_refused(units, told):
         units_of(words, ["?"] * 6, units)
 
 
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        ("sentence", ["We go  on.  ", "Or not? ", "No"]),
+        ("line", ["We go  on.  Or not? ", "No"]),
+    ],
+)
+def test_spaces_that_are_tokens_end_nothing(units, expected):
+    pieces = ["We", " ", "go", " ", " ", "on", ".", " ", " ", "Or", "not", "?", " ", "\nNo"]
+    words = [
+        Word(piece.strip() or piece, (i,), "\n" if piece == "\nNo" else " " * (piece == "not"))
+        for i, piece in enumerate(pieces)
+    ]
+    assert [unit.text for unit in units_of(words, ["?"] * 14, units)] == expected
+
+
+def test_line_breaks_that_are_a_token_each_part_passages():
+    words = [
+        Word(text, (i,)) for i, text in enumerate(["a", "\n", "\n", "b", "\n", " ", "\n", "c"])
+    ]
+    assert [unit.text for unit in units_of(words, ["?"] * 8, "passage")] == ["a\n\n", "b\n \n", "c"]
+    assert [unit.text for unit in units_of(words[3:], ["?"] * 8, "line")] == ["b\n \n", "c"]
+
+
+def test_a_span_that_ends_within_a_word_parts_it_between_its_pieces():
+    words = [Word("Unbelievably", (0, 1, 2)), Word("good", (3,), " ")]
+    labels = ["Un", "##believ", "##ably", "good"]
+    made = units_of(words, labels, {"start": (0, 2), "middle": (2, 8)})
+    assert [(unit.text, unit.tokens) for unit in made] == [
+        ("start", (0,)), ("middle", (1,)), ("(the rest)", (2, 3)),
+    ]  # fmt: skip
+    # what pieces do not tell apart stays whole, and is called what it is
+    (whole, *_) = units_of(words, labels, [(13, 15)])
+    assert (whole.text, whole.tokens) == ("good", (3,))
+    (unknown, *_) = units_of(words, ["[UNK]"] * 4, ["Un"])
+    assert (unknown.text, unknown.tokens) == ("Unbelievably", (0, 1, 2))
+
+
+def test_parts_of_which_the_text_has_none_are_refused():
+    with pytest.raises(fxplain.MethodError, match="no part that is given holds a word"):
+        units_of(sentence("Bad", "."), ["?"] * 2, [(90, 99)])
+
+
 def test_sums_stay_whatever_the_units(byte_level):
     e = byte_level(TEXTS["line breaks"])
     whole = float(e.relevance["input_ids"].sum())

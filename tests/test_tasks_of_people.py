@@ -273,3 +273,28 @@ def test_by_word_or_by_token(root):
     assert len(words["targets"]) < len(words["tokens"])
     said = "".join(target["name"] for target in words["targets"])
     assert "".join(said.split()) == "".join(tokens["text"].split())
+
+
+# ---- answers that are spans -------------------------------------------------------------------------
+
+
+def test_an_answer_is_called_as_the_context_writes_it(explainer):
+    read = explainer("reader")
+    given = {"text": "who lived?", "pair": "Ada Lovelace lived in London"}
+    e = read(**given, target="Lovelace lived ")
+    assert (e.target_names, e.readout) == (
+        ("'Lovelace lived'",),
+        ("input_ids[6] and input_ids[8]",),  # [CLS] who lived ? [SEP] ada love ##lace lived
+    )
+    assert read(**given, target=(5, 5)).target_names == ("'Ada'",)
+
+
+@pytest.mark.parametrize("target", [" ", "", (3, 1), (-2, -1), (0, 99), (0,), (True, 1), 3])
+def test_what_is_no_answer_is_refused(explainer, target):
+    with pytest.raises(fxplain.TargetError, match="is no target"):
+        explainer("reader")(text="who lived?", pair="Ada lived", target=target)
+
+
+def test_an_option_of_another_task_names_that_task(explainer):
+    with pytest.raises(fxplain.TaskError, match=r"no option word=: it is of token-classification"):
+        explainer("classifier")("the movie", word="movie")

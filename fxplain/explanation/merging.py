@@ -18,7 +18,8 @@ from fxplain.errors import ModalityError
 from fxplain.explanation.pieces import is_within_a_word, joined, without_spaces
 
 __all__ = [
-    "Timeline", "Word", "WordRelevance", "bear_marks", "merge", "timeline", "upsample", "words_of",
+    "Timeline", "Word", "WordRelevance", "bear_marks", "merge", "plain", "timeline", "upsample",
+    "words_of",
 ]  # fmt: skip
 
 
@@ -162,7 +163,7 @@ def bear_marks(labels: Sequence[str]) -> bool:
 def _word(labels: Sequence[str], places: Sequence[int], *, marked: bool) -> Word:
     """One word of pieces; a space is written before it where its mark says so, or none are marked."""
     first = labels[places[0]]
-    written = joined([_plain(labels[place]) for place in places])
+    written = joined([plain(labels[place]) for place in places])
     text = written.strip() or written or first
     spaced = first.startswith(_STARTS) or not (marked or without_spaces(text[:1]))
     gap = " " if places[0] and spaced and not first.isspace() else ""
@@ -201,7 +202,7 @@ def _are_one_word(before: str, piece: str, joins: Callable[[str, str], bool]) ->
 
 def _is_one_letter(before: str, piece: str) -> bool:
     """Whether a piece goes on with the letter that the one before it ends in."""
-    written = _plain(before)
+    written = plain(before)
     return bool(written) and is_within_a_word(
         written + piece.removeprefix(_CONTINUES), len(written)
     )
@@ -224,7 +225,8 @@ def _is_special(label: str) -> bool:
     return bracketed and not _is_bytes(label)
 
 
-def _plain(label: str) -> str:
+def plain(label: str) -> str:
+    """A piece without the marks of a word's beginning or end."""
     if _is_special(label):
         return label
     for mark in (*_STARTS, _CONTINUES):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from fxplain.arguments import shown as described
 from fxplain.errors import MethodError
-from fxplain.explanation.merging import Word
+from fxplain.explanation.merging import Word, plain
 
-__all__ = ["UNITS", "Units", "units_of", "written_text"]
+__all__ = ["REST", "UNITS", "Units", "units_of", "written_text"]
 
 Units = str | Sequence[str] | Sequence[tuple[int, int]] | Mapping[str, tuple[int, int]]
 """A name of `UNITS`, parts of the text, (start, stop) of its characters, or these by name."""
@@ -24,6 +25,7 @@ _ENDS_ANYWHERE = re.compile("[\u3002\uff01\uff1f\uff61]+[\u300d\u300f\u201d\uff0
 """Where a sentence ends before a space, and where Chinese and Japanese ones end without one."""
 
 REST = "(the rest)"
+"""What no part of a text that is asked for holds."""
 
 
 def written_text(words: Sequence[Word]) -> str:
@@ -60,7 +62,7 @@ def units_of(words: Sequence[Word], labels: Sequence[str], units: Units = "word"
         if units == "token":
             return [piece for word in words for piece in _pieces(word, labels)]
         return list(words) if units == "word" else _grown(words, units)
-    return _by_spans(words, _named_spans(written_text(words), units))
+    return _by_spans(words, labels, _named_spans(written_text(words), units))
 
 
 def _pieces(word: Word, labels: Sequence[str]) -> list[Word]:
@@ -75,25 +77,29 @@ def _pieces(word: Word, labels: Sequence[str]) -> list[Word]:
 def _grown(words: Sequence[Word], units: str) -> list[Word]:
     groups: list[list[Word]] = []
     for word in words:
-        if not groups or _parted(groups[-1][-1], word, units):
+        if not groups or _parted(groups[-1], word, units):
             groups.append([word])
         else:
             groups[-1].append(word)
     return list(map(_together, groups))
 
 
-def _parted(before: Word, word: Word, units: str) -> bool:
-    """Whether a unit ends between two words."""
-    if before.special or word.special:
+def _parted(unit: Sequence[Word], word: Word, units: str) -> bool:
+    """Whether a unit ends before a word; white space that is a word of its own ends none."""
+    if unit[-1].special or word.special:
         return True
-    between = word.gap + ("" if word.text.strip() else word.text)
-    between = (before.text if not before.text.strip() else "") + between
+    if not word.text.strip():
+        return False
+    last = next((i for i in range(len(unit) - 1, -1, -1) if unit[i].text.strip()), None)
+    blank = unit if last is None else unit[last + 1 :]
+    between = "".join(white.gap + white.text for white in blank) + word.gap
     if units == "line":
-        return "\n" in between and bool(word.text.strip())
+        return "\n" in between
     if units == "passage":
-        return bool(re.search(r"\n\s*\n", between)) and bool(word.text.strip())
-    spaced = between and bool(_ENDS.search(before.text.strip() or "."))
-    ends = "\n" in between or bool(spaced) or bool(_ENDS_ANYWHERE.search(before.text))
+        return bool(re.search(r"\n\s*\n", between))
+    before = "" if last is None else unit[last].text
+    spaced = between and bool(_ENDS.search(before.strip()))
+    ends = "\n" in between or bool(spaced) or bool(_ENDS_ANYWHERE.search(before))
     # a closing quote and a mark are of the sentence that they end
     return ends and any(character.isalnum() for character in word.text)
 
@@ -106,38 +112,51 @@ def _together(words: Sequence[Word]) -> Word:
     return Word(text, places, words[0].gap)
 
 
-def _named_spans(text: str, units: Units) -> list[tuple[str, int, int]]:
-    """(name, start, stop) of each part."""
+@dataclass(frozen=True)
+class _Span:
+    """A part of a text that is asked for; without a name it is called by what it holds."""
+
+    name: str
+    start: int
+    stop: int
+
+
+def _named_spans(text: str, units: Units) -> list[_Span]:
+    """The parts that are asked for, in the order given."""
     if isinstance(units, Mapping):
-        return _apart([(str(name), *_span(span)) for name, span in units.items()])
+        return _apart([_Span(str(name), *_span(span)) for name, span in units.items()], text)
     if not isinstance(units, (list, tuple)):
         names = ", ".join(map(repr, UNITS))
         raise MethodError(
             f"units={described(units)} must be one of {names}, a list of parts of the text, or of "
             f"(start, stop) of its characters."
         )
-    found: list[tuple[str, int, int]] = []
+    found: list[_Span] = []
     for part in units:
         if isinstance(part, str):
-            start = text.find(part, found[-1][2] if found else 0)
+            start = text.find(part, found[-1].stop if found else 0)
             start = text.find(part) if start < 0 else start
             if start < 0 or not part:
                 raise MethodError(f"units: {part!r} is no part of the text {text!r}.")
-            found.append((part, start, start + len(part)))
+            found.append(_Span("", start, start + len(part)))
         else:
-            start, stop = _span(part)
-            found.append((text[start:stop], start, stop))
-    return _apart(found)
+            found.append(_Span("", *_span(part)))
+    return _apart(found, text)
 
 
-def _apart(spans: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+def _apart(spans: list[_Span], text: str) -> list[_Span]:
     """The same spans, none of which has a part of another: a word's relevance is counted once."""
-    for (name, _, stop), (other, start, _) in pairwise(sorted(spans, key=lambda span: span[1:])):
-        if start < stop:
+    for own, other in pairwise(sorted(spans, key=lambda span: (span.start, span.stop))):
+        if other.start < own.stop:
             raise MethodError(
-                f"units: {name!r} and {other!r} overlap, and each word is of one unit."
+                f"units: {_called(own, text)!r} and {_called(other, text)!r} overlap, and each word "
+                f"is of one unit."
             )
     return spans
+
+
+def _called(span: _Span, text: str) -> str:
+    return span.name or text[span.start : span.stop]
 
 
 def _span(part: Any) -> tuple[int, int]:
@@ -154,22 +173,49 @@ def _is_place(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _by_spans(words: Sequence[Word], spans: Sequence[tuple[str, int, int]]) -> list[Word]:
-    """A unit for each span that holds words, of these, and one for what is left."""
+def _by_spans(words: Sequence[Word], labels: Sequence[str], spans: Sequence[_Span]) -> list[Word]:
+    """A unit for each span, of the words that it has a part of, and one for what is left.
+
+    A word that a span ends within is parted between its pieces, where these tell their letters.
+    """
+    text = written_text(words)
     places: list[list[int]] = [[] for _ in spans]
+    held: list[list[int]] = [[] for _ in spans]
     rest: list[int] = []
-    special: list[Word] = []
+    edges = {edge for span in spans for edge in (span.start, span.stop)}
+    for start, stop, tokens in _stretches(words, labels, edges):
+        own = next((i for i, s in enumerate(spans) if s.start < stop and start < s.stop), None)
+        (rest if own is None else places[own]).extend(tokens)
+        if own is not None:
+            held[own] += [start, stop]
+    if not any(places):
+        raise MethodError(
+            f"units: no part that is given holds a word of the text, which has {len(text)} "
+            f"characters: {text!r}."
+        )
+    made = [
+        Word(span.name or text[min(ends) : max(ends)], tuple(own), " " if i else "")
+        for i, (span, own, ends) in enumerate(zip(spans, places, held, strict=True))
+        if own  # a shorter text of a batch may lack a part that another has
+    ]
+    special = [word for word in words if word.special]
+    return [*made, *([Word(REST, tuple(rest), " ")] if rest else []), *special]
+
+
+def _stretches(
+    words: Sequence[Word], labels: Sequence[str], edges: Collection[int]
+) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+    """(start, stop, tokens) of each word, or of its pieces where there is an edge within."""
     reached = 0
     for word in words:
         if word.special:
-            special.append(word)
             continue
-        begin, reached = reached + len(word.gap), reached + len(word.gap) + len(word.text)
-        own = next((i for i, (_, a, b) in enumerate(spans) if a < reached and begin < b), None)
-        (rest if own is None else places[own]).extend(word.tokens)
-    named = [
-        Word(name, tuple(own), " " if i else "")
-        for i, ((name, *_), own) in enumerate(zip(spans, places, strict=True))
-        if own
-    ]
-    return [*named, *([Word(REST, tuple(rest), " ")] if rest else []), *special]
+        start = reached + len(word.gap)
+        reached = start + len(word.text)
+        letters = [len(plain(labels[place])) for place in word.tokens]
+        if any(start < edge < reached for edge in edges) and sum(letters) == len(word.text):
+            for place, length in zip(word.tokens, letters, strict=True):
+                yield start, start + length, (place,)
+                start += length
+        else:
+            yield start, reached, word.tokens

@@ -31,7 +31,7 @@ from fxplain.pipelines.loading import (
     moved,
 )
 from fxplain.pipelines.provenance import provenance
-from fxplain.pipelines.registry import find_task
+from fxplain.pipelines.registry import find_task, tasks
 from fxplain.pipelines.task import Goal, Run, Task, writes
 from fxplain.program import AttentionGraph
 from fxplain.removal import explain_units
@@ -345,6 +345,13 @@ class Explainer:
     def _split(self, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The task's options, and those that `explain` takes."""
         own = {k: v for k, v in options.items() if k in self.task.options}
+        for name in options.keys() - own.keys():
+            others = [task.name for task in tasks().values() if name in task.options]
+            if others:
+                raise TaskError(
+                    f"{self.task.name} has no option {name}=: it is of {', '.join(others)} "
+                    f"(task=, on the command line --task)."
+                )
         return own, {k: v for k, v in options.items() if k not in own}
 
     def _written(self, given: Given, **options: Any) -> Generation:

@@ -157,11 +157,7 @@ class QuestionAnswering(Task):
     def _spans(self, run: Run, target: Any) -> list[tuple[int, int]]:
         wanted = per_sample(target, run.encoded.batch_size)
         return [
-            (target[0], target[1])
-            if isinstance(target, tuple) and len(target) == 2
-            else self._best(run, sample)
-            if target is None
-            else self._said(run, sample, target)
+            self._best(run, sample) if target is None else self._said(run, sample, target)
             for sample, target in enumerate(wanted)
         ]
 
@@ -180,8 +176,11 @@ class QuestionAnswering(Task):
         return best // len(start), best % len(start)
 
     def _said(self, run: Run, sample: int, answer: Any) -> tuple[int, int]:
+        if isinstance(answer, tuple):
+            return self._placed(run, answer)
         context = run.given.pair[sample]
-        if not isinstance(answer, str) or answer not in context:
+        answer = answer.strip() if isinstance(answer, str) else answer
+        if not answer or not isinstance(answer, str) or answer not in context:
             raise TargetError(
                 f"{answer!r} is no target: give a part of the context, or (start, end) as places of "
                 f"tokens."
@@ -197,10 +196,26 @@ class QuestionAnswering(Task):
         start, end = (pieces.char_to_token(sample, c, sequence_index=1) for c in ends)
         return start, end
 
+    def _placed(self, run: Run, answer: tuple[Any, ...]) -> tuple[int, int]:
+        count = run.encoded.inputs["input_ids"].shape[1]
+        whole = all(isinstance(place, int) and not isinstance(place, bool) for place in answer)
+        if len(answer) != 2 or not whole or not 0 <= answer[0] <= answer[1] < count:
+            raise TargetError(
+                f"{answer!r} is no target: (start, end) are the first and the last token of an "
+                f"answer, of 0 to {count - 1}."
+            )
+        return answer[0], answer[1]
+
     def _names(self, run: Run, spans: Sequence[tuple[int, int]], part: str) -> tuple[str, ...]:
         return tuple(f"{part}{self._text(run, i, span)!r}" for i, span in enumerate(spans))
 
     def _text(self, run: Run, sample: int, span: tuple[int, int]) -> str:
+        """The answer as it was written, where the tokenizer knows the places of its pieces."""
+        places = range(span[0], span[1] + 1)
+        pieces = run.encoded.pieces
+        if pieces is not None and all(pieces.token_to_sequence(sample, i) == 1 for i in places):
+            ends = [pieces.token_to_chars(sample, i) for i in (places[0], places[-1])]
+            return str(run.given.pair[sample][ends[0].start : ends[1].end]).strip()
         ids = run.encoded.inputs["input_ids"][sample, span[0] : span[1] + 1]
         return str(run.loaded.tokenizer.decode(ids)).strip()
 

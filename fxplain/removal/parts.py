@@ -13,7 +13,7 @@ from torch import Tensor
 from fxplain.errors import MethodError
 from fxplain.explanation import Explanation, Units
 from fxplain.explanation.merging import Word
-from fxplain.explanation.units import units_of
+from fxplain.explanation.units import REST, units_of
 from fxplain.methods import Place
 from fxplain.removal.perturbation import Removed
 from fxplain.removal.tokens import ModalityTokens
@@ -79,7 +79,7 @@ def parts_of(
         try:
             groups = _groups(structure, own, sample, units, regions)
             if not (rest or isinstance(units, str)) and structure.is_text(name):
-                groups = groups[: len(units)]
+                groups = [group for group in groups if group[2] != REST]
         except MethodError as error:
             if isinstance(units, str):
                 raise

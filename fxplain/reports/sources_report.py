@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from fxplain.explanation.shown import visible
 from fxplain.generation import Sources
 from fxplain.reports.drawing import Bars
 from fxplain.written import rounded
@@ -23,7 +24,7 @@ def sources_report(found: Sources) -> RenderableType:
             "dim",
         ),
         Bars(
-            [source.text for source in found.sources],
+            [visible(source.text) for source in found.sources],
             [source.relevance for source in found.sources],
             10,
             errors if any(error is not None for error in errors) else (),
