@@ -162,8 +162,8 @@ def test_an_image(root: Path) -> None:
     url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
     told = client.post("/explain", json={"image": url}).json()
     image = told["modalities"][0]
-    assert (image["kind"], image["grid"]) == ("image", [4, 4])
-    assert image["picture"].startswith("data:image/")
+    assert (image["kind"], [tile["grid"] for tile in image["pictures"]]) == ("pictures", [[4, 4]])
+    assert image["looks"]["pictures"][0].startswith("data:image/")
     cut = {"id": told["id"], "tokens": {image["name"]: image["units"][0]["tokens"]}}
     assert client.post("/cut", json=cut).json()["effect"] != 0
     for wrong in (
@@ -265,9 +265,3 @@ def test_the_first_answer_is_quick_when_warm(client: TestClient) -> None:
     started = time.perf_counter()
     ask(client, "the cat was bad")
     assert time.perf_counter() - started < 2  # 0.3 on a quiet machine; this is no benchmark
-
-
-def test_models_that_need_sound_are_refused(root: Path) -> None:
-    explainer = fxplain.from_pretrained(small_pretrained.save("wav2vec2", root))
-    with pytest.raises(InputError, match="audio cannot be served"):
-        Desk(explainer)

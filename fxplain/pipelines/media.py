@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import gcd
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -16,7 +16,10 @@ from fxplain.arguments import whole
 from fxplain.errors import InputError, LoadError
 from fxplain.extras import extra
 
-__all__ = ["is_one_image", "is_one_recording", "open_image", "open_recording", "pillow"]
+__all__ = [
+    "MOST_RATE", "is_one_image", "is_one_recording", "open_image", "open_recording", "pillow",
+    "read_wav",
+]  # fmt: skip
 
 MOST_RATE = 10_000_000
 """Samples a second: of ultrasound."""
@@ -167,7 +170,7 @@ def open_recording(value: Any, rate: int) -> Samples:
         When it is nothing that could be a recording.
     """
     if isinstance(value, (str, Path)):
-        own_rate, samples = _read(Path(value))
+        own_rate, samples = read_wav(value, repr(str(value)))
         return _converted(samples, own_rate, rate)
     if isinstance(value, Mapping):
         if not {"array", "sampling_rate"} <= set(value):
@@ -210,15 +213,33 @@ def _mono(value: Any) -> Samples:
     return found
 
 
-def _read(path: Path) -> tuple[int, Samples]:
-    """(samples per second, samples from -1 to 1), channels averaged."""
+def read_wav(source: str | Path | BinaryIO, name: str) -> tuple[int, Samples]:
+    """The samples of a .wav file.
+
+    Parameters
+    ----------
+    source
+        Its path, or the file, open for reading.
+    name
+        What it is called in messages.
+
+    Returns
+    -------
+    tuple
+        Samples per second, and (samples,) from -1 to 1, channels averaged.
+
+    Raises
+    ------
+    LoadError
+        When it is none, or holds no sound.
+    """
     wavfile = _scipy("io.wavfile")
     try:
-        rate, samples = wavfile.read(path)
+        rate, samples = wavfile.read(source)
     except Exception as error:  # whatever a damaged header makes of it
-        raise LoadError(f"{str(path)!r} cannot be read as a .wav file: {error}") from error
-    if rate < 1 or not samples.size:
-        raise LoadError(f"{str(path)!r} holds no sound: {samples.size} samples at {rate} a second.")
+        raise LoadError(f"{name} cannot be read as a .wav file: {error}") from error
+    if not 1 <= rate <= MOST_RATE or not samples.size:
+        raise LoadError(f"{name} holds no sound: {samples.size} samples at {rate} a second.")
     if samples.dtype == np.uint8:  # the only unsigned kind of a .wav file: silence is 128
         samples = (samples.astype(np.float32) - 128) / 128
     elif samples.dtype.kind == "i":

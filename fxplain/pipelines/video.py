@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from fxplain.errors import InputError, LoadError
 from fxplain.extras import extra
 from fxplain.pipelines.media import is_one_image, open_image, pillow
 
-__all__ = ["Video", "is_one_video", "open_video"]
+__all__ = ["MOST_FRAMES", "Video", "evenly", "is_one_video", "open_video", "read_animation"]
 
 MOST_FRAMES = 16
 """So many frames of a file, evenly apart, where the model does not say how many it takes."""
@@ -80,7 +80,7 @@ def open_video(value: Any, count: int | None = None) -> Video:
     if len({frame.shape for frame in frames}) > 1:
         sizes = ", ".join(sorted({f"{f.shape[1]} x {f.shape[0]}" for f in frames}))
         raise InputError(f"the frames of a video are of one size, not of {sizes} pixels.")
-    return Video(np.stack([frames[i] for i in _evenly(len(frames), count or len(frames))]))
+    return Video(np.stack([frames[i] for i in evenly(len(frames), count or len(frames))]))
 
 
 def _images(value: Any) -> Any:
@@ -110,25 +110,26 @@ def _is_video_file(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() not in _PICTURES
 
 
-def _evenly(length: int, count: int) -> list[int]:
+def evenly(length: int, count: int) -> list[int]:
     """The middles of `count` equal stretches; again and again where there are too few."""
     return [min(length - 1, int((i + 0.5) * length / count)) for i in range(count)]
 
 
 def _read(path: Path, count: int) -> Video:
     try:
-        return _animation(path, count) if path.suffix.lower() in _ANIMATED else _film(path, count)
+        return read_animation(path, count) if path.suffix.lower() in _ANIMATED else _film(path, count)
     except (LoadError, ImportError):
         raise
     except Exception as error:  # whatever a decoder raises
         raise LoadError(f"{str(path)!r} cannot be read as a video: {error}") from error
 
 
-def _animation(path: Path, count: int) -> Video:
-    with pillow().open(path) as file:
+def read_animation(source: Path | BinaryIO, count: int) -> Video:
+    """So many frames, evenly apart, of an animated GIF, PNG or WebP: its path, or the open file."""
+    with pillow().open(source) as file:
         length = getattr(file, "n_frames", 1)
         frames, milliseconds = [], 0.0
-        chosen = _evenly(length, min(count, length))
+        chosen = evenly(length, min(count, length))
         for number in range(length):
             file.seek(number)
             milliseconds += file.info.get("duration", 0)
@@ -147,7 +148,7 @@ def _film(path: Path, count: int) -> Video:
         stream = file.streams.video[0]
         told = stream.frames or sum(1 for _ in file.decode(video=0))
         file.seek(0)
-        chosen = _evenly(told, min(count, told))
+        chosen = evenly(told, min(count, told))
         frames = [
             frame.to_ndarray(format="rgb24")
             for number, frame in enumerate(file.decode(video=0))

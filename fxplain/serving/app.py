@@ -25,9 +25,12 @@ __all__ = ["LOCAL", "create_app"]
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 """Names under which a browser on this machine asks: others (a foreign page's own) are refused."""
 
+SCRIPTS = ("elements.js", "player.js", "recordings.js", "live.js")
+"""Parts of the report's own pages, then those of this one."""
+
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    "img-src 'self' data:; media-src data: blob:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -87,7 +90,7 @@ def create_app(desk: Desk, hosts: Sequence[str] = LOCAL) -> Starlette:
         routes=[
             Route("/", page),
             Route("/live.css", _asset("text/css", "page.css", "live.css")),
-            Route("/live.js", _asset("text/javascript", "live.js")),
+            Route("/live.js", _asset("text/javascript", *SCRIPTS)),
             Route("/report/{name}", report),
             *(Route(f"/{name}", question(ask), methods=["POST"]) for name, ask in asks.items()),
             Route("/{rest:path}", unknown),
@@ -98,7 +101,8 @@ def create_app(desk: Desk, hosts: Sequence[str] = LOCAL) -> Starlette:
 
 
 def _asset(kind: str, *names: str) -> Callable[[Request], Response]:
-    text = "\n".join(asset(name) for name in names)
+    start = "const fxplain = {};\n" if kind == "text/javascript" else ""
+    text = start + "\n".join(asset(name) for name in names)
 
     def endpoint(_request: Request) -> Response:
         return Response(text, media_type=kind, headers=HEADERS)

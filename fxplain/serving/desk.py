@@ -2,67 +2,28 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
 import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from fxplain.arguments import Form, checked, optional, whole
+from fxplain.arguments import Form, checked, optional
 from fxplain.errors import FxplainError, InputError
 from fxplain.explanation import Explanation
 from fxplain.interventions import Cut
 from fxplain.methods import methods
 from fxplain.pipelines import Explainer
 from fxplain.pipelines.task import writes
+from fxplain.serving.limits import Limits
+from fxplain.serving.received import KINDS, Receiver, opened_bytes
 from fxplain.serving.shown import cells_of, curve_of, heads_of, sent_modality, sent_writing
+from fxplain.serving.snippet import snippet_of
 from fxplain.views.outputs import explained_text, top_classes
 
-__all__ = ["BusyError", "Desk", "GoneError", "Limits"]
-
-SERVED = ("text", "pair", "image")
-"""The kinds of input that a page can send."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one process answers.
-
-    Attributes
-    ----------
-    body
-        Bytes of a request.
-    characters
-        Of a text.
-    pixels
-        Of an image.
-    waiting
-        How many requests may wait for the model; others are told to come back.
-    kept
-        How many explanations are kept; the oldest go first.
-    cuts
-        How many steps a deletion curve has at most.
-    tokens
-        How many a model writes at once.
-    """
-
-    body: int = 12_000_000
-    characters: int = 20_000
-    pixels: int = 40_000_000
-    waiting: int = 64
-    kept: int = 64
-    cuts: int = 24
-    tokens: int = 32
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            whole(0 if name == "waiting" else 1).check(name, value)
-
+__all__ = ["BusyError", "Desk", "GoneError"]
 
 class BusyError(FxplainError):
     """Too many requests wait for the model."""
@@ -87,8 +48,8 @@ class Desk:
     Raises
     ------
     InputError
-        When it is no explainer, or a model needs what a page cannot send (recordings, videos), or
-        another kind of input than the first.
+        When it is no explainer, or a model needs what a page cannot send, or another kind of input
+        than the first.
     """
 
     @checked(
@@ -101,13 +62,14 @@ class Desk:
         limits: Limits | None = None,
         others: Mapping[str, Explainer] | None = None,
     ) -> None:
-        unserved = [kind for kind in explainer.wants if kind not in SERVED]
+        unserved = [kind for kind in explainer.wants if kind not in KINDS]
         if unserved:
             raise InputError(
                 f"a model that needs {', '.join(unserved)} cannot be served yet: the page takes "
-                f"{', '.join(SERVED)}."
+                f"{', '.join(KINDS)}."
             )
         self.explainer, self.limits = explainer, limits or Limits()
+        self._receiver = Receiver(self.limits, explainer.loaded.frames)
         self.others = dict(others or {})
         for name, other in self.others.items():
             if other.wants != explainer.wants:
@@ -128,6 +90,9 @@ class Desk:
             "wants": list(self.explainer.wants),
             "writes": writes(self.explainer.model) and "pair" not in self.explainer.wants,
             "tokens": self.limits.tokens,
+            "frames": self._receiver.frames,
+            "seconds": self.limits.seconds,
+            "rate": getattr(self.explainer.loaded.feature_extractor, "sampling_rate", 0),
             "methods": list(methods()),
             "others": list(self.others),
         }
@@ -152,10 +117,14 @@ class Desk:
             self._kept.move_to_end(name)
             return self._kept[name]
 
+    def _bytes(self) -> int:
+        """What was sent and is kept, opened."""
+        return sum(opened_bytes(value) for _, given in self._kept.values() for value in given.values())
+
     # -- what is asked ------------------------------------------------------------------------------
 
     def explain(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Explain what a page sends: ``text``, ``pair``, ``image`` (a data URL)."""
+        """Explain what a page sends: what the model needs, by kind, as `Receiver.opened` takes it."""
         given = self._given(asked)
         method = _method(asked, "generic")
         with self._taking_turns():
@@ -165,11 +134,13 @@ class Desk:
                 "id": name,
                 **self._sent(explanation),
                 "heads": heads_of(explanation),
-                "snippet": self._snippet(asked, method),
+                "snippet": snippet_of(self.explainer, given, method),
             }
         with self._door:
             self._kept[name] = (explanation, given)
-            while len(self._kept) > self.limits.kept:
+            while len(self._kept) > self.limits.kept or (
+                len(self._kept) > 1 and self._bytes() > self.limits.memory
+            ):
                 self._kept.popitem(last=False)
         return sent
 
@@ -196,17 +167,23 @@ class Desk:
 
     def cut(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The answer without some tokens, ``{modality: [places]}``, and heads, ``{node: [heads]}``."""
-        explanation, _ = self._found(asked.get("id"))
-        cuts = [Cut.tokens(m, places) for m, places in _places("tokens", asked) if places]
-        cuts += [Cut.heads(node, heads) for node, heads in _places("heads", asked) if heads]
-        if not cuts:
-            return {"answer": self._answer(explanation), "effect": 0.0}
-        whole = sum(cuts[1:], cuts[0])
+        explanation, given = self._found(asked.get("id"))
+        told = [
+            (kind, name, numbers)
+            for kind in ("tokens", "heads")
+            for name, numbers in _places(kind, asked)
+            if numbers
+        ]
+        snippet = snippet_of(self.explainer, given, explanation.method, told)
+        if not told:
+            return {"answer": self._answer(explanation), "effect": 0.0, "snippet": snippet}
+        first, *rest = (getattr(Cut, kind)(name, numbers) for kind, name, numbers in told)
         with self._taking_turns():
             assert explanation.asked is not None, "it was made here"
-            found = explanation.asked.intervene(whole, outputs=True)
+            found = explanation.asked.intervene(sum(rest, first), outputs=True)
         after = replace(explanation, output=found.outputs[0], scores=found.scores[0])
-        return {"answer": self._answer(after), "effect": float(found.effects[0, 0])}
+        effect = float(found.effects[0, 0])
+        return {"answer": self._answer(after), "effect": effect, "snippet": snippet}
 
     def curve(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The score without the most relevant words and patches, and without the least."""
@@ -244,53 +221,7 @@ class Desk:
         }
 
     def _given(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        wanted = {kind: asked.get(kind) for kind in self.explainer.wants}
-        given = {}
-        for kind, value in wanted.items():
-            if not isinstance(value, str) or not value.strip():
-                raise InputError(f"the model needs {kind}: nothing was given.")
-            given[kind] = self._image(value) if kind == "image" else self._text(value)
-        return given
-
-    def _text(self, text: str) -> str:
-        if len(text) > self.limits.characters:
-            raise InputError(
-                f"the text has {len(text)} characters; up to {self.limits.characters} are taken."
-            )
-        return text
-
-    def _image(self, url: str) -> Any:
-        """An image from a data URL; nothing is fetched."""
-        from PIL import Image, UnidentifiedImageError
-
-        head, _, data = url.partition(",")
-        if not head.startswith("data:image/") or not head.endswith(";base64"):
-            raise InputError("an image is sent as a data URL.")
-        try:
-            image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
-            if image.width * image.height > self.limits.pixels:
-                raise InputError(f"the image has more than {self.limits.pixels} pixels.")
-            return image.convert("RGB")
-        except (
-            binascii.Error,
-            UnidentifiedImageError,
-            OSError,
-            Image.DecompressionBombError,
-        ) as error:
-            raise InputError(f"the image cannot be read: {error}") from error
-
-    def _snippet(self, asked: Mapping[str, Any], method: str) -> str:
-        """The same in Python."""
-        path = getattr(self.explainer.model.config, "name_or_path", "") or "MODEL"
-        given = ", ".join(
-            f"image={'image.png'!r}" if kind == "image" else f"{kind}={asked[kind]!r}"
-            for kind in self.explainer.wants
-        )
-        return (
-            f"import fxplain\n\nexplainer = fxplain.from_pretrained({path!r}, "
-            f"task={self.explainer.task.name!r})\n"
-            f"e = explainer({given}, method={method!r})\nprint(e)\nprint(e.heads())\n"
-        )
+        return {kind: self._receiver.opened(kind, asked.get(kind)) for kind in self.explainer.wants}
 
 
 def _method(asked: Mapping[str, Any], otherwise: str) -> str:

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from fxplain.errors import FxplainError, InputError
 from fxplain.explanation import Explanation
+from fxplain.explanation.pictures import names_of
 from fxplain.generation import Generation
 from fxplain.html.photos import photo_url
-from fxplain.html.pictures import image_of
+from fxplain.html.pictures import images_of, strip_of
+from fxplain.html.sounds import sounds_of
 from fxplain.html.words import cuts_of
 from fxplain.interventions import Cut
 from fxplain.views import View
@@ -20,29 +22,42 @@ from fxplain.views import View
 __all__ = ["cells_of", "curve_of", "heads_of", "sent_modality", "sent_writing"]
 
 MOST_PIXELS = 1 << 18
+MOST_MOMENTS = 48
+"""Stretches of a recording that can be struck out."""
+
 MOST_CELLS = 64
 """Queries and keys of a head's map that are shown."""
 
 
 def sent_modality(explanation: Explanation, name: str) -> dict[str, Any]:
-    """One modality's units: words of a text, patches of a picture, or tokens.
+    """One modality: its units, and what they lie on."""
+    return units_of(explanation, name) | {"looks": looks_of(explanation, name)}
+
+
+def units_of(explanation: Explanation, name: str) -> dict[str, Any]:
+    """One modality's units: words of a text, patches of pictures, moments, or tokens.
 
     What alone is read stands for itself, as in reports, and is not shaded.
     """
     apart = set(explanation.apart(name, 0))
     values = explanation.beyond_identity()[name][0].double()
     view = View(explanation, name)
+    kind: str = view.kinds[0]
     made: dict[str, Any] = {"name": name, "kind": "tokens"}
     if view.is_text:
         made["kind"] = "text"
         words = cuts_of(explanation, name, 0, "word")["word"]
         units = [(text, gap, places, special) for text, gap, places, special in words]
+    elif kind == "signal" or name in explanation.seconds and not view.pictures:
+        made["kind"] = "moments"
+        units = _moments(view, explanation.seconds.get(name))
     else:
         labels = explanation.tokens(name)[0]
         units = [(labels[place], "", [place], False) for place in view.plain]
-        frames = view.frames()
-        if len(frames) == 1 and len(view.grid) == 2:
-            made |= {"kind": "image", "grid": list(view.grid), "picture": _picture(frames[0])}
+        if view.pictures:
+            named = zip(view.pictures, names_of(view.pictures), strict=True)
+            tiles = [{"name": own, "grid": list(picture.grid)} for picture, own in named]
+            made |= {"kind": "pictures", "pictures": tiles}
     made["units"] = [
         {
             "text": text,
@@ -56,25 +71,58 @@ def sent_modality(explanation: Explanation, name: str) -> dict[str, Any]:
     return made
 
 
+def _moments(view: View, seconds: float | None) -> list[tuple[str, str, list[int], bool]]:
+    """Tokens in time in stretches of equal length, few enough to be chosen one by one."""
+    count = len(view.plain)
+    length = -(-count // MOST_MOMENTS)
+    labels = view.explanation.tokens(view.name)[0]
+    made = []
+    for start in range(0, count, length):
+        places = view.plain[start : start + length]
+        said = f"{labels[places[0]]} to {labels[places[-1]]}" if length > 1 else labels[places[0]]
+        if seconds is not None:
+            ends = (start, start + len(places))
+            said = " to ".join(f"{seconds * end / count:.2f}" for end in ends) + " s"
+        made.append((said, "", places, False))
+    return made
+
+
+def looks_of(explanation: Explanation, name: str) -> dict[str, Any]:
+    """What a modality's units lie on: pictures, or a strip over time, and the recording to be played."""
+    view = View(explanation, name)
+    made: dict[str, Any] = {}
+    frames = view.frames()
+    signal = view.signal()
+    if frames and len(frames) == len(view.pictures):
+        made["pictures"] = [_url(pixels) for pixels in images_of(frames, MOST_PIXELS)]
+    elif signal is not None:
+        made["strip"] = _url(strip_of(signal))
+    sounds = sounds_of(explanation, name)
+    if sounds:
+        made["sound"] = sounds[0]
+    return made
+
+
 def sent_writing(generation: Generation) -> dict[str, Any]:
     """What a model wrote, and for each token what it draws on."""
     told = generation.to_dict()["samples"][0]
+    first = generation.explanations[0]
     return {
         "text": told["text"],
+        "looks": {name: looks_of(first, name) for name in first.modalities},
         "tokens": [
             {
                 "text": one["name"],
                 "score": one["score"],
-                "modalities": [sent_modality(e, modality) for modality in e.modalities],
+                "modalities": [units_of(e, modality) for modality in e.modalities],
             }
             for one, e in zip(told["targets"], generation.explanations, strict=True)
         ],
     }
 
 
-def _picture(frame: Tensor) -> str:
-    """What the model was given as a data URL."""
-    pixels = image_of(frame.float(), MOST_PIXELS)
+def _url(pixels: NDArray[np.uint8]) -> str:
+    """Pixels as a data URL."""
     rgb = np.repeat(pixels[..., None], 3, -1) if pixels.ndim == 2 else pixels
     return photo_url(rgb, MOST_PIXELS)
 
@@ -103,7 +151,7 @@ def curve_of(explanation: Explanation, most: int) -> dict[str, Any]:
     units = [
         (unit["relevance"], modality, unit["tokens"])
         for modality in explanation.modalities
-        for unit in sent_modality(explanation, modality)["units"]
+        for unit in units_of(explanation, modality)["units"]
         if unit["tokens"] and not unit["special"]
     ]
     order = sorted(units, key=lambda unit: -unit[0])

@@ -25,42 +25,49 @@
   const say = (error) => { $("status").textContent = error.message; };
 
   // ---- asking ----
-  const image = $("image");
-  let picture = null;
-  const read = (file) => new Promise((done, failed) => {
-    const reader = new FileReader();
-    reader.onload = () => done(reader.result);
-    reader.onerror = () => failed(new Error("the file cannot be read."));
-    reader.readAsDataURL(file);
-  });
-  const choose = async (file) => {
-    picture = await read(file);
-    $("chosen").textContent = file.name;
+  const form = $("ask");
+  const facts = Object.fromEntries(Object.entries(form.dataset).map(([name, value]) => [name, Number(value)]));
+  const opened = { image: fxplain.dataUrl, audio: fxplain.soundOf, video: fxplain.videoOf };
+  const chosen = {}; // what was chosen, opened, by kind: promises
+  const choosers = [...form.querySelectorAll('input[type="file"]')];
+  const choose = async (kind, file) => {
+    const told = $(`chosen-${kind}`);
+    told.textContent = `Opening ${file.name} ...`;
+    const own = (chosen[kind] = opened[kind](file, facts));
+    try {
+      await own;
+      if (own === chosen[kind]) told.textContent = file.name;
+    } catch (error) {
+      if (own === chosen[kind]) told.textContent = error.message;
+    }
   };
-  if (image) {
-    image.addEventListener("change", () => image.files[0] && choose(image.files[0]));
-    const form = $("ask");
+  for (const chooser of choosers) chooser.addEventListener("change", () => chooser.files[0] && choose(chooser.name, chooser.files[0]));
+  // A file goes to the kind that its type names; of one kind alone, there.
+  const kindOf = (file) => {
+    const kinds = choosers.map((chooser) => chooser.name);
+    return kinds.find((kind) => file.type.startsWith(`${kind}/`)) ?? (kinds.length === 1 ? kinds[0] : null);
+  };
+  if (choosers.length) {
     form.addEventListener("dragover", (event) => { event.preventDefault(); form.classList.add("dropping"); });
     form.addEventListener("dragleave", () => form.classList.remove("dropping"));
     form.addEventListener("drop", (event) => {
       event.preventDefault();
       form.classList.remove("dropping");
-      if (event.dataTransfer.files[0]) choose(event.dataTransfer.files[0]);
+      for (const file of event.dataTransfer.files) if (kindOf(file)) choose(kindOf(file), file);
     });
   }
-  const given = () => {
+  const given = async () => {
     const what = { method: $("method").value };
-    for (const field of $("ask").querySelectorAll("textarea")) what[field.name] = field.value;
-    if (image) what.image = picture;
+    for (const field of form.querySelectorAll("textarea")) what[field.name] = field.value;
+    for (const { name } of choosers) what[name] = await chosen[name];
     return what;
   };
   $("ask").addEventListener("submit", async (event) => {
     event.preventDefault();
-    const what = given();
     $("status").textContent = "Explaining ...";
     const own = ++asked;
     try {
-      const told = await post("explain", what);
+      const told = await post("explain", await given());
       if (own === asked) show(told);
     } catch (error) { if (own === asked) say(error); }
   });
@@ -126,37 +133,96 @@
     struck[modality] = [...own];
     cut();
   };
-  const unit = (modality, each, largest, said, fixed) => {
-    if (fixed) return make("span", said, { class: "unit", title: `${each.text}: ${each.relevance.toPrecision(3)}` });
-    const button = make("button", said, { type: "button", "aria-pressed": "false" });
-    button.title = `${each.text}: ${each.relevance.toPrecision(3)}`;
+  const unit = (modality, each, said, fixed) => {
+    const title = `${each.text}: ${each.relevance.toPrecision(3)}`;
+    if (fixed) return make("span", said, { class: "unit", title });
+    const button = make("button", said, { type: "button", "aria-pressed": "false", title });
+    if (!said) button.setAttribute("aria-label", title);
     button.addEventListener("click", () => toggle(button, modality.name, each.tokens));
     return button;
   };
-  const drawModality = (modality, fixed = false) => {
-    const plain = modality.units.filter((each) => !each.special);
-    const largest = Math.max(0, ...plain.map((each) => Math.abs(each.relevance)));
-    const title = make("h3", modality.name);
-    if (modality.kind === "image") {
-      const grid = make("div", "", { class: "patches", role: "group", "aria-label": modality.name });
-      grid.style.gridTemplateColumns = `repeat(${modality.grid[1]}, 1fr)`;
-      grid.append(make("img", "", { src: modality.picture, alt: "what the model is given" }));
-      for (const each of modality.units) {
-        const button = unit(modality, each, largest, "", fixed);
-        button.style.background = shade(each.relevance, largest);
+  const largestOf = (modality) => Math.max(0, ...modality.units.filter((each) => !each.special).map((each) => Math.abs(each.relevance)));
+  // One stop of the tab key for many: arrow keys move by one, and by a row.
+  const roving = (buttons, columns) => {
+    fxplain.rove(buttons, { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns });
+  };
+  const drawPictures = (modality, looks, fixed) => {
+    const largest = largestOf(modality);
+    let first = 0;
+    const drawn = modality.pictures.map((tile, i) => {
+      const [rows, columns] = tile.grid;
+      const name = [modality.name, tile.name].filter(Boolean).join(", ");
+      const grid = make("div", "", { class: "patches", role: "group", "aria-label": name });
+      grid.style.gridTemplateColumns = `repeat(${columns}, 1fr)`;
+      if (looks.pictures) grid.append(make("img", "", { src: looks.pictures[i], alt: "what the model is given" }));
+      const units = modality.units.slice(first, first + rows * columns);
+      first += rows * columns;
+      const buttons = units.map((each) => {
+        const button = unit(modality, each, "", fixed);
+        button.style.background = shade(each.special ? 0 : each.relevance, largest);
         if (!fixed) button.setAttribute("aria-label", `patch ${each.text}`);
-        grid.append(button);
+        return button;
+      });
+      grid.append(...buttons);
+      if (!fixed) roving(buttons, columns);
+      const figure = make("figure");
+      if (tile.name) figure.append(make("figcaption", tile.name));
+      figure.append(grid);
+      return figure;
+    });
+    const several = make("div", "", { class: drawn.length > 1 ? "several" : "alone" });
+    several.append(...drawn);
+    return several;
+  };
+  // Moments as bars over a picture of the sound, with the sound itself.
+  const drawMoments = (modality, looks, fixed) => {
+    const largest = largestOf(modality);
+    const over = make("div", "", { class: "moments" });
+    const bars = make("div", "", { class: "bars", role: "group", "aria-label": `${modality.name} over time` });
+    const buttons = modality.units.map((each) => {
+      const button = unit(modality, each, "", fixed);
+      const level = largest && !each.special ? Math.abs(each.relevance) / largest : 0;
+      const bar = make("span", "", { class: "moment" });
+      bar.style.height = percent(level);
+      bar.style.background = tint(each.relevance, largest);
+      button.append(bar);
+      return button;
+    });
+    bars.append(...buttons);
+    if (looks.strip) over.append(make("img", "", { src: looks.strip, alt: "what the model is given, over time", class: "over-time" }));
+    over.append(bars);
+    if (!fixed) roving(buttons, 1);
+    const scroll = make("div", "", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${modality.name}, strip` });
+    scroll.append(over);
+    return [scroll, over];
+  };
+  const drawModality = (modality, fixed = false, looks = modality.looks) => {
+    const title = make("h3", modality.name);
+    const parts = [title];
+    let under = null;
+    if (modality.kind === "pictures") {
+      parts.push(drawPictures(modality, looks, fixed));
+    } else if (modality.kind === "moments") {
+      const [scroll, over] = drawMoments(modality, looks, fixed);
+      parts.push(scroll);
+      under = over;
+    } else {
+      const largest = largestOf(modality);
+      const box = make("div", "", { class: modality.kind === "text" ? "words" : "tokens" });
+      for (const each of modality.units) {
+        const button = unit(modality, each, each.text, fixed);
+        button.style.background = tint(each.special ? 0 : each.relevance, largest);
+        if (each.special) button.classList.add("special");
+        box.append(each.gap || "", button);
       }
-      return [title, grid];
+      parts.push(box);
     }
-    const box = make("div", "", { class: modality.kind === "text" ? "words" : "tokens" });
-    for (const each of modality.units) {
-      const button = unit(modality, each, largest, each.text, fixed);
-      button.style.background = tint(each.special ? 0 : each.relevance, largest);
-      if (each.special) button.classList.add("special");
-      box.append(each.gap || "", button);
+    if (looks.sound && !fixed) {
+      const player = fxplain.player(looks.sound, modality.name);
+      if (under) under.append(player.needle);
+      parts.push(player.element);
     }
-    return [title, box];
+    return parts;
   };
 
   // ---- cutting ----
@@ -171,6 +237,7 @@
       $("effect").textContent = something
         ? `Score ${told.answer.score.toPrecision(4)}, ${told.effect >= 0 ? "+" : ""}${told.effect.toPrecision(3)}`
         : "";
+      $("snippet").textContent = told.snippet;
       $("status").textContent = "";
     } catch (error) { say(error); $("effect").textContent = error.message; }
   };
@@ -202,12 +269,12 @@
     $("status").textContent = "Writing ...";
     const own = ++asked;
     try {
-      const told = await post("write", { ...given(), tokens: Number($("count").value) });
+      const told = await post("write", { ...(await given()), tokens: Number($("count").value) });
       if (own !== asked) return;
       $("status").textContent = "";
       $("written").replaceChildren(...told.tokens.map((token) => {
         const button = make("button", token.text, { type: "button", "aria-pressed": "false" });
-        for (const how of ["mouseenter", "focus", "click"]) button.addEventListener(how, () => point(button, token));
+        for (const how of ["mouseenter", "focus", "click"]) button.addEventListener(how, () => point(button, token, told.looks));
         return button;
       }));
       $("written-token").textContent = "";
@@ -216,10 +283,10 @@
       $("writing").focus({ preventScroll: true });
     } catch (error) { if (own === asked) say(error); }
   });
-  const point = (button, token) => {
+  const point = (button, token, looks) => {
     for (const other of $("written").children) other.setAttribute("aria-pressed", String(other === button));
     $("written-token").textContent = `${token.text.trim() || "space"}: score ${token.score.toPrecision(4)}`;
-    $("written-from").replaceChildren(...token.modalities.flatMap((modality) => drawModality(modality, true)));
+    $("written-from").replaceChildren(...token.modalities.flatMap((modality) => drawModality(modality, true, looks[modality.name] ?? {})));
   };
 
   // ---- the curve ----

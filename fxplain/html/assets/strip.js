@@ -3,20 +3,6 @@
   const { el } = fxplain;
   const HEIGHT = 72;
 
-  // The recording itself, and a needle over the strip where it is.
-  const played = ({ url, seconds, shown }, m) => {
-    const name = fxplain.data.modalities[m].name;
-    const needle = el("span", { class: "needle", hidden: true });
-    const audio = el("audio", { controls: true, preload: "metadata", src: url, "aria-label": `The recording of ${name}` });
-    audio.addEventListener("timeupdate", () => {
-      needle.hidden = audio.currentTime === 0;
-      needle.style.left = `${(100 * audio.currentTime) / shown}%`;
-    });
-    fxplain.seek = fxplain.seek ?? {};
-    fxplain.seek[m] = (part) => (audio.currentTime = Math.min(seconds, part * shown));
-    return { element: audio, needle };
-  };
-
   fxplain.strip = (m, say) => {
     const modality = fxplain.data.modalities[m];
     const input = fxplain.inputOf(m);
@@ -38,7 +24,7 @@
     const list = special.length
       ? fxplain.tokenList(m, special, (i) => input.labels[i], () => false, "chips")
       : null;
-    const player = input.sound ? played(input.sound, m) : null;
+    const player = input.sound ? fxplain.player(input.sound, modality.name) : null;
     const over = el("div", { class: "tile-strip" }, under, canvas, player ? player.needle : null);
     const element = el("div", { class: "strip" }, over, player ? player.element : null, list ? list.element : null);
 
@@ -73,7 +59,7 @@
     canvas.addEventListener("pointermove", (event) => say(places[at(event)]));
     canvas.addEventListener("pointerleave", () => say(null));
     canvas.addEventListener("click", (event) => {
-      if (input.sound) fxplain.seek[m](at(event) / count);
+      player?.seek(at(event) / count);
       fxplain.pick(m, places[at(event)]);
     });
     canvas.addEventListener("focus", () => {
