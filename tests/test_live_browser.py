@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from scipy.io import wavfile
 
 import fxplain
 from fxplain.serving import Desk
@@ -49,7 +51,7 @@ def opened(browser: Browser, address: str, **context: object) -> tuple[Page, lis
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: complaints.append(dialog.message) or dialog.dismiss())
-    beyond = lambda request: request.url.startswith((address, "data:"))  # noqa: E731
+    beyond = lambda request: request.url.startswith((address, "data:", "blob:"))  # noqa: E731
     page.on("request", lambda request: beyond(request) or complaints.append(request.url))
     page.goto(address)
     return page, complaints
@@ -194,7 +196,10 @@ def test_an_image_is_chosen_and_a_patch_struck_out(browser: Browser, root: Path)
         page.get_by_role("button", name="Explain").click()
         patches = page.locator(".patches button")
         expect(patches).to_have_count(16, timeout=60_000)
-        patches.nth(5).click()
+        patches.nth(1).focus()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        expect(patches.nth(5)).to_have_attribute("aria-pressed", "true")
         expect(page.locator("#effect")).to_contain_text("Score")
         (root / "words.png").write_text("no picture")
         page.get_by_label("Image").set_input_files(root / "words.png")
@@ -233,12 +238,87 @@ def test_two_people_at_once_see_their_own(browser: Browser, address: str) -> Non
         page.context.close()
 
 
-def test_the_snippet_is_copied(browser: Browser, address: str) -> None:
+def test_the_snippet_is_copied_and_does_what_was_seen(
+    browser: Browser, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     page, _ = opened(browser, address, permissions=["clipboard-read", "clipboard-write"])
     ask(page)
+    page.get_by_role("button", name="great").click()
+    expect(page.locator("#effect")).to_contain_text("Score")
+    first = page.locator("#effect").inner_text()
+    page.locator("#heads button").first.click()
+    page.get_by_label("Silence this head").check()
+    expect(page.locator("#effect")).not_to_have_text(first)
     page.get_by_role("button", name="Copy as Python").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied.strip() == page.locator("#snippet").inner_text().strip()
-    compile(copied, "snippet", "exec")
+    names: dict[str, Any] = {}
+    exec(copied, names)
+    assert capsys.readouterr().out
+    after = float(names["e"].intervene(names["cut"]).scores[0, 0])
+    assert f"Score {after:.4}" in page.locator("#effect").inner_text()
     page.context.close()
+
+
+def test_a_recording_is_heard_and_struck_out(browser: Browser, root: Path) -> None:
+    wavfile.write(root / "tone.wav", 44_100, small_pretrained.recording(0.5, 44_100))
+    (root / "tone.mp3").write_bytes(b"ID3" + bytes(500))
+    with served(root, "wav2vec2") as address:
+        page, complaints = opened(
+            browser, address, viewport={"width": 390, "height": 800}, bypass_csp=True
+        )
+        page.locator("#audio").set_input_files(root / "tone.wav")
+        expect(page.locator("#chosen-audio")).to_have_text("tone.wav")
+        page.get_by_role("button", name="Explain").click()
+        moments = page.locator(".bars button")
+        expect(moments).to_have_count(25, timeout=60_000)  # as of 16,000 samples a second
+        expect(page.locator("audio")).to_have_count(1)
+        page.wait_for_function("document.querySelector('audio').duration > 0.49")
+        moments.nth(0).focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Enter")
+        expect(moments.nth(1)).to_have_attribute("aria-pressed", "true")
+        expect(page.locator("#effect")).to_contain_text("Score")
+        clean(page)
+        page.locator("#audio").set_input_files(root / "tone.mp3")
+        expect(page.locator("#chosen-audio")).to_contain_text("cannot be read")
+        page.get_by_role("button", name="Explain").click()
+        expect(page.locator("#status")).to_contain_text("tone.mp3 cannot be read")
+        page.context.close()
+    assert complaints == []
+
+
+FILM = """async () => {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 32, height: 24 });
+  const drawn = canvas.getContext("2d");
+  const recorder = new MediaRecorder(canvas.captureStream(20), { mimeType: "video/webm;codecs=vp8" });
+  const parts = [];
+  recorder.ondataavailable = (event) => parts.push(event.data);
+  recorder.start();
+  for (let i = 0; i < 12; i++) {
+    drawn.fillStyle = `rgb(${i * 20}, 90, ${255 - i * 20})`;
+    drawn.fillRect(0, 0, 32, 24);
+    await new Promise((done) => setTimeout(done, 50));
+  }
+  const ended = new Promise((done) => (recorder.onstop = done));
+  recorder.stop();
+  await ended;
+  return [...new Uint8Array(await new Blob(parts).arrayBuffer())];
+}"""
+"""A film that grows from blue to red, as a browser records it: it tells its length at its end only."""
+
+
+@pytest.mark.slow
+def test_a_video_is_opened_by_the_browser(browser: Browser, root: Path) -> None:
+    with served(root, "videomae") as address:
+        page, complaints = opened(browser, address, bypass_csp=True)
+        (root / "film.webm").write_bytes(bytes(page.evaluate(FILM)))
+        page.get_by_label("Video").set_input_files(root / "film.webm")
+        expect(page.locator("#chosen-video")).to_have_text("film.webm", timeout=30_000)
+        page.get_by_role("button", name="Explain").click()
+        expect(page.locator("figure")).to_have_count(2, timeout=60_000)
+        page.locator(".patches button").nth(17).click()
+        expect(page.locator("#effect")).to_contain_text("Score")
+        clean(page)
+        page.context.close()
+    assert complaints == []

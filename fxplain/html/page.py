@@ -39,8 +39,8 @@ NOTEBOOK_BYTES = 120_000
 
 SCRIPTS = (
     "numbers", "colours", "elements", "state", "explained", "written", "words", "canvas", "grid",
-    "player", "strip", "boxes", "inputs", "ranking", "matrix", "relevancies", "outputs", "node", "graph",
-    "samples", "page",
+    "player", "strip", "boxes", "inputs", "ranking", "matrix", "relevancies", "outputs", "node",
+    "graph", "samples", "page",
 )  # fmt: skip
 """The page's own scripts, each after those that it uses."""
 

@@ -117,7 +117,9 @@ def evenly(length: int, count: int) -> list[int]:
 
 def _read(path: Path, count: int) -> Video:
     try:
-        return read_animation(path, count) if path.suffix.lower() in _ANIMATED else _film(path, count)
+        return (
+            read_animation(path, count) if path.suffix.lower() in _ANIMATED else _film(path, count)
+        )
     except (LoadError, ImportError):
         raise
     except Exception as error:  # whatever a decoder raises

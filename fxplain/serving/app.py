@@ -30,7 +30,8 @@ SCRIPTS = ("elements.js", "player.js", "recordings.js", "live.js")
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; media-src data: blob:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    "img-src 'self' data:; media-src data: blob:; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,

@@ -25,6 +25,7 @@ from fxplain.views.outputs import explained_text, top_classes
 
 __all__ = ["BusyError", "Desk", "GoneError"]
 
+
 class BusyError(FxplainError):
     """Too many requests wait for the model."""
 
@@ -119,7 +120,9 @@ class Desk:
 
     def _bytes(self) -> int:
         """What was sent and is kept, opened."""
-        return sum(opened_bytes(value) for _, given in self._kept.values() for value in given.values())
+        return sum(
+            opened_bytes(value) for _, given in self._kept.values() for value in given.values()
+        )
 
     # -- what is asked ------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Received: what a page sends, opened within limits. Nothing is fetched, and no other program is run."""
+"""Received: what a page sends, opened within limits. Nothing is fetched, no other program is run."""
 
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ class Receiver:
                 _few("the video", shown.width * shown.height * count, self.limits.pixels, "pixels")
             return read_animation(file, self.frames)
 
-        return _read("video", read)
+        video: Video = _read("video", read)
+        return video
 
     def _frames(self, urls: Any, seconds: Any) -> Video:
         if not isinstance(urls, list) or not urls:

@@ -48,7 +48,7 @@ def units_of(explanation: Explanation, name: str) -> dict[str, Any]:
         made["kind"] = "text"
         words = cuts_of(explanation, name, 0, "word")["word"]
         units = [(text, gap, places, special) for text, gap, places, special in words]
-    elif kind == "signal" or name in explanation.seconds and not view.pictures:
+    elif kind == "signal" or (name in explanation.seconds and not view.pictures):
         made["kind"] = "moments"
         units = _moments(view, explanation.seconds.get(name))
     else:
@@ -88,7 +88,7 @@ def _moments(view: View, seconds: float | None) -> list[tuple[str, str, list[int
 
 
 def looks_of(explanation: Explanation, name: str) -> dict[str, Any]:
-    """What a modality's units lie on: pictures, or a strip over time, and the recording to be played."""
+    """What a modality's units lie on: pictures or a strip over time, and the recording."""
     view = View(explanation, name)
     made: dict[str, Any] = {}
     frames = view.frames()

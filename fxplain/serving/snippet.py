@@ -38,7 +38,7 @@ def snippet_of(
     >>> from fxplain.demo import digits
     >>> vqa = fxplain.from_pretrained(digits.MODEL_FOLDER)
     >>> said = snippet_of(vqa, {"text": "how many?"}, "raw", [("tokens", "input_ids", [2])])
-    >>> print("\\n".join(said.splitlines()[3:]))
+    >>> _ = [print(line) for line in said.splitlines()[3:]]
     e = explainer(text='how many?', method='raw')
     print(e)
     print(e.heads())
@@ -46,9 +46,8 @@ def snippet_of(
     print(e.intervene(cut))
     """
     path = getattr(explainer.model.config, "name_or_path", "") or "MODEL"
-    what = ", ".join(
-        f"{kind}={(value if isinstance(value, str) else FILES[kind])!r}" for kind, value in given.items()
-    )
+    shown = {k: value if isinstance(value, str) else FILES[k] for k, value in given.items()}
+    what = ", ".join(f"{kind}={value!r}" for kind, value in shown.items())
     lines = [
         "import fxplain",
         "",

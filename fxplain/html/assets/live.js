@@ -28,17 +28,17 @@
   const form = $("ask");
   const facts = Object.fromEntries(Object.entries(form.dataset).map(([name, value]) => [name, Number(value)]));
   const opened = { image: fxplain.dataUrl, audio: fxplain.soundOf, video: fxplain.videoOf };
-  const chosen = {}; // what was chosen, opened, by kind: promises
+  const files = {}; // what was chosen, opened, by kind: promises
   const choosers = [...form.querySelectorAll('input[type="file"]')];
   const choose = async (kind, file) => {
     const told = $(`chosen-${kind}`);
     told.textContent = `Opening ${file.name} ...`;
-    const own = (chosen[kind] = opened[kind](file, facts));
+    const own = (files[kind] = opened[kind](file, facts));
     try {
       await own;
-      if (own === chosen[kind]) told.textContent = file.name;
+      if (own === files[kind]) told.textContent = file.name;
     } catch (error) {
-      if (own === chosen[kind]) told.textContent = error.message;
+      if (own === files[kind]) told.textContent = error.message;
     }
   };
   for (const chooser of choosers) chooser.addEventListener("change", () => chooser.files[0] && choose(chooser.name, chooser.files[0]));
@@ -59,7 +59,7 @@
   const given = async () => {
     const what = { method: $("method").value };
     for (const field of form.querySelectorAll("textarea")) what[field.name] = field.value;
-    for (const { name } of choosers) what[name] = await chosen[name];
+    for (const { name } of choosers) what[name] = await files[name];
     return what;
   };
   $("ask").addEventListener("submit", async (event) => {
