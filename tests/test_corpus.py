@@ -489,6 +489,19 @@ def test_data_that_grew_is_taken_up(explainer, tmp_path):
     assert [row.text for row in found] == texts
 
 
+def test_rows_of_other_data_are_refused(explainer, tmp_path):
+    texts = ["a cat", "the dog", "a movie"]
+    made(explainer, tmp_path, texts, shard_rows=2)
+    for other in (["a cat", "the dog", "bad"], ["a cat", "bad", "a movie"], texts[::-1], ["bad"] * 4):
+        for data in (other, iter(other), {"text": other}):
+            with pytest.raises(InputError, match=r"rows of other data, .*has others in their place"):
+                made(explainer, tmp_path, data)
+    for shorter in (texts[:1], iter(texts[:2])):
+        with pytest.raises(InputError, match=r"rows of other data, .*the data ends before them"):
+            made(explainer, tmp_path, shorter)
+    assert [row.text for row in made(explainer, tmp_path, iter(texts))] == texts
+
+
 def test_rows_are_read_as_they_are_needed(explainer, tmp_path):
     read, ahead = [], []
 

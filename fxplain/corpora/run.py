@@ -61,7 +61,7 @@ class Run:
 
     def split(self, task: Task) -> None:
         """A shard comes in parts."""
-        self.assembly.sizes[task.shard] = len(task.rows)
+        self.assembly.split(task)
 
     def dead(self, task: Task) -> Done:
         """The row that workers die of has that as its error."""

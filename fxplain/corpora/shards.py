@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fxplain.written import saving
 
 __all__ = [
     "LOCK",
+    "Finished",
     "alone",
     "batches_in",
     "begun_path",
@@ -58,7 +60,12 @@ def shards(folder: Path) -> list[Path]:
 
 
 def write_shard(
-    folder: Path, number: int, columns: Columns, rows: int, constants: Mapping[str, str]
+    folder: Path,
+    number: int,
+    columns: Columns,
+    rows: int,
+    constants: Mapping[str, str],
+    data: str = "",
 ) -> None:
     """Write a shard aside and rename it.
 
@@ -66,6 +73,8 @@ def write_shard(
     ----------
     rows
         How many rows of the data it is of; a row may have several targets.
+    data
+        The hash of these.
 
     Raises
     ------
@@ -73,7 +82,7 @@ def write_shard(
         When the disk is full, or the like; nothing is left then.
     """
     failed = sum(error is not None for error in columns["error"])
-    known = {**constants, "rows": str(rows), "errors": str(failed)}
+    known = {**constants, "rows": str(rows), "errors": str(failed), "data": data}
     table = table_of(columns, {f"fxplain.{name}": value for name, value in known.items()})
     path = shard_path(folder, number)
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -90,20 +99,29 @@ def with_warnings(constants: Mapping[str, str], warnings: Iterable[str]) -> dict
     return {**constants, "warnings": json.dumps(list(warnings))}
 
 
-def finished(folder: Path) -> dict[int, tuple[int, int]]:
-    """By number of each shard that is there: rows of the data, and rows with an error.
+@dataclass(frozen=True)
+class Finished:
+    """What a shard says of itself: rows of the data, rows with an error, and the hash of the data's."""
+
+    rows: int
+    errors: int
+    data: str
+
+
+def finished(folder: Path) -> dict[int, Finished]:
+    """By number, the shards that are there.
 
     Raises
     ------
     LoadError
         When a file is damaged.
     """
-    return {int(PATTERN.fullmatch(path.name)[1]): _counts(path) for path in shards(folder)}  # type: ignore[index]
+    return {int(PATTERN.fullmatch(path.name)[1]): _finished(path) for path in shards(folder)}  # type: ignore[index]
 
 
-def _counts(path: Path) -> tuple[int, int]:
+def _finished(path: Path) -> Finished:
     said = metadata_of(path)
-    return int(said["rows"]), int(said["errors"])
+    return Finished(int(said["rows"]), int(said["errors"]), said.get("data", ""))
 
 
 def metadata_of(path: Path) -> dict[str, str]:

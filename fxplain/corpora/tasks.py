@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from fxplain.corpora.explainer import CorpusExplainer
 from fxplain.corpora.reading import Row, columns_of
 from fxplain.corpora.schema import COLUMNS, Columns, empty_columns
-from fxplain.corpora.shards import shard_path, table_in, with_warnings, write_shard
+from fxplain.corpora.shards import metadata_of, shard_path, table_in, with_warnings, write_shard
 
 __all__ = ["Assembly", "Done", "Output", "Task", "dead_row", "do"]
 
@@ -48,12 +49,15 @@ class Task:
         Where they stand in the shard; None where they are all of it.
     deaths
         How many workers died of it.
+    data
+        The hash of the whole shard's rows.
     """
 
     shard: int
     rows: Sequence[Row]
     places: tuple[int, ...] | None = None
     deaths: int = 0
+    data: str = ""
 
     def again(self) -> list[Task]:
         """What is tried after a worker died: once more, then in halves; nothing for a row alone."""
@@ -64,7 +68,7 @@ class Task:
             return []
         half = len(places) // 2
         return [
-            Task(self.shard, self.rows[part], places[part], self.deaths)
+            replace(self, rows=self.rows[part], places=places[part])
             for part in (slice(half), slice(half, None))
         ]
 
@@ -89,7 +93,7 @@ def do(task: Task, explain: CorpusExplainer, output: Output) -> Done:
     if task.places is not None:
         return Done(task.shard, count, errors, task.places, columns, tuple(explain.warnings))
     said = with_warnings(output.constants, explain.warnings)
-    write_shard(output.folder, task.shard, columns, count, said)
+    write_shard(output.folder, task.shard, columns, count, said, task.data)
     return Done(task.shard, count, errors)
 
 
@@ -112,14 +116,21 @@ class Assembly:
         Where they are written when they are whole.
     targets
         How many rows of the result each row of the data has.
-    sizes
-        By shard in parts, how many rows it has.
+    sizes, data, warnings
+        By shard in parts, how many rows it has, their hash, and what their explanations warned of.
     """
 
     output: Output
     targets: int
     sizes: dict[int, int] = field(default_factory=dict)
+    data: dict[int, str] = field(default_factory=dict)
+    warnings: dict[int, dict[str, None]] = field(default_factory=dict)
     _found: dict[int, dict[int, list[dict[str, Any]]]] = field(default_factory=dict)
+
+    def split(self, task: Task) -> None:
+        """A shard comes in parts."""
+        self.sizes[task.shard] = len(task.rows)
+        self.data[task.shard] = task.data
 
     def add(self, done: Done) -> bool:
         """Take a part; whether its shard is whole now, and written."""
@@ -131,6 +142,8 @@ class Assembly:
         for i, place in enumerate(done.places):
             span = range(i * self.targets, (i + 1) * self.targets)
             rows[place] = [{name: done.columns[name][j] for name in COLUMNS} for j in span]
+        warnings = self.warnings.setdefault(done.shard, {})
+        warnings |= dict.fromkeys(done.warnings)
         if len(rows) < self.sizes[done.shard]:
             return False
         columns = empty_columns()
@@ -138,13 +151,18 @@ class Assembly:
             for name in COLUMNS:
                 columns[name].append(row[name])
         size = self.sizes.pop(done.shard)
-        said = with_warnings(self.output.constants, done.warnings)
-        write_shard(self.output.folder, done.shard, columns, size, said)
+        said = with_warnings(self.output.constants, self.warnings.pop(done.shard))
+        data = self.data.pop(done.shard)
+        write_shard(self.output.folder, done.shard, columns, size, said, data)
         return True
 
     def _begin(self, shard: int, again: Iterable[int]) -> None:
         """Take the rows at all but these places from the file that is there."""
-        table = table_in(shard_path(self.output.folder, shard)).to_pylist()
+        path = shard_path(self.output.folder, shard)
+        table = table_in(path).to_pylist()
+        known = metadata_of(path)
+        self.data[shard] = known.get("data", "")
+        self.warnings[shard] = dict.fromkeys(json.loads(known.get("warnings", "[]")))
         size = len(table) // self.targets
         self._found[shard] = {
             place: table[place * self.targets : (place + 1) * self.targets]
