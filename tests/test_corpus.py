@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from fxplain.errors import (
     LoadError,
     MethodError,
     MissingExtraError,
+    TargetError,
 )
 from tests import corpus_data, small_pretrained
 
@@ -123,11 +125,27 @@ def test_labels_that_are_numbers_are_named_as_the_model_names_them(explainer):
     assert found["label"] == ["good", "bad", "great", "7"]
 
 
-def test_a_model_that_knows_no_such_class_is_told_by_the_row(explainer):
-    found = fxplain.CorpusExplainer(explainer, target="ugly")({"text": ["a cat"]})
+def test_a_class_that_the_model_does_not_know_is_refused_and_one_in_a_column_told_by_its_row(
+    explainer,
+):
+    with pytest.raises(TargetError, match="'ugly' is neither a column of the data nor a label"):
+        fxplain.CorpusExplainer(explainer, target="ugly")({"text": ["a cat"]})
+    batch = {"text": ["a cat"] * 5, "wanted": ["ugly", "1", "", float("nan"), 1.0]}
+    found = fxplain.CorpusExplainer(explainer, target="wanted")(batch)
     assert found["error"][0].startswith("TargetError")
-    with pytest.raises(fxplain.TargetError):
-        fxplain.CorpusExplainer(explainer, target="ugly", on_error="raise")({"text": ["a cat"]})
+    assert found["target_name"][1:] == ["good", *found["predicted"][2:4], "good"]
+
+
+def test_columns_that_the_model_does_not_take_are_left_out_and_none_that_it_needs_refused(
+    explainer,
+):
+    batch = {"text": ["a cat"], "image": ["x.png"], "label": [float("nan")], "id": [3.0]}
+    found = fxplain.CorpusExplainer(explainer)(batch)
+    assert (found["error"], found["label"], found["id"]) == ([None], [None], ["3"])
+    with pytest.raises(InputError, match=r"called text, which the model needs: .* 'image'"):
+        fxplain.CorpusExplainer(explainer)({"image": ["x.png"]})
+    with pytest.raises(InputError, match="the model takes text and pair: leave image= out"):
+        fxplain.CorpusExplainer(explainer, text="text", image="image")(batch)
 
 
 def test_images_are_rows(tmp_path):
@@ -144,6 +162,28 @@ def test_images_are_rows(tmp_path):
     assert found[3].error.startswith("LoadError")
     again = found.explain(1, model).relevance["pixel_values"][0]
     torch.testing.assert_close(again, single, rtol=0, atol=1e-5)
+    # a table names pictures from where it lies, and one of `datasets` holds them
+    (tmp_path / "named.csv").write_text("image\n0.png\n1.png\nmissing.png\n")
+    table = fxplain.explain_corpus(model, tmp_path / "named.csv", tmp_path / "named")
+    torch.testing.assert_close(torch.tensor(table[1].relevance), single, rtol=0, atol=1e-5)
+    assert table[1].text == str(tmp_path / "1.png")
+    assert table[2].error.startswith("LoadError: 'missing.png'")
+    held = {"bytes": (tmp_path / "1.png").read_bytes(), "path": "1.png"}
+    cells = fxplain.CorpusExplainer(model)({"image": [held, {"bytes": b"no picture"}]})
+    torch.testing.assert_close(torch.tensor(cells["relevance"][0]), single, rtol=0, atol=1e-5)
+    assert cells["text"] == ["1.png", None]
+    assert cells["error"][1].startswith("LoadError: 10 bytes cannot be read as an image")
+
+
+def test_a_model_that_takes_one_picture_at_a_time_is_given_one(tmp_path):
+    model = fxplain.from_pretrained(small_pretrained.save("clip", tmp_path / "models"))
+    texts, pictures = ["a cat", "the dog"], [small_pretrained.picture(seed=i) for i in range(2)]
+    found = fxplain.CorpusExplainer(model)({"text": texts, "image": pictures})
+    assert found["error"] == [None, None]
+    for i in range(2):
+        single = model(image=pictures[i], text=[texts[i]])
+        wanted = torch.cat([values[0] for values in single.relevance.values()])
+        torch.testing.assert_close(torch.tensor(found["relevance"][i]), wanted, rtol=0, atol=1e-5)
 
 
 def test_what_is_detected_is_checked_once_for_each_doubling_of_the_length(explainer, monkeypatch):
@@ -402,6 +442,17 @@ def test_a_changed_model_tokenizer_or_file_is_refused(tmp_path):
         made(explainer, tmp_path, data)
 
 
+def test_a_changed_processor_is_refused_and_a_copied_model_is_the_same(tmp_path):
+    folder = small_pretrained.save("vit", tmp_path / "models")
+    data = {"image": [small_pretrained.picture(seed=i) for i in range(2)]}
+    made(fxplain.from_pretrained(folder), tmp_path, data)
+    copied = fxplain.from_pretrained(shutil.copytree(folder, tmp_path / "copied"))
+    assert len(made(copied, tmp_path, data)) == 2
+    copied.loaded.image_processor.image_mean = [0.1, 0.2, 0.3]
+    with pytest.raises(InputError, match="Different: processors"):
+        made(copied, tmp_path, data)
+
+
 def test_two_runs_at_once_are_refused(explainer, tmp_path):
     refused = []
 
@@ -492,9 +543,16 @@ def test_data_that_grew_is_taken_up(explainer, tmp_path):
 def test_rows_of_other_data_are_refused(explainer, tmp_path):
     texts = ["a cat", "the dog", "a movie"]
     made(explainer, tmp_path, texts, shard_rows=2)
-    for other in (["a cat", "the dog", "bad"], ["a cat", "bad", "a movie"], texts[::-1], ["bad"] * 4):
+    for other in (
+        ["a cat", "the dog", "bad"],
+        ["a cat", "bad", "a movie"],
+        texts[::-1],
+        ["bad"] * 4,
+    ):
         for data in (other, iter(other), {"text": other}):
-            with pytest.raises(InputError, match=r"rows of other data, .*has others in their place"):
+            with pytest.raises(
+                InputError, match=r"rows of other data, .*has others in their place"
+            ):
                 made(explainer, tmp_path, data)
     for shorter in (texts[:1], iter(texts[:2])):
         with pytest.raises(InputError, match=r"rows of other data, .*the data ends before them"):

@@ -10,7 +10,7 @@ import pytest
 from fxplain.corpora import finding
 from fxplain.corpora.layout import UNREADABLE
 from fxplain.corpora.reading import open_data
-from fxplain.errors import LoadError
+from fxplain.errors import InputError, LoadError
 
 pytest.importorskip("pyarrow")
 
@@ -57,6 +57,25 @@ def test_what_is_wrong_with_a_row_is_said_by_the_row(tmp_path):
     assert latin[2] == {"id": "3", "text": None}
     (number,) = read(tmp_path / "numbers.json", b"[3]")
     assert number[UNREADABLE].startswith("InputError: a row is a mapping")
+
+
+def test_lines_are_counted_as_editors_do(tmp_path):
+    rows = read(tmp_path / "a.csv", b'id,text\n1,"one\ntwo"\n\n2,a,b\n')
+    assert rows[1] == {"id": "2", "text": "a", UNREADABLE: rows[1][UNREADABLE]}
+    assert rows[1][UNREADABLE] == "LoadError: line 5 has more columns than the first."
+
+
+def test_rows_behind_a_quote_that_nothing_closes_are_not_lost(tmp_path):
+    with pytest.raises(LoadError, match="quote in line 3 or below that nothing closes"):
+        read(tmp_path / "a.csv", b'id,text\n1,a\n2,"b\n3,c\n')
+    assert len(read(tmp_path / "b.csv", b'id,text\n1,"a"')) == 1
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    with pytest.raises(LoadError, match="two columns called 'text'"):
+        read(tmp_path / "a.csv", b"text,text,,\na,b,,\n")
+    with pytest.raises(InputError, match="differ in how many entries"):
+        open_data({"text": ["a", "b"], "id": [1]})
 
 
 TORN: dict[str, bytes] = {

@@ -49,7 +49,10 @@ def test_sixteen_bits_are_scaled(tmp_path):
     Image.fromarray(deep).save(tmp_path / "deep.png")
     Image.fromarray(deep).save(tmp_path / "deep.tif")
     Image.fromarray(deep.astype(np.int32)).save(tmp_path / "wide.tif")
-    for value in (tmp_path / "deep.png", tmp_path / "deep.tif", tmp_path / "wide.tif", deep):
+    held = {"bytes": (tmp_path / "deep.png").read_bytes(), "path": "elsewhere.png"}
+    named = {"bytes": None, "path": str(tmp_path / "deep.png")}
+    files = [tmp_path / "deep.png", tmp_path / "deep.tif", tmp_path / "wide.tif"]
+    for value in (*files, held["bytes"], held, named, deep):
         np.testing.assert_array_equal(pixels_of(value)[..., 0], plain)
     Image.fromarray(plain / np.float32(255)).save(tmp_path / "float.tif")
     np.testing.assert_array_equal(pixels_of(tmp_path / "float.tif")[..., 0], plain)
@@ -111,6 +114,8 @@ def test_recordings_of_every_depth(tmp_path):
         wavfile.write(tmp_path / f"{name}.wav", 16_000, samples)
         found = open_recording(tmp_path / f"{name}.wav", 16_000)
         np.testing.assert_allclose(found, tone, atol=0.02)
+        held = {"bytes": (tmp_path / f"{name}.wav").read_bytes(), "path": None}
+        np.testing.assert_array_equal(open_recording(held, 16_000), found)
 
 
 @pytest.mark.filterwarnings("ignore")

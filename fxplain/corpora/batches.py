@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Batch", "halves", "in_order", "planned"]
+__all__ = ["Batch", "alone", "halves", "in_order", "planned"]
 
 LENGTHS = 8
 """Lengths between one power of two and the next: of 5,000 texts, 4 in 100 tokens are padding then."""
@@ -99,3 +99,14 @@ def halves(batch: Batch) -> tuple[Batch, ...]:
         return ()
     middle = _power_of_two(len(rows) - 1)
     return tuple(Batch(twice(part), batch.length) for part in (rows[:middle], rows[middle:]))
+
+
+def alone(batch: Batch) -> tuple[Batch, ...]:
+    """Each row of a batch by itself, for a model that takes one sample at a time.
+
+    Examples
+    --------
+    >>> [b.rows for b in alone(Batch((4, 7), 16))], [b.rows for b in alone(Batch((5, 5), 16))]
+    ([(4,), (7,)], [(5,)])
+    """
+    return tuple(Batch((row,), batch.length) for row in dict.fromkeys(batch.rows))

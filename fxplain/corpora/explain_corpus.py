@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -142,13 +142,17 @@ def explain_corpus(
     if not first:
         raise InputError("the data has no rows.")
     columns = tuple(dict.fromkeys(name for row in first for name in row))
-    layout = Layout(**{kind: how[kind] for kind in KINDS if kind in how}).found_in(columns)
+    Layout(**{kind: how[kind] for kind in KINDS if kind in how}).found_in(
+        columns
+    )  # before the model
+    explain = CorpusExplainer(model, load=load, **how)
+    layout = explain.layout_of(columns)
     layout = layout if layout.id else replace(layout, id=NUMBER)
-    explain = CorpusExplainer(model, load=load, **{**how, **asdict(layout)})
+    explain.job = replace(explain.job, layout=layout)
     manifest = Manifest.of(explain.explainer, explain.job, opened.identity, shard_rows)
     with saving(out):
         folder, manifest = _folder(Path(out), manifest, resume)
-    output = Output(folder, manifest.constants, (*columns, NUMBER))
+    output = Output(folder, manifest.constants, (*columns, NUMBER), opened.folder)
     run = Run(explain.job, output, opened.count, progress)
     left = Left(folder, manifest.shard_rows, explain.job.targets, retry_errors)
     done: Generator[Done | Kept, None, None]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fxplain.arguments import MAPPING, YES_NO, one_of, optional, shown, whole
-from fxplain.corpora.batches import Batch, halves, in_order, planned
+from fxplain.arguments import YES_NO, one_of, optional, whole
+from fxplain.capture import config_of
+from fxplain.corpora.batches import Batch, alone, halves, in_order, planned
+from fxplain.corpora.cells import target_in
 from fxplain.corpora.job import Job
-from fxplain.corpora.layout import Layout, rows_in
+from fxplain.corpora.layout import Layout, check_columns, rows_in
 from fxplain.corpora.prepared import Prepared, prepared
 from fxplain.corpora.schema import COLUMNS, Columns, empty_columns, failed_row
 from fxplain.corpora.shapes import Shapes
@@ -34,6 +36,7 @@ from fxplain.explanation import Explanation
 from fxplain.methods import resolve_method
 from fxplain.pipelines import Explainer, from_pretrained
 from fxplain.pipelines.encoding import text_limit
+from fxplain.pipelines.task import Classification
 
 __all__ = ["ACCELERATOR_TOKENS", "BATCH_TOKENS", "CorpusExplainer"]
 
@@ -143,6 +146,8 @@ class CorpusExplainer:
         self._shapes = Shapes(model)
         self.warnings: dict[str, None] = {}
         self._verified: set[int] = set()
+        # of a model that takes one sample at a time, it is found out once that it does
+        self._several = self._failed_together = self._one_by_one = False
 
     def __repr__(self) -> str:
         return f"<CorpusExplainer of {self.explainer!r} by {self.job.method!r}>"
@@ -168,12 +173,14 @@ class CorpusExplainer:
             with ``on_error="raise"``, the first of a row.
         """
         result = empty_columns()
-        _check_columns(batch)
-        layout = self.job.layout.found_in(batch)
+        check_columns(batch)
+        layout = self.layout_of(batch)
         rows = prepared(self.explainer.loaded, layout, batch, rows_in(batch), self.job.truncation)
         found: dict[int, list[dict[str, Any]]] = {}
         for target in self._targets():
-            wanted = batch[target] if self._is_column(target, batch) else [target] * len(rows)
+            wanted = [target] * len(rows)
+            if self._is_column(target, batch):
+                wanted = [target_in(cell, self._labels) for cell in batch[target]]
             for place, told_row in self._rows(rows, wanted):
                 found.setdefault(place, []).append(told_row)
         for place in range(len(rows)):
@@ -181,6 +188,41 @@ class CorpusExplainer:
                 for name in COLUMNS:
                     result[name].append(told_row[name])
         return result
+
+    def layout_of(self, columns: Collection[str]) -> Layout:
+        """Which column is what, of those that there are.
+
+        Raises
+        ------
+        InputError
+            When one is missing that was named, or that the model needs.
+        TargetError
+            When the target is neither a column nor what the model calls one of its classes.
+        """
+        task, reads = self.explainer.task, self.explainer.loaded.reads
+        read = {*reads, *(("pair",) if "text" in reads else ())}
+        takes = [kind for kind in task.needs + task.may if kind in read]
+        needs = [kind for kind in self.explainer.wants if kind in task.needs]
+        if "video" in needs:
+            raise TaskError(
+                f"{task.name} needs videos, and a corpus is of texts, images and recordings: explain "
+                f"them one by one, by a call of the explainer."
+            )
+        found = self.job.layout.found_in(columns, takes, needs)
+        for target in self._targets():
+            if isinstance(target, str) and self._labels and target not in {*columns, *self._labels}:
+                raise TargetError(
+                    f"target={target!r} is neither a column of the data nor a label of the model; its "
+                    f"labels: {', '.join(map(repr, self._labels[:10]))}."
+                )
+        return found
+
+    @property
+    def _labels(self) -> list[str]:
+        """What the model calls its classes, where it says which of them it sees."""
+        if not isinstance(self.explainer.task, Classification):
+            return []
+        return list(getattr(config_of(self.explainer.model), "label2id", None) or ())
 
     def _targets(self) -> list[Any]:
         target = self.job.target
@@ -198,6 +240,9 @@ class CorpusExplainer:
         waiting = list(reversed(self._planned([row for row in rows if row.error is None])))
         while waiting:
             batch = waiting.pop()
+            if self._one_by_one and len(batch.rows) > 1:
+                waiting += reversed(alone(batch))
+                continue
             chosen = [rows[i] for i in batch.rows]
             try:
                 explanation = self._explained(
@@ -211,6 +256,8 @@ class CorpusExplainer:
                 if not parts:
                     yield chosen[0].place, self._failed(chosen[0], error)
                 continue
+            self._several |= len(set(batch.rows)) > 1
+            self._one_by_one |= len(batch.rows) == 1 and not self._several and self._failed_together
             model, side = self.explainer.model, self._padding_side()
             places = dict.fromkeys(batch.rows)
             yield from zip(places, told(explanation, model, chosen, side), strict=True)
@@ -267,8 +314,9 @@ class CorpusExplainer:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             self.batch_tokens = max(1, self.batch_tokens // 2)
-            if len(set(batch.rows)) == 1 and len(batch.rows) == 2:
-                return (Batch(batch.rows[:1], batch.length),)
+        self._failed_together |= len(set(batch.rows)) > 1
+        if len(set(batch.rows)) == 1 and len(batch.rows) == 2:
+            return alone(batch)
         return halves(batch)
 
     def _failed(self, row: Prepared, error: Exception) -> dict[str, Any]:
@@ -277,35 +325,6 @@ class CorpusExplainer:
         said = str(error) if row.error else f"{type(error).__name__}: {error}"
         constants = {"method": self.job.method, "options": "{}"}
         return failed_row({**row.row, **constants}, said)
-
-
-def _check_columns(batch: Any) -> None:
-    """Columns by name, each of as many entries.
-
-    Raises
-    ------
-    InputError
-        When they are none.
-    """
-    MAPPING.check("batch", batch)
-    counts = {name: _count(column) for name, column in batch.items()}
-    for name, count in counts.items():
-        if count is None:
-            raise InputError(
-                f"the column {name!r} is {shown(batch[name])}, not a list or an array."
-            )
-    if len(set(counts.values())) > 1:
-        said = ", ".join(f"{count} in {name!r}" for name, count in counts.items())
-        raise InputError(f"the columns differ in how many entries they have: {said}.")
-
-
-def _count(column: Any) -> int | None:
-    if isinstance(column, (str, bytes, Mapping)) or not hasattr(column, "__getitem__"):
-        return None
-    try:
-        return len(column)
-    except Exception:  # noqa: BLE001 - the user's own, or an array of no axis
-        return None
 
 
 def _quickest(explainer: Explainer) -> int:

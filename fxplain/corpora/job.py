@@ -19,7 +19,8 @@ from fxplain.capture import config_of
 from fxplain.corpora.layout import Layout
 from fxplain.corpora.schema import FORMAT
 from fxplain.errors import InputError, LoadError
-from fxplain.pipelines import Explainer
+from fxplain.pipelines import Explainer, Loaded
+from fxplain.pipelines.encoding import text_limit
 from fxplain.plain_data import from_json, read_as
 from fxplain.written import saving
 
@@ -28,6 +29,8 @@ __all__ = ["MANIFEST", "Job", "Manifest", "weights_hash"]
 MANIFEST = "manifest.json"
 SAID = ("model", "method", "columns")
 """Facts that are read again."""
+LATER = ("processors",)
+"""Facts that manifests of earlier versions do not have."""
 UNREAD = ("format", "fingerprint")
 
 
@@ -91,8 +94,9 @@ class Manifest:
         model = {
             "model": type(explainer.model).__name__,
             "weights": weights_hash(explainer.model),
-            "config": _hash(str(getattr(config, "to_dict", dict)())),
+            "config": _hash(str(_without_place(getattr(config, "to_dict", dict)()))),
             "tokenizer": _tokenizer_hash(explainer.loaded.tokenizer),
+            "processors": _processors_hash(explainer.loaded),
             "task": explainer.task.name,
         }
         asked = {
@@ -171,6 +175,7 @@ class Manifest:
             f"{name} (there: {other.facts.get(name)!r}; now: {self.facts.get(name)!r})"
             for name in facts
             if self.facts.get(name) != other.facts.get(name)
+            and (name in other.facts or name not in LATER)
         ]
         if parts:
             raise InputError(
@@ -191,6 +196,13 @@ def weights_hash(model: nn.Module) -> str:
     return digest.hexdigest()[:32]
 
 
+def _without_place(said: Any) -> Any:
+    """A config without where it was loaded from: a copy of the folder is the same model."""
+    if not isinstance(said, dict):
+        return said
+    return {name: _without_place(part) for name, part in said.items() if name != "_name_or_path"}
+
+
 def _tokenizer_hash(tokenizer: Any) -> str:
     if tokenizer is None:
         return ""
@@ -199,6 +211,20 @@ def _tokenizer_hash(tokenizer: Any) -> str:
     said = {k: v for k, v in said.items() if k not in ("padding", "truncation")}  # of the last call
     words = json.dumps(said, sort_keys=True)
     return _hash(f"{type(tokenizer).__name__} {tokenizer.padding_side} {words}")
+
+
+def _processors_hash(loaded: Loaded) -> str:
+    """Of what is done to texts before the tokenizer's rules, and to pictures and recordings."""
+    tokenizer = loaded.tokenizer
+    names = ("truncation_side", "chat_template")
+    said: dict[str, Any] = {name: getattr(tokenizer, name, None) for name in names}
+    said["limit"] = None if tokenizer is None else text_limit(loaded)
+    for name in ("processor", "image_processor", "feature_extractor", "video_processor"):
+        part = getattr(loaded, name)
+        said[name] = part.to_dict() if hasattr(part, "to_dict") else type(part).__name__
+    adapters = getattr(loaded.model, "peft_config", None) or {}
+    said["adapters"] = {name: str(config) for name, config in adapters.items()}
+    return _hash(json.dumps(said, sort_keys=True, default=str))
 
 
 def _hash(text: str) -> str:

@@ -90,8 +90,8 @@ class Left:
     def _refuse(self, shard: int, why: str) -> None:
         name = shard_path(self.folder, shard).name
         raise InputError(
-            f"{str(self.folder)!r} holds rows of other data, in {name}: {why}. Give the same data, which "
-            f"may have grown at its end, or write to another folder."
+            f"{str(self.folder)!r} holds rows of other data, in {name}: {why}. Give the same data, "
+            f"which may have grown at its end, or write to another folder."
         )
 
     def _failed(self, shard: int) -> tuple[int, ...]:

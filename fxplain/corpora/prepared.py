@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from fxplain.corpora.layout import NUMBER, UNREADABLE, Layout
+from fxplain.corpora.cells import name_of, plain
+from fxplain.corpora.layout import FOLDER, NUMBER, UNREADABLE, Layout
 from fxplain.pipelines import Loaded
 from fxplain.pipelines.encoding import text_limit
 
 __all__ = ["Pieces", "Prepared", "prepared"]
+
+OF_FILES = ("image", "audio")
 
 
 @dataclass(frozen=True)
@@ -71,33 +75,41 @@ def prepared(
 
 
 def _row(layout: Layout, batch: Mapping[str, Sequence[Any]], place: int) -> Prepared:
-    raw = {kind: _plain(batch[column][place]) for kind, column in layout.raw().items()}
+    raw = {kind: plain(batch[column][place]) for kind, column in layout.raw().items()}
+    folder = batch[FOLDER][place] if FOLDER in batch else None
+    raw |= {kind: _beside(folder, raw[kind]) for kind in OF_FILES if kind in raw}
     facts = {"text": _shown(raw)}
-    own = _plain(batch[layout.id][place]) if layout.id else None
-    if own is None or own == "":
-        own = batch[NUMBER][place] if NUMBER in batch else place
-    facts["id"] = str(own)
-    label = _plain(batch[layout.label][place]) if layout.label else None
-    facts["label"] = None if label is None or label == "" else str(label)
+    own = name_of(batch[layout.id][place]) if layout.id else None
+    facts["id"] = own or str(batch[NUMBER][place] if NUMBER in batch else place)
+    facts["label"] = name_of(batch[layout.label][place]) if layout.label else None
     unreadable = batch[UNREADABLE][place] if UNREADABLE in batch else None
     return Prepared(place, facts, raw, error=unreadable or _fault(raw))
 
 
-def _plain(value: Any) -> Any:
-    """Numbers and texts of numpy, which engines hand over, as Python's own."""
-    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+def _beside(folder: str | None, value: Any) -> Any:
+    """A path as it is, or from the folder of the table that names it, where only that is one."""
+    if folder is None or not isinstance(value, str) or not value or Path(value).exists():
+        return value
+    beside = Path(folder, value)
+    return str(beside) if beside.exists() else value
 
 
 def _shown(raw: Mapping[str, Any]) -> str | None:
     """The text, and after a line break its pair; of images and sounds their names."""
     texts = [raw[kind] for kind in ("text", "pair") if isinstance(raw.get(kind), str)]
-    names = [str(raw[k]) for k in ("image", "audio") if isinstance(raw.get(k), str)]
-    return "\n".join(texts or names) or None
+    names = [_path_of(raw[kind]) for kind in OF_FILES if kind in raw]
+    return "\n".join(texts or filter(None, names)) or None
+
+
+def _path_of(value: Any) -> str | None:
+    """The file of a picture or recording, which `datasets` tells beside the bytes."""
+    named = value.get("path") if isinstance(value, Mapping) else value
+    return named if isinstance(named, str) else None
 
 
 def _fault(raw: Mapping[str, Any]) -> str | None:
     for kind, value in raw.items():
-        if value is None or (isinstance(value, float) and value != value):
+        if value is None:
             return f"InputError: the {kind} is missing."
         if kind in ("text", "pair") and not isinstance(value, str):
             return f"InputError: the {kind} is a {type(value).__name__}, not a string."

@@ -6,12 +6,13 @@ import csv
 import gzip
 import hashlib
 import json
+import os
 import re
 import sys
 import threading
 import zlib
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import islice
@@ -20,10 +21,9 @@ from typing import IO, Any, cast
 
 from torch import Tensor, nn
 
-from fxplain.arguments import shown
 from fxplain.corpora.arrow import arrow, parquet
 from fxplain.corpora.finding import TEXTS, find_files, kind_of
-from fxplain.corpora.layout import UNREADABLE
+from fxplain.corpora.layout import UNREADABLE, check_columns
 from fxplain.errors import InputError, LoadError
 
 __all__ = ["Data", "of_any_length", "open_data"]
@@ -53,12 +53,15 @@ class Data:
         How many rows there are, where that is known without reading.
     again
         Whether it can be read more than once.
+    folder
+        Where its files lie, from which a table may name pictures.
     """
 
     rows: Callable[[], Iterator[Row]]
     identity: str | None = None
     count: int | None = None
     again: bool = True
+    folder: str | None = None
 
 
 def open_data(data: Any) -> Data:
@@ -89,8 +92,7 @@ def open_data(data: Any) -> Data:
     if hasattr(data, "column_names") and hasattr(data, "__getitem__"):
         return Data(lambda: iter(data), getattr(data, "_fingerprint", None), len(data))
     if isinstance(data, Mapping):
-        if not all(hasattr(column, "__len__") for column in data.values()):
-            raise InputError(f"data={shown(data)} must have a list for each column.")
+        check_columns(data)
         count = max((len(column) for column in data.values()), default=0)
         return Data(lambda: _transposed(data, count), None, count)
     if isinstance(data, Iterable) and not isinstance(data, (bytes, Tensor, nn.Module)):
@@ -136,6 +138,8 @@ def _of_files(name: str) -> Data:
         for file in files:
             try:
                 yield from _reader(file)(file, root)
+            except LoadError:
+                raise
             except UNREAD as error:
                 raise LoadError(f"{str(file)!r} cannot be read to its end: {error}") from error
 
@@ -144,7 +148,8 @@ def _of_files(name: str) -> Data:
         identity = _identity(files, one_row_each)
     except OSError as error:
         raise LoadError(f"{name!r} cannot be read: {error}") from error
-    return Data(rows, identity, len(files) if one_row_each else None)
+    beside = os.path.commonpath([file.absolute().parent for file in files])
+    return Data(rows, identity, len(files) if one_row_each else None, folder=beside)
 
 
 def _reader(file: Path) -> Callable[[Path, Path | None], Iterator[Row]]:
@@ -185,9 +190,47 @@ def _table(file: Path, _: Path | None) -> Iterator[Row]:
         opened = _decoded(raw, newline="")
         delimiter = "\t" if kind_of(file).startswith(".tsv") else _delimiter(opened.readline())
         opened.seek(0)
-        rows = of_any_length(csv.DictReader(opened, delimiter=delimiter))
-        for number, row in enumerate(rows, 2):
-            yield _checked(row, f"line {number}")
+        lines = _Lines(opened)
+        rows = csv.DictReader(lines, delimiter=delimiter)
+        _check_headings(file, rows.fieldnames or ())
+        lines.first = 0
+        for row in of_any_length(rows):
+            if lines.ended:  # a row is there before the end is seen, unless a quote is still open
+                raise LoadError(
+                    f"{str(file)!r} has a quote in line {lines.first} or below that nothing closes: "
+                    f"the rows behind it would be lost in one cell."
+                )
+            yield _checked(row, f"line {lines.first}")
+            lines.first = 0
+
+
+class _Lines:
+    """Lines of a file, counted; `first` is where a row begins, behind empty lines."""
+
+    def __init__(self, opened: Iterator[str]) -> None:
+        self._opened = opened
+        self._count = self.first = 0
+        self.ended = False
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._opened, None)
+        if line is None:
+            self.ended = True
+            raise StopIteration
+        self._count += 1
+        self.first = self.first or (self._count if line.strip("\r\n") else 0)
+        return line
+
+
+def _check_headings(file: Path, names: Sequence[str]) -> None:
+    twice = [name for i, name in enumerate(names) if name and name in names[:i]]
+    if twice:
+        raise LoadError(
+            f"{str(file)!r} has two columns called {twice[0]!r}: give each a name of its own."
+        )
 
 
 _limit = threading.Lock()
@@ -239,7 +282,8 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 def _checked(row: Mapping[Any, Any], where: str) -> Row:
     if row.get(None):
-        return {UNREADABLE: f"LoadError: {where} has more columns than the first."}
+        own = {name: value for name, value in row.items() if name is not None}
+        return {**own, UNREADABLE: f"LoadError: {where} has more columns than the first."}
     if any(isinstance(value, str) and SURROGATE.search(value) for value in row.values()):
         clean = {k: v and SURROGATE.sub("\ufffd", v) for k, v in row.items()}
         return {**clean, UNREADABLE: f"LoadError: {where} is not UTF-8."}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fxplain.corpora.explainer import CorpusExplainer
+from fxplain.corpora.layout import FOLDER
 from fxplain.corpora.reading import Row, columns_of
 from fxplain.corpora.schema import COLUMNS, Columns, empty_columns
 from fxplain.corpora.shards import metadata_of, shard_path, table_in, with_warnings, write_shard
@@ -28,11 +29,14 @@ class Output:
         For each file's metadata.
     columns
         Those that the data has, also where no row of a shard does.
+    beside
+        The folder that the data lies in, if it is of files.
     """
 
     folder: Path
     constants: Mapping[str, str]
     columns: tuple[str, ...]
+    beside: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,9 @@ class Done:
 
 def do(task: Task, explain: CorpusExplainer, output: Output) -> Done:
     """Explain a task's rows; those of a whole shard are written."""
-    columns = explain(columns_of(list(task.rows), output.columns))
     count = len(task.rows)
+    given = columns_of(list(task.rows), output.columns)
+    columns = explain({**given, FOLDER: [output.beside] * count})
     errors = sum(error is not None for error in columns["error"])
     if task.places is not None:
         return Done(task.shard, count, errors, task.places, columns, tuple(explain.warnings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from math import gcd
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,24 +30,42 @@ Samples = NDArray[np.float32]
 
 def is_one_image(value: Any) -> bool:
     """Whether this is an image, and not several of them."""
-    return isinstance(value, (str, Path, np.ndarray, Tensor)) or hasattr(value, "convert")
+    kinds = (str, Path, bytes, np.ndarray, Tensor, Mapping)
+    return isinstance(value, kinds) or hasattr(value, "convert")
 
 
 def is_one_recording(value: Any) -> bool:
     """Whether this is a recording, and not several of them."""
-    return isinstance(value, (str, Path, np.ndarray, Tensor, Mapping))
+    return isinstance(value, (str, Path, bytes, np.ndarray, Tensor, Mapping))
+
+
+def _file_in(value: Any) -> Any:
+    """The bytes or else the path that a mapping has, as `datasets` stores a file; or the value."""
+    if not isinstance(value, Mapping) or not {"bytes", "path"} & set(value):
+        return value
+    held = value.get("bytes")
+    return value.get("path") if held is None else held
+
+
+def _called(file: str | Path | bytes) -> str:
+    return f"{len(file):,} bytes" if isinstance(file, bytes) else repr(str(file))
+
+
+def _source(file: str | Path | bytes) -> Any:
+    return BytesIO(file) if isinstance(file, bytes) else file
 
 
 # ---- images -------------------------------------------------------------------------------------
 
 
 def open_image(value: Any) -> Any:
-    """An RGB `PIL.Image` from an image file's path, a PIL image, or an array.
+    """An RGB `PIL.Image` from an image file, a PIL image, or an array.
 
     Parameters
     ----------
     value
-        Turned as its EXIF tag says, which is how people see it. Arrays and tensors are (height,
+        A file is a path, its bytes, or a mapping with "bytes" or "path". Pictures are turned as their
+        EXIF tag says, which is how people see them. Arrays and tensors are (height,
         width), (height, width, channels) or (channels, height, width): bytes from 0 to 255, 16 bits
         from 0 to 65535, or floats from 0 to 1.
 
@@ -60,21 +79,22 @@ def open_image(value: Any) -> Any:
         When it is nothing that could be an image.
     """
     Image = pillow()
+    value = _file_in(value)
     if isinstance(value, Image.Image):
         return _as_seen(value)
     if isinstance(value, (np.ndarray, Tensor)):
         return Image.fromarray(_bytes(_as_array(value))).convert("RGB")
-    if not isinstance(value, (str, Path)):
+    if not isinstance(value, (str, Path, bytes)):
         raise InputError(
             f"an image is a path, a PIL image or an array, not a {type(value).__name__}."
         )
     try:
-        with Image.open(value) as file:
+        with Image.open(_source(value)) as file:
             return _as_seen(file)
     except InputError:
         raise
     except Exception as error:  # whatever a decoder raises
-        raise LoadError(f"{str(value)!r} cannot be read as an image: {error}") from error
+        raise LoadError(f"{_called(value)} cannot be read as an image: {error}") from error
 
 
 def _as_seen(image: Any) -> Any:
@@ -155,8 +175,8 @@ def open_recording(value: Any, rate: int) -> Samples:
     Parameters
     ----------
     value
-        A path; an array or tensor (samples,) at the model's own rate; or a mapping with "array" and
-        "sampling_rate".
+        A path, or the file's bytes; an array or tensor (samples,) at the model's own rate; or a mapping
+        with "array" and "sampling_rate", or with "bytes" or "path".
     rate
         The model's samples per second: others are converted.
 
@@ -169,8 +189,10 @@ def open_recording(value: Any, rate: int) -> Samples:
     InputError
         When it is nothing that could be a recording.
     """
-    if isinstance(value, (str, Path)):
-        own_rate, samples = read_wav(value, repr(str(value)))
+    if not isinstance(value, Mapping) or not {"array", "sampling_rate"} <= set(value):
+        value = _file_in(value)
+    if isinstance(value, (str, Path, bytes)):
+        own_rate, samples = read_wav(_source(value), _called(value))
         return _converted(samples, own_rate, rate)
     if isinstance(value, Mapping):
         if not {"array", "sampling_rate"} <= set(value):
