@@ -15,7 +15,7 @@ from fxplain.circuits.network import Edge, Network
 from fxplain.circuits.result import Circuit
 from fxplain.errors import InputError
 from fxplain.explanation.detection import BatchAxis
-from fxplain.explanation.target import resolve_target
+from fxplain.explanation.resolving import resolve_target
 from fxplain.interventions.edits import Edits
 from fxplain.interventions.intervene import given_of
 from fxplain.interventions.replacements import check_sizes

@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from fxplain.circuits.components import OUTPUT, Component, Reader, Unit, components_of
 from fxplain.circuits.fragments import Fragments
 from fxplain.errors import NoGradientError
-from fxplain.explanation.target import ResolvedTarget
+from fxplain.explanation.resolved_target import ResolvedTarget
 from fxplain.interventions.replacements import Given
 
 __all__ = ["Edge", "Network"]

@@ -31,7 +31,7 @@ from fxplain.explanation.pictures import (
     pictures_of,
 )
 from fxplain.explanation.pieces import are_written_together
-from fxplain.explanation.target import ResolvedTarget
+from fxplain.explanation.resolved_target import ResolvedTarget
 from fxplain.program import AttentionGraph, Modality, Program
 
 __all__ = ["Answer"]

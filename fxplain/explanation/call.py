@@ -18,8 +18,9 @@ from fxplain.explanation.kept import Kept
 from fxplain.explanation.labels import token_labels
 from fxplain.explanation.passes import Passes
 from fxplain.explanation.plan import Plan
+from fxplain.explanation.resolved_target import ResolvedTarget
+from fxplain.explanation.resolving import resolve_target
 from fxplain.explanation.several import each_read
-from fxplain.explanation.target import ResolvedTarget, resolve_target
 
 if TYPE_CHECKING:
     from fxplain.explanation.question import Question

@@ -8,7 +8,7 @@ from torch import nn
 
 from fxplain.capture import Capture, ModelInputs
 from fxplain.explanation.reading import View
-from fxplain.explanation.target import ResolvedTarget
+from fxplain.explanation.resolved_target import ResolvedTarget
 from fxplain.program import Program
 
 __all__ = ["Kept"]

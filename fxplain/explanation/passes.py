@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from fxplain.capture import Capture, ModelInputs
 from fxplain.explanation.bias_notes import BiasNotes, Rows, rows_of
-from fxplain.explanation.target import ResolvedTarget
+from fxplain.explanation.resolved_target import ResolvedTarget
 from fxplain.explanation.undifferentiable import causes_named
 from fxplain.methods import BornTokens, Evidence, Needs, NodeEvidence
 from fxplain.program import BirthSite, Program, birth_sites, sample_axes

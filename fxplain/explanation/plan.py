@@ -11,7 +11,7 @@ from torch import Tensor
 from fxplain.explanation import reading
 from fxplain.explanation.passes import Passes
 from fxplain.explanation.reading import View
-from fxplain.explanation.target import ResolvedTarget
+from fxplain.explanation.resolved_target import ResolvedTarget
 from fxplain.methods import Method, Relevancies, RelevancyRows
 from fxplain.program import Program
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fxplain.errors import MethodError
-from fxplain.explanation.target import Readout
+from fxplain.explanation.resolved_target import Readout
 from fxplain.methods import Accumulation, Relevancies, RelevancyRows, RowShare, TokenScores
 from fxplain.methods.baselines import Rollout
 from fxplain.program import Modality, Program

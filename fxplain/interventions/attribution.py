@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fxplain.errors import NoGradientError
-from fxplain.explanation.target import ResolvedTarget
+from fxplain.explanation.resolved_target import ResolvedTarget
 from fxplain.interventions.edits import Edits, Point
 from fxplain.interventions.geometry import as_operand
 from fxplain.interventions.masks import Masks, by_point

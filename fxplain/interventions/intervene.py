@@ -13,7 +13,7 @@ from fxplain.capture import as_module, model_tried, on_all_processes
 from fxplain.errors import InputError, NoAttentionError
 from fxplain.explanation.detection import BatchAxis, no_attention, program_of
 from fxplain.explanation.labels import check_tokenizer, token_labels
-from fxplain.explanation.target import resolve_target
+from fxplain.explanation.resolving import resolve_target
 from fxplain.explanation.undifferentiable import causes_named
 from fxplain.interventions.attribution import estimated_effects
 from fxplain.interventions.choice import Chooser
