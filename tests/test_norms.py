@@ -68,3 +68,31 @@ def test_a_grid_that_is_normalised_before_any_attention_is_born_there() -> None:
 def test_a_token_alone_shares_its_statistics_with_nobody() -> None:
     model = seeded(Normed, nn.GroupNorm(4, WIDTH), channels_first=True)
     assert fxplain.inspect(model, (torch.rand(2, 3, 4, 4),)).warnings == ()
+
+
+class BeforeTokens(Normed):
+    """Attention between patches, a norm of images behind it, and the mean of the patches read."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.block(self.patches(image).flatten(2).mT)
+        x = self.norm(x.mT.contiguous().unflatten(2, (2, 2))).flatten(2).mT
+        return self.head(x.tanh().mean(1))
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda: nn.BatchNorm2d(WIDTH).eval(),
+        lambda: nn.BatchNorm2d(WIDTH, affine=False).eval(),
+        lambda: nn.InstanceNorm2d(WIDTH, affine=True, track_running_stats=True).eval(),
+    ],
+)
+def test_a_batch_norm_in_front_of_tokens_is_the_same_of_one_sample(norm) -> None:
+    """PyTorch's own backward is another there, where the gradient lies in memory as tokens do."""
+    model = seeded(BeforeTokens, norm(), channels_first=True).eval().double()
+    for buffer in model.norm.buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(torch.linspace(0.5, 2, WIDTH))
+    image = pixels(2, 3, 8, 8).double()
+    pair, alone = (fxplain.explain(model, (i,), target=1) for i in (image, image[:1]))
+    torch.testing.assert_close(alone.relevance["image"], pair.relevance["image"][:1])
