@@ -46,6 +46,11 @@ def test_ratio_is_safe() -> None:
     assert torch.isfinite(ratio(R, Z)).all()
 
 
+def test_ratio_in_half_precision() -> None:
+    R, Z = (torch.tensor(x, dtype=torch.float16) for x in ([1.0, -3.0, 2.0], [0.0, 2.0, -0.0]))
+    torch.testing.assert_close(ratio(R, Z).float(), torch.tensor([0.0, -1.5, 0.0]))
+
+
 # -- linear: with Z = x+ W+ + x- W-, R_in = x+ (S W+^T) + x- (S W-^T) --------------------------------
 
 
@@ -70,6 +75,35 @@ def test_linear(rule, together: bool) -> None:
     np.testing.assert_allclose(got.numpy(), want, rtol=1e-9, atol=1e-14)
     if together:
         assert got.sum().item() == pytest.approx(R.sum().item())
+
+
+@pytest.mark.parametrize(("rule", "together"), [(contracted, True), (contracted_apart, False)])
+@pytest.mark.parametrize("rows", [(), (4,), (0, 3)])
+def test_rows_without_relevance_get_none(rule, together: bool, rows: tuple[int, ...]) -> None:
+    x, W, b = numbers(2, 3, 5, seed=0).requires_grad_(), numbers(4, 5, seed=1), numbers(4, seed=2)
+    R = torch.zeros(6, 4, dtype=torch.float64)
+    R[list(rows)] = numbers(len(rows), 4, seed=3)
+    output = propagated(rule, F.linear, (x, W, b), {}, by_rows=True)
+    (got,) = torch.autograd.grad(output, x, R.reshape(2, 3, 4))
+    want = linear_by_hand(x.detach().reshape(6, 5).numpy(), W.numpy(), R.numpy(), together)
+    np.testing.assert_allclose(got.reshape(6, 5).numpy(), want, rtol=1e-9, atol=1e-14)
+
+
+def test_rows_are_those_of_the_operand_on_the_left() -> None:
+    class Turned(nn.Module):
+        """A square matrix of weights on the left, where a row of the output reads all rows."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(numbers(6, 6, seed=5).float())
+            self.embed, self.encoder = nn.Embedding(9, 6), nn.TransformerEncoderLayer(6, 2, 8)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            x = self.encoder(self.embed(ids)[0])
+            return torch.matmul(self.weight, x)[:1, 0]
+
+    e = fxplain.explain(Turned().eval(), {"ids": torch.arange(6)[None]}, method="lrp")
+    assert e.relevance["ids"].abs().gt(1e-4).all()
 
 
 def test_a_linear_layer_where_next_to_nothing_is_left_of_large_sums() -> None:

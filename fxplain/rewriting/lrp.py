@@ -119,14 +119,14 @@ class _Table:
             return made
         return self.by(row, node)
 
-    def by(self, rule: Rule, node: fx.Node) -> Replacement:
+    def by(self, rule: Rule, node: fx.Node, *, by_rows: bool = False) -> Replacement:
         """The node's operation with relevance shared by `rule`."""
         target: Any = node.target
         name, samples = node.name, self.samples.get(node)
         rule = self.stand_ins.get(rule, rule)
 
         def replaced(*args: Any, **kwargs: Any) -> Any:
-            return propagated(rule, target, args, kwargs, samples, name)
+            return propagated(rule, target, args, kwargs, samples, name, by_rows=by_rows)
 
         return replaced
 
@@ -134,16 +134,20 @@ class _Table:
 
     def contraction(self, node: fx.Node) -> Replacement:
         """With weights by their signs, of two activations as a product."""
-        return self.by(contracted if _has_weight(node.all_input_nodes) else product, node)
+        rule: Rule = contracted if _has_weight(node.all_input_nodes) else product
+        return self.by(rule, node, by_rows=_by_rows(node, node.args))
 
     def biased(self, node: fx.Node) -> Replacement:
         """A product with a bias added: the bias gets nothing."""
         plain: Rule = contracted if _has_weight(node.all_input_nodes[1:]) else product
         rule = self.stand_ins.get(plain, plain)
         product_of = torch.matmul if operation(node) == "aten.addmm" else torch.bmm
+        by_rows = _by_rows(node, node.args[1:])
 
         def replaced(bias: Tensor, a: Tensor, b: Tensor, **kwargs: Any) -> Tensor:
-            made: Tensor = propagated(rule, product_of, (a, b), {}, None, node.name)
+            made: Tensor = propagated(
+                rule, product_of, (a, b), {}, None, node.name, by_rows=by_rows
+            )
             scaled: Tensor = kwargs.get("beta", 1) * bias.detach() + kwargs.get("alpha", 1) * made
             return scaled
 
@@ -255,6 +259,25 @@ def _tensor_operands(node: fx.Node) -> list[fx.Node]:
 def _has_weight(operands: Sequence[fx.Node]) -> bool:
     """Whether an operand of a contraction is a weight, possibly laid out or cast anew."""
     return any(_is_weight(operand) for operand in operands)
+
+
+def _by_rows(node: fx.Node, operands: Sequence[Any]) -> bool:
+    """Whether a contraction is that of rows, on the left, with a matrix of weights."""
+    if operation(node) not in _OF_ROWS or len(operands) < 2:
+        return False
+    rows, weight = operands[:2]
+    if not (isinstance(rows, fx.Node) and isinstance(weight, fx.Node)):
+        return False
+    value = weight.meta.get("val")
+    return (
+        not _is_weight(rows)
+        and _is_weight(weight)
+        and isinstance(value, Tensor)
+        and value.dim() == 2
+    )
+
+
+_OF_ROWS = frozenset({"aten.linear", "aten.matmul", "aten.mm", "aten.addmm"})
 
 
 def _is_weight(node: fx.Node) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -50,9 +50,10 @@ def noting(ledger: Ledger) -> Iterator[None]:
 
 
 def ratio(R: Tensor, Z: Tensor, stabilizer: float = STABILIZER) -> Tensor:
-    """R / Z, with 0 / 0 = 0 and tiny denominators kept away from 0."""
-    away = torch.copysign(Z.new_tensor(stabilizer), Z).add_(Z)
-    return torch.where(Z == 0, 0.0, R / away)
+    """R / Z, with R / 0 = 0 and tiny denominators kept away from 0."""
+    of_type = torch.finfo(Z.dtype)
+    least = max(stabilizer, of_type.tiny * of_type.eps)  # half precision has nothing so small
+    return (R * Z.sign()).div_(Z.abs().add_(least))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,9 @@ class Call:
         The sample of each element of the output, broadcastable; None for a single sample.
     traced
         The operation as it ran on the active operands, where its rule asks for that.
+    by_rows
+        Whether each row (all but the last axis) of the output is made of the same row of the one
+        active operand, and of constants.
     """
 
     function: Callable[..., Tensor]
@@ -81,11 +85,16 @@ class Call:
     with_constants: Callable[[Sequence[Tensor], Sequence[Tensor | None]], Any]
     samples: Tensor | None = None
     traced: Traced | None = None
+    by_rows: bool = False
 
     @property
     def own(self) -> Traced:
         """The operation on its active operands."""
         return self.traced or Traced.of(self.function, self.active)
+
+    def of_rows(self, rows: Tensor) -> Call:
+        """The same operation on some rows alone."""
+        return replace(self, active=(_rows(self.active[0])[rows],), traced=None)
 
 
 Rule = Callable[[Call, Tensor], Sequence[Tensor]]
@@ -169,7 +178,7 @@ def contracted(call: Call, R: Tensor) -> Sequence[Tensor]:
     size = x.abs()
     sizes = _with_weight(call, size, weight.abs())
     twice_Z = own.value + sizes.value
-    if bool((twice_Z < sizes.value * _CANCELLED).any()):
+    if bool(torch.sub(twice_Z, sizes.value, alpha=_CANCELLED).amin() < 0):
         return _by_signs(call, R, together=True)
     S = ratio(R, twice_Z, 2 * STABILIZER)
     return [torch.addcmul(x * own.back(S)[0], size, sizes.back(S)[0])]
@@ -249,6 +258,30 @@ def _spread(x: Tensor, samples: Tensor | None) -> bool:
     return all(n in (1, size) for n, size in zip(samples.shape, x.shape, strict=True))
 
 
+def _shared(rule: Rule, call: Call, R: Tensor) -> Sequence[Tensor]:
+    """The relevance of each active operand; rows that none reaches are not computed."""
+    rows = _reached(R) if call.by_rows and len(call.active) == 1 and R.dim() > 1 else None
+    if rows is None:
+        return rule(call, R)
+    shares = R.new_zeros(call.active[0].shape)
+    if len(rows):
+        (of_rows,) = rule(call.of_rows(rows), _rows(R)[rows])
+        _rows(shares).index_copy_(0, rows, of_rows)
+    return [shares]
+
+
+def _reached(R: Tensor) -> Tensor | None:
+    """The numbers of the rows that have relevance; None where these are most of them."""
+    of_rows = _rows(R)
+    reached = (of_rows.amax(-1) != 0) | (of_rows.amin(-1) != 0)
+    rows = reached.nonzero().squeeze(-1)
+    return rows if 2 * len(rows) < len(of_rows) else None
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1])
+
+
 class _Propagated(torch.autograd.Function):
     """A value whose "gradient" is relevance: autograd's backward pass becomes the propagation."""
 
@@ -262,7 +295,7 @@ class _Propagated(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, R: Tensor) -> Any:
         with torch.no_grad():
-            shares = ctx.rule(ctx.call, R)
+            shares = _shared(ctx.rule, ctx.call, R)
         if ctx.ledger is not None and ctx.name is not None:
             ctx.ledger[ctx.name] = (R.sum(), torch.stack([share.sum() for share in shares]).sum())
         return (None, None, None, None, *shares)
@@ -275,10 +308,12 @@ def propagated(
     kwargs: dict[str, Any],
     samples: Tensor | None = None,
     name: str | None = None,
+    *,
+    by_rows: bool = False,
 ) -> Any:
     """``function(*args, **kwargs)``, through which relevance is propagated by `rule`.
 
-    An operand is active where it requires a gradient.
+    An operand is active where it requires a gradient. `by_rows`: see `Call`.
     """
     flat, spec = torch.utils._pytree.tree_flatten((args, kwargs))
     tensors = [i for i, x in enumerate(flat) if isinstance(x, Tensor)]
@@ -308,7 +343,10 @@ def propagated(
         output, rest = output[0], tuple(output[1:])
     if not isinstance(output, Tensor) or not output.is_floating_point():
         return output
-    call = Call(lambda *ys: with_constants(ys, others), xs, others, with_constants, samples, traced)
+    call = Call(
+        *(lambda *ys: with_constants(ys, others), xs, others, with_constants),
+        *(samples, traced, by_rows),
+    )
     made = _Propagated.apply(output, rule, call, name, *(flat[i] for i in active))
     return made if rest is None else (made, *rest)
 
