@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import fxplain
 from fxplain.errors import MethodError
-from fxplain.explanation import reading
+from fxplain.explanation import matrices
 from tests import small_models
 from tests.random_models import Recipe, build, make_inputs, make_target, recipes
 from tests.small_models import BY_NAME, architecture
@@ -130,6 +130,6 @@ def test_an_engine_that_a_method_does_not_have(engine: str, method: str) -> None
 
 def test_matrices_that_take_much_memory_are_announced(monkeypatch: pytest.MonkeyPatch) -> None:
     e = fxplain.explain(Halves().eval(), (small_models.words(1, 6),))
-    monkeypatch.setattr(reading, "LARGE", 100)
+    monkeypatch.setattr(matrices, "LARGE", 100)
     with pytest.warns(UserWarning, match="GiB"):
         e.matrix("input_ids", "input_ids")

@@ -16,8 +16,8 @@ from fxplain.errors import ChangedModelError
 from fxplain.explanation.weights import weights_by_node
 
 if TYPE_CHECKING:
-    from fxplain.explanation.explanation import Explanation
     from fxplain.explanation.kept import Kept
+    from fxplain.explanation.matrices import Matrices
     from fxplain.explanation.question import Question
 
 __all__ = ["Asked"]
@@ -59,13 +59,13 @@ class Asked:
         ChangedModelError
             When the model says something else than it did.
         """
-        return self._with_matrices.matrix(a, b)
+        return self._matrices(a, b)
 
     @cached_property
-    def _with_matrices(self) -> Explanation:
+    def _matrices(self) -> Matrices:
         with torch.inference_mode(False):
-            made = self.question.with_matrices(self.target)
-        self.check_unchanged(made.scores)
+            scores, made = self.question.matrices(self.target)
+        self.check_unchanged(scores)
         return made
 
     def kept(self) -> Kept:

@@ -16,6 +16,7 @@ from fxplain.explanation.detection import no_attention
 from fxplain.explanation.explanation import Explanation
 from fxplain.explanation.kept import Kept
 from fxplain.explanation.labels import token_labels
+from fxplain.explanation.matrices import Matrices
 from fxplain.explanation.passes import Passes
 from fxplain.explanation.plan import Plan
 from fxplain.explanation.resolved_target import ResolvedTarget
@@ -70,23 +71,27 @@ class Call:
             made.append(self._answer(asked, plan.resolved, views, asked.matrix, read, promised))
         return made
 
-    def explanation(self, target: Any, *, ride: bool = True) -> Explanation:
+    def explanation(self, target: Any) -> Explanation:
         """The explanation of one target; the call is used up.
 
-        With `ride`, what the attention nodes saw goes while the backward is under way, where that can
-        be; a matrix of R is then made by another run.
+        What the attention nodes saw goes while the backward is under way, where that can be; a matrix
+        of R is then made by another run.
         """
         resolved = self._resolved(target)
         plan, asked = self._plan(resolved), self._asked(target, resolved)
-        ridden = plan.ridden() if ride else None
+        ridden = plan.ridden()
         if ridden is not None:
             views, read = ridden
             return self._answer(asked, resolved, views, asked.matrix, read, None)
         promised = plan.promised_sum()
         views = plan.views(more=False)
-        return self._answer(
-            asked, resolved, views, reading.Matrices(self.program, views), None, promised
-        )
+        return self._answer(asked, resolved, views, Matrices(self.program, views), None, promised)
+
+    def matrices(self, target: Any) -> tuple[Tensor, Matrices]:
+        """The scores of one target, and the matrices of R for it; the call is used up."""
+        resolved = self._resolved(target)
+        views = self._plan(resolved).views(more=False)
+        return resolved.scores, Matrices(self.program, views)
 
     def kept(self, target: Any) -> Kept:
         """What the passes for one target leave behind, heads included; the call is used up."""

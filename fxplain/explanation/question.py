@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fxplain.arguments import YES_NO, one_of
 from fxplain.capture import Capture, ModelInputs
@@ -18,6 +18,7 @@ from fxplain.explanation.enough_steps import with_enough_steps
 from fxplain.explanation.explanation import Explanation
 from fxplain.explanation.kept import Kept
 from fxplain.explanation.labels import check_tokenizer
+from fxplain.explanation.matrices import Matrices
 from fxplain.explanation.reading import ENGINES
 from fxplain.explanation.smoothing import smoothed
 from fxplain.methods import AUTOMATIC, Method
@@ -112,9 +113,9 @@ class Question:
 
     # -- once more, for what was not made at once -------------------------------------------------
 
-    def with_matrices(self, target: Any) -> Explanation:
-        """The explanation of one target that keeps what the attention nodes saw."""
-        return Call(self._unchecked()).explanation(target, ride=False)
+    def matrices(self, target: Any) -> tuple[Tensor, Matrices]:
+        """The scores of one target, and the matrices of R for it."""
+        return Call(self._unchecked()).matrices(target)
 
     def kept(self, target: Any) -> Kept:
         """What the passes for one target leave behind, heads included."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,23 +16,22 @@ from fxplain.program import Modality, Program
 
 __all__ = [
     "ENGINES",
-    "Matrices",
     "View",
     "biases_of",
+    "by_position",
     "by_view",
     "choose_engine",
     "identity",
+    "in_order",
     "joint_shares",
     "relevance",
     "samples_of",
     "shares_of",
+    "tokens_of",
     "without_attention",
 ]
 
 ENGINES = ("auto", "rows", "matrices")
-
-LARGE = 2**30
-"""Bytes of matrices that deserve a warning."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +127,7 @@ def relevance(
     return {
         modality.name: torch.stack(
             [
-                _by_position(program, modality, view, row)
+                by_position(program, modality, view, row)
                 for view, row in zip(views, rows, strict=True)
             ]
         )
@@ -246,13 +244,13 @@ def shares_of(program: Program, view: View) -> Iterator[RowShare]:
             )
 
 
-def _by_position(
+def by_position(
     program: Program, modality: Modality, view: View, row: dict[int, Tensor] | Tensor
 ) -> Tensor:
     """Rows, (..., columns), by position of a modality: what stands at one position is added up."""
     of_tables = [
         _gathered(program, tokens, row) if isinstance(row, dict) else _of_tokens(tokens, row)
-        for tokens in _tokens(program, modality, view)
+        for tokens in tokens_of(program, modality, view)
     ]
     return of_tables[0] if len(of_tables) == 1 else torch.stack(of_tables).sum(0)
 
@@ -304,7 +302,7 @@ def _gathered(program: Program, tokens: Tensor, row: dict[int, Tensor]) -> Tenso
     positions = torch.as_tensor(program.token_index[tokens.clamp(min=0).numpy()])
     for stream, of_stream in row.items():
         here = (streams == stream) & (tokens >= 0)
-        if here.all() and positions.tolist() == list(range(of_stream.shape[-1])):
+        if here.all() and in_order(positions, of_stream.shape[-1]):
             values = of_stream  # the modality is the stream
         elif here.any():
             places = here.nonzero().flatten().to(values.device)
@@ -312,7 +310,7 @@ def _gathered(program: Program, tokens: Tensor, row: dict[int, Tensor]) -> Tenso
     return values
 
 
-def _tokens(program: Program, modality: Modality, view: View) -> list[Tensor]:
+def tokens_of(program: Program, modality: Modality, view: View) -> list[Tensor]:
     """The modality's tokens, by table, in the sample that the view concerns."""
     tables = (modality.tokens, *modality.more)
     return [table[_sample(program, table, view)] for table in tables]
@@ -335,72 +333,6 @@ def by_view(
     return [rows[sample] for sample in samples_of(program, modality.tokens, views)]
 
 
-@dataclass(frozen=True, eq=False)
-class Matrices:
-    """R[a, b] after the last update of a's tokens, by the names of modalities, from what was kept."""
-
-    program: Program
-    views: Sequence[View]
-
-    def __call__(self, a: str, b: str) -> Tensor:
-        """(batch, tokens of a, tokens of b).
-
-        Raises
-        ------
-        MethodError
-            When the method scores tokens and has no matrices.
-        """
-        if any(isinstance(view.scores, TokenScores) for view in self.views):
-            raise MethodError("this method scores tokens and has no relevancy matrices.")
-        distinct = {
-            id(v.scores): v.scores for v in self.views if isinstance(v.scores, Accumulation)
-        }
-        size = sum(scores.bytes_of_matrices() for scores in distinct.values())
-        if size > LARGE:
-            warnings.warn(
-                f"the matrices at all points of the model take about {size / 2**30:.1f} GiB; "
-                f"`relevance` is there without them.",
-                stacklevel=3,
-            )
-        of = {m.name: m for m in self.program.modalities}
-        return torch.stack([_matrix(self.program, view, of[a], of[b]) for view in self.views])
-
-
-def _matrix(program: Program, view: View, a: Modality, b: Modality) -> Tensor:
-    tables = _tokens(program, a, view)
-    rows = _rows_meant(program, view, torch.stack(tables))
-    result = torch.zeros(len(tables[0]), len(b))
-    for own in rows:
-        for places, values in _matrix_rows(program, view, own, b):
-            result = result.to(values)
-            result.index_add_(0, places.to(values.device), values)
-    return result
-
-
-def _rows_meant(program: Program, view: View, tokens: Tensor) -> Tensor:
-    """Of several tokens at a position, those of the streams that the target is read from.
-
-    All of them, added up, where it is read from none: in the other tables, (tables, positions), -1.
-    """
-    if len(tokens) == 1:
-        return tokens
-    ends = {int(program.token_stream[r.token]) for group in view.readout.groups for r in group}
-    read = set().union(*(program.lineage(stream, len(program.flow.updates)) for stream in ends))
-    streams = torch.as_tensor(program.token_stream[tokens.clamp(min=0).numpy()])
-    here = torch.isin(streams, torch.tensor(sorted(read), dtype=streams.dtype)) & (tokens >= 0)
-    return torch.where(here | ~here.any(0), tokens, -1)
-
-
-def _matrix_rows(
-    program: Program, view: View, rows: Tensor, b: Modality
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The last rows of some tokens over the positions of a modality, with their places."""
-    assert isinstance(view.scores, Accumulation)
-    streams = torch.as_tensor(program.token_stream[rows.clamp(min=0).numpy()])
-    positions = torch.as_tensor(program.token_index[rows.clamp(min=0).numpy()])
-    for stream in streams[rows >= 0].unique().tolist():
-        blocks = view.scores.final(stream).full
-        sample = view.sample_of(program, stream)
-        here = ((streams == stream) & (rows >= 0)).nonzero().flatten()
-        of_rows = {c: R[sample][positions[here].to(R.device)] for c, R in blocks.items()}
-        yield here, _by_position(program, b, view, of_rows)
+def in_order(places: Tensor, count: int) -> bool:
+    """Whether places are 0, 1, ... count - 1."""
+    return len(places) == count and bool((places == torch.arange(count)).all())

@@ -78,14 +78,31 @@ class NodeMap:
     def matrix(self) -> Tensor | None:
         """(token groups, queries, keys); None where the target does not depend on the node."""
         if self._node is not None and self._matrix is None:
-            parts = [self._map(tile) for _, tile in self._tiles()]
-            if len(parts) == 1:
-                self._matrix = parts[0]
-            elif parts[0] is not None:
-                self._matrix = torch.cat(parts, 1)  # type: ignore[arg-type]
+            self._matrix = self._by_tiles()
             if not self._keep:
                 self._node = None
         return self._matrix
+
+    def _by_tiles(self) -> Tensor | None:
+        """The whole map, some queries at a time; later keys that a causal node hides stay 0."""
+        assert self._node is not None
+        whole: Tensor | None = None
+        for queries, tile in self._tiles():
+            if tile.seen.queries is None:  # that is all
+                return self._map(tile)
+            made = self._map(self._of_earlier_keys(tile))
+            if made is None:
+                return None
+            if whole is None:
+                whole = made.new_zeros(len(made), *self._node.seen.shape[-2:])
+            whole[:, queries, : made.shape[-1]] = made
+        return whole
+
+    def _of_earlier_keys(self, tile: NodeEvidence) -> NodeEvidence:
+        """A tile without the keys that it hides, where it is known to hide all that come later."""
+        if self._of_attended and tile.is_causal and isinstance(tile.seen.queries, slice):
+            return tile.without_later_keys()
+        return tile
 
     @property
     def pattern(self) -> Hashable | None:
@@ -173,9 +190,7 @@ class NodeMap:
                 return self._tile_times(tile, x)
             if total is None:
                 total = x.new_zeros(len(x), self._node.seen.shape[-1], x.shape[-1])
-            if self._of_attended and tile.is_causal and isinstance(tile.seen.queries, slice):
-                tile = tile.without_later_keys()
-            made = self._tile_times(tile, x[:, queries])
+            made = self._tile_times(self._of_earlier_keys(tile), x[:, queries])
             if made is None:
                 return None
             total[:, : made.shape[1]] += made

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fxplain.methods.products import product
+
 __all__ = [
     "attention_map",
     "bimodal_cross_update",
@@ -22,13 +24,13 @@ __all__ = [
 
 def attention_map(attention: Tensor, gradient: Tensor, *, in_place: bool = False) -> Tensor:
     """Equation 5 before the mean over heads: ``max(0, dy/dA * A)``."""
-    product = gradient.mul_(attention) if in_place else gradient * attention
-    return product.relu_()
+    weighed = gradient.mul_(attention) if in_place else gradient * attention
+    return weighed.relu_()
 
 
 def self_attention_update(A: Tensor, R: Tensor) -> Tensor:
     """Equations 6 and 7: what self-attention adds to any column block, ``A R``."""
-    return A @ R
+    return product(A, R)
 
 
 def normalized(R: Tensor, identity: Tensor) -> Tensor:
@@ -50,15 +52,15 @@ def divided_by_sums(x: Tensor, sums: Tensor) -> Tensor:
 
 def bimodal_cross_update(R_ss: Tensor | None, A: Tensor, R_qq: Tensor) -> Tensor:
     """Equation 10: ``norm(R_ss)^T A norm(R_qq)``, both already normalised (None for the identity)."""
-    mixed = A @ R_qq
-    return mixed if R_ss is None else R_ss.transpose(-1, -2) @ mixed
+    mixed = product(A, R_qq)
+    return mixed if R_ss is None else product(R_ss.transpose(-1, -2), mixed)
 
 
 def bimodal_own_update(A: Tensor, R_qs: Tensor) -> Tensor:
     """Equation 11, ``A R_qs``; the same form carries any third modality: ``R[s,m] += A R[q,m]``."""
-    return A @ R_qs
+    return product(A, R_qs)
 
 
 def route_update(P: Tensor, R_old: Tensor) -> Tensor:
     """A route with weights P (rows sum to 1): ``R[new,*] = P R[old,*]``."""
-    return P @ R_old
+    return product(P, R_old)
