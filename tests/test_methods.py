@@ -105,6 +105,20 @@ def test_tokens_may_be_permuted(method: str, options: dict) -> None:
     )
 
 
+@every_method
+def test_padding_changes_nothing(method: str, options: dict) -> None:
+    """Up to the size of its maps, whose rows are the padding's, too, in Grad-CAM's mean."""
+    model = classifier(depth=2)
+    mask = torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
+    padded = {"input_ids": IDS, "attention_mask": mask}
+    short = {"input_ids": IDS[1:, :4], "attention_mask": mask[1:, :4]}
+    found = fxplain.explain(model, padded, [1, 3], method, **options).relevance["input_ids"][1]
+    alone = fxplain.explain(model, short, 3, method, **options).relevance["input_ids"][0]
+    assert not found[4:].any()
+    scale = 6 / 4 if method == "gradcam" else 1
+    torch.testing.assert_close(scale * found[:4], alone, rtol=1e-5, atol=1e-8)
+
+
 @pytest.mark.parametrize(
     ("method", "degree"),
     [("input_x_gradient", 1), ("integrated_gradients", 1), ("gradcam", 1), ("legrad", 1),

@@ -93,25 +93,29 @@ def similarity_times_gradient(node: NodeEvidence, *, keys: Tensor) -> Tensor | N
 
 
 def head_weighted_attention(node: NodeEvidence) -> Tensor | None:
-    """Grad-CAM: A of each head times the mean of its gradient over all rows and columns."""
+    """Grad-CAM: A of each head times the mean of its gradient over all rows and columns.
+
+    A weight that a mask holds at 0 is no place of the map, though it has a gradient.
+    """
     gradient = node.gradient()
     if gradient is None:
         return None
-    return node.attention() * _mean_of_head(node, gradient)
+    A = node.attention()
+    return A * _mean_of_head(node, gradient, A > HIDDEN)
 
 
-def _mean_of_head(node: NodeEvidence, gradient: Tensor) -> Tensor:
+def _mean_of_head(node: NodeEvidence, gradient: Tensor, places: Tensor) -> Tensor:
     """The mean over a head's whole map: all the windows of a sample, where it has several."""
-    of_block = gradient.mean((-2, -1), keepdim=True)
-    if node.layout.fold is not None:
-        return of_block
+    total = gradient.masked_fill(~places, 0).sum((-2, -1), keepdim=True)
+    number = places.sum((-2, -1), keepdim=True)
     samples = node.node.samples.to(gradient.device)
     count = int(samples.max()) + 1
-    if count == len(samples):
-        return of_block
-    total = of_block.new_zeros(count, *of_block.shape[1:]).index_add_(0, samples, of_block)
-    blocks = samples.bincount(minlength=count).reshape(-1, 1, 1, 1)
-    return (total / blocks)[samples]
+    if node.layout.fold is None and count < len(samples):
+        total, number = (
+            x.new_zeros(count, *x.shape[1:]).index_add_(0, samples, x)[samples]
+            for x in (total, number)
+        )
+    return total / number.clamp(min=1)
 
 
 def value_weighted_attention(node: NodeEvidence) -> Tensor:
@@ -120,10 +124,14 @@ def value_weighted_attention(node: NodeEvidence) -> Tensor:
 
 
 def weighted_by_values(node: NodeEvidence, *, signed: bool = False) -> Tensor | None:
-    """Equation 5, each key weighed by the norm of its value relative to the mean over its keys."""
+    """Equation 5, each key weighed by the norm of its value relative to the mean over its keys.
+
+    Keys that a mask hides from a query are none of its keys.
+    """
     made = gradient_times_attention(node, signed=signed)
     if made is None:
         return None
     norms = node.value_norms()
-    mean = norms.mean(-1, keepdim=True)
+    keys = node.attention() > HIDDEN
+    mean = (norms * keys).sum(-1, keepdim=True) / keys.sum(-1, keepdim=True).clamp(min=1)
     return made * torch.where(mean > 0, norms / mean, torch.ones_like(norms))
