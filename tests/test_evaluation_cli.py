@@ -9,6 +9,7 @@ import pytest
 import fxplain
 from fxplain.cli.data import read_rows
 from fxplain.errors import LoadError
+from tests import small_pretrained
 from tests.test_cli import factories, fails, folders, picture, run, succeeds  # noqa: F401 - fixtures
 
 ROWS = [("a great movie", "positive"), ("the movie was bad", "negative"), ("not great", 1)]
@@ -112,6 +113,9 @@ def test_metrics_are_listed():
         (["bert", "--removal", "drop", "--removal", "zero"], 2, "MODALITY=NAME"),
         (["bert", "--score", "magic"], 1, "score='magic' must be one of"),
         (["bert", "--removal", "blur"], 1, "Possible: attention_mask"),
+        (["bert", "--removal", "input_ids=magic"], 2, "unknown removal 'magic'"),
+        (["bert", "--removal", "filled"], 2, "needs --filler"),
+        (["bert", "--filler", "bert"], 2, "it serves --removal filled"),
         (["bert", "--metric", "mean_iou"], 1, "had nothing to measure"),
         (["vit"], 1, "has no tokenizer"),
     ],
@@ -136,7 +140,7 @@ def test_a_factory_brings_its_data(factories, texts):  # noqa: F811
         (
             "a.csv",
             "words,label\na,1\n",
-            "has no column 'text', 'image' or 'audio'; its columns: words",
+            "has no column 'text', 'image', 'video' or 'audio'; its columns: words",
         ),
         ("a.csv", "text\n", "no lines of data"),
         ("a.jsonl", '{"text": "a"}\n{"text"', "line 2 is no JSON"),
@@ -167,3 +171,31 @@ def test_numbers_of_each_slice(folders, tmp_path):  # noqa: F811
     out = succeeds(*call)
     assert out.index("group films") < out.index("group books")
     assert "no label 'colour'" in fails(*call[:-4], "--by", "colour", "--metric", "sparseness")
+
+
+@pytest.mark.parametrize(
+    ("headings", "text", "pair"),
+    [
+        ("premise,hypothesis", "a", "b"),
+        ("hypothesis,premise", "b", "a"),
+        ("Sentence1,sentence2", "a", "b"),
+        ("question,context", "a", "b"),
+        ("text,text_pair", "a", "b"),
+        ("text,context", "a", None),
+    ],
+)
+def test_two_texts_by_their_own_headings(tmp_path, headings, text, pair):
+    (tmp_path / "a.csv").write_text(f"{headings},label\na,b,1\n")
+    wanted = {"text": text, "pair": pair, "label": "1"}
+    assert read_rows(tmp_path / "a.csv") == [{k: v for k, v in wanted.items() if v is not None}]
+
+
+def test_words_that_a_language_model_draws(tmp_path, folders):  # noqa: F811
+    path = tmp_path / "two.csv"
+    path.write_text("premise,hypothesis\nthe movie was great,the movie\n")
+    model, filler = (small_pretrained.save(name, tmp_path) for name in ("classifier", "filler"))
+    call = ("--data", path, "-m", "raw_attention", "--metric", "abpc", "--removal", "filled")
+    told = json.loads(succeeds("evaluate", model, *call, "--filler", filler, "--json"))
+    assert told["settings"]["removal"]["input_ids"].startswith("filled")
+    said = fails("evaluate", folders / "bert", *call, "--filler", filler)
+    assert "has another vocabulary than the model" in said

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 import fxplain
 from fxplain.errors import EvaluationError
@@ -155,6 +156,82 @@ def test_a_cls_and_registers_do_not_count() -> None:
     (tokens,) = find_tokens(model, inputs, explanation, NOTHING_SPECIAL).values()
     assert tokens.counted[0].int().tolist() == [0, 1, 1, 1, 1, 0, 0]
     assert (tokens.kind, tokens.grid, tokens.axes) == ("regions", (2, 2), (2, 3))
+
+
+class Masked(nn.Module):
+    """Words that are read as a mask says, whatever it is called and 1 means in it."""
+
+    def __init__(self, *, ones_are_hidden: bool) -> None:
+        super().__init__()
+        self.ones_are_hidden = ones_are_hidden
+        self.inner = seeded(TextClassifier)
+
+    def forward(self, ids: Tensor, key_padding_mask: Tensor) -> Tensor:
+        seen = ~key_padding_mask if self.ones_are_hidden else key_padding_mask
+        return self.inner(ids, seen)
+
+
+@pytest.mark.parametrize("ones_are_hidden", [False, True])
+def test_a_mask_by_another_name(ones_are_hidden: bool) -> None:
+    seen = torch.tensor([[True] * 4, [True, True, True, False]])
+    inputs = {"ids": words(2, 4), "key_padding_mask": seen ^ ones_are_hidden}
+    model = Masked(ones_are_hidden=ones_are_hidden).eval()
+    explanation = fxplain.explain(model, inputs, method="raw_attention")
+    (tokens,) = find_tokens(model, inputs, explanation, NOTHING_SPECIAL).values()
+    assert tokens.counted.tolist() == [[False, True, True, True], [False, True, True, False]]
+    assert tokens.mask == (None if ones_are_hidden else "key_padding_mask")
+
+
+class Sound(nn.Module):
+    """A class from frames of four samples, of those that a mask over samples leaves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames, self.head = nn.Conv1d(1, 8, 4, stride=4), nn.Linear(8, 3)
+
+    def forward(self, input_values: Tensor, attention_mask: Tensor) -> Tensor:
+        x, seen = self.frames(input_values[:, None]).mT, attention_mask[:, ::4].bool()
+        x = F.scaled_dot_product_attention(x, x, x, attn_mask=seen[:, None])
+        return self.head((x * seen[..., None]).sum(1) / seen.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("removal", ["mean", "zero"])
+def test_padding_of_a_sound_does_not_count(removal: str) -> None:
+    model, sounds = seeded(Sound), torch.randn(2, 20, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(2, 20, dtype=torch.long)
+    sounds[1, 12:], mask[1, 12:] = 0, 0
+    inputs = {"input_values": sounds, "attention_mask": mask}
+    found = fxplain.explain(model, inputs, [1, 1], "leave_one_out", removal=removal)
+    own = {name: value[1:, :12] for name, value in inputs.items()}
+    wanted = []
+    for frame in range(3):
+        without = own["input_values"].clone()
+        without[:, 4 * frame : 4 * frame + 4] = sounds[1, :12].mean() if removal == "mean" else 0
+        less = model(**own) - model(without, own["attention_mask"])
+        wanted.append(float(less[0, 1].detach()))
+    torch.testing.assert_close(
+        found.relevance["input_values"][1], torch.tensor([*wanted, 0, 0]), atol=1e-6, rtol=1e-4
+    )
+
+
+class FixedLength(nn.Module):
+    """A class from five columns, each with an embedding of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.columns, self.head = nn.Parameter(torch.randn(5, 8)), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x[..., None] * self.columns
+        return self.head(F.scaled_dot_product_attention(x, x, x).mean(1))
+
+
+def test_what_has_a_fixed_length_is_not_dropped() -> None:
+    model, inputs = seeded(FixedLength), {"x": torch.randn(2, 5)}
+    with pytest.raises(EvaluationError, match="FixedLength does not run without some tokens of x"):
+        fxplain.explain(model, inputs, [0, 1], "leave_one_out", removal="drop")
+    with pytest.raises(EvaluationError, match="Give another removal"):
+        fxplain.evaluate(model, [inputs], ["raw_attention"], "abpc", removal="drop")
 
 
 def test_special_ids_of_tokenizer_and_config() -> None:

@@ -16,22 +16,37 @@ import fxplain
 from fxplain.cli.terminal import note
 from fxplain.corpora.reading import of_any_length
 from fxplain.errors import FxplainError, LoadError
+from fxplain.evaluation import REMOVALS
 
-__all__ = ["check_factory_data", "examples", "parse_removals", "read_rows"]
+__all__ = ["check_factory_data", "check_filler", "examples", "parse_removals", "read_rows"]
 
 COLUMNS = {
     "text": ("text", "texts", "sentence", "question"),
     "pair": ("pair", "text_pair"),
     "image": ("image", "images", "image_path"),
+    "video": ("video", "videos", "video_path"),
     "audio": ("audio", "recording", "audio_path"),
     "label": ("label", "labels", "target"),
     "group": ("group", "slice"),
 }
 """What a column is taken for, by its heading."""
 
+TWO_TEXTS = (
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("sentence_a", "sentence_b"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("question1", "question2"),
+    ("question", "context"),
+    ("query", "passage"),
+    ("query", "document"),
+)
+"""Headings of a text and its pair, where a file has both."""
+
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The file's lines by what their columns are taken for: text, pair, image, audio, label, group.
+    """The file's lines by what their columns are taken for, as `COLUMNS` and `TWO_TEXTS` say.
 
     Raises
     ------
@@ -57,10 +72,10 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     for number, row in enumerate(rows, 1):
         if row.keys() != rows[0].keys():
             raise LoadError(f"{path}: line {number} of the data has other columns than the first.")
-    if not rows[0].keys() & {"text", "image", "audio"}:
+    if not rows[0].keys() & {"text", "image", "video", "audio"}:
         headings = ", ".join(map(str, raw[0])) or "none"
         raise LoadError(
-            f"{path} has no column 'text', 'image' or 'audio'; its columns: {headings}."
+            f"{path} has no column 'text', 'image', 'video' or 'audio'; its columns: {headings}."
         )
     return rows
 
@@ -80,13 +95,26 @@ def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
 
 
 def _known(row: Mapping[str, Any]) -> dict[str, str]:
+    """What a line's columns are taken for; two texts by their own headings are a text and its pair.
+
+    Examples
+    --------
+    >>> _known({"Premise": "a dog runs", "hypothesis": "an animal moves", "label": 0, "id": 7})
+    {'text': 'a dog runs', 'pair': 'an animal moves', 'label': '0'}
+    """
     lowered = {str(heading).strip().lower(): value for heading, value in row.items()}
-    return {
-        name: str(lowered[heading])
+    given = {heading: str(v) for heading, v in lowered.items() if v not in (None, "")}
+    found = {
+        name: given[heading]
         for name, headings in COLUMNS.items()
         for heading in headings
-        if lowered.get(heading) not in (None, "")
+        if heading in given
     }
+    two = next((two for two in TWO_TEXTS if given.keys() >= {*two}), None)
+    plain = {"text", "texts"} & given.keys() or found.keys() & {"pair", "image", "video", "audio"}
+    if two is None or plain:
+        return found
+    return {**found, "text": given[two[0]], "pair": given[two[1]]}
 
 
 def examples(
@@ -162,7 +190,7 @@ def _raw(
 
 def _of_columns(error: FxplainError) -> str:
     """What an error says, of columns in the place of arguments."""
-    return re.sub(r"\b(text|pair|image|audio)=", r"a column '\1'", str(error))
+    return re.sub(r"\b(text|pair|image|video|audio)=", r"a column '\1'", str(error))
 
 
 def _label(text: str) -> int | str:
@@ -182,7 +210,7 @@ def check_factory_data(name: str, data: Path | None, *, is_factory: bool) -> Non
     if not is_factory and data is None:
         raise typer.BadParameter(
             "it is needed: a CSV or JSON Lines file with those columns that the model reads of text, "
-            "pair, image and audio, and perhaps label.",
+            "pair, image, video and audio, and perhaps label.",
             param_hint="--data",
         )
 
@@ -198,6 +226,12 @@ def parse_removals(given: Sequence[str]) -> str | dict[str, str] | None:
     if not given:
         return None
     pairs = [text.partition("=") for text in given]
+    for name in (name if separator else first for first, separator, name in pairs):
+        if name not in REMOVALS:
+            raise typer.BadParameter(
+                f"unknown removal {name!r}; there are: {', '.join(REMOVALS)}.",
+                param_hint="--removal",
+            )
     if len(given) == 1 and not pairs[0][1]:
         return given[0]
     if not all(separator for _, separator, _ in pairs):
@@ -205,3 +239,20 @@ def parse_removals(given: Sequence[str]) -> str | dict[str, str] | None:
             "give one for all modalities, or MODALITY=NAME for each.", param_hint="--removal"
         )
     return {modality: name for modality, _, name in pairs}
+
+
+def check_filler(filler: str | None, removals: str | Mapping[str, str] | None) -> None:
+    """Whether a masked language model is given where words are drawn, and nowhere else.
+
+    Raises
+    ------
+    typer.BadParameter
+        When it is missing or too much.
+    """
+    names = removals.values() if isinstance(removals, Mapping) else (removals,)
+    if ("filled" in names) == (filler is not None):
+        return
+    if filler is None:
+        message = "filled needs --filler, a masked language model with the model's vocabulary."
+        raise typer.BadParameter(message, param_hint="--removal")
+    raise typer.BadParameter("it serves --removal filled: give both.", param_hint="--filler")

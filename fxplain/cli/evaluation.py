@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
 from rich import box
 from rich.table import Table
 from rich.text import Text
+from torch import nn
 
 import fxplain
 from fxplain.cli.commands import app, opened
-from fxplain.cli.data import check_factory_data, examples, parse_removals, read_rows
+from fxplain.cli.data import check_factory_data, check_filler, examples, parse_removals, read_rows
+from fxplain.cli.evaluation_options import (
+    AsCsv,
+    BatchSize,
+    Data,
+    EvaluatedModel,
+    Filler,
+    Limit,
+    Methods,
+    Metric,
+    Metrics,
+    Modalities,
+    Output,
+    PartedBy,
+    Removals,
+    ScoreName,
+    Seed,
+    StepsName,
+    Target,
+)
 from fxplain.cli.factory import is_factory, load_factory
 from fxplain.cli.options import (
     AsJson,
@@ -27,129 +48,32 @@ from fxplain.cli.options import (
     TrustRemoteCode,
 )
 from fxplain.cli.terminal import errors_reported, progress, progress_bar, quiet, results
-from fxplain.evaluation import REMOVALS, SCORES, STEPS
-from fxplain.methods import every_method
+from fxplain.errors import LoadError
 from fxplain.reports import to_rich
 
 __all__ = ["evaluate", "metrics"]
 
 
-def _check(kind: str, names: Collection[str], known: Collection[str]) -> None:
-    for name in names:
-        if name not in known:
-            raise typer.BadParameter(f"unknown {kind} {name!r}; there are: {', '.join(known)}.")
-
-
-def _known_methods(names: list[str] | None) -> list[str] | None:
-    _check("method", names or (), every_method())
-    return names or None
-
-
-def _known_metrics(names: list[str] | None) -> list[str] | None:
-    _check("metric", names or (), fxplain.metrics())
-    return names or None
-
-
-def _known_or_no_metric(name: str | None) -> str | None:
-    _check("metric", () if name is None else [name], fxplain.metrics())
-    return name
-
-
-EvaluatedModel = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A save_pretrained folder, a hub id, or package.module:factory, a function without "
-        "arguments that returns a model and a data set, as `fxplain.evaluate` takes them.",
-        show_default=False,
-    ),
-]
-
-
 @app.command()
 def evaluate(
     model: EvaluatedModel,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            "-d",
-            help="A CSV or JSON Lines file with the columns that the model reads of text, pair, "
-            "image and audio (paths from the file's folder), and label (the true class).",
-            exists=True,
-            dir_okay=False,
-            show_default=False,
-        ),
-    ] = None,
+    data: Data = None,
     task: TaskName = None,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--method",
-            "-m",
-            help="One of those that `fxplain methods` lists; several: repeat it. By default all.",
-            callback=_known_methods,
-            show_default=False,
-        ),
-    ] = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--metric",
-            help="One of those that `fxplain metrics` lists; several: repeat it. By default the "
-            "perturbation tests.",
-            callback=_known_metrics,
-            show_default=False,
-        ),
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            "--target",
-            help="predicted or true class. By default the predicted one; of a factory's data set, "
-            "what each example asks for.",
-            show_default=False,
-        ),
-    ] = None,
-    score: Annotated[str, typer.Option("--score", help=", ".join(SCORES) + ".")] = "probability",
-    steps: Annotated[
-        str, typer.Option("--steps", help="Shares of tokens that go: " + ", ".join(STEPS) + ".")
-    ] = "default",
-    modality: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--modality",
-            help="An input's name, or joint for all ranked together; several: repeat it.",
-            show_default=False,
-        ),
-    ] = None,
-    removal: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--removal",
-            metavar="[MODALITY=]NAME",
-            help="How tokens are removed: " + ", ".join(REMOVALS) + ".",
-            show_default=False,
-        ),
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output", help="The output field, where it is not obvious.", show_default=False
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option("--limit", min=1, help="Only the first lines of --data.", show_default=False),
-    ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 32,
-    seed: Annotated[int, typer.Option("--seed", help="Of everything drawn.")] = 0,
-    by: Annotated[
-        str | None,
-        typer.Option("--by", help="Numbers for each class, or each group.", show_default=False),
-    ] = None,
+    method: Methods = None,
+    metric: Metrics = None,
+    target: Target = None,
+    score: ScoreName = "probability",
+    steps: StepsName = "default",
+    modality: Modalities = None,
+    removal: Removals = None,
+    filler: Filler = None,
+    output: Output = None,
+    limit: Limit = None,
+    batch_size: BatchSize = 32,
+    seed: Seed = 0,
+    by: PartedBy = None,
     json_: AsJson = False,
-    csv_: Annotated[bool, typer.Option("--csv", help="Print CSV and nothing else.")] = False,
+    csv_: AsCsv = False,
     plot: Plot = None,
     html: HtmlFile = None,
     open_: OpenIt = False,
@@ -166,29 +90,21 @@ def evaluate(
     (method, metric, modality, x, mean, low, high).
     """
     check_factory_data(model, data, is_factory=is_factory(model))
-    if json_ and csv_:
-        raise typer.BadParameter("give --json or --csv, not both.")
-    if by and csv_:
-        raise typer.BadParameter("give --by or --csv, not both.")
+    _check_formats(json_, csv_, by)
     removals = parse_removals(removal or ())
+    check_filler(filler, removals)
     quiet(debug)
     with errors_reported(debug):
-        tokenizer, total = None, None
         if data is None:
-            with progress(f"calling {model}"):
-                module, dataset = load_factory(model)
+            evaluated = _of_factory(model)
         else:
-            rows = read_rows(data)[:limit]
-            with progress(f"loading {model}"):
-                explainer = fxplain.from_pretrained(
-                    model, task, trust_remote_code=trust_remote_code
-                )
-            module, tokenizer, total = explainer.model, explainer.loaded.tokenizer, len(rows)
-            dataset = examples(explainer, rows, data.parent, batch_size, truncation)
-        with progress_bar("evaluating", total) as show_progress:
+            explainer = _loaded(model, task, trust_remote_code)
+            evaluated = _of_data(explainer, data, limit, batch_size, truncation)
+        fills, tokenizer = _filler(filler, evaluated.tokenizer, trust_remote_code)
+        with progress_bar("evaluating", evaluated.total) as show_progress:
             found = fxplain.evaluate(
-                module,
-                dataset,
+                evaluated.module,
+                evaluated.dataset,
                 method,
                 metric,
                 target=target or (None if data is None else "predicted"),
@@ -198,14 +114,12 @@ def evaluate(
                 removal=removals,
                 output=output,
                 tokenizer=tokenizer,
+                filler=fills,
                 batch_size=batch_size,
                 seed=seed,
                 progress=show_progress,
             )
-        if csv_:
-            typer.echo(found.to_csv(), nl=False)
-        else:
-            _print(found, json_, by)
+        _tell(found, json_, csv_, by)
         if plot:
             found.plot().savefig(plot)
         if html:
@@ -214,16 +128,7 @@ def evaluate(
 
 
 @app.command()
-def metrics(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            help="One metric, to list its options.",
-            callback=_known_or_no_metric,
-            show_default=False,
-        ),
-    ] = None,
-) -> None:
+def metrics(name: Metric = None) -> None:
     """List the metrics of explanations, or the options of one."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     if name is None:
@@ -245,13 +150,80 @@ def metrics(
     results().print(table)
 
 
-def _print(found: fxplain.Evaluation, as_json: bool, by: str | None) -> None:
+# -- steps of an evaluation -----------------------------------------------------------------------
+
+
+def _check_formats(as_json: bool, as_csv: bool, by: str | None) -> None:
+    if as_json and as_csv:
+        raise typer.BadParameter("give --json or --csv, not both.")
+    if by and as_csv:
+        raise typer.BadParameter("give --by or --csv, not both.")
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """What is evaluated: a model, its data and how many samples these are, where that is known."""
+
+    module: nn.Module
+    dataset: Iterable[Any]
+    tokenizer: Any = None
+    total: int | None = None
+
+
+def _of_factory(name: str) -> _Evaluated:
+    with progress(f"calling {name}"):
+        return _Evaluated(*load_factory(name))
+
+
+def _loaded(name: str, task: str | None, trust_remote_code: bool) -> fxplain.Explainer:
+    with progress(f"loading {name}"):
+        return fxplain.from_pretrained(name, task, trust_remote_code=trust_remote_code)
+
+
+def _of_data(
+    explainer: fxplain.Explainer,
+    data: Path,
+    limit: int | None,
+    batch_size: int,
+    truncation: bool | None,
+) -> _Evaluated:
+    rows = read_rows(data)[:limit]
+    dataset = examples(explainer, rows, data.parent, batch_size, truncation)
+    return _Evaluated(explainer.model, dataset, explainer.loaded.tokenizer, len(rows))
+
+
+def _filler(
+    name: str | None, tokenizer: Any, trust_remote_code: bool
+) -> tuple[nn.Module | None, Any]:
+    """The masked language model, and a tokenizer that knows the mask token of both.
+
+    Raises
+    ------
+    LoadError
+        When the filler's words have other ids than the model's.
+    """
+    if name is None:
+        return None, tokenizer
+    found = _loaded(name, "fill-mask", trust_remote_code)
+    own = found.loaded.tokenizer
+    if tokenizer is not None and tokenizer.get_vocab() != own.get_vocab():
+        raise LoadError(
+            f"--filler {name} has another vocabulary than the model, so that its words are other ids: "
+            f"give a masked language model with the model's tokenizer."
+        )
+    return found.model, own if tokenizer is None else tokenizer
+
+
+def _tell(found: fxplain.Evaluation, as_json: bool, as_csv: bool, by: str | None) -> None:
     parts = found.by(by) if by else {}
-    if as_json and by:
+    if as_csv:
+        typer.echo(found.to_csv(), nl=False)
+    elif as_json and by:
         typer.echo(json.dumps({str(label): part.to_dict() for label, part in parts.items()}))
     elif as_json:
         typer.echo(found.to_json(), nl=False)
-    for label, part in parts.items() if not as_json else ():
-        results().print(Text(f"{by} {label}", "bold"), to_rich(part), "", sep="\n")
-    if not by and not as_json:
+    elif by:
+        for label, part in parts.items():
+            results().print(Text(f"{by} {label}", "bold"), to_rich(part), "", sep="\n")
+    else:
         results().print(to_rich(found))

@@ -161,6 +161,11 @@ def evaluate(
         Every error that is the caller's to solve, each with its own subclass and message.
     """
     model = as_module(model)
+    by_name = [*removal.values()] if isinstance(removal, Mapping) else [removal]
+    if filler is not None and "filled" not in by_name:
+        raise EvaluationError(
+            "filler= draws words for removal='filled' alone: give that, too, or leave filler= out."
+        )
     evaluator = Evaluator(
         model=model,
         explainers=choose_explainers(methods, output),

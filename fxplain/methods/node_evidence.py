@@ -133,12 +133,9 @@ class NodeEvidence:
 
     def _over_heads(self, x: Tensor) -> Tensor:
         """The sum over heads, for each of the groups."""
-        summed, fold = self._split(x).sum(1, keepdim=True), self.layout.fold
-        if fold is None:
-            return summed
-        fold = fold.to(summed.device)
-        whole = summed.new_zeros(int(fold.max()) + 1, *summed.shape[1:])
-        return whole.index_add_(0, fold, summed)[fold]
+        fold = self.layout.fold
+        summed = self.layout.summed_over_fold(self._split(x).sum(1, keepdim=True))
+        return summed if fold is None else summed[fold.to(summed.device)]
 
     def _split(self, weights: Tensor) -> Tensor:
         wide = weights if weights.dtype is torch.float64 else weights.float()

@@ -118,10 +118,15 @@ class MapLayout:
         blocks = weights.mean(1) / self.parts
         if self.fold is None:
             return blocks
+        return self.summed_over_fold(blocks) / self.fold.bincount().to(blocks).reshape(-1, 1, 1)
+
+    def summed_over_fold(self, blocks: Tensor) -> Tensor:
+        """(groups, ...) to (token groups, ...): the sum over heads that stand among the groups."""
+        if self.fold is None:
+            return blocks
         fold = self.fold.to(blocks.device)
-        shares = fold.bincount()
-        summed = blocks.new_zeros(len(shares), *blocks.shape[1:]).index_add_(0, fold, blocks)
-        return summed / shares.reshape(-1, 1, 1)
+        summed = blocks.new_zeros(int(fold.max()) + 1, *blocks.shape[1:])
+        return summed.index_add_(0, fold, blocks)
 
     @property
     def parts(self) -> int:

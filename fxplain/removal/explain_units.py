@@ -204,7 +204,7 @@ class _Scores:
         nothing = {n: torch.zeros(1, 1, t.counted.shape[1]).bool() for n, t in runs.tokens.items()}
         try:
             found = perturbation.scores(nothing)
-        except (IndexError, KeyError, RuntimeError):  # an output with another shape for one sample
+        except (EvaluationError, IndexError, KeyError, RuntimeError):  # one sample, another shape
             return False
         return all(
             torch.allclose(

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from fxplain.errors import EvaluationError
 from fxplain.removal.rows import tiled, with_rows
 from fxplain.removal.tokens import ModalityTokens, Vocabulary
-from fxplain.removal.ways import Removal
+from fxplain.removal.ways import REMOVALS, Removal
 
 __all__ = ["MAX_TOKENS", "Perturbation", "Reader", "Removed", "of_one"]
 
@@ -116,7 +117,24 @@ class Perturbation:
             changed |= removal.apply(inputs, tokens, mask[..., tokens.plain], self.vocabulary)
         arguments = {k: tiled(v, size, copies) for k, v in inputs.items()} | changed
         with torch.no_grad():
-            return self.model(**arguments)
+            if all(self.removals[name].keeps_length for name in removed):
+                return self.model(**arguments)
+            try:
+                return self.model(**arguments)
+            except (IndexError, RuntimeError, ValueError) as error:
+                raise _of_fixed_length(self.model, removed, self.removals, error) from error
+
+
+def _of_fixed_length(
+    model: nn.Module, removed: Removed, removals: Mapping[str, Removal], error: Exception
+) -> EvaluationError:
+    dropped = [name for name in removed if not removals[name].keeps_length]
+    ways = [way.name for way in REMOVALS.values() if way.keeps_length]
+    return EvaluationError(
+        f"{type(model).__name__} does not run without some tokens of {', '.join(dropped)} "
+        f"({str(error).partition(chr(10))[0]}): they cannot be dropped. Give another removal, of "
+        f"{', '.join(ways)}."
+    )
 
 
 def of_one(

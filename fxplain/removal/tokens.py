@@ -144,7 +144,12 @@ def find_tokens(
         kind, grid, axes = _kind(value, explanation.batch_size, len(plain), explanation.grids[name])
         mask = _mask_name(model, inputs, name, len(plain)) if kind in ("ids", "features") else None
         counted = torch.zeros(explanation.batch_size, count, dtype=torch.bool)
-        counted[:, plain] = _real(inputs, name, kind, mask, grid, len(plain))
+        if kind == "regions":
+            counted[:, plain] = _real_regions(inputs, name, grid, axes)
+        elif kind != "parameter" and mask is None:
+            mask, counted[:, plain] = _seen_by_a_mask(inputs, name, explanation, plain)
+        elif kind != "parameter":
+            counted[:, plain] = _real(inputs, mask, len(plain))
         if kind == "ids" and isinstance(value, Tensor):
             ids = torch.tensor(sorted(vocabulary.special), dtype=torch.long)
             counted[:, plain] &= ~torch.isin(value.cpu(), ids)
@@ -181,25 +186,51 @@ def _kind(
     return nothing
 
 
-def _real(
-    inputs: Mapping[str, Any],
-    name: str,
-    kind: str,
-    mask: str | None,
-    grid: tuple[int, ...],
-    count: int,
-) -> Tensor | bool:
-    """(batch, plain tokens) which tokens are no padding."""
-    if kind == "parameter":
-        return False
-    given = inputs.get(mask or f"{_prefix(name)}_mask")
-    if not isinstance(given, Tensor):
+def _real(inputs: Mapping[str, Any], mask: str | None, count: int) -> Tensor | bool:
+    """(batch, plain tokens) which tokens are no padding, by a mask of known meaning."""
+    given = inputs.get(mask) if mask is not None else None
+    if not isinstance(given, Tensor) or given.dim() != 2 or given.shape[1] != count:
         return True
-    if given.dim() == 2 and given.shape[1] == count:
-        return given.cpu() > 0
-    if given.dim() == 3 and len(grid) == 2:
-        return F.adaptive_max_pool2d(given.cpu().float(), grid).flatten(1) > 0
+    return given.cpu() > 0
+
+
+def _real_regions(
+    inputs: Mapping[str, Any], name: str, grid: tuple[int, ...], axes: tuple[int, ...]
+) -> Tensor | bool:
+    """(batch, regions) which hold anything that is no padding.
+
+    The mask lies along the same axes: that of a picture's pixels, that of a recording's samples.
+    """
+    value, prefix = inputs[name], _prefix(name)
+    for argument in (f"{prefix}_mask", f"{prefix}_attention_mask".lstrip("_")):
+        given = inputs.get(argument)
+        if not isinstance(given, Tensor):
+            continue
+        if given.dim() == 3 and len(grid) == 2:
+            return F.adaptive_max_pool2d(given.cpu().float(), grid).flatten(1) > 0
+        if len(grid) == 1 and given.shape == (value.shape[0], value.shape[axes[0]]):
+            return F.adaptive_max_pool1d(given.cpu().float(), grid[0]) > 0
     return True
+
+
+def _seen_by_a_mask(
+    inputs: Mapping[str, Any], name: str, explanation: Explanation, plain: Tensor
+) -> tuple[str | None, Tensor | bool]:
+    """A mask by another name, if it can be told, and (batch, plain tokens) which it leaves to be seen.
+
+    Whether 1 means seen or hidden, the model itself says: what is hidden has no relevance at all. A
+    mask in which 1 means hidden is not told, for it cannot be written to as others are.
+    """
+    relevant = explanation.relevance[name][:, plain].detach().cpu() != 0
+    for argument, value in inputs.items():
+        fits = isinstance(value, Tensor) and value.shape == relevant.shape and "mask" in argument
+        if not fits or not bool(((value == 0) | (value == 1)).all()):
+            continue
+        ones = value.cpu() > 0
+        for seen in (ones, ~ones):
+            if bool(relevant[seen].any()) and not bool(relevant[~seen].any()):
+                return (argument if seen is ones else None), seen
+    return None, True
 
 
 # ---- arguments that belong together -------------------------------------------------------------

@@ -195,12 +195,11 @@ def _zero(value: Tensor, _tokens: ModalityTokens, _vocabulary: Vocabulary) -> Te
 
 def _mean(value: Tensor, tokens: ModalityTokens, _vocabulary: Vocabulary) -> Tensor:
     """The sample's mean feature over its counted tokens, or its mean colour."""
-    if tokens.kind == "regions":
-        return value.mean(tokens.axes, keepdim=True)
     counted = tokens.counted[:, tokens.plain].to(value.device)
     weights = tokens.over_elements(counted, value).to(value.dtype)
-    total = weights.sum(1, keepdim=True).clamp(min=1)
-    return (value * weights).sum(1, keepdim=True) / total
+    axes = tokens.axes if tokens.kind == "regions" else (1,)
+    total = weights.sum(axes, keepdim=True).clamp(min=1)
+    return (value * weights).sum(axes, keepdim=True) / total
 
 
 def _blur(value: Tensor, tokens: ModalityTokens, _vocabulary: Vocabulary) -> Tensor:
