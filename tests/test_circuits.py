@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import fxplain
 from fxplain.circuits import Edge, Unit
 from fxplain.circuits.network import Network
-from fxplain.explanation.target import resolve_target
+from fxplain.explanation.resolving import resolve_target
 from fxplain.interventions.edits import Edits
 from fxplain.interventions.intervene import given_of
 from tests.known_circuits import Detector, Heads, IndirectObject, Induction
