@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from importlib import resources
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -89,9 +91,15 @@ def test_maps_of_words_are_the_paper_in_loops() -> None:
     logits = torch.randn(9, 12, generator=generator) + 0.5
     ids = torch.tensor([1, 11, 11, 11, 11, 4, 7, 4, 9])
     image = [1, 2, 3, 4]
-    found = _of_sample(logits, ids, torch.tensor(image), range(6, 9))
+    found = _of_sample(logits, ids, torch.tensor(image), range(6, 9), torch.ones(9).bool())
     for row, place in zip(found, range(6, 9), strict=True):
         torch.testing.assert_close(row, torch.tensor(by_hand(logits, ids, image, place)))
+    # padding before the prompt is no earlier word
+    padded = torch.cat([torch.randn(2, 12, generator=generator) + 3, logits])
+    longer = torch.cat([torch.tensor([3, 3]), ids])
+    real = torch.arange(11) >= 2
+    again = _of_sample(padded, longer, torch.tensor(image) + 2, range(8, 11), real)
+    torch.testing.assert_close(again, found)
 
 
 def test_a_model_that_reads_words_and_patches_as_one() -> None:
@@ -116,7 +124,15 @@ def test_a_model_that_reads_words_and_patches_as_one() -> None:
     torch.testing.assert_close(
         found.map(1), torch.from_numpy(filtered(raw.numpy())), atol=1e-5, rtol=1e-4
     )
-    json.dumps(found.to_dict(), allow_nan=False)
+    told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    schema = resources.files("fxplain") / "schemas" / "activation-maps-1.json"
+    jsonschema.validate(told, json.loads(schema.read_text(encoding="utf-8")))
+    page = found.to_html()
+    assert page.count("<figure>") == len(found.maps[0])
+    assert "data:image/png" in page
+    assert "<script" not in page
+    row, column = divmod(int(found.maps[0][1].argmax()), 4)
+    assert f"{row}, {column}" in str(found)
 
 
 def test_words_alone_have_no_maps() -> None:

@@ -44,6 +44,7 @@ def test_each_schema_is_named_after_its_format():
         "check",
         "stability",
         "pairs",
+        "activation-maps",
         *INSIDE,
     )
     assert set(SCHEMAS) == {f"{kind}-1.json" for kind in kinds}

@@ -21,15 +21,18 @@ from fxplain.cli.options import (
     token_or_word,
     writable,
 )
-from fxplain.generation import Generation, Sources
+from fxplain.generation import ActivationMaps, Generation, Sources
 from fxplain.reports import to_rich
 
 __all__ = ["generate"]
 
 
-def _told(generation: Generation, found: Sources | None) -> dict[str, Any]:
+def _told(
+    generation: Generation, found: Sources | None, maps: ActivationMaps | None
+) -> dict[str, Any]:
     told = generation.to_dict()
-    return {**told, "sources": found.to_dict()} if found else told
+    told |= {"sources": found.to_dict()} if found else {}
+    return told | ({"activation_maps": maps.to_dict()} if maps else {})
 
 
 @app.command()
@@ -77,6 +80,16 @@ def generate(
             show_default=False,
         ),
     ] = None,
+    activation_maps: Annotated[
+        Path | None,
+        typer.Option(
+            "--activation-maps",
+            help="Of models that read words and an image as one: write a page of where in the image "
+            "each written token is activated (no network needed).",
+            callback=writable,
+            show_default=False,
+        ),
+    ] = None,
     html: HtmlFile = None,
     open_: OpenIt = False,
     plot: Plot = None,
@@ -84,7 +97,7 @@ def generate(
     """Let a model write, and explain each token: the inputs and earlier outputs it draws on.
 
     JSON keys: format, method, score, samples (text, tokens, inputs, and targets with name, score,
-    readout and relevance by modality), graph, and sources where they are asked for.
+    readout and relevance by modality), graph, and sources and activation_maps where they are asked for.
     """
     asked: dict[str, Any] = {"method": method, "max_new_tokens": max_new_tokens}
     asked |= {"num_beams": beams, "do_sample": seed is not None, "seed": seed}
@@ -100,8 +113,13 @@ def generate(
     if plot:
         generation.plot().savefig(plot)
     found = generation.sources(sources) if sources else None
-    show(_told(generation, found) if json_ else to_rich(generation), json_)
-    if found and not json_:
-        show(to_rich(found), json_)
-    say_written({"saved to": save, "drawn in": plot, "reported in": html}, json_)
+    maps = generation.activation_maps() if activation_maps else None
+    if maps:
+        maps.to_html(activation_maps)
+    show(_told(generation, found, maps) if json_ else to_rich(generation), json_)
+    for more in (found, maps):
+        if more and not json_:
+            show(to_rich(more), json_)
+    written = {"saved to": save, "drawn in": plot, "reported in": html}
+    say_written({**written, "activation maps in": activation_maps}, json_)
     opened(html, open_)

@@ -19,6 +19,7 @@ from fxplain.arguments import place_in
 from fxplain.errors import MethodError
 from fxplain.explanation import Explanation
 from fxplain.generation.sources import logits_of
+from fxplain.presentation import Presentable
 from fxplain.tokens import Level, follow_tokens
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ WINDOW = 3
 
 
 @dataclass(frozen=True, eq=False)
-class ActivationMaps:
-    """Where in an image each written token is activated.
+class ActivationMaps(Presentable):
+    """Where in an image each written token is activated; printed, a table, and a page by `to_html`.
 
     Attributes
     ----------
@@ -43,12 +44,16 @@ class ActivationMaps:
         By sample, (written tokens, places), 0 or more, in the unit of logits.
     labels
         By sample, the written tokens.
+    pictures
+        By sample, the image as the model was given it, (1 or 3 channels, height, width); () where it
+        was given none.
     """
 
     modality: str
     grid: tuple[int, ...]
     maps: tuple[Tensor, ...] = field(repr=False)
     labels: tuple[tuple[str, ...], ...] = field(repr=False)
+    pictures: tuple[Tensor, ...] = field(default=(), repr=False)
 
     def map(self, token: int, *, sample: int = 0) -> Tensor:
         """The map of one written token, (rows, columns), or (places,) without a grid."""
@@ -138,11 +143,13 @@ def activation_maps(generation: Generation, modality: str | None = None) -> Acti
             f"{modality!r} stands in another sequence than the text, so that no word has a logit at "
             f"its places: token activation maps are of models that read both as one."
         )
+    real = _real_words(first.inputs.get("attention_mask"), ids)
     maps, labels = [], []
     for sample in range(generation.batch_size):
         written = int(generation.written[sample].sum())
         start = logits.shape[1] - generation.ids.shape[1]
-        own = _of_sample(logits[sample], ids[sample], places[sample], range(start, start + written))
+        places_written = range(start, start + written)
+        own = _of_sample(logits[sample], ids[sample], places[sample], places_written, real[sample])
         maps.append(own)
         labels.append(tuple(token.label for token in generation.tokens[sample]))
     grid = _grid(first, modality, places.shape[1])
@@ -150,12 +157,28 @@ def activation_maps(generation: Generation, modality: str | None = None) -> Acti
         maps = [
             torch.stack([rank_gaussian(m.reshape(grid)).flatten() for m in own]) for own in maps
         ]
-    return ActivationMaps(modality, grid, tuple(maps), tuple(labels))
+    pictures = _pictures(first.inputs.get(modality), generation.batch_size)
+    return ActivationMaps(modality, grid, tuple(maps), tuple(labels), pictures)
 
 
-def _of_sample(logits: Tensor, ids: Tensor, image: Tensor, written: Sequence[int]) -> Tensor:
-    """(written tokens, places of the image) activations without interference."""
-    seen = set(image.tolist())
+def _real_words(mask: Any, ids: Tensor) -> Tensor:
+    """(batch, tokens) which tokens are no padding."""
+    if not isinstance(mask, Tensor) or mask.shape != ids.shape:
+        return torch.ones_like(ids, dtype=torch.bool)
+    return mask.cpu() > 0
+
+
+def _pictures(given: Any, batch: int) -> tuple[Tensor, ...]:
+    """One picture for each sample, where the model was given such."""
+    pictures = isinstance(given, Tensor) and given.dim() == 4 and given.shape[1] in (1, 3)
+    return tuple(given.detach().cpu()) if pictures and len(given) == batch else ()
+
+
+def _of_sample(
+    logits: Tensor, ids: Tensor, image: Tensor, written: Sequence[int], real: Tensor
+) -> Tensor:
+    """(written tokens, places of the image) activations without interference; of `real` words."""
+    seen = {*image.tolist(), *(~real).nonzero().flatten().tolist()}
     rows = []
     for place in written:
         earlier = torch.tensor(

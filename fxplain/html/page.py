@@ -17,7 +17,8 @@ from fxplain.arguments import MAPPING, PATH, YES_NO, Form, checked, one_of, opti
 from fxplain.errors import FxplainError, MethodError
 from fxplain.evaluation import Evaluation
 from fxplain.explanation import SPECIAL, Explanation, Special, Units
-from fxplain.generation import Generation
+from fxplain.generation import ActivationMaps, Generation
+from fxplain.html.activation_maps import activation_maps_page
 from fxplain.html.assets_of import asset, digest, package_version
 from fxplain.html.evaluation import evaluation_page
 from fxplain.html.flow import flow_page
@@ -60,7 +61,13 @@ _NAMES_OF_CLASSES = Form(
     signed=YES_NO,
 )
 def to_html(
-    result: AttentionGraph | Explanation | Generation | Flow | Evaluation | Sequence[Explanation],
+    result: AttentionGraph
+    | Explanation
+    | Generation
+    | Flow
+    | Evaluation
+    | ActivationMaps
+    | Sequence[Explanation],
     path: str | Path | None = None,
     *,
     class_names: ClassNames | None = None,
@@ -77,8 +84,8 @@ def to_html(
     ----------
     result
         What `fxplain.explain` or `fxplain.inspect` returned, or explanations of one input by several
-        methods (or of several targets), between which the page switches; a Generation; or a Flow or
-        an Evaluation, to which nothing of what follows applies.
+        methods (or of several targets), between which the page switches; a Generation; or a Flow, an
+        Evaluation or ActivationMaps, to which nothing of what follows applies.
     path
         Where to write the page, if anywhere.
     class_names
@@ -116,6 +123,8 @@ def to_html(
         return written(flow_page(result), path)
     if isinstance(result, Evaluation):
         return written(evaluation_page(result), path)
+    if isinstance(result, ActivationMaps):
+        return written(activation_maps_page(result), path)
     one_of(SPECIAL).raising(MethodError).check("special", special)
     extras = Extras(class_names, pictures or {}, attention, matrix_bytes, units, special)
     page = _page(_with_companion(result) if signed else result, extras)

@@ -14,10 +14,11 @@ from fxplain.circuits import Circuit
 from fxplain.errors import InputError
 from fxplain.evaluation import Evaluation, Stability
 from fxplain.explanation import Explanation
-from fxplain.generation import Generation, Sources
+from fxplain.generation import ActivationMaps, Generation, Sources
 from fxplain.inside import Contributions, Flow, HeadRelevance, LayerRelevance, Lens, Pairs, Paths
 from fxplain.interventions import Check, Effects
 from fxplain.program import AttentionGraph
+from fxplain.reports.activation_report import activation_maps_report
 from fxplain.reports.check_report import check_report
 from fxplain.reports.circuit_report import circuit_report
 from fxplain.reports.effects_report import effects_report
@@ -48,6 +49,7 @@ Reported = (
     | Evaluation
     | Generation
     | Sources
+    | ActivationMaps
     | Verification
     | Effects
     | Check
@@ -68,6 +70,7 @@ _REPORTS: dict[type, Callable[..., RenderableType]] = {
     Evaluation: evaluation_report,
     Generation: generation_report,
     Sources: sources_report,
+    ActivationMaps: activation_maps_report,
     Verification: verification_report,
     Effects: effects_report,
     Check: check_report,
