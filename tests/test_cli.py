@@ -1,6 +1,7 @@
 """The command line, as a user meets it: results, wrong input, exit codes."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -375,6 +376,29 @@ def test_two_checkpoints_side_by_side(folders, tmp_path):
     assert "--side-by-side" in refused.output
 
 
+def test_a_page_side_by_side_opens(folders, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("typer.launch", shown.append)
+    page = tmp_path / "page.html"
+    texts = ["--text", "a dull movie", "--text", "a great movie"]
+    succeeds("explain", folders / "bert", *texts, "--side-by-side", page, "--open")
+    assert shown == [page.as_uri()]
+    assert re.findall("<h2[^>]*>(.*?)</h2>", page.read_text()) == [
+        "\u2018a dull movie\u2019",
+        "\u2018a great movie\u2019",
+    ]
+
+
+@pytest.mark.parametrize("option", ["--save", "--plot"])
+def test_one_file_holds_no_two_targets(folders, tmp_path, option):
+    path = tmp_path / "file.png"
+    targets = ["--target", "0", "--target", "1"]
+    refused = run("explain", folders / "bert", "--text", "a", *targets, option, path)
+    assert refused.exit_code == 2
+    assert "give one --target" in refused.output
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("name", ["bert", "vit"])
 def test_inspect_needs_no_input(folders, name):
     pytest.importorskip("PIL")
@@ -547,7 +571,8 @@ def test_debug_shows_the_traceback(folders):
             "no file in an existing folder",
         ),
         (["bert", "--image", "/no/such/image.png"], "does not exist"),
-        (["bert", "--text", "a", "--also-method", "rollout"], "it is for the report of --html"),
+        (["bert", "--text", "a", "--also-method", "rollout"], "the page of --html or"),
+        (["bert", "--text", "a", "--open"], "it opens the page of --html or"),
         (
             ["bert", "--text", "a", "--html", "x.html", "--also-method", "magic"],
             "unknown method 'magic'",

@@ -25,7 +25,7 @@ from fxplain.explanation.beneath import pictures_beneath
 from fxplain.explanation.merging import words_of
 from fxplain.explanation.mosaic import mosaic_of, put_together
 from fxplain.explanation.pictures import pictures_of
-from fxplain.explanation.shown import shown
+from fxplain.explanation.shown import Shown, shown, without_padding
 from fxplain.explanation.units import units_of, written_text
 from fxplain.pipelines.messages import conversations_in
 from fxplain.pipelines.provenance import fingerprint
@@ -699,6 +699,46 @@ def test_columns_are_called_by_what_tells_them_apart(byte_level):
     assert "from mine (012345) to mine (abcdef)" in models
     both = fxplain.compare([byte_level("the movie", target=t, method="generic") for t in (0, 1)])
     assert "from bad to good" in both  # a method that both share tells nothing apart
+
+
+def called(page):
+    return re.findall("<h2[^>]*>(.*?)</h2>", page)
+
+
+def test_the_samples_of_a_batch_are_called_by_their_texts(byte_level):
+    e = byte_level(["the movie", "it was good again"], target=0, method="lrp")
+    page = fxplain.compare(e)
+    assert re.findall("<h2[^>]*>(.*?)</h2>", page) == [
+        "\u2018the movie\u2019",
+        "\u2018it was good again\u2019",
+    ]
+    again = fxplain.compare([e, replace(e, method="other")])
+    assert ">lrp, \u2018the movie\u2019</h2>" in again
+    alike = fxplain.compare(byte_level(["the movie"] * 2, target=0, method="lrp"))
+    assert called(alike)[:2] == ["sample 0", "sample 1"]
+
+
+def test_what_is_shaded_side_by_side_has_its_numbers_in_a_table(byte_level):
+    e = byte_level("the movie was good", target=0, method="lrp")
+    page = fxplain.compare([e, e])
+    rows = re.findall(
+        r'<tr><td>(.*?)</td><td class="number">(.*?)</td><td class="number">(.*?)</td>', page
+    )
+    ranked = [(entry.text, f"{entry.relevance:.4g}") for entry in e.top(10)]
+    assert [(text, number) for text, number, _ in rows[: len(ranked)]] == ranked
+    assert 'role="region"' in fxplain.compare(
+        [e, byte_level("the movie was good", target=1, method="lrp")]
+    )
+
+
+@pytest.mark.parametrize(
+    ("ends", "left"),
+    [([1], 3), ([1, 1], 2), ([5], 2)],  # a token, two, and five as one entry
+)
+def test_padding_at_the_end_is_left_out(ends, left):
+    words = [Shown("input_ids", text, (0,), 0.5) for text in ("a", "b")]
+    padding = [Shown("input_ids", "[PAD]", tuple(range(count)), 0.0) for count in ends]
+    assert without_padding([*words, *padding]) == left
 
 
 def test_a_signed_map_stands_beside_one_without_signs(byte_level, tmp_path):

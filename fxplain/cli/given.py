@@ -6,7 +6,6 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from fxplain.cli.options import (
@@ -45,12 +44,6 @@ class Given:
     dtype: Precision = None
     trust_remote_code: TrustRemoteCode = False
     debug: Debug = False
-
-    @property
-    def samples(self) -> int:
-        """How many of the kind of which there are most."""
-        kinds: list[list[str] | list[Path] | None] = [self.text, self.image, self.video, self.audio]
-        return max(len(kind or ()) for kind in kinds)
 
     def opened(self, model: str | None = None, **more: Any) -> Made | Checkpoint:
         """The model, or another one, with what was given and `more` as its raw inputs."""

@@ -35,6 +35,10 @@ class Made:
     model: nn.Module
     inputs: Any
 
+    def is_one_sample(self) -> bool:
+        """Several targets are one for each sample of the factory's own inputs."""
+        return False
+
     def inspected(self, checks: Checks) -> fxplain.AttentionGraph:
         """What is detected in the model."""
         with progress("detecting attention"):
@@ -87,6 +91,11 @@ class Checkpoint:
     def inputs(self) -> dict[str, Any]:
         """The model's inputs, as its processors make them."""
         return self.explainer.inputs(**self.raw)
+
+    def is_one_sample(self) -> bool:
+        """Whether no batch was typed, as the task sees it: several texts may be of one image."""
+        with _input_errors_are_usage():
+            return self.explainer.is_one_sample(**self.raw)
 
     def inspected(self, checks: Checks) -> fxplain.AttentionGraph:
         """What is detected in the model; what is not given has a stand-in."""

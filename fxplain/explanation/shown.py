@@ -127,6 +127,21 @@ def _of_modality(explanation: Explanation, name: str, sample: int, units: Units)
         )
 
 
+def without_padding(entries: Sequence[Shown]) -> int:
+    """How many of a text's entries are left without the padding at its end.
+
+    Padding are two or more of the same token in a row without relevance.
+    """
+    end = len(entries)
+    while end and _pads(entries[end - 1], entries[-1]):
+        end -= 1
+    return end if sum(len(e.tokens) for e in entries[end:]) > 1 else len(entries)
+
+
+def _pads(entry: Shown, last: Shown) -> bool:
+    return entry.relevance == 0 and not entry.apart and entry.text == last.text
+
+
 def _on_one_line(text: str) -> str:
     return " ".join(text.split()) or text
 

@@ -16,7 +16,7 @@ from fxplain.arguments import NAMES, PATH, checked, optional
 from fxplain.errors import InputError
 from fxplain.explanation import Explanation, Shown, Special, Units
 from fxplain.explanation.beneath import of_sample
-from fxplain.explanation.shown import shown
+from fxplain.explanation.shown import shown, without_padding
 from fxplain.explanation.units import written_text
 from fxplain.html.assets_of import asset, digest, package_version
 from fxplain.html.numbers import png_url
@@ -32,6 +32,9 @@ __all__ = ["compare"]
 
 LEVELS = 10
 """Shades on each side of zero."""
+
+READ = "read"
+"""What stands in the place of a share of the token that is read."""
 
 MOST_COLUMNS, MOST_CHANGES, MOST_LETTERS, PICTURE_PIXELS = 6, 10, 32, 60_000
 
@@ -49,10 +52,15 @@ class Cell:
     share: str
     number: float
 
+    @property
+    def told(self) -> str:
+        """The number as it is read."""
+        return rounded(self.number, ".4g")
+
 
 @dataclass(frozen=True)
 class Part:
-    """A modality in a column: its words, its pictures, or else its most relevant tokens."""
+    """A modality in a column: its words or its pictures, and its most relevant ones as a table."""
 
     name: str
     direction: str = "ltr"
@@ -134,22 +142,28 @@ def compare(
 
 
 def _names(explanations: Sequence[Explanation]) -> list[str]:
-    """By methods and targets, and by models and texts where these differ; samples by their place."""
-    models, texts = _told_apart(map(_model, explanations)), _told_apart(map(_text, explanations))
-    titled = titles(explanations)
-    told = [", ".join(filter(None, parts)) for parts in zip(models, texts, strict=True)]
+    """By methods and targets, by models and texts where these differ, and samples by their place."""
+    pairs = [(i, sample) for i, e in enumerate(explanations) for sample in range(e.batch_size)]
+    models = _told_apart(map(_model, explanations))
+    texts = _told_apart(_text(explanations[i], sample) for i, sample in pairs)
+    told = [_listed(models[i], text) for (i, _), text in zip(pairs, texts, strict=True)]
     alike = len({(e.method, repr(e.target)) for e in explanations}) == 1
-    if alike and len(set(told)) == len(told):
-        titled = told
+    if alike and all(told) and len(set(told)) == len(told):
+        return told
+    titled = titles(explanations)
+    if alike and not any(told) and len(explanations) == 1:
+        titled = [""]
     elif alike and not any(told) and _inputs_differ(explanations):
         titled = [f"input {number + 1}" for number in range(len(explanations))]
-    elif any(told):
-        titled = [f"{title}, {own}" for title, own in zip(titled, told, strict=True)]
+    names = [_listed(titled[i], own) for (i, _), own in zip(pairs, told, strict=True)]
     return [
-        title if e.batch_size == 1 else f"{title}, sample {sample}"
-        for e, title in zip(explanations, titled, strict=True)
-        for sample in range(e.batch_size)
+        name if names.count(name) == 1 else _listed(name, f"sample {sample}")
+        for name, (_, sample) in zip(names, pairs, strict=True)
     ]
+
+
+def _listed(*parts: str) -> str:
+    return ", ".join(filter(None, parts))
 
 
 def _inputs_differ(explanations: Sequence[Explanation]) -> bool:
@@ -174,12 +188,12 @@ def _model(explanation: Explanation) -> str:
     return f"{name} ({known.get('weights', '')[:6]})" if name else ""
 
 
-def _text(explanation: Explanation) -> str:
-    """How the text of a sample alone begins."""
+def _text(explanation: Explanation, sample: int) -> str:
+    """How a sample's text begins."""
     texts = [name for name in explanation.modalities if explanation.is_text(name)]
-    if explanation.batch_size > 1 or not texts:
+    if not texts:
         return ""
-    words = " ".join(written_text(explanation.words_in(texts[0])[0]).split())
+    words = " ".join(written_text(explanation.words_in(texts[0])[sample]).split())
     begun = f"{words[:MOST_LETTERS].rstrip()}\u2026" if words[MOST_LETTERS:] else words
     return f"\u2018{begun}\u2019"
 
@@ -205,19 +219,19 @@ def _part(
 ) -> Part:
     own = [e for e in entries if e.modality == name and not (e.special and special == "hide")]
     top = max((abs(e.relevance) for e in own if not e.apart), default=0.0)
-    cells = tuple(_cell(e, e.relevance / (top or 1.0)) for e in own)
+    cells = [_cell(e, e.relevance / (top or 1.0)) for e in own]
+    compared = [cell for cell in cells if cell.share != READ and cell.number]
+    ranked = tuple(sorted(compared, key=lambda cell: -abs(cell.number))[:MOST_CHANGES])
     if explanation.is_text(name):
         backwards = is_right_to_left(entry.text for entry in own)
-        return Part(name, "rtl" if backwards else "ltr", words=cells)
+        words = tuple(cells[: without_padding(own)])
+        return Part(name, "rtl" if backwards else "ltr", words=words, ranked=ranked)
     pictures = tuple(map(png_url, _heat(explanation, sample, name)))
-    if pictures:
-        return Part(name, pictures=pictures)
-    ranked = sorted(cells, key=lambda cell: -abs(cell.number))[:MOST_CHANGES]
-    return Part(name, ranked=tuple(ranked))
+    return Part(name, pictures=pictures, ranked=ranked)
 
 
 def _cell(entry: Shown, level: float) -> Cell:
-    share = "read" if entry.apart else signed_percent(entry.share if level >= 0 else -entry.share)
+    share = READ if entry.apart else signed_percent(entry.share if level >= 0 else -entry.share)
     return Cell(entry.text, entry.gap, "" if entry.apart else _shade(level), share, entry.relevance)
 
 

@@ -289,6 +289,10 @@ class Explainer:
             **options,
         )
 
+    def is_one_sample(self, *positional: Any, **raw: Any) -> bool:
+        """Whether such inputs are no batch: several texts, or pictures, may be of one sample."""
+        return self.task.is_one_sample(self._raw(positional, raw))
+
     def inputs(self, *positional: Any, **raw: Any) -> dict[str, Any]:
         """The model's inputs, by argument name, as the processors make them of what a call takes."""
         return self._run(self._raw(positional, raw)).encoded.inputs

@@ -14,7 +14,7 @@ from torch import Tensor
 from fxplain.explanation import Explanation, Shown, Special, Units
 from fxplain.explanation.on_photos import part, which
 from fxplain.explanation.pictures import names_of
-from fxplain.explanation.shown import shown
+from fxplain.explanation.shown import shown, without_padding
 from fxplain.reports.drawing import Bars, ShadedGrid, ShadedWords
 from fxplain.reports.graph_report import count_nodes, facts_table, warning_lines
 from fxplain.reports.headline import headline, notes
@@ -246,13 +246,11 @@ def _words(entries: Sequence[Shown], special: Special) -> RenderableType:
     kept = [entry for entry, out in zip(entries, hidden, strict=True) if not out]
     numbers = [None if entry.apart else entry.relevance for entry in kept]
     words = [entry.text for entry in kept]
-    end = len(words)
-    while end and numbers[end - 1] == 0 and words[end - 1] == words[-1]:
-        end -= 1
-    padding = len(words) - end
-    if padding < 2:
+    end = without_padding(kept)
+    if end == len(kept):
         return ShadedWords(words, numbers, "(read)")
-    left = Text(f"(then {padding} times {words[-1]} without relevance)", "dim")
+    padding = f"{sum(len(e.tokens) for e in kept[end:])} times {words[-1].rsplit(' × ')[-1]}"
+    left = Text(f"(then {padding} without relevance)", "dim")
     return Group(ShadedWords(words[:end], numbers[:end], "(read)"), left)
 
 
