@@ -245,6 +245,36 @@ def test_means_are_by_head_and_feature() -> None:
     torch.testing.assert_close(longer.scores[0], want)
 
 
+class InBlocks(Attention):
+    """Attention within blocks of four words, of which the last is filled up."""
+
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        filled = nn.functional.pad(x, (0, 0, 0, -x.shape[1] % 4)).unflatten(1, (-1, 4))
+        q, k, v = (
+            f(filled).unflatten(-1, (2, -1)).transpose(2, 3)
+            for f in (self.query, self.key, self.value)
+        )
+        real = (torch.arange(filled.shape[1] * 4) < x.shape[1]).view(-1, 1, 1, 4)
+        weights = (q @ k.mT / 2).masked_fill(~real, -1e9).softmax(-1)
+        return self.out((weights @ v).transpose(2, 3).flatten(3).flatten(1, 2)[:, : x.shape[1]])
+
+
+def test_what_fills_a_window_up_has_no_part_in_a_mean() -> None:
+    model, ids = seeded(TextClassifier), words(2, 6)
+    attention = model.encoder.blocks[0].attention
+    attention.__class__ = InBlocks
+    handle = attention.out.register_forward_pre_hook(
+        lambda _, given: torch.cat(
+            [given[0][..., :8], given[0][..., 8:].mean((0, 1)).expand(2, 6, -1)], -1
+        )
+    )
+    with torch.no_grad():
+        want = model(ids)[:, 2]
+    handle.remove()
+    found = fxplain.intervene(model, (ids,), Cut.heads(0, 1, to="mean"), 2)
+    torch.testing.assert_close(found.scores[0], want)
+
+
 def test_patching_everything_gives_the_other_inputs_score() -> None:
     model, ids, other = seeded(TextClassifier, depth=2), words(2, 6), words(2, 6, seed=1)
     with torch.no_grad():

@@ -18,7 +18,7 @@ from fxplain.interventions.sites import is_softmax
 from fxplain.program import ProgramNode, head_numbers, laid_out
 from fxplain.tokens.tag import narrowed
 
-__all__ = ["Masking", "Masks", "row_heads"]
+__all__ = ["Masking", "Masks", "row_heads", "rows_that_ask"]
 
 Masks = Mapping[tuple[Point, str], Tensor]
 """By point and by what takes the place of its value: the replaced elements, which broadcast to it."""
@@ -38,6 +38,13 @@ def row_heads(node: ProgramNode, geometry: NodeGeometry) -> Tensor | None:
     if geometry.rows is None or numbers.shape[-1] > 1:
         return None
     return laid_out(node, numbers).flatten()[geometry.rows]
+
+
+def rows_that_ask(node: ProgramNode, geometry: NodeGeometry) -> Tensor:
+    """Which elements of a node's output are of a token's query, and not of what fills a window up."""
+    assert geometry.rows is not None
+    asking = _by_group(node, node.rows >= 0)[:, None, :, None]
+    return laid_out(node, asking).flatten()[geometry.rows]
 
 
 @dataclass(eq=False)

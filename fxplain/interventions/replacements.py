@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fxplain.capture import Capture, ModelInputs
 from fxplain.errors import InputError
 from fxplain.interventions.edits import Edits, Point
-from fxplain.interventions.masks import row_heads
+from fxplain.interventions.masks import row_heads, rows_that_ask
 from fxplain.interventions.sites import Sites
 
 __all__ = ["Given", "replacements"]
@@ -143,9 +143,8 @@ def _heads_of(point: Point, value: Tensor, sites: Sites) -> Tensor:
         (node,) = (n for n in sites.program.nodes.values() if n.info.name == name)
         heads = row_heads(node, sites.geometry[node.index])
         assert heads is not None
-        rows = sites.geometry[node.index].rows
-        assert rows is not None
-        return heads.expand(rows.shape)
+        asking = rows_that_ask(node, sites.geometry[node.index])
+        return torch.where(asking, heads, -1)
     if kind == "birth":
         tokens = sites.births[int(name)].tokens
     else:
