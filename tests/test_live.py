@@ -216,6 +216,23 @@ def test_cuts_of_what_is_not_there(client: TestClient, wrong: dict) -> None:
     assert answer.status_code == 422, answer.text
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"node": ["x"], "head": 0}, {"node": "x", "head": 0}, {}], ids=str
+)
+def test_maps_of_what_is_not_there(client: TestClient, wrong: dict) -> None:
+    answer = client.post("/cells", json={"id": ask(client)["id"], **wrong})
+    assert answer.status_code == 422, answer.text
+
+
+def test_a_number_that_is_said_often_counts_once(client: TestClient) -> None:
+    name = ask(client)["id"]
+    often, once = (
+        client.post("/cut", json={"id": name, "tokens": {"input_ids": [2] * count}}).json()
+        for count in (50_000, 1)
+    )
+    assert often == once
+
+
 def test_other_pages_cannot_ask(client: TestClient, classifier: fxplain.Explainer) -> None:
     form = client.post(
         "/explain", content=json.dumps({"text": "the"}), headers={"Content-Type": "text/plain"}

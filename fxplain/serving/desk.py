@@ -243,4 +243,4 @@ def _places(what: str, asked: Mapping[str, Any]) -> Iterator[tuple[str, list[int
     for name, numbers in given.items():
         if not isinstance(numbers, list) or not all(type(n) is int and n >= 0 for n in numbers):
             raise InputError(f"{what} of {name} must be a list of numbers from 0.")
-        yield str(name), numbers
+        yield str(name), sorted(set(numbers))

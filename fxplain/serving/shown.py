@@ -186,7 +186,12 @@ def _without(units: list[tuple[float, str, list[int]]]) -> Cut:
 def cells_of(explanation: Explanation, node: Any, head: Any) -> dict[str, Any]:
     """The attention weights of one head, of the first queries and keys."""
     known = {each.name: each for each in explanation.graph.nodes}
-    if node not in known or type(head) is not int or not 0 <= head < known[node].heads:
+    if (
+        not isinstance(node, str)
+        or node not in known
+        or type(head) is not int
+        or not 0 <= head < known[node].heads
+    ):
         raise InputError("there is no such head.")
     assert explanation.asked is not None, "it was made here"
     weights = explanation.asked.attention({node})[node].float()
