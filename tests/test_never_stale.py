@@ -314,6 +314,67 @@ def test_a_function_of_torch_that_its_own_modules_call_is_seen(
     torch.testing.assert_close(_explained(model).output, model(IDS))
 
 
+class Written(nn.Module):
+    """Attention and a norm that are called as functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(20, 8)
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.words(input_ids)[:, None]
+        x = self.norm(x + nn.functional.scaled_dot_product_attention(x, x, x))
+        return self.head(x[:, 0, 0])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "scaled_dot_product_attention"])
+def test_a_function_of_torch_that_calls_the_one_it_replaced_is_applied_once(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    torch.manual_seed(0)
+    model = Written().eval()
+    before, original = _explained(model).output, getattr(nn.functional, name)
+
+    def louder(*args: object, **options: object) -> Tensor:
+        return original(*args, **options) * 2  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(nn.functional, name, louder)
+    found = _explained(model)
+    torch.testing.assert_close(found.output, model(IDS), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(found.output, before, atol=1e-4)
+    assert not found.graph.warnings
+    assert getattr(nn.functional, name) is louder
+
+
+@pytest.mark.parametrize(
+    ("home", "name"), [(Tensor, "split"), (Tensor, "softmax"), (nn.Module, "__call__")]
+)
+def test_methods_of_torch_are_seen(
+    monkeypatch: pytest.MonkeyPatch, model: Adjustable, home: type, name: str
+) -> None:
+    before = facts_of(model)
+    monkeypatch.setattr(home, name, lambda self, *a, **k: self)
+    assert changed(before, facts_of(model))
+    monkeypatch.undo()
+    assert not changed(before, facts_of(model))
+
+
+def test_functions_that_transformers_finds_by_name_are_seen(
+    monkeypatch: pytest.MonkeyPatch, model: Adjustable
+) -> None:
+    modeling = pytest.importorskip("transformers.modeling_utils")
+    masks = pytest.importorskip("transformers.masking_utils")
+    before = facts_of(model)
+    attention, masking = modeling.ALL_ATTENTION_FUNCTIONS, masks.ALL_MASK_ATTENTION_FUNCTIONS
+    for table in (attention._local_mapping, attention._global_mapping, masking._local_mapping):
+        monkeypatch.setitem(table, "sdpa", _bent)
+        assert changed(before, facts_of(model))
+        monkeypatch.undo()
+        assert not changed(before, facts_of(model))
+
+
 def test_parts_that_came_after_eval() -> None:
     """What computes the same in both modes is explained; a dropout is named."""
     model = Adjustable().eval()

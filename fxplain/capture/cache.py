@@ -23,6 +23,7 @@ from fxplain.capture.models import check_alone, check_parts, packed_hint
 from fxplain.capture.other_threads import others_kept_out
 from fxplain.capture.own_weights import weights_kept
 from fxplain.capture.preserve import ModelState, preserved
+from fxplain.capture.replaced import applied_once
 from fxplain.capture.residue import without_residue
 from fxplain.capture.seen import facts_now, not_looking
 from fxplain.capture.shelf import Kept, Shelf
@@ -196,7 +197,7 @@ def _make(
             continue  # a model that knows when it is exported; the recorder runs it as it is
         state.restore()  # a route must not find what an earlier run left in the model
         try:
-            with others_kept_out(model):
+            with others_kept_out(model), applied_once():
                 made = route()
             _keep_passing_buffers(made, model, buffers)
             state.restore()

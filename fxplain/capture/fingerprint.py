@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fxplain.capture.state import life_of, parts_of, version_of
+from fxplain.capture.tables import interfaces
 from fxplain.capture.watch import (
     Named,
     Read,
@@ -98,8 +99,10 @@ class _Walk:
         self._place: tuple[str, str] = ("", "")
         self._count = 0
         self.facts["", "process"] = self._process()
-        functions = self.watch.read(F, _functions_of)  # torch's own modules call them, too
-        self.facts["", "functional"] = tuple(map(_serial, functions))
+        for home in (F, torch.Tensor, nn.Module):  # torch's own modules call them, too
+            functions = self.watch.read(home, _functions_of)
+            self.facts["", home.__name__] = tuple(map(_serial, functions))
+        self._tables()
         parts = list(parts_of(model))
         for path, module in parts:
             self._met.setdefault(id(module), ("part", path))
@@ -124,6 +127,17 @@ class _Walk:
         return tuple(
             map(self.fact, self.watch.read(sys.modules[nn.Module.__module__], _of_process))
         )
+
+    def _tables(self) -> None:
+        """By what name transformers finds which function, for attention and masks."""
+        for kind, instances in interfaces():
+            self.watch.read(kind, _OF_CLASSES)
+            own = [table for table in vars(kind).values() if isinstance(table, dict)]
+            for instance in instances:
+                self.watch.read(instance, _of_object)
+                own += [table for table in vars(instance).values() if isinstance(table, dict)]
+            for number, table in enumerate(own):
+                self._note(f"interface {kind.__qualname__}", str(number), table)
 
     def _module(self, path: str, module: nn.Module) -> None:
         self.watch.read(module, _OF_MODULES)
@@ -234,8 +248,8 @@ def _of_process(module: types.ModuleType) -> list[Any]:
     return [*hooks, *autocast, torch.get_default_dtype(), *stack()]
 
 
-def _functions_of(module: types.ModuleType) -> list[Any]:
-    return [*filter(callable, vars(module).values())]
+def _functions_of(home: types.ModuleType | type) -> list[Any]:
+    return [*filter(callable, vars(home).values())]
 
 
 def _environment(variables: Any) -> Any:

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.nn import functional as F
 
 from fxplain.capture import fused_attention
 from fxplain.rewriting.gates import gate_operand
@@ -62,7 +61,7 @@ def _layer_norm(_node: fx.Node) -> Replacement:
         eps: float = 1e-5,
         *_rest: Any,
     ) -> Tensor:
-        value = F.layer_norm(x.detach(), list(normalized_shape), weight, bias, eps)
+        value = torch.layer_norm(x.detach(), list(normalized_shape), weight, bias, eps)
         if not x.requires_grad:
             return value
         axes = list(range(-len(normalized_shape), 0))
