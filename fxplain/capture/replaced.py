@@ -42,7 +42,9 @@ def _originals() -> dict[tuple[int, str], Any]:
 
 def _held_by(thing: Any) -> list[Any]:
     """What a function keeps of others: in its closure, and as the values of its arguments."""
-    cells = [cell.cell_contents for cell in getattr(thing, "__closure__", None) or () if _full(cell)]
+    cells = [
+        cell.cell_contents for cell in getattr(thing, "__closure__", None) or () if _full(cell)
+    ]
     named = (getattr(thing, "__kwdefaults__", None) or {}).values()
     return [*cells, *(getattr(thing, "__defaults__", None) or ()), *named]
 
@@ -65,7 +67,11 @@ def applied_once() -> Iterator[None]:
     for (number, name), original in _ORIGINALS.items():
         home = _HOMES[number]
         now = vars(home).get(name)
-        if now is not original and callable(now) and not isinstance(now, (staticmethod, classmethod)):
+        if (
+            now is not original
+            and callable(now)
+            and not isinstance(now, (staticmethod, classmethod))
+        ):
             once = _once(now, original)
             setattr(home, name, once)
             set_here.append((home, name, now, once))

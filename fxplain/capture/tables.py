@@ -19,8 +19,9 @@ def interfaces() -> list[tuple[type, list[Any]]]:
     base = getattr(sys.modules.get(_HOME), _NAME, None)
     if not isinstance(base, type):
         return []
-    found = []
-    for kind in base.__subclasses__():
+    found: list[tuple[type, list[Any]]] = []
+    kinds: list[type] = base.__subclasses__()
+    for kind in kinds:
         home = sys.modules.get(kind.__module__)
         found.append((kind, [thing for thing in vars(home).values() if type(thing) is kind]))
     return found
