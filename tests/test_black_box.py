@@ -107,6 +107,14 @@ def test_a_single_unit_is_worth_the_whole() -> None:
         assert method(lambda kept: 3 * kept[:, 0].double(), 1).values.tolist() == [3]
 
 
+def test_no_row_of_nothing_is_scored() -> None:
+    def score(kept: Tensor) -> Tensor:
+        assert len(kept)
+        return kept[:, 0].double()
+
+    assert permutation_shap(score, 1).values.tolist() == [1]
+
+
 def test_sparse_linear_finds_the_passages_that_matter() -> None:
     weights = torch.zeros(12).double()
     weights[[2, 7]] = torch.tensor([3.0, -1.5]).double()

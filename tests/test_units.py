@@ -248,6 +248,14 @@ def test_evaluated_beside_others() -> None:
     assert not set(unit_methods()) & set(fxplain.methods())
 
 
+def test_a_single_word_is_worth_the_whole() -> None:
+    ids = TEN[:, :2]  # the class is read from the first
+    less = SHARED(ids) - SHARED(ids, torch.tensor([[1, 0]]))
+    for method in ("leave_one_out", "permutation_shap", "kernel_shap"):
+        e = fxplain.explain(SHARED, (ids,), 1, method)
+        torch.testing.assert_close(e.relevance["input_ids"][0, 1], less[0, 1].detach())
+
+
 def test_refused() -> None:
     model = SHARED
     for options, said in (

@@ -349,6 +349,8 @@ def _checked(score: Score, units: int, seed: int = 0) -> None:
 
 
 def _scored(score: Score, kept: Tensor) -> Tensor:
+    if not len(kept):  # a single unit has no set between none and all
+        return torch.zeros(0, dtype=torch.double)
     returned = score(kept)
     try:
         found = torch.as_tensor(returned)
