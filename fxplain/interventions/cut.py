@@ -161,7 +161,8 @@ class Cut:
         ----------
         node
             Name in the attention graph, or a part of it that no other has (``layer.0``); place in
-            ``graph.nodes``; or None for every node.
+            ``graph.nodes``; or None for every node. A module that attends several times has a node for
+            each: its name is the first, ``name#2`` the second.
         heads
             Numbers from 0; None for the whole node.
         tokens
