@@ -261,6 +261,14 @@ def test_sums_stay_whatever_the_units(byte_level):
     )
 
 
+def test_the_sentence_on_top_quotes_a_part_that_was_asked_for():
+    e = made_explanation(["[CLS]", "a", "dull", "film"])
+    values = torch.tensor([[1.0, 0.2, 0.3, 0.5]])
+    e = replace(e, relevance=type(e.relevance)({"input_ids": values}))
+    told = headline(e, units={"how": (2, 6)})
+    assert "It drew most on \u2018how\u2019. No part has as much as the rest (70%)." in told
+
+
 def test_unknown_units_name_the_known_ones(byte_level):
     e = byte_level("the movie")
     with pytest.raises(fxplain.MethodError, match="'sentence'"):

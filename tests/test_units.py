@@ -282,3 +282,36 @@ def test_every_unit_method_says_what_it_is() -> None:
         assert "forward" in method.cost
         assert method.about
         assert all(option.about for option in method.options.values())
+
+
+class Seeing(nn.Module):
+    """Words, and the patches of all images in one row, as many as `counts` says."""
+
+    config = SimpleNamespace(mask_token_id=0)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.patches, self.head = nn.Embedding(20, 8), nn.Linear(3, 8), nn.Linear(8, 2)
+
+    def forward(self, input_ids: Tensor, patches: Tensor, counts: Tensor) -> Tensor:
+        if len(patches) != int(counts.sum()):
+            raise ValueError("patches and places do not match")
+        x, seen = self.words(input_ids), self.patches(patches)[None]
+        x = x + (x @ seen.transpose(1, 2)).softmax(-1) @ seen
+        x = x + nn.functional.scaled_dot_product_attention(x, x, x)
+        return self.head(x[:, -1])
+
+
+def test_inputs_without_a_row_for_each_sample_are_run_one_by_one() -> None:
+    model = seeded(Seeing)
+    ids = torch.tensor([[3, 1, 4, 7, 5]])
+    rest = {"patches": pixels(6, 3), "counts": torch.tensor([[6]])}
+    e = fxplain.explain(model, {"input_ids": ids, **rest}, 0, "leave_one_out")
+    with torch.no_grad():
+        whole = model(ids, **rest)[0, 0]
+        without = [model(ids.index_fill(1, torch.tensor([i]), 0), **rest)[0, 0] for i in range(4)]
+    torch.testing.assert_close(
+        e.relevance["input_ids"][0, :4].float(), torch.stack([whole - w for w in without])
+    )
+    # what was not judged is not what nothing was drawn from
+    assert any("patches has no relevance here" in warning for warning in e.graph.warnings)

@@ -71,8 +71,19 @@ def explain_units(
     found = [runs.judged(sample, method, options) for sample in range(structures[0].batch_size)]
     return [
         _made(structure, method, options, [(parts, own[i]) for parts, own in found])
-        for i, structure in enumerate(structures)
+        for i, structure in enumerate(runs.structures)
     ]
+
+
+def _warned(structure: Explanation, unjudged: Sequence[str]) -> Explanation:
+    """With a warning of each input that the model cannot be run without parts of."""
+    told = tuple(
+        f"{name} has no relevance here because it was not judged: its tokens cannot be removed one by "
+        f"one. A method of gradients or attention tells what was drawn from it."
+        for name in unjudged
+    )
+    warnings = (*structure.graph.warnings, *told)
+    return replace(structure, graph=replace(structure.graph, warnings=warnings))
 
 
 @dataclass
@@ -112,8 +123,11 @@ class _Runs:
         removals: dict[str, Removal] = {}
         tokens: dict[str, ModalityTokens] = {}
         obstacles: list[str] = []
+        unjudged: list[str] = []
         for name, own in _of_all(model, inputs, structures, vocabulary).items():
             if own.kind == "parameter" or not own.counted.any():
+                if own.kind == "parameter" and name in inputs:
+                    unjudged.append(name)
                 continue
             first = _asked(targets[0], structures[0])
             moved = mask_moves_readout(model, inputs, structures[0], first, output, own, vocabulary)
@@ -124,9 +138,11 @@ class _Runs:
                 )
             except EvaluationError as error:
                 obstacles.append(str(error))
+                unjudged.append(name)
                 del tokens[name]
         if not tokens:
             raise MethodError(" ".join(obstacles) or NOTHING)
+        structures = [_warned(structure, unjudged) for structure in structures]
         readers = [
             ScoreReader(model, s, _asked(t, s), None, "logit")
             for t, s in zip(targets, structures, strict=True)

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from fxplain.errors import EvaluationError
+from fxplain.capture import failure
+from fxplain.errors import EvaluationError, InputError
 from fxplain.removal.rows import tiled, with_rows
 from fxplain.removal.tokens import ModalityTokens, Vocabulary
 from fxplain.removal.ways import REMOVALS, Removal
@@ -75,7 +76,25 @@ class Perturbation:
         self.copies = max(1, max_tokens // sum(t.counted.numel() for t in tokens.values()))
 
     def scores(self, removed: Removed) -> dict[str, Tensor]:
-        """Every score, (copies, batch), without the removed tokens."""
+        """Every score, (copies, batch), without the removed tokens.
+
+        Copies are run one by one where the model fails on several: an input may have no row for each
+        sample (the patches of all images in one).
+
+        Raises
+        ------
+        InputError, EvaluationError
+            When the model fails on one copy, too.
+        """
+        try:
+            return self._scores(removed)
+        except (InputError, EvaluationError):
+            if self.copies == 1:
+                raise
+            self.copies = 1
+            return self._scores(removed)
+
+    def _scores(self, removed: Removed) -> dict[str, Tensor]:
         copies = len(next(iter(removed.values())))
         keeps_length = all(self.removals[name].keeps_length for name in removed)
         parts = []
@@ -116,13 +135,13 @@ class Perturbation:
             tokens, removal = self.tokens[name], self.removals[name]
             changed |= removal.apply(inputs, tokens, mask[..., tokens.plain], self.vocabulary)
         arguments = {k: tiled(v, size, copies) for k, v in inputs.items()} | changed
-        with torch.no_grad():
+        try:
+            with torch.no_grad():
+                return self.model(**arguments)
+        except Exception as error:  # whatever a model raises
             if all(self.removals[name].keeps_length for name in removed):
-                return self.model(**arguments)
-            try:
-                return self.model(**arguments)
-            except (IndexError, RuntimeError, ValueError) as error:
-                raise _of_fixed_length(self.model, removed, self.removals, error) from error
+                raise failure(self.model, error) from error
+            raise _of_fixed_length(self.model, removed, self.removals, error) from error
 
 
 def _of_fixed_length(

@@ -8,6 +8,7 @@ from fxplain.explanation import Contrast, Explanation, Special, Units
 from fxplain.explanation.on_photos import which
 from fxplain.explanation.pictures import names_of
 from fxplain.explanation.shown import Shown, shown
+from fxplain.explanation.units import REST
 from fxplain.reports.shading import percent, signed_percent
 from fxplain.views.boxes import boxes_of
 from fxplain.views.outputs import ClassNames, name_of, target_text, top_classes
@@ -64,7 +65,7 @@ def drawn(
         for entry in shown(explanation, sample, units, special)
         if not entry.apart and not (entry.special and special == "hide")
     ]
-    words = [entry for entry in entries if not entry.special]
+    words = [entry for entry in entries if not entry.special and entry.text != REST]
     quoted = words if any(entry.relevance for entry in words) else entries
     if not any(entry.relevance for entry in quoted):
         return "It drew on nothing that could be measured."
@@ -137,9 +138,16 @@ def _unsigned(
 
 
 def _beyond(entries: Sequence[Shown], quoted: Sequence[Shown]) -> str:
-    """The special tokens that have more than anything that is quoted."""
+    """The rest of a text, and special tokens, where they have more than anything quoted."""
     most = max(entry.share for entry in quoted)
     more = [entry for entry in entries if entry.share > most and entry not in quoted]
+    rest = [entry for entry in more if entry.text == REST]
+    more = [entry for entry in more if entry.text != REST]
+    told = f" No part has as much as {_told(rest).replace(REST, 'the rest')}." if rest else ""
+    return f"{told}{_beyond_special(more)}"
+
+
+def _beyond_special(more: Sequence[Shown]) -> str:
     if not more:
         return ""
     alike: dict[tuple[str, str], list[Shown]] = {}
