@@ -145,6 +145,15 @@ def test_several_targets_of_a_row_are_no_duplicates(tmp_path):
     assert summarise(write(tmp_path / "a", rows), minimum=1).duplicates == [(("a", "b"), 1)]
 
 
+def test_each_target_of_a_row_is_compared_with_itself(tmp_path):
+    shares = {"good": [1, 2, 3], "bad": [3, 2, 1]}
+    first = [row("a", "a b c", shares[name], name) for name in ("good", "bad")]
+    second = [*first[::-1], row("a", "a b c", [1, 2, 3], "ugly")]
+    found = compare(write(tmp_path / "a", first), write(tmp_path / "b", second), minimum=1)
+    assert (found.rows, found.only_first, found.only_second) == (2, 0, 1)
+    assert found.same_target == found.rank_correlation == 1
+
+
 def test_drift_of_two_corpora(tmp_path, monkeypatch):
     first = write(tmp_path / "a", [row(str(i), "a b c", [1, 2, 3]) for i in range(4)])
     assert (same := compare(first, first)).rank_correlation == same.overlap == 1

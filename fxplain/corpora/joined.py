@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 from zlib import crc32
@@ -33,7 +35,7 @@ class Half:
 def joined(
     first: Corpus, second: Corpus, halves: Callable[[Corpus], Iterator[Half]]
 ) -> Iterator[tuple[Half | None, Half | None]]:
-    """Each id once, with its row in both; None where only one explains it.
+    """Each row, with that of its id in the other; None where only one explains it.
 
     A hash join in parts (Kitsuregawa et al., 1983): both corpora are read once, in any order, into
     temporary files by the hash of the id, and then one file of each is held at a time.
@@ -41,21 +43,45 @@ def joined(
     Parameters
     ----------
     halves
-        Reads the rows of a corpus; of several with one id the first is taken.
+        Reads the rows of a corpus. Several may have one id, as a row with several targets has: those of
+        one target belong together, and of the rest the first and the first.
     """
     count = max(1, -(-max(len(first), len(second)) // PART_ROWS))
     with ExitStack() as opened:
         parts = [_parted(halves(corpus), count, opened) for corpus in (first, second)]
         for one, other in zip(*parts, strict=True):
-            others: dict[str, Half] = {}
-            for half in _read(other):
-                others.setdefault(half.id, half)
-            seen: set[str] = set()
-            for half in _read(one):
-                if half.id not in seen:
-                    seen.add(half.id)
-                    yield half, others.pop(half.id, None)
-            yield from ((None, half) for half in others.values())
+            ours, others = _by_id(one), _by_id(other)
+            for name in dict.fromkeys([*ours, *others]):
+                yield from _paired(ours.get(name, []), others.get(name, []))
+
+
+def _by_id(part: IO[bytes]) -> dict[str, list[Half]]:
+    found: dict[str, list[Half]] = {}
+    for half in _read(part):
+        found.setdefault(half.id, []).append(half)
+    return found
+
+
+def _paired(ours: list[Half], others: list[Half]) -> Iterator[tuple[Half | None, Half | None]]:
+    """Rows of one id: first those of one target, then the rest in order.
+
+    Examples
+    --------
+    >>> a, b, c = (Half("x", target, {}) for target in "abc")
+    >>> [tuple(h and h.target_name for h in pair) for pair in _paired([a, b], [b, c, a])]
+    [('a', 'a'), ('b', 'b'), (None, 'c')]
+    """
+    left: dict[str | None, deque[Half]] = {}
+    for half in others:
+        left.setdefault(half.target_name, deque()).append(half)
+    alone = []
+    for half in ours:
+        same = left.get(half.target_name)
+        if same:
+            yield half, same.popleft()
+        else:
+            alone.append(half)
+    yield from zip_longest(alone, chain.from_iterable(left.values()))
 
 
 def _parted(halves: Iterator[Half], count: int, opened: ExitStack) -> list[IO[bytes]]:
