@@ -12,7 +12,7 @@ from fxplain.methods.token_sets import TokenSet
 from fxplain.program import KeyBlock, Program, ProgramNode, ProgramRoute
 from fxplain.tokens import IDENTITY
 
-__all__ = ["Part", "Reach", "Through", "made_by", "own_updates"]
+__all__ = ["Part", "PartOf", "Reach", "Through", "made_by", "own_updates"]
 
 Part = tuple[TokenSet | None, frozenset[int]]
 """Some of a stream's tokens, or all, and the updates that they have absorbed."""
@@ -54,6 +54,14 @@ class Through(NamedTuple):
     crossed: frozenset[int]
 
 
+class PartOf(NamedTuple):
+    """A part of R: some of its columns, with what is identity in it, what is not, or both."""
+
+    columns: frozenset[int]
+    identity: bool = True
+    attended: bool = True
+
+
 class Reach:
     """The structure of R: nothing here is a number, and each fact is found once.
 
@@ -75,6 +83,7 @@ class Reach:
         self._parts: dict[tuple[int, int], tuple[int | Tensor, list[Part]]] = {}
         self._through: dict[tuple[int, frozenset[int]], tuple[Through, ...]] = {}
         self._made: dict[int, TokenSet | None] = {}
+        self._giving: dict[tuple[int, frozenset[int], PartOf], tuple[int, ...]] = {}
 
     @classmethod
     def of(cls, program: Program, live: frozenset[int], *, mixes_own: bool) -> Reach:
@@ -102,6 +111,21 @@ class Reach:
             (TokenSet(version.cpu() == single), own_updates(self.program, stream, int(single)))
             for single in version.unique().tolist()
         ]
+
+    def giving(self, stream: int, updates: frozenset[int], part: PartOf) -> tuple[int, ...]:
+        """The updates that give a stream's rows something in a part of R, the last one first."""
+        key = (stream, updates, part)
+        if key not in self._giving:
+            found = (update for update in updates if self._gives(stream, update, part))
+            self._giving[key] = tuple(sorted(found, reverse=True))
+        return self._giving[key]
+
+    def _gives(self, stream: int, update: int, part: PartOf) -> bool:
+        if update == IDENTITY:
+            return part.identity and stream in part.columns
+        if update in self.program.nodes and not part.attended:
+            return False
+        return not part.columns.isdisjoint(self.columns_of(update))
 
     def made(self, route: ProgramRoute) -> TokenSet | None:
         """See `made_by`."""

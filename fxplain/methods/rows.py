@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from fxplain.methods.columns import ColumnProducts
+from fxplain.methods.reach import PartOf
 from fxplain.methods.relevancy import Relevancies
 from fxplain.methods.rules import divided_by_sums
 from fxplain.methods.token_sets import QuerySet, TokenSet
@@ -55,14 +56,6 @@ def starts_of(program: Program, shares: Iterable[RowShare]) -> Starts:
     return starts
 
 
-class _Part(NamedTuple):
-    """A part of R: some of its columns, with what is identity in it, what is not, or both."""
-
-    columns: frozenset[int]
-    identity: bool = True
-    attended: bool = True
-
-
 class _Share(NamedTuple):
     """Shares of a stream's rows, (batch, n, 1), and the tokens that have some, if not all."""
 
@@ -85,6 +78,37 @@ class _Share(NamedTuple):
         """The shares of some rows; None where nothing is left."""
         some = kept if self.some is None else self.some.among(kept)
         return None if some is None else _Share(kept.kept(self.x), some)
+
+
+class _Way(NamedTuple):
+    """Where a share goes: to all updates of a version, the last one first.
+
+    What later updates add to the same way is added once, not for each of those that are left.
+    """
+
+    stream: int
+    part: PartOf
+    updates: tuple[int, ...]
+
+    def after(self) -> _Way:
+        """What is left of it."""
+        return self._replace(updates=self.updates[1:])
+
+
+T = TypeVar("T", bound=Hashable)
+
+
+def _add(shares: dict[T, _Share], of: T, share: _Share) -> None:
+    before = shares.get(of)
+    shares[of] = share if before is None else before.plus(share)
+
+
+def _parts(ways: Mapping[_Way, _Share], read: Callable[[PartOf], PartOf]) -> dict[PartOf, _Share]:
+    """The shares of one update, by what it reads of its part of R."""
+    parts: dict[PartOf, _Share] = {}
+    for way, share in ways.items():
+        _add(parts, read(way.part), share)
+    return parts
 
 
 class RelevancyRows:
@@ -113,7 +137,7 @@ class RelevancyRows:
         self.program: Program = relevancies.program
         self.reach = relevancies.reach
         self._found: dict[int, Tensor] = {}
-        self._waiting: dict[int, dict[_Part, _Share]] = {}
+        self._waiting: dict[int, dict[_Way, _Share]] = {}
 
     def read(self, shares: Iterable[RowShare]) -> dict[int, Tensor]:
         """The sum of shares of rows, by column stream: (batch, tokens)."""
@@ -133,7 +157,7 @@ class RelevancyRows:
         Of several targets `values` are a batch of `torch.vmap`.
         """
         self._found, self._waiting = {}, {}
-        everything = _Part(frozenset(range(len(self.program.streams))))
+        everything = PartOf(frozenset(range(len(self.program.streams))))
         for (stream, version), start in starts.items():
             some = TokenSet.of(self.program, (start != 0).squeeze(-1))
             self._share(stream, version, everything, _Share(values[stream, version], some))
@@ -146,11 +170,16 @@ class RelevancyRows:
             node = self.program.nodes.get(update)
             if node is not None and maps.of(update).awaited:
                 return
-            parts = self._waiting.pop(update)
-            if node is None:
-                self._through_route(self.program.routes[update], parts)
-            elif self.reach.live(update):
-                self._through_node(node, parts)
+            ways = self._waiting.pop(update)
+            for way, share in ways.items():
+                self._wait(way.after(), share)
+            if update == IDENTITY:
+                for way, share in ways.items():
+                    self._find(way.stream, share.x)
+            elif node is None:
+                self._through_route(self.program.routes[update], _parts(ways, lambda part: part))
+            elif self.reach.live(update):  # all that attention gives is attended
+                self._through_node(node, _parts(ways, lambda part: PartOf(part.columns)))
 
     def result(self) -> dict[int, Tensor]:
         """What was read, by column stream: (batch, tokens)."""
@@ -158,35 +187,24 @@ class RelevancyRows:
 
     # -- versions ---------------------------------------------------------------------------------
 
-    def _share(self, stream: int, version: int | Tensor, part: _Part, share: _Share) -> None:
+    def _share(self, stream: int, version: int | Tensor, part: PartOf, share: _Share) -> None:
         """Give R[stream, *] at a version a share: hand it to the updates that it consists of."""
         for kept, updates in self.reach.parts(stream, version):
             of_part = share if kept is None else share.of(kept)
-            if of_part is None:
-                continue
-            for update in updates:
-                if update == IDENTITY:
-                    if part.identity and stream in part.columns:
-                        self._find(stream, of_part.x)
-                elif update in self.program.routes:
-                    self._wait(update, part, of_part)
-                elif part.attended:  # all that attention gives is attended
-                    self._wait(update, _Part(part.columns), of_part)
+            if of_part is not None:
+                self._wait(_Way(stream, part, self.reach.giving(stream, updates, part)), of_part)
 
     def _find(self, column: int, x: Tensor) -> None:
         before = self._found.get(column)
         self._found[column] = x if before is None else before + x
 
-    def _wait(self, update: int, part: _Part, share: _Share) -> None:
-        if part.columns.isdisjoint(self.reach.columns_of(update)):
-            return
-        waiting = self._waiting.setdefault(update, {})
-        before = waiting.get(part)
-        waiting[part] = share if before is None else before.plus(share)
+    def _wait(self, way: _Way, share: _Share) -> None:
+        if way.updates:
+            _add(self._waiting.setdefault(way.updates[0], {}), way, share)
 
     # -- updates ----------------------------------------------------------------------------------
 
-    def _through_node(self, node: ProgramNode, parts: dict[_Part, _Share]) -> None:
+    def _through_node(self, node: ProgramNode, parts: dict[PartOf, _Share]) -> None:
         """Multiply all shares of a node with its map at once, and hand them to its keys."""
         shares: list[_Share] = []
         uses: list[tuple[KeyBlock, frozenset[int], bool]] = []
@@ -220,7 +238,7 @@ class RelevancyRows:
                 for column in columns:
                     self._share_normalized(block, column, of_keys)
             else:
-                self._share(block.stream, block.versions, _Part(columns), of_keys)
+                self._share(block.stream, block.versions, PartOf(columns), of_keys)
 
     def _transposed(self, node: ProgramNode, x: Tensor, queries: QuerySet | None) -> Tensor | None:
         return self.relevancies.maps.of(node.index).transposed_times(
@@ -245,19 +263,19 @@ class RelevancyRows:
         only, rules = frozenset({column}), self.relevancies
         stream, version, x = block.stream, block.versions, share.x
         if not rules.self_in_bimodal:
-            self._share(stream, version, _Part(only, attended=False), share)
+            self._share(stream, version, PartOf(only, attended=False), share)
         elif not rules.normalize:
-            self._share(stream, version, _Part(only), share)
+            self._share(stream, version, PartOf(only), share)
         elif not self.reach.free(stream, version, column):
             own = rules.own_at(stream, version, column)
             self._find(column, own.transpose(-1, -2) @ x)
         else:
             sums = rules.row_sums(column).at(stream, version).attended
-            self._share(stream, version, _Part(only, attended=False), share)
+            self._share(stream, version, PartOf(only, attended=False), share)
             divided = share._replace(x=divided_by_sums(x, sums))
-            self._share(stream, version, _Part(only, identity=False), divided)
+            self._share(stream, version, PartOf(only, identity=False), divided)
 
-    def _through_route(self, route: ProgramRoute, parts: dict[_Part, _Share]) -> None:
+    def _through_route(self, route: ProgramRoute, parts: dict[PartOf, _Share]) -> None:
         made = self.reach.made(route)
         for part, (x, _) in parts.items():
             columns = part.columns
