@@ -191,6 +191,41 @@ def test_where_a_model_compares_its_batch(tmp_path: Path) -> None:
     assert any(bool(r.any()) for r in e.relevance.values())
 
 
+class Compared(nn.Module):
+    """Each sample's words beside the words of every sample."""
+
+    config = SimpleNamespace(mask_token_id=0)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Embedding(60, 8), nn.Embedding(60, 8)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        x, y = self.one(a), self.other(b)
+        x = x + nn.functional.scaled_dot_product_attention(x, x, x)
+        y = y + nn.functional.scaled_dot_product_attention(y, y, y)
+        return x.mean(1) @ y.mean(1).T
+
+
+def test_what_another_sample_gives_is_taken_from_it() -> None:
+    model = seeded(Compared)
+    inputs = {"a": words(2, 4), "b": words(2, 3, seed=1)}
+    options = {"method": "leave_one_out", "removal": "mask_token"}
+    e = fxplain.explain(model, inputs, [1, 0], **options)  # each beside the other one's words
+    assert e.rows == {"a": (0, 1), "b": (1, 0)}
+    for sample, other in ((0, 1), (1, 0)):
+        for name, row in (("a", sample), ("b", other)):
+            for place in range(inputs[name].shape[1]):
+                without = {n: x.clone() for n, x in inputs.items()}
+                without[name][row, place] = 0
+                less = (model(**inputs) - model(**without)).detach()[sample, other]
+                torch.testing.assert_close(e.relevance[name][sample, place], less)
+    with pytest.raises(fxplain.MethodError, match="of different samples of the batch"):
+        fxplain.explain(model, inputs, targets=[[1, 0], [0, 1]], **options)
+    with pytest.raises(fxplain.EvaluationError, match="of another sample of its batch"):
+        fxplain.evaluate(model, [inputs], ["raw_attention"], "abpc", target=[1, 0])
+
+
 @pytest.fixture(scope="module")
 def explainer(tmp_path_factory: pytest.TempPathFactory) -> fxplain.Explainer:
     return fxplain.from_pretrained(save("classifier", tmp_path_factory.mktemp("units")))

@@ -86,6 +86,7 @@ class Evaluator:
             self.unmaskable = self._unmaskable(tokens, batch, structure)
             self._choose(self._maskable(tokens), batch)
         tokens = self._maskable(tokens)
+        _check_own(tokens)
         self._check_positions(structure)
         reader = ScoreReader(self.model, structure, asked, batch.targets, self.score)
         perturbation = Perturbation(
@@ -330,6 +331,17 @@ class Evaluator:
             "resamples": resamples,
             "confidence": confidence,
         }
+
+
+def _check_own(tokens: Mapping[str, ModalityTokens]) -> None:
+    """Where a model compares samples, what goes of one sample would go of another's input."""
+    for name, own in tokens.items():
+        if own.rows and own.counted.any():
+            raise EvaluationError(
+                f"what is explained of a sample reads {name!r} of another sample of its batch, of "
+                f"which nothing can be removed for it alone: give batch_size=1, or a target that "
+                f"compares each sample with itself."
+            )
 
 
 def _plain(value: Any) -> Any:

@@ -165,6 +165,11 @@ class Answer:
             "layouts": layouts,
             "tiled": tuple(name for name, own in pictures.items() if _is_tiled(own)),
             "blocks": blocks,
+            "rows": {
+                m.name: tuple(reading.samples_of(program, m.tokens, self.views))
+                for m in modalities
+                if len(m.tokens) == len(self.views)  # else all samples share one row
+            },
         }
 
     def _are_words_unmarked(

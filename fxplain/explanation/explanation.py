@@ -132,6 +132,9 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
     layouts
         By modality and sample, the pictures that the sample's own tokens lie on; of those of a batch
         whose samples were given different ones.
+    rows
+        By modality, the row of the batch's tokens that each sample's target reads: another sample's
+        where the model compares samples (CLIP: this image with that text). Not known of a loaded one.
     class_name
         What the classes of the explained output are called, where config or tokenizer tell.
     provenance
@@ -170,6 +173,7 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
     tiled: tuple[str, ...] = ()
     blocks: Mapping[str, int] = field(default_factory=dict, repr=False)
     layouts: Mapping[str, tuple[tuple[Picture, ...], ...]] = field(default_factory=dict, repr=False)
+    rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
     originals: Originals = field(default=Originals(), repr=False)
     provenance: Mapping[str, str] = field(default_factory=dict, repr=False)
     class_name: Callable[[int], str] | None = field(default=None, repr=False)

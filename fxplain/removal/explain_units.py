@@ -212,7 +212,8 @@ class _Scores:
         runs = self.runs
         size = runs.structures[0].batch_size
         functions = any(reader.function is not None for reader in runs.readers)
-        return size > 1 and not functions and are_divisible(runs.inputs, size)
+        own = all(tokens.row(self.sample) == self.sample for tokens in runs.tokens.values())
+        return size > 1 and own and not functions and are_divisible(runs.inputs, size)
 
     def _says_the_same(self, perturbation: Perturbation) -> bool:
         """Whether a sample says the same without its batch, and is read where its target says."""
@@ -263,7 +264,7 @@ class _Scores:
     def _run(self, kept: Tensor) -> Tensor:
         size = 1 if self.alone else self.runs.structures[0].batch_size
         own = 0 if self.alone else self.sample
-        removed = removed_by(self.parts, kept, self.runs.tokens, size, own)
+        removed = removed_by(self.parts, kept, self.perturbation.tokens, size, own)
         found = self.perturbation.scores(removed)
         name = "logit" if self.runs.score == "logit" else "probability"
         columns = [found[f"{i} {name}"][:, own] for i in range(len(self.runs.readers))]
@@ -310,6 +311,11 @@ def _of_all(
 ) -> dict[str, ModalityTokens]:
     """The tokens of every modality; one that some target is read from counts for none."""
     found = [find_tokens(model, inputs, s, vocabulary) for s in structures]
+    for name, own in found[0].items():
+        if own.counted.any() and any(other[name].rows != own.rows for other in found):
+            raise MethodError(
+                f"the targets read {name!r} of different samples of the batch: ask for them one by one."
+            )
     counted = {n: torch.stack([own[n].counted for own in found]).all(0) for n in found[0]}
     return {name: replace(t, counted=counted[name]) for name, t in found[0].items()}
 

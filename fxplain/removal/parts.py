@@ -85,7 +85,7 @@ def parts_of(
                 raise
             refused.append(error)
             continue
-        counted = own.counted[sample]
+        counted = own.counted[own.row(sample)]
         for place, group, text in groups:
             kept = tuple(token for token in group if counted[token])
             if kept:
@@ -113,14 +113,15 @@ def removed_by(
     parts, kept
         Parts of a sample, and (rows, parts) which of them are kept.
     tokens, size, sample
-        The batch's tokens, its size, and which of it the sample is.
+        The batch's tokens, its size, and which of it the sample is: tokens go of the row that it reads.
     """
     removed = {
         name: torch.zeros(len(kept), size, t.counted.shape[1], dtype=torch.bool)
         for name, t in tokens.items()
     }
     for i, part in enumerate(parts):
-        removed[part.modality][:, sample, list(part.tokens)] |= ~kept[:, i, None]
+        row = tokens[part.modality].row(sample)
+        removed[part.modality][:, row, list(part.tokens)] |= ~kept[:, i, None]
     return removed
 
 

@@ -163,5 +163,5 @@ def of_one(
     row = torch.tensor([sample])
     return (
         {name: with_rows(value, size, row) for name, value in inputs.items()},
-        {name: replace(t, counted=t.counted[row]) for name, t in tokens.items()},
+        {name: replace(t, counted=t.counted[row], rows=()) for name, t in tokens.items()},
     )

@@ -93,6 +93,9 @@ class ModalityTokens:
         The argument that masks these tokens in attention, or None.
     companions
         Arguments with one entry a token, the modality's own among them.
+    rows
+        The row of the argument that each sample's target reads, where a model compares the samples of
+        its batch; () where it is the sample's own.
     """
 
     name: str
@@ -103,6 +106,11 @@ class ModalityTokens:
     axes: tuple[int, ...] = ()
     mask: str | None = None
     companions: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
+
+    def row(self, sample: int) -> int:
+        """The row of the argument whose tokens a sample's target reads."""
+        return self.rows[sample] if self.rows else sample
 
     def over_elements(self, chosen: Tensor, value: Tensor) -> Tensor:
         """Which elements of the argument belong to the chosen tokens.
@@ -153,13 +161,20 @@ def find_tokens(
         if kind == "ids" and isinstance(value, Tensor):
             ids = torch.tensor(sorted(vocabulary.special), dtype=torch.long)
             counted[:, plain] &= ~torch.isin(value.cpu(), ids)
+        rows = _rows(explanation, name) if kind != "parameter" else ()
         for sample, text in enumerate(explanation.readout):
             place = readout_place(text, name)
             if place is not None:
-                counted[sample, place] = False
+                counted[rows[sample] if rows else sample, place] = False
         companions = _companions(inputs, explanation, name, len(plain))
-        found[name] = ModalityTokens(name, kind, counted, plain, grid, axes, mask, companions)
+        found[name] = ModalityTokens(name, kind, counted, plain, grid, axes, mask, companions, rows)
     return found
+
+
+def _rows(explanation: Explanation, name: str) -> tuple[int, ...]:
+    """The rows that targets read, where one is not the sample's own."""
+    rows = tuple(explanation.rows.get(name, ()))
+    return () if rows == tuple(range(explanation.batch_size)) else rows
 
 
 def _kind(
