@@ -158,6 +158,11 @@ class TokenBook:
             return torch.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))
         return torch.full((), -1)
 
+    def has_copies(self, tokens: Tensor) -> bool:
+        """Whether any of the tokens was copied."""
+        copied = {index for index, _, _ in self._copies}
+        return not copied.isdisjoint(self.births_of(tokens[tokens >= 0]).tolist())
+
     def copy(self, tokens: Tensor, copies: int, *, over_samples: bool) -> Tensor:
         """Separate tokens for each copy of parameter tokens, on a new last axis.
 

@@ -96,9 +96,9 @@ class Joiner:
                 if self.newborn(tag) and _names_pairs(tag, tagged):
                     continue  # something for every pair of tokens (a distance) is no token
                 self._merge_into(joined, self._aligned(tag, own_shape, tuple(shape)), others)
-        for (tags, _), strong in zip(tagged, speaks, strict=True):
+        for (tags, own_shape), strong in zip(tagged, speaks, strict=True):
             if not strong:
-                self._recognise(joined, tags, len(shape))
+                self._recognise(joined, tags, own_shape, tuple(shape))
                 self._note_numbers(tags)
         if any(len(tags) > 1 for tags, _ in tagged):
             joined = self._without_neighbours(joined, [t[0] for t, _ in tagged if len(t) == 1])
@@ -139,13 +139,22 @@ class Joiner:
             _comparable(_from_end(tag), _from_end(other)) for tag in tags for other in strong
         )
 
-    def _recognise(self, joined: list[Tag], tags: Tags, rank: int) -> None:
-        """A weaker operand that names the same tokens (a learned query's residual) adds its version."""
+    def _recognise(
+        self, joined: list[Tag], tags: Tags, own: tuple[int, ...], shape: tuple[int, ...]
+    ) -> None:
+        """A weaker operand that names the same tokens (a learned query's residual) adds its version.
+
+        What it is may have been copied for each sample before, and be broadcast to them now.
+        """
         for tag in tags:
-            ids = tag.ids.reshape((1,) * (rank - tag.ids.dim()) + tuple(tag.ids.shape))
+            if _learned(tag) and not self.book.has_copies(self.book.find(tag.tokens)):
+                ids = tag.ids.reshape((1,) * (len(shape) - tag.ids.dim()) + tuple(tag.ids.shape))
+                tag = tag.with_ids(ids)
+            else:
+                tag = self._aligned(tag, own, shape)
             for i, other in enumerate(joined):
-                if ids.shape == other.ids.shape:
-                    joined[i] = self._same_tokens(other, tag.with_ids(ids)) or other
+                if tag.ids.shape == other.ids.shape:
+                    joined[i] = self._same_tokens(other, tag) or other
 
     def _aligned(self, tag: Tag, own: tuple[int, ...], shape: tuple[int, ...]) -> Tag:
         """The tag with the result's number of axes; parameter tokens are copied where broadcast."""
@@ -153,7 +162,7 @@ class Joiner:
         ids = tag.ids.reshape((1,) * missing + tuple(tag.ids.shape))
         own = (1,) * missing + own
         tag = tag.with_ids(ids)
-        if tag.level in (Level.PARAMETER, Level.PARAMETER_TOKEN):
+        if _learned(tag):
             # projected queries are told apart by sample only; a bare parameter by every copy of it
             for axis in reversed(range(len(shape) - 1)):
                 if own[axis] == 1 and shape[axis] > 1:
@@ -500,6 +509,10 @@ class Joiner:
         nodes = {self.book.births[index].node for index in tag.births}
         label = tag.level is Level.TOKEN and nodes and nodes <= self.labels
         return replace(tag, level=Level.LABEL) if label else tag
+
+
+def _learned(tag: Tag) -> bool:
+    return tag.level in (Level.PARAMETER, Level.PARAMETER_TOKEN)
 
 
 def _from_end(tag: Tag) -> frozenset[int]:

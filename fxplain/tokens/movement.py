@@ -281,7 +281,11 @@ def _stacked(name: str, dim: int, rank: int) -> tuple[int, list[int]]:
 def _beside_tokens(
     a: Analysis, node: fx.Node, operands: list[tuple[Tags, tuple[int, ...]]], axis: int
 ) -> list[tuple[Tags, tuple[int, ...]]]:
-    """Raw inputs put beside tokens are tokens along the same axes as these: a cache of keys."""
+    """What is put beside tokens is tokens along the same axes as these.
+
+    So are raw inputs, a cache of keys, and parameters: a learned key that each head has features of
+    is one token.
+    """
     beside = [tag for tags, _ in operands for tag in tags if tag.level is Level.TOKEN]
     if not beside:
         return operands
@@ -291,8 +295,18 @@ def _beside_tokens(
         if (i != axis or i == len(operands[0][1]) - 1) and not any(t.varies(i) for t in beside)
     ]
     for i in features:
-        operands = [(settled(a, node, tags, i), shape) for tags, shape in operands]
+        operands = [
+            (_of_one_token(settled(a, node, tags, i), i), shape) for tags, shape in operands
+        ]
     return operands
+
+
+def _of_one_token(tags: Tags, axis: int) -> Tags:
+    """Parameters whose elements along `axis` turn out to be one token's features."""
+    return tuple(
+        tag.with_ids(tag.ids.narrow(axis, 0, 1)) if _is_parameter(tag) and tag.varies(axis) else tag
+        for tag in tags
+    )
 
 
 def _features_of_several(
