@@ -183,6 +183,29 @@ class AddedByIndex(Plain):
         return x.index_add(1, torch.arange(x.shape[1]), said)
 
 
+class HeadsWrittenThroughParts(Plain):
+    """Each head's output is added to one of the views that `split` gives of zeros."""
+
+    def attend(self, layer: Layer, x: Tensor) -> Tensor:
+        query, key, value = self.split(layer, x)
+        made = torch.zeros_like(query)
+        for head, part in enumerate(made.split(1, 1)):
+            part.add_(attended(query, key, value)[:, head : head + 1]).mul_(2)
+        for part in made.unbind(1):
+            part.div_(2)
+        return layer.out(made.transpose(1, 2).flatten(2))
+
+
+class ACopyIsWritten(Plain):
+    """What `contiguous` copied is written; what it was copied of stays."""
+
+    def attend(self, layer: Layer, x: Tensor) -> Tensor:
+        query, key, value = self.split(layer, x)
+        key.contiguous().mul_(3)
+        key.reshape(len(x), -1, WIDE // HEADS).mul_(3)
+        return layer.out(attended(query, key, value).transpose(1, 2).flatten(2))
+
+
 class SortedWords(Plain):
     """Words are looked up in the order of their numbers, and put back."""
 
@@ -221,7 +244,8 @@ class EachKindOnce(Plain):
         HeadsWrittenIntoPlace, HeadsProjectedAndSummed, KeysInHalves, HalvesMeet, PartsAskAlone,
         HeadsByStrides, RowsAddedInALoop, RowsAddedInPairs, TheFirstAndTheSumOfTheRest, AddedByIndex,
         SortedWords, SortedAtOnce, EachKindOnce, TheSecondOfTwoCopies, TheMeanOfTwoCopies,
-        ComparedWithEachClass, OneClassAfterTheOther, WordsAndPlacesStacked,
+        ComparedWithEachClass, OneClassAfterTheOther, WordsAndPlacesStacked, HeadsWrittenThroughParts,
+        ACopyIsWritten,
     ],
 )  # fmt: skip
 def test_the_same_function(form: type[Plain], batch: int) -> None:
@@ -322,3 +346,71 @@ def test_columns_that_have_filters_of_their_own() -> None:
     torch.testing.assert_close(e.output, want.output)
     assert want.relevance["table"].shape == (3, 6)
     torch.testing.assert_close(e.relevance["table"], want.relevance["table"], rtol=1e-4, atol=1e-5)
+
+
+class Latents(nn.Module):
+    """Learned latents ask the words, add what they were, and are asked by the words."""
+
+    def __init__(self, broadcast: bool) -> None:
+        super().__init__()
+        self.words, self.latents = (
+            nn.Embedding(VOCABULARY, WIDE),
+            nn.Parameter(torch.randn(3, WIDE)),
+        )
+        self.asked, self.asking = Layer(), Layer()
+        self.head, self.broadcast = nn.Linear(WIDE, 3), broadcast
+
+    def attend(self, layer: Layer, x: Tensor, y: Tensor) -> Tensor:
+        return layer.out(attended(layer.query(x), layer.key(y), layer.value(y)))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x, each = self.words(ids), self.latents.expand(len(ids), -1, -1)
+        heard = self.attend(self.asked, each, x)
+        each = heard + (self.latents if self.broadcast else each)
+        return self.head((x + self.attend(self.asking, x, each))[:, -1])
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_latents_are_added_to_what_those_of_each_sample_heard(batch: int) -> None:
+    ids = words(2, 6)[:batch]
+    plain, other = (
+        fxplain.explain(seeded(Latents, broadcast).double(), (ids,), target=1).relevance
+        for broadcast in (False, True)
+    )
+    assert set(plain) == {"ids", "latents"}
+    assert float(plain["latents"].sum()) > 0
+    for name, relevance in plain.items():
+        torch.testing.assert_close(other[name], relevance)
+
+
+class KeyOfEachHead(Plain):
+    """Before the words' keys a learned one, of which each head has features of its own."""
+
+    def __init__(self, shared: bool) -> None:
+        super().__init__()
+        self.key, self.value = (
+            nn.Parameter(torch.randn(HEADS, 1, WIDE // HEADS)) for _ in range(2)
+        )
+        self.shared = shared
+
+    def learned(self, x: Tensor, of: nn.Parameter) -> Tensor:
+        """(batch, heads, 1, features): of one vector that is split into heads, or of one for each."""
+        if self.shared:
+            return of.flatten().view(1, 1, HEADS, -1).expand(len(x), -1, -1, -1).transpose(1, 2)
+        return of.expand(len(x), -1, -1, -1)
+
+    def attend(self, layer: Layer, x: Tensor) -> Tensor:
+        query, key, value = self.split(layer, x)
+        key = torch.cat([self.learned(x, self.key), key], 2)
+        value = torch.cat([self.learned(x, self.value), value], 2)
+        return layer.out(attended(query, key, value).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_learned_key_of_each_head_is_one_token(batch: int) -> None:
+    ids = words(3, 6)[:batch]
+    made = []
+    for shared in (False, True):
+        made.append(fxplain.explain(seeded(KeyOfEachHead, shared).double(), (ids,), target=1))
+    assert [e.relevance["ids"].shape for e in made] == [(batch, 7)] * 2
+    torch.testing.assert_close(made[0].relevance["ids"], made[1].relevance["ids"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
@@ -18,6 +19,16 @@ _RESHAPED_BACK = {
     "view", "reshape", "_unsafe_view", "flatten", "unflatten", "unsqueeze", "squeeze", "view_as",
     "reshape_as", "_reshape_alias",
 }  # fmt: skip
+_VIEWS_WHERE_THEY_CAN = {
+    "reshape",
+    "flatten",
+    "contiguous",
+    "reshape_as",
+    "ravel",
+    "to",
+    "unflatten",
+}
+_IN_PARTS = {"split", "split_with_sizes", "chunk", "unbind", "tensor_split"}
 _UNCHANGED = {"alias", "detach", "contiguous", "to", "view_of", "lift_fresh"}
 
 
@@ -60,15 +71,9 @@ def _is_view(node: fx.Node) -> bool:
         return False
     returns = schema.returns
     aliased = len(returns) == 1 and returns[0].alias_info is not None
-    if aliased and not returns[0].alias_info.is_write:
-        return True
-    # reshape, flatten, contiguous and `to` return a view where they can
-    return operation_name(node) in {
-        "reshape",
-        "flatten",
-        "contiguous",
-        "reshape_as",
-    } and _shares_memory(node)
+    if not aliased or returns[0].alias_info.is_write:
+        return operation_name(node) in _VIEWS_WHERE_THEY_CAN and _shares_memory(node)
+    return operation_name(node) not in _VIEWS_WHERE_THEY_CAN or _shares_memory(node)
 
 
 def _shares_memory(node: fx.Node) -> bool:
@@ -76,6 +81,30 @@ def _shares_memory(node: fx.Node) -> bool:
     if not isinstance(ours, torch.Tensor) or not isinstance(theirs, torch.Tensor):
         return False
     return bool(ours.untyped_storage()._cdata == theirs.untyped_storage()._cdata)
+
+
+def _parts(node: fx.Node) -> fx.Node | None:
+    """What a node takes one of several views from (``split``, ``unbind``), if it does."""
+    parts = node.args[0] if node.target is operator.getitem else None
+    return parts if isinstance(parts, fx.Node) and operation_name(parts) in _IN_PARTS else None
+
+
+def _place_of_part(node: fx.Node) -> tuple[str, tuple[int, ...]]:
+    """The view of the whole that one of several views is: ``select`` or ``slice``, with its arguments."""
+    parts, number = node.args
+    assert isinstance(parts, fx.Node)
+    assert isinstance(number, int)
+    position = 1 if operation_name(parts) == "unbind" else 2
+    given = parts.args[position] if len(parts.args) > position else 0
+    axis, whole = parts.kwargs.get("dim", given), parts.meta.get("val")
+    if not isinstance(axis, int) or not isinstance(whole, (list, tuple)):
+        raise UnknownWriteError(f"a write through a part by {parts.target}")
+    if operation_name(parts) == "unbind":
+        return "select", (axis, number % len(whole))
+    sizes = [part.shape[axis] for part in whole[: number % len(whole) + 1]]
+    if not all(isinstance(size, int) for size in sizes):
+        raise UnknownWriteError("a write through a part of a size that is not known")
+    return "slice", (axis, sum(sizes[:-1]), sum(sizes))
 
 
 class _Rewriter:
@@ -100,8 +129,9 @@ class _Rewriter:
                 self._write(node, target)
             else:
                 self.value[node] = self.new.node_copy(node, self._current)
-                if node.op == "call_function" and _is_view(node):
-                    self.parent[node] = node.args[0]
+                whole = _parts(node) or node
+                if node.op == "call_function" and (whole is not node or _is_view(node)):
+                    self.parent[node] = whole.args[0]
                     self.seen[node] = self.written.get(self._base(node), 0)
         return self.new
 
@@ -116,9 +146,20 @@ class _Rewriter:
             return self._current(self.parent[node])
         base = self._base(node)
         if node in self.parent and self.seen[node] != self.written.get(base, 0):
-            self.value[node] = self.new.node_copy(node, self._current)
+            self.value[node] = self._viewed(node)
             self.seen[node] = self.written.get(base, 0)
         return self.value[node]
+
+    def _viewed(self, node: fx.Node) -> fx.Node:
+        """A view of what its source holds now."""
+        if _parts(node) is None:
+            return self.new.node_copy(node, self._current)
+        name, place = _place_of_part(node)
+        operation = getattr(aten, name)
+        operation = operation.Tensor if name == "slice" else operation.int
+        made = self.new.call_function(operation, (self._current(self.parent[node]), *place))
+        made.meta = dict(node.meta)
+        return made
 
     def _write(self, node: fx.Node, index: int) -> None:
         name = operation_name(node)
@@ -173,21 +214,27 @@ class _Rewriter:
     def _assign(self, node: fx.Node, value: fx.Node) -> None:
         """Make `value` the content of `node`, and of everything that it is a view of."""
         base = self._base(node)
+        writes = self.written.get(base, 0) + 1
+        fresh = {node}
         while node in self.parent:
             parent = self.parent[node]
             self.value[node] = value
             value = self._scattered(node, parent, value)
             node = parent
+            fresh.add(node)
         self.value[node] = value
-        self.written[base] = self.written.get(base, 0) + 1
+        self.written[base] = writes
+        self.seen.update(dict.fromkeys(fresh, writes))
 
     def _scattered(self, view: fx.Node, parent: fx.Node, value: fx.Node) -> fx.Node:
         """The parent's content after its view was assigned `value`."""
         old = self._current(parent)
         if _written_argument(view) is not None:
             return value
-        rest: Any = fx.map_arg(view.args[1:], self._current)
-        name = operation_name(view)
+        if _parts(view) is None:
+            name, rest = operation_name(view), fx.map_arg(view.args[1:], self._current)
+        else:
+            name, rest = _place_of_part(view)
         kwargs = fx.map_arg(view.kwargs, self._current)
         if name in _UNCHANGED:
             return value

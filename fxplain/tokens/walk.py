@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxplain.capture import Capture, ModelInputs, module_path, operation_name
-from fxplain.tokens.analysis import Analysis
+from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.copies import spelled_out, with_copies
 from fxplain.tokens.flow import TokenFlow
@@ -48,7 +48,8 @@ def walked(analysis: Analysis) -> TokenFlow:
     for node in analysis.capture.graph.nodes:
         analysis.note_origins(node)
         if node.op == "call_function" and analysis.carries_tokens(node):
-            analysis.note(node, spelled_out(analysis, node, rule_for(node)(analysis, node)))
+            made = _fitting(analysis, node, rule_for(node)(analysis, node))
+            analysis.note(node, spelled_out(analysis, node, made))
         elif isinstance(node.meta.get("val"), torch.SymFloat) and node.users:
             _note_number(analysis, node)
         elif node.op == "output":
@@ -72,6 +73,23 @@ def walked(analysis: Analysis) -> TokenFlow:
         conditions=frozenset(analysis.joiner.conditions),
         seen=analysis.seen(),
         arguments=analysis.elements.arguments,
+    )
+
+
+def _fitting(a: Analysis, node: fx.Node, made: Tagged) -> Tagged:
+    """What a rule made of a node; what does not lie as its values do is no token's, and that is said."""
+    if isinstance(made, list):
+        return made
+    shape = tuple(a.shape(node)) if made else ()
+    kept = tuple(tag for tag in made if _fits(tuple(tag.ids.shape), shape))
+    if len(kept) < len(made):
+        a.warn_of_mixing(node)
+    return kept
+
+
+def _fits(own: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    return len(own) == len(shape) and all(
+        size in (1, whole) for size, whole in zip(own, shape, strict=True)
     )
 
 
