@@ -90,7 +90,7 @@ def _parts(node: fx.Node) -> fx.Node | None:
 
 
 def _place_of_part(node: fx.Node) -> tuple[str, tuple[int, ...]]:
-    """The view of the whole that one of several views is: ``select`` or ``slice``, with its arguments."""
+    """The view of the whole that one of several is: ``select`` or ``slice``, with its arguments."""
     parts, number = node.args
     assert isinstance(parts, fx.Node)
     assert isinstance(number, int)
@@ -129,9 +129,10 @@ class _Rewriter:
                 self._write(node, target)
             else:
                 self.value[node] = self.new.node_copy(node, self._current)
-                whole = _parts(node) or node
-                if node.op == "call_function" and (whole is not node or _is_view(node)):
-                    self.parent[node] = whole.args[0]
+                whole = (_parts(node) or node).args[:1]
+                viewed = node.op == "call_function" and (_parts(node) or _is_view(node))
+                if viewed and isinstance(whole[0], fx.Node):
+                    self.parent[node] = whole[0]
                     self.seen[node] = self.written.get(self._base(node), 0)
         return self.new
 
@@ -231,9 +232,9 @@ class _Rewriter:
         old = self._current(parent)
         if _written_argument(view) is not None:
             return value
-        if _parts(view) is None:
-            name, rest = operation_name(view), fx.map_arg(view.args[1:], self._current)
-        else:
+        name = operation_name(view)
+        rest: Any = fx.map_arg(view.args[1:], self._current)
+        if _parts(view) is not None:
             name, rest = _place_of_part(view)
         kwargs = fx.map_arg(view.kwargs, self._current)
         if name in _UNCHANGED:

@@ -77,7 +77,7 @@ def walked(analysis: Analysis) -> TokenFlow:
 
 
 def _fitting(a: Analysis, node: fx.Node, made: Tagged) -> Tagged:
-    """What a rule made of a node; what does not lie as its values do is no token's, and that is said."""
+    """What a rule made of a node; what does not lie as its values do is dropped, and that is said."""
     if isinstance(made, list):
         return made
     shape = tuple(a.shape(node)) if made else ()
