@@ -105,10 +105,13 @@ def test_tokens_may_be_permuted(method: str, options: dict) -> None:
     )
 
 
+PADDED = classifier(depth=2)
+
+
 @every_method
 def test_padding_changes_nothing(method: str, options: dict) -> None:
     """Up to the size of its maps, whose rows are the padding's, too, in Grad-CAM's mean."""
-    model = classifier(depth=2)
+    model = PADDED  # one for all methods: it is captured once
     mask = torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
     padded = {"input_ids": IDS, "attention_mask": mask}
     short = {"input_ids": IDS[1:, :4], "attention_mask": mask[1:, :4]}
