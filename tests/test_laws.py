@@ -96,6 +96,23 @@ def test_a_gradient_that_is_cut(between: nn.Module) -> None:
     assert "aten.scaled_dot_product_attention.default" in found[law]
 
 
+class Remembers(Reader):
+    """It returns what it said with the memory for its next call, of which no gradient comes."""
+
+    def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        x = self.words(input_ids)
+        x = x + F.scaled_dot_product_attention(x, x, x)
+        return self.head(x[:, 0]), x.detach()
+
+
+def test_a_memory_without_a_gradient_breaks_nothing() -> None:
+    assert broken(Remembers().eval(), input_ids=IDS) == {}
+    with pytest.raises(fxplain.NoGradientError, match="aten.detach"):
+        fxplain.explain(
+            Remembers().eval(), {"input_ids": IDS}, target=lambda out: out[1].sum((1, 2))
+        )
+
+
 def test_samples_that_are_mixed() -> None:
     assert "samples do not depend on each other" in broken(Reader(OverAll()), input_ids=IDS)
 

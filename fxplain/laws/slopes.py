@@ -32,11 +32,16 @@ _NOTHING = 1e-3
 
 
 class _Slope:
-    """One number of all that a model puts out, along directions in its attention outputs."""
+    """One number of all that a model puts out, along directions in its attention outputs.
+
+    What it puts out without any gradient (memories for a next call, detached) is left out: a target in
+    it is refused.
+    """
 
     def __init__(self, captured: Capture, values: Sequence[Any], sites: Sequence[fx.Node]) -> None:
         self._module, self._values = captured.graph_module, values
         self._place = {site: i for i, site in enumerate(sites)}
+        self._counted: Sequence[int] = ()
         steps = torch.zeros(len(sites), dtype=torch.float64, requires_grad=True)
         with torch.enable_grad():
             number = self._number(steps)
@@ -57,7 +62,11 @@ class _Slope:
             direction = noise.to(value.device, value.dtype) * value.detach().abs().mean()
             return value + steps[place].to(value.device, value.dtype) * direction
 
-        return one_number(rooted_outputs(self._module, self._values, self._place, moved))
+        outputs = rooted_outputs(self._module, self._values, self._place, moved)
+        if not self._counted:
+            tracked = [i for i, o in enumerate(outputs) if getattr(o, "requires_grad", False)]
+            self._counted = tracked or range(len(outputs))
+        return one_number([outputs[i] for i in self._counted])
 
     @torch.no_grad()
     def _difference(self, chosen: Tensor, step: float) -> float:

@@ -17,6 +17,7 @@ FAMILIES = {
     "open_clip_models": "open_clip",
     "diffusers_models": "diffusers",
     "diverse_models": "torch",
+    "further_models": "torch",
 }
 """By module of this package, the package that its models are of."""
 
