@@ -324,7 +324,7 @@ class Memory(Form):
 
 
 class MemoryOfHeads(Memory):
-    """Each head has learned keys and values of its own."""
+    """The same, written as what each head has of them: the same function of the same tokens."""
 
     def build(self) -> None:
         self.more_keys = nn.Parameter(torch.randn(HEADS, 2, SIZE))
@@ -336,16 +336,7 @@ class MemoryOfHeads(Memory):
             torch.cat([split(f(x)), rows.expand(len(x), -1, -1, -1)], 2)
             for f, rows in zip((self.key, self.value), more, strict=True)
         )
-        weights = noted(self.scores(split(self.query(x)), key).softmax(-1), self.place)
-        return self.out(merged(weights @ value))
-
-    @staticmethod
-    def place(weights: Tensor) -> Tensor:
-        full = weights.new_zeros(*weights.shape[:3], TOKENS + 2 * HEADS)
-        full[..., :TOKENS] = weights[..., :TOKENS]
-        for head in range(HEADS):  # the heads' first tokens, then their second
-            full[:, head, :, TOKENS + head :: HEADS] = weights[:, head, :, TOKENS:]
-        return full
+        return self.out(merged(self.mixed(self.scores(split(self.query(x)), key), value)))
 
 
 FORMS = [
@@ -365,10 +356,10 @@ def test_disentangled_scores() -> None:
     check_classifier(classifier(Disentangled))
 
 
-@pytest.mark.parametrize(("form", "learned"), [(Memory, 2), (MemoryOfHeads, 2 * HEADS)])
-def test_learned_keys_are_special_tokens(form: type[nn.Module], learned: int) -> None:
-    explanation = check_classifier(classifier(form), tokens=TOKENS + learned)
-    assert list(explanation.special["ids"]) == list(range(TOKENS, TOKENS + learned))
+@pytest.mark.parametrize("form", [Memory, MemoryOfHeads])
+def test_learned_keys_are_special_tokens(form: type[nn.Module]) -> None:
+    explanation = check_classifier(classifier(form), tokens=TOKENS + 2)
+    assert list(explanation.special["ids"]) == [TOKENS, TOKENS + 1]
 
 
 def test_a_module_called_twice_is_two_nodes() -> None:

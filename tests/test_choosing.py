@@ -92,6 +92,7 @@ def test_all_else(model: type[nn.Module], inputs: dict[str, Tensor]) -> None:
     assert e.chosen
 
 
+@pytest.mark.slow
 def test_as_many_classes_as_kinds_of_words_or_positions() -> None:
     """BERT with two labels: its table of token types has two entries, that of positions seven."""
     transformers = pytest.importorskip("transformers")

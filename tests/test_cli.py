@@ -616,6 +616,7 @@ def process(*arguments, **options):
     )
 
 
+@pytest.mark.slow
 def test_only_json_on_standard_output(folders):
     run = process("explain", folders / "bert", "--json", "--text", "a great movie")
     assert run.stderr == ""

@@ -134,6 +134,7 @@ def test_outputs_by_keyboard(visit):
     assert token(visit, TEXT, 3).get_attribute("aria-selected") == "true"
 
 
+@pytest.mark.slow
 @in_a_browser
 def test_outputs_by_touch(browser, tmp_path):
     answered().to_html(tmp_path / "text.html")
@@ -184,6 +185,7 @@ def test_spans_and_contrasts_are_rows_too(visit, row, name):
     assert [int(each.get_attribute("data-place")) for each in picked.all()] == places
 
 
+@pytest.mark.slow
 @in_a_browser
 def test_samples_have_their_own_text(visit):
     visit.page.get_by_label("Sample").select_option("1")
@@ -364,6 +366,7 @@ def test_texts_that_have_ended_have_fewer_rows():
     assert data["samples"][1][-1]["padding"] == [1, 2]
 
 
+@pytest.mark.slow
 def test_large_matrices_are_rounded_then_left_out():
     g = answered()
     whole = data_of(g.to_html())["outputs"]["samples"]
@@ -388,5 +391,6 @@ def test_without_script_the_page_says_what_each_output_drew_on():
     assert "input_ids 100%: a 53%" in short
 
 
+@pytest.mark.slow
 def test_notebooks_show_it():
     assert 'title="Generation of GPT2LMHeadModel"' in tiny("gpt2")._repr_html_()

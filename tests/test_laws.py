@@ -107,7 +107,7 @@ class Remembers(Reader):
 
 def test_a_memory_without_a_gradient_breaks_nothing() -> None:
     assert broken(Remembers().eval(), input_ids=IDS) == {}
-    with pytest.raises(fxplain.NoGradientError, match="aten.detach"):
+    with pytest.raises(fxplain.NoGradientError, match=r"aten\.detach"):
         fxplain.explain(
             Remembers().eval(), {"input_ids": IDS}, target=lambda out: out[1].sum((1, 2))
         )

@@ -260,6 +260,7 @@ def test_the_snippet_is_copied_and_does_what_was_seen(
     page.context.close()
 
 
+@pytest.mark.slow
 def test_a_recording_is_heard_and_struck_out(browser: Browser, root: Path) -> None:
     wavfile.write(root / "tone.wav", 44_100, small_pretrained.recording(0.5, 44_100))
     (root / "tone.mp3").write_bytes(b"ID3" + bytes(500))

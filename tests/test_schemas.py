@@ -78,6 +78,7 @@ def test_all_targets_and_methods_are_of_the_schema(how):
     validator("explanation-1.json").validate(as_json(fxplain.explain(model, inputs, **how)))
 
 
+@pytest.mark.slow
 def test_effects_are_of_the_schema():
     model, inputs = architecture("lxmert")
     target = fxplain.Contrast(1, 2)

@@ -99,8 +99,9 @@ def _known(row: Mapping[str, Any]) -> dict[str, str]:
 
     Examples
     --------
-    >>> _known({"Premise": "a dog runs", "hypothesis": "an animal moves", "label": 0, "id": 7})
-    {'text': 'a dog runs', 'pair': 'an animal moves', 'label': '0'}
+    >>> row = {"Premise": "a dog runs", "hypothesis": "an animal moves", "label": 0, "id": 7}
+    >>> sorted(_known(row).items())
+    [('label', '0'), ('pair', 'an animal moves'), ('text', 'a dog runs')]
     """
     lowered = {str(heading).strip().lower(): value for heading, value in row.items()}
     given = {heading: str(v) for heading, v in lowered.items() if v not in (None, "")}
