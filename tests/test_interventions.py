@@ -521,3 +521,21 @@ def test_what_is_printed_and_told() -> None:
     assert text.index(f"head {order[0]}") < text.index(f"head {order[1]}")
     assert f"{float(found.effects[0].mean()):+.4g}" in text
     assert found.to_dict()["cuts"][1]["cut"] == "head 1 of node 0 to zero"
+
+
+class Branching(nn.Module):
+    """Its answer is turned where it would be negative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = TextClassifier()
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        made = self.classifier(input_ids)
+        return made if made[0, 0] > 0 else made.flip(-1)
+
+
+def test_cuts_of_a_recorded_model_say_whose_branches_they_run() -> None:
+    model, inputs = Branching().eval(), {"input_ids": torch.tensor([[3, 1, 4]])}
+    with pytest.warns(UserWarning, match="branches that these inputs took"):
+        fxplain.intervene(model, inputs, Cut.heads(0, 0))

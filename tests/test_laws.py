@@ -113,6 +113,23 @@ def test_a_memory_without_a_gradient_breaks_nothing() -> None:
         )
 
 
+class Distances(Reader):
+    """Scores with a learned number for each distance between two words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near = nn.Embedding(9, 1)
+
+    def forward(self, input_ids: Tensor, distance: Tensor) -> Tensor:  # type: ignore[override]
+        x = self.words(input_ids)
+        return self.head((x + (x @ x.mT + self.near(distance)[..., 0]).softmax(-1) @ x)[:, 0])
+
+
+def test_what_is_said_of_pairs_of_tokens_is_not_forgotten() -> None:
+    distance = torch.randint(9, (2, 5, 5))
+    assert broken(Distances().eval(), input_ids=IDS, distance=distance) == {}
+
+
 def test_samples_that_are_mixed() -> None:
     assert "samples do not depend on each other" in broken(Reader(OverAll()), input_ids=IDS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -169,6 +170,8 @@ def intervene(
 def given_of(model: nn.Module, inputs: Inputs, batch_axis: BatchAxis = None) -> Given:
     """A batch of inputs with what can be cut in its capture.
 
+    Warns where the model was recorded: under a cut it might take branches that these inputs did not.
+
     Raises
     ------
     NoAttentionError
@@ -177,6 +180,12 @@ def given_of(model: nn.Module, inputs: Inputs, batch_axis: BatchAxis = None) -> 
     bound, captured, program = program_of(model, inputs, batch_axis)
     if not program.nodes:
         raise NoAttentionError(no_attention(model, program))
+    if captured.route == "recorded":
+        warnings.warn(
+            f"{type(model).__name__} branches on data and was recorded on these inputs: cuts run the "
+            f"branches that these inputs took, also where a cut would make the model take others",
+            stacklevel=3,
+        )
     return Given(captured, model, bound, sites_of(captured, model, bound, program))
 
 

@@ -66,17 +66,19 @@ def forgotten_tokens(
 def _sources(program: Program, claimed: Tensor) -> list[Source]:
     """Where the tokens of the inputs are born, whatever has become of them.
 
-    Not those of which newer ones are made, nor what labels other tokens or acts on all of them alike. A
-    backbone makes newer ones by the way, too (a gate's mean): where others of the input are claimed, it
-    is through these that they act.
+    Not those of which newer ones are made, nor what labels other tokens, says something of every pair
+    of them (a distance) or acts on all of them alike. A backbone makes newer ones by the way, too (a
+    gate's mean): where others of the input are claimed, it is through these that they act.
     """
     flow, canonical, found = program.flow, canonical_tokens(program), births(program)
-    done = torch.cat([canonical[:0], *(s.tokens[s.tokens >= 0] for s in found)])
-    older = {index for birth in flow.book.births for index in birth.older}
+    others = flow.conditions.union(*(birth.older for birth in flow.book.births))
+    pairs = [flow.book.births[index] for index in flow.pairs]
+    of_pairs = (canonical[birth.first : birth.first + birth.count] for birth in pairs)
+    done = torch.cat([canonical[:0], *(s.tokens[s.tokens >= 0] for s in found), *of_pairs])
     said = set(_named(program, claimed))
     for birth in flow.book.births:
         node = birth.node
-        if birth.kind != "input" or node is None or birth.index in older | flow.conditions:
+        if birth.kind != "input" or node is None or birth.index in others:
             continue
         if birth.older and birth.root in said:
             continue

@@ -46,6 +46,8 @@ class TokenFlow:
         what they do.
     conditions
         The births of what does so: of an input that has tokens besides, those of its statistics.
+    pairs
+        The births of what says something of every pair of tokens (distances), and is no token.
     seen
         Every (token, version) that some value holds, as distinct packed entries.
     arguments
@@ -64,5 +66,6 @@ class TokenFlow:
     tags: dict[fx.Node, Tags] = field(default_factory=dict)
     context: tuple[str, ...] = ()
     conditions: frozenset[int] = frozenset()
+    pairs: frozenset[int] = frozenset()
     seen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     arguments: tuple[Argument, ...] = ()

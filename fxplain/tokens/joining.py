@@ -61,6 +61,8 @@ class Joiner:
         """The inputs that scale, shift or gate the tokens of others, all alike."""
         self.conditions: set[int] = set()
         """The births of what does so: of an input that has tokens besides, those of its statistics."""
+        self.pairs: set[int] = set()
+        """The births of what says something of every pair of tokens."""
         self.lost = False
         """Whether the last join left out tokens that the result is made of, too."""
         self.spread: list[Tag] = []
@@ -94,7 +96,9 @@ class Joiner:
             others = len(joined)  # a value's own tags (a score's query and key) do not compete
             for tag in tags if strong else ():
                 if self.newborn(tag) and _names_pairs(tag, tagged):
-                    continue  # something for every pair of tokens (a distance) is no token
+                    # something for every pair of tokens (a distance) is no token
+                    self.pairs.update(self.book.births_of(tag.tokens[tag.tokens >= 0]).tolist())
+                    continue
                 self._merge_into(joined, self._aligned(tag, own_shape, tuple(shape)), others)
         for (tags, own_shape), strong in zip(tagged, speaks, strict=True):
             if not strong:

@@ -71,6 +71,7 @@ def walked(analysis: Analysis) -> TokenFlow:
         {site.softmax: analysis.shape(site.softmax) for site in sites},
         context=tuple(analysis.joiner.context),
         conditions=frozenset(analysis.joiner.conditions),
+        pairs=frozenset(analysis.joiner.pairs),
         seen=analysis.seen(),
         arguments=analysis.elements.arguments,
     )

@@ -339,8 +339,8 @@ CASES = [
         "prefix-tuning",
         Prefixed,
         depth=1,
-        modalities={"ids": 13},  # three for each head, which has learned keys of its own
-        readout="ids[12]",
+        modalities={"ids": 10},  # three, each with what every head has of it
+        readout="ids[9]",
         by_hand=None,
     ),
 ]
