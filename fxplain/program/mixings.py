@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -121,20 +122,25 @@ def _path(
     targets: set[int],
 ) -> set[int]:
     """The mixings on the way back from `birth` to one of `targets` (none if there is no way)."""
-    if birth not in made_by:
-        return set()
-    index = made_by[birth]
-    if not flow.book.births_united(flow.book.find(mixings[index].new)).isdisjoint(targets):
-        return set()
-    made_by = {b: i for b, i in made_by.items() if i < index}  # back in time only
-    old = set(flow.book.births_of(mixings[index].old).tolist())
-    if old & targets:
-        return {index}
-    for older in old:
-        further = _path(flow, mixings, made_by, older, targets)
-        if further:
-            return {index} | further
-    return set()
+    known: dict[int, set[int]] = {}
+
+    def back(birth: int, before: float) -> set[int]:
+        index = made_by.get(birth, before)
+        if index >= before:  # back in time only
+            return set()
+        if birth not in known:
+            known[birth] = through(int(index))
+        return known[birth]
+
+    def through(index: int) -> set[int]:
+        if not flow.book.births_united(flow.book.find(mixings[index].new)).isdisjoint(targets):
+            return set()
+        old = set(flow.book.births_of(mixings[index].old).tolist())
+        if old & targets:
+            return {index}
+        return next(({index} | way for older in old if (way := back(older, index))), set())
+
+    return back(birth, math.inf)
 
 
 def _birth(flow: TokenFlow, tokens: Tensor) -> int:

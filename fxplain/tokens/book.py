@@ -258,7 +258,9 @@ class TokenBook:
 
     def births_united(self, tokens: Tensor) -> set[int]:
         """The births of canonical tokens and of all that were united with them."""
-        return set(self._birth[torch.isin(self._parent, tokens)].unique().tolist())
+        of_these = torch.zeros(len(self._parent), dtype=torch.bool)
+        of_these[tokens[tokens >= 0]] = True
+        return set(self._birth[of_these[self._parent]].unique().tolist())
 
     # -- lookup -----------------------------------------------------------------------------------
 
