@@ -151,7 +151,7 @@ class Joiner:
         What it is may have been copied for each sample before, and be broadcast to them now.
         """
         for tag in tags:
-            if _learned(tag) and not self.book.has_copies(self.book.find(tag.tokens)):
+            if tag.learned and not self.book.has_copies(self.book.find(tag.tokens)):
                 ids = tag.ids.reshape((1,) * (len(shape) - tag.ids.dim()) + tuple(tag.ids.shape))
                 tag = tag.with_ids(ids)
             else:
@@ -166,7 +166,7 @@ class Joiner:
         ids = tag.ids.reshape((1,) * missing + tuple(tag.ids.shape))
         own = (1,) * missing + own
         tag = tag.with_ids(ids)
-        if _learned(tag):
+        if tag.learned:
             # projected queries are told apart by sample only; a bare parameter by every copy of it
             for axis in reversed(range(len(shape) - 1)):
                 if own[axis] == 1 and shape[axis] > 1:
@@ -513,10 +513,6 @@ class Joiner:
         nodes = {self.book.births[index].node for index in tag.births}
         label = tag.level is Level.TOKEN and nodes and nodes <= self.labels
         return replace(tag, level=Level.LABEL) if label else tag
-
-
-def _learned(tag: Tag) -> bool:
-    return tag.level in (Level.PARAMETER, Level.PARAMETER_TOKEN)
 
 
 def _from_end(tag: Tag) -> frozenset[int]:

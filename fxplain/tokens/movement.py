@@ -118,11 +118,7 @@ def repeat(a: Analysis, node: fx.Node) -> Tagged:
             times = new[axis] // max(before, 1)
             if times == 1:
                 continue
-            if (
-                axis < len(new) - 1
-                and _is_parameter(tag)
-                and (before == 1 or _by_sample(a, axis, times))
-            ):
+            if axis < len(new) - 1 and tag.learned and (before == 1 or _by_sample(a, axis, times)):
                 tag = _copied(a, tag, axis, before, times)
             elif tag.varies(axis):
                 tag = tag.with_ids(torch.cat([tag.ids] * times, axis))
@@ -140,10 +136,6 @@ def _copied(a: Analysis, tag: Tag, axis: int, before: int, times: int) -> Tag:
     copied = a.joiner.copied(tag.with_ids(ids.unsqueeze(axis)), axis, times)
     sizes = [times if x == axis else n for x, n in enumerate(copied.ids.shape)]
     return copied.with_ids(copied.ids.expand(sizes).flatten(axis, axis + 1))
-
-
-def _is_parameter(tag: Tag) -> bool:
-    return tag.level in (Level.PARAMETER, Level.PARAMETER_TOKEN)
 
 
 def along_axes(a: Analysis, node: fx.Node) -> Tagged:
@@ -304,7 +296,7 @@ def _beside_tokens(
 def _of_one_token(tags: Tags, axis: int) -> Tags:
     """Parameters whose elements along `axis` turn out to be one token's features."""
     return tuple(
-        tag.with_ids(tag.ids.narrow(axis, 0, 1)) if _is_parameter(tag) and tag.varies(axis) else tag
+        tag.with_ids(tag.ids.narrow(axis, 0, 1)) if tag.learned and tag.varies(axis) else tag
         for tag in tags
     )
 

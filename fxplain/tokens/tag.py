@@ -115,6 +115,11 @@ class Tag:
         """The axes along which the tag varies."""
         return frozenset(axis for axis, size in enumerate(self.ids.shape) if size > 1)
 
+    @property
+    def learned(self) -> bool:
+        """Whether it is a parameter's, bare or projected."""
+        return self.level in (Level.PARAMETER, Level.PARAMETER_TOKEN)
+
     def varies(self, axis: int) -> bool:
         """Whether the tag varies along `axis`."""
         return self.ids.shape[axis] > 1
