@@ -142,6 +142,38 @@ def test_a_change_is_noticed(model: Adjustable, name: str) -> None:
     torch.testing.assert_close(_explained(model).output, expected, atol=1e-5, rtol=1e-4)
 
 
+class Packed(Adjustable):
+    """A model whose tensors carry what they are to be used with, as those of quantisers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words.weight.packing, self.head.weight.step, self.wide.step = {"zero": 1.0}, 1.0, 1.0
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        scale = self.words.weight.packing["zero"] * self.head.weight.step * self.wide.step
+        return super().forward(input_ids) * scale  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.words.weight.packing.update(zero=4.0),
+        lambda m: setattr(m.head.weight, "step", 3.0),
+        lambda m: setattr(m.wide, "step", 3.0),
+    ],
+)
+def test_a_change_of_what_is_kept_on_a_tensor_is_noticed(
+    change: Callable[[nn.Module], None],
+) -> None:
+    torch.manual_seed(0)
+    model = Packed().eval()
+    before = _explained(model).output
+    change(model)
+    expected = model(IDS).detach()
+    assert not torch.allclose(before, expected, atol=1e-4)
+    torch.testing.assert_close(_explained(model).output, expected, atol=1e-5, rtol=1e-4)
+
+
 def test_what_is_put_back_is_known_again(model: Adjustable, captures: list[str]) -> None:
     @contextmanager
     def steered(strength: float) -> Iterator[None]:

@@ -40,6 +40,7 @@ class Restless(TextClassifier):
         self.memory = Memory()
         self.table = torch.zeros(4)
         self.count = 0
+        self.head.bias.known, self.head.bias.fresh = {"seen": False}, True
         self.encoder.blocks[0].norm_1.weight.requires_grad_(False)
 
     def counts(self, _hidden: Tensor) -> None:
@@ -86,6 +87,11 @@ class Restless(TextClassifier):
     def writes_an_attribute(self, _hidden: Tensor) -> None:
         self.table += 1
 
+    def writes_on_a_weight(self, _hidden: Tensor) -> None:
+        self.head.weight.uses = getattr(self.head.weight, "uses", 0) + 1
+        self.head.bias.known["seen"] = True
+        del self.head.bias.fresh
+
     def seeds(self, hidden: Tensor) -> Tensor:
         torch.manual_seed(0)
         return hidden
@@ -113,7 +119,8 @@ class Restless(TextClassifier):
 HABITS = [
     "counts", "fills_a_list", "fills_a_mapping", "writes_a_buffer", "replaces_a_buffer",
     "fills_an_absent_buffer", "keeps_a_tensor", "keeps_a_constant", "registers_a_buffer",
-    "fills_an_object", "writes_an_attribute", "seeds",
+    "fills_an_object", "writes_an_attribute", "writes_on_a_weight",
+    "seeds",
     "draws_with_torch", "draws_with_python", "draws_with_numpy",
 ]  # fmt: skip
 COMMON = ("counts", "writes_a_buffer", "replaces_a_buffer", "keeps_a_tensor", "draws_with_python")
@@ -134,6 +141,7 @@ def state_of(model: nn.Module) -> dict[str, Any]:
     for name, parameter in model.named_parameters(remove_duplicate=False):
         facts[f"parameter {name}"] = (id(parameter), parameter.requires_grad, parameter._version)
         facts[f"value {name}"] = parameter.detach().clone()
+        facts[f"kept on {name}"] = plain(vars(parameter))
         facts[f"grad {name}"] = (id(parameter.grad), plain(parameter.grad))
         facts[f"hooks {name}"] = len(parameter._backward_hooks or ())
     for name, buffer in model.named_buffers(remove_duplicate=False):

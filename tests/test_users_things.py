@@ -72,6 +72,17 @@ def test_a_forward_that_writes_weights_is_refused_and_undone(how: str) -> None:
     torch.testing.assert_close(model.head.weight.detach(), before, rtol=0, atol=0)
 
 
+class PackedWeight(nn.Parameter):
+    """A weight in a class of its own, as bitsandbytes has them."""
+
+
+def test_packed_weights_are_named_where_they_are_written() -> None:
+    model = seeded(Writer)
+    model.head.weight = PackedWeight(model.head.weight.detach())
+    with pytest.raises(fxplain.CaptureError, match=r"'head\.weight'.*PackedWeight.*unquantised"):
+        fxplain.explain(model, (IDS,), target=1)
+
+
 def test_the_error_stream_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fxplain.capture.state import life_of, parts_of, version_of
+from fxplain.capture.state import is_plain, kept_on, life_of, parts_of, version_of
 from fxplain.capture.tables import interfaces
 from fxplain.capture.watch import (
     Named,
@@ -153,12 +153,21 @@ class _Walk:
         tensors = [*module._parameters.items(), *module._buffers.items()]
         if tensors:
             self.facts[path, "tensors"] = tuple([self._kind(n, t) for n, t in tensors])
+        for name, tensor in tensors:
+            if tensor is not None:
+                self._kept_on(path, name, tensor)
 
     def _kind(self, name: str, tensor: Tensor | None) -> Any:
         if tensor is None:
             return name
         same = self._tensors.setdefault(id(tensor), len(self._tensors))  # tied weights
         return name, same, self.watch.value(tensor, kind_of(tensor))
+
+    def _kept_on(self, path: str, name: str, tensor: Tensor) -> None:
+        """What is kept on a tensor as its attributes."""
+        self.watch.read(tensor, _OF_TENSORS)
+        for attribute, value in kept_on(tensor).items():
+            self._note(path, f"{name}.{attribute}", value)
 
     def _class(self, cls: type) -> None:
         self.watch.read(cls, _OF_CLASSES)
@@ -180,7 +189,10 @@ class _Walk:
 
     def _new(self, thing: Any) -> Any:
         if isinstance(thing, Tensor):
-            return self.watch.value(thing, _tensor)
+            said = self.watch.value(thing, _tensor)
+            self.watch.read(thing, _OF_TENSORS)
+            own = kept_on(thing)
+            return (*said, tuple([(k, self.fact(v)) for k, v in own.items()])) if own else said
         if isinstance(thing, np.ndarray):
             return self.watch.value(thing, _array)
         if isinstance(thing, types.FunctionType):
@@ -310,6 +322,9 @@ _TABLES = ("_modules", "_parameters", "_buffers", *_HOOKS)
 _PICKED_TABLES = [*map(itemgetter, _TABLES)]
 
 _OF_MODULES = Several(_of_module, _of_modules, _as_before)
+_OF_TENSORS = Several(
+    lambda tensor: items(kept_on(tensor)), lambda tensors: items.many([*map(kept_on, tensors)])
+)
 
 
 def _of_classes(classes: Sequence[type]) -> tuple[list[Any], list[Any]]:
@@ -464,7 +479,7 @@ def _unwrapped(value: Any) -> Any:
 def _tensor(tensor: Tensor) -> Any:
     """A small tensor's content; a large one's identity, writes and place."""
     kind = tensor.dtype, tensor.device, tensor.shape
-    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.device.type == "cpu"
+    plain = is_plain(tensor) and tensor.device.type == "cpu"
     if not plain or tensor.layout is not torch.strided:
         return "tensor", *kind, _serial(tensor), version_of(tensor)
     freed = tensor.untyped_storage().nbytes() == 0  # by what splits a model over processes

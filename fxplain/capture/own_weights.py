@@ -10,10 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fxplain.capture.models import packed_hint
 from fxplain.capture.state import parts_of, tensors_of
 from fxplain.errors import CaptureError
 
 __all__ = ["weights_kept"]
+
+_OTHERWISE = (
+    "Compute the new weight as a value of its own, or write it before the model is explained."
+)
 
 
 @contextmanager
@@ -43,8 +48,8 @@ def weights_kept(model: nn.Module) -> Iterator[None]:
     if written:
         raise CaptureError(
             f"{type(model).__name__} writes into its own parameter {written[0]!r} while it runs "
-            f"(what it wrote was undone). Compute the new weight as a value of its own, or write it "
-            f"before the model is explained."
+            f"(what it wrote was undone). "
+            + (packed_hint(model).strip() or _OTHERWISE)  # packed anew for the processor it runs on
         )
 
 
@@ -78,8 +83,9 @@ class _CopyOnWrite(TorchDispatchMode):
 
 
 def _memory(tensor: Tensor) -> int:
-    """The address of a plain tensor's memory; 0 for wrapped and traced ones, and for none."""
-    if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout is not torch.strided:
+    """The address of a tensor's own memory; 0 for wrapped and traced ones, and for none."""
+    wrapped = type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    if wrapped or tensor.layout is not torch.strided:
         return 0
     return tensor.untyped_storage().data_ptr()
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fxplain.capture.chance import RandomState
 from fxplain.capture.fingerprint import is_library, names_read
+from fxplain.capture.state import kept_on
 
 __all__ = ["ModelState", "preserved"]
 
@@ -59,7 +60,9 @@ class ModelState:
         if isinstance(thing, Tensor):
             self._tensors.append(thing)
             self._restorers.append(_tensor_restorer(thing))
-            return []
+            own = kept_on(thing)
+            self._restorers.append(_dict_restorer(own))
+            return [part for part in own.values() if not isinstance(part, Tensor)]
         if isinstance(thing, tuple):
             return list(thing)
         if isinstance(thing, dict):

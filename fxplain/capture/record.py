@@ -22,6 +22,7 @@ from fxplain.capture.flexible import flex_attention_written_out
 from fxplain.capture.functional import attach_module_paths, drop_assertions
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.kernels import make_whole
+from fxplain.capture.state import is_plain, kept_on
 from fxplain.capture.writes import has_writes, without_writes
 
 __all__ = ["capture_by_recording"]
@@ -42,6 +43,9 @@ def capture_by_recording(model: nn.Module, inputs: ModelInputs) -> Capture:
 
     def call(*tensors: Tensor) -> tuple[Tensor, ...]:
         own = dict(zip(state, tensors, strict=False))
+        for name, value in own.items():  # the forward may read what is kept on a weight
+            if is_plain(state[name]):  # of another class, it may be what a packed weight is made of
+                vars(value).update(kept_on(state[name]))
         args, kwargs = inputs.rebuild(tensors[len(state) :])
         output = functional_call(model, own, args, kwargs)
         layout, results = OutputLayout.of(output)

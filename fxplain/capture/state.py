@@ -8,10 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from fxplain.capture.locks import borrowed
 
-__all__ = ["AsItWas", "config_of", "life_of", "parts_of", "tensors_of", "version_of"]
+__all__ = [
+    "AsItWas",
+    "config_of",
+    "is_plain",
+    "kept_on",
+    "life_of",
+    "parts_of",
+    "tensors_of",
+    "version_of",
+]
 
 
 def config_of(model: nn.Module) -> Any:
@@ -53,6 +63,17 @@ def tensors_of(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 def version_of(tensor: Tensor) -> int:
     """How often a tensor was written; tensors of inference mode do not count."""
     return 0 if tensor.is_inference() else tensor._version
+
+
+def kept_on(tensor: Tensor) -> dict[str, Any]:
+    """What others keep on a tensor as its attributes; {} where these are what it is made of."""
+    thing: Any = tensor
+    return {} if not is_plain(tensor) and is_traceable_wrapper_subclass(thing) else vars(tensor)
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is of torch's own class, or a parameter of torch's own."""
+    return type(tensor) in (Tensor, nn.Parameter)
 
 
 def life_of(tensor: Tensor) -> Any:

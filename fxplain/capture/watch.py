@@ -164,7 +164,9 @@ class Watch:
     def read(self, thing: Any, how: How) -> list[Any]:
         """Read a thing, and note what is found."""
         found = how(thing)
-        source = self._seen_as(thing) or self._found.get(id(thing))
+        source: _Source | None = self._found.get(id(thing))
+        if not isinstance(thing, Tensor):  # of a tensor only the storage is watched
+            source = self._seen_as(thing) or source
         if source is None:
             self._blind = True  # it came from nowhere: nothing can be said
             return found
@@ -245,7 +247,11 @@ class Watch:
         for _, readings in sorted(kinds.items(), key=lambda of_kind: of_kind[0][0]):
             read, things = _united(readings)
             found, plain = read(things)
-            sources = [self._seen.get(id(thing)) or places[id(thing)] for thing in things]
+            sources = [
+                (None if isinstance(thing, Tensor) else self._seen.get(id(thing)))
+                or places[id(thing)]
+                for thing in things
+            ]
             for place, each in enumerate(found):
                 places.setdefault(id(each), (len(rounds), place))
             rounds.append(_Round(sources, read, [*map(id, found)], plain))

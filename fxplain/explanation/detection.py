@@ -19,6 +19,7 @@ from fxplain.capture import (
     on_axis,
     tensors_of,
 )
+from fxplain.capture.models import packed_hint
 from fxplain.errors import MethodError, NoGradientError, VerificationError
 from fxplain.explanation.outputs import TokenRef, choose_output, describe, positions_at
 from fxplain.program import AttentionGraph, Program, build_program
@@ -36,6 +37,11 @@ __all__ = ["BatchAxis", "graph_of", "no_attention", "program_of"]
 
 
 BatchAxis = int | Mapping[str, int] | None
+
+_UNKNOWN_OPERATION = (
+    "Where it belongs to quantised layers, explain the model as it was before it was quantised; "
+    "otherwise give it a row (docs/how-to/add-an-op.md)."
+)
 
 
 def program_of(
@@ -231,7 +237,8 @@ def no_attention(model: nn.Module, program: Program) -> str:
     mixing = [w for w in program.flow.warnings if "without attention" in w]
     mixed = f" {mixing[0]}." if mixing else ""
     unknown = [w for w in program.flow.warnings if "carry no token" in w]
-    lost = f" But {unknown[0]}: attention behind it cannot be found." if unknown else ""
+    advice = packed_hint(model).strip() or _UNKNOWN_OPERATION
+    lost = f" But {unknown[0]}: attention behind it cannot be found. {advice}" if unknown else ""
     scripts = [n for n, m in model.named_modules() if n and isinstance(m, torch.jit.ScriptModule)]
     where = " outside of TorchScript" if scripts else ""
     hidden = (

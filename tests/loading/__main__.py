@@ -73,7 +73,8 @@ def main() -> int:
             continue
         found = tried(way)
         wrong += not found.right(way)
-        refused = found.message.partition("\n")[0]
+        lines = found.message.split("\n")  # what was tried is between the first and the last
+        refused = " ... ".join(dict.fromkeys([lines[0], lines[-1]]))
         said = f"refused: {refused}" if refused else f"differs by {found.difference:.1g}"
         print(
             f"{way.name:45s} {'' if found.right(way) else 'WRONG '}{found.route:14s} {said[:120]}"

@@ -61,11 +61,11 @@ class Way:
 class Reader(nn.Module):
     """Two layers of attention over words, read at the first."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 16, classes: int = 3) -> None:
         super().__init__()
-        self.words = nn.Embedding(10, 16)
-        self.layers = nn.ModuleList(Layer() for _ in range(2))
-        self.head = nn.Linear(16, 3)
+        self.words = nn.Embedding(10, width)
+        self.layers = nn.ModuleList(Layer(width) for _ in range(2))
+        self.head = nn.Linear(width, classes)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         x = self.words(input_ids)
@@ -77,11 +77,11 @@ class Reader(nn.Module):
 class Layer(nn.Module):
     """Attention and a perceptron, each added."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(16)
-        self.q, self.k, self.v, self.out = (nn.Linear(16, 16) for _ in range(4))
-        self.up, self.down = nn.Linear(16, 32), nn.Linear(32, 16)
+        self.norm = nn.LayerNorm(width)
+        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(x)
@@ -313,6 +313,23 @@ def by_onnx(model: nn.Module) -> nn.Module:
     return read
 
 
+def in_bits(kind: str, **options: Any) -> Callable[[nn.Module], nn.Module]:
+    """bitsandbytes: linear layers whose weights are packed when they come to a device."""
+
+    def made(_model: nn.Module) -> nn.Module:
+        model = Reader(width=64, classes=64)  # its kernels work on blocks
+        layer = getattr(import_module("bitsandbytes").nn, kind)
+        for part in list(model.modules()):
+            for name, child in list(part.named_children()):
+                if type(child) is nn.Linear:
+                    packed = layer(child.in_features, child.out_features, **options)
+                    packed.load_state_dict(child.state_dict())
+                    setattr(part, name, packed.to("cpu"))
+        return model.eval()
+
+    return made
+
+
 INT8 = torchao("Int8DynamicActivationInt8WeightConfig")
 
 
@@ -381,6 +398,10 @@ WAYS: tuple[Way, ...] = (
     Way("torchao: int8 weights", torchao("Int8WeightOnlyConfig"), needs="torchao", within=COARSE),
     Way("torchao: int8 weights and activations", INT8, needs="torchao", refused="carry no token"),
     Way("HQQ: four bits", halved, like=by_hqq, needs="hqq"),
+    Way("bitsandbytes: 8 bits", in_bits("Linear8bitLt", has_fp16_weights=False),
+        needs="bitsandbytes", refused="weights are packed"),
+    Way("bitsandbytes: 4 bits", in_bits("Linear4bit"), needs="bitsandbytes",
+        refused="weights are packed"),
     Way("quanto: int8 weights", quanto, needs="optimum.quanto", refused="no gradient comes through"),
     Way("ONNX, by onnx2torch", by_onnx, needs="onnx2torch"),
     Way("on the meta device", lambda model: model.to("meta"), refused="has a shape but no values"),
