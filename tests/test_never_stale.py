@@ -357,27 +357,43 @@ class Written(nn.Module):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         x = self.words(input_ids)[:, None]
-        x = self.norm(x + nn.functional.scaled_dot_product_attention(x, x, x))
+        x = self.norm(x + nn.functional.scaled_dot_product_attention(x, x, x).tanh())
         return self.head(x[:, 0, 0])  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("name", ["layer_norm", "scaled_dot_product_attention"])
+@pytest.mark.parametrize(
+    ("home", "name"),
+    [
+        (nn.functional, "layer_norm"),
+        (nn.functional, "scaled_dot_product_attention"),
+        (Tensor, "tanh"),
+    ],
+)
 def test_a_function_of_torch_that_calls_the_one_it_replaced_is_applied_once(
-    monkeypatch: pytest.MonkeyPatch, name: str
+    monkeypatch: pytest.MonkeyPatch, home: object, name: str
 ) -> None:
     torch.manual_seed(0)
     model = Written().eval()
-    before, original = _explained(model).output, getattr(nn.functional, name)
+    before, original = _explained(model).output, getattr(home, name)
 
     def louder(*args: object, **options: object) -> Tensor:
         return original(*args, **options) * 2  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(nn.functional, name, louder)
+    monkeypatch.setattr(home, name, louder)
     found = _explained(model)
     torch.testing.assert_close(found.output, model(IDS), atol=1e-5, rtol=1e-4)
     assert not torch.allclose(found.output, before, atol=1e-4)
     assert not found.graph.warnings
-    assert getattr(nn.functional, name) is louder
+    assert getattr(home, name) is louder
+
+
+def test_a_method_of_tensors_that_was_replaced_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It makes floats of the numbers by which tokens are followed."""
+    monkeypatch.setattr(Tensor, "__add__", lambda self, other: torch.add(self, other) * 1.0)
+    model = Adjustable().eval()
+    for call in (_explained, lambda model: fxplain.inspect(model, (IDS,))):
+        with pytest.raises(fxplain.InputError, match=r"replaced torch\.Tensor\.__add__"):
+            call(model)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ times. Within a call of the replacement, a call that a mode makes is the origina
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import types
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-__all__ = ["applied_once"]
+__all__ = ["applied_once", "replaced_methods"]
 
 _HOMES: tuple[Any, ...] = (functional, torch.functional, torch.Tensor)
 
@@ -58,13 +59,36 @@ def _full(cell: types.CellType) -> bool:
 
 
 _ORIGINALS = _originals()
+_TORCH = os.path.dirname(torch.__file__)
+
+
+def replaced_methods() -> list[str]:
+    """The names of tensors' methods in the place of which something that is not torch's stands."""
+    own = (
+        *vars(torch._C.TensorBase),
+        *(name for number, name in _ORIGINALS if _HOMES[number] is torch.Tensor),
+    )
+    functions = [(name, vars(torch.Tensor).get(name)) for name in dict.fromkeys(own)]
+    return [
+        name
+        for name, thing in functions
+        if isinstance(thing, types.FunctionType)
+        and not thing.__code__.co_filename.startswith(_TORCH)
+    ]
+
+
+def _known() -> dict[tuple[int, str], Any]:
+    """Torch's own functions, and of those in C the replaced ones: they ask for modes by name, too."""
+    tensor = _HOMES.index(torch.Tensor)
+    in_c = {name: getattr(torch._C.TensorBase, name, None) for name in replaced_methods()}
+    return {**{(tensor, n): method for n, method in in_c.items() if method}, **_ORIGINALS}
 
 
 @contextmanager
 def applied_once() -> Iterator[None]:
     """Within, each replacement of a function of torch is applied once for each call."""
     set_here = []
-    for (number, name), original in _ORIGINALS.items():
+    for (number, name), original in _known().items():
         home = _HOMES[number]
         now = vars(home).get(name)
         if (

@@ -12,6 +12,7 @@ from torch import nn
 from fxplain.capture.comparison import first_line, run_eagerly
 from fxplain.capture.inputs import bind_inputs
 from fxplain.capture.preserve import preserved
+from fxplain.capture.replaced import replaced_methods
 from fxplain.errors import FxplainError, InputError
 
 __all__ = ["model_tried"]
@@ -28,14 +29,14 @@ def model_tried(model: nn.Module, inputs: Any) -> Iterator[None]:
     ------
     InputError
         When the model fails on the inputs, in the place of what was raised in here; or when it is the
-        modes of the caller's that something fails within.
+        modes of the caller's, or methods of tensors that were replaced, that something fails within.
     """
     try:
         yield
     except (FxplainError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        modes = _modes()
+        modes = [*_modes(), *(f"a replaced torch.Tensor.{name}" for name in replaced_methods())]
         if not modes:
             _run(model, inputs)
             raise
