@@ -50,8 +50,9 @@ def started(setting, out, workers, engine="local"):
     command = [sys.executable, "-m", "fxplain.cli", "corpus", "explain", model, "--data", data]
     command += ["--out", out, "--workers", workers, "--shard-rows", SHARD, "--engine", engine]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
-        list(map(str, command)), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        list(map(str, command)), env=environment, start_new_session=True, **pipes
     )
 
 
@@ -102,6 +103,20 @@ def test_a_run_that_ends_in_the_middle_is_taken_up(setting, tmp_path, sign, engi
     assert again.wait(600) == 0, again.stderr.read()
     check(out, setting)
     assert all(path.stat().st_mtime_ns == when for path, when in there.items())
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_workers_without_a_word(setting, tmp_path):
+    out = tmp_path / "out"
+    run = started(setting, out, 2)
+    wait_for_shards(out, 2, run)
+    workers = workers_of(run, "local")
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal sends it: to all of them
+    said = run.communicate(timeout=60)[1].decode()
+    assert "Traceback" not in said
+    assert "leaked" not in said
+    assert not any(worker.is_running() for worker in workers)
+    assert {path.suffix for path in out.iterdir()} <= {".json", ".lock", ".parquet"}
 
 
 @pytest.mark.slow

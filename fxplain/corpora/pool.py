@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -23,6 +26,9 @@ from fxplain.errors import ChangedModelError, FxplainError
 __all__ = ["Failure", "Order", "in_pool", "ready", "threads_each"]
 
 MOST_EARLY_DEATHS = 3
+
+PATIENCE = 10.0
+"""Seconds that a worker has to end by itself."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,9 @@ def threads_each(workers: int) -> int:
 def work(line: Connection, order: Order) -> None:
     """A worker's life: load the model, then explain what comes until the line is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # it is asked to end, not ended: what it writes aside is deleted, its semaphores are given back
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    atexit.register(os._exit, 0)  # and captured graphs need not be collected one by one
     try:
         explain = ready(order)
         line.send("ready")
@@ -131,7 +140,10 @@ class Pool:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=work, args=(theirs, self.order), daemon=True)
-        process.start()
+        with (
+            _interrupts_held()
+        ):  # for it inherits that, and imports much before it can say so itself
+            process.start()
         theirs.close()
         self.workers.append(Worker(process, ours))
 
@@ -167,7 +179,22 @@ class Pool:
             worker.line.close()
             worker.process.terminate()
         for worker in self.workers:
+            worker.process.join(PATIENCE)
+            worker.process.kill()
             worker.process.join()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Meanwhile this thread, and processes that it starts, are not interrupted by Ctrl-C."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows has none
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def in_pool(
