@@ -315,6 +315,32 @@ def test_visual_question_answering(explainer):
     same(e, answer.model, answer.inputs(picture(), "who lived?"))
 
 
+def test_patches_have_their_places_also_where_each_sample_shuffles_its_own(explainer):
+    answer = explainer("vilt")  # draws the order of patches, so that the class token is anywhere
+    images = [picture(20, 25, seed) for seed in range(2)]
+    e = answer(image=images, text=["who lived?", "a cat"], method="input_x_gradient")
+    patches = {}
+
+    def keep(module, inputs, output):
+        output.retain_grad()
+        patches["at"] = output
+
+    hook = answer.model.vilt.embeddings.patch_embeddings.register_forward_hook(keep)
+    scores = answer.model(**e.inputs).logits
+    scores[range(2), e.target].sum().backward()
+    hook.remove()
+    shares = (patches["at"] * patches["at"].grad).sum(1)  # (2, rows, columns)
+    for sample in range(2):
+        told = dict(
+            zip(e.tokens("pixel_values")[sample], e.relevance["pixel_values"][sample], strict=True)
+        )
+        del told["cls_token"]
+        assert len(told) == shares[sample].numel()
+        for place, value in told.items():
+            row, column = map(int, place.split(","))
+            torch.testing.assert_close(value, shares[sample, row, column])
+
+
 def test_boxes_are_handed_on_where_nothing_reads_images():
     from fxplain.demo import digits
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Batch", "alone", "halves", "in_order", "planned"]
+__all__ = ["Batch", "alone", "halves", "in_order", "planned", "unpadded"]
 
 LENGTHS = 8
 """Lengths between one power of two and the next: of 5,000 texts, 4 in 100 tokens are padding then."""
@@ -56,6 +56,20 @@ def planned(lengths: Sequence[int], tokens: int, limit: int | None = None) -> It
         size = _power_of_two(min(max(2, tokens // length), len(order)))
         rows, order = order[:size], order[size:]
         yield Batch(twice(rows), length)
+
+
+def unpadded(lengths: Sequence[int], tokens: int) -> Iterator[Batch]:
+    """Batches of a power of two of rows of one length, for a model that would read their padding.
+
+    Examples
+    --------
+    >>> [(b.rows, b.length) for b in unpadded([3, 20, 5, 20, 3, 20], tokens=64)]
+    [((1, 3), 20), ((5, 5), 20), ((2, 2), 5), ((0, 4), 3)]
+    """
+    for length in sorted(set(lengths), reverse=True):
+        places = [i for i, own in enumerate(lengths) if own == length]
+        for batch in in_order(places, max(2, tokens // length)):
+            yield Batch(batch.rows, length)
 
 
 def in_order(places: Sequence[int], most: int = WITHOUT_LENGTH) -> Iterator[Batch]:

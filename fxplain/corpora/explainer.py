@@ -10,14 +10,14 @@ import torch
 
 from fxplain.arguments import YES_NO, one_of, optional, whole
 from fxplain.capture import config_of
-from fxplain.corpora.batches import Batch, alone, halves, in_order, planned
+from fxplain.corpora.batches import Batch, alone, halves, in_order, planned, unpadded
 from fxplain.corpora.cells import target_in
 from fxplain.corpora.job import Job
 from fxplain.corpora.layout import Layout, check_columns, rows_in
 from fxplain.corpora.prepared import Prepared, prepared
 from fxplain.corpora.schema import COLUMNS, Columns, empty_columns, failed_row
 from fxplain.corpora.shapes import Shapes
-from fxplain.corpora.told import told
+from fxplain.corpora.told import Padding, told
 from fxplain.errors import (
     CaptureError,
     ChangedModelError,
@@ -35,7 +35,7 @@ from fxplain.errors import (
 from fxplain.explanation import Explanation
 from fxplain.methods import resolve_method
 from fxplain.pipelines import Explainer, from_pretrained
-from fxplain.pipelines.encoding import text_limit
+from fxplain.pipelines.encoding import reads_padding, text_limit
 from fxplain.pipelines.task import Classification
 
 __all__ = ["ACCELERATOR_TOKENS", "BATCH_TOKENS", "CorpusExplainer"]
@@ -258,9 +258,8 @@ class CorpusExplainer:
                 continue
             self._several |= len(set(batch.rows)) > 1
             self._one_by_one |= len(batch.rows) == 1 and not self._several and self._failed_together
-            model, side = self.explainer.model, self._padding_side()
-            places = dict.fromkeys(batch.rows)
-            yield from zip(places, told(explanation, model, chosen, side), strict=True)
+            told_rows = told(explanation, self.explainer.model, chosen, self._padding())
+            yield from zip(dict.fromkeys(batch.rows), told_rows, strict=True)
 
     def _planned(self, rows: Sequence[Prepared]) -> list[Batch]:
         """Batches of rows of which none is padded in more than its text."""
@@ -280,7 +279,14 @@ class CorpusExplainer:
         loaded = self.explainer.loaded
         limit = text_limit(loaded) if loaded.tokenizer is not None else None
         lengths = [len(row.pieces.ids) for row in rows if row.pieces is not None]
-        for batch in planned(lengths, self.batch_tokens, limit):
+        # of a processor that pads to its own length all texts are as long as each other
+        read = loaded.tokenizer is not None and reads_padding(loaded)
+        batches = (
+            unpadded(lengths, self.batch_tokens)
+            if read
+            else planned(lengths, self.batch_tokens, limit)
+        )
+        for batch in batches:
             yield Batch(tuple(places[i] for i in batch.rows), batch.length)
 
     def _explained(
@@ -305,8 +311,11 @@ class CorpusExplainer:
         level = str(self.job.options.get("verify", "light"))
         return "off" if level == "light" and _magnitude(length) in self._verified else level
 
-    def _padding_side(self) -> str:
-        return str(getattr(self.explainer.loaded.tokenizer, "padding_side", "right"))
+    def _padding(self) -> Padding:
+        loaded = self.explainer.loaded
+        if loaded.tokenizer is None:
+            return Padding()
+        return Padding(loaded.tokenizer.padding_side, reads_padding(loaded))
 
     def _parts(self, batch: Batch, error: Exception) -> tuple[Batch, ...]:
         """What is tried instead of a batch that failed; nothing where one row is to blame."""

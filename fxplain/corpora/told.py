@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -15,11 +16,19 @@ from fxplain.explanation import Explanation
 from fxplain.explanation.naming import class_namer
 from fxplain.explanation.target import plain_target
 
-__all__ = ["told"]
+__all__ = ["Padding", "told"]
+
+
+@dataclass(frozen=True)
+class Padding:
+    """On which side texts are padded, and whether the model reads that as it reads their words."""
+
+    side: str = "right"
+    read: bool = False
 
 
 def told(
-    explanation: Explanation, model: nn.Module, rows: Sequence[Prepared], padding_side: str
+    explanation: Explanation, model: nn.Module, rows: Sequence[Prepared], padding: Padding
 ) -> Iterator[dict[str, Any]]:
     """One row of the result for each of the batch; of a row that is there twice only one."""
     namer = class_namer(explanation, model)
@@ -29,9 +38,7 @@ def told(
             return
         target = explanation.target[sample]
         names = explanation.target_names
-        parts = [
-            _part(explanation, name, sample, row, padding_side) for name in explanation.relevance
-        ]
+        parts = [_part(explanation, name, sample, row, padding) for name in explanation.relevance]
         columns = {name: list(chain(*(part[name] for part in parts))) for name in parts[0]}
         yield {
             **{name: row.row[name] for name in ("id", "text")},
@@ -51,7 +58,7 @@ def told(
 
 
 def _part(
-    explanation: Explanation, name: str, sample: int, row: Prepared, padding_side: str
+    explanation: Explanation, name: str, sample: int, row: Prepared, padding: Padding
 ) -> dict[str, list[Any]]:
     """The tokens of one modality."""
     relevance = explanation.relevance[name][sample].tolist()
@@ -59,14 +66,17 @@ def _part(
     special = [place in explanation.special.get(name, {}) for place in range(len(relevance))]
     starts: list[int | None] = [None] * len(relevance)
     ends = list(starts)
-    pieces = _pieces_of(explanation, name, sample, row.pieces, padding_side)
+    pieces = _pieces_of(explanation, name, sample, row.pieces, padding)
     if pieces is not None:
-        kept = _kept(len(pieces.ids), padding_side)
-        relevance, labels, special = relevance[kept], labels[kept], pieces.special
-        starts, ends = [None] * len(relevance), [None] * len(relevance)
-        for place, (start, end) in enumerate(pieces.offsets or ()):
+        text = _kept(len(pieces.ids), padding)
+        special = [True] * len(relevance)
+        special[text] = pieces.special
+        for place, span in zip(range(len(relevance))[text], pieces.offsets or (), strict=False):
             if not special[place]:
-                starts[place], ends[place] = start, end
+                starts[place], ends[place] = span
+        if not padding.read:
+            relevance, labels, special = relevance[text], labels[text], special[text]
+            starts, ends = starts[text], ends[text]
     return {
         "modality": [name] * len(relevance),
         "tokens": list(labels),
@@ -77,12 +87,12 @@ def _part(
     }
 
 
-def _kept(count: int, padding_side: str) -> slice:
-    return slice(-count, None) if padding_side == "left" else slice(count)
+def _kept(count: int, padding: Padding) -> slice:
+    return slice(-count, None) if padding.side == "left" else slice(count)
 
 
 def _pieces_of(
-    explanation: Explanation, name: str, sample: int, pieces: Pieces | None, padding_side: str
+    explanation: Explanation, name: str, sample: int, pieces: Pieces | None, padding: Padding
 ) -> Pieces | None:
     """The text's pieces, where this modality is that text and the model was given just these."""
     ids = explanation.inputs.get(name)
@@ -90,9 +100,7 @@ def _pieces_of(
         return None
     if ids.shape[1] != explanation.relevance[name].shape[1]:
         return None
-    return (
-        pieces if ids[sample].tolist()[_kept(len(pieces.ids), padding_side)] == pieces.ids else None
-    )
+    return pieces if ids[sample].tolist()[_kept(len(pieces.ids), padding)] == pieces.ids else None
 
 
 def _logits(output: Any) -> Tensor | None:

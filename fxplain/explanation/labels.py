@@ -44,7 +44,7 @@ def token_labels(modality: Modality, inputs: ModelInputs, tokenizer: Any = None)
             result.append(_with_special(own, modality))
         else:
             here = (modality.tokens[sample] >= 0).tolist()
-            own = [str(i) for i in range(len(modality))]
+            own = _places(modality, sum(here) - len(special))
             result.append(_of_its_own(own, here, special))
     return result
 

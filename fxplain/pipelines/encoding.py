@@ -22,7 +22,15 @@ from fxplain.pipelines.loading import Loaded
 from fxplain.pipelines.media import pillow
 from fxplain.pipelines.spelling import spell
 
-__all__ = ["Encoded", "encode", "padded_left", "start_decoder", "takes", "text_limit"]
+__all__ = [
+    "Encoded",
+    "encode",
+    "padded_left",
+    "reads_padding",
+    "start_decoder",
+    "takes",
+    "text_limit",
+]
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,8 @@ def encode(loaded: Loaded, given: Given, *, padding: Any = None) -> Encoded:
     Parameters
     ----------
     padding
-        How texts are padded; by default to the longest of several.
+        How texts are padded; by default to the longest of several. Those that are padded to their full
+        length ("max_length"), as in training, are so whatever length is asked for.
 
     Raises
     ------
@@ -88,7 +97,7 @@ def encode(loaded: Loaded, given: Given, *, padding: Any = None) -> Encoded:
             text["text_pair"] = given.pair
         if given.truncation:
             text |= {"truncation": True, "max_length": text_limit(loaded)}
-        if given.pad_to:
+        if given.pad_to and padding != "max_length":
             padding = text["padding"] = "max_length"
             text.setdefault("max_length", given.pad_to)
             text["max_length"] = min(text["max_length"] or given.pad_to, given.pad_to)
@@ -121,6 +130,12 @@ def text_limit(loaded: Loaded) -> int | None:
     limits = (loaded.tokenizer.model_max_length, getattr(own, "max_position_embeddings", None))
     said = [n for n in limits if isinstance(n, int) and 0 < n < _NO_LIMIT]
     return min(said) if said else None
+
+
+def reads_padding(loaded: Loaded) -> bool:
+    """Whether padding of a text is read as its words are, for no mask says what it is."""
+    named = "attention_mask" in loaded.tokenizer.model_input_names
+    return not (named and takes(loaded.model, "attention_mask"))
 
 
 _NO_LIMIT = 10**9
