@@ -21,6 +21,7 @@ from fxplain.tokens.tag import (
     pack,
     tokens_in,
     versions_in,
+    whole_tokens,
 )
 from fxplain.tokens.updates import AttentionSite
 
@@ -50,7 +51,8 @@ def fused_attention(a: Analysis, node: fx.Node) -> Tagged:
     if heads_axis >= 0 and columns.shape[heads_axis] not in (1, lead[heads_axis]):
         group = lead[heads_axis] // columns.shape[heads_axis]  # grouped queries
         columns = columns.repeat_interleave(group, heads_axis)
-    rows = _rows(a, node, a.joiner.promoted(a.tags(query)), columns, tuple(shape))
+    asking = whole_tokens(a.tags(query), a.tags(key), k_shape)
+    rows = _rows(a, node, a.joiner.promoted(asking), columns, tuple(shape))
     index = len(a.updates)
     a.updates.append(AttentionSite(
         index, "fused", node, node, None, value, True, -1, tuple(shape), rows,

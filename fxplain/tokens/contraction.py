@@ -31,6 +31,8 @@ from fxplain.tokens.tag import (
     Tag,
     Tags,
     broadcast_shape,
+    whole_tokens,
+    without_askers,
 )
 
 __all__ = ["added_product", "distances", "product", "similarity"]
@@ -136,8 +138,13 @@ def contract(a: Analysis, node: fx.Node, left: fx.Node, right: fx.Node) -> Tags:
         return right_tags
     left_tags, right_tags = _met(a, node, left_tags, right_tags, len(left_shape), len(right_shape))
     rank = max(len(left_shape), len(right_shape), 2)
-    left_tags = _to_rank(a.joiner.promoted(left_tags), left_shape, rank, as_column=False)
-    right_tags = _to_rank(a.joiner.promoted(right_tags), right_shape, rank, as_column=True)
+    left_tags = _to_rank(left_tags, left_shape, rank, as_column=False)
+    right_tags = _to_rank(right_tags, right_shape, rank, as_column=True)
+    left_tags, right_tags = (
+        whole_tokens(left_tags, right_tags, _of_rank(right_shape, rank)),
+        whole_tokens(right_tags, left_tags, _of_rank(left_shape, rank)),
+    )
+    left_tags, right_tags = a.joiner.promoted(left_tags), a.joiner.promoted(right_tags)
     left_tags = _in_each_sample(a, left_tags, right_shape, rank)
     right_tags = _in_each_sample(a, right_tags, left_shape, rank)
     if weights_of(left_tags):  # the features of values are on the last axis
@@ -227,6 +234,10 @@ def _to_rank(tags: Tags, shape: Sequence[int], rank: int, *, as_column: bool) ->
     return tuple(result)
 
 
+def _of_rank(shape: Sequence[int], rank: int) -> list[int]:
+    return [1] * (rank - len(shape)) + list(shape)
+
+
 def _in_each_sample(a: Analysis, tags: Tags, other: Sequence[int], rank: int) -> Tags:
     """Learned tokens (queries that a layer projected) are tokens of each sample that they meet."""
     if rank < 3 or len(other) != rank or other[0] != a.book.batch_size:
@@ -276,7 +287,7 @@ def _contracted(
         return tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in made)
     if any(t.varies(rank - 1) for t in left_tags) or any(t.varies(rank - 2) for t in right_tags):
         return _mixed(a, node, left, right, left_tags, right_tags, rank)
-    return _without_duplicates(a, (*left_tags, *right_tags))
+    return _without_duplicates(a, (*without_askers(left_tags), *without_askers(right_tags)))
 
 
 def _asked_by_a_parameter(a: Analysis, softmax: fx.Node) -> bool:

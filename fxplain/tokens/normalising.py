@@ -21,7 +21,7 @@ from fxplain.tokens.scores import (
     made_of_tokens,
     tokens_of,
 )
-from fxplain.tokens.tag import Level, Tags
+from fxplain.tokens.tag import Level, Tags, without_askers
 
 __all__ = ["exponential", "quotient", "softmax"]
 
@@ -70,10 +70,10 @@ def softmax(a: Analysis, node: fx.Node) -> Tagged:
     if not any(tag.varies(axis) for tag in united):
         if any(tag.varies(axis) for tag in tags):
             a.softmaxes[node] = OVER_STATES
-            return united
+            return without_askers(united)
         a.softmaxes[node] = _over_features(a, node, axis)
         if a.shape(node)[axis] > 1:
-            return tags
+            return without_askers(tags)
         a.softmaxes[node] = "it normalises over a single element that belongs to no key token"
         return _marked(tags, node)
     a.softmaxes[node] = None
@@ -108,7 +108,7 @@ def exponential(a: Analysis, node: fx.Node) -> Tagged:
         if axis is not None and _is_learned(tags):
             return ()
         if axis is not None:
-            return _marked(tags, node) if _over_keys(a, step, tags, axis) else tags
+            return _marked(tags, node) if _over_keys(a, step, tags, axis) else without_askers(tags)
         if operation_name(step) not in _TRANSPARENT:
             break
     return tags
@@ -142,8 +142,8 @@ def quotient(a: Analysis, node: fx.Node) -> Tagged:
         axis = None if total is None else _axis_of(a, total, value)
         if axis is not None and _is_learned(tags):
             return ()
-        if axis is not None and _over_keys(a, value, tags, axis):
-            return _marked(tags, node)
+        if axis is not None:
+            return _marked(tags, node) if _over_keys(a, value, tags, axis) else without_askers(tags)
     return tags
 
 

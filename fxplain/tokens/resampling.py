@@ -297,7 +297,7 @@ def fourier(a: Analysis, node: fx.Node) -> Tagged:
     axes = [int(d) % len(shape) for d in ([dims] if isinstance(dims, int) else a.value(dims))]
     tags = a.tags(source)
     for i, axis in enumerate(axes):
-        used = _transformed(node, i, len(axes), out[axis])
+        used = _transformed(a, node, i, len(axes), out[axis])
         even = torch.ones(out[axis], shape[axis])
         even[:, shape[axis] if used is None else used :] = 0  # what is cut off before
         tags = _mixed_along(a, node, tags, axis, even)
@@ -316,13 +316,13 @@ def _mixed_along(
     )
 
 
-def _transformed(node: fx.Node, i: int, count: int, out: int) -> int | None:
+def _transformed(a: Analysis, node: fx.Node, i: int, count: int, out: int) -> int | None:
     """How many elements of an axis a Fourier transform reads; None for all of them."""
     named = arguments(node)
     if i == count - 1 and any(half in str(node.target) for half in ("irfft", "hfft", "c2r")):
-        return out // 2 + 1 if "ihfft" not in str(node.target) else named.get("n")
-    sizes = named.get("s")
-    return named.get("n") if sizes is None else int(sizes[i])
+        return out // 2 + 1 if "ihfft" not in str(node.target) else a.value(named.get("n"))
+    sizes = a.value(named.get("s"))
+    return a.value(named.get("n")) if sizes is None else int(sizes[i])
 
 
 def spectrogram(a: Analysis, node: fx.Node) -> Tagged:

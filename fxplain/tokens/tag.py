@@ -29,6 +29,8 @@ __all__ = [
     "pack",
     "tokens_in",
     "versions_in",
+    "whole_tokens",
+    "without_askers",
 ]
 
 NO_TOKEN = -1
@@ -147,6 +149,35 @@ class Tag:
 
 
 Tags = tuple[Tag, ...]
+
+
+def whole_tokens(tags: Tags, others: Tags, shape: Sequence[int]) -> Tags:
+    """Learned tokens of which each head has features of its own are one token, not one for each head.
+
+    A head is an axis (before rows and features) along which the tokens that they meet have features.
+    """
+    if not others:
+        return tags
+    heads = [
+        axis
+        for axis in range(len(shape) - 2)
+        if shape[axis] > 1 and not any(tag.varies(axis) for tag in others)
+    ]
+    for axis in heads:
+        tags = tuple(
+            tag.with_ids(tag.ids.narrow(axis, 0, 1)) if tag.learned and tag.varies(axis) else tag
+            for tag in tags
+        )
+    return tags
+
+
+def without_askers(tags: Tags) -> Tags:
+    """Scores of a token's own states (its layers, streams) are its own, not the learned query's.
+
+    Over tokens the same scores are attention, whose queries are tokens.
+    """
+    asked = tuple(tag for tag in tags if tag.level is not Level.PARAMETER_TOKEN)
+    return asked or tags
 
 
 def compact(ids: Tensor) -> Tensor:

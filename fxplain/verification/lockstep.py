@@ -113,7 +113,8 @@ def _cancelled(node: fx.Node, plain: Mapping[fx.Node, Any], other: Mapping[fx.No
     unit *= _ROUNDED * torch.finfo(plain[node].dtype).eps
     moved = [(other[n] - plain[n]).abs() > unit for n in parts]
     still = (other[node] - plain[node]).abs() <= unit
-    return torch.where(moved[0] & moved[1] & still, plain[node], other[node])
+    rounded = torch.where(moved[0] & moved[1] & still, plain[node], other[node])
+    return _laid_out(rounded, plain[node])
 
 
 def _laid_out(value: Any, like: Any) -> Any:
