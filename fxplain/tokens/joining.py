@@ -86,7 +86,7 @@ class Joiner:
         tagged = [(tags, tuple(s)) for tags, s in operands if tags]
         if not tagged:
             return ()
-        places = self._places(tagged, shape) if meeting is Meeting.SUM else None
+        places = self._places(tagged, shape)
         if places is not None:
             return places
         top = max(tag.level for tags, _ in tagged for tag in tags)
@@ -112,23 +112,32 @@ class Joiner:
     def _places(
         self, tagged: Sequence[tuple[Tags, tuple[int, ...]]], shape: Sequence[int]
     ) -> Tags | None:
-        """Learned tokens (queries, places in a sequence) that one value of each sample is added to.
+        """Learned tokens (queries, places in a sequence) that meet one value of each sample.
 
-        They are tokens of their own, or all would be the one that they hear of.
+        They are tokens of their own, or all would be the one that they hear of. An input's number
+        that scales them (an adaptive norm's time step) is no token that they hear of.
         """
-        if len(tagged) != 2 or len(shape) != 3:
+        sums = self._meeting is Meeting.SUM
+        if len(tagged) != 2 or len(shape) != 3 or not (sums or self._meeting is Meeting.TOGETHER):
             return None
         (learned, own), (single, other) = sorted(tagged, key=lambda x: max(t.level for t in x[0]))
         if len(learned) != 1 or len(single) != 1 or learned[0].level >= single[0].level:
             return None
-        if single[0].level is not Level.TOKEN or learned[0].level is Level.RAW_INPUT:
+        if single[0].level not in (Level.TOKEN, Level.LABEL):
+            return None
+        if learned[0].level is Level.RAW_INPUT:
             return None
         if single[0].ids.numel() > self.book.batch_size:
             return None
         other = (1,) * (3 - len(other)) + other
         if not any(other[axis] == 1 for axis in _from_end(learned[0]) if axis < -1):
             return None
-        self.spread.append(single[0])
+        known = self.book.lineage(single[0].tokens) <= self.context.keys()
+        scaled = not sums and learned[0].level is Level.PARAMETER_TOKEN
+        if (known or scaled) and self._condition(single[0], learned[0]):
+            self._note_context(single[0])
+        else:
+            self.spread.append(single[0])
         return (replace(self._aligned(learned[0], own, tuple(shape)), level=Level.PARAMETER_TOKEN),)
 
     def _speaks(
@@ -297,7 +306,9 @@ class Joiner:
         if pairs.shape[1] == len(distinct_a) == len(distinct_b):
             if self._single(a) and self._single(b) and self._strangers(a, b):
                 return self._fused(a, b)
-            if self.book.share_births(distinct_a, distinct_b):
+            differ = both & (tokens_a != tokens_b)  # a class token beside what was pooled is one
+            own_a, own_b = tokens_a[differ].unique(), tokens_b[differ].unique()
+            if self.book.share_births(own_a, own_b):
                 a, b = self._on_common_axes(a, b)
                 if self._two_readouts(a, b):
                     return None
@@ -305,8 +316,9 @@ class Joiner:
                     self.neighbours = (a, b)
                     return a
                 return self._later(a, b)
-            descent = self._descent(distinct_a, distinct_b)
-            free = any(self.newborn(tag) or self._routed(tag) for tag in (a, b))
+            descent = self._descent(own_a, own_b)
+            routed = self._routed(own_a) or self._routed(own_b)
+            free = routed or self.newborn(a) or self.newborn(b)
             if not free and not descent:
                 return None
             self._note_labels(a, b)
@@ -495,10 +507,9 @@ class Joiner:
         found = versions_in(tag.ids).unique().tolist()
         return all(v < 0 or self.versions.newborn(v) for v in found)
 
-    def _routed(self, tag: Tag) -> bool:
-        """Whether the tag's tokens were made of others: added to tokens, they are these."""
-        tokens = self.book.find(tag.tokens)
-        births = self.book.births_of(tokens[tokens >= 0]).unique().tolist()
+    def _routed(self, tokens: Tensor) -> bool:
+        """Whether tokens were made of others: added to tokens, they are these."""
+        births = self.book.births_of(tokens).unique().tolist()
         return all(self.book.births[index].kind == "route" for index in births)
 
     def promoted(self, tags: Tags) -> Tags:

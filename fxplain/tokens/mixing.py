@@ -76,6 +76,16 @@ def mix(
         Whether a window slides along a grid, as in a backbone: newborn tokens that are kept just
         hear of those beside them.
     """
+    place = _copies(tag, groups)
+    if place is not None:  # heads, or features, in the batch of a convolution: each does the same
+        first = torch.stack([(place == i).nonzero()[0, 0] for i in range(int(place.max()) + 1)])
+        made = mix(
+            a, node, tag.with_ids(tag.ids[first]), groups[first], weights=_averaged(weights, place),
+            lead=None if lead is None else [len(first), *lead[1:]],
+            keep=None if keep is None else keep.expand(len(place), *keep.shape[1:])[first],
+            neighbours=neighbours, anew=anew, grid=grid,
+        )  # fmt: skip
+        return made.with_ids(made.ids[place]) if made.varies(0) else made
     same = one_token(a, groups)
     if same is not None and not (anew and a.joiner.newborn(tag)):
         return Tag(same, tag.level, tag.softmax, births=tag.births)
@@ -95,6 +105,32 @@ def mix(
         made = newer(a, node, tag, old, first, arguments=arguments, made_of=made_of)
         return _noted(a, node, tag, made, groups, weights) if tag.level is Level.TOKEN else made
     return _route(a, node, tag, groups, weights, keep)
+
+
+def _copies(tag: Tag, groups: Tensor) -> Tensor | None:
+    """Which parts of the first axis hold the same tokens and are mixed alike, by number; else None."""
+    if tag.ids.dim() < 3 or not 1 < len(tag.ids) == len(groups):
+        return None
+    parts, place = tag.ids.flatten(1).unique(dim=0, return_inverse=True)
+    if len(parts) == len(place):
+        return None
+    first = torch.stack([(place == i).nonzero()[0, 0] for i in range(len(parts))])
+    return place if torch.equal(groups[first][place], groups) else None
+
+
+def _averaged(weights: Weights, place: Tensor) -> Weights:
+    """The weights of parts that are the same, by number."""
+    if weights is None:
+        return None
+
+    def averaged() -> Tensor:
+        found = weights()
+        if found.shape[0] != len(place) or len(place) == 1:
+            return found
+        of_part = torch.zeros(int(place.max()) + 1, *found.shape[1:], dtype=found.dtype)
+        return of_part.index_add(0, place, found.cpu())  # shares, made to sum to 1
+
+    return averaged
 
 
 def name_alike(a: Analysis, one: Tag, other: Tag) -> bool:

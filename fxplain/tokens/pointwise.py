@@ -84,14 +84,32 @@ def _speaking(a: Analysis, node: fx.Node) -> list[fx.Node]:
     """The operands that may name the result's tokens.
 
     A bare parameter names none where activations are: a bias or a factor of values whose tokens were
-    lost does not make tokens of them, and what it multiplies it only scales.
+    lost does not make tokens of them, and what it multiplies it only scales: but for learned tokens,
+    of which there are many where the activation is one.
     """
     tagged = [n for n in node.all_input_nodes if _is_tensor(n) and a.tags(n)]
     bare = [n for n in tagged if all(t.level is Level.PARAMETER for t in a.tags(n))]
     others = [n for n in tagged if n not in bare]
     if any(map(a.is_lost, node.all_input_nodes)):
         return others
-    return others if others and operation_name(node) in _FACTORS else tagged
+    if not others or operation_name(node) not in _FACTORS:
+        return tagged
+    return tagged if _many_of_one(a, node, bare) else others
+
+
+def _many_of_one(a: Analysis, node: fx.Node, bare: Sequence[fx.Node]) -> bool:
+    """Whether rows of a sequence are made of one row of activations, scaled by each learned token."""
+    shape = a.shape(node)
+    if len(shape) != 3 or len(node.all_input_nodes) != 2 or len(bare) != 1:
+        return False
+    (other,) = (n for n in node.all_input_nodes if n not in bare)
+    rows = (1,) * (3 - len(a.shape(other))) + tuple(a.shape(other))
+    return any(
+        rows[axis] == 1 and tag.varies(axis - 3)
+        for tag in a.tags(bare[0])
+        for axis in (0, 1)
+        if axis - 3 >= -tag.ids.dim() and shape[2] > 1
+    )
 
 
 def _meeting(a: Analysis, node: fx.Node) -> Meeting:
