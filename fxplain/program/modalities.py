@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fxplain.capture import module_path
 from fxplain.program.hosts import Hosts, Rank, Wholes
 from fxplain.program.places import Place, Places, agree, grid_of
 from fxplain.program.pyramids import Pyramids
@@ -181,8 +182,10 @@ class ModalityTable:
         for token in inputs:
             # grids that only stand in the output (levels of a pyramid) are one modality
             key = (argument[token], -1 if apart[token] else self._roots[token])
-            part = found.setdefault(key, _Part(argument[token], self._born(token).module, []))
-            part.tokens.append(token)
+            if key not in found:
+                taken = {part.module for part in found.values()}
+                found[key] = _Part(argument[token], _module(self._born(token), taken), [])
+            found[key].tokens.append(token)
         return list(found.values())
 
     def _born(self, token: int) -> Birth:
@@ -231,12 +234,15 @@ class ModalityTable:
 
     def _attended_outputs(self) -> list[Tensor]:
         """The tokens of outputs that attention has a part in."""
-        sites = {u.index for u in self._flow.updates if isinstance(u, AttentionSite)}
-        heard = [
-            index
-            for index in range(len(self._flow.versions))
-            if not sites.isdisjoint(self._flow.versions.of(index))
-        ]
+        versions = self._flow.versions
+        attended: set[int] = set()
+        for update in self._flow.updates:  # attention, and what routes make of what has attended
+            made_of = versions_in(update.old).unique() if isinstance(update, RouteSite) else []
+            if isinstance(update, AttentionSite) or any(
+                not attended.isdisjoint(versions.of(int(v))) for v in made_of if v >= 0
+            ):
+                attended.add(update.index)
+        heard = [i for i in range(len(versions)) if not attended.isdisjoint(versions.of(i))]
         told = torch.tensor(heard, dtype=torch.int64)
         return [
             tag.tokens
@@ -421,6 +427,14 @@ class ModalityTable:
                 return ()
             levels += grid
         return tuple(levels)
+
+
+def _module(birth: Birth, taken: Collection[str]) -> str:
+    """The path of the module where tokens were born: of an input as it is, one that reads it."""
+    if birth.module or birth.node is None:
+        return birth.module
+    readers = (module_path(user) for user in birth.node.users)
+    return next((path for path in readers if path and path not in taken), "input")
 
 
 def _apart(root: str, part: _Part, taken: object) -> str:

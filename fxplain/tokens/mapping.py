@@ -97,7 +97,9 @@ def mapped(
             groups = tag.ids.movedim(axis, -1)
             lead = [n for i, n in enumerate(shape) if i != axis] if raw else None
             own = None if raw else own_of_neighbours(a, groups)
-            mixed = mix(a, node, tag, groups, lead=lead, keep=own, neighbours=own is not None)
+            mixed = mix(
+                a, node, tag, groups, lead=lead, keep=own, neighbours=own is not None, raw=raw
+            )
             tag = Tag(mixed.ids.unsqueeze(axis), mixed.level, births=mixed.births)
         result.append(tag)
     return tuple(result)

@@ -44,6 +44,7 @@ def mix(
     neighbours: bool = False,
     anew: bool = False,
     grid: bool = False,
+    raw: bool = False,
 ) -> Tag:
     """The tag of a value whose every element is made of a group of tokens.
 
@@ -75,8 +76,11 @@ def mix(
     grid
         Whether a window slides along a grid, as in a backbone: newborn tokens that are kept just
         hear of those beside them.
+    raw
+        Whether it is a raw input's: its features (series side by side) may be tokens of their own.
     """
-    place = _copies(tag, groups)
+    raw |= tag.level is Level.RAW_INPUT
+    place = None if raw else _copies(tag, groups)
     if place is not None:  # heads, or features, in the batch of a convolution: each does the same
         first = torch.stack([(place == i).nonzero()[0, 0] for i in range(int(place.max()) + 1)])
         made = mix(
@@ -455,7 +459,9 @@ def slide(
     same_grid = all(out[axis] == shape[axis] for axis in axes)
     coarser = any(s > 1 for s in stride)
     keep_tokens = grid if same_grid and not coarser else None
-    return mix(a, node, tag, patches, weights=weights, keep=keep_tokens, anew=coarser, grid=True)
+    return mix(
+        a, node, tag, patches, weights=weights, keep=keep_tokens, anew=coarser, grid=True, raw=raw
+    )
 
 
 def _summed_over_features(
