@@ -20,10 +20,11 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
     Spatial reduction lets tokens attend to a smaller grid that was made of them: queries and keys are
     then one sequence, and the reduction is a route; so it is where queries were made of keys. So is the
     mean of all words that attends, the mean of all tokens that is put beside them as a token of its
-    own, or that a route mixes with them (features of queries that attend to nothing), and what makes
-    newborn tokens of others of which they hear later on, too (patches of pixels that attend by
-    themselves), or of those that they are added to (a mixer's layers). Everything else that happens to
-    newborn tokens, such as a backbone's convolutions, gives birth to the tokens that count; a single
+    own, or that a route mixes with them (features of queries that attend to nothing, a dense layer over
+    all of them), and what makes newborn tokens of others of which they hear later on, too (patches of
+    pixels that attend by themselves), or of those that they are added to (a mixer's layers), and what
+    makes an output of tokens that attend elsewhere. Everything else that happens to newborn tokens,
+    such as a backbone's convolutions, gives birth to the tokens that count; a single
     mixture that was added to one of its tokens is that token.
 
     Returns
@@ -35,9 +36,11 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
     made_by = {_birth(flow, u.new): u.index for u in mixings.values()}
     words = {b.index for b in flow.book.births if b.looked_up}
     routes: set[int] = set()
+    attending: set[int] = set()
     for site in flow.updates:
         if isinstance(site, AttentionSite) and made_by:
             rows, columns = _births(flow, site.rows), _births(flow, site.columns)
+            attending |= rows | columns
             for made, others in ((columns, rows), (rows, columns)):
                 for birth in made - others:
                     routes |= _path(flow, mixings, made_by, birth, others)
@@ -45,11 +48,17 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
                 if flow.book.births[birth].count <= flow.book.batch_size:
                     others = ((rows | columns) - {birth}) | words
                     routes |= _path(flow, mixings, made_by, birth, others)
-    reduced = {birth for birth, index in made_by.items() if reduces(mixings[index].node)}
+    for tags in flow.outputs if attending else ():
+        for birth in set().union(*(_births(flow, tag.ids) for tag in tags)) - attending:
+            routes |= _path(flow, mixings, made_by, birth, attending)
+    pooled = {
+        birth for birth, index in made_by.items()
+        if reduces(mixings[index].node) or flow.book.births[birth].count <= flow.book.batch_size
+    }  # fmt: skip
     for site in flow.updates:
-        if isinstance(site, RouteSite) and reduced:
+        if isinstance(site, RouteSite) and pooled:
             made, of = _births(flow, site.new), _births(flow, site.old)
-            for birth in of & reduced:
+            for birth in of & pooled:
                 routes |= _path(flow, mixings, made_by, birth, (made | of) - {birth})
     for update in flow.updates:
         if isinstance(update, RouteSite):

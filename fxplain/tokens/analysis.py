@@ -37,6 +37,7 @@ class Analysis:
         kind_of: Callable[[fx.Node], Kind],
         labels: frozenset[fx.Node] = frozenset(),
         shared: frozenset[fx.Node] = frozenset(),
+        apart: frozenset[fx.Node] = frozenset(),
     ) -> None:
         self.capture = capture
         self.values = Values(capture, capture.bind(model, inputs), inputs.leaves)
@@ -50,7 +51,7 @@ class Analysis:
         )
         self.elements = Elements(capture, self.values, inputs, self.origins, kind_of)
         self.versions = Versions()
-        self.joiner = Joiner(self.book, self.versions, labels, shared)
+        self.joiner = Joiner(self.book, self.versions, labels, shared, apart)
         self.updates: list[Update] = []
         self.warnings: dict[str, None] = {}
         self.softmaxes: dict[fx.Node, str | None] = {}

@@ -45,6 +45,7 @@ class Joiner:
         versions: Versions,
         labels: frozenset[fx.Node] = frozenset(),
         shared: frozenset[fx.Node] = frozenset(),
+        apart: frozenset[fx.Node] = frozenset(),
     ) -> None:
         self.book = book
         self.versions = versions
@@ -56,6 +57,10 @@ class Joiner:
         """The parameters of which one token was put into several samples' sequences, one by one."""
         self.found_shared: set[fx.Node] = set()
         """Further ones, which this walk has met."""
+        self._apart = apart
+        """The nodes of births that stay tokens of their own where their features are side by side."""
+        self._sequences: list[Tags] = []
+        """Single tokens that were put one behind the other."""
         self._told: dict[int, int] = {}
         self.context: dict[str, None] = {}
         """The inputs that scale, shift or gate the tokens of others, all alike."""
@@ -196,6 +201,31 @@ class Joiner:
         made = self.book.copy(tokens.squeeze(axis), copies, over_samples=over_samples)
         made = made.movedim(-1, axis)
         return tag.with_ids(pack(made, versions_in(tag.ids).clamp(min=0)))
+
+    def note_sequence(self, tags: Tags) -> None:
+        """Remember single tokens (a table's fields) that are put one behind the other."""
+        if all(self._single(tag) and self.newborn(tag) for tag in tags):
+            self._sequences.append(tags)
+
+    @property
+    def found_apart(self) -> set[fx.Node]:
+        """The births of tokens that stand in one sequence, and were one where they are side by side."""
+        found: set[fx.Node] = set()
+        for tags in self._sequences:
+            names = [set(self.book.find(tag.tokens).flatten().tolist()) for tag in tags]
+            for tag, own in zip(tags, names, strict=True):
+                others = (n for t, n in zip(tags, names, strict=True) if t.births != tag.births)
+                if any(not own.isdisjoint(other) for other in others):
+                    nodes = (self.book.births[index].node for index in tag.births)
+                    found.update(node for node in nodes if node is not None)
+        return found
+
+    def kept_apart(self, tags: Tags) -> bool:
+        """Whether single tokens whose features are put side by side stay tokens of their own."""
+        return len(tags) > 1 and all(
+            tag.births and {self.book.births[index].node for index in tag.births} <= self._apart
+            for tag in tags
+        )
 
     def of_each_sample(self, tag: Tag) -> Tag:
         """Learned tokens that were put into several samples' sequences are a token of each."""

@@ -305,10 +305,12 @@ def _features_of_several(
     a: Analysis, operands: list[tuple[Tags, tuple[int, ...]]], axis: int
 ) -> Tags | None:
     """Features side by side of tokens of different origin, one of each in a sample: both are read."""
-    tags = [tag for tags, _ in operands for tag in tags]
+    tags = tuple(tag for tags, _ in operands for tag in tags)
     if axis != len(operands[0][1]) - 1 or not all(
         tag.ids.numel() <= a.book.batch_size and not tag.varies(axis) for tag in tags
     ):
+        return None
+    if a.joiner.kept_apart(tags):
         return None
     made = a.joiner.join(
         [((tag,), tag.ids.shape) for tag in tags],
@@ -348,10 +350,12 @@ def _concatenated(
     )
     if axis == rank - 1 and all(not tag.varies(axis) for tag in tags):
         # features side by side: one token per row, unless they are neighbours' (patch merging)
-        apart = _neighbours(a, tuple(tags))
+        apart = _neighbours(a, tuple(tags)) or a.joiner.kept_apart(tuple(tags))
         same = () if apart else a.joiner.join([((t,), t.ids.shape) for t in tags], others)
         if len(same) == 1:
             return _with_heard(a, node, same[0], tuple(a.joiner.spread))
+    elif len(tags) == len(parts) and softmax is None:
+        a.joiner.note_sequence(tuple(tags))
     pieces = []
     for tag, shape in parts:
         size = [shape[axis] if i == axis else n for i, n in enumerate(others)]

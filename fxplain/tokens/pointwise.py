@@ -60,11 +60,28 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
 def _gated(a: Analysis, node: fx.Node, operands: Sequence[fx.Node]) -> list[tuple[fx.Node, Tags]]:
     """Operands with their tags: rows that weights have scaled are no weights beside other rows."""
     tagged = [(n, a.tags(n)) for n in operands]
+    if _adds(node):
+        tagged = _of_words(a, tagged)
     strong = [tags for _, tags in tagged if any(tag.level is Level.TOKEN for tag in tags)]
     alone = all(len(tags) == 1 for tags in strong)
     if not _adds(node) or not alone or all(tags[0].softmax for tags in strong):
         return tagged
     return [(n, tuple(replace(tag, softmax=None) for tag in tags)) for n, tags in tagged]
+
+
+def _of_words(a: Analysis, tagged: list[tuple[fx.Node, Tags]]) -> list[tuple[fx.Node, Tags]]:
+    """Operands of a sum: fixed vectors of an input's words are tokens beside other inputs' tokens."""
+    strong = [tag for _, tags in tagged for tag in tags if tag.level is Level.TOKEN]
+
+    def word(tag: Tag) -> bool:
+        alike = any(tag.ids.shape == other.ids.shape for other in strong)
+        fixed = tag.level is Level.RAW_INPUT and bool(tag.births) and alike
+        return fixed and all(a.book.births[index].looked_up for index in tag.births)
+
+    return [
+        (n, tuple(replace(tag, level=Level.TOKEN) if word(tag) else tag for tag in tags))
+        for n, tags in tagged
+    ]
 
 
 def _with_neighbours(a: Analysis, node: fx.Node, joined: Tags, neighbours: Tags) -> Tags:

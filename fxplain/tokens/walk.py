@@ -31,12 +31,14 @@ def follow_tokens(
     """
     labels: frozenset[fx.Node] = frozenset()
     shared: frozenset[fx.Node] = frozenset()
+    apart: frozenset[fx.Node] = frozenset()
     while True:
-        analysis = Analysis(capture, model, inputs, kind_of, labels, shared)
+        analysis = Analysis(capture, model, inputs, kind_of, labels, shared, apart)
         flow, joiner = walked(analysis), analysis.joiner
-        if joiner.found_labels <= labels and joiner.found_shared <= shared:
+        found = joiner.found_labels, joiner.found_shared, joiner.found_apart
+        if found[0] <= labels and found[1] <= shared and found[2] <= apart:
             break
-        labels, shared = labels | joiner.found_labels, shared | joiner.found_shared
+        labels, shared, apart = labels | found[0], shared | found[1], apart | found[2]
     if keep_tags:
         flow.tags = analysis.all_tags()
     return flow
