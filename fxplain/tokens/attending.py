@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import module_path
+from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
-from fxplain.tokens.mapping import rows_settled
+from fxplain.tokens.mapping import rows_of_weights, rows_settled
 from fxplain.tokens.mixing import absorbed, name_alike, one_token, settled
 from fxplain.tokens.neighbours import with_neighbours
 from fxplain.tokens.scores import OF_A_GROUP, OVER_STATES, is_exponential, late_division
@@ -23,7 +25,7 @@ from fxplain.tokens.tag import (
     versions_in,
     whole_tokens,
 )
-from fxplain.tokens.updates import AttentionSite
+from fxplain.tokens.updates import AttentionSite, Update
 
 __all__ = ["attend", "fused_attention"]
 
@@ -145,6 +147,8 @@ def attend(
     if not weights_on_left:
         shape[-1], shape[-2] = shape[-2], shape[-1]
     weight_tags = tuple(rows_settled(t) for t in weight_tags)
+    if all(t.learned for t in value_tags) and _weighs_tokens(a, mark, node):
+        return rows_of_weights(a, weight_tags, rank)  # positions' values beside the words'
     own = tuple(t.with_ids(t.ids.transpose(-1, -2)) for t in weight_tags if t.varies(rank - 1))
     rows = [t for t in weight_tags if not t.varies(rank - 1)]
     over_tokens = [
@@ -173,5 +177,55 @@ def attend(
         index, "product", node, mark, weights, values, weights_on_left, -1, tuple(shape), row_ids,
         columns.transpose(-1, -2), late_division(a, node, weights) if is_exponential(mark) else None,
     ))  # fmt: skip
+    if _weighs_twice(a, a.updates[-1]):
+        a.warn(
+            f"{mark.target} in {module_path(mark) or 'the model'} weighs two values of the same tokens, "
+            f"one after the other: each is an attention node of its own, and their relevance adds up"
+        )
     level = max((t.level for t in rows), default=Level.TOKEN)
     return (Tag(absorbed(a, index, row_ids), level),)
+
+
+def _weighs_twice(a: Analysis, site: Update) -> bool:
+    """Whether another site has the same weights, all of them, for the same queries and keys."""
+    assert isinstance(site, AttentionSite)
+    before = (u for u in a.updates[:-1] if isinstance(u, AttentionSite))
+    return any(
+        u.softmax is site.softmax and u.shape == site.shape
+        and math.prod(site.shape) == math.prod(a.shape(site.softmax))
+        and u.rows.shape == site.rows.shape and u.columns.shape == site.columns.shape
+        and torch.equal(a.book.find(tokens_in(u.rows)), a.book.find(tokens_in(site.rows)))
+        and torch.equal(a.book.find(tokens_in(u.columns)), a.book.find(tokens_in(site.columns)))
+        for u in before
+    )  # fmt: skip
+
+
+def _weighs_tokens(a: Analysis, mark: fx.Node, node: fx.Node) -> bool:
+    """Whether the weights that a softmax made are contracted elsewhere with what an input is in."""
+    todo, seen = [mark], {mark}
+    while todo:
+        weights = todo.pop()
+        for user in weights.users:
+            if user is node or user in seen:
+                continue
+            seen.add(user)
+            if operation_name(user) in ("matmul", "bmm"):
+                others = [n for n in user.all_input_nodes if n not in seen]
+                if any(a.origins(n) and a.tags(n) for n in others):
+                    return True
+            elif operation_name(user) in _LAID_OUT:
+                todo.append(user)
+    return False
+
+
+_LAID_OUT = (
+    "view",
+    "reshape",
+    "unsqueeze",
+    "squeeze",
+    "expand",
+    "clone",
+    "contiguous",
+    "dropout",
+    "to",
+)

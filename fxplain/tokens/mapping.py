@@ -89,8 +89,10 @@ def mapped(
     for tag in a.joiner.promoted(tags):
         if len(tags) == 1:  # of a query and its key nothing is left: a gated value, no weights
             tag = replace(tag, softmax=None)
-        if tag.varies(axis):
-            raw = _is_raw(tag, tags)
+        raw = _is_raw(tag, tags)
+        if raw and shape[axis] == 1 and (lead := _scalars(tag, shape, axis)):
+            tag = newer(a, node, tag, tag.ids.expand(lead))  # each number of a row by itself
+        elif tag.varies(axis):
             if not raw and _holds_sequence(a, tag, shape, axis):
                 result.append(mix_along(a, node, tag, axis, size, weights))
                 continue
@@ -103,6 +105,13 @@ def mapped(
             tag = Tag(mixed.ids.unsqueeze(axis), mixed.level, births=mixed.births)
         result.append(tag)
     return tuple(result)
+
+
+def _scalars(tag: Tag, shape: Sequence[int], axis: int) -> list[int]:
+    """The shape of a raw input's numbers, where each row has several that are no token as yet."""
+    rest = [i for i in range(len(shape)) if i != axis]
+    several = any(shape[i] > 1 and not tag.varies(i) for i in rest[1:])
+    return [1 if i == axis else n for i, n in enumerate(shape)] if several else []
 
 
 def _holds_sequence(a: Analysis, tag: Tag, shape: Sequence[int], axis: int) -> bool:
