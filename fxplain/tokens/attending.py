@@ -179,8 +179,8 @@ def attend(
     ))  # fmt: skip
     if _weighs_twice(a, a.updates[-1]):
         a.warn(
-            f"{mark.target} in {module_path(mark) or 'the model'} weighs two values of the same tokens, "
-            f"one after the other: each is an attention node of its own, and their relevance adds up"
+            f"{mark.target} in {module_path(mark) or 'the model'} weighs two values of the same "
+            f"tokens, one after the other: each is an attention node of its own, and their relevance adds up"
         )
     level = max((t.level for t in rows), default=Level.TOKEN)
     return (Tag(absorbed(a, index, row_ids), level),)

@@ -90,8 +90,8 @@ def mapped(
         if len(tags) == 1:  # of a query and its key nothing is left: a gated value, no weights
             tag = replace(tag, softmax=None)
         raw = _is_raw(tag, tags)
-        if raw and shape[axis] == 1 and (lead := _scalars(tag, shape, axis)):
-            tag = newer(a, node, tag, tag.ids.expand(lead))  # each number of a row by itself
+        if raw and shape[axis] == 1 and (numbers := _scalars(tag, shape, axis)):
+            tag = newer(a, node, tag, tag.ids.expand(numbers))  # each number of a row by itself
         elif tag.varies(axis):
             if not raw and _holds_sequence(a, tag, shape, axis):
                 result.append(mix_along(a, node, tag, axis, size, weights))
