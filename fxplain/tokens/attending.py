@@ -180,7 +180,7 @@ def attend(
     if _weighs_twice(a, a.updates[-1]):
         a.warn(
             f"{mark.target} in {module_path(mark) or 'the model'} weighs two values of the same "
-            f"tokens, one after the other: each is an attention node of its own, and their relevance adds up"
+            f"tokens: each is an attention node of its own, and their relevance adds up"
         )
     level = max((t.level for t in rows), default=Level.TOKEN)
     return (Tag(absorbed(a, index, row_ids), level),)

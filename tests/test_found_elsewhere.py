@@ -1,0 +1,395 @@
+"""Ways of writing that packages have: each against the rules by hand, alone and in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import fxplain
+from tests.small_models import seeded
+
+WIDE, HEADS = 16, 2
+
+
+def split(x: Tensor) -> Tensor:
+    return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+
+
+def joined(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(2)
+
+
+class Attention(nn.Module):
+    """Self- or cross-attention that keeps its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(WIDE, WIDE) for _ in range(4))
+        self.kept: Tensor | None = None
+
+    def forward(self, x: Tensor, of: Tensor | None = None) -> Tensor:
+        of = x if of is None else of
+        scores = split(self.q(x)) @ split(self.k(of)).mT / 8**0.5
+        self.kept = scores.softmax(-1)
+        return self.o(joined(self.kept @ split(self.v(of))))
+
+
+def heard(model: nn.Module, inputs: tuple[Tensor, ...], of: list[Attention]) -> list[Tensor]:
+    """Equation 5 for each attention, (batch, queries, keys), for class 1."""
+    score = model(*inputs)[:, 1].sum()
+    maps = [attention.kept for attention in of]
+    gradients = torch.autograd.grad(score, maps)
+    return [(g * a).clamp(min=0).mean(1).detach() for g, a in zip(gradients, maps, strict=True)]
+
+
+def explained(model: nn.Module, inputs: tuple[Tensor, ...]) -> fxplain.Explanation:
+    """The batch's explanation, which must be that of its first sample alone, too."""
+    e = fxplain.explain(model, inputs, target=1)
+    alone = fxplain.explain(model, tuple(x[:1] for x in inputs), target=1)
+    assert list(alone.relevance) == list(e.relevance)
+    for name, relevance in alone.relevance.items():
+        torch.testing.assert_close(relevance, e.relevance[name][:1], atol=1e-5, rtol=1e-4)
+    return e
+
+
+# -- a learned query that weighs the layers of each word ------------------------------------------
+
+
+def by_exponentials(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    weights = (q @ k.mT).exp()
+    return weights / weights.sum(-1, keepdim=True) @ v
+
+
+def divided_late(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    weights = (q @ k.mT).exp()
+    return (weights @ v) / weights.sum(-1, keepdim=True)
+
+
+ASKED: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "product": lambda q, k, v: (q @ k.mT).softmax(-1) @ v,
+    "fused": F.scaled_dot_product_attention,
+    "exponentials": by_exponentials,
+    "divided late": divided_late,
+    "logarithm": lambda q, k, v: (q @ k.mT).log_softmax(-1).exp() @ v,
+}
+
+
+class Depth(nn.Module):
+    """Each word's states of all layers, weighed by a learned query; then one more attention."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.words, self.query = nn.Embedding(30, WIDE), nn.Parameter(torch.randn(WIDE))
+        self.a, self.b, self.pool = Attention(), Attention(), Attention()
+        self.head, self.form = nn.Linear(WIDE, 3), form
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        y = x + self.a(x)
+        states = torch.stack([x, y], 2).flatten(0, 1)  # (batch * words, layers, features)
+        query = self.pool.q(self.query.expand(len(states), 1, -1))
+        asked = ASKED[self.form](
+            split(query), split(self.pool.k(states)), split(self.pool.v(states))
+        )
+        x = joined(asked).view(y.shape)
+        return self.head((x + self.b(x))[:, 0])
+
+
+@pytest.mark.parametrize("form", ASKED)
+def test_a_learned_query_of_a_words_own_layers_is_no_token(form: str) -> None:
+    model, ids = seeded(Depth, form), torch.randint(0, 30, (2, 7))
+    e = explained(model, (ids,))
+    assert e.graph.modalities == {"ids": 7}
+    a, b = heard(model, (ids,), [model.a, model.b])
+    first = torch.eye(7) + a
+    want = first + b @ first
+    torch.testing.assert_close(e.relevance["ids"], want[:, 0], atol=1e-5, rtol=1e-4)
+
+
+# -- learned tokens -------------------------------------------------------------------------------
+
+
+class Latents(nn.Module):
+    """Latents whose norms a time step scales and shifts read a picture's patches, which read them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.time = nn.Linear(8, WIDE), nn.Linear(1, WIDE)
+        self.latents = nn.Parameter(torch.randn(4, WIDE))
+        self.read, self.attend, self.write = Attention(), Attention(), Attention()
+        self.adapt = nn.ModuleList(nn.Linear(WIDE, 2 * WIDE) for _ in range(3))
+        self.norm, self.head = nn.LayerNorm(WIDE, elementwise_affine=False), nn.Linear(WIDE, 3)
+
+    def normed(self, i: int, x: Tensor, time: Tensor) -> Tensor:
+        scale, shift = self.adapt[i](time)[:, None].chunk(2, -1)
+        return self.norm(x) * (1 + scale) + shift
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        time = self.time(time[:, None])
+        x = self.patches(x)
+        latents = self.latents.expand(len(x), -1, -1)
+        latents = latents + self.read(self.normed(0, latents, time), x)
+        latents = latents + self.attend(self.normed(1, latents, time))
+        return self.head((x + self.write(self.normed(2, x, time), latents))[:, 0])
+
+
+def test_latents_that_a_condition_scales_stay_latents() -> None:
+    model, inputs = seeded(Latents), (torch.randn(2, 6, 8), torch.rand(2))
+    e = explained(model, inputs)
+    assert e.graph.modalities | {"time": 1} == {"x": 6, "time": 1, "latents": 4}
+    assert [node.kind for node in e.graph.nodes] == ["co", "self", "co"]
+    attend, write = heard(model, inputs, [model.attend, model.write])
+    want = write @ (
+        torch.eye(4) + attend
+    )  # equation 11 of the latents' own relevancies, normalised
+    own = torch.eye(4) + attend
+    bar = own - torch.eye(4)
+    bar = torch.where(bar.sum(-1, keepdim=True) > 0, bar / bar.sum(-1, keepdim=True), 0)
+    want = write @ (bar + torch.eye(4))
+    torch.testing.assert_close(e.relevance["latents"], want[:, 0], atol=1e-5, rtol=1e-4)
+
+
+class Agents(nn.Module):
+    """Learned tokens gather what words say, and words hear them; each head has features of them."""
+
+    def __init__(self, *, fused: bool, apart: bool) -> None:
+        super().__init__()
+        self.words, self.qkv, self.head = (
+            nn.Embedding(30, WIDE),
+            nn.Linear(WIDE, 48),
+            nn.Linear(WIDE, 3),
+        )
+        agents = torch.randn(3, WIDE)
+        self.agents = nn.Parameter(split(agents[None])[0].contiguous() if apart else agents)
+        self.fused = fused
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        q, k, v = map(split, self.qkv(x).chunk(3, -1))
+        agents = self.agents if self.agents.dim() == 3 else split(self.agents[None])[0]
+        agents = agents.expand(len(ids), -1, -1, -1)
+        attend = ASKED["fused" if self.fused else "product"]
+        return self.head((x + joined(attend(q, agents, attend(agents, k, v))))[:, 0])
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_learned_tokens_of_which_each_head_has_features_are_one_token_each(*, fused: bool) -> None:
+    ids, one, other = (
+        torch.randint(0, 30, (2, 7)),
+        *(seeded(Agents, fused=fused, apart=apart) for apart in (False, True)),
+    )
+    torch.testing.assert_close(one(ids), other(ids))
+    e, want = explained(other, (ids,)), explained(one, (ids,))
+    assert e.graph.modalities == want.graph.modalities == {"ids": 7, "agents": 3}
+    torch.testing.assert_close(e.relevance["ids"], want.relevance["ids"])
+
+
+# -- heads in the batch of a convolution ----------------------------------------------------------
+
+
+def pooled(x: Tensor, by: nn.Module, side: int = 4) -> Tensor:
+    """Tokens of a grid (batch, heads, tokens, features), pooled head by head."""
+    batch, heads, _, features = x.shape
+    grid = x.reshape(batch * heads, side, side, features).permute(0, 3, 1, 2)
+    return by(grid).reshape(batch, heads, features, -1).mT
+
+
+class PooledKeys(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.head = nn.Conv2d(3, WIDE, 4, 4), nn.Linear(WIDE, 3)
+        self.attention = Attention()
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.patches(image).flatten(2).mT
+        keys = joined(pooled(split(x), nn.AvgPool2d(3, 2, 1)))
+        return self.head((x + self.attention(x, keys)).mean(1))
+
+
+def test_heads_in_the_batch_of_a_pooling_make_no_tokens_of_their_own() -> None:
+    e = explained(seeded(PooledKeys), (torch.randn(2, 3, 16, 16),))
+    assert e.graph.modalities == {"image": 16}
+    assert [(node.kind, node.k_len) for node in e.graph.nodes] == [("self", 4)]
+
+
+class PooledQueries(nn.Module):
+    """Queries and the skip are pooled each in its own way, beside a class token that is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.head = nn.Conv2d(3, WIDE, 4, 4), nn.Linear(WIDE, 3)
+        self.start, self.first, self.second = (
+            nn.Parameter(torch.randn(1, 1, WIDE)),
+            Attention(),
+            Attention(),
+        )
+
+    def beside(self, x: Tensor, by: nn.Module) -> Tensor:
+        return torch.cat([x[:, :, :1], pooled(x[:, :, 1:], by)], 2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        patches = self.patches(image).flatten(2).mT
+        x = torch.cat([self.start.expand(len(image), -1, -1), patches], 1)
+        x = x + self.first(x)
+        attention = self.second
+        queries = self.beside(split(attention.q(x)), nn.AvgPool2d(3, 2, 1))
+        attention.kept = (queries @ split(attention.k(x)).mT / 8**0.5).softmax(-1)
+        x = self.beside(x[:, None], nn.MaxPool2d(3, 2, 1))[:, 0] + attention.o(
+            joined(attention.kept @ split(attention.v(x)))
+        )
+        return self.head(x[:, 0])
+
+
+def test_what_is_pooled_in_two_ways_beside_a_class_token_is_one_sequence() -> None:
+    model, image = seeded(PooledQueries), torch.randn(2, 3, 16, 16)
+    e = explained(model, (image,))
+    first, second = heard(model, (image,), [model.first, model.second])
+    own = torch.eye(17) + first
+    want = own[:, 0] + (second[:, :1] @ own)[:, 0]
+    torch.testing.assert_close(e.relevance["image"], want, atol=1e-5, rtol=1e-4)
+    assert not e.graph.warnings
+
+
+# -- what goes round attention --------------------------------------------------------------------
+
+
+class Fields(nn.Module):
+    """A table's fields attend; a dense layer reads all of them beside it, and numbers that do not."""
+
+    def __init__(self, *, dense: bool, numbers: int) -> None:
+        super().__init__()
+        self.fields = nn.ModuleList(nn.Embedding(9, WIDE) for _ in range(3))
+        self.attention, self.dense, self.numbers = Attention(), nn.Linear(3 * WIDE, 8), numbers
+        self.head, self.beside = nn.Linear(3 * WIDE + 8 * dense + numbers, 3), dense
+
+    def forward(self, table: Tensor) -> Tensor:
+        fields = [e(table[:, i : i + 1].long()) for i, e in enumerate(self.fields)]
+        x = torch.cat(fields, 1)
+        read = [(x + self.attention(x)).flatten(1)]
+        if self.beside:
+            read.append(self.dense(torch.cat(fields, -1).flatten(1)).relu())
+        if self.numbers:
+            read.append(table[:, 3:])
+        return self.head(torch.cat(read, -1))
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("numbers", [0, 2])
+def test_fields_that_a_dense_layer_reads_beside_attention_stay_apart(
+    *, dense: bool, numbers: int
+) -> None:
+    table = torch.cat([torch.randint(0, 9, (2, 3)).float(), torch.randn(2, numbers)], 1)
+    e = explained(seeded(Fields, dense=dense, numbers=numbers), (table,))
+    assert e.graph.modalities == {"table": 3 + numbers}
+    assert [(node.kind, node.q_len) for node in e.graph.nodes] == [("self", 3)]
+    assert (e.relevance["table"] > 0).all()
+    assert not fxplain.verify(seeded(Fields, dense=dense, numbers=numbers), (table,)).broken
+
+
+class Skip(nn.Module):
+    """Pixels go round the transformer of a picture's patches, through a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.attention = nn.Conv2d(1, WIDE, 4, 4), Attention()
+        self.up, self.round = nn.ConvTranspose2d(WIDE, 8, 4, 4), nn.Conv2d(1, 8, 3, padding=1)
+        self.out = nn.Conv2d(16, 2, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.patches(image).flatten(2).mT
+        x = (x + self.attention(x)).mT.unflatten(-1, (3, 3))
+        return self.out(torch.cat([self.up(x), self.round(image)], 1))[:, :, 5, 5]
+
+
+def test_pixels_that_go_round_attention_are_read_too() -> None:
+    e = explained(seeded(Skip), (torch.randn(2, 1, 12, 12),))
+    assert e.graph.modalities == {"image": 9, "image@round": 144}
+    assert any("read in several ways" in str(warning) for warning in e.graph.warnings)
+    assert "image@round" in e.readout[0]
+
+
+# -- which tokens ---------------------------------------------------------------------------------
+
+
+class Items(nn.Module):
+    """Items' fixed vectors, plus an embedding of when each was seen."""
+
+    def __init__(self, *, first: bool) -> None:
+        super().__init__()
+        self.register_buffer("items", torch.randn(30, WIDE))
+        self.times, self.attention, self.head = (
+            nn.Embedding(20, WIDE),
+            Attention(),
+            nn.Linear(WIDE, 3),
+        )
+        self.first = first
+
+    def forward(self, ids: Tensor, time: Tensor) -> Tensor:
+        parts = self.items[ids], self.times(time)
+        x = parts[0] + parts[1] if self.first else parts[1] + parts[0]
+        return self.head((x + self.attention(x))[:, -1])
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_fixed_vectors_of_words_are_tokens_beside_other_inputs(*, first: bool) -> None:
+    inputs = torch.randint(0, 30, (2, 6)), torch.randint(0, 20, (2, 6))
+    assert explained(seeded(Items, first=first), inputs).graph.modalities == {"ids": 6}
+
+
+class Numbers(nn.Module):
+    """Every number of (batch, steps, features) is embedded by itself, and all attend."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number, self.attention, self.head = nn.Linear(1, WIDE), Attention(), nn.Linear(WIDE, 3)
+        self.features, self.steps = (
+            nn.Parameter(torch.randn(4, WIDE)),
+            nn.Parameter(torch.randn(3, 1, WIDE)),
+        )
+
+    def forward(self, series: Tensor) -> Tensor:
+        x = (self.number(series[..., None]) + self.features + self.steps).flatten(1, 2)
+        return self.head((x + self.attention(x))[:, 0])
+
+
+def test_numbers_that_are_embedded_by_themselves_are_tokens() -> None:
+    model, series = seeded(Numbers), torch.randn(2, 3, 4)
+    e = explained(model, (series,))
+    (own,) = heard(model, (series,), [model.attention])
+    assert e.graph.modalities == {"series": 12}
+    torch.testing.assert_close(
+        e.relevance["series"], (torch.eye(12) + own)[:, 0], atol=1e-5, rtol=1e-4
+    )
+
+
+class Positions(nn.Module):
+    """One softmax weighs the words' values and learned values of positions."""
+
+    def __init__(self, *, first: bool) -> None:
+        super().__init__()
+        self.words, self.attention = nn.Embedding(30, WIDE), Attention()
+        self.places, self.head, self.first = (
+            nn.Parameter(torch.randn(7, WIDE)),
+            nn.Linear(WIDE, 3),
+            first,
+        )
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x, attention = self.words(ids), self.attention
+        weights = (split(attention.q(x)) @ split(attention.k(x)).mT / 8**0.5).softmax(-1)
+        attention.kept = weights
+        places = split(self.places.expand(len(ids), -1, -1))
+        said = [weights @ split(attention.v(x)), weights @ places]
+        return self.head((x + joined(said[1] + said[0] if self.first else said[0] + said[1]))[:, 0])
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_values_of_positions_are_no_second_attention(*, first: bool) -> None:
+    model, ids = seeded(Positions, first=first), torch.randint(0, 30, (2, 7))
+    e = explained(model, (ids,))
+    (own,) = heard(model, (ids,), [model.attention])
+    torch.testing.assert_close(e.relevance["ids"], (torch.eye(7) + own)[:, 0], atol=1e-5, rtol=1e-4)
