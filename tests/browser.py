@@ -99,13 +99,13 @@ class Visit:
         """From an action to the frame that shows it, the best of five: JavaScript of a counter `i`."""
         return min(self.times(action, 5))
 
-    def times(self, action: str, count: int) -> list[float]:
+    def times(self, action: str, count: int, first: int = 0) -> list[float]:
         """Milliseconds from an action to the frame that shows it, so many times."""
         return self.page.evaluate(
             f"""async () => {{
                 const frame = () => new Promise(requestAnimationFrame);
                 const times = [];
-                for (let i = 0; i < {count}; i++) {{
+                for (let i = {first}; i < {first + count}; i++) {{
                     await frame();
                     const start = performance.now();
                     {action};

@@ -164,7 +164,11 @@ const corpus = (() => {
     const bars = element("div");
     for (const [name, value] of words) {
       const made = bar(name, value, 1000, (value / 1000 * row.most).toPrecision(3));
-      if (value > 0) made.querySelector("i").className = "more";  // as the text is shaded
+      if (value > 0) made.querySelector("i").classList.add("more");  // as the text is shaded
+      if (Math.abs(value) > 1000) {  // a special token may have much more than all words
+        made.querySelector("i").classList.add("beyond");
+        made.title = "beyond the scale of the words";
+      }
       bars.append(made);
     }
     const step = (by) => element("button", { type: "button", textContent: by < 0 ? "Previous" : "Next",
@@ -197,12 +201,14 @@ const corpus = (() => {
       `${i * 10}–${(i + 1) * 10}%`, n, high, n.toLocaleString(),
       () => { $("low").value = i / 10; $("high").value = (i + 1) / 10; set("measure", "probability"); })));
     for (const [name, drivers] of Object.entries(facts.drivers)) {
-      const largest = Math.max(...drivers.map((d) => d.high), 1e-9);
+      const largest = Math.max(...drivers.map((d) => Math.max(Math.abs(d.low), Math.abs(d.high))), 1e-9);
       section(`What drives ${name}`, ...drivers.map((d) => {
         const made = bar(d.feature, d.share, largest, percent(d.share), () => set("token", d.feature));
-        const whisker = element("b");
-        whisker.style.left = `${100 * Math.max(0, d.low) / largest}%`;
-        whisker.style.width = `${100 * (d.high - Math.max(0, d.low)) / largest}%`;
+        if (d.share > 0) made.querySelector("i").className = "more";  // what speaks against the class is blue, as in the text
+        const whisker = element("b"), sign = Math.sign(d.share) || 1;
+        const [near, far] = [sign * d.low, sign * d.high].sort((x, y) => x - y).map((x) => Math.max(0, x));
+        whisker.style.left = `${100 * near / largest}%`;
+        whisker.style.width = `${100 * (far - near) / largest}%`;
         made.children[1].append(whisker);
         made.title = `mean share ${percent(d.share)} (95%: ${percent(d.low)} to ${percent(d.high)}) in ${d.count} rows`;
         return made;
@@ -231,6 +237,7 @@ const corpus = (() => {
     for (const { name } of facts.classes) $("class").append(element("option", { value: name, textContent: name }));
     for (const warning of facts.warnings) $("about").after(element("p", { className: "warning", textContent: warning }));
     charts();
+    $("overview").open = innerWidth > 700;  // on a phone the rows come first
     let waiting = 0;
     $("controls").addEventListener("input", () => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(() => choose()); });
     $("controls").addEventListener("submit", (event) => event.preventDefault());
