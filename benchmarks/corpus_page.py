@@ -1,8 +1,8 @@
 """The index of a large corpus in a browser: ``python -m benchmarks.corpus_page`` (needs Chromium).
 
 Milliseconds from an action to the frame that shows it, the middle and the worst of ten, with those of
-them that the page's own thread computed (what is left on a machine that has nothing else to do), and how
-long the page takes until all rows are there.
+them that the page's own thread computed (what is left on a machine that has nothing else to do), and
+how long the page takes until all rows are there.
 """
 
 from __future__ import annotations

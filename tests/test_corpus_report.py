@@ -131,6 +131,24 @@ def test_a_row_opens_with_its_numbers_and_by_its_address(page, chromium):
 
 
 @needs_browser
+def test_what_is_chosen_is_printed_alone(page, chromium):
+    with browser.Visit(chromium, page) as visit:
+        loaded(visit, 1502)
+        visit.page.evaluate("window.print = () => { window.asked = true; }")
+        visit.page.fill("#query", "number77")
+        shows(visit.page.locator("#count"), "11 of")
+        visit.page.click("#print")
+        assert visit.page.evaluate("window.asked")
+        visit.page.emulate_media(media="print")
+        articles = visit.page.locator("#printed article")
+        assert articles.count() == 11
+        assert all(text.startswith("r77") for text in articles.all_inner_texts())
+        assert articles.first.locator("mark").count()
+        assert articles.first.is_visible()
+        assert not visit.page.locator("main").is_visible()
+
+
+@needs_browser
 @pytest.mark.slow
 def test_a_hundred_thousand_rows_are_quick(tmp_path, chromium):
     page = write_report(write(tmp_path / "rows", rows(MANY)), tmp_path / "report")
