@@ -127,6 +127,22 @@ def test_a_flag_inside_an_object_is_part_of_the_call() -> None:
     torch.testing.assert_close(negated.output, -plain.output)
 
 
+class Adapted(nn.Module):
+    """Passes everything on; beside the model it has weights that its parts share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model, self.shared = KeywordOnly(), nn.ParameterDict({"down": torch.zeros(2)})
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.model(*args, **kwargs)
+
+
+def test_names_are_those_of_the_one_part_that_can_be_called() -> None:
+    bound = bind_inputs(seeded(Adapted), {"image": pixels(), "text": IDS})
+    assert bound.names == ("text", "image")
+
+
 def test_names_say_where_a_tensor_stands() -> None:
     bound = bind_inputs(seeded(OneObject), Question(IDS, pixels()))
     assert bound.names == ("batch.text", "batch.image")

@@ -16,8 +16,6 @@ import fxplain
 from fxplain.capture import routes
 from tests.small_models import ImageClassifier, TextClassifier, pixels, seeded, words
 
-ROUNDS = 3
-
 
 def _models() -> list[tuple[nn.Module, tuple[Tensor, ...]]]:
     return [
@@ -62,10 +60,11 @@ def _process() -> tuple[object, ...]:
     )
 
 
-def test_eight_threads_and_four_cold_models() -> None:
+@pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_eight_threads_and_four_cold_models(rounds: int) -> None:
     wanted = [fxplain.explain(m, x, target=1).relevance for m, x in _models()]
     before = _process()
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         right: list[bool] = []
 
         def job(index: int, model: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], object]:

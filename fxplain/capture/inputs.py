@@ -171,7 +171,8 @@ def _whole_signature(model: nn.Module) -> inspect.Signature:
     unpatched = _signature_of(functools.partial(type(model).forward, model))
     if any(_is_named(parameter) for parameter in unpatched.parameters.values()):
         return unpatched
-    children = list(model.children())
+    # what cannot be called holds weights that its parts share
+    children = [c for c in model.children() if type(c).forward is not nn.Module.forward]
     if len(children) == 1 and not next(model.parameters(recurse=False), None):
         return _whole_signature(children[0])
     return own
