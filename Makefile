@@ -51,8 +51,8 @@ format: $(VENV)/.installed-lint ## Format the code and mend what ruff can
 zoo: $(VENV)/.installed-test ## Print what is detected in every architecture of the zoo
 	$(PY) -m tests.zoo
 
-test-versions: $(VENV)/.installed-test ## Run the core tests on the oldest and newest torch and transformers (downloads gigabytes)
-	$(PY) -m tests.versions
+test-versions: $(VENV)/.installed-test ## Run the core tests on the oldest, pinned and newest releases (PYTHONS="python3.10 python3.13"; gigabytes)
+	$(PY) -m tests.versions $(if $(PYTHONS),--python $(PYTHONS))
 
 test-engines: $(ENGINES)/.installed ## Test corpora with Ray, datasets, DuckDB and Polars, in an environment of their own
 	RAY_worker_niceness=0 $(ENGINES)/bin/python -m pytest tests/test_corpus.py tests/test_corpus_reading.py tests/test_corpus_killed.py tests/test_corpus_ray.py $(PYTEST_ARGS)

@@ -12,14 +12,14 @@ from torch import Tensor, fx
 from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
+from fxplain.tokens.beside import beside_tokens
 from fxplain.tokens.constants import constant_tokens
 from fxplain.tokens.joining import Meeting
 from fxplain.tokens.lookups import each_again, looked_up, looked_up_along
-from fxplain.tokens.mixing import settled, spread
+from fxplain.tokens.mixing import spread
 from fxplain.tokens.summing import summed
 from fxplain.tokens.tag import (
     NO_TOKEN,
-    Level,
     Tag,
     Tags,
     broadcast_shape,
@@ -242,7 +242,7 @@ def concatenate(a: Analysis, node: fx.Node) -> Tagged:
         operands.append((tags, shape))
     if not any(tags for tags, _ in operands):
         return ()
-    operands = _beside_tokens(a, node, operands, axis)
+    operands = beside_tokens(a, node, operands, [axis])
     operands = [
         (tags or constant_tokens(a, part, operands, axis, first=i == 0), shape)
         for i, ((part, _), (tags, shape)) in enumerate(zip(kept, operands, strict=True))
@@ -268,37 +268,6 @@ def _stacked(name: str, dim: int, rank: int) -> tuple[int, list[int]]:
     if name == "column_stack":
         return 1, [1] if rank == 1 else []
     return min(rank - 1, 1) if name == "hstack" else dim, []
-
-
-def _beside_tokens(
-    a: Analysis, node: fx.Node, operands: list[tuple[Tags, tuple[int, ...]]], axis: int
-) -> list[tuple[Tags, tuple[int, ...]]]:
-    """What is put beside tokens is tokens along the same axes as these.
-
-    So are raw inputs, a cache of keys, and parameters: a learned key that each head has features of
-    is one token.
-    """
-    beside = [tag for tags, _ in operands for tag in tags if tag.level is Level.TOKEN]
-    if not beside:
-        return operands
-    features = [
-        i
-        for i in range(1, len(operands[0][1]))
-        if (i != axis or i == len(operands[0][1]) - 1) and not any(t.varies(i) for t in beside)
-    ]
-    for i in features:
-        operands = [
-            (_of_one_token(settled(a, node, tags, i), i), shape) for tags, shape in operands
-        ]
-    return operands
-
-
-def _of_one_token(tags: Tags, axis: int) -> Tags:
-    """Parameters whose elements along `axis` turn out to be one token's features."""
-    return tuple(
-        tag.with_ids(tag.ids.narrow(axis, 0, 1)) if tag.learned and tag.varies(axis) else tag
-        for tag in tags
-    )
 
 
 def _features_of_several(
@@ -448,6 +417,10 @@ def put(a: Analysis, node: fx.Node) -> Tagged:
         return ()
     shape = a.shape(base)
     written_shape = a.shape(written) if isinstance(written, fx.Node) else ()
+    axes = _written_along(a, named, len(shape))
+    if axes and len(written_shape) == len(shape):  # a cache that new keys are written into
+        operands = [(base_tags, shape), (new_tags, written_shape)]
+        (base_tags, _), (new_tags, _) = beside_tokens(a, node, operands, axes)
     level = max(t.level for t in (*base_tags, *new_tags))
     softmax = next((t.softmax for t in (*new_tags, *base_tags) if t.softmax), None)
     count = max(len(base_tags), len(new_tags))
@@ -462,6 +435,15 @@ def put(a: Analysis, node: fx.Node) -> Tagged:
         for i in range(count)  # a score's query tags, then its key tags
     ]
     return tuple(a.joiner.of_each_sample(tag.with_ids(narrowed(tag.ids))) for tag in tags)
+
+
+def _written_along(a: Analysis, named: dict[str, Any], rank: int) -> list[int]:
+    """The axis of rows that others are written in the place of; [] where single elements are."""
+    if isinstance(named.get("dim"), int):
+        return [named["dim"] % rank]
+    indices = a.value(named.get("indices") or ())
+    axes = [i for i, index in enumerate(indices) if index is not None]
+    return axes if len(axes) == 1 and indices[axes[0]].dim() == 1 else []
 
 
 def _erased(a: Analysis, node: fx.Node, tag: Tag) -> Tag:

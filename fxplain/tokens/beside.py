@@ -1,0 +1,47 @@
+"""Beside: what tokens are put beside, or written into, is tokens as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import fx
+
+from fxplain.tokens.analysis import Analysis
+from fxplain.tokens.mixing import settled
+from fxplain.tokens.tag import Level, Tags
+
+__all__ = ["beside_tokens"]
+
+Operand = tuple[Tags, tuple[int, ...]]
+"""The tags of a value, and its shape."""
+
+
+def beside_tokens(
+    a: Analysis, node: fx.Node, operands: list[Operand], axes: Sequence[int]
+) -> list[Operand]:
+    """What is put beside tokens, along `axes`, is tokens along the same axes as these.
+
+    So are raw inputs, a cache of keys, and parameters: a learned key that each head has features of
+    is one token.
+    """
+    beside = [tag for tags, _ in operands for tag in tags if tag.level is Level.TOKEN]
+    if not beside:
+        return operands
+    features = [
+        i
+        for i in range(1, len(operands[0][1]))
+        if (i not in axes or i == len(operands[0][1]) - 1) and not any(t.varies(i) for t in beside)
+    ]
+    for i in features:
+        operands = [
+            (_of_one_token(settled(a, node, tags, i), i), shape) for tags, shape in operands
+        ]
+    return operands
+
+
+def _of_one_token(tags: Tags, axis: int) -> Tags:
+    """Parameters whose elements along `axis` turn out to be one token's features."""
+    return tuple(
+        tag.with_ids(tag.ids.narrow(axis, 0, 1)) if tag.learned and tag.varies(axis) else tag
+        for tag in tags
+    )
