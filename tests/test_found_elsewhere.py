@@ -312,6 +312,39 @@ def test_pixels_that_go_round_attention_are_read_too() -> None:
     assert "image@round" in e.readout[0]
 
 
+class Interests(nn.Module):
+    """A history weighed by what was asked for; a dense layer reads it, and every other input."""
+
+    def __init__(self, fields: int) -> None:
+        super().__init__()
+        self.items, self.fields = (
+            nn.Embedding(9, 8),
+            nn.ModuleList(nn.Embedding(5, 8) for _ in range(fields)),
+        )
+        self.weigh = nn.Sequential(nn.Linear(32, 8), nn.ReLU(), nn.Linear(8, 1))
+        self.head = nn.Sequential(nn.Linear(8 * (fields + 2), 8), nn.ReLU(), nn.Linear(8, 3))
+
+    def forward(self, history: Tensor, item: Tensor, user: Tensor) -> Tensor:
+        h, asked = self.items(history), self.items(item)
+        q = asked[:, None].expand_as(h)
+        weights = self.weigh(torch.cat([q, h, q - h, q * h], -1)).softmax(1)
+        fields = [field(user[:, i]) for i, field in enumerate(self.fields)]
+        return self.head(torch.cat([(weights * h).sum(1), asked, *fields], -1))
+
+
+@pytest.mark.parametrize("fields", [1, 6])
+def test_inputs_that_are_read_beside_attention_are_each_read_by_themselves(fields: int) -> None:
+    inputs = (
+        torch.randint(0, 9, (2, 4)),
+        torch.randint(0, 9, (2,)),
+        torch.randint(0, 5, (2, fields)),
+    )
+    e = explained(seeded(Interests, fields), inputs)
+    assert e.graph.modalities == {"history": 4, "item": 1, "user": fields}
+    for name in ("item", "user"):
+        torch.testing.assert_close(e.relevance[name], torch.ones_like(e.relevance[name]))
+
+
 # -- which tokens ---------------------------------------------------------------------------------
 
 

@@ -27,12 +27,17 @@ class Meeting(Enum):
     TOGETHER = auto()
     """The same, but two single tokens of a sequence are both read: a product, or a returned sum."""
     BESIDE = auto()
-    """Features side by side: single tokens of two origins are both read."""
+    """Features side by side: single tokens of two origins are both read, if one has a past."""
+    READ = auto()
+    """The same beside one that has a past: inputs that are newborn are read each by itself, too."""
     SCORES = auto()
     """A query meets many keys, for scores: both are kept."""
 
 
 _MOST_TAGS = 4  # more sequences than that are never combined in one value
+_MOST_READ = (
+    256  # but for single tokens whose features are put side by side, a table's of many inputs
+)
 _LARGEST_COPY = 4_000_000  # entries; a parameter this large is a bias table, not a sequence
 
 
@@ -111,8 +116,10 @@ class Joiner:
                 self._note_numbers(tags)
         if any(len(tags) > 1 for tags, _ in tagged):
             joined = self._without_neighbours(joined, [t[0] for t, _ in tagged if len(t) == 1])
-        self.lost |= len(joined) > _MOST_TAGS
-        return tuple(joined[-_MOST_TAGS:])
+        beside = meeting in (Meeting.BESIDE, Meeting.READ)
+        most = _MOST_READ if beside else max(_MOST_TAGS, *(len(tags) for tags, _ in tagged))
+        self.lost |= len(joined) > most
+        return tuple(joined[-most:])
 
     def _places(
         self, tagged: Sequence[tuple[Tags, tuple[int, ...]]], shape: Sequence[int]
@@ -386,8 +393,15 @@ class Joiner:
 
     def _strangers(self, a: Tag, b: Tag) -> bool:
         """Whether one has a past, and no input or parameter is behind both."""
-        if self._meeting is Meeting.SCORES or (self.newborn(a) and self.newborn(b)):
+        if self._meeting is Meeting.SCORES:
             return False
+        if self.newborn(a) and self.newborn(b):
+            if self._meeting is not Meeting.READ:
+                return False
+            elements = [self.book.elements(self.book.find(tag.tokens)).flatten() for tag in (a, b)]
+            known = bool((torch.cat(elements) >= 0).all())
+            if known and set(elements[0].tolist()).isdisjoint(elements[1].tolist()):
+                return True  # columns of one table
         return self.book.lineage(a.tokens).isdisjoint(self.book.lineage(b.tokens))
 
     def _fused(self, a: Tag, b: Tag) -> Tag | None:
@@ -395,7 +409,7 @@ class Joiner:
 
         But for a condition, which has modulated others before.
         """
-        if self._meeting is Meeting.BESIDE:
+        if self._meeting in (Meeting.BESIDE, Meeting.READ):
             return None
         for tag, other in ((a, b), (b, a)):
             if self.newborn(tag) and self.book.lineage(tag.tokens) <= self.context.keys():
@@ -503,7 +517,7 @@ class Joiner:
 
     def _descent(self, a: Tensor, b: Tensor) -> int:
         """1 where tokens `b` are newer ones that were made of `a` (a mixer's), -1 the other way."""
-        if self._meeting is Meeting.SCORES or self._meeting is Meeting.BESIDE:
+        if self._meeting in (Meeting.SCORES, Meeting.BESIDE, Meeting.READ):
             return 0
         return int(self.book.descends(b, a)) - int(self.book.descends(a, b))
 

@@ -157,7 +157,8 @@ def convolution(a: Analysis, node: fx.Node) -> Tagged:
         if named.get("groups", 1) == shape[channel] > 1 and all(shape[x] == 1 for x in axes):
             result.append(_each_by_itself(a, node, tag, channel))
             continue
-        if _frames(tag, raw, channel, axes):
+        numbers = shape[channel] == 1 and all(k == 1 for k in kernel) and _repeats(tag)
+        if _frames(tag, raw, channel, axes) or (numbers and _is_raw(tag, raw)):
             result.append(_grid_births(a, node, tag, channel))
             continue
         if tag.varies(channel):  # tokens as channels, as in a spatial gating unit
@@ -187,6 +188,11 @@ def _each_by_itself(a: Analysis, node: fx.Node, tag: Tag, channel: int) -> Tag:
 def _frames(tag: Tag, raw: Tags, channel: int, axes: Sequence[int]) -> bool:
     """Whether a raw input's convolution runs along what was taken for features: (B, mel, time)."""
     return _is_raw(tag, raw) and (tag.varies(channel) or not any(tag.varies(x) for x in axes))
+
+
+def _repeats(tag: Tag) -> bool:
+    """Whether tokens of a value are in several places of it (a row's numbers, laid out as a line)."""
+    return len(tag.tokens.unique()) < tag.ids.numel()
 
 
 def _grid_births(a: Analysis, node: fx.Node, tag: Tag, channel: int) -> Tag:

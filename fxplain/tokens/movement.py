@@ -284,7 +284,7 @@ def _features_of_several(
     made = a.joiner.join(
         [((tag,), tag.ids.shape) for tag in tags],
         broadcast_shape(tag.ids.shape for tag in tags),
-        Meeting.BESIDE,
+        Meeting.BESIDE if all(map(a.joiner.newborn, tags)) else Meeting.READ,
     )
     return made if len(made) > 1 and not _neighbours(a, made) else None
 
