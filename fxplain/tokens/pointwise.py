@@ -70,13 +70,21 @@ def _gated(a: Analysis, node: fx.Node, operands: Sequence[fx.Node]) -> list[tupl
 
 
 def _of_words(a: Analysis, tagged: list[tuple[fx.Node, Tags]]) -> list[tuple[fx.Node, Tags]]:
-    """Operands of a sum: fixed vectors of an input's words are tokens beside other inputs' tokens."""
+    """Operands of a sum: fixed vectors of an input's words are tokens beside other inputs' tokens.
+
+    Beside that input's own words they are their places.
+    """
     strong = [tag for _, tags in tagged for tag in tags if tag.level is Level.TOKEN]
 
     def word(tag: Tag) -> bool:
-        alike = any(tag.ids.shape == other.ids.shape for other in strong)
-        fixed = tag.level is Level.RAW_INPUT and bool(tag.births) and alike
-        return fixed and all(a.book.births[index].looked_up for index in tag.births)
+        if tag.level is not Level.RAW_INPUT or not tag.births:
+            return False
+        of = a.book.lineage(a.book.find(tag.tokens))
+        return all(a.book.births[index].looked_up for index in tag.births) and any(
+            tag.ids.shape == other.ids.shape
+            and of.isdisjoint(a.book.lineage(a.book.find(other.tokens)))
+            for other in strong
+        )
 
     return [
         (n, tuple(replace(tag, level=Level.TOKEN) if word(tag) else tag for tag in tags))
