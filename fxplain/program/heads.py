@@ -50,10 +50,21 @@ def sibling_heads(flow: TokenFlow) -> dict[int, tuple[int, ...]]:
             else:
                 family.append(site)
     siblings: dict[int, tuple[int, ...]] = {}
+    heard = _heard(flow, sites)
     for family in (family for found in families.values() for family in found):
         together = tuple(sibling.index for sibling in family)
+        if any(0 < len(some & {*together}) < len(together) for some in heard):
+            continue  # what one says is attended to alone: models side by side, as vmap runs them
         siblings |= {i: together for i in together if len(together) >= len(siblings.get(i, ()))}
     return siblings
+
+
+def _heard(flow: TokenFlow, sites: Collection[AttentionSite]) -> set[frozenset[int]]:
+    """What the queries and keys of attentions have absorbed."""
+    entries = [versions_in(part).unique().tolist() for s in sites for part in (s.rows, s.columns)]
+    return {
+        flow.versions.of(version) for version in {v for found in entries for v in found if v >= 0}
+    }
 
 
 def _joints(
