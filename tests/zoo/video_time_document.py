@@ -164,8 +164,8 @@ CASES = [
         "decoder_start_token_id": 0}, kinds=SEQ2SEQ,
         tokens={**WORDS, "pixel_values": 13, "decoder_input_ids": length},
         reads="each of decoder_input_ids[:]",
-        note="a patch is added to the words that lie on it; 10 and 11 of the 16 are left in the sequence, "
-             "each in its place: 13 of them in one sample or the other"),
+        note="a patch is added to the words that lie on it; 10 and 11 of the 16 are left in the "
+             "sequence, each in its place: 13 of them in one sample or the other"),
     case("tapas", "document", "TapasForQuestionAnswering", lambda d: {
         **d.text(11, 7), "token_type_ids": d.ids(2, 11, 7, low=0, high=2)}, COMMON,
         type_vocab_sizes=[3, 8, 8, 2, 8, 8, 4], num_aggregation_labels=3, max_num_rows=8,
