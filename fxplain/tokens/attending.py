@@ -219,13 +219,5 @@ def _weighs_tokens(a: Analysis, mark: fx.Node, node: fx.Node) -> bool:
 
 
 _LAID_OUT = (
-    "view",
-    "reshape",
-    "unsqueeze",
-    "squeeze",
-    "expand",
-    "clone",
-    "contiguous",
-    "dropout",
-    "to",
-)
+    "view", "reshape", "unsqueeze", "squeeze", "expand", "clone", "contiguous", "dropout", "to",
+)  # fmt: skip

@@ -82,7 +82,7 @@ def mix(
     raw |= tag.level is Level.RAW_INPUT
     place = None if raw else _copies(tag, groups)
     if place is not None:  # heads, or features, in the batch of a convolution: each does the same
-        first = torch.stack([(place == i).nonzero()[0, 0] for i in range(int(place.max()) + 1)])
+        first = _first_of(place)
         made = mix(
             a, node, tag.with_ids(tag.ids[first]), groups[first], weights=_averaged(weights, place),
             lead=None if lead is None else [len(first), *lead[1:]],
@@ -118,8 +118,15 @@ def _copies(tag: Tag, groups: Tensor) -> Tensor | None:
     parts, place = tag.ids.flatten(1).unique(dim=0, return_inverse=True)
     if len(parts) == len(place):
         return None
-    first = torch.stack([(place == i).nonzero()[0, 0] for i in range(len(parts))])
-    return place if torch.equal(groups[first][place], groups) else None
+    return place if torch.equal(groups[_first_of(place)][place], groups) else None
+
+
+def _first_of(place: Tensor) -> Tensor:
+    """Where each number from 0 on stands first."""
+    positions = torch.arange(len(place))
+    return torch.full_like(place, len(place))[: int(place.max()) + 1].scatter_reduce(
+        0, place, positions, "amin"
+    )
 
 
 def _averaged(weights: Weights, place: Tensor) -> Weights:
