@@ -373,21 +373,30 @@ def test_fixed_vectors_of_words_are_tokens_beside_other_inputs(*, first: bool) -
 class Numbers(nn.Module):
     """Every number of (batch, steps, features) is embedded by itself, and all attend."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: str) -> None:
         super().__init__()
         self.number, self.attention, self.head = nn.Linear(1, WIDE), Attention(), nn.Linear(WIDE, 3)
-        self.features, self.steps = (
-            nn.Parameter(torch.randn(4, WIDE)),
-            nn.Parameter(torch.randn(3, 1, WIDE)),
-        )
+        self.features = nn.Parameter(torch.randn(4, WIDE))
+        self.steps = nn.Parameter(torch.randn(3, 1, WIDE))
+        self.form = form
+
+    def embed(self, series: Tensor) -> Tensor:
+        if self.form == "layer":
+            return self.number(series[..., None]) + self.features + self.steps
+        if self.form == "vectors":
+            return series[..., None] * self.features + self.steps
+        line = series.flatten(1)[:, None]  # one channel, as for a convolution
+        line = F.conv1d(line, self.number.weight[..., None], self.number.bias).mT
+        return line.unflatten(1, (3, 4)) + self.features + self.steps
 
     def forward(self, series: Tensor) -> Tensor:
-        x = (self.number(series[..., None]) + self.features + self.steps).flatten(1, 2)
+        x = self.embed(series).flatten(1, 2)
         return self.head((x + self.attention(x))[:, 0])
 
 
-def test_numbers_that_are_embedded_by_themselves_are_tokens() -> None:
-    model, series = seeded(Numbers), torch.randn(2, 3, 4)
+@pytest.mark.parametrize("form", ["layer", "vectors", "convolution"])
+def test_numbers_that_are_embedded_by_themselves_are_tokens(form: str) -> None:
+    model, series = seeded(Numbers, form), torch.randn(2, 3, 4)
     e = explained(model, (series,))
     (own,) = heard(model, (series,), [model.attention])
     assert e.graph.modalities == {"series": 12}

@@ -14,7 +14,7 @@ from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import mix, mix_along, newer, slide
 from fxplain.tokens.neighbours import own_of_neighbours
 from fxplain.tokens.resampling import transposed_convolution
-from fxplain.tokens.tag import Level, Tag, Tags, pack, tokens_in
+from fxplain.tokens.tag import Level, Tag, Tags, numbers_of, pack, tokens_in
 
 __all__ = [
     "convolution", "linear", "mapped", "matrix_of", "rows_of_weights", "rows_settled", "weights_of",
@@ -90,8 +90,8 @@ def mapped(
         if len(tags) == 1:  # of a query and its key nothing is left: a gated value, no weights
             tag = replace(tag, softmax=None)
         raw = _is_raw(tag, tags)
-        if raw and shape[axis] == 1 and (numbers := _scalars(tag, shape, axis)):
-            tag = newer(a, node, tag, tag.ids.expand(numbers))  # each number of a row by itself
+        if raw and shape[axis] == 1 and (numbers := numbers_of(tag, shape, axis)):
+            tag = newer(a, node, tag, tag.ids.expand(numbers))
         elif tag.varies(axis):
             if not raw and _holds_sequence(a, tag, shape, axis):
                 result.append(mix_along(a, node, tag, axis, size, weights))
@@ -105,13 +105,6 @@ def mapped(
             tag = Tag(mixed.ids.unsqueeze(axis), mixed.level, births=mixed.births)
         result.append(tag)
     return tuple(result)
-
-
-def _scalars(tag: Tag, shape: Sequence[int], axis: int) -> list[int]:
-    """The shape of a raw input's numbers, where each row has several that are no token as yet."""
-    rest = [i for i in range(len(shape)) if i != axis]
-    several = any(shape[i] > 1 and not tag.varies(i) for i in rest[1:])
-    return [1 if i == axis else n for i, n in enumerate(shape)] if several else []
 
 
 def _holds_sequence(a: Analysis, tag: Tag, shape: Sequence[int], axis: int) -> bool:

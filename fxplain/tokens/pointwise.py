@@ -12,7 +12,7 @@ from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.joining import Meeting
-from fxplain.tokens.mixing import spread
+from fxplain.tokens.mixing import newer, spread
 from fxplain.tokens.neighbours import blended
 from fxplain.tokens.scaling import multiplied, sunk, unmasked
 from fxplain.tokens.scores import (
@@ -21,7 +21,7 @@ from fxplain.tokens.scores import (
     less_a_threshold,
 )
 from fxplain.tokens.summing import pairs_added, sums_added
-from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, narrowed, pack
+from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, narrowed, numbers_of, pack
 from fxplain.tokens.taken_off import what_is_left
 from fxplain.tokens.updates import AttentionSite
 
@@ -54,7 +54,23 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
         joined = _heard(a, node, joined, tag)
     if _adds(node):
         return sunk(a, node, _started_bare(a, node, joined))
-    return multiplied(a, node, joined)
+    return multiplied(a, node, _embedded(a, node, joined))
+
+
+def _embedded(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
+    """The tags of a raw input's numbers that are each multiplied by a learned vector: tokens."""
+    if operation_name(node) not in ("mul", "multiply") or len(tags) != 1 or len(node.args) < 2:
+        return tags
+    shape = a.shape(node)
+    for value, vector in (node.args[:2], node.args[1::-1]):
+        if not isinstance(value, fx.Node) or not isinstance(vector, fx.Node) or not a.tags(value):
+            continue
+        raw = tags[0].level is Level.RAW_INPUT and a.shape(value)[-1:] == (1,) != shape[-1:]
+        learned = bool(a.tags(vector)) and all(t.level is Level.PARAMETER for t in a.tags(vector))
+        numbers = numbers_of(tags[0], shape, len(shape) - 1) if raw and learned else []
+        if numbers:
+            return (newer(a, node, tags[0], tags[0].ids.expand(numbers)),)
+    return tags
 
 
 def _gated(a: Analysis, node: fx.Node, operands: Sequence[fx.Node]) -> list[tuple[fx.Node, Tags]]:

@@ -26,6 +26,7 @@ __all__ = [
     "broadcast_shape",
     "compact",
     "narrowed",
+    "numbers_of",
     "pack",
     "tokens_in",
     "versions_in",
@@ -149,6 +150,16 @@ class Tag:
 
 
 Tags = tuple[Tag, ...]
+
+
+def numbers_of(tag: Tag, shape: Sequence[int], axis: int) -> list[int]:
+    """The shape of a raw input's numbers, where each row has several that are no token as yet.
+
+    A number that is embedded by itself, along `axis`, is a token; [] where numbers are features.
+    """
+    rest = [i for i in range(len(shape)) if i != axis]
+    several = any(shape[i] > 1 and not tag.varies(i) for i in rest[1:])
+    return [1 if i == axis else n for i, n in enumerate(shape)] if several else []
 
 
 def whole_tokens(tags: Tags, others: Tags, shape: Sequence[int]) -> Tags:
