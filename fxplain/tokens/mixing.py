@@ -321,7 +321,10 @@ def _route(
     shape = groups.shape[:-1]
     if keep is None:
         tokens = a.book.find(tokens_in(groups))
-        samples = a.book.samples(tokens).amax(-1)
+        samples = a.book.samples(tokens)
+        high = samples.amax(-1)
+        low = torch.where(samples < 0, high.unsqueeze(-1), samples).amin(-1)
+        samples = torch.where(low == high, high, -1)  # a loss of the whole batch is no sample's
         made = a.book.add(
             "route", node.name, shape, module=module_path(node), node=node, samples=samples,
             made_of=a.book.lineage(tokens), roots=a.book.one_root(tokens),
