@@ -8,7 +8,7 @@ from torch import fx
 
 from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.mixing import settled
-from fxplain.tokens.tag import Level, Tags
+from fxplain.tokens.tag import Level, Tags, of_one_token
 
 __all__ = ["beside_tokens"]
 
@@ -33,15 +33,5 @@ def beside_tokens(
         if (i not in axes or i == len(operands[0][1]) - 1) and not any(t.varies(i) for t in beside)
     ]
     for i in features:
-        operands = [
-            (_of_one_token(settled(a, node, tags, i), i), shape) for tags, shape in operands
-        ]
+        operands = [(of_one_token(settled(a, node, tags, i), i), shape) for tags, shape in operands]
     return operands
-
-
-def _of_one_token(tags: Tags, axis: int) -> Tags:
-    """Parameters whose elements along `axis` turn out to be one token's features."""
-    return tuple(
-        tag.with_ids(tag.ids.narrow(axis, 0, 1)) if tag.learned and tag.varies(axis) else tag
-        for tag in tags
-    )

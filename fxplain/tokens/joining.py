@@ -35,9 +35,7 @@ class Meeting(Enum):
 
 
 _MOST_TAGS = 4  # more sequences than that are never combined in one value
-_MOST_READ = (
-    256  # but for single tokens whose features are put side by side, a table's of many inputs
-)
+_MOST_READ = 256  # single tokens whose features are put side by side: a table's, or many inputs'
 _LARGEST_COPY = 4_000_000  # entries; a parameter this large is a bias table, not a sequence
 
 

@@ -84,7 +84,7 @@ def mix(
     if place is not None:  # heads, or features, in the batch of a convolution: each does the same
         first = _first_of(place)
         made = mix(
-            a, node, tag.with_ids(tag.ids[first]), groups[first], weights=_averaged(weights, place),
+            a, node, tag.with_ids(tag.ids[first]), groups[first], weights=_together(weights, place),
             lead=None if lead is None else [len(first), *lead[1:]],
             keep=None if keep is None else keep.expand(len(place), *keep.shape[1:])[first],
             neighbours=neighbours, anew=anew, grid=grid,
@@ -129,19 +129,19 @@ def _first_of(place: Tensor) -> Tensor:
     )
 
 
-def _averaged(weights: Weights, place: Tensor) -> Weights:
+def _together(weights: Weights, place: Tensor) -> Weights:
     """The weights of parts that are the same, by number."""
     if weights is None:
         return None
 
-    def averaged() -> Tensor:
+    def summed() -> Tensor:
         found = weights()
-        if found.shape[0] != len(place) or len(place) == 1:
+        if found.shape[0] != len(place):
             return found
         of_part = torch.zeros(int(place.max()) + 1, *found.shape[1:], dtype=found.dtype)
         return of_part.index_add(0, place, found.cpu())  # shares, made to sum to 1
 
-    return averaged
+    return summed
 
 
 def name_alike(a: Analysis, one: Tag, other: Tag) -> bool:

@@ -27,6 +27,7 @@ __all__ = [
     "compact",
     "narrowed",
     "numbers_of",
+    "of_one_token",
     "pack",
     "tokens_in",
     "versions_in",
@@ -175,11 +176,16 @@ def whole_tokens(tags: Tags, others: Tags, shape: Sequence[int]) -> Tags:
         if shape[axis] > 1 and not any(tag.varies(axis) for tag in others)
     ]
     for axis in heads:
-        tags = tuple(
-            tag.with_ids(tag.ids.narrow(axis, 0, 1)) if tag.learned and tag.varies(axis) else tag
-            for tag in tags
-        )
+        tags = of_one_token(tags, axis)
     return tags
+
+
+def of_one_token(tags: Tags, axis: int) -> Tags:
+    """Parameters whose elements along `axis` turn out to be one token's features."""
+    return tuple(
+        tag.with_ids(tag.ids.narrow(axis, 0, 1)) if tag.learned and tag.varies(axis) else tag
+        for tag in tags
+    )
 
 
 def without_askers(tags: Tags) -> Tags:
