@@ -282,3 +282,5 @@ def test_a_token_that_no_rule_follows_is_found(
     assert law.law == "no token is forgotten"
     assert law.faults[0].modalities == ("b",)
     assert "6 tokens" in law.faults[0].detail
+    warned = fxplain.explain(model, inputs).graph.warnings
+    assert any("6 tokens that nothing is said of (touches b)" in warning for warning in warned)

@@ -14,9 +14,9 @@ from fxplain.program import Modality, Program
 from fxplain.tokens import IDENTITY
 from fxplain.verification import Fault, Law, LawResult
 from fxplain.verification.claims import canonical_tokens
-from fxplain.verification.shares import attention_sites, reached, rooted_outputs, weighed
+from fxplain.verification.shares import attention_sites, one_number, reached, rooted_outputs
 
-__all__ = ["finite_differences", "null_players", "one_number"]
+__all__ = ["finite_differences", "null_players"]
 
 SLOPES = "the output moves as gradients say"
 NULL_PLAYER = "tokens without influence have no relevance"
@@ -82,11 +82,6 @@ class _Slope:
         if abs(coarse - fine) > _RTOL * largest:
             return None
         return abs(said - fine) <= _RTOL * largest + 3 * abs(coarse - fine)
-
-
-def one_number(outputs: Sequence[Any]) -> Tensor:
-    """One number of all that a model puts out: each times a weight drawn at random."""
-    return sum((weighed(output) for output in outputs), torch.zeros((), dtype=torch.float64))
 
 
 def finite_differences(

@@ -25,7 +25,6 @@ from fxplain.laws.cheap import (
     token_order,
     two_readings,
 )
-from fxplain.laws.forgotten import forgotten_tokens
 from fxplain.laws.slopes import NULL_PLAYER, finite_differences, null_players
 from fxplain.program import Program, build_program
 from fxplain.tokens import follow_tokens
@@ -69,7 +68,6 @@ def verify(model: nn.Module, inputs: Any, *, level: str = "full") -> Verificatio
         results = check_program(captured, model, bound, tagged, level)
         if level == "full":
             results.append(same_output(captured, model, bound, inputs))
-            results.append(forgotten_tokens(captured, model, bound, tagged))
             results.append(map_sums(captured, model, bound, tagged))
             results.append(finite_differences(captured, model, bound, tagged))
             results += _of_explanation(captured, model, inputs, bound, tagged)

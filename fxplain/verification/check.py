@@ -13,6 +13,7 @@ from fxplain.capture import Capture, ModelInputs, chance_kept, module_path
 from fxplain.program import Program
 from fxplain.tokens import RouteSite, TokenFlow, tokens_in
 from fxplain.verification.claims import canonical_tokens
+from fxplain.verification.forgotten import forgotten_tokens
 from fxplain.verification.law import Law
 from fxplain.verification.shares import (
     Ancestry,
@@ -48,7 +49,10 @@ def check_program(
     """
     law = Law(captured, model, inputs, program)
     if not law.sources:
-        return [LawResult(name, "not checked", reason="no tokens") for name in (TAGS, SHARES)]
+        return [
+            *(LawResult(name, "not checked", reason="no tokens") for name in (TAGS, SHARES)),
+            forgotten_tokens(law),
+        ]
     faults = [
         Fault(
             str(culprit.node.target),
@@ -63,11 +67,16 @@ def check_program(
         faults = [*_tokens_that_became_one(program), *faults]
     told = tuple(f for f in faults if not _announced(program.flow, f))
     tags = LawResult.of(TAGS, told, law.runs)
-    if level == "full" or law.shares_of_nothing or parts_are_taken_off(program):
-        return [tags, _shares(law, captured)]
+    return [tags, _pooled(law, captured, level), forgotten_tokens(law)]
+
+
+def _pooled(law: Law, captured: Capture, level: str) -> LawResult:
+    """The law of shares, tried in full or where something is odd."""
+    if level == "full" or law.shares_of_nothing or parts_are_taken_off(law.program):
+        return _shares(law, captured)
     if not law.pooled:
-        return [tags, LawResult(SHARES, "not checked", reason="no output is pooled from tokens")]
-    return [tags, LawResult(SHARES, "holds")]
+        return LawResult(SHARES, "not checked", reason="no output is pooled from tokens")
+    return LawResult(SHARES, "holds")
 
 
 def _tokens_that_became_one(program: Program) -> list[Fault]:

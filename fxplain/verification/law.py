@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -289,6 +290,12 @@ class Law:
     def probe(self, chosen: Sequence[tuple[Source, Tensor]]) -> Probe:
         """A probe that disturbs some tokens of some sources."""
         return Probe(tuple(chosen), 0)
+
+    def of(self, sources: Sequence[Source]) -> Law:
+        """The same law, tried at other sources."""
+        other = copy(self)
+        other.sources = list(sources)
+        return other
 
     def check(self, count: int, seed: int = 0) -> list[Culprit]:
         """Try `count` probes; the culprits of what breaks, in graph order."""

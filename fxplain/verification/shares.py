@@ -23,6 +23,7 @@ __all__ = [
     "Ancestry",
     "attention_sites",
     "is_pooled",
+    "one_number",
     "parts_are_taken_off",
     "reached",
     "read_rows",
@@ -223,3 +224,8 @@ def attention_sites(program: Program) -> list[fx.Node]:
     """The graph nodes of all attention outputs."""
     updates = program.flow.updates
     return [u.output for u in updates if isinstance(u, AttentionSite)]
+
+
+def one_number(outputs: Sequence[Any]) -> Tensor:
+    """One number of all that a model puts out: each times a weight drawn at random."""
+    return sum((weighed(output) for output in outputs), torch.zeros((), dtype=torch.float64))

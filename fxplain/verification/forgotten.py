@@ -6,61 +6,71 @@ that nothing contradicts them; only the model itself, asked for each token, tell
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Sequence
 
-from fxplain.capture import Capture, ModelInputs, chance_kept
-from fxplain.laws.slopes import one_number
+import torch
+from torch import Tensor
+
+from fxplain.capture import chance_kept
 from fxplain.program import Program
 from fxplain.tokens import IDENTITY, AttentionSite, Level, RouteSite, tokens_in, versions_in
-from fxplain.verification import Fault, Law, LawResult
 from fxplain.verification.claims import canonical_tokens, claimed_tags
-from fxplain.verification.shares import reached
+from fxplain.verification.law import Law
+from fxplain.verification.shares import one_number, reached
 from fxplain.verification.sources import Source, births
+from fxplain.verification.verification import Fault, LawResult
 
 __all__ = ["FORGOTTEN", "forgotten_tokens"]
 
 FORGOTTEN = "no token is forgotten"
 
 
-def forgotten_tokens(
-    captured: Capture, model: nn.Module, bound: ModelInputs, program: Program
-) -> LawResult:
+def forgotten_tokens(law: Law) -> LawResult:
     """An output is claimed to be made, in some way, of every input's token that it depends on.
 
-    That it depends on one is asked of the model alone: a gradient reaches the place where the token is
-    born, and the output moves, by more than rounding, when it is disturbed there.
+    Where all tokens are claimed nothing has to run. Else the model alone is asked: whether the output
+    moves, by more than rounding, when the others are disturbed where they are born, and which of them a
+    gradient reaches.
     """
+    program, graph = law.program, law.module.graph
     said = [w for w in program.flow.warnings if "mixes tokens without attention" in w]
     if said:
         return LawResult(FORGOTTEN, "not checked", reason=said[0])
-    law = Law(captured, model, bound, program)
     claimed = _claimed(program)
-    law.sources = _sources(program, claimed)
-    outputs = captured.graph.find_nodes(op="output")[0].all_input_nodes
+    sources = _sources(program, claimed)
+    outputs = graph.find_nodes(op="output")[0].all_input_nodes
     read = [n for n in outputs if claimed_tags(program.flow.tags.get(n, ()))]
-    places = [i for i, n in enumerate(outputs) if n in read]
-    if not read or not law.sources:
+    if not read or not sources:
         reason = "no output is made of tokens, or newer ones were made of all"
         return LawResult(FORGOTTEN, "not checked", reason=reason)
+    rest = torch.cat([s.tokens[s.tokens >= 0] for s in sources]).unique()
+    rest = torch.zeros_like(claimed).scatter_(0, rest, True) & ~claimed
+    law = law.of(sources)
+    if not bool(rest.any()) or not law.moves(read, rest, through_attention=True):
+        return LawResult.of(FORGOTTEN, (), 2 if bool(rest.any()) else 0)
     try:
-        with chance_kept(bound.leaves), torch.enable_grad():
-            found = reached(
-                law.module,
-                law.values,
-                law.sources,
-                (),
-                lambda values: one_number([values[i] for i in places]),
-                len(claimed),
-            )
+        rest &= _reaching(law, [outputs.index(node) for node in read])
     except RuntimeError as error:  # what autograd does not know
         return LawResult(FORGOTTEN, "not checked", reason=str(error).partition("\n")[0])
-    forgotten = found[IDENTITY] & ~claimed
-    names = _named(program, forgotten)
-    if names and law.moves(read, forgotten, through_attention=True):
-        detail = f"an output depends on {int(forgotten.sum())} tokens that nothing is said of"
-        return LawResult.of(FORGOTTEN, (Fault("", "", names, detail=detail),), 5)
-    return LawResult.of(FORGOTTEN, (), 3)
+    names = _named(program, rest)
+    if names and law.moves(read, rest, through_attention=True):
+        detail = f"an output depends on {int(rest.sum())} tokens that nothing is said of"
+        return LawResult.of(FORGOTTEN, (Fault("", "", names, detail=detail),), 7)
+    return LawResult.of(FORGOTTEN, (), 5)
+
+
+def _reaching(law: Law, places: Sequence[int]) -> Tensor:
+    """The tokens from whose birth a gradient reaches some outputs."""
+    size = len(canonical_tokens(law.program))
+    with chance_kept(law.inputs.leaves), torch.enable_grad():
+        return reached(
+            law.module,
+            law.values,
+            law.sources,
+            (),
+            lambda values: one_number([values[i] for i in places]),
+            size,
+        )[IDENTITY]
 
 
 def _sources(program: Program, claimed: Tensor) -> list[Source]:
