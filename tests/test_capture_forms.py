@@ -214,6 +214,35 @@ def test_what_vmap_does_holds_for_other_inputs(dynamic: bool) -> None:
         torch.testing.assert_close(fxplain.explain(model, (ids,)).output, model(ids).detach())
 
 
+class KeepsMapped(nn.Module):
+    """Keeps what it saw under ``torch.vmap``, which nobody can read afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head, self.seen = nn.Embedding(20, 8), nn.Linear(8, 3), None
+
+    def _twice(self, row: Tensor) -> Tensor:
+        self.seen = row
+        return 2 * row
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = torch.vmap(self._twice)(self.words(ids))
+        return self.head((x + nn.functional.scaled_dot_product_attention(x, x, x))[:, 0])
+
+
+def test_what_vmap_left_on_a_model_is_let_be() -> None:
+    model, ids = seeded(KeepsMapped), torch.tensor([[3, 1, 4], [1, 5, 9]])
+    model(ids)
+    kept = model.seen
+    explained = fxplain.explain(model, (ids,))
+    torch.testing.assert_close(explained.output, model(ids))
+    fxplain.clear_captures()
+    model.seen = kept
+    again = fxplain.explain(model, (ids,))
+    torch.testing.assert_close(again.relevance["ids"], explained.relevance["ids"])
+    assert model.seen is kept
+
+
 def test_giving_up_on_free_sizes_leaves_no_vmap_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "_PATIENCE", 0.0)
     monkeypatch.setattr(pace, "_recorded", lambda: -torch._C._functorch.maybe_current_level() - 1

@@ -480,9 +480,10 @@ def _tensor(tensor: Tensor) -> Any:
     """A small tensor's content; a large one's identity, writes and place."""
     kind = tensor.dtype, tensor.device, tensor.shape
     plain = is_plain(tensor) and tensor.device.type == "cpu"
-    if not plain or tensor.layout is not torch.strided:
+    storage = life_of(tensor)
+    if not plain or storage is tensor:  # a sparse one, or one of a transform that is over
         return "tensor", *kind, _serial(tensor), version_of(tensor)
-    freed = tensor.untyped_storage().nbytes() == 0  # by what splits a model over processes
+    freed = storage.nbytes() == 0  # by what splits a model over processes
     if tensor.numel() <= _SMALL and not (tensor.is_quantized or freed):
         return "tensor", *kind, repr(tensor.detach().resolve_conj().tolist())
     return "tensor", *kind, _serial(tensor), version_of(tensor), tensor.data_ptr()

@@ -152,7 +152,10 @@ def _tensor_restorer(tensor: Tensor) -> Callable[[], None]:
     grad, requires_grad = tensor.grad if tensor.is_leaf else None, tensor.requires_grad
     counted = not isinstance(tensor, nn.Parameter) and not tensor.is_inference()
     version = tensor._version if counted else 0
-    content = tensor.detach().clone() if counted else None
+    try:
+        content = tensor.detach().clone() if counted else None
+    except RuntimeError:  # left of a vmap that is over: nobody can read it, or write into it
+        content = None
 
     def restore() -> None:
         if tensor.is_leaf:
