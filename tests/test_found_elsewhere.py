@@ -432,3 +432,62 @@ def test_values_of_positions_are_no_second_attention(*, first: bool) -> None:
     e = explained(model, (ids,))
     (own,) = heard(model, (ids,), [model.attention])
     torch.testing.assert_close(e.relevance["ids"], (torch.eye(7) + own)[:, 0], atol=1e-5, rtol=1e-4)
+
+
+class Diverging(nn.Module):
+    """How far attention weights are from a Gaussian around each step, beside what they weigh."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.width, self.head = (
+            Attention(),
+            nn.Linear(WIDE, HEADS),
+            nn.Linear(WIDE, 3),
+        )
+
+    def forward(self, steps: Tensor) -> tuple[Tensor, Tensor]:
+        x = steps + self.attention(steps)
+        weights, places = self.attention.kept, torch.arange(steps.shape[1])
+        assert weights is not None
+        far = (places[:, None] - places) ** 2
+        prior = torch.exp(-far / (self.width(steps).sigmoid() + 0.1).mT[..., None])
+        prior = prior / prior.sum(-1, keepdim=True)
+        apart = (prior * ((prior + 1e-4).log() - (weights + 1e-4).log())).sum(-1)
+        return self.head(x[:, 0]), apart.mean(1)
+
+
+def test_a_divergence_of_weights_is_no_attention() -> None:
+    model, steps = seeded(Diverging), torch.randn(2, 5, WIDE)
+    e = fxplain.explain(model, (steps,), target=lambda output: output[0][:, 1])
+    weights = model.attention
+    (score, _), own = model(steps), weights.kept
+    (slope,) = torch.autograd.grad(score[:, 1].sum(), own)
+    by_hand = torch.eye(5) + (slope * own).clamp(min=0).mean(1)
+    torch.testing.assert_close(e.relevance["steps"], by_hand[:, 0], atol=1e-5, rtol=1e-4)
+    assert len(e.graph.nodes) == 1
+    assert any("sum.dim_IntList in the model mixes tokens" in w for w in e.graph.warnings)
+
+
+class ByLogarithms(nn.Module):
+    """Weights that are taken to logarithms and back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.attention, self.head = (
+            nn.Embedding(30, WIDE),
+            Attention(),
+            nn.Linear(WIDE, 3),
+        )
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x, attention = self.words(ids), self.attention
+        scores = split(attention.q(x)) @ split(attention.k(x)).mT
+        attention.kept = (scores.softmax(-1).log() + 0.1).exp()
+        return self.head((x + joined(attention.kept @ split(attention.v(x))))[:, 0])
+
+
+def test_weights_that_come_back_from_logarithms() -> None:
+    model, ids = seeded(ByLogarithms), torch.randint(0, 30, (2, 7))
+    e = explained(model, (ids,))
+    (own,) = heard(model, (ids,), [model.attention])
+    torch.testing.assert_close(e.relevance["ids"], (torch.eye(7) + own)[:, 0], atol=1e-5, rtol=1e-4)

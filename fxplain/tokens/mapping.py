@@ -48,7 +48,7 @@ def linear(a: Analysis, node: fx.Node) -> Tagged:
     return tuple(tag.with_ids(tag.ids.narrow(axis, 0, 1).squeeze(axis)) for tag in made)
 
 
-def weights_of(tags: Tags) -> fx.Node | None:
+def weights_of(tags: Sequence[Tag]) -> fx.Node | None:
     """The softmax behind attention weights, if the value holds such."""
     return next((tag.softmax for tag in tags if tag.softmax is not None), None)
 

@@ -9,6 +9,7 @@ from torch import fx
 from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
+from fxplain.tokens.mapping import weights_of
 from fxplain.tokens.mixing import united_along
 from fxplain.tokens.pointwise import pointwise
 from fxplain.tokens.reductions import single_key, weighs_itself
@@ -23,7 +24,7 @@ from fxplain.tokens.scores import (
 )
 from fxplain.tokens.tag import Level, Tags, without_askers
 
-__all__ = ["exponential", "quotient", "softmax"]
+__all__ = ["exponential", "logarithm", "quotient", "softmax"]
 
 _TRANSPARENT = frozenset(
     [
@@ -104,6 +105,10 @@ def exponential(a: Analysis, node: fx.Node) -> Tagged:
     """``exp``: of log-probabilities along tokens, it makes weights."""
     tags = pointwise(a, node)
     for step in elementwise_origin(a, node.all_input_nodes[0]):
+        logarithm_of = step.all_input_nodes[:1] if operation_name(step) == "log" else []
+        weights = weights_of([tag for n in logarithm_of for tag in a.tags(n)])
+        if weights is not None:
+            return tuple(replace(tag, softmax=weights) for tag in tags)
         axis = _log_normalised(a, step)
         if axis is not None and _is_learned(tags):
             return ()
@@ -112,6 +117,11 @@ def exponential(a: Analysis, node: fx.Node) -> Tagged:
         if operation_name(step) not in _TRANSPARENT:
             break
     return tags
+
+
+def logarithm(a: Analysis, node: fx.Node) -> Tagged:
+    """``log``: of weights it makes none (a divergence, an entropy), as long as they stay logarithms."""
+    return tuple(replace(tag, softmax=None) for tag in pointwise(a, node))
 
 
 def _log_normalised(a: Analysis, node: fx.Node) -> int | None:

@@ -168,7 +168,7 @@ TABLE: dict[str, Rule] = {
         "maximum minimum clamp softplus prelu nan_to_num fmod remainder atan2 "
         "hardswish hardsigmoid hardtanh subtract special_logit "
         "log_sigmoid complex polar floor_divide special_expit special_erf "
-        "special_i0 special_log1p absolute negative arccos arccosh arcsin arcsinh arctan arctan2 "
+        "special_i0 absolute negative arccos arccosh arcsin arcsinh arctan arctan2 "
         "arctanh fix _prelu_kernel",
     ),
     **_rows(rules.crossed, "cross linalg_cross"),
@@ -177,6 +177,7 @@ TABLE: dict[str, Rule] = {
     # -- normalisation ---------------------------------------------------------------------------
     **_rows(normalising.softmax, "softmax _softmax _safe_softmax special_softmax"),
     **_rows(normalising.exponential, "exp"),
+    **_rows(normalising.logarithm, "log log2 log10 log1p special_log1p"),
     **_rows(normalising.quotient, "mul multiply div divide true_divide"),
     **_rows(rules.keep, "log_softmax _log_softmax special_log_softmax"),
     # -- contractions ----------------------------------------------------------------------------
