@@ -66,7 +66,8 @@ def each_again(a: Analysis, node: fx.Node, rows: fx.Node, indices: Any) -> Tags:
     if not isinstance(given, fx.Node) or not _picks_words(a, table, given):
         return ()
     whole = a.shape(given) == a.shape(node)[:-1]
-    return _words(a, node, given, _level(a, table)) if whole else ()
+    kept = frozenset(index for tag in a.tags(rows) for index in tag.births)
+    return _words(a, node, given, _level(a, table), older=kept) if whole else ()
 
 
 def _only(indices: Any) -> Any:
@@ -128,6 +129,7 @@ def _words(
     index: fx.Node,
     level: Level = Level.TOKEN,
     elements: Tensor | None = None,
+    older: frozenset[int] = frozenset(),
 ) -> Tags:
     origin = a.first_origin(index)
     assert origin is not None, "the integers come from an input"
@@ -144,6 +146,7 @@ def _words(
         elements=elements,
         until=elements,
         roots=None if elements is None else _roots(a, elements),
+        older=older,
     )
     return (a.born(ids.unsqueeze(-1), level),)
 

@@ -128,6 +128,8 @@ def _joins() -> Iterator[Sample]:
     for name in ("arccos", "arcsin", "arctanh"):
         yield Sample(name, lambda s, n=name: getattr(aten, n)(aten.sigmoid(s.tokens())))
     yield Sample("arccosh", lambda s: aten.arccosh(aten.exp(aten.abs(s.tokens()))))
+    for name in ("log", "log2", "log10", "log1p"):
+        yield Sample(name, lambda s, n=name: getattr(aten, n)(aten.exp(s.tokens())))
     yield Sample("arctan2", lambda s: aten.arctan2(s.tokens(), s.numbers(WIDTH)))
     yield Sample("_prelu_kernel", lambda s: aten._prelu_kernel(s.tokens(), s.parameter(WIDTH)))
     for name in (

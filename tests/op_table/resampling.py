@@ -103,7 +103,10 @@ def _resized() -> Iterator[Sample]:
             f"diff {n}", lambda x, d, n=n: aten.diff(aten.cat([x, aten.mul(x, x), x], d), n, d)
         )
     yield Sample("diff", lambda s: aten.diff(s.tokens(), 1, 1))
-    for name in ("cumsum", "cumprod", "logcumsumexp", "cummax", "cummin"):
+    yield from along_each_axis(  # of numbers near 1: products of many others vanish
+        "cumprod", lambda x, d: aten.cumprod(aten.add(aten.sigmoid(x), 0.5), d)
+    )
+    for name in ("cumsum", "logcumsumexp", "cummax", "cummin"):
         op = getattr(aten, name)
         yield from along_each_axis(
             name, lambda x, d, o=op: o(x, d), extreme=name[3:] in ("max", "min")
