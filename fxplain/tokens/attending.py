@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, fx
 
@@ -14,6 +12,7 @@ from fxplain.tokens.mapping import rows_of_weights, rows_settled
 from fxplain.tokens.mixing import absorbed, name_alike, one_token, settled
 from fxplain.tokens.neighbours import with_neighbours
 from fxplain.tokens.scores import OF_A_GROUP, OVER_STATES, is_exponential, late_division
+from fxplain.tokens.sites import note
 from fxplain.tokens.tag import (
     Level,
     Tag,
@@ -25,7 +24,7 @@ from fxplain.tokens.tag import (
     versions_in,
     whole_tokens,
 )
-from fxplain.tokens.updates import AttentionSite, Update
+from fxplain.tokens.updates import AttentionSite
 
 __all__ = ["attend", "fused_attention"]
 
@@ -56,7 +55,7 @@ def fused_attention(a: Analysis, node: fx.Node) -> Tagged:
     asking = whole_tokens(a.tags(query), a.tags(key), k_shape)
     rows = _rows(a, node, a.joiner.promoted(asking), columns, tuple(shape))
     index = len(a.updates)
-    a.updates.append(AttentionSite(
+    note(a, AttentionSite(
         index, "fused", node, node, None, value, True, -1, tuple(shape), rows,
         columns.transpose(-1, -2),
     ))  # fmt: skip
@@ -173,31 +172,12 @@ def attend(
     columns = _as_carried(joined[0].ids, sides[0][0].ids) if over_tokens else joined[0].ids
     row_ids = _rows(a, node, tuple(rows), columns, tuple(shape))
     index = len(a.updates)
-    a.updates.append(AttentionSite(
+    note(a, AttentionSite(
         index, "product", node, mark, weights, values, weights_on_left, -1, tuple(shape), row_ids,
         columns.transpose(-1, -2), late_division(a, node, weights) if is_exponential(mark) else None,
     ))  # fmt: skip
-    if _weighs_twice(a, a.updates[-1]):
-        a.warn(
-            f"{mark.target} in {module_path(mark) or 'the model'} weighs two values of the same "
-            f"tokens: each is an attention node of its own, and their relevance adds up"
-        )
     level = max((t.level for t in rows), default=Level.TOKEN)
     return (Tag(absorbed(a, index, row_ids), level),)
-
-
-def _weighs_twice(a: Analysis, site: Update) -> bool:
-    """Whether another site has the same weights, all of them, for the same queries and keys."""
-    assert isinstance(site, AttentionSite)
-    before = (u for u in a.updates[:-1] if isinstance(u, AttentionSite))
-    return any(
-        u.softmax is site.softmax and u.shape == site.shape
-        and math.prod(site.shape) == math.prod(a.shape(site.softmax))
-        and u.rows.shape == site.rows.shape and u.columns.shape == site.columns.shape
-        and torch.equal(a.book.find(tokens_in(u.rows)), a.book.find(tokens_in(site.rows)))
-        and torch.equal(a.book.find(tokens_in(u.columns)), a.book.find(tokens_in(site.columns)))
-        for u in before
-    )  # fmt: skip
 
 
 def _weighs_tokens(a: Analysis, mark: fx.Node, node: fx.Node) -> bool:

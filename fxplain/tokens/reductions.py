@@ -23,6 +23,7 @@ from fxplain.tokens.scores import (
     made_of_tokens,
     only_scales,
 )
+from fxplain.tokens.sites import note
 from fxplain.tokens.tag import Level, Tag, Tags, pack
 from fxplain.tokens.taken_off import sum_of_differences
 from fxplain.tokens.updates import AttentionSite, framed
@@ -254,7 +255,7 @@ def _weighted_sum(
         a.softmaxes[softmax] = OF_A_GROUP
         return None
     index = len(a.updates)
-    a.updates.append(AttentionSite(
+    note(a, AttentionSite(
         index, "weighted_sum", node, softmax, weights[0], values, True, axis,
         tuple(framed(torch.empty(shape, device="meta"), axis, query).shape),
         framed(rows, axis, query), framed(keys, axis, query), query_axis=query,
