@@ -491,3 +491,39 @@ def test_weights_that_come_back_from_logarithms() -> None:
     e = explained(model, (ids,))
     (own,) = heard(model, (ids,), [model.attention])
     torch.testing.assert_close(e.relevance["ids"], (torch.eye(7) + own)[:, 0], atol=1e-5, rtol=1e-4)
+
+
+class Cells(nn.Module):
+    """A number of each word, averaged over the words of each cell, beside classes of the first word."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.words, self.attention = nn.Embedding(30, WIDE), Attention()
+        self.number, self.head, self.form = nn.Linear(WIDE, 1), nn.Linear(WIDE, 2), form
+
+    def forward(self, ids: Tensor, cells: Tensor) -> Tensor:
+        x = self.words(ids)
+        x = x + self.attention(x)
+        numbers, of = self.number(x), F.one_hot(cells, 4).float()
+        if self.form == "einsum":
+            summed = torch.einsum("bn,bnc->bc", numbers.squeeze(-1), of)
+        elif self.form == "columns":
+            summed = (of.mT @ numbers).squeeze(-1)
+        else:
+            summed = (numbers.mT @ of).squeeze(1)
+        return torch.cat([self.head(x[:, 0]), summed / of.sum(1)], -1)
+
+
+@pytest.mark.parametrize("form", ["einsum", "columns", "rows"])
+def test_numbers_of_words_are_pooled_by_groups_that_came_with_the_input(form: str) -> None:
+    model, ids = seeded(Cells, form), torch.randint(0, 30, (2, 7))
+    cells = torch.tensor([[0, 0, 1, 1, 2, 3, 3], [0, 1, 1, 1, 2, 2, 3]])
+    for target, read in ((1, [[0], [0]]), (3, [[2, 3], [1, 2, 3]])):
+        score, weights = model(ids, cells)[:, target].sum(), model.attention.kept
+        assert weights is not None
+        (slope,) = torch.autograd.grad(score, weights)
+        by_hand = torch.eye(7) + (slope * weights).clamp(min=0).mean(1)
+        for batch in (slice(0, 1), slice(0, 2)):
+            e = fxplain.explain(model, (ids[batch], cells[batch]), target=target)
+            want = torch.stack([m[own].mean(0) for m, own in zip(by_hand, read, strict=True)])
+            torch.testing.assert_close(e.relevance["ids"], want[batch], atol=1e-5, rtol=1e-4)

@@ -343,7 +343,7 @@ def _mixed(
         picked = None if a.is_lost(right) else _picked(left_tags, rank - 1, rank, turned())
         return picked or mapped(
             a, node, left_tags, _shape_of(a, left, rank, as_column=False), rank - 1, turned,
-            _outputs(a.shape(right), -1))  # fmt: skip
+            _outputs(a.shape(right), -1), given=bool(a.origins(right)))  # fmt: skip
     if any(t.varies(rank - 2) for t in right_tags) and _is_known(a, left, right):
 
         def matrix() -> Tensor:
@@ -352,7 +352,7 @@ def _mixed(
         picked = None if a.is_lost(left) else _picked(right_tags, rank - 2, rank, matrix())
         return picked or mapped(
             a, node, right_tags, _shape_of(a, right, rank, as_column=True), rank - 2, matrix,
-            _outputs(a.shape(left), -2))  # fmt: skip
+            _outputs(a.shape(left), -2), given=bool(a.origins(left)))  # fmt: skip
     rest = [t for t in left_tags if not t.varies(rank - 1)]
     rest += [t for t in right_tags if not t.varies(rank - 2)]
     if not _is_weight(a, left, left_tags, rank - 1) and not _is_weight(

@@ -82,8 +82,14 @@ def mapped(
     axis: int,
     weights: Callable[[], Tensor],
     size: int | None = None,
+    *,
+    given: bool = False,
 ) -> Tags:
-    """A linear map along `axis` by fixed weights (outputs x inputs); `size` counts the outputs."""
+    """A linear map along `axis` by fixed weights (outputs x inputs); `size` counts the outputs.
+
+    Where the weights were `given` with the input (masks, groups of words) each output is pooled from
+    tokens of its own; a learned map of tokens side by side is a layer, and makes one of them.
+    """
     size = a.shape(node)[axis] if size is None else size
     result = []
     for tag in a.joiner.promoted(tags):
@@ -93,7 +99,7 @@ def mapped(
         if raw and shape[axis] == 1 and (numbers := numbers_of(tag, shape, axis)):
             tag = newer(a, node, tag, tag.ids.expand(numbers))
         elif tag.varies(axis):
-            if not raw and _holds_sequence(a, tag, shape, axis):
+            if not raw and (given or _holds_sequence(a, tag, shape, axis)):
                 result.append(mix_along(a, node, tag, axis, size, weights))
                 continue
             groups = tag.ids.movedim(axis, -1)
