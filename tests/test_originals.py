@@ -199,6 +199,14 @@ def test_a_heat_map_at_the_photos_own_size(seen):
             assert float(at) == pytest.approx(float(patches[row, column]))
 
 
+def test_a_region_is_said_in_the_photos_own_pixels(seen):
+    """The crop begins at column 20, and patches are 20 pixels wide."""
+    found = seen.units("pixel_values", {"block": (15, 0, 61, 40)})[0]
+    patches = seen.relevance["pixel_values"][0, 1:].reshape(4, 4)
+    own = float(found.relevance[found.labels.index("block")])
+    assert own == pytest.approx(float(patches[:2, :2].sum()), rel=1e-5)
+
+
 def test_no_photo_is_known_of_tensors():
     e = fxplain.explain(
         hf.ViTForImageClassification(hf.ViTConfig(**small_pretrained.SEEN)).eval(),

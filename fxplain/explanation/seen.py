@@ -31,8 +31,9 @@ from fxplain.explanation.pictures import (
     patch_size,
     pictures_of,
 )
+from fxplain.explanation.regions import groups_of, regions_of
 from fxplain.explanation.shown import Shown, Special, shown
-from fxplain.explanation.units import Units, units_of
+from fxplain.explanation.units import Units, by_modality, own_units, units_of
 from fxplain.extras import data_frame
 
 if TYPE_CHECKING:
@@ -79,15 +80,19 @@ class AsSeen(BesideIdentity):
     def units(
         self, modality: str, units: Units = "word", *, beyond_identity: bool = False
     ) -> list[WordRelevance]:
-        """Relevance of a text by word, sentence, line, passage or what is given, added up.
+        """Relevance by word, sentence, line, passage, region, column or what is given, added up.
 
         Parameters
         ----------
         modality
-            A text's.
+            A text's, or any other.
         units
-            "token", "word", "sentence", "line", "passage", or parts of the text: as strings, as
-            (start, stop) of its characters, or these by name. What no part holds is one unit more.
+            Of a text "token", "word", "sentence", "line", "passage", or parts of it: as strings, as
+            (start, stop) of its characters, or these by name. Of images (rows, columns), or boxes
+            (left, top, right, bottom) or masks in pixels of the photo that was given, by name or in a
+            list; of a recording (start, stop) in seconds by name; of a table or what else has tokens,
+            their places or names by name. What no part holds is one unit more. Units of several
+            modalities are given by their names: ``{"input_ids": "sentence", "pixel_values": (3, 3)}``.
         beyond_identity
             Of `beyond_identity()` rather than of `relevance`.
 
@@ -102,12 +107,31 @@ class AsSeen(BesideIdentity):
             When there is no such unit, or the text has no such part.
         """
         values = self._values(modality, beyond_identity)
-        labels = self.labels[modality]
+        own = own_units(self, modality, units) if by_modality(self, units) else units
         made = []
-        for sample, words in enumerate(self.words_in(modality)):
-            parts = units_of(words, labels[sample], units)
+        for sample in range(len(self.target)):
+            parts = self.cut(modality, sample, own)
             made.append(WordRelevance(tuple(parts), merge(values[sample], parts)))
         return made
+
+    def cut(self, modality: str, sample: int, units: Units) -> list[Word]:
+        """One sample's tokens put together to a modality's own units, each token in one.
+
+        Raises
+        ------
+        MethodError
+            When there is no such unit.
+        """
+        if self.is_text(modality):
+            return units_of(self.words_in(modality)[sample], self.labels[modality][sample], units)
+        if isinstance(units, str):
+            units_of((), (), units)  # an unknown one is answered with the known
+            named = self.named_tokens(modality, sample)
+            return [Word(label or str(i), (i,)) for i, label in enumerate(named)]
+        if self.pictures(modality, sample):
+            return regions_of(self, modality, sample, units)
+        labels, special = self.labels[modality][sample], self.special_in(modality, sample)
+        return groups_of(labels, special, units, self.seconds.get(modality))
 
     def words_in(self, modality: str) -> list[list[Word]]:
         """By sample, the words that the tokens are pieces of."""
@@ -319,7 +343,7 @@ class AsSeen(BesideIdentity):
                 f"{modality!r} lies on {len(pictures)} grids of different sizes in patches ({told}): "
                 f"say which, image=."
             )
-        size = size or self._size_in_pixels(modality, *sizes)
+        size = size or self.size_in_pixels(modality, *sizes)
         if not pictures:
             return upsample(self._plain(modality, values), self.grids.get(modality, ()), size, mode)
         places = [place for picture in pictures for place in picture.tokens]
@@ -431,7 +455,8 @@ class AsSeen(BesideIdentity):
             )
         return (pictures[image],)
 
-    def _size_in_pixels(self, modality: str, grid: Sequence[int] = ()) -> tuple[int, int]:
+    def size_in_pixels(self, modality: str, grid: Sequence[int] = ()) -> tuple[int, int]:
+        """(height, width) of the image that the model was given, whose tokens lie on a grid."""
         given = self.inputs.get(input_of(modality))
         if given is not None and given.dim() >= 4:
             return given.shape[-2], given.shape[-1]

@@ -13,7 +13,7 @@ from torch import Tensor
 from fxplain.arguments import one_of, place_in
 from fxplain.errors import MethodError
 from fxplain.explanation.merging import Word
-from fxplain.explanation.units import Units, units_of
+from fxplain.explanation.units import Units, own_units
 
 if TYPE_CHECKING:
     from fxplain.explanation.explanation import Explanation
@@ -77,7 +77,8 @@ def shown(
     Parameters
     ----------
     units
-        How a text's tokens are put together; tokens of pictures and recordings stay by themselves.
+        How a text's tokens are put together, or by modality how each one's are, as
+        `Explanation.units` takes them; other tokens stay by themselves.
     special
         "hide" gives special tokens and sinks no share.
 
@@ -109,15 +110,12 @@ def _of_modality(explanation: Explanation, name: str, sample: int, units: Units)
     labels = explanation.tokens(name)[sample]
     parameters = explanation.special_in(name, sample)
     apart = explanation.apart(name, sample)
-    if explanation.is_text(name):
-        words = units_of(explanation.words_in(name)[sample], labels, units)
-    else:
-        named = explanation.named_tokens(name, sample)
-        words = [Word(label or str(i), (i,)) for i, label in enumerate(named)]
+    own = own_units(explanation, name, units)
+    words = explanation.cut(name, sample, own)
     for word in _cut_out(folded(words), apart, labels):
         yield Shown(
             name,
-            visible(word.text if units in ("word", "token") else _on_one_line(word.text)),
+            visible(word.text if own in ("word", "token") else _on_one_line(word.text)),
             word.tokens,
             _sum(values, word.tokens),
             gap=word.gap,

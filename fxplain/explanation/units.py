@@ -6,16 +6,22 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fxplain.arguments import shown as described
-from fxplain.errors import MethodError
+from fxplain.errors import MethodError, ModalityError
 from fxplain.explanation.merging import Word, plain
 
-__all__ = ["REST", "UNITS", "Units", "units_of", "written_text"]
+if TYPE_CHECKING:
+    from fxplain.explanation.seen import AsSeen
 
-Units = str | Sequence[str] | Sequence[tuple[int, int]] | Mapping[str, tuple[int, int]]
-"""A name of `UNITS`, parts of the text, (start, stop) of its characters, or these by name."""
+__all__ = ["REST", "UNITS", "Units", "by_modality", "own_units", "units_of", "written_text"]
+
+Units = str | Sequence[Any] | Mapping[str, Any]
+"""A name of `UNITS`, parts of the text, (start, stop) of its characters, or these by name.
+
+Or by modality: these of a text, regions of a picture, stretches of a recording, groups of other tokens.
+"""
 
 UNITS = ("token", "word", "sentence", "line", "passage")
 """From pieces to what an empty line parts."""
@@ -26,6 +32,38 @@ _ENDS_ANYWHERE = re.compile("[\u3002\uff01\uff1f\uff61]+[\u300d\u300f\u201d\uff0
 
 REST = "(the rest)"
 """What no part of a text that is asked for holds."""
+
+
+def by_modality(seen: AsSeen, units: Units) -> bool:
+    """Whether units are said by modality."""
+    return isinstance(units, Mapping) and bool(units) and units.keys() <= seen.labels.keys()
+
+
+def own_units(seen: AsSeen, modality: str, units: Units) -> Units:
+    """A modality's own units: parts that are said of none are of texts, or of the only one.
+
+    Raises
+    ------
+    ModalityError
+        When units are said of a modality that is none, or it is not clear of which.
+    """
+    if by_modality(seen, units):
+        return cast("Mapping[str, Units]", units).get(modality, "word")
+    if isinstance(units, str):
+        return units
+    names = tuple(seen.labels)
+    told = ", ".join(map(repr, names))
+    others = [name for name in units if name not in names] if isinstance(units, Mapping) else []
+    if others and len(others) < len(units):
+        raise ModalityError(f"units: there is no modality {others[0]!r}; there are: {told}.")
+    if seen.is_text(modality) or len(names) == 1:
+        return units
+    if not any(map(seen.is_text, names)):
+        raise ModalityError(
+            f"units={described(units)}: say of which modality, units={{{names[0]!r}: ...}}; there are: "
+            f"{told}."
+        )
+    return "token"
 
 
 def written_text(words: Sequence[Word]) -> str:

@@ -14,6 +14,7 @@ from fxplain.explanation import Explanation, Units
 from fxplain.explanation.mosaic import Mosaic, put_together
 from fxplain.explanation.on_photos import OnPhoto, which
 from fxplain.explanation.pictures import Picture, names_of
+from fxplain.explanation.units import own_units
 from fxplain.html.numbers import png_url
 from fxplain.html.photos import photo_views, photos_beneath
 from fxplain.html.pictures import Pixels, given_pictures, image_of, images_of, strip_of
@@ -53,6 +54,10 @@ class InputView:
         By sample, the places that an attention mask leaves out.
     units
         By sample and name ("word", "token", "sentence"), how a text is cut.
+    asked
+        Which of `units` is shown at first, where each modality has its own.
+    regions
+        By sample, what tokens that are no words are put together to, where that is asked for.
     places
         Of tokens on pictures, their order in them, row by row and picture by picture.
     tiles
@@ -72,6 +77,8 @@ class InputView:
     boxes: Tensor | None = None
     padding: list[list[int]] = field(default_factory=list)
     units: list[dict[str, list[Unit]]] = field(default_factory=list)
+    asked: str = ""
+    regions: list[list[Unit]] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     tiles: list[dict[str, Any]] = field(default_factory=list)
     photos: list[dict[str, Any]] = field(default_factory=list)
@@ -96,8 +103,12 @@ class InputView:
         if self.kind == "words":
             view["words"] = written(labels)
             view["units"] = self.units[sample]
+            if self.asked:
+                view["asked"] = self.asked
             texts = (text for text, *_ in self.units[sample]["word"])
             view["direction"] = "rtl" if is_right_to_left(texts) else "ltr"
+        if self.regions:
+            view["regions"] = self.regions[sample]
         if self.pictures:
             view["pictures"] = [png_url(pixels) for pixels in self.pictures[sample]]
             view["sizes"] = [[p.shape[1], p.shape[0]] for p in self.pictures[sample]]
@@ -129,14 +140,31 @@ def input_views(
     pictures
         The caller's own pictures by modality, one per sample, for features that were cut from them.
     units
-        How texts are cut at first; parts that the caller says are one choice more.
+        How texts are cut at first; parts that the caller says are one choice more. Or by modality.
     """
     batch = explanation.batch_size
     own = {name: given_pictures(p, name, batch) for name, p in pictures.items()}
     shown = batch * max(1, sum(_has_picture(explanation, m) for m in explanation.modalities))
-    return [
+    views = [
         _view(explanation, name, own.get(name), max(1, PICTURE_PIXELS // shown), units)
         for name in explanation.modalities
+    ]
+    return [
+        view if view.kind == "words" else replace(view, regions=_regions(explanation, view, units))
+        for view in views
+    ]
+
+
+def _regions(explanation: Explanation, view: InputView, units: Units) -> list[list[Unit]]:
+    own = own_units(explanation, view.name, units)
+    if isinstance(own, str):
+        return []
+    return [
+        [
+            (word.text, word.gap, list(word.tokens), word.special)
+            for word in explanation.cut(view.name, sample, own)
+        ]
+        for sample in range(explanation.batch_size)
     ]
 
 
@@ -157,7 +185,10 @@ def _view(
     if kind == "text":
         count = explanation.relevance[name].shape[1]
         cut = [cuts_of(explanation, name, sample, units) for sample in samples]
-        return InputView(name, "words", padding=_padding(explanation, name, count), units=cut)
+        padding = _padding(explanation, name, count)
+        own_name = own_units(explanation, name, units)
+        asked = own_name if isinstance(own_name, str) else "parts"
+        return InputView(name, "words", padding=padding, units=cut, asked=asked)
     if kind == "image":
         found = given or [images_of(each.frames(), most_pixels) for each in views]
         tiled = [_tiled(each, shown) for each, shown in zip(views, found, strict=True)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fxplain.explanation import UNITS, Explanation, Units
 from fxplain.explanation.shown import escaped, folded, visible
-from fxplain.explanation.units import units_of
+from fxplain.explanation.units import own_units, units_of
 from fxplain.views import are_words
 
 __all__ = ["Unit", "cuts_of", "written"]
@@ -30,11 +30,12 @@ def cuts_of(
     """
     words = explanation.words_in(name)[sample]
     labels = explanation.tokens(name)[sample]
+    own = own_units(explanation, name, units)
     names = ("word", *UNITS) if are_words(labels) else ("word", "token")
     asked: dict[str, Units] = {unit: unit for unit in names}
-    named = isinstance(units, str)
+    named = isinstance(own, str)
     if not named:
-        asked["parts"] = units
+        asked["parts"] = own
     made: dict[str, list[Unit]] = {}
     for key, unit in asked.items():
         cut = [
@@ -42,7 +43,7 @@ def cuts_of(
              word.gap, list(word.tokens), word.special)
             for word in folded(units_of(words, labels, unit))
         ]  # fmt: skip
-        if (named and key == units) or cut not in made.values():
+        if (named and key == own) or cut not in made.values():
             made[key] = cut
     return made
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from fxplain.errors import MethodError
 from fxplain.explanation import Explanation, Units
 from fxplain.explanation.merging import Word
-from fxplain.explanation.units import REST, units_of
+from fxplain.explanation.units import REST, own_units, units_of
 from fxplain.methods import Place
 from fxplain.removal.perturbation import Removed
 from fxplain.removal.tokens import ModalityTokens
@@ -136,6 +136,10 @@ def _groups(
     structure: Explanation, own: ModalityTokens, sample: int, units: Units, regions: int
 ) -> list[tuple[tuple[int, ...], tuple[int, ...], str]]:
     """(place, tokens, text) of each."""
+    units = own_units(structure, own.name, units)
+    if not (structure.is_text(own.name) or isinstance(units, str)):
+        asked = structure.cut(own.name, sample, units)
+        return [((i,), unit.tokens, unit.text) for i, unit in enumerate(asked)]
     if own.kind == "regions" and len(own.plain) == prod(own.grid):
         return [
             (place, tokens, f"region {', '.join(map(str, place))}")

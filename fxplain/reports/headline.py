@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from fxplain.explanation import Contrast, Explanation, Special, Units
 from fxplain.explanation.on_photos import which
 from fxplain.explanation.pictures import names_of
-from fxplain.explanation.shown import Shown, shown
+from fxplain.explanation.shown import Shown, shown, visible
 from fxplain.explanation.units import REST
 from fxplain.reports.shading import percent, signed_percent
 from fxplain.views.boxes import boxes_of
@@ -193,6 +193,8 @@ def _named(explanation: Explanation, entry: Shown, sample: int) -> str:
     if explanation.is_text(entry.modality):
         return f"\u2018{entry.text}\u2019"
     called = _called(explanation, entry.modality, sample)
+    if len(entry.tokens) > 1 or entry.text != _own_name(explanation, entry, sample):
+        return f"\u2018{entry.text}\u2019 of {called}"
     where = _place_in_picture(explanation, entry, sample)
     if where:
         return f"the {where}" if called == "the images" else f"the {where} of {called}"
@@ -200,6 +202,12 @@ def _named(explanation: Explanation, entry: Shown, sample: int) -> str:
         return f"{entry.text} of {called}"
     kind = "token" if boxes_of(explanation, entry.modality) is None else "box"
     return f"{kind} {entry.text} of {entry.modality}"
+
+
+def _own_name(explanation: Explanation, entry: Shown, sample: int) -> str:
+    """What a token is called where nothing else was asked for."""
+    (token, *_) = entry.tokens
+    return visible(explanation.named_tokens(entry.modality, sample)[token] or str(token))
 
 
 def _called(explanation: Explanation, name: str, sample: int) -> str:

@@ -57,7 +57,7 @@ def target_text(target: Any, names: ClassNames | None) -> str:
     index = target if isinstance(target, tuple) else (target,)
     if not index or not all(isinstance(i, int) for i in index):
         return "the output" if not index else str(target)
-    place = f" at {', '.join(map(str, index[:-1]))}" if index[1:] else ""
+    place = f" at position {', '.join(map(str, index[:-1]))}" if index[1:] else ""
     name = name_of(index[-1], names)
     text = f"class {index[-1]}{place}"
     return f"{name} ({text})" if name else text

@@ -62,8 +62,8 @@
   const NAMES = { word: "Words", token: "Pieces", sentence: "Sentences", line: "Lines", passage: "Passages", parts: "Parts" };
 
   const unitOf = (m) => {
-    const { units } = fxplain.inputOf(m);
-    const chosen = state.by[m] ?? data.units;
+    const { units, asked } = fxplain.inputOf(m);
+    const chosen = state.by[m] ?? asked ?? data.units;
     return chosen in units ? chosen : "word";
   };
 
@@ -86,9 +86,11 @@
   fxplain.entries = (m, view) => {
     const { count } = data.modalities[m];
     const special = fxplain.special(m);
-    const units = fxplain.inputOf(m).units
+    const { units: cuts, regions } = fxplain.inputOf(m);
+    const together = regions?.map(([text, gap, places, special]) => ({ text, gap, places, special }));
+    const units = cuts
       ? fxplain.unitsOf(m)
-      : Array.from({ length: count }, (_, i) => ({ places: [i], special: i in special }));
+      : together ?? Array.from({ length: count }, (_, i) => ({ places: [i], special: i in special }));
     return units
       .filter((unit) => !(state.hide && fxplain.isLeftOut(m, unit)))
       .map((unit) => ({ ...unit, m, i: unit.places[0], value: summed(view, unit.places) }))
