@@ -150,3 +150,49 @@ def test_unit_methods_judge_regions():
     removed[..., : WIDTH // 2] = 0
     fallen = MODEL(image)[0, 1] - MODEL(removed)[0, 1]
     torch.testing.assert_close(found.relevance[0], fallen.detach(), rtol=1e-4, atol=1e-5)
+
+
+COLUMNS = ["age", "street", "town", "income", "children"]
+
+
+def of_table(names: object) -> fxplain.Explanation:
+    torch.manual_seed(0)
+    return fxplain.explain(Table().eval(), {"numbers": torch.randn(2, 5)}, 0, names=names)
+
+
+def test_columns_are_called_as_the_caller_calls_them(tmp_path):
+    e = of_table({"numbers": COLUMNS})
+    assert e.tokens("numbers") == [COLUMNS] * 2
+    most = e.top(1)[0]
+    assert most.text == COLUMNS[int(e.beyond_identity()["numbers"][0].argmax())]
+    assert all(column in e.to_text() for column in COLUMNS[:1])
+    assert f"\u2018{most.text}\u2019" in e.to_text()
+    found = e.units("numbers", {"address": ["street", "town"]})[0]
+    assert found.labels == ["address", "(the rest)"]
+    assert e.signed().tokens("numbers") == e.tokens("numbers")
+    assert explanation_data([e], Extras())["modalities"][0]["kind"] == "tokens"
+    e.save(tmp_path / "e.safetensors")
+    assert not fxplain.load(tmp_path / "e.safetensors").is_text("numbers")
+    one = fxplain.explain(
+        Table().eval(),
+        (torch.randn(1, 5),),
+        0,
+        "leave_one_out",
+        names={"numbers": COLUMNS},
+        removal="zero",
+    )
+    assert one.tokens("numbers") == [COLUMNS]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ({"numbers": COLUMNS[:4]}, "has 4 names, but 'numbers' has 5 tokens"),
+        ({"rows": COLUMNS}, "no modality 'rows'"),
+        ({"numbers": "abcde"}, "must be a mapping"),
+        (COLUMNS, "must be a mapping"),
+    ],
+)
+def test_names_that_are_not_one_for_each_token_are_refused(names, told):
+    with pytest.raises(fxplain.FxplainError, match=told):
+        of_table(names)

@@ -101,6 +101,7 @@ class Answer:
             promised=promised,
             biases=biases,
             inputs=given,
+            named=tuple(question.names or ()),
             asked=self.asked,
             **self._of_tokens(relevance, given),
         )

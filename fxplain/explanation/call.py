@@ -15,7 +15,7 @@ from fxplain.explanation.asked import Asked
 from fxplain.explanation.detection import no_attention
 from fxplain.explanation.explanation import Explanation
 from fxplain.explanation.kept import Kept
-from fxplain.explanation.labels import token_labels
+from fxplain.explanation.labels import known_names, token_labels
 from fxplain.explanation.matrices import Matrices
 from fxplain.explanation.passes import Passes
 from fxplain.explanation.plan import Plan
@@ -156,5 +156,8 @@ class Call:
     @cached_property
     def _labels(self) -> dict[str, list[list[str]]]:
         """By modality and sample, a label for every token."""
-        tokenizer = self.question.tokenizer
-        return {m.name: token_labels(m, self.bound, tokenizer) for m in self.program.modalities}
+        tokenizer, modalities = self.question.tokenizer, self.program.modalities
+        names = known_names(self.question.names, [m.name for m in modalities])
+        return {
+            m.name: token_labels(m, self.bound, tokenizer, names.get(m.name)) for m in modalities
+        }

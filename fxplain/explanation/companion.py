@@ -42,6 +42,7 @@ def _companion(explanation: Explanation, method: str, what: str) -> Explanation:
         method,
         output=question.output,
         tokenizer=question.tokenizer,
+        names=question.names,
         batch_axis=question.batch_axis,
         verify="off",
         gradients="corrected",

@@ -90,6 +90,7 @@ def explain(
     targets: None = None,
     output: str | None = None,
     tokenizer: Any = None,
+    names: Mapping[str, Sequence[str]] | None = None,
     engine: str = "auto",
     batch_axis: BatchAxis = None,
     verify: str = "light",
@@ -109,6 +110,7 @@ def explain(
     method: str = "generic",
     output: str | None = None,
     tokenizer: Any = None,
+    names: Mapping[str, Sequence[str]] | None = None,
     engine: str = "auto",
     batch_axis: BatchAxis = None,
     verify: str = "light",
@@ -129,6 +131,7 @@ def explain(
     targets: Sequence[Any] | None = None,
     output: str | None = None,
     tokenizer: Any = None,
+    names: Mapping[str, Sequence[str]] | None = None,
     engine: str = "auto",
     batch_axis: BatchAxis = None,
     verify: str = "light",
@@ -166,6 +169,8 @@ def explain(
         The name of the explained output field, where it is not obvious.
     tokenizer
         Anything with ``convert_ids_to_tokens``, to label word pieces.
+    names
+        By modality, what to call its tokens, in their order: the columns of a table, say, or sensors.
     engine
         "rows" finds the readout's rows of the relevancy matrices by products with vectors, "matrices"
         builds the matrices, and "auto" takes the rows where the method can.
@@ -199,6 +204,7 @@ def explain(
     Encoder-Decoder Transformers", ICCV 2021, arXiv 2103.15679.
     """
     how: dict[str, Any] = {"output": output, "tokenizer": tokenizer, "batch_axis": batch_axis}
+    how["names"] = names
     how |= {"engine": engine, "verify": verify, "strict": strict, "recheck": recheck}
     how["recompute"] = recompute
     asked = [target] if targets is None else several(target, targets)

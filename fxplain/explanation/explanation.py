@@ -132,6 +132,8 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
     layouts
         By modality and sample, the pictures that the sample's own tokens lie on; of those of a batch
         whose samples were given different ones.
+    named
+        The modalities whose tokens have names that the caller gave, such as a table's columns.
     rows
         By modality, the row of the batch's tokens that each sample's target reads: another sample's
         where the model compares samples (CLIP: this image with that text). Not known of a loaded one.
@@ -173,6 +175,7 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
     tiled: tuple[str, ...] = ()
     blocks: Mapping[str, int] = field(default_factory=dict, repr=False)
     layouts: Mapping[str, tuple[tuple[Picture, ...], ...]] = field(default_factory=dict, repr=False)
+    named: tuple[str, ...] = ()
     rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
     originals: Originals = field(default=Originals(), repr=False)
     provenance: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -292,6 +295,7 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
             "provenance": dict(self.provenance),
             "chosen": self.chosen,
             "tiled": list(self.tiled),
+            "named": list(self.named),
             "blocks": dict(self.blocks),
             "layouts": {
                 name: [[asdict(picture) for picture in own] for own in samples]

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from fxplain.arguments import Form
 from fxplain.capture import ModelInputs
-from fxplain.errors import InputError
+from fxplain.errors import InputError, ModalityError
 from fxplain.explanation.pieces import readable
 from fxplain.program import Modality
 
-__all__ = ["check_tokenizer", "token_labels"]
+__all__ = ["NAMES_BY_MODALITY", "check_tokenizer", "known_names", "token_labels"]
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(own, Iterable) and not isinstance(own, (str, bytes)) for own in value.values()
+    )
+
+
+NAMES_BY_MODALITY = Form(
+    "a mapping from an input's name to a name for each of its tokens, {'numbers': columns}",
+    _is_names,
+)
 
 
 def check_tokenizer(tokenizer: Any) -> None:
@@ -29,12 +43,45 @@ def check_tokenizer(tokenizer: Any) -> None:
         )
 
 
-def token_labels(modality: Modality, inputs: ModelInputs, tokenizer: Any = None) -> list[list[str]]:
-    """Labels by sample: word pieces with a tokenizer, else the input's ids or grid positions."""
+def known_names(
+    names: Mapping[str, Iterable[Any]] | None, modalities: Sequence[str]
+) -> dict[str, list[str]]:
+    """What callers call the tokens of each modality.
+
+    Raises
+    ------
+    ModalityError
+        When there is no such modality.
+    """
+    made = {name: list(map(str, own)) for name, own in (names or {}).items()}
+    for name in made:
+        if name not in modalities:
+            known = ", ".join(map(repr, modalities))
+            raise ModalityError(f"names: there is no modality {name!r}; there are: {known}.")
+    return made
+
+
+def token_labels(
+    modality: Modality,
+    inputs: ModelInputs,
+    tokenizer: Any = None,
+    names: Sequence[str] | None = None,
+) -> list[list[str]]:
+    """Labels by sample: given names, word pieces with a tokenizer, the input's ids or grid positions.
+
+    Raises
+    ------
+    InputError
+        When there are more or fewer names than tokens.
+    """
     ids = _by_sample(modality.name, inputs)
     plain = len(modality) - len(modality.special)
     words: list[list[str]] | None = None
-    if ids is not None and not ids.is_floating_point() and ids.dim() == 2 and ids.shape[1] == plain:
+    if names is not None:
+        words = [_fitting(names, modality, plain)] * len(modality.tokens)
+    elif (
+        ids is not None and not ids.is_floating_point() and ids.dim() == 2 and ids.shape[1] == plain
+    ):
         words = [_pieces(row, tokenizer) for row in ids]
     result = []
     for sample in range(len(modality.tokens)):
@@ -47,6 +94,16 @@ def token_labels(modality: Modality, inputs: ModelInputs, tokenizer: Any = None)
             own = _places(modality, sum(here) - len(special))
             result.append(_of_its_own(own, here, special))
     return result
+
+
+def _fitting(names: Sequence[str], modality: Modality, plain: int) -> list[str]:
+    if len(names) != plain:
+        beside = f" beside {len(modality.special)} special ones" if modality.special else ""
+        raise InputError(
+            f"names[{modality.name!r}] has {len(names)} names, but {modality.name!r} has {plain} "
+            f"tokens{beside}: one name for each, in their order."
+        )
+    return list(names)
 
 
 def _by_sample(name: str, inputs: ModelInputs) -> Tensor | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fxplain.arguments import YES_NO, one_of
+from fxplain.arguments import YES_NO, one_of, optional
 from fxplain.capture import Capture, ModelInputs
 from fxplain.errors import MethodError
 from fxplain.explanation.call import Call
@@ -17,7 +17,7 @@ from fxplain.explanation.detection import BatchAxis, program_of
 from fxplain.explanation.enough_steps import with_enough_steps
 from fxplain.explanation.explanation import Explanation
 from fxplain.explanation.kept import Kept
-from fxplain.explanation.labels import check_tokenizer
+from fxplain.explanation.labels import NAMES_BY_MODALITY, check_tokenizer
 from fxplain.explanation.matrices import Matrices
 from fxplain.explanation.reading import ENGINES
 from fxplain.explanation.smoothing import smoothed
@@ -34,7 +34,7 @@ class Question:
 
     Attributes
     ----------
-    model, inputs, output, tokenizer, engine, batch_axis, verify, strict, recheck, recompute
+    model, inputs, output, tokenizer, names, engine, batch_axis, verify, strict, recheck, recompute
         As `fxplain.explain` takes them.
     method, options
         The method, and all of its options.
@@ -53,6 +53,7 @@ class Question:
     given: Mapping[str, Any]
     output: str | None = None
     tokenizer: Any = None
+    names: Mapping[str, Sequence[str]] | None = None
     engine: str = "auto"
     batch_axis: BatchAxis = None
     verify: str = "light"
@@ -73,6 +74,7 @@ class Question:
             For something that is no tokenizer, or no yes or no.
         """
         check_tokenizer(self.tokenizer)
+        optional(NAMES_BY_MODALITY).check("names", self.names)
         one_of(ENGINES).raising(MethodError).check("engine", self.engine)
         for flag in ("strict", "recheck", "recompute"):
             YES_NO.check(flag, getattr(self, flag))

@@ -42,6 +42,7 @@ class _Header:
     seconds: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, str] = field(default_factory=dict)
     tiled: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
     blocks: dict[str, int] = field(default_factory=dict)
     layouts: dict[str, tuple[tuple[Picture, ...], ...]] = field(default_factory=dict)
     rate: int = 0
@@ -118,6 +119,7 @@ def _read(header: _Header, tensors: Mapping[str, Tensor]) -> Explanation:
         provenance=header.provenance,
         chosen=header.chosen,
         tiled=header.tiled,
+        named=header.named,
         blocks=header.blocks,
         layouts=header.layouts,
         originals=Originals.read(tensors, header.rate, header.placed),

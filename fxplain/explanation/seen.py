@@ -61,6 +61,7 @@ class AsSeen(BesideIdentity):
     inputs: Mapping[str, Tensor]
     seconds: Mapping[str, float]
     tiled: tuple[str, ...]
+    named: tuple[str, ...]
     blocks: Mapping[str, int]
     layouts: Mapping[str, tuple[tuple[Picture, ...], ...]]
     target: tuple[Any, ...]
@@ -146,6 +147,8 @@ class AsSeen(BesideIdentity):
         """Whether a modality's tokens are words: ids, or labels that say more than a place."""
         self.relevance[modality]  # an unknown one is answered with the known
         given = self.inputs.get(modality)
+        if modality in self.named:
+            return False
         if given is not None:
             return not given.is_floating_point()
         special = self.special_in(modality)

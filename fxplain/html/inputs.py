@@ -197,9 +197,10 @@ def _view(
             return _on_photos(tiled, explanation, *on_photos)
         mosaics = [explanation.mosaic(name, sample) for sample in samples]
         return _of_samples(list(map(_together, tiled, mosaics)))
-    signals = [each.signal() for each in views]
+    named = name in explanation.named  # columns of a table are no moments
+    signals = [] if named else [each.signal() for each in views]
     pictures = given or [[strip_of(signal)] for signal in signals if signal is not None]
-    many = len(explanation.tokens(name)[0]) > MANY_TOKENS
+    many = not named and len(explanation.tokens(name)[0]) > MANY_TOKENS
     sounds = sounds_of(explanation, name)
     strip = bool(pictures or many or sounds)
     return InputView(name, "strip" if strip else "tokens", pictures=pictures, sounds=sounds)

@@ -193,6 +193,8 @@ def _named(explanation: Explanation, entry: Shown, sample: int) -> str:
     if explanation.is_text(entry.modality):
         return f"\u2018{entry.text}\u2019"
     called = _called(explanation, entry.modality, sample)
+    if entry.modality in explanation.named:
+        return f"\u2018{entry.text}\u2019"
     if len(entry.tokens) > 1 or entry.text != _own_name(explanation, entry, sample):
         return f"\u2018{entry.text}\u2019 of {called}"
     where = _place_in_picture(explanation, entry, sample)

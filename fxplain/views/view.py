@@ -69,6 +69,8 @@ class View:
     @cached_property
     def is_text(self) -> bool:
         """Whether tokens are words: ids, or labels that say more than a place."""
+        if self.name in self.explanation.named:
+            return False
         if self.value is not None:
             return not self.value.is_floating_point()
         labels = self.explanation.tokens(self.name)[0]
@@ -93,7 +95,7 @@ class View:
             "boxes": self.boxes is not None,
             "text": self.is_text,
             "image": bool(self.pictures),
-            "signal": self.signal() is not None,
+            "signal": self.name not in self.explanation.named and self.signal() is not None,
             "tokens": True,
         }
         return tuple(kind for kind, fit in fits.items() if fit)
