@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fxplain
 from benchmarks.measure import Peak
+from fxplain.explanation import replays
 
 Call = Callable[[], object]
 Row = tuple[str, str, str]
@@ -66,8 +69,12 @@ def batches(rounds: int) -> list[Row]:
     rows = []
     for layers, batch, bar in ((12, 1, "1.5"), (4, 32, "1.8"), (4, 256, "1.8")):
         model, inputs, floor = encoder(layers, batch)
-        found = ratio(lambda: fxplain.explain(model, inputs, target=1), floor, rounds)  # noqa: B023
+        with _as_first():
+            found = ratio(lambda: fxplain.explain(model, inputs, target=1), floor, rounds)  # noqa: B023
         rows.append((f"tiny {layers}-layer model, batch {batch}, x floor", found, bar))
+        why_not = fxplain.prepare(model, inputs, 1)
+        found = ratio(lambda: fxplain.explain(model, inputs, target=1), floor, rounds)  # noqa: B023
+        rows.append(("the same, replayed", why_not or found, "1.3" if layers == 12 else bar))
     return rows
 
 
@@ -168,6 +175,17 @@ class Waits(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += str(func).split(".")[1] in _WAITING
         return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _as_first() -> Iterator[None]:
+    """Calls that come again and again are made as the first ones, and not replayed."""
+    before = replays.FIRST
+    replays.FIRST = sys.maxsize
+    try:
+        yield
+    finally:
+        replays.FIRST = before
 
 
 def ratio(above: Call, below: Call, rounds: int) -> str:

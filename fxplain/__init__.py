@@ -38,6 +38,7 @@ from fxplain.explanation import (
     explain,
     inspect,
     load,
+    prepare,
 )
 from fxplain.generation import Generation, Span, explain_generation
 from fxplain.inside import direct_contributions, logit_lens
@@ -115,6 +116,7 @@ __all__ = [
     "logit_lens",
     "methods",
     "metrics",
+    "prepare",
     "register_metric",
     "smoothing_methods",
     "tasks",

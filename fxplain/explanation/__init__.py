@@ -3,6 +3,7 @@
 from fxplain.explanation.explain import attention_weights, explain, inspect
 from fxplain.explanation.explanation import Explanation
 from fxplain.explanation.merging import Timeline, Word, WordRelevance
+from fxplain.explanation.prepare import prepare
 from fxplain.explanation.readouts import read_places, readout_place
 from fxplain.explanation.saved import load
 from fxplain.explanation.shown import SPECIAL, Shown, Special
@@ -25,6 +26,7 @@ __all__ = [
     "explain",
     "inspect",
     "load",
+    "prepare",
     "read_places",
     "readout_place",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,6 @@ from fxplain.explanation.explanation import ByModality, Explanation
 from fxplain.explanation.layouts import layouts_of
 from fxplain.explanation.merging import bear_marks, words_of
 from fxplain.explanation.naming import class_namer, target_names
-from fxplain.explanation.passes import Passes
 from fxplain.explanation.pictures import (
     Picture,
     block_of,
@@ -32,6 +31,7 @@ from fxplain.explanation.pictures import (
 )
 from fxplain.explanation.pieces import are_written_together
 from fxplain.explanation.resolved_target import ResolvedTarget
+from fxplain.methods import Needs
 from fxplain.program import AttentionGraph, Modality, Program
 
 __all__ = ["Answer"]
@@ -48,32 +48,22 @@ class Answer:
     bound: ModelInputs
     captured: Capture
     program: Program
-    passes: Passes
+    needs: Needs
+    conservation: Mapping[str, tuple[float, float]]
     labels: Mapping[str, list[list[str]]]
     resolved: ResolvedTarget
-    views: tuple[reading.View, ...]
+    read: reading.Reading
 
-    def explanation(
-        self,
-        matrix_of: Callable[[str, str], Tensor],
-        read: dict[int, Tensor] | None,
-        promised: Tensor | None,
-    ) -> Explanation:
-        """The explanation.
+    @property
+    def views(self) -> tuple[reading.View, ...]:
+        """One view per sample."""
+        return self.read.views
 
-        Parameters
-        ----------
-        matrix_of
-            Makes matrices of R when they are asked for.
-        read
-            The rows of R, where the backward pass brought them.
-        promised
-            (batch,) what the relevance should add up to.
-        """
+    def explanation(self) -> Explanation:
+        """The explanation."""
         question, resolved = self.asked.question, self.resolved
-        method = question.method.name
-        engine = reading.choose_engine(question.engine, self.views[0].scores, method)
-        relevance = reading.relevance(self.program, self.views, engine, read)
+        method, read = question.method.name, self.read
+        relevance, promised = read.relevance, read.promised
         biases, beside = reading.biases_of(self.views)
         if beside is not None:
             relevance, left = self._with_biases(relevance, beside)
@@ -95,9 +85,9 @@ class Answer:
             identity=reading.identity(self.program, self.views, relevance),
             options=question.options,
             chosen=question.why,
-            engine=engine,
-            conservation=self.passes.conservation,
-            matrix_of=matrix_of,
+            engine=read.engine,
+            conservation=self.conservation,
+            matrix_of=read.matrix_of or self.asked.matrix,
             promised=promised,
             biases=biases,
             inputs=given,
@@ -189,7 +179,7 @@ class Answer:
         told: tuple[str, ...] = ()
         if empty:
             told = (f"nothing was found that the target of {_samples(empty)} draws on",)
-        if self.passes.needs.gradient:
+        if self.needs.gradient:
             told = (*told, *cut_attention(self.captured, self.program, self.resolved.outputs))
 
         def kind() -> Kind:

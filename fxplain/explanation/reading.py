@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,6 +16,7 @@ from fxplain.program import Modality, Program
 
 __all__ = [
     "ENGINES",
+    "Reading",
     "View",
     "biases_of",
     "by_position",
@@ -64,6 +65,31 @@ class View:
         chosen = program.streams[stream]
         sample = self.samples.get(chosen.root, self.sample)
         return min(sample, chosen.batch - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What was read for one target.
+
+    Attributes
+    ----------
+    views
+        One per sample.
+    engine
+        How the readouts' rows were found.
+    relevance
+        (batch, tokens) by modality.
+    matrix_of
+        Makes matrices of R of what the passes left; None where that is gone.
+    promised
+        (batch,) what the relevance should add up to, where the method promises something.
+    """
+
+    views: tuple[View, ...]
+    engine: str
+    relevance: dict[str, Tensor]
+    matrix_of: Callable[[str, str], Tensor] | None = None
+    promised: Tensor | None = None
 
 
 def biases_of(views: Sequence[View]) -> tuple[dict[str, Tensor], Tensor | None]:

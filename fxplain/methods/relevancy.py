@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 
 import torch
 from torch import Tensor
 
 from fxplain.methods.accumulation import Accumulation, Blocks, RowSet, added
 from fxplain.methods.columns import ColumnProducts
+from fxplain.methods.node_maps import NodeMaps
 from fxplain.methods.reach import Reach
 from fxplain.methods.rules import (
     bimodal_cross_update,
@@ -56,6 +58,13 @@ class Relevancies(Accumulation):
         live = frozenset(index for index in self.maps if self.maps.of(index).is_there)
         self.reach = Reach.of(program, live, mixes_own=self_in_bimodal)
         self._row_sums: dict[int, ColumnProducts] = {}
+
+    def without_maps(self) -> Relevancies:
+        """The same rules over the same nodes, with nothing of what these saw."""
+        bare = copy(self)
+        bare.maps = NodeMaps({})
+        bare._at, bare._delta, bare._eyes, bare._row_sums = {}, {}, {}, {}
+        return bare
 
     # -- rows without matrices ----------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from fxplain.rewriting import PLAIN, Rewriting
 from fxplain.run.disturbance import UNDISTURBED, Disturbance, disturbed
 from fxplain.run.execute import Run, reported
 from fxplain.run.instrument import born_with, instrumented
+from fxplain.run.recording import noted
 from fxplain.run.staged import StagedRun, Staging
 from fxplain.run.stages import Stage, stages_of
 
@@ -67,6 +68,7 @@ def forward(
     )
     values = capture.bind(model, inputs)
     with (
+        noted(values),
         capture.own_chance(inputs.leaves),
         torch.enable_grad(),
         born_with(share),
