@@ -527,3 +527,32 @@ def test_numbers_of_words_are_pooled_by_groups_that_came_with_the_input(form: st
             e = fxplain.explain(model, (ids[batch], cells[batch]), target=target)
             want = torch.stack([m[own].mean(0) for m, own in zip(by_hand, read, strict=True)])
             torch.testing.assert_close(e.relevance["ids"], want[batch], atol=1e-5, rtol=1e-4)
+
+
+class Branches(nn.Module):
+    """Convolutions over one series, whose features are those of one token a step."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(nn.Conv1d(4, 4, k, 4, padding=k // 2) for k in (3, 5, 7, 9))
+        self.first = nn.Parameter(torch.randn(1, 1, WIDE))
+        self.attention, self.head, self.form = Attention(), nn.Linear(WIDE, 3), form
+
+    def forward(self, series: Tensor) -> Tensor:
+        parts = [branch(series).mT for branch in self.branches]
+        if self.form == "beside":
+            x = torch.cat(parts, -1)
+        else:
+            x = torch.stack(parts, 2 if self.form == "stacked" else 3).flatten(2)
+        x = torch.cat([self.first.expand(len(x), -1, -1), x], 1)
+        return self.head((x + self.attention(x))[:, 1])
+
+
+@pytest.mark.parametrize("form", ["beside", "stacked", "interleaved"])
+def test_features_that_are_stacked_are_features_of_one_token(form: str) -> None:
+    model, series = seeded(Branches, form), torch.randn(2, 4, 12)
+    e = explained(model, (series,))
+    (own,) = heard(model, (series,), [model.attention])
+    by_hand = (torch.eye(4) + own)[:, 1]  # the class token and three steps
+    torch.testing.assert_close(e.relevance["series"], by_hand, atol=1e-5, rtol=1e-4)
+    assert e.graph.warnings == ()

@@ -10,7 +10,7 @@ from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.mixing import settled
 from fxplain.tokens.tag import Level, Tags, of_one_token
 
-__all__ = ["beside_tokens"]
+__all__ = ["Operand", "beside_tokens"]
 
 Operand = tuple[Tags, tuple[int, ...]]
 """The tags of a value, and its shape."""

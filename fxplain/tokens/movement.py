@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,10 +12,8 @@ from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.beside import beside_tokens
-from fxplain.tokens.constants import constant_tokens
-from fxplain.tokens.joining import Meeting
+from fxplain.tokens.concatenating import merged_stack
 from fxplain.tokens.lookups import each_again, looked_up, looked_up_along
-from fxplain.tokens.mixing import spread
 from fxplain.tokens.summing import summed
 from fxplain.tokens.tag import (
     NO_TOKEN,
@@ -30,7 +27,6 @@ from fxplain.tokens.tag import (
 __all__ = [
     "along_axes",
     "broadcast",
-    "concatenate",
     "copy",
     "expand",
     "gather",
@@ -84,7 +80,7 @@ def reshape(a: Analysis, node: fx.Node) -> Tagged:
     """Splitting and merging axes."""
     source = _input(node)
     old, new = a.shape(source), a.shape(node)
-    return tuple(tag.reshaped(old, new) for tag in a.tags(source))
+    return merged_stack(a, node, source) or tuple(tag.reshaped(old, new) for tag in a.tags(source))
 
 
 def expand(a: Analysis, node: fx.Node) -> Tagged:
@@ -220,131 +216,6 @@ def pad_sequence(a: Analysis, node: fx.Node) -> Tagged:
         )
         result.append(Tag(padded, level))
     return tuple(result)
-
-
-def concatenate(a: Analysis, node: fx.Node) -> Tagged:
-    """Sequences side by side. A parameter put beside tokens is a token itself (CLS, registers)."""
-    named = arguments(node)
-    parts = [p for p in named["tensors"] if isinstance(p, fx.Node)]
-    shapes = [a.shape(p) for p in parts]
-    kept = [(p, s) for p, s in zip(parts, shapes, strict=True) if 0 not in s]
-    rank = len(a.shape(node))
-    axis, added = _stacked(
-        operation_name(node), a.value(named.get("dim", 0)) % rank, len(shapes[0])
-    )
-    stacked = bool(added)
-    operands = []
-    for part, shape in kept:
-        tags = a.tags(part)
-        for new in added:
-            shape = (*shape[:new], 1, *shape[new:])
-            tags = tuple(t.with_ids(t.ids.unsqueeze(new)) for t in tags)
-        operands.append((tags, shape))
-    if not any(tags for tags, _ in operands):
-        return ()
-    operands = beside_tokens(a, node, operands, [axis])
-    operands = [
-        (tags or constant_tokens(a, part, operands, axis, first=i == 0), shape)
-        for i, ((part, _), (tags, shape)) in enumerate(zip(kept, operands, strict=True))
-    ]
-    fused = None if stacked else _features_of_several(a, operands, axis)
-    if fused is not None:
-        return fused
-    count = max(len(tags) for tags, _ in operands)
-    return tuple(
-        _concatenated(a, node, [(t[i] if i < len(t) else None, s) for t, s in operands], axis)
-        for i in range(count)
-    )
-
-
-def _stacked(name: str, dim: int, rank: int) -> tuple[int, list[int]]:
-    """The axis along which tensors are put side by side, and the axes that they are given before."""
-    if name == "stack":
-        return dim, [dim]
-    if name in ("vstack", "row_stack"):
-        return 0, [0] if rank == 1 else []
-    if name == "dstack":
-        return 2, {1: [0, 2], 2: [2]}.get(rank, [])
-    if name == "column_stack":
-        return 1, [1] if rank == 1 else []
-    return min(rank - 1, 1) if name == "hstack" else dim, []
-
-
-def _features_of_several(
-    a: Analysis, operands: list[tuple[Tags, tuple[int, ...]]], axis: int
-) -> Tags | None:
-    """Features side by side of tokens of different origin, one of each in a sample: both are read."""
-    tags = tuple(tag for tags, _ in operands for tag in tags)
-    if axis != len(operands[0][1]) - 1 or not all(
-        tag.ids.numel() <= a.book.batch_size and not tag.varies(axis) for tag in tags
-    ):
-        return None
-    if a.joiner.kept_apart(tags):
-        return None
-    made = a.joiner.join(
-        [((tag,), tag.ids.shape) for tag in tags],
-        broadcast_shape(tag.ids.shape for tag in tags),
-        Meeting.BESIDE if all(map(a.joiner.newborn, tags)) else Meeting.READ,
-    )
-    return made if len(made) > 1 and not _neighbours(a, made) else None
-
-
-def _neighbours(a: Analysis, tags: Tags) -> bool:
-    """Whether some of the values are different tokens of one birth, and of one argument."""
-    tokens = [a.book.find(tag.tokens) for tag in tags]
-    return any(
-        not torch.equal(*torch.broadcast_tensors(one, other))
-        and a.book.share_births(_real(one), _real(other))
-        and not a.book.lineage(one).isdisjoint(a.book.lineage(other))
-        for one, other in itertools.combinations(tokens, 2)
-    )
-
-
-def _concatenated(
-    a: Analysis, node: fx.Node, parts: list[tuple[Tag | None, tuple[int, ...]]], axis: int
-) -> Tag:
-    tags = [tag for tag, _ in parts if tag is not None]
-    level = max(tag.level for tag in tags)
-    softmax = next((tag.softmax for tag in tags if tag.softmax), None)
-    births = frozenset().union(*(tag.births for tag in tags))
-    if (
-        len({id(tag.ids) for tag in tags}) == 1
-        and len(tags) == len(parts)
-        and not tags[0].varies(axis)
-    ):
-        return Tag(tags[0].ids, level, softmax, births=births)
-    rank = len(parts[0][1])
-    others = broadcast_shape(
-        [1 if i == axis else size for i, size in enumerate(tag.ids.shape)] for tag in tags
-    )
-    if axis == rank - 1 and all(not tag.varies(axis) for tag in tags):
-        # features side by side: one token per row, unless they are neighbours' (patch merging)
-        apart = _neighbours(a, tuple(tags)) or a.joiner.kept_apart(tuple(tags))
-        same = () if apart else a.joiner.join([((t,), t.ids.shape) for t in tags], others)
-        if len(same) == 1:
-            return _with_heard(a, node, same[0], tuple(a.joiner.spread))
-    elif len(tags) == len(parts) and softmax is None:
-        a.joiner.note_sequence(tuple(tags))
-    pieces = []
-    for tag, shape in parts:
-        size = [shape[axis] if i == axis else n for i, n in enumerate(others)]
-        ids = tag.ids if tag is not None else torch.full((), NO_TOKEN)
-        pieces.append(ids.expand(size))
-    beside = Tag(compact(torch.cat(pieces, axis)), level, softmax, births=births)
-    return a.joiner.of_each_sample(beside)
-
-
-def _with_heard(a: Analysis, node: fx.Node, tag: Tag, sources: Tags) -> Tag:
-    """Tokens that have features of fewer others beside their own (a class token beside each patch)."""
-    for source in sources if tag.softmax is None else ():
-        if source.softmax is None:
-            tag = spread(a, node, tag, source)
-    return tag
-
-
-def _real(tokens: Tensor) -> Tensor:
-    real: Tensor = tokens[tokens >= 0].unique()
-    return real
 
 
 def gather(a: Analysis, node: fx.Node) -> Tagged:

@@ -14,6 +14,7 @@ from torch import fx
 
 from fxplain.tokens import (
     attending,
+    concatenating,
     contraction,
     lookups,
     mapping,
@@ -110,7 +111,7 @@ TABLE: dict[str, Rule] = {
     **_rows(movement.pad, "pad constant_pad_nd"),
     **_rows(movement.pad_sequence, "pad_sequence"),
     **_rows(
-        movement.concatenate,
+        concatenating.concatenate,
         "cat concat concatenate stack hstack vstack dstack column_stack row_stack",
     ),
     **_rows(movement.gather, "gather"),
