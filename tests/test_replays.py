@@ -298,3 +298,44 @@ class Drawing(Words):
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         return super().forward(ids, mask) + 1e-3 * torch.randn(())
+
+
+class Pair(nn.Module):
+    """Two texts, one read by the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.embed = nn.Embedding(20, 16)
+        self.layer = nn.TransformerDecoderLayer(16, 2, 32, batch_first=True, dropout=0.0)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.head(self.layer(self.embed(a), self.embed(b))[:, 0])
+
+
+def test_one_tensor_for_two_inputs_is_not_taken_for_two(replayed: list[bool]) -> None:
+    model = Pair().eval()
+    same = words(0)
+    fxplain.explain(model, {"a": same, "b": same}, 1)
+    for a, b in ((words(1), words(2)), (words(3), words(4))):
+        inputs = {"a": a, "b": b}
+        found = fxplain.explain(model, inputs, 1)
+        assert_same(found, plainly(lambda: fxplain.explain(model, inputs, 1)))  # noqa: B023
+    assert replayed == [False, True]
+
+
+def test_what_is_viewed_twice_or_written_through_a_view_is_one_memory() -> None:
+    def first(x: Tensor) -> Tensor:
+        made = x.detach().view(2, 3).view(6) * 2
+        made.view(2, 3)[0] += x.view(3, 2).view(6)[:3]
+        return made
+
+    _, made = recorded(
+        first, lambda y, g: (y.view(2, 3) * g).view(-1).sum(), *(torch.ones(6), torch.ones(2, 3))
+    )
+    x, g = torch.randn(6), torch.randn(2, 3)
+    expected = torch.cat([3 * x[:3], 2 * x[3:]])
+    output, read = replay(made, x, g)
+    torch.testing.assert_close(output, expected)
+    torch.testing.assert_close(read, (expected.view(2, 3) * g).sum())

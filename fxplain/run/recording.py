@@ -76,8 +76,8 @@ class Recording:
         By slot, tensors that depend on no given one.
     written
         The slots that share memory with something that was written into.
-    same
-        By slot, an earlier one that is the same tensor.
+    tied
+        Two places of what the first part was given that share memory, and how far they are apart there.
     refused
         Why there is no recording; empty where there is one.
     """
@@ -86,12 +86,14 @@ class Recording:
         self.calls: list[Noted] = []
         self.given: list[list[int]] = []
         self.facts: dict[int, Tensor] = {}
-        self.same: dict[int, int] = {}
+        self.tied: list[tuple[int, int, int]] = []
         self.refused = ""
         self._known: dict[int, tuple[TensorWeakRef, int]] = {}
         self._storage: list[StorageWeakRef] = []
+        self._bases: dict[int, Slot] = {}
         self._of_given: dict[StorageWeakRef, list[tuple[Any, int]]] = {}
         self._written: set[StorageWeakRef] = set()
+        self._not_to_write: set[StorageWeakRef] = set()
 
     @property
     def written(self) -> set[int]:
@@ -119,9 +121,20 @@ class Recording:
         if self.refused:
             yield
             return
-        self.given.append([self._new(x, depends=True) for x in given])
+        self._note_given(given)
         with _Operations(self), _Reads(self):
             yield
+
+    def _note_given(self, given: Sequence[Tensor]) -> None:
+        first: dict[StorageWeakRef, int] = {}
+        for i, x in enumerate(given):
+            earlier = first.setdefault(StorageWeakRef(x.untyped_storage()), i)
+            if earlier != i:
+                self.tied.append((earlier, i, x.data_ptr() - given[earlier].data_ptr()))
+        if self.given and any(map(self.depends, given)):
+            self.refuse("a part is given what an earlier one made")
+        self.given.append([self._new(x, depends=True) for x in given])
+        self._not_to_write |= first.keys()
 
     def slot(self, tensor: Tensor) -> int | None:
         """The slot of a tensor; None of one that nothing made."""
@@ -150,15 +163,23 @@ class Recording:
         for x in written:
             storage = StorageWeakRef(x.untyped_storage())
             self._written.add(storage)
+            if storage in self._not_to_write:
+                self.refuse(f"{function} writes into a weight or an input")
             if depends:
                 self._of_given.setdefault(storage, []).append((_geometry(x), slots[id(x)].number))
-        results = [x for x in tree_leaves(made) if isinstance(x, Tensor)]
+        results, before = (
+            [x for x in tree_leaves(made) if isinstance(x, Tensor)],
+            len(self._storage),
+        )
         for x in results:
-            if (known := slots.get(id(x))) is None:
-                known = slots[id(x)] = Slot(self._new(x, depends))
-                self._is_same(x, known.number, operands, slots)
+            if id(x) not in slots:
+                slots[id(x)] = Slot(self._new(x, depends))
         asked = depends and not results and made is not None
+        if not (asked or written or len(self._storage) > before):
+            return made  # a tensor that is there, under another name
         of = tree_map_only(Tensor, lambda x: slots[id(x)], (args, dict(kwargs), made))
+        if function is torch.ops.aten.view.default:
+            of = self._viewed(args[0].is_contiguous(), *of)
         part = len(self.given) - 1
         self.calls.append(Noted(function, of[0], of[1], of[2], part, depends, bool(written), asked))
         return made
@@ -172,16 +193,13 @@ class Recording:
         masks = [x for x in operands[1:] if x.dtype in (torch.bool, torch.uint8)]
         return any(map(self.depends, masks))
 
-    def _is_same(
-        self, made: Tensor, number: int, operands: Sequence[Tensor], slots: Mapping[int, Slot]
-    ) -> None:
-        """Note where a result is an operand under another name: detached, or laid out as it was."""
-        for x in operands:
-            there = self._storage[slots[id(x)].number]
-            if there == self._storage[number] and _geometry(x) == _geometry(made):
-                before = slots[id(x)].number
-                self.same[number] = self.same.get(before, before)
-                return
+    def _viewed(self, in_order: bool, args: Any, kwargs: Any, made: Slot) -> tuple[Any, Any, Slot]:
+        """A view of a view as one of what was viewed first, where that lies in one piece."""
+        base = self._bases.get(args[0].number, args[0] if in_order else None)
+        if base is None:
+            return args, kwargs, made
+        self._bases[made.number] = base
+        return (base, *args[1:]), kwargs, made
 
     def _slot_of(self, tensor: Tensor) -> int:
         number = self.slot(tensor)
@@ -199,14 +217,18 @@ class Recording:
         return self._new(tensor, depends=True)
 
     def _new(self, tensor: Tensor, depends: bool) -> int:
-        number = len(self._storage)
-        storage = StorageWeakRef(tensor.untyped_storage())
-        self._storage.append(storage)
-        self._known[id(tensor)] = (TensorWeakRef(tensor), number)
+        """The slot of a tensor that was just made: that of an earlier one that is the same memory."""
+        number, storage = len(self._storage), StorageWeakRef(tensor.untyped_storage())
         if depends:
-            self._of_given.setdefault(storage, []).append((_geometry(tensor), number))
+            geometry, there = _geometry(tensor), self._of_given.setdefault(storage, [])
+            number = next((slot for known, slot in there if known == geometry), number)
+            if number == len(self._storage):
+                there.append((geometry, number))
         else:
             self.facts[number] = tensor
+        if number == len(self._storage):
+            self._storage.append(storage)
+        self._known[id(tensor)] = (TensorWeakRef(tensor), number)
         return number
 
 
@@ -223,7 +245,7 @@ _PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
 
 
 def _geometry(x: Tensor) -> tuple[Any, ...]:
-    return x.shape, x.stride(), x.storage_offset(), x.dtype
+    return x.shape, x.stride(), x.storage_offset(), x.dtype, x.is_conj(), x.is_neg()
 
 
 def _written_into(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:

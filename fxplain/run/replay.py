@@ -34,11 +34,14 @@ class Replay:
         From that and what the second part was given to what was read.
     outputs
         How many outputs there are.
+    tied
+        See `Recording`.
     """
 
     forward: Function
     backward: Function
     outputs: int
+    tied: tuple[tuple[int, int, int], ...] = ()
 
     @classmethod
     def of(
@@ -68,6 +71,7 @@ class Replay:
             writing.function(first, recording.given[0], [*ends[0], *kept]),
             writing.function(second, [*kept, *recording.given[1]], ends[1]),
             len(ends[0]),
+            tuple(recording.tied),
         )
 
     def begun(self, values: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -78,6 +82,9 @@ class Replay:
         DoesNotHoldError
             Where the recording does not hold for them.
         """
+        for i, j, apart in self.tied:
+            if values[j].data_ptr() - values[i].data_ptr() != apart:
+                raise DoesNotHoldError
         with torch.no_grad():
             made = self.forward(list(values))
         return made[: self.outputs], made[self.outputs :]
@@ -112,7 +119,7 @@ class _Writing:
             if slot is None:  # it depends on nothing
                 slot = -1 - len(self._name_of)
                 self.recording.facts[slot] = tensor
-            found.append(self._first(slot))
+            found.append(slot)
         return found
 
     def needed(self, ends: Sequence[int]) -> list[Noted]:
@@ -139,12 +146,12 @@ class _Writing:
     def made(self, call: Noted) -> list[int]:
         """The slots that an operation fills."""
         numbers = [x.number for x in tree_leaves(call.made) if isinstance(x, Slot)]
-        return [n for n in numbers if n not in self.recording.same and not self._is_fact(n)]
+        return [n for n in numbers if not self._is_fact(n)]
 
     def read(self, call: Noted) -> list[int]:
         """The slots that an operation reads."""
         leaves = tree_leaves((call.args, call.kwargs))
-        numbers = [self._first(x.number) for x in leaves if isinstance(x, Slot)]
+        numbers = [x.number for x in leaves if isinstance(x, Slot)]
         return [n for n in numbers if not self._is_fact(n)]
 
     def function(
@@ -173,7 +180,7 @@ class _Writing:
     def _line(self, call: Noted) -> str:
         args = [*map(self._text, call.args)]
         args += [f"{name}={self._text(value)}" for name, value in call.kwargs.items()]
-        called = f"{self._named(call.function)}({', '.join(args)})"
+        called = f"{self._named(getattr(call.function, '_op', call.function))}({', '.join(args)})"
         if call.asked:
             return f"_same({called}, {self._text(call.made)})"
         made = self._target(call.made)
@@ -188,7 +195,7 @@ class _Writing:
 
     def _text(self, value: Any) -> str:
         if isinstance(value, Slot):
-            return self._slot(self._first(value.number))
+            return self._slot(value.number)
         if isinstance(value, (list, tuple)):
             inner = "".join(f"{self._text(x)}, " for x in value)
             return f"[{inner}]" if isinstance(value, list) else f"({inner})"
@@ -209,9 +216,6 @@ class _Writing:
             name = self._name_of[id(value)] = f"c{len(self.names)}"
             self.names[name] = value  # which keeps it, and its id
         return self._name_of[id(value)]
-
-    def _first(self, number: int) -> int:
-        return self.recording.same.get(number, number)
 
     def _is_fact(self, number: int) -> bool:
         """Whether a slot is the same in every replay, and need not be made."""
