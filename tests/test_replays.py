@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -339,3 +341,14 @@ def test_what_is_viewed_twice_or_written_through_a_view_is_one_memory() -> None:
     output, read = replay(made, x, g)
     torch.testing.assert_close(output, expected)
     torch.testing.assert_close(read, (expected.view(2, 3) * g).sum())
+
+
+def test_a_recording_keeps_nothing_of_the_run(at_once: None) -> None:
+    model = unchanged()
+    found = fxplain.explain(model, {"ids": words(0, tokens=5)}, 1)
+    recorded_scores = weakref.ref(found.output.untyped_storage())
+    made = weakref.ref(found)
+    del found
+    gc.collect()
+    assert made() is None
+    assert recorded_scores() is None

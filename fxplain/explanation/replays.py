@@ -13,7 +13,7 @@ from torch import Tensor
 from fxplain.capture import Capture
 from fxplain.errors import FxplainError
 from fxplain.explanation.reading import Reading
-from fxplain.explanation.resolved_target import ResolvedTarget, Seeds
+from fxplain.explanation.resolved_target import Readout, ResolvedTarget, Seeds
 from fxplain.methods import Method, Relevancies, TokenScores
 from fxplain.program import Program
 from fxplain.run import UNDISTURBED, DoesNotHoldError, Recording, Replay
@@ -47,8 +47,8 @@ class _Recorded:
         What is made again.
     strides
         How the values of the placeholders lay in memory.
-    resolved
-        The target that was recorded.
+    readouts, outputs
+        Where the target that was recorded is read, and of which of the model's outputs.
     leaves
         At which outputs its gradients begin.
     reading
@@ -57,14 +57,14 @@ class _Recorded:
 
     replay: Replay
     strides: list[Any]
-    resolved: ResolvedTarget
+    readouts: tuple[Readout, ...]
+    outputs: tuple[int, ...]
     leaves: tuple[int, ...]
     reading: Reading
 
     def suits(self, resolved: ResolvedTarget) -> bool:
         """Whether a target is read from the same tokens."""
-        own = self.resolved
-        return resolved.readouts == own.readouts and resolved.outputs == own.outputs
+        return resolved.readouts == self.readouts and resolved.outputs == self.outputs
 
     def made(self, call: Call, target: Any, values: Sequence[Tensor]) -> Made | ResolvedTarget:
         """What is made for a target; the target alone where this is not its recording.
@@ -174,8 +174,8 @@ class Form:
         )
         if bare is not None and replay is not None:
             strides = [*map(Tensor.stride, call.values())]
-            places = _places(leaves, outputs)
-            self.found = [_Recorded(replay, strides, resolved, places, bare), *self.found]
+            read = resolved.readouts, resolved.outputs, _places(leaves, outputs)
+            self.found = [_Recorded(replay, strides, *read, bare), *self.found]
         else:
             self.why_not = recording.refused or "the method needs whole matrices"
         return resolved, outputs, reading
