@@ -10,51 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fxplain
+from tests.by_hand import HEADS, WIDE, Attention, explained, heard, joined, split
 from tests.small_models import seeded
-
-WIDE, HEADS = 16, 2
-
-
-def split(x: Tensor) -> Tensor:
-    return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
-
-
-def joined(x: Tensor) -> Tensor:
-    return x.transpose(1, 2).flatten(2)
-
-
-class Attention(nn.Module):
-    """Self- or cross-attention that keeps its weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.q, self.k, self.v, self.o = (nn.Linear(WIDE, WIDE) for _ in range(4))
-        self.kept: Tensor | None = None
-
-    def forward(self, x: Tensor, of: Tensor | None = None) -> Tensor:
-        of = x if of is None else of
-        scores = split(self.q(x)) @ split(self.k(of)).mT / 8**0.5
-        self.kept = scores.softmax(-1)
-        return self.o(joined(self.kept @ split(self.v(of))))
-
-
-def heard(model: nn.Module, inputs: tuple[Tensor, ...], of: list[Attention]) -> list[Tensor]:
-    """Equation 5 for each attention, (batch, queries, keys), for class 1."""
-    score = model(*inputs)[:, 1].sum()
-    maps = [attention.kept for attention in of]
-    gradients = torch.autograd.grad(score, maps)
-    return [(g * a).clamp(min=0).mean(1).detach() for g, a in zip(gradients, maps, strict=True)]
-
-
-def explained(model: nn.Module, inputs: tuple[Tensor, ...]) -> fxplain.Explanation:
-    """The batch's explanation, which must be that of its first sample alone, too."""
-    e = fxplain.explain(model, inputs, target=1)
-    alone = fxplain.explain(model, tuple(x[:1] for x in inputs), target=1)
-    assert list(alone.relevance) == list(e.relevance)
-    for name, relevance in alone.relevance.items():
-        torch.testing.assert_close(relevance, e.relevance[name][:1], atol=1e-5, rtol=1e-4)
-    return e
-
 
 # -- a learned query that weighs the layers of each word ------------------------------------------
 
@@ -527,32 +484,3 @@ def test_numbers_of_words_are_pooled_by_groups_that_came_with_the_input(form: st
             e = fxplain.explain(model, (ids[batch], cells[batch]), target=target)
             want = torch.stack([m[own].mean(0) for m, own in zip(by_hand, read, strict=True)])
             torch.testing.assert_close(e.relevance["ids"], want[batch], atol=1e-5, rtol=1e-4)
-
-
-class Branches(nn.Module):
-    """Convolutions over one series, whose features are those of one token a step."""
-
-    def __init__(self, form: str) -> None:
-        super().__init__()
-        self.branches = nn.ModuleList(nn.Conv1d(4, 4, k, 4, padding=k // 2) for k in (3, 5, 7, 9))
-        self.first = nn.Parameter(torch.randn(1, 1, WIDE))
-        self.attention, self.head, self.form = Attention(), nn.Linear(WIDE, 3), form
-
-    def forward(self, series: Tensor) -> Tensor:
-        parts = [branch(series).mT for branch in self.branches]
-        if self.form == "beside":
-            x = torch.cat(parts, -1)
-        else:
-            x = torch.stack(parts, 2 if self.form == "stacked" else 3).flatten(2)
-        x = torch.cat([self.first.expand(len(x), -1, -1), x], 1)
-        return self.head((x + self.attention(x))[:, 1])
-
-
-@pytest.mark.parametrize("form", ["beside", "stacked", "interleaved"])
-def test_features_that_are_stacked_are_features_of_one_token(form: str) -> None:
-    model, series = seeded(Branches, form), torch.randn(2, 4, 12)
-    e = explained(model, (series,))
-    (own,) = heard(model, (series,), [model.attention])
-    by_hand = (torch.eye(4) + own)[:, 1]  # the class token and three steps
-    torch.testing.assert_close(e.relevance["series"], by_hand, atol=1e-5, rtol=1e-4)
-    assert e.graph.warnings == ()

@@ -145,7 +145,8 @@ def _concatenated(
     others = broadcast_shape(
         [1 if i == axis else size for i, size in enumerate(tag.ids.shape)] for tag in tags
     )
-    if axis == rank - 1 and all(not tag.varies(axis) for tag in tags):
+    channels = all(a.joiner.newborn(tag) for tag in tags) and min(s[axis] for _, s in parts) > 1
+    if (axis == rank - 1 or channels) and all(not tag.varies(axis) for tag in tags):
         # features side by side: one token per row, unless they are neighbours' (patch merging)
         apart = _neighbours(a, tuple(tags)) or a.joiner.kept_apart(tuple(tags))
         same = () if apart else a.joiner.join([((t,), t.ids.shape) for t in tags], others)

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
-from fxplain.tokens.mixing import mix, mix_along, newer, slide
+from fxplain.tokens.mixing import mix, mix_along, newer, slide, united_along
 from fxplain.tokens.neighbours import own_of_neighbours
 from fxplain.tokens.resampling import transposed_convolution
 from fxplain.tokens.tag import Level, Tag, Tags, numbers_of, pack, tokens_in
@@ -160,13 +160,12 @@ def convolution(a: Analysis, node: fx.Node) -> Tagged:
         if _frames(tag, raw, channel, axes) or (numbers and _is_raw(tag, raw)):
             result.append(_grid_births(a, node, tag, channel))
             continue
-        if tag.varies(channel):  # tokens as channels, as in a spatial gating unit
-            grouped = named.get("groups", 1) != 1
-            (tag,) = (
-                (tag,)
-                if grouped
-                else mapped(a, node, (tag,), shape, channel, lambda: _kernel(a, weight).sum(-1))
-            )
+        if tag.varies(channel) and named.get("groups", 1) != 1:
+            tag = united_along(
+                a, tag, channel
+            )  # states of one token, as channels beside each other
+        elif tag.varies(channel):  # tokens as channels, as in a spatial gating unit
+            (tag,) = mapped(a, node, (tag,), shape, channel, lambda: _kernel(a, weight).sum(-1))
         result.append(
             slide(a, node, tag, shape, axes, list(kernel), per_axis("stride", 1), padding,
                   per_axis("dilation", 1), lambda: _kernel_shares(a, weight),

@@ -50,8 +50,8 @@ def renormed(a: Analysis, node: fx.Node) -> Tagged:
     rank = len(a.shape(named["input"]))
     tags: Tags = a.tags(named["input"])
     others = [axis for axis in range(rank) if axis != int(named["dim"]) % rank]
-    if any(_varies(tag, others) for tag in tags):
-        a.warn_of_mixing(node)
+    if any(_varies(tag, others) and tag.level is not Level.PARAMETER for tag in tags):
+        a.warn_of_mixing(node)  # weights that are kept short are no tokens
     return tags
 
 

@@ -12,6 +12,7 @@ from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.copies import spelled_out, with_copies
 from fxplain.tokens.flow import TokenFlow
+from fxplain.tokens.idle import without_idle_routes
 from fxplain.tokens.op_table import kind_of, rule_for
 from fxplain.tokens.sampling import weighs_samples
 from fxplain.tokens.tag import Level, Tag, Tags, tokens_in
@@ -61,12 +62,13 @@ def walked(analysis: Analysis) -> TokenFlow:
     returned: Any = output.args[0]
     results = [n for n in returned if isinstance(n, fx.Node)]
     sites = [u for u in analysis.updates if isinstance(u, AttentionSite)]
+    outputs = [_without_prototypes(analysis, _touched(analysis.tags(node))) for node in results]
     return TokenFlow(
         analysis.book,
         analysis.versions,
-        analysis.updates,
+        without_idle_routes(analysis, outputs),
         _rejected(analysis, {site.softmax for site in sites}),
-        [_without_prototypes(analysis, _touched(analysis.tags(node))) for node in results],
+        outputs,
         [analysis.shape(node) for node in results],
         list(analysis.warnings),
         analysis.values.read,

@@ -1,0 +1,101 @@
+"""Branches over one input: their features are those of one token, however they are put together."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxplain
+from tests.by_hand import WIDE, Attention, explained, heard
+from tests.small_models import seeded
+
+
+class Branches(nn.Module):
+    """Convolutions over one series, whose features are those of one token a step."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(nn.Conv1d(4, 4, k, 4, padding=k // 2) for k in (3, 5, 7, 9))
+        self.first = nn.Parameter(torch.randn(1, 1, WIDE))
+        self.attention, self.head, self.form = Attention(), nn.Linear(WIDE, 3), form
+
+    def forward(self, series: Tensor) -> Tensor:
+        parts = [branch(series).mT for branch in self.branches]
+        if self.form == "beside":
+            x = torch.cat(parts, -1)
+        else:
+            x = torch.stack(parts, 2 if self.form == "stacked" else 3).flatten(2)
+        x = torch.cat([self.first.expand(len(x), -1, -1), x], 1)
+        return self.head((x + self.attention(x))[:, 1])
+
+
+@pytest.mark.parametrize("form", ["beside", "stacked", "interleaved"])
+def test_features_that_are_stacked_are_features_of_one_token(form: str) -> None:
+    model, series = seeded(Branches, form), torch.randn(2, 4, 12)
+    e = explained(model, (series,))
+    (own,) = heard(model, (series,), [model.attention])
+    by_hand = (torch.eye(4) + own)[:, 1]  # the class token and three steps
+    torch.testing.assert_close(e.relevance["series"], by_hand, atol=1e-5, rtol=1e-4)
+    assert e.graph.warnings == ()
+
+
+class Channels(nn.Module):
+    """Branches whose channels are put together before a convolution of groups of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(nn.Conv1d(4, 4, k, padding=k // 2) for k in (1, 3, 5, 7))
+        self.grouped = nn.Conv1d(WIDE, WIDE, 4, 4, groups=4)
+        self.attention, self.after = Attention(), nn.Conv1d(2 * WIDE, WIDE, 1, groups=2)
+        self.head = nn.Linear(WIDE, 3)
+
+    def forward(self, series: Tensor) -> Tensor:
+        x = self.grouped(torch.cat([branch(series) for branch in self.branches], 1)).mT
+        both = torch.cat(
+            [x.mT, self.attention(x).mT], 1
+        )  # groups of channels, each of one of the two
+        return self.head(self.after(both)[..., 1])
+
+
+def test_channels_of_branches_are_features_of_one_token() -> None:
+    model, series = seeded(Channels), torch.randn(2, 4, 12)
+    e = explained(model, (series,))
+    (own,) = heard(model, (series,), [model.attention])
+    by_hand = (torch.eye(3) + own)[:, 1]
+    torch.testing.assert_close(e.relevance["series"], by_hand, atol=1e-5, rtol=1e-4)
+    assert e.graph.warnings == ()
+
+
+class MadeWeights(nn.Module):
+    """A layer whose weights are made of other weights."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.words, self.attention, self.head = (
+            nn.Embedding(30, WIDE),
+            Attention(),
+            nn.Linear(WIDE, 3),
+        )
+        self.form = form
+        if form == "orthogonal":
+            nn.utils.parametrizations.orthogonal(self.attention.v)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        x = x + self.attention(x)
+        weight = self.head.weight
+        if self.form == "kept short":
+            weight = torch.renorm(weight, 2, 1, 0.1)
+        return torch.nn.functional.linear(x[:, 0], weight)
+
+
+@pytest.mark.parametrize("form", ["orthogonal", "kept short"])
+def test_weights_that_are_made_of_weights_are_no_tokens(form: str) -> None:
+    model, ids = seeded(MadeWeights, form), torch.randint(0, 30, (2, 7))
+    e = explained(model, (ids,))
+    (own,) = heard(model, (ids,), [model.attention])
+    assert list(e.relevance) == ["ids"]
+    assert e.graph.warnings == ()
+    torch.testing.assert_close(e.relevance["ids"], (torch.eye(7) + own)[:, 0], atol=1e-5, rtol=1e-4)
+    assert fxplain.verify(model, (ids,)).ok
