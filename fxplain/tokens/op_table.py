@@ -67,6 +67,7 @@ def moves(node: fx.Node) -> bool:
 
 
 _KINDS: dict[Rule, Kind] = {
+    concatenating.concatenate: Kind.MOVES,
     rules.item: Kind.ITEM,
     rules.no_tokens: Kind.FRESH,
     reductions.top: Kind.FRESH,
