@@ -484,3 +484,30 @@ def test_numbers_of_words_are_pooled_by_groups_that_came_with_the_input(form: st
             e = fxplain.explain(model, (ids[batch], cells[batch]), target=target)
             want = torch.stack([m[own].mean(0) for m, own in zip(by_hand, read, strict=True)])
             torch.testing.assert_close(e.relevance["ids"], want[batch], atol=1e-5, rtol=1e-4)
+
+
+class Complex(nn.Module):
+    """Real weights over complex values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(30, 2 * WIDE), nn.Linear(2 * WIDE, 3)
+        self.parts = nn.ParameterList(torch.randn(WIDE, WIDE, 2) / WIDE for _ in range(3))
+        self.kept: Tensor | None = None
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = torch.view_as_complex(self.words(ids).unflatten(-1, (WIDE, 2)))
+        q, k, v = (x @ torch.view_as_complex(part) for part in self.parts)
+        self.kept = (q @ k.conj().mT).real.softmax(-1)
+        x = x + self.kept.to(x.dtype) @ v
+        return self.head(torch.view_as_real(x).flatten(-2)[:, 0])
+
+
+def test_weights_of_complex_values_are_real() -> None:
+    model, ids = seeded(Complex), torch.randint(0, 30, (2, 7))
+    e = explained(model, (ids,))
+    score, weights = model(ids)[:, 1].sum(), model.kept
+    (slope,) = torch.autograd.grad(score, weights)
+    by_hand = (torch.eye(7) + (slope * weights).clamp(min=0))[:, 0]
+    torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(e.matrix("ids", "ids")[:, 0], by_hand, atol=1e-5, rtol=1e-4)

@@ -148,7 +148,7 @@ class NodeMap:
         """No more of the map than shows its type and device, or that there is none."""
         if self._node is not None and self._matrix is None and self._node.is_reached:
             operand = self._node.seen.alike[0]
-            some: Tensor = operand.new_empty(0, dtype=wide(operand))
+            some: Tensor = operand.new_empty(0, dtype=wide(operand).to_real())
             return some
         if self._node is None or not self._in_parts:
             return self.matrix()

@@ -250,7 +250,7 @@ class NodeRun:
         """A, the attention weights, (..., queries, keys)."""
         if self.node.site.form == "fused":
             return _fused_weights(self)
-        weights = self._laid_out(self.operands[0].detach())
+        weights = _real(self._laid_out(self.operands[0].detach()))
         return weights if self.scale is None else weights * self.scale
 
     def weights_gradient(self) -> Tensor:
@@ -297,14 +297,14 @@ class NodeRun:
             values = grouped(_freed(self.operands[2]), gradient.shape)
             out = self._memory("gradient", gradient)
             return torch.matmul(gradient, values.transpose(-1, -2), out=out)
-        values = self.operands[1].detach()
+        values = self.operands[1].detach().conj()
         if site.form == "product":
-            return _product_gradient(self, gradient, values)
+            return _real(_product_gradient(self, gradient, values))
         rank = max(values.dim(), self.operands[0].dim())
         if gradient.dim() < rank:
             gradient = gradient.unsqueeze(site.axis)
         shape = _with_axes(self.operands[0], rank).shape
-        return framed((gradient * values).sum_to_size(shape), site.axis, site.query_axis)
+        return _real(framed((gradient * values).sum_to_size(shape), site.axis, site.query_axis))
 
     def _memory(self, name: str, like: Tensor) -> Tensor | None:
         """Where a tensor of the weights' shape is to be made; None for memory of its own."""
@@ -330,6 +330,11 @@ class NodeRun:
         )
         norms = norms.sum_to_size(shape).sqrt()
         return framed(norms, site.axis, site.query_axis).expand(self.shape)
+
+
+def _real(weights: Tensor) -> Tensor:
+    """Weights are real numbers, also where they were made complex to weigh complex values."""
+    return weights.real if weights.is_complex() else weights
 
 
 def _product_gradient(run: NodeRun, gradient: Tensor, values: Tensor) -> Tensor:
