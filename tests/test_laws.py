@@ -134,6 +134,17 @@ def test_samples_that_are_mixed() -> None:
     assert "samples do not depend on each other" in broken(Reader(OverAll()), input_ids=IDS)
 
 
+class Squeezed(Reader):
+    """What it says of one sample has no axis of samples."""
+
+    def forward(self, input_ids: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(input_ids).squeeze()
+
+
+def test_one_sample_of_which_a_model_says_something_else_is_not_compared() -> None:
+    assert broken(Squeezed().eval(), input_ids=IDS) == {}
+
+
 def test_relevance_of_a_token_that_nothing_reads() -> None:
     model = Reader().eval()
     inputs = {"input_ids": IDS, "mask": torch.tensor([[1.0] * 5, [1, 1, 1, 0, 0]])}

@@ -150,23 +150,28 @@ def batch_independence(
     if size < 2 or not all(batched):
         reason = "the batch has one sample" if size < 2 else "an input is not one per sample"
         return LawResult(BATCH, "not checked", reason=reason)
-    turned = partial(_each, size=size, change=lambda x: x.flip(0))
-    alone = partial(_each, size=size, change=lambda x: x[:1])
+    changes = {
+        "samples in another order": partial(_each, size=size, change=lambda x: x.flip(0)),
+        "a sample alone": partial(_each, size=size, change=lambda x: x[:1]),
+    }
     try:
-        others = {
-            "samples in another order": explain(model, turned(inputs), verify="off").relevance,
-            "a sample alone": explain(model, alone(inputs), verify="off").relevance,
-        }
+        others = {w: explain(model, c(inputs), verify="off") for w, c in changes.items()}
     except FxplainError as error:
         return LawResult(BATCH, "not checked", reason=str(error))
+    # a `squeeze()` makes of one sample another output, of which something else is explained
+    changes = {
+        what: change
+        for what, change in changes.items()
+        if _shapes(others[what].output) == _shapes(change(explained.output))
+    }
     faults = []
     for name, value in explained.relevance.items():
         if value.shape[0] != size:
             detail = f"{size} samples have {value.shape[0]} explanations"
             faults.append(Fault("", "", (name,), detail=detail))
             continue
-        for what, change in (("samples in another order", turned), ("a sample alone", alone)):
-            second = others[what].get(name)
+        for what, change in changes.items():
+            second = others[what].relevance.get(name)
             if second is None or _differ(change(value), second):
                 faults.append(Fault("", "", (name,), detail=f"{what} gets other numbers"))
     return LawResult.of(BATCH, tuple(faults), 6)
@@ -258,6 +263,10 @@ def _tensors(inputs: Any) -> Iterator[Tensor]:
     elif isinstance(inputs, (Mapping, tuple, list)):
         for value in inputs.values() if isinstance(inputs, Mapping) else inputs:
             yield from _tensors(value)
+
+
+def _shapes(outputs: Any) -> list[torch.Size]:
+    return [output.shape for output in _tensors(outputs)]
 
 
 def _unlike_the_last(value: Tensor) -> Tensor:
