@@ -822,3 +822,18 @@ def test_what_never_adds_up_is_given_up_and_said():
     asked = fxplain.explain(model, ids, 0, "integrated_gradients", steps=20)
     assert asked.options["steps"] == 20
     assert any("steps are too few" in warning for warning in asked.graph.warnings)
+
+
+def test_a_difference_of_shares_is_in_points(byte_level):
+    """From 94% against to 92% for is no growth by 186%."""
+    text = "the movie was good"
+    one, two = (byte_level(text, method=name) for name in ("input_x_gradient", "lrp"))
+    page = fxplain.compare([one, two])
+    assert "change, in points" in page
+    signed = [
+        {e.tokens: (1 if e.relevance >= 0 else -1) * e.share for e in each.top(99)}
+        for each in (one, two)
+    ]
+    changes = [100 * (signed[1].get(k, 0) - v) for k, v in signed[0].items()]
+    most = max(changes, key=abs)
+    assert f">{'+' if most > 0 else chr(0x2212)}{abs(most):.0f}<" in page

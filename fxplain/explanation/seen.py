@@ -318,6 +318,8 @@ class AsSeen(BesideIdentity):
             When the modality is unknown, its tokens lie on no grid, or there is no such image.
         """
         values = self._values(modality, beyond_identity)
+        if self.is_text(modality) and not self.pictures(modality, sample or 0):
+            raise ModalityError(f"{modality!r} is a text and no image: words() tells of its words.")
         if sample is None and len({tuple(own) for own in self.layouts.get(modality, ())}) > 1:
             raise ModalityError(
                 f"the samples of this batch were given different pictures as {modality!r}, which have "
@@ -346,9 +348,11 @@ class AsSeen(BesideIdentity):
                 f"{modality!r} lies on {len(pictures)} grids of different sizes in patches ({told}): "
                 f"say which, image=."
             )
+        if not pictures:  # of no grid there is no map, whatever the size
+            grid, own = self.grids.get(modality, ()), self._plain(modality, values)
+            upsample(own, grid, (1, 1), mode)
+            return upsample(own, grid, size or self.size_in_pixels(modality), mode)
         size = size or self.size_in_pixels(modality, *sizes)
-        if not pictures:
-            return upsample(self._plain(modality, values), self.grids.get(modality, ()), size, mode)
         places = [place for picture in pictures for place in picture.tokens]
         return upsample(values[:, places], grid_of(pictures, ()), size, mode)
 

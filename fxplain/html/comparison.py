@@ -40,6 +40,9 @@ MOST_COLUMNS, MOST_CHANGES, MOST_LETTERS, PICTURE_PIXELS = 6, 10, 32, 60_000
 
 _FOR = ("#fffdf9", "#fee3bd", "#fdbb6d", "#ee8422", "#bd5408", "#7a3205")
 _AGAINST = ("#fbfdff", "#cfe3f5", "#91c0e8", "#4a92cf", "#1d65a6", "#0c3c6d")
+_FOR_IN_DARK = ("#1d2127", "#4a3016", "#83480f", "#c96a12", "#f59b3f", "#ffe0b3")
+_AGAINST_IN_DARK = ("#1d2127", "#173250", "#1c507f", "#2f7ec2", "#72b1ea", "#d2e8ff")
+"""As the colours of a report's page are."""
 
 
 @dataclass(frozen=True)
@@ -334,13 +337,19 @@ def _difference(
             else f"{first[i].text} of {first[i].modality}",
             signed_percent(_signed(first[i])),
             signed_percent(_signed(after[keys[i]])),
-            ("+" if changes[i] > 0 else "") + signed_percent(changes[i]),
+            _points(changes[i]),
         )
         for i in order
         if changes[i]
     ]
     backwards = is_right_to_left(entry.text for entry in first)
     return {"words": words, "rows": rows, "direction": "rtl" if backwards else "ltr"}
+
+
+def _points(change: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    told = f"{abs(change) * 100:.0f}" if abs(change) >= 0.005 else "<1"
+    return ("+" if change > 0 else "\u2212") + told
 
 
 def _signed(entry: Shown) -> float:
@@ -360,9 +369,15 @@ def _template() -> jinja2.Template:
 
 @cache
 def _style() -> str:
-    shades = [_rule(f"f{i}", _between(_FOR, i / LEVELS)) for i in range(LEVELS + 1)]
-    shades += [_rule(f"a{i}", _between(_AGAINST, i / LEVELS)) for i in range(1, LEVELS + 1)]
-    return asset("page.css") + asset("comparison.css") + "\n".join(shades)
+    light, dark = _shades(_FOR, _AGAINST), _shades(_FOR_IN_DARK, _AGAINST_IN_DARK)
+    shades = f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}"
+    return asset("page.css") + asset("comparison.css") + shades
+
+
+def _shades(above: Sequence[str], below: Sequence[str]) -> str:
+    made = [_rule(f"f{i}", _between(above, i / LEVELS)) for i in range(LEVELS + 1)]
+    made += [_rule(f"a{i}", _between(below, i / LEVELS)) for i in range(1, LEVELS + 1)]
+    return "\n".join(made)
 
 
 def _rule(name: str, colour: str) -> str:

@@ -6,7 +6,7 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +179,7 @@ def _page(
     provenance = {} if isinstance(result, AttentionGraph) else _provenance(result)
     return _template().render(
         kind=_kind(result),
+        parts_of=partial(re.findall, r".[^_.@|]*[_.@|]*"),
         name_parts=re.findall(r".[^A-Z]*", graph.model),
         graph=graph,
         summaries=summaries,

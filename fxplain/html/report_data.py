@@ -158,7 +158,8 @@ def _check_same_input(explanations: Sequence[Explanation]) -> None:
         if not same or not all(_equal(first.inputs[k], other.inputs[k]) for k in common):
             raise InputError(
                 f"one report shows one input by several methods or targets, but {first!r} and "
-                f"{other!r} are of different inputs: write a report for each."
+                f"{other!r} are of different inputs: write a report for each, or put them "
+                f"side by side with fxplain.compare."
             )
 
 

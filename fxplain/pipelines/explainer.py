@@ -418,6 +418,7 @@ class Explainer:
         return replace(
             explanation,
             target_names=goal.names or explanation.target_names,
+            class_name=goal.classes.__getitem__ if goal.classes else explanation.class_name,
             word_pieces={
                 **explanation.word_pieces,
                 **{n: rows for n, rows in words.items() if self._fit(explanation, n, rows)},

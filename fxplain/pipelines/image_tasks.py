@@ -81,6 +81,7 @@ class ZeroShotImageClassification(Task):
             "logits_per_image",
             (texts[wanted],) if known else (),
             (wanted % len(texts),) if known else (),
+            tuple(texts),
         )
 
     def goals(self, run: Run, target: Any, **_: Any) -> list[Goal]:

@@ -48,12 +48,15 @@ class Goal:
         or the tokenizer's words.
     texts
         Which of the batch's texts belongs to each sample, where that is not its own.
+    classes
+        What the output's classes are called, where that is of this run and not of the model.
     """
 
     target: Any = None
     output: str | None = None
     names: tuple[str, ...] = ()
     texts: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,12 @@
   fxplain.svg = (tag, attributes = {}, ...children) =>
     filled(document.createElementNS(SVG, tag), attributes, children);
 
+  // A long name may be broken between its words.
+  fxplain.inParts = (name) => name.split(/(?<=[_.@|])(?=\w)/).flatMap((part, k) => (k ? [fxplain.el("wbr"), part] : [part]));
+
+  // What can only be done on a screen; a print leaves it out.
+  fxplain.onScreen = (text) => fxplain.el("span", { class: "on-screen" }, text);
+
   let identities = 0;
   fxplain.identity = () => `fx-${++identities}`;
 

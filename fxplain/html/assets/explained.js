@@ -75,7 +75,7 @@ if (fxplain.data.explanations) {
 
   fxplain.viewNote = () => {
     const { hasMatrices, method } = fxplain.explanation();
-    if (!hasMatrices) return `The method ${method} scores tokens and has no relevancy matrices: what a token drew on is not known.`;
+    if (!hasMatrices) return `${method} tells what the target drew on, and not what each token drew on.`;
     return state.token === null ? "Choose a token to see what it drew on, and what drew on it." : "";
   };
 }

@@ -14,7 +14,7 @@
   };
 
   // What each panel is called, and what it is said to show beside its tokens.
-  const heading = (m) => (m === fxplain.text ? "Generated text" : el("code", {}, data.modalities[m].name));
+  const heading = (m) => (m === fxplain.text ? "Generated text" : el("code", {}, fxplain.inParts(data.modalities[m].name)));
   const counted = (m, share) => {
     const { count } = data.modalities[m];
     const part = share === null ? "" : `, ${share} of what is shown`;
@@ -118,7 +118,7 @@
     const holder = el("div", { class: "panels" });
     const title = el("p", { class: "showing", "aria-live": "polite" });
     const choices = el("div", { class: "showing-choices" });
-    const note = el("p", { class: "note" });
+    const note = el("p", { class: "note on-screen" });
     const box = el("input", { type: "checkbox", checked: fxplain.state.hide });
     box.addEventListener("change", () => fxplain.change({ hide: box.checked }));
     const specialText = el("span", {});

@@ -99,9 +99,10 @@ if (fxplain.data.outputs) {
         behind.refresh();
       }
       area.hidden = map.buttons.hidden = !shown.matrix?.rows;
-      note.textContent = area.hidden
-        ? fxplain.whyNoView()
-        : "Each row is an output, and shows how much it drew on each token. The token that it is read from, the one before it, starts from 1: a dot stands for it, and the colours are for the others. Choose a row to see it on the inputs; Ctrl and the wheel, or two fingers, zoom.";
+      note.replaceChildren(...(area.hidden
+        ? [fxplain.whyNoView()]
+        : ["Each row is an output, and shows how much it drew on each token. The token that it is read from, the one before it, starts from 1: a dot stands for it, and the colours are for the others.",
+          fxplain.onScreen(" Choose a row to see it on the inputs; Ctrl and the wheel, or two fingers, zoom.")]));
       if (!area.hidden) map.mark(marked(shown.tokens));
     };
     const follow = (changes) => {

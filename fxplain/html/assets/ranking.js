@@ -32,9 +32,6 @@
     return { element: table, update };
   };
 
-  // A long name is broken between its words.
-  const inParts = (name) => name.split(/(?<=[_.@|])(?=\w)/).flatMap((part, k) => (k ? [el("wbr"), part] : [part]));
-
   const row = (entry, most, total) => {
     const { m, i, value } = entry;
     const bar = el("span", { class: "bar" });
@@ -43,8 +40,8 @@
     return el(
       "tr",
       {},
-      el("td", {}, el("button", { type: "button", class: "plain", onclick: () => fxplain.pick(m, i) }, inParts(fxplain.unitName(entry)))),
-      several ? el("td", {}, el("code", {}, inParts(data.modalities[m].name))) : null,
+      el("td", {}, el("button", { type: "button", class: "plain", onclick: () => fxplain.pick(m, i) }, fxplain.inParts(fxplain.unitName(entry)))),
+      several ? el("td", {}, el("code", {}, fxplain.inParts(data.modalities[m].name))) : null,
       el("td", { class: "number measured" }, bar, fxplain.number(value)),
       el("td", { class: "number share" }, `${value < 0 ? "\u2212" : ""}${fxplain.percent(Math.abs(value) / total)}`),
     );
@@ -78,7 +75,7 @@
   fxplain.headline = () => {
     const element = el("p", { class: "headline card", "aria-live": "polite" });
     const update = () => {
-      element.textContent = fxplain.ofSample().headlines[fxplain.state.hide ? "hide" : "show"];
+      element.replaceChildren(...fxplain.inParts(fxplain.ofSample().headlines[fxplain.state.hide ? "hide" : "show"]));
     };
     fxplain.onChange(update);
     update();

@@ -32,12 +32,14 @@
     const update = () => {
       const able = fxplain.explanation().hasMatrices;
       const matrix = able ? fxplain.relevancies(...pair) : null;
-      note.textContent = !able
+      const how = matrix ? fxplain.onScreen(" Choose a row to see it on the input; Ctrl and the wheel, or two fingers, zoom.") : "";
+      note.replaceChildren(!able
         ? `The method ${fxplain.explanation().method} scores tokens and has no relevancy matrices.`
         : matrix
-          ? `Each row is a token of ${data.modalities[pair[0]].name}, and shows how much it drew on each token of ${data.modalities[pair[1]].name}. ${pair[0] === pair[1] ? "The diagonal starts from 1 (a token is itself): dots stand for it, and the colours are for the others. " : ""}Choose a row to see it on the input; Ctrl and the wheel, or two fingers, zoom.`
-          : "This matrix is left out of the page, for its size.";
+          ? `Each row is a token of ${data.modalities[pair[0]].name}, and shows how much it drew on each token of ${data.modalities[pair[1]].name}. ${pair[0] === pair[1] ? "The diagonal starts from 1 (a token is itself): dots stand for it, and the colours are for the others." : ""}`.trim()
+          : "This matrix is left out of the page, for its size.", how);
       area.hidden = map.buttons.hidden = !matrix;
+      bar.hidden = !able;
       const key = `${fxplain.state.explanation} ${fxplain.state.sample} ${pairKey()}`;
       if (matrix && key !== shown) {
         shown = key;

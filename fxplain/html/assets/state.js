@@ -66,7 +66,7 @@
       if (place < 0) return `token ${i}`; // of another sample's picture
       const tile = fxplain.tiles(m).findLast(({ offset }) => offset <= place);
       const inTile = place - tile.offset;
-      return `${tile.name ? `${tile.name}, ` : ""}row ${Math.floor(inTile / tile.columns)}, column ${inTile % tile.columns}`;
+      return `${tile.name ? `${tile.name}, ` : ""}row\u00a0${Math.floor(inTile / tile.columns)}, column\u00a0${inTile % tile.columns}`;
     }
     if (kind === "boxes") return `box ${i}`;
     if (seconds) {

@@ -97,9 +97,12 @@
       .filter(({ value }) => value !== null);
   };
 
+  // White space that is all of a word, by signs.
+  const signs = (text) => text.replace(/[\u21b5\u240d]?\r?\n/g, "\u21b5").replace(/\t/g, "\u21e5").replace(/ /g, "\u2423");
+
   fxplain.unitName = ({ m, i, places, text }) => {
-    if (!text?.trim() || m === fxplain.text) return fxplain.tokenName(m, i);
-    return `\u201c${text.trim()}\u201d (${places.length === 1 ? `token ${i}` : `${places.length} tokens`})`;
+    if (!text || m === fxplain.text) return fxplain.tokenName(m, i);
+    return `\u201c${text.trim() || signs(text)}\u201d (${places.length === 1 ? `token ${i}` : `${places.length} tokens`})`;
   };
 
   // The share of all that special tokens have, or null where there are none.
