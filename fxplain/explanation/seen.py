@@ -123,7 +123,7 @@ class AsSeen(BesideIdentity):
         MethodError
             When there is no such unit.
         """
-        if self.is_text(modality):
+        if self.is_text(modality) or modality in self.word_pieces:
             return units_of(self.words_in(modality)[sample], self.labels[modality][sample], units)
         if isinstance(units, str):
             units_of((), (), units)  # an unknown one is answered with the known
