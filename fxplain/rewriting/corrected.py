@@ -40,8 +40,8 @@ def _gated(node: fx.Node) -> Replacement:
         if not x.requires_grad:
             return value
         held = x.detach()
-        safe = torch.where(held.abs() < _TINY, _TINY, held)
-        gate = torch.where(held == safe, value, target(safe, *args, **kwargs)) / safe
+        at_0 = target(held.new_full((1,), _TINY), *args, **kwargs) / _TINY
+        gate = torch.where(held.abs() < _TINY, at_0, value / held)
         return Through.apply(value, x, gate)
 
     return replaced
@@ -61,13 +61,13 @@ def _layer_norm(_node: fx.Node) -> Replacement:
         eps: float = 1e-5,
         *_rest: Any,
     ) -> Tensor:
-        value = torch.layer_norm(x.detach(), list(normalized_shape), weight, bias, eps)
+        sizes = list(normalized_shape)
+        value, _, of_std = torch.native_layer_norm(x.detach(), sizes, weight, bias, eps)
         if not x.requires_grad:
             return value
         axes = list(range(-len(normalized_shape), 0))
         centred = x - x.mean(axes, keepdim=True)
-        std = (x.detach().var(axes, correction=0, keepdim=True) + eps).sqrt()
-        scale = 1 / std if weight is None else weight / std
+        scale = of_std.to(x) if weight is None else weight * of_std.to(x)
         made: Tensor = Through.apply(value, centred, scale)
         return made
 
