@@ -511,3 +511,39 @@ def test_weights_of_complex_values_are_real() -> None:
     by_hand = (torch.eye(7) + (slope * weights).clamp(min=0))[:, 0]
     torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(e.matrix("ids", "ids")[:, 0], by_hand, atol=1e-5, rtol=1e-4)
+
+
+class Separated(nn.Module):
+    """The same learned vector stands behind each of two parts of the words."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.words, self.attention, self.head = (
+            nn.Embedding(30, WIDE),
+            Attention(),
+            nn.Linear(WIDE, 3),
+        )
+        self.between, self.form = nn.Parameter(torch.randn(1, 1, WIDE)), form
+        self.places = nn.Parameter(torch.randn(1, 8, WIDE))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        if self.form == "looked up":
+            mark = self.words(torch.full((len(ids), 1), 29))
+        else:
+            mark = self.between.expand(len(ids), -1, -1)
+        if self.form == "nested":
+            parts = [torch.cat([part, mark], 1) for part in (x[:, :3], x[:, 3:])]
+        else:
+            parts = [x[:, :3], mark, x[:, 3:], mark]
+        x = torch.cat(parts, 1) + self.places
+        return self.head((x + self.attention(x))[:, 7])
+
+
+@pytest.mark.parametrize("form", ["beside", "nested", "looked up"])
+def test_a_learned_token_at_two_places_is_two(form: str) -> None:
+    model, ids = seeded(Separated, form), torch.randint(0, 29, (2, 6))
+    e = explained(model, (ids,))
+    (own,) = heard(model, (ids,), [model.attention])
+    assert e.readout == ("ids[7]", "ids[7]")
+    torch.testing.assert_close(e.relevance["ids"], (torch.eye(8) + own)[:, 7], atol=1e-5, rtol=1e-4)

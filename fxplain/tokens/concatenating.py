@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis
@@ -14,7 +14,16 @@ from fxplain.tokens.beside import Operand, beside_tokens
 from fxplain.tokens.constants import constant_tokens
 from fxplain.tokens.joining import Meeting
 from fxplain.tokens.mixing import spread
-from fxplain.tokens.tag import NO_TOKEN, Tag, Tags, broadcast_shape, compact
+from fxplain.tokens.tag import (
+    NO_TOKEN,
+    Tag,
+    Tags,
+    broadcast_shape,
+    compact,
+    pack,
+    tokens_in,
+    versions_in,
+)
 
 __all__ = ["concatenate", "merged_stack"]
 
@@ -159,8 +168,37 @@ def _concatenated(
         size = [shape[axis] if i == axis else n for i, n in enumerate(others)]
         ids = tag.ids if tag is not None else torch.full((), NO_TOKEN)
         pieces.append(ids.expand(size))
-    beside = Tag(compact(torch.cat(pieces, axis)), level, softmax, births=births)
-    return a.joiner.of_each_sample(beside)
+    ids = _of_each_place(a, torch.cat(pieces, axis), axis)
+    return a.joiner.of_each_sample(Tag(compact(ids), level, softmax, births=births))
+
+
+def _of_each_place(a: Analysis, ids: Tensor, axis: int) -> Tensor:
+    """Entries side by side: a learned token that stands at several places (a separator) is several.
+
+    Not one that stands alone there, as in an axis of heads, nor one that has heard of others.
+    """
+    tokens = a.book.find(tokens_in(ids))
+    learned = a.book.learned(tokens)
+    if not bool(learned.any()) or axis in a.book.batch_axes:
+        return ids
+    sorted_, order = tokens.movedim(axis, -1).sort(dim=-1, stable=True)
+    again = (sorted_[..., 1:] == sorted_[..., :-1]) & (sorted_[..., 1:] >= 0)
+    beside_others = (sorted_.amax(-1, keepdim=True) != sorted_.amin(-1, keepdim=True)).expand_as(
+        again
+    )
+    twice = sorted_[..., 1:][again & beside_others].unique()
+    twice = twice[a.book.learned(twice)]
+    newborn = [v for v in versions_in(ids).unique().tolist() if v >= 0 and a.versions.newborn(v)]
+    here = torch.isin(tokens, twice) & torch.isin(versions_in(ids), torch.tensor(newborn))
+    if not bool(here.any()):
+        return ids
+    place = torch.arange(sorted_.shape[-1]).expand_as(sorted_)
+    first = torch.where(nn.functional.pad(again, (1, 0)), 0, place).cummax(-1).values
+    number = torch.empty_like(place).scatter_(-1, order, place - first).movedim(-1, axis)
+    copies = a.book.copy(tokens[here], int(number[here].max()) + 1, over_samples=False)
+    made = tokens.clone()
+    made[here] = copies.gather(-1, number[here].unsqueeze(-1)).squeeze(-1)
+    return torch.where(here, pack(made, versions_in(ids).clamp(min=0)), ids)
 
 
 def _with_heard(a: Analysis, node: fx.Node, tag: Tag, sources: Tags) -> Tag:
