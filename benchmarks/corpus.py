@@ -23,6 +23,7 @@ from rich.console import Console
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import fxplain
+from fxplain.explanation import replays
 
 WORDS = [f"w{i}" for i in range(2000)]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -45,8 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         floors = list(ways)
         for size in options.batch_tokens:
             ways |= _ours(explainer, texts, size)
-        ways |= _by_hand(explainer, texts)
+        if options.by_hand:
+            ways |= _by_hand(explainer, texts)
         console.print(f"{len(texts)} texts, {options.layers} layers of {options.features} features")
+        if options.recorded:
+            replays.FIRST = 1
         seconds = _measured(ways, options.runs)
         best = [min(times) for times in zip(*(seconds[way] for way in floors), strict=True)]
         for way, times in seconds.items():
@@ -63,6 +67,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--features", type=int, default=384)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--batch-tokens", type=int, nargs="+", default=[256, 512, 1024])
+    parser.add_argument("--by-hand", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument(
+        "--recorded",
+        action="store_true",
+        help="each form of call is recorded before, as it soon is where a corpus is long",
+    )
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     return parser.parse_args(arguments)
 
