@@ -143,3 +143,13 @@ def test_words_alone_have_no_maps() -> None:
     )
     with pytest.raises(fxplain.MethodError, match="image"):
         g.activation_maps()
+
+
+def test_displays_write_words_without_a_tokenizers_marks() -> None:
+    maps = (torch.tensor([[1.0, 2.0], [3.0, 0.0]]),)
+    labels = (("\u2581house", "\u2581"),)
+    found = fxplain.generation.ActivationMaps("pixel_values", (1, 2), maps, labels)
+    for said in (str(found), found.to_html()):
+        assert "house" in said
+        assert "\u2423" in said  # a space, as it can be seen
+        assert "\u2581" not in said

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 from torch import Tensor
 
+from fxplain.explanation.merging import plain
 from fxplain.explanation.shown import visible
 from fxplain.generation import ActivationMaps
 from fxplain.html.assets_of import asset, digest, package_version
@@ -45,7 +46,7 @@ def _of_sample(found: ActivationMaps, sample: int) -> dict[str, Any]:
         "height": height,
         "maps": [
             {
-                "token": visible(label),
+                "token": visible(plain(label) or " "),
                 "largest": rounded(float(row.max()) if len(row) else 0.0, ".3g"),
                 "cells": list(_cells(row.reshape(rows, columns), height / rows, width / columns)),
             }

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fxplain.explanation.merging import plain
 from fxplain.explanation.shown import visible
 from fxplain.generation import ActivationMaps
 from fxplain.written import rounded
@@ -38,6 +39,8 @@ def activation_maps_report(found: ActivationMaps) -> RenderableType:
             place = int(row.argmax())
             at = divmod(place, found.grid[1]) if found.grid else (place,)
             told = (", ".join(map(str, at)), rounded(largest, ".3g"), f"{largest / total:.0%}")
-            table.add_row(Text(visible(label)), *(told if total > 0 else ("nowhere", "0", "")))
+            table.add_row(
+                Text(visible(plain(label) or " ")), *(told if total > 0 else ("nowhere", "0", ""))
+            )
         parts.append(table)
     return Group(*parts)

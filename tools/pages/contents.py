@@ -223,6 +223,7 @@ def _signed_and_beside() -> Iterator[Page]:
         lambda: [tuned(0.0)(text), tuned(0.2)(text)],
         beside=True,
     )
+    yield Page("flow", lambda: _asked(method="generic").flow())
     yield Page("switch-methods", lambda: [_asked(), _asked("rollout"), _asked("lrp")])
 
 
@@ -236,4 +237,13 @@ def _written() -> Iterator[Page]:
     yield Page("written-gpt2", lambda: model("gpt2").generate("the movie", max_new_tokens=8))
     yield Page(
         "written-caption", lambda: model("captioner").generate(image=photo(), max_new_tokens=5)
+    )
+
+    def chat() -> Any:
+        content = [{"type": "image", "image": photo()}, {"type": "text", "text": "movie"}]
+        return [{"role": "user", "content": content}]
+
+    yield Page(
+        "activation-maps",
+        lambda: model("llava").generate(text=chat(), max_new_tokens=4).activation_maps(),
     )

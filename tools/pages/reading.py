@@ -42,7 +42,7 @@ def wrong_numbers(page: playwright.sync_api.Page, about: Page, result: Any) -> I
         yield from _beside(page, result)
     elif isinstance(result, Generation):
         yield from _differing(page, lambda name: _of_first_output(result, name), rounded=True)
-    elif not isinstance(result, fxplain.AttentionGraph):
+    elif isinstance(result, (fxplain.Explanation, list)):
         first = result if isinstance(result, fxplain.Explanation) else result[0]
         yield from _differing(page, lambda name: _of_first_sample(first, name))
         yield from _ranked(page, first)
