@@ -547,3 +547,34 @@ def test_a_learned_token_at_two_places_is_two(form: str) -> None:
     (own,) = heard(model, (ids,), [model.attention])
     assert e.readout == ("ids[7]", "ids[7]")
     torch.testing.assert_close(e.relevance["ids"], (torch.eye(8) + own)[:, 7], atol=1e-5, rtol=1e-4)
+
+
+class Twice(nn.Module):
+    """Words of which some stand at two places: a text said twice, or windows that overlap."""
+
+    def __init__(self, parts: list[list[int]]) -> None:
+        super().__init__()
+        self.words, self.attention, self.head = (
+            nn.Embedding(30, WIDE),
+            Attention(),
+            nn.Linear(WIDE, 3),
+        )
+        self.parts = parts
+        self.places = nn.Parameter(torch.randn(1, sum(map(len, parts)), WIDE))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        x = torch.cat([x[:, part[0] : part[-1] + 1] for part in self.parts], 1) + self.places
+        return self.head((x + self.attention(x))[:, -1])
+
+
+@pytest.mark.parametrize("parts", [[[0, 1, 2, 3], [0, 1, 2, 3]], [[0, 1, 2], [1, 2, 3]]])
+def test_a_word_at_two_places_has_the_relevance_of_both(parts: list[list[int]]) -> None:
+    model, ids = seeded(Twice, parts), torch.randint(0, 30, (2, 4))
+    e = explained(model, (ids,))
+    (own,) = heard(model, (ids,), [model.attention])
+    of_places = (torch.eye(own.shape[-1]) + own)[:, -1]
+    words = torch.tensor([word for part in parts for word in part])
+    by_hand = torch.zeros(2, 4).index_add(1, words, of_places)
+    torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
+    assert e.graph.warnings == ()

@@ -213,7 +213,7 @@ MOVES: dict[str, Move] = {
     "pixel shuffle": lambda x, _: F.pixel_shuffle(grid(x).permute(0, 3, 1, 2), 2),
     "im2col": lambda x, _: F.unfold(grid(x).permute(0, 3, 1, 2), 2, stride=2),
     # copies and order
-    "cat": lambda x, _: torch.cat([x[:, 3:], x[:, :1], x], 1),
+    "cat": lambda x, _: torch.cat([x[:, 3:], x[:, :1], x[:, 2:3]], 1),
     "cat of features": lambda x, _: torch.cat([x, x], -1),
     "cat of shifted features": lambda x, _: torch.cat([x, x.roll(1, 1)], -1),
     "cat with an empty cache": lambda x, _: torch.cat([absent(x, 0), x], 1),

@@ -164,7 +164,7 @@ class TokenBook:
         return not copied.isdisjoint(self.births_of(tokens[tokens >= 0]).tolist())
 
     def copy(self, tokens: Tensor, copies: int, *, over_samples: bool) -> Tensor:
-        """Separate tokens for each copy of parameter tokens, on a new last axis.
+        """Separate tokens for each copy of some tokens, on a new last axis.
 
         The same copy of the same token is the same token again, however often it is asked for.
         """
@@ -175,7 +175,8 @@ class TokenBook:
             key = (index, copies, over_samples)
             if key not in self._copies:
                 samples = torch.arange(copies) if over_samples else None
-                parents = self._sample[birth.first : birth.first + birth.count].unsqueeze(1)
+                own = slice(birth.first, birth.first + birth.count)
+                parents = self._sample[own].unsqueeze(1)
                 ids = self.add(
                     birth.kind,
                     birth.root,
@@ -184,6 +185,11 @@ class TokenBook:
                     module=birth.module,
                     node=birth.node,
                     samples=parents if samples is None else samples,
+                    looked_up=birth.looked_up,
+                    older=birth.older if birth.learned else birth.older | {index},
+                    elements=self._element[own].unsqueeze(1),
+                    until=self._until[own].unsqueeze(1),
+                    roots=self._root[own].unsqueeze(1),
                 )
                 self._copies[key] = int(ids[0, 0])
                 if over_samples:

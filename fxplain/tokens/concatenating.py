@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis
@@ -88,8 +89,11 @@ def _side_by_side(
     if fused is not None:
         return fused
     count = max(len(tags) for tags, _ in operands)
+    whole = all(_is_whole(a, part) for part in parts)
     return tuple(
-        _concatenated(a, node, [(t[i] if i < len(t) else None, s) for t, s in operands], axis)
+        _concatenated(
+            a, node, [(t[i] if i < len(t) else None, s) for t, s in operands], axis, whole
+        )
         for i in range(count)
     )
 
@@ -138,7 +142,11 @@ def _neighbours(a: Analysis, tags: Tags) -> bool:
 
 
 def _concatenated(
-    a: Analysis, node: fx.Node, parts: list[tuple[Tag | None, tuple[int, ...]]], axis: int
+    a: Analysis,
+    node: fx.Node,
+    parts: list[tuple[Tag | None, tuple[int, ...]]],
+    axis: int,
+    whole: bool,
 ) -> Tag:
     tags = [tag for tag, _ in parts if tag is not None]
     level = max(tag.level for tag in tags)
@@ -168,37 +176,68 @@ def _concatenated(
         size = [shape[axis] if i == axis else n for i, n in enumerate(others)]
         ids = tag.ids if tag is not None else torch.full((), NO_TOKEN)
         pieces.append(ids.expand(size))
-    ids = _of_each_place(a, torch.cat(pieces, axis), axis)
+    ids = _of_each_place(a, pieces, axis) if whole else torch.cat(pieces, axis)
     return a.joiner.of_each_sample(Tag(compact(ids), level, softmax, births=births))
 
 
-def _of_each_place(a: Analysis, ids: Tensor, axis: int) -> Tensor:
-    """Entries side by side: a learned token that stands at several places (a separator) is several.
+def _is_whole(a: Analysis, part: fx.Node) -> bool:
+    """Whether a value holds tokens as they were born, and no keys or values that were made of them."""
+    todo, seen = [part], set[fx.Node]()
+    while todo:
+        node = todo.pop()
+        born = {a.book.births[index].node for tag in a.tags(node) for index in tag.births}
+        if node in seen or node in born:
+            continue
+        if any(name in operation_name(node) for name in _PROJECTIONS):
+            return False
+        seen.add(node)
+        todo += [n for n in node.all_input_nodes if a.tags(n)]
+    return True
 
-    Not one that stands alone there, as in an axis of heads, nor one that has heard of others.
+
+_PROJECTIONS = ("linear", "mm", "matmul", "conv", "dot")
+
+
+def _of_each_place(a: Analysis, pieces: Sequence[Tensor], axis: int) -> Tensor:
+    """Entries side by side: a token of several of the pieces is a token of each.
+
+    It is one that was learned (a separator), or an input's of which the element is known (a text said
+    twice). Not one that stands alone there, as in an axis of heads, nor one that has heard of others,
+    nor one whose features lie along the axis.
     """
-    tokens = a.book.find(tokens_in(ids))
-    learned = a.book.learned(tokens)
-    if not bool(learned.any()) or axis in a.book.batch_axes:
+    ids = torch.cat(list(pieces), axis)
+    if axis in a.book.batch_axes or axis == ids.dim() - 1:
         return ids
-    sorted_, order = tokens.movedim(axis, -1).sort(dim=-1, stable=True)
-    again = (sorted_[..., 1:] == sorted_[..., :-1]) & (sorted_[..., 1:] >= 0)
-    beside_others = (sorted_.amax(-1, keepdim=True) != sorted_.amin(-1, keepdim=True)).expand_as(
-        again
-    )
-    twice = sorted_[..., 1:][again & beside_others].unique()
-    twice = twice[a.book.learned(twice)]
+    tokens = a.book.find(tokens_in(ids))
+    of = torch.arange(len(pieces)).repeat_interleave(torch.tensor([p.shape[axis] for p in pieces]))
+    of = of.reshape([-1 if i == axis else 1 for i in range(ids.dim())]).expand_as(tokens)
+    twice = _in_several(tokens.movedim(axis, -1), of.movedim(axis, -1))
+    twice = twice[a.book.learned(twice) | (a.book.elements(twice) >= 0)]
+    if not len(twice):
+        return ids
+    births = a.book.births_of(twice).unique()  # the others of these births are told from them
     newborn = [v for v in versions_in(ids).unique().tolist() if v >= 0 and a.versions.newborn(v)]
-    here = torch.isin(tokens, twice) & torch.isin(versions_in(ids), torch.tensor(newborn))
+    here = (tokens >= 0) & torch.isin(a.book.births_of(tokens.clamp(min=0)), births)
+    here &= torch.isin(versions_in(ids), torch.tensor(newborn))
     if not bool(here.any()):
         return ids
-    place = torch.arange(sorted_.shape[-1]).expand_as(sorted_)
-    first = torch.where(nn.functional.pad(again, (1, 0)), 0, place).cummax(-1).values
-    number = torch.empty_like(place).scatter_(-1, order, place - first).movedim(-1, axis)
-    copies = a.book.copy(tokens[here], int(number[here].max()) + 1, over_samples=False)
+    pairs, place = torch.stack([tokens[here], of[here]]).unique(dim=1, return_inverse=True)
+    own = pairs[0].contiguous()
+    number = torch.arange(len(own)) - torch.searchsorted(own, own)
+    copies = a.book.copy(own, int(number.max()) + 1, over_samples=False)
     made = tokens.clone()
-    made[here] = copies.gather(-1, number[here].unsqueeze(-1)).squeeze(-1)
+    made[here] = copies.gather(-1, number.unsqueeze(-1)).squeeze(-1)[place]
     return torch.where(here, pack(made, versions_in(ids).clamp(min=0)), ids)
+
+
+def _in_several(rows: Tensor, of: Tensor) -> Tensor:
+    """The tokens (..., n) that are of several parts in one row, beside others there."""
+    along, order = rows.sort(dim=-1, stable=True)
+    again = (along[..., 1:] == along[..., :-1]) & (along[..., 1:] >= 0)
+    again &= of.gather(-1, order).diff(dim=-1) != 0
+    again &= along.amax(-1, keepdim=True) != along.amin(-1, keepdim=True)
+    found: Tensor = along[..., 1:][again].unique()
+    return found
 
 
 def _with_heard(a: Analysis, node: fx.Node, tag: Tag, sources: Tags) -> Tag:
