@@ -15,6 +15,7 @@ from fxplain.tokens.beside import Operand, beside_tokens
 from fxplain.tokens.constants import constant_tokens
 from fxplain.tokens.joining import Meeting
 from fxplain.tokens.mixing import spread
+from fxplain.tokens.pointwise import is_returned
 from fxplain.tokens.tag import (
     NO_TOKEN,
     Tag,
@@ -85,17 +86,16 @@ def _side_by_side(
         (tags or constant_tokens(a, part, operands, axis, first=i == 0), shape)
         for i, (part, (tags, shape)) in enumerate(zip(parts, operands, strict=True))
     ]
-    fused = None if stacked else _features_of_several(a, operands, axis)
+    returned = not stacked and is_returned(node)  # each of its columns is read by itself
+    fused = None if stacked or returned else _features_of_several(a, operands, axis)
     if fused is not None:
         return fused
     count = max(len(tags) for tags, _ in operands)
+    each = [[(t[i] if i < len(t) else None, s) for t, s in operands] for i in range(count)]
     whole = all(_is_whole(a, part) for part in parts)
-    return tuple(
-        _concatenated(
-            a, node, [(t[i] if i < len(t) else None, s) for t, s in operands], axis, whole
-        )
-        for i in range(count)
-    )
+    if returned:
+        return tuple(_in_pieces(a, own, axis, whole) for own in each)
+    return tuple(_concatenated(a, node, own, axis, whole) for own in each)
 
 
 def _stacked(name: str, dim: int, rank: int) -> tuple[int, list[int]]:
@@ -148,36 +148,57 @@ def _concatenated(
     axis: int,
     whole: bool,
 ) -> Tag:
+    """One value's tags of each part (none for what holds no token), beside each other along an axis."""
     tags = [tag for tag, _ in parts if tag is not None]
-    level = max(tag.level for tag in tags)
-    softmax = next((tag.softmax for tag in tags if tag.softmax), None)
-    births = frozenset().union(*(tag.births for tag in tags))
     if (
         len({id(tag.ids) for tag in tags}) == 1
         and len(tags) == len(parts)
         and not tags[0].varies(axis)
     ):
-        return Tag(tags[0].ids, level, softmax, births=births)
-    rank = len(parts[0][1])
-    others = broadcast_shape(
-        [1 if i == axis else size for i, size in enumerate(tag.ids.shape)] for tag in tags
-    )
+        return _made_of(tags, tags[0].ids)
+    others = _others(tags, axis)
+    features = axis == len(parts[0][1]) - 1
     channels = all(a.joiner.newborn(tag) for tag in tags) and min(s[axis] for _, s in parts) > 1
-    if (axis == rank - 1 or channels) and all(not tag.varies(axis) for tag in tags):
+    if (features or channels) and all(not tag.varies(axis) for tag in tags):
         # features side by side: one token per row, unless they are neighbours' (patch merging)
         apart = _neighbours(a, tuple(tags)) or a.joiner.kept_apart(tuple(tags))
         same = () if apart else a.joiner.join([((t,), t.ids.shape) for t in tags], others)
         if len(same) == 1:
             return _with_heard(a, node, same[0], tuple(a.joiner.spread))
-    elif len(tags) == len(parts) and softmax is None:
+    elif len(tags) == len(parts) and not any(tag.softmax for tag in tags):
         a.joiner.note_sequence(tuple(tags))
-    pieces = []
+    return _in_pieces(a, parts, axis, whole)
+
+
+def _in_pieces(
+    a: Analysis, parts: list[tuple[Tag | None, tuple[int, ...]]], axis: int, whole: bool
+) -> Tag:
+    """The same, with the tokens of each part in its own places."""
+    tags = [tag for tag, _ in parts if tag is not None]
+    others, pieces = _others(tags, axis), []
     for tag, shape in parts:
         size = [shape[axis] if i == axis else n for i, n in enumerate(others)]
         ids = tag.ids if tag is not None else torch.full((), NO_TOKEN)
         pieces.append(ids.expand(size))
     ids = _of_each_place(a, pieces, axis) if whole else torch.cat(pieces, axis)
-    return a.joiner.of_each_sample(Tag(compact(ids), level, softmax, births=births))
+    return a.joiner.of_each_sample(_made_of(tags, compact(ids)))
+
+
+def _made_of(tags: Sequence[Tag], ids: Tensor) -> Tag:
+    """The tag of entries that come from several."""
+    return Tag(
+        ids,
+        max(tag.level for tag in tags),
+        next((tag.softmax for tag in tags if tag.softmax), None),
+        births=frozenset().union(*(tag.births for tag in tags)),
+    )
+
+
+def _others(tags: Sequence[Tag], axis: int) -> tuple[int, ...]:
+    """The shape that parts have together, but for the axis along which they lie."""
+    return broadcast_shape(
+        [1 if i == axis else size for i, size in enumerate(tag.ids.shape)] for tag in tags
+    )
 
 
 def _is_whole(a: Analysis, part: fx.Node) -> bool:
