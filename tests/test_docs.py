@@ -8,6 +8,7 @@ import pytest
 from fxplain.evaluation import registry as metric_registry
 from fxplain.methods import registry, rules
 from fxplain.tokens import (
+    concatenating,
     contraction,
     mapping,
     movement,
@@ -86,6 +87,7 @@ def test_each_named_rule_exists() -> None:
     text = (ROOT / "docs" / "how-to" / "add-an-op.md").read_text(encoding="utf-8")
     modules = {
         "movement": movement,
+        "concatenating": concatenating,
         "rules": token_rules,
         "pointwise": pointwise,
         "reductions": reductions,

@@ -231,11 +231,11 @@ def never(question: Question, captured: Capture) -> str:
     needs = method.needs(question.options)
     if question.recompute:
         return "recompute=True makes parts of the model again"
-    if question.engine == "matrices" or not needs.gradient:
-        return f"{method.name} builds whole matrices"
     more = needs.relevance or needs.steps or needs.biases or method.smoothing
     if more or question.disturbance is not UNDISTURBED:
         return f"{method.name} does more than one forward and one backward"
+    if question.engine == "matrices" or not needs.gradient:
+        return f"{method.name} builds whole matrices"
     return "the model draws random numbers" if captured.draws else ""
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from fxplain.tokens.book import TokenBook
 from fxplain.tokens.elements import completed
-from fxplain.tokens.tag import Level, Tag, Tags, narrowed, pack, versions_in
+from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, narrowed, pack, versions_in
 from fxplain.tokens.versions import Versions
 
 __all__ = ["Joiner", "Meeting"]
@@ -353,7 +353,7 @@ class Joiner:
                 return self._later(a, b)
             descent = self._descent(own_a, own_b)
             routed = self._routed(own_a) or self._routed(own_b)
-            free = routed or self.newborn(a) or self.newborn(b)
+            free = routed or self._newborn_at(a, differ) or self._newborn_at(b, differ)
             if not free and not descent:
                 return None
             self._note_labels(a, b)
@@ -548,6 +548,11 @@ class Joiner:
             return tag.version >= 0 and self.versions.newborn(tag.version)
         found = versions_in(tag.ids).unique().tolist()
         return all(v < 0 or self.versions.newborn(v) for v in found)
+
+    def _newborn_at(self, tag: Tag, places: Tensor) -> bool:
+        """Whether a tag's entries at some places are newborn: cached keys beside those of new words."""
+        ids = tag.ids.expand(places.shape)
+        return self.newborn(tag.with_ids(torch.where(places, ids, NO_TOKEN)))
 
     def _routed(self, tokens: Tensor) -> bool:
         """Whether tokens were made of others: added to tokens, they are these."""

@@ -48,7 +48,7 @@ def target_text(target: Any, names: ClassNames | None) -> str:
     Examples
     --------
     >>> target_text(3, None), target_text((2, 1), ["cat", "dog"]), target_text(1, ["no", "yes"])
-    ('class 3', 'dog (class 1 at 2)', 'yes (class 1)')
+    ('class 3', 'dog (class 1 at position 2)', 'yes (class 1)')
     """
     if isinstance(target, Contrast):
         return f"{target_text(target.a, names)} rather than {target_text(target.b, names)}"
