@@ -125,9 +125,18 @@ class Distances(Reader):
         return self.head((x + (x @ x.mT + self.near(distance)[..., 0]).softmax(-1) @ x)[:, 0])
 
 
-def test_what_is_said_of_pairs_of_tokens_is_not_forgotten() -> None:
+class DistancesAsMask(Distances):
+    """The same as a mask of fused attention, of two distances that are added before."""
+
+    def forward(self, input_ids: Tensor, distance: Tensor) -> Tensor:  # type: ignore[override]
+        x, near = self.words(input_ids), self.near(distance) + self.near(distance.mT)
+        return self.head((x + F.scaled_dot_product_attention(x, x, x, near[..., 0]))[:, 0])
+
+
+@pytest.mark.parametrize("model", [Distances, DistancesAsMask])
+def test_what_is_said_of_pairs_of_tokens_is_not_forgotten(model: type[Distances]) -> None:
     distance = torch.randint(9, (2, 5, 5))
-    assert broken(Distances().eval(), input_ids=IDS, distance=distance) == {}
+    assert broken(model().eval(), input_ids=IDS, distance=distance) == {}
 
 
 def test_samples_that_are_mixed() -> None:

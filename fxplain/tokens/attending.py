@@ -52,6 +52,7 @@ def fused_attention(a: Analysis, node: fx.Node) -> Tagged:
     if heads_axis >= 0 and columns.shape[heads_axis] not in (1, lead[heads_axis]):
         group = lead[heads_axis] // columns.shape[heads_axis]  # grouped queries
         columns = columns.repeat_interleave(group, heads_axis)
+    _note_pairs(a, named.get("attn_mask"))
     asking = whole_tokens(a.tags(query), a.tags(key), k_shape)
     rows = _rows(a, node, a.joiner.promoted(asking), columns, tuple(shape))
     index = len(a.updates)
@@ -60,6 +61,15 @@ def fused_attention(a: Analysis, node: fx.Node) -> Tagged:
         columns.transpose(-1, -2),
     ))  # fmt: skip
     return (Tag(absorbed(a, index, rows)),)
+
+
+def _note_pairs(a: Analysis, mask: object) -> None:
+    """What an input says of every pair of query and key (how far boxes are apart) is no token's."""
+    for tag in a.tags(mask) if isinstance(mask, fx.Node) else ():
+        last = tag.ids.dim() - 1
+        if tag.varies(last) and tag.varies(last - 1) and a.joiner.newborn(tag):
+            real = tag.tokens[tag.tokens >= 0]
+            a.joiner.pairs.update(a.book.births_of(real).unique().tolist())
 
 
 def _state(a: Analysis, query: fx.Node, columns: Tensor) -> Tag | None:
