@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, fx
@@ -92,7 +93,7 @@ def _side_by_side(
         return fused
     count = max(len(tags) for tags, _ in operands)
     each = [[(t[i] if i < len(t) else None, s) for t, s in operands] for i in range(count)]
-    whole = all(_is_whole(a, part) for part in parts)
+    whole = partial(_are_whole, a, parts)
     if returned:
         return tuple(_in_pieces(a, own, axis, whole) for own in each)
     return tuple(_concatenated(a, node, own, axis, whole) for own in each)
@@ -146,7 +147,7 @@ def _concatenated(
     node: fx.Node,
     parts: list[tuple[Tag | None, tuple[int, ...]]],
     axis: int,
-    whole: bool,
+    whole: Callable[[], bool],
 ) -> Tag:
     """One value's tags of each part (none for what holds no token), beside each other along an axis."""
     tags = [tag for tag, _ in parts if tag is not None]
@@ -171,7 +172,10 @@ def _concatenated(
 
 
 def _in_pieces(
-    a: Analysis, parts: list[tuple[Tag | None, tuple[int, ...]]], axis: int, whole: bool
+    a: Analysis,
+    parts: list[tuple[Tag | None, tuple[int, ...]]],
+    axis: int,
+    whole: Callable[[], bool],
 ) -> Tag:
     """The same, with the tokens of each part in its own places."""
     tags = [tag for tag, _ in parts if tag is not None]
@@ -180,7 +184,7 @@ def _in_pieces(
         size = [shape[axis] if i == axis else n for i, n in enumerate(others)]
         ids = tag.ids if tag is not None else torch.full((), NO_TOKEN)
         pieces.append(ids.expand(size))
-    ids = _of_each_place(a, pieces, axis) if whole else torch.cat(pieces, axis)
+    ids = _of_each_place(a, pieces, axis, whole)
     return a.joiner.of_each_sample(_made_of(tags, compact(ids)))
 
 
@@ -201,9 +205,9 @@ def _others(tags: Sequence[Tag], axis: int) -> tuple[int, ...]:
     )
 
 
-def _is_whole(a: Analysis, part: fx.Node) -> bool:
-    """Whether a value holds tokens as they were born, and no keys or values that were made of them."""
-    todo, seen = [part], set[fx.Node]()
+def _are_whole(a: Analysis, parts: Sequence[fx.Node]) -> bool:
+    """Whether values hold tokens as they were born, and no keys or values that were made of them."""
+    todo, seen = [*parts], set[fx.Node]()
     while todo:
         node = todo.pop()
         born = {a.book.births[index].node for tag in a.tags(node) for index in tag.births}
@@ -212,14 +216,16 @@ def _is_whole(a: Analysis, part: fx.Node) -> bool:
         if any(name in operation_name(node) for name in _PROJECTIONS):
             return False
         seen.add(node)
-        todo += [n for n in node.all_input_nodes if a.tags(n)]
+        todo += [n for n in node.all_input_nodes if not a.is_parameter(n) and a.tags(n)]
     return True
 
 
 _PROJECTIONS = ("linear", "mm", "matmul", "conv", "dot")
 
 
-def _of_each_place(a: Analysis, pieces: Sequence[Tensor], axis: int) -> Tensor:
+def _of_each_place(
+    a: Analysis, pieces: Sequence[Tensor], axis: int, whole: Callable[[], bool]
+) -> Tensor:
     """Entries side by side: a token of several of the pieces is a token of each.
 
     It is one that was learned (a separator), or an input's of which the element is known (a text said
@@ -234,7 +240,7 @@ def _of_each_place(a: Analysis, pieces: Sequence[Tensor], axis: int) -> Tensor:
     of = of.reshape([-1 if i == axis else 1 for i in range(ids.dim())]).expand_as(tokens)
     twice = _in_several(tokens.movedim(axis, -1), of.movedim(axis, -1))
     twice = twice[a.book.learned(twice) | (a.book.elements(twice) >= 0)]
-    if not len(twice):
+    if not len(twice) or not whole():
         return ids
     births = a.book.births_of(twice).unique()  # the others of these births are told from them
     newborn = [v for v in versions_in(ids).unique().tolist() if v >= 0 and a.versions.newborn(v)]
