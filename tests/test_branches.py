@@ -126,3 +126,28 @@ def test_heads_in_one_output_are_read_by_themselves(target: int, readout: str) -
     e = fxplain.explain(model, (ids,), target=target)
     assert e.readout == (readout, readout)
     torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
+
+
+class Scales(nn.Module):
+    """Single numbers that are stacked, and laid out to scale the words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.attention, self.head = (
+            nn.Embedding(30, WIDE),
+            Attention(),
+            nn.Linear(WIDE, 3),
+        )
+        self.scale = nn.Parameter(torch.tensor(0.7))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        scales = torch.stack([self.scale, 1 - self.scale]).reshape(2, 1)
+        return self.head((x * scales.sum() + self.attention(x))[:, 0])
+
+
+def test_single_numbers_that_are_stacked() -> None:
+    model, ids = seeded(Scales), torch.randint(0, 30, (2, 7))
+    e = explained(model, (ids,))
+    (own,) = heard(model, (ids,), [model.attention])
+    torch.testing.assert_close(e.relevance["ids"], (torch.eye(7) + own)[:, 0], atol=1e-5, rtol=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -63,8 +64,10 @@ def merged_stack(a: Analysis, node: fx.Node, stack: fx.Node) -> Tags:
     parts = [part for part in named["tensors"] if isinstance(part, fx.Node)]
     dim = a.value(named.get("dim", 0)) % len(old)
     operands = [(a.tags(part), a.shape(part)) for part in parts]
-    merged = (*old[:-2], old[-1] * old[-2])
-    if dim < len(old) - 2 or new != merged or not all(tags for tags, _ in operands):
+    merged = (*old[:-2], math.prod(old[-2:]))
+    if len(old) < 2 or dim < len(old) - 2 or new != merged:
+        return ()
+    if not all(tags for tags, _ in operands):
         return ()
     made = _side_by_side(a, node, parts, operands, len(new) - 1, stacked=False)
     return () if any(tag.varies(len(new) - 1) for tag in made) else made
