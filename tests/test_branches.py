@@ -101,33 +101,6 @@ def test_weights_that_are_made_of_weights_are_no_tokens(form: str) -> None:
     assert fxplain.verify(model, (ids,)).ok
 
 
-class TwoHeads(nn.Module):
-    """Classes of the first word and classes of all words' mean, in one output."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words, self.attention = nn.Embedding(30, WIDE), Attention()
-        self.of_first, self.of_all = nn.Linear(WIDE, 2), nn.Linear(WIDE, 2)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        x = self.words(ids)
-        x = x + self.attention(x)
-        return torch.cat([self.of_first(x[:, 0]), self.of_all(x.mean(1))], -1)
-
-
-@pytest.mark.parametrize(("target", "readout"), [(1, "ids[0]"), (3, "mean of ids[0..6]")])
-def test_heads_in_one_output_are_read_by_themselves(target: int, readout: str) -> None:
-    model, ids = seeded(TwoHeads), torch.randint(0, 30, (2, 7))
-    score, weights = model(ids)[:, target].sum(), model.attention.kept
-    assert weights is not None
-    (slope,) = torch.autograd.grad(score, weights)
-    every = torch.eye(7) + (slope * weights).clamp(min=0).mean(1)
-    by_hand = every[:, 0] if target == 1 else every.mean(1)
-    e = fxplain.explain(model, (ids,), target=target)
-    assert e.readout == (readout, readout)
-    torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
-
-
 class Scales(nn.Module):
     """Single numbers that are stacked, and laid out to scale the words."""
 

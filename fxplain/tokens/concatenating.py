@@ -17,7 +17,6 @@ from fxplain.tokens.beside import Operand, beside_tokens
 from fxplain.tokens.constants import constant_tokens
 from fxplain.tokens.joining import Meeting
 from fxplain.tokens.mixing import spread
-from fxplain.tokens.pointwise import is_returned
 from fxplain.tokens.tag import (
     NO_TOKEN,
     Tag,
@@ -90,15 +89,12 @@ def _side_by_side(
         (tags or constant_tokens(a, part, operands, axis, first=i == 0), shape)
         for i, (part, (tags, shape)) in enumerate(zip(parts, operands, strict=True))
     ]
-    returned = not stacked and is_returned(node)  # each of its columns is read by itself
-    fused = None if stacked or returned else _features_of_several(a, operands, axis)
+    fused = None if stacked else _features_of_several(a, operands, axis)
     if fused is not None:
         return fused
     count = max(len(tags) for tags, _ in operands)
     each = [[(t[i] if i < len(t) else None, s) for t, s in operands] for i in range(count)]
     whole = partial(_are_whole, a, parts)
-    if returned:
-        return tuple(_in_pieces(a, own, axis, whole) for own in each)
     return tuple(_concatenated(a, node, own, axis, whole) for own in each)
 
 
