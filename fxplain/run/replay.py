@@ -117,7 +117,7 @@ class _Writing:
         for tensor in tensors:
             slot = self.recording.slot(tensor)
             if slot is None:  # it depends on nothing
-                slot = -1 - len(self._name_of)
+                slot = -1 - len(self.recording.facts)  # one of its own: they grow by it
                 self.recording.facts[slot] = tensor
             found.append(slot)
         return found
