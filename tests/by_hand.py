@@ -49,3 +49,15 @@ def explained(model: nn.Module, inputs: tuple[Tensor, ...]) -> fxplain.Explanati
     for name, relevance in alone.relevance.items():
         torch.testing.assert_close(relevance, e.relevance[name][:1], atol=1e-5, rtol=1e-4)
     return e
+
+
+class OverWords(nn.Module):
+    """Words, an attention and a head; what is done with them is a subclass's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.attention, self.head = (
+            nn.Embedding(30, WIDE),
+            Attention(),
+            nn.Linear(WIDE, 3),
+        )

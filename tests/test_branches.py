@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import fxplain
-from tests.by_hand import WIDE, Attention, explained, heard
+from tests.by_hand import WIDE, Attention, OverWords, explained, heard
 from tests.small_models import seeded
 
 
@@ -67,16 +67,11 @@ def test_channels_of_branches_are_features_of_one_token() -> None:
     assert e.graph.warnings == ()
 
 
-class MadeWeights(nn.Module):
+class MadeWeights(OverWords):
     """A layer whose weights are made of other weights."""
 
     def __init__(self, form: str) -> None:
         super().__init__()
-        self.words, self.attention, self.head = (
-            nn.Embedding(30, WIDE),
-            Attention(),
-            nn.Linear(WIDE, 3),
-        )
         self.form = form
         if form == "orthogonal":
             nn.utils.parametrizations.orthogonal(self.attention.v)
@@ -101,16 +96,11 @@ def test_weights_that_are_made_of_weights_are_no_tokens(form: str) -> None:
     assert fxplain.verify(model, (ids,)).ok
 
 
-class Scales(nn.Module):
+class Scales(OverWords):
     """Single numbers that are stacked, and laid out to scale the words."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.words, self.attention, self.head = (
-            nn.Embedding(30, WIDE),
-            Attention(),
-            nn.Linear(WIDE, 3),
-        )
         self.scale = nn.Parameter(torch.tensor(0.7))
 
     def forward(self, ids: Tensor) -> Tensor:

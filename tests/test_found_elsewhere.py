@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fxplain
-from tests.by_hand import HEADS, WIDE, Attention, explained, heard, joined, split
+from tests.by_hand import HEADS, WIDE, Attention, OverWords, explained, heard, joined, split
 from tests.small_models import seeded
 
 # -- a learned query that weighs the layers of each word ------------------------------------------
@@ -425,16 +425,8 @@ def test_a_divergence_of_weights_is_no_attention() -> None:
     assert any("sum.dim_IntList in the model mixes tokens" in w for w in e.graph.warnings)
 
 
-class ByLogarithms(nn.Module):
+class ByLogarithms(OverWords):
     """Weights that are taken to logarithms and back."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words, self.attention, self.head = (
-            nn.Embedding(30, WIDE),
-            Attention(),
-            nn.Linear(WIDE, 3),
-        )
 
     def forward(self, ids: Tensor) -> Tensor:
         x, attention = self.words(ids), self.attention
@@ -513,16 +505,11 @@ def test_weights_of_complex_values_are_real() -> None:
     torch.testing.assert_close(e.matrix("ids", "ids")[:, 0], by_hand, atol=1e-5, rtol=1e-4)
 
 
-class Separated(nn.Module):
+class Separated(OverWords):
     """The same learned vector stands behind each of two parts of the words."""
 
     def __init__(self, form: str) -> None:
         super().__init__()
-        self.words, self.attention, self.head = (
-            nn.Embedding(30, WIDE),
-            Attention(),
-            nn.Linear(WIDE, 3),
-        )
         self.between, self.form = nn.Parameter(torch.randn(1, 1, WIDE)), form
         self.places = nn.Parameter(torch.randn(1, 8, WIDE))
 
@@ -549,16 +536,11 @@ def test_a_learned_token_at_two_places_is_two(form: str) -> None:
     torch.testing.assert_close(e.relevance["ids"], (torch.eye(8) + own)[:, 7], atol=1e-5, rtol=1e-4)
 
 
-class Twice(nn.Module):
+class Twice(OverWords):
     """Words of which some stand at two places: a text said twice, or windows that overlap."""
 
     def __init__(self, parts: list[list[int]]) -> None:
         super().__init__()
-        self.words, self.attention, self.head = (
-            nn.Embedding(30, WIDE),
-            Attention(),
-            nn.Linear(WIDE, 3),
-        )
         self.parts = parts
         self.places = nn.Parameter(torch.randn(1, sum(map(len, parts)), WIDE))
 
