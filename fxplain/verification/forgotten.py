@@ -45,9 +45,11 @@ def forgotten_tokens(law: Law) -> LawResult:
         return LawResult(FORGOTTEN, "not checked", reason=reason)
     rest = torch.cat([s.tokens[s.tokens >= 0] for s in sources]).unique()
     rest = torch.zeros_like(claimed).scatter_(0, rest, True) & ~claimed
+    if not bool(rest.any()):
+        return LawResult.of(FORGOTTEN, (), 0)
     law = law.of(sources)
-    if not bool(rest.any()) or not law.moves(read, rest, through_attention=True):
-        return LawResult.of(FORGOTTEN, (), 2 if bool(rest.any()) else 0)
+    if not law.moves(read, rest, through_attention=True):
+        return LawResult.of(FORGOTTEN, (), 2)
     try:
         rest &= _reaching(law, [outputs.index(node) for node in read])
     except RuntimeError as error:  # what autograd does not know
