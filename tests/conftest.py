@@ -14,6 +14,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     leave_most_to_the_long_run(items)
 
 
+@pytest.fixture(autouse=True)
+def same_weights_in_every_run() -> None:
+    """A test's random weights do not hang on which tests ran before it."""
+    torch.manual_seed(0)
+
+
 def pytest_make_parametrize_id(val: object) -> str | None:
     """The default names, but none of bytes: workers must find the same names in every run."""
     if isinstance(val, bytes):
