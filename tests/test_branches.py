@@ -96,6 +96,39 @@ def test_weights_that_are_made_of_weights_are_no_tokens(form: str) -> None:
     assert fxplain.verify(model, (ids,)).ok
 
 
+class TwoHeads(OverWords):
+    """Classes of the first word, of all words' mean, and of the first again, in one output."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        x = x + self.attention(x)
+        first, every = x[:, 0], x.mean(1)
+        return torch.cat([self.head(first), self.head(every), self.head(-first)], -1)
+
+
+@pytest.mark.parametrize(
+    ("columns", "readout"),
+    [
+        ([1], "ids[0]"),
+        ([8], "ids[0]"),
+        ([3], "mean of ids[0..6]"),
+        ([0, 1, 4, 5], "ids[0] and mean of ids[0..6]"),
+    ],
+)
+def test_heads_in_one_output_are_read_by_themselves(columns: list[int], readout: str) -> None:
+    model, ids = seeded(TwoHeads), torch.randint(0, 30, (2, 7))
+    score, weights = model(ids)[:, columns].sum(), model.attention.kept
+    (slope,) = torch.autograd.grad(score, weights)
+    every = torch.eye(7) + (slope * weights).clamp(min=0).mean(1)
+    by_hand = every[:, 0] * ("ids[0]" in readout) + every.mean(1) * ("mean" in readout)
+    e = fxplain.explain(model, (ids,), target=lambda y: y[:, columns].sum(1))
+    assert e.readout == (readout, readout)
+    torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
+    if len(columns) == 1:
+        one = fxplain.explain(model, (ids,), target=columns[0])
+        torch.testing.assert_close(one.relevance, e.relevance)
+
+
 class Scales(OverWords):
     """Single numbers that are stacked, and laid out to scale the words."""
 

@@ -102,7 +102,7 @@ def test_rows_are_those_of_the_operand_on_the_left() -> None:
             x = self.encoder(self.embed(ids)[0])
             return torch.matmul(self.weight, x)[:1, 0]
 
-    torch.manual_seed(0)  # of weights by which nothing counts towards the output, the rule gives nothing
+    torch.manual_seed(0)  # where nothing counts towards the output, the rule gives nothing
     e = fxplain.explain(Turned().eval(), {"ids": torch.arange(6)[None]}, method="lrp")
     assert e.relevance["ids"].abs().gt(1e-4).all()
 

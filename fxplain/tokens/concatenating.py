@@ -17,6 +17,7 @@ from fxplain.tokens.beside import Operand, beside_tokens
 from fxplain.tokens.constants import constant_tokens
 from fxplain.tokens.joining import Meeting
 from fxplain.tokens.mixing import spread
+from fxplain.tokens.pointwise import is_returned
 from fxplain.tokens.tag import (
     NO_TOKEN,
     Tag,
@@ -89,6 +90,8 @@ def _side_by_side(
         (tags or constant_tokens(a, part, operands, axis, first=i == 0), shape)
         for i, (part, (tags, shape)) in enumerate(zip(parts, operands, strict=True))
     ]
+    if axis == 1 and not stacked and is_returned(node) and _along_features(operands, axis):
+        return _each_in_its_columns(operands, axis)
     fused = None if stacked else _features_of_several(a, operands, axis)
     if fused is not None:
         return fused
@@ -128,6 +131,25 @@ def _features_of_several(
         Meeting.BESIDE if all(map(a.joiner.newborn, tags)) else Meeting.READ,
     )
     return made if len(made) > 1 and not _neighbours(a, made) else None
+
+
+def _along_features(operands: list[Operand], axis: int) -> bool:
+    """Whether each of the values has features of tokens along an axis, and no tokens."""
+    return all(tags and not any(tag.varies(axis) for tag in tags) for tags, _ in operands)
+
+
+def _each_in_its_columns(operands: list[Operand], axis: int) -> Tags:
+    """Heads' scores beside each other: each column is read from the tokens of its own head alone."""
+    sizes = [shape[axis] for _, shape in operands]
+    head = torch.arange(len(operands)).repeat_interleave(torch.tensor(sizes))
+    made: list[tuple[Tag, Tensor]] = []
+    for i, (tags, _) in enumerate(operands):
+        for tag in tags:
+            same = (k for k, (known, _) in enumerate(made) if torch.equal(known.ids, tag.ids))
+            k = next(same, len(made))
+            own = made[k][1] | (head == i) if k < len(made) else head == i
+            made[k : k + 1] = [(tag, own)]
+    return tuple(t.with_ids(torch.where(own, t.ids, NO_TOKEN)) for t, own in made)
 
 
 def _neighbours(a: Analysis, tags: Tags) -> bool:

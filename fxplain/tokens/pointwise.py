@@ -25,7 +25,7 @@ from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, narrowed, numbers_of,
 from fxplain.tokens.taken_off import what_is_left
 from fxplain.tokens.updates import AttentionSite
 
-__all__ = ["masked", "pointwise"]
+__all__ = ["is_returned", "masked", "pointwise"]
 
 _CUTS = ("chunk", "split", "split_with_sizes", "tensor_split", "unbind", "select")
 _FACTORS = ("mul", "multiply", "div", "divide", "true_divide")
@@ -161,7 +161,7 @@ def _meeting(a: Analysis, node: fx.Node) -> Meeting:
     if becomes_scores(a, node):
         return Meeting.SCORES
     name = operation_name(node)
-    if name in ("mul", "multiply") or (name in ("add", "sub") and _is_returned(node)):
+    if name in ("mul", "multiply") or (name in ("add", "sub") and is_returned(node)):
         return Meeting.TOGETHER
     return Meeting.SUM if name == "add" and not _is_cut_up(node) else Meeting.SAME_TOKENS
 
@@ -174,7 +174,7 @@ def _is_cut_up(node: fx.Node) -> bool:
     )
 
 
-def _is_returned(node: fx.Node) -> bool:
+def is_returned(node: fx.Node) -> bool:
     """Whether a value of (batch, features) is an output as it is, but for scaling: heads' scores.
 
     A recurrence adds single tokens, too, but its states go on.
@@ -184,7 +184,7 @@ def _is_returned(node: fx.Node) -> bool:
         return False
     steps = [user for user in node.users if user.op != "output"]
     return all(
-        is_elementwise(user) and user.all_input_nodes == [node] and _is_returned(user)
+        is_elementwise(user) and user.all_input_nodes == [node] and is_returned(user)
         for user in steps
     )
 
