@@ -560,3 +560,40 @@ def test_a_word_at_two_places_has_the_relevance_of_both(parts: list[list[int]]) 
     by_hand = torch.zeros(2, 4).index_add(1, words, of_places)
     torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
     assert e.graph.warnings == ()
+
+
+# -- words that are repeated within one sequence --------------------------------------------------
+
+REPEATED: dict[str, tuple[Callable[[Tensor], Tensor], list[int]]] = {
+    "repeat": (lambda x: x.repeat(1, 2, 1), [0, 1, 2, 3, 0, 1, 2, 3]),
+    "interleaved": (lambda x: x.repeat_interleave(2, 1), [0, 0, 1, 1, 2, 2, 3, 3]),
+    "cat": (lambda x: torch.cat([x, x], 1), [0, 1, 2, 3, 0, 1, 2, 3]),
+    "index": (lambda x: x[:, [0, 1, 1, 2, 3]], [0, 1, 1, 2, 3]),
+}
+
+
+class Repeated(OverWords):
+    """Words that have attended, repeated, told apart by positions, and attending once more."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.first, self.places = Attention(), nn.Parameter(torch.randn(8, WIDE))
+        self.repeated, _ = REPEATED[form]
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        x = self.repeated(x + self.first(x))
+        x = x + self.places[: x.shape[1]]
+        return self.head((x + self.attention(x)).mean(1))
+
+
+@pytest.mark.parametrize("form", REPEATED)
+def test_words_that_are_repeated_attend_as_one_sequence(form: str) -> None:
+    model, ids = seeded(Repeated, form), torch.randint(0, 30, (2, 4))
+    first, second = heard(model, (ids,), [model.first, model.attention])
+    at = F.one_hot(torch.tensor(REPEATED[form][1]), 4).float()
+    before = at + at @ first
+    by_hand = (before + second @ before).mean(1)
+    torch.testing.assert_close(
+        explained(model, (ids,)).relevance["ids"], by_hand, atol=1e-5, rtol=1e-4
+    )

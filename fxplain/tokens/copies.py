@@ -64,7 +64,21 @@ def with_copies(a: Analysis) -> None:
     for site in sites:
         operands = (site.values, site.weights or site.node)
         found = math.gcd(*(copies.get(operand, 1) for operand in operands))
+        found = max(1, found // _places(a, site)) if found > 1 else 1
         a.updates[site.index] = replace(site, copies=found)
+
+
+def _places(a: Analysis, site: AttentionSite) -> int:
+    """How often a token stands in one map: what attends together is one sequence, not copies."""
+    often = 1
+    for ids in (site.rows.squeeze(-1), site.columns.squeeze(-2)):
+        tokens = a.book.find(tokens_in(ids))
+        of_map = torch.arange(math.prod(tokens.shape[:-1])).reshape(*tokens.shape[:-1], 1)
+        real = tokens >= 0
+        pairs = torch.stack([of_map.expand_as(tokens)[real], tokens[real]])
+        count = pairs.unique(dim=1, return_counts=True)[1]
+        often = max(often, int(count.max()) if count.numel() else 1)
+    return often
 
 
 def _copies(a: Analysis, node: fx.Node, often: int, copies: dict[fx.Node, int]) -> int:
