@@ -28,6 +28,9 @@ def embedding(a: Analysis, node: fx.Node) -> Tagged:
     table = a.tags(weight)
     if not table:
         return ()
+    if a.origins(weight):  # what was made of an input is picked from as by any index
+        picked = a.value(index).cpu()
+        return tuple(tag.moved(lambda ids: ids[picked], a.shape(weight)) for tag in table)
     rows = table[0].ids.squeeze(-1)[a.value(index).cpu()]
     tag = Tag(rows.unsqueeze(-1), Level.PARAMETER)
     for axis in a.book.batch_axes if a.book.batch_size > 1 else ():
