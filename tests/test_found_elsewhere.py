@@ -478,6 +478,38 @@ def test_numbers_of_words_are_pooled_by_groups_that_came_with_the_input(form: st
             torch.testing.assert_close(e.relevance["ids"], want[batch], atol=1e-5, rtol=1e-4)
 
 
+MASKED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "largest": lambda x, of: x.masked_fill(~of, -1e9).amax(2),
+    "soft": lambda x, of: torch.where(of, x, -1e9).logsumexp(2),
+}
+
+
+class Groups(OverWords):
+    """The largest numbers of each of several groups of words."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.pooled = MASKED[form]
+
+    def forward(self, ids: Tensor, groups: Tensor) -> Tensor:
+        x = self.words(ids)
+        x = (x + self.attention(x))[:, None]
+        of = torch.stack([groups == 0, groups == 1], 1).unsqueeze(-1)
+        return self.head(self.pooled(x, of))[:, 1]
+
+
+@pytest.mark.parametrize("form", MASKED)
+def test_the_largest_of_a_group_is_read_from_its_words(form: str) -> None:
+    model, ids = seeded(Groups, form), torch.randint(0, 30, (2, 5))
+    inputs = ids, torch.tensor([[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]])
+    e = explained(model, inputs)
+    (own,) = heard(model, inputs, [model.attention])
+    matrix = torch.eye(5) + own
+    by_hand = torch.stack([matrix[0, [1, 2]].mean(0), matrix[1, [0, 4]].mean(0)])
+    torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
+    assert e.readout[0].endswith("of ids[1..2]")
+
+
 class Complex(nn.Module):
     """Real weights over complex values."""
 

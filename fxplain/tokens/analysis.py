@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import torch
@@ -62,7 +62,7 @@ class Analysis:
         self._routes: dict[tuple[str, torch.Size], list[tuple[Tensor, Tensor | None, Tag]]] = {}
         self._lost: set[fx.Node] = set()
         self._dequantised = dequantised(capture)
-        self._scalings: dict[fx.Node, list[tuple[Tensor, int]]] = {}
+        self._scalings: dict[Hashable, list[tuple[Tensor, int]]] = {}
 
     def note(self, node: fx.Node, tags: Tagged) -> None:
         """Remember what an operation's result holds, or that it lost what it was computed from."""
@@ -142,7 +142,7 @@ class Analysis:
         """Whether a value was computed from tokens that it is not known to hold."""
         return node in self._lost
 
-    def scaling(self, factor: fx.Node, ids: Tensor, made: Scaling) -> int:
+    def scaling(self, factor: Hashable, ids: Tensor, made: Scaling) -> int:
         """The index of a scaling: one for the same rows and the same factor, however often."""
         known = self._scalings.setdefault(factor, [])
         for rows, index in known:

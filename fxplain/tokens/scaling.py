@@ -95,24 +95,66 @@ def _scaled(
     shape = a.shape(factor)
     missing = len(a.shape(node)) - len(shape)
     varies = [missing + axis for axis, size in enumerate(shape) if size > 1]
-    return tuple(
-        _rescaled(a, tag, factor, missing, read) if any(map(tag.varies, varies)) else tag
-        for tag in tags
-    )
-
-
-def _rescaled(
-    a: Analysis, tag: Tag, factor: fx.Node, missing: int, read: Callable[[Tensor], Tensor]
-) -> Tag:
-    ids = tag.ids
 
     def factors() -> Tensor:
         found = read(a.value(factor).detach().cpu()).double().abs()
-        found = found.reshape((1,) * missing + tuple(found.shape))
+        return found.reshape((1,) * missing + tuple(found.shape))
+
+    grouped = _group_axis(a, node, tags, factor, varies) if len(tags) == 1 else None
+    if grouped is not None and bool(((made := factors()) == 0).logical_or(made == 1).all()):
+        groups = made.unbind(grouped)
+        return (
+            _of_each_group(a, tags[0], factor, grouped, [g.unsqueeze(grouped) for g in groups]),
+        )
+    return tuple(
+        _rescaled(a, tag, factor, factors) if any(map(tag.varies, varies)) else tag for tag in tags
+    )
+
+
+_MANY = 64
+"""More groups of tokens than are told apart by what a mask leaves each of."""
+
+
+def _group_axis(
+    a: Analysis, node: fx.Node, tags: Tags, factor: fx.Node, varies: Sequence[int]
+) -> int | None:
+    """The axis along which a mask that came with the input lays out groups of the same rows.
+
+    It is the mask's alone: what is masked is the same along it.
+    """
+    shape, (tag,) = a.shape(node), tags
+    if any(t.level is Level.PARAMETER for t in a.tags(factor)):
+        return None
+    masked = [n for n in node.all_input_nodes if n is not factor and a.tags(n)]
+    shapes = [(1,) * (len(shape) - len(a.shape(n))) + tuple(a.shape(n)) for n in masked]
+    if not any(map(tag.varies, varies)) or tag.level is not Level.TOKEN or tag.softmax:
+        return None
+    new = [x for x in varies if not tag.varies(x) and all(own[x] == 1 for own in shapes)]
+    rows = [x for x in varies if tag.varies(x) and x not in a.book.batch_axes]
+    apart = len(new) == 1 and bool(rows) and shape[new[0]] <= _MANY
+    return new[0] if apart and new[0] not in a.book.batch_axes else None
+
+
+def _of_each_group(
+    a: Analysis, tag: Tag, factor: fx.Node, axis: int, groups: Sequence[Tensor]
+) -> Tag:
+    """The tag of rows that are laid out once for each group, scaled by what is left of each there."""
+    made = [_rescaled(a, tag, factor, lambda g=g: g, group=i) for i, g in enumerate(groups)]
+    return tag.with_ids(torch.cat([one.ids for one in made], axis))
+
+
+def _rescaled(
+    a: Analysis, tag: Tag, factor: fx.Node, factors: Callable[[], Tensor], group: int = -1
+) -> Tag:
+    ids = tag.ids
+
+    def by_row() -> Tensor:
+        found = factors()
         features = [x for x, n in enumerate(found.shape) if n > 1 and ids.shape[x] == 1]
         return found.mean(features, keepdim=True) if features else found
 
-    scaling = a.scaling(factor, ids, Scaling(lambda: a.book.find(tokens_in(ids)), factors))
+    made_of = Scaling(lambda: a.book.find(tokens_in(ids)), by_row)
+    scaling = a.scaling((factor, group), ids, made_of)
     versions = versions_in(ids)
     made = versions.clone()
     for version in versions.unique().tolist():
