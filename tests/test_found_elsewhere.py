@@ -596,36 +596,78 @@ def test_a_word_at_two_places_has_the_relevance_of_both(parts: list[list[int]]) 
 
 # -- words that are repeated within one sequence --------------------------------------------------
 
+LASTING = [0, 1, 1, 2, 2, 2, 3]
+AT = F.one_hot(torch.tensor(LASTING), 4).float()
 REPEATED: dict[str, tuple[Callable[[Tensor], Tensor], list[int]]] = {
     "repeat": (lambda x: x.repeat(1, 2, 1), [0, 1, 2, 3, 0, 1, 2, 3]),
-    "interleaved": (lambda x: x.repeat_interleave(2, 1), [0, 0, 1, 1, 2, 2, 3, 3]),
     "cat": (lambda x: torch.cat([x, x], 1), [0, 1, 2, 3, 0, 1, 2, 3]),
-    "index": (lambda x: x[:, [0, 1, 1, 2, 3]], [0, 1, 1, 2, 3]),
+    "expand": (
+        lambda x: x[:, :, None].expand(-1, -1, 2, -1).flatten(1, 2),
+        [0, 0, 1, 1, 2, 2, 3, 3],
+    ),
+    "finer": (lambda x: F.interpolate(x.mT, scale_factor=2).mT, [0, 0, 1, 1, 2, 2, 3, 3]),
+    "lasting": (lambda x: x.repeat_interleave(torch.tensor([1, 2, 3, 1]), 1), LASTING),
+    "each lasting": (
+        lambda x: torch.stack([y.repeat_interleave(torch.tensor([1, 2, 3, 1]), 0) for y in x]),
+        LASTING,
+    ),
+    "index": (lambda x: x[:, LASTING], LASTING),
+    "picked": (lambda x: F.embedding(torch.tensor(LASTING), x[0])[None], LASTING),
+    "product": (lambda x: AT @ x, LASTING),
+    "padded": (lambda x: F.pad(x.mT, (1, 2), mode="replicate").mT, [0, 0, 1, 2, 3, 3, 3]),
 }
 
 
 class Repeated(OverWords):
-    """Words that have attended, repeated, told apart by positions, and attending once more."""
+    """Words that have attended, repeated, told apart by positions, and attending twice more."""
 
     def __init__(self, form: str) -> None:
         super().__init__()
-        self.first, self.places = Attention(), nn.Parameter(torch.randn(8, WIDE))
+        self.first, self.last = Attention(), Attention()
+        self.places = nn.Parameter(torch.randn(8, WIDE))
         self.repeated, _ = REPEATED[form]
 
     def forward(self, ids: Tensor) -> Tensor:
         x = self.words(ids)
         x = self.repeated(x + self.first(x))
         x = x + self.places[: x.shape[1]]
-        return self.head((x + self.attention(x)).mean(1))
+        x = x + self.attention(x)
+        return self.head((x + self.last(x))[:, 4])
 
 
 @pytest.mark.parametrize("form", REPEATED)
-def test_words_that_are_repeated_attend_as_one_sequence(form: str) -> None:
-    model, ids = seeded(Repeated, form), torch.randint(0, 30, (2, 4))
-    first, second = heard(model, (ids,), [model.first, model.attention])
+def test_words_that_are_repeated_go_on_as_one_sequence(form: str) -> None:
+    model, ids = seeded(Repeated, form), torch.randint(0, 30, (1 if form == "picked" else 2, 4))
+    first, second, last = heard(model, (ids,), [model.first, model.attention, model.last])
     at = F.one_hot(torch.tensor(REPEATED[form][1]), 4).float()
-    before = at + at @ first
-    by_hand = (before + second @ before).mean(1)
-    torch.testing.assert_close(
-        explained(model, (ids,)).relevance["ids"], by_hand, atol=1e-5, rtol=1e-4
-    )
+    matrix = at + at @ first
+    matrix = matrix + second @ matrix
+    by_hand = (matrix + last @ matrix)[:, 4]
+    e = explained(model, (ids,))
+    torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
+    assert e.graph.warnings == ()
+
+
+class Experts(OverWords):
+    """Words that are repeated for two experts each, whose answers are summed again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last, self.experts = Attention(), nn.Parameter(torch.randn(2, WIDE, WIDE))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        x = x + self.attention(x)
+        each = x.repeat_interleave(2, 1).unflatten(1, (-1, 2)).unsqueeze(-2)
+        x = x + (each @ self.experts).squeeze(-2).sum(2)
+        return self.head((x + self.last(x))[:, 2])
+
+
+def test_words_that_are_repeated_for_experts_stay_what_they_are() -> None:
+    model, ids = seeded(Experts), torch.randint(0, 30, (2, 4))
+    first, last = heard(model, (ids,), [model.attention, model.last])
+    matrix = torch.eye(4) + first
+    by_hand = (matrix + last @ matrix)[:, 2]
+    e = explained(model, (ids,))
+    torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
+    assert e.readout == ("ids[2]", "ids[2]")

@@ -21,10 +21,21 @@ from fxplain.tokens.tag import Level, Tag, tokens_in
 from fxplain.tokens.updates import AttentionSite
 from fxplain.tokens.values import content_inputs
 
-__all__ = ["spelled_out", "with_copies"]
+__all__ = ["repeats", "spelled_out", "with_copies"]
 
 _TOGETHER = frozenset(["cat", "concat", "stack"])
-_REPEATS = frozenset(["repeat", "repeat_interleave", "index", "index_select", "tile", "gather"])
+_REPEATS = frozenset(
+    [
+        "repeat",
+        "repeat_interleave",
+        "index",
+        "index_select",
+        "tile",
+        "gather",
+        "take_along_dim",
+        "pad",
+    ]
+)
 
 
 def spelled_out(a: Analysis, node: fx.Node, tags: Tagged) -> Tagged:
@@ -89,7 +100,7 @@ def _copies(a: Analysis, node: fx.Node, often: int, copies: dict[fx.Node, int]) 
         return math.gcd(*alike)
     before = max(sources.values(), default=1)
     known = math.gcd(*(copies.get(n, 1) for n in sources)) if sources else 1
-    return known * (often // before) if often % before == 0 and _repeats(a, node) else known
+    return known * (often // before) if often % before == 0 and repeats(a, node) else known
 
 
 def _whole(node: fx.Node) -> fx.Node:
@@ -98,10 +109,10 @@ def _whole(node: fx.Node) -> fx.Node:
 
 
 def _repeats_whole(a: Analysis, node: fx.Node) -> bool:
-    return operation_name(node) in _REPEATS | _TOGETHER and _repeats(a, node)
+    return operation_name(node) in _REPEATS | _TOGETHER and repeats(a, node)
 
 
-def _repeats(a: Analysis, node: fx.Node) -> bool:
+def repeats(a: Analysis, node: fx.Node) -> bool:
     """Whether an operation makes values of tokens appear again, whole."""
     name = operation_name(node)
     if name in _REPEATS:

@@ -25,7 +25,7 @@ from fxplain.tokens.tag import (
 from fxplain.tokens.updates import Mixing, RouteSite
 
 __all__ = [
-    "absorbed", "mix", "mix_along", "name_alike", "newer", "one_token", "settled", "slide",
+    "absorbed", "laid_out", "mix", "mix_along", "name_alike", "newer", "one_token", "settled", "slide",
     "spread", "united_along", "windows",
 ]  # fmt: skip
 
@@ -336,6 +336,12 @@ def _route(
     if weights is None:
         a.note_route(node, groups, keep, result)
     return result
+
+
+def laid_out(a: Analysis, node: fx.Node, tag: Tag) -> Tag:
+    """Tokens that are repeated: at each place a token that is made of the one that is there."""
+    made = _route(a, node, tag, tag.ids.unsqueeze(-1), None, None)
+    return made.with_ids(torch.where(tag.ids < 0, NO_TOKEN, made.ids))
 
 
 def spread(a: Analysis, node: fx.Node, tag: Tag, source: Tag) -> Tag:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from fxplain.tokens.copies import spelled_out, with_copies
 from fxplain.tokens.flow import TokenFlow
 from fxplain.tokens.idle import without_idle_routes
 from fxplain.tokens.op_table import kind_of, rule_for
+from fxplain.tokens.places import places_apart, repeated_places
 from fxplain.tokens.sampling import weighs_samples
 from fxplain.tokens.tag import Level, Tag, Tags, tokens_in
 from fxplain.tokens.updates import AttentionSite, Mixing, RejectedSoftmax, Update
@@ -33,25 +35,30 @@ def follow_tokens(
     labels: frozenset[fx.Node] = frozenset()
     shared: frozenset[fx.Node] = frozenset()
     apart: frozenset[fx.Node] = frozenset()
+    repeating: frozenset[fx.Node] = frozenset()
     while True:
         analysis = Analysis(capture, model, inputs, kind_of, labels, shared, apart)
-        flow, joiner = walked(analysis), analysis.joiner
+        flow, joiner = walked(analysis, repeating), analysis.joiner
         found = joiner.found_labels, joiner.found_shared, joiner.found_apart
-        if found[0] <= labels and found[1] <= shared and found[2] <= apart:
+        again = repeated_places(analysis)
+        if found[0] <= labels and found[1] <= shared and found[2] <= apart and again <= repeating:
             break
         labels, shared, apart = labels | found[0], shared | found[1], apart | found[2]
+        repeating |= again
     if keep_tags:
         flow.tags = analysis.all_tags()
     return flow
 
 
-def walked(analysis: Analysis) -> TokenFlow:
-    """The flow of one walk."""
+def walked(analysis: Analysis, repeating: Collection[fx.Node] = ()) -> TokenFlow:
+    """The flow of one walk, where some operations lay tokens out at places of their own."""
     output: fx.Node | None = None
     for node in analysis.capture.graph.nodes:
         analysis.note_origins(node)
         if node.op == "call_function" and analysis.carries_tokens(node):
             made = _fitting(analysis, node, rule_for(node)(analysis, node))
+            if node in repeating:
+                made = places_apart(analysis, node, made)
             analysis.note(node, spelled_out(analysis, node, made))
         elif isinstance(node.meta.get("val"), torch.SymFloat) and node.users:
             _note_number(analysis, node)
