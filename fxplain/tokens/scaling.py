@@ -7,6 +7,8 @@ factor is 0 not at all (`fxplain.tokens.versions.Scaling`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from operator import getitem
 
 import torch
 from torch import Tensor, fx
@@ -139,7 +141,9 @@ def _of_each_group(
     a: Analysis, tag: Tag, factor: fx.Node, axis: int, groups: Sequence[Tensor]
 ) -> Tag:
     """The tag of rows that are laid out once for each group, scaled by what is left of each there."""
-    made = [_rescaled(a, tag, factor, lambda g=g: g, group=i) for i, g in enumerate(groups)]
+    made = [
+        _rescaled(a, tag, factor, partial(getitem, groups, i), group=i) for i in range(len(groups))
+    ]
     return tag.with_ids(torch.cat([one.ids for one in made], axis))
 
 
