@@ -7,8 +7,6 @@ factor is 0 not at all (`fxplain.tokens.versions.Scaling`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from operator import getitem
 
 import torch
 from torch import Tensor, fx
@@ -145,6 +143,10 @@ def _of_each_group(
         _rescaled(a, tag, factor, partial(getitem, groups, i), group=i) for i in range(len(groups))
     ]
     return tag.with_ids(torch.cat([one.ids for one in made], axis))
+
+
+def _known(factors: Tensor) -> Callable[[], Tensor]:
+    return lambda: factors
 
 
 def _rescaled(
