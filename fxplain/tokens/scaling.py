@@ -139,9 +139,7 @@ def _of_each_group(
     a: Analysis, tag: Tag, factor: fx.Node, axis: int, groups: Sequence[Tensor]
 ) -> Tag:
     """The tag of rows that are laid out once for each group, scaled by what is left of each there."""
-    made = [
-        _rescaled(a, tag, factor, partial(getitem, groups, i), group=i) for i in range(len(groups))
-    ]
+    made = [_rescaled(a, tag, factor, _known(g), group=i) for i, g in enumerate(groups)]
     return tag.with_ids(torch.cat([one.ids for one in made], axis))
 
 
