@@ -671,3 +671,63 @@ def test_words_that_are_repeated_for_experts_stay_what_they_are() -> None:
     e = explained(model, (ids,))
     torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
     assert e.readout == ("ids[2]", "ids[2]")
+
+
+# -- a learned vector in the place of words -------------------------------------------------------
+
+
+def written(x: Tensor, mask: Tensor, vector: Tensor) -> Tensor:
+    x = x.clone()
+    x[mask] = vector
+    return x
+
+
+def shuffled_back(x: Tensor, mask: Tensor, vector: Tensor) -> Tensor:
+    order = mask.float().argsort(1)
+    kept = x.gather(1, order[:, :3, None].expand(-1, -1, WIDE))
+    every = torch.cat([kept, vector.expand(len(x), 2, -1)], 1)
+    return every.gather(1, order.argsort(1)[..., None].expand(-1, -1, WIDE))
+
+
+REPLACED: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "where": lambda x, mask, vector: torch.where(mask[..., None], vector, x),
+    "where not": lambda x, mask, vector: torch.where(~mask[..., None], x, vector),
+    "blended": lambda x, mask, vector: x * (1 - mask[..., None].float()) + vector * mask[..., None],
+    "written": written,
+    "shuffled back": shuffled_back,
+}
+
+
+class Replaced(OverWords):
+    """Some words are replaced by one learned vector, as for pretraining; then two attentions."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.last, self.form = Attention(), form
+        self.vector, self.places = (
+            nn.Parameter(torch.randn(WIDE)),
+            nn.Parameter(torch.randn(5, WIDE)),
+        )
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        x = REPLACED[self.form](self.words(ids), mask, self.vector) + self.places
+        x = x + self.attention(x)
+        return self.head((x + self.last(x))[:, 1])
+
+
+@pytest.mark.parametrize("form", REPLACED)
+def test_a_learned_vector_in_the_place_of_words_is_not_the_words(form: str) -> None:
+    model, ids = seeded(Replaced, form), torch.arange(10).reshape(2, 5)
+    mask = torch.tensor([[0, 1, 0, 1, 0], [1, 0, 0, 0, 1]]).bool()
+    first, last = heard(model, (ids, mask), [model.attention, model.last])
+    matrix = torch.eye(5) + first
+    by_place = (matrix + last @ matrix)[:, 1]
+    for batch in (slice(0, 1), slice(0, 2)):  # learned vectors at other places stand apart
+        e = fxplain.explain(model, (ids[batch], mask[batch]), target=1)
+        found, learned = e.relevance["ids"], list(e.special["ids"])
+        words = [i for i in range(found.shape[1]) if i not in learned]
+        of_words = by_place.masked_fill(mask, 0)[batch]
+        torch.testing.assert_close(found[:, words], of_words, atol=1e-5, rtol=1e-4)
+        of_vector = by_place.masked_fill(~mask, 0)[batch].sum(1)
+        torch.testing.assert_close(found[:, learned].sum(1), of_vector, atol=1e-5, rtol=1e-4)
+    assert fxplain.verify(model, (ids, mask)).ok

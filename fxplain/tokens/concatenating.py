@@ -15,6 +15,7 @@ from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.beside import Operand, beside_tokens
 from fxplain.tokens.constants import constant_tokens
+from fxplain.tokens.each_place import are_whole, of_each_place
 from fxplain.tokens.joining import Meeting
 from fxplain.tokens.mixing import spread
 from fxplain.tokens.pointwise import is_returned
@@ -24,9 +25,6 @@ from fxplain.tokens.tag import (
     Tags,
     broadcast_shape,
     compact,
-    pack,
-    tokens_in,
-    versions_in,
 )
 
 __all__ = ["concatenate", "merged_stack"]
@@ -97,7 +95,7 @@ def _side_by_side(
         return fused
     count = max(len(tags) for tags, _ in operands)
     each = [[(t[i] if i < len(t) else None, s) for t, s in operands] for i in range(count)]
-    whole = partial(_are_whole, a, parts)
+    whole = partial(are_whole, a, parts)
     return tuple(_concatenated(a, node, own, axis, whole) for own in each)
 
 
@@ -200,12 +198,16 @@ def _in_pieces(
 ) -> Tag:
     """The same, with the tokens of each part in its own places."""
     tags = [tag for tag, _ in parts if tag is not None]
-    others, pieces = _others(tags, axis), []
+    others = _others(tags, axis)
+    pieces: list[Tensor] = []
     for tag, shape in parts:
         size = [shape[axis] if i == axis else n for i, n in enumerate(others)]
         ids = tag.ids if tag is not None else torch.full((), NO_TOKEN)
         pieces.append(ids.expand(size))
-    ids = _of_each_place(a, pieces, axis, whole)
+    sizes = torch.tensor([piece.shape[axis] for piece in pieces])
+    of = torch.arange(len(pieces)).repeat_interleave(sizes)
+    of = of.reshape([-1 if i == axis else 1 for i in range(len(others))])
+    ids = of_each_place(a, torch.cat(pieces, axis), of, axis, whole)
     return a.joiner.of_each_sample(_made_of(tags, compact(ids)))
 
 
@@ -224,68 +226,6 @@ def _others(tags: Sequence[Tag], axis: int) -> tuple[int, ...]:
     return broadcast_shape(
         [1 if i == axis else size for i, size in enumerate(tag.ids.shape)] for tag in tags
     )
-
-
-def _are_whole(a: Analysis, parts: Sequence[fx.Node]) -> bool:
-    """Whether values hold tokens as they were born, and no keys or values that were made of them."""
-    todo, seen = [*parts], set[fx.Node]()
-    while todo:
-        node = todo.pop()
-        born = {a.book.births[index].node for tag in a.tags(node) for index in tag.births}
-        if node in seen or node in born:
-            continue
-        if any(name in operation_name(node) for name in _PROJECTIONS):
-            return False
-        seen.add(node)
-        todo += [n for n in node.all_input_nodes if not a.is_parameter(n) and a.tags(n)]
-    return True
-
-
-_PROJECTIONS = ("linear", "mm", "matmul", "conv", "dot")
-
-
-def _of_each_place(
-    a: Analysis, pieces: Sequence[Tensor], axis: int, whole: Callable[[], bool]
-) -> Tensor:
-    """Entries side by side: a token of several of the pieces is a token of each.
-
-    It is one that was learned (a separator), or an input's of which the element is known (a text said
-    twice). Not one that stands alone there, as in an axis of heads, nor one that has heard of others,
-    nor one whose features lie along the axis.
-    """
-    ids = torch.cat(list(pieces), axis)
-    if axis in a.book.batch_axes or axis == ids.dim() - 1:
-        return ids
-    tokens = a.book.find(tokens_in(ids))
-    of = torch.arange(len(pieces)).repeat_interleave(torch.tensor([p.shape[axis] for p in pieces]))
-    of = of.reshape([-1 if i == axis else 1 for i in range(ids.dim())]).expand_as(tokens)
-    twice = _in_several(tokens.movedim(axis, -1), of.movedim(axis, -1))
-    twice = twice[a.book.learned(twice) | (a.book.elements(twice) >= 0)]
-    if not len(twice) or not whole():
-        return ids
-    births = a.book.births_of(twice).unique()  # the others of these births are told from them
-    newborn = [v for v in versions_in(ids).unique().tolist() if v >= 0 and a.versions.newborn(v)]
-    here = (tokens >= 0) & torch.isin(a.book.births_of(tokens.clamp(min=0)), births)
-    here &= torch.isin(versions_in(ids), torch.tensor(newborn))
-    if not bool(here.any()):
-        return ids
-    pairs, place = torch.stack([tokens[here], of[here]]).unique(dim=1, return_inverse=True)
-    own = pairs[0].contiguous()
-    number = torch.arange(len(own)) - torch.searchsorted(own, own)
-    copies = a.book.copy(own, int(number.max()) + 1, over_samples=False)
-    made = tokens.clone()
-    made[here] = copies.gather(-1, number.unsqueeze(-1)).squeeze(-1)[place]
-    return torch.where(here, pack(made, versions_in(ids).clamp(min=0)), ids)
-
-
-def _in_several(rows: Tensor, of: Tensor) -> Tensor:
-    """The tokens (..., n) that are of several parts in one row, beside others there."""
-    along, order = rows.sort(dim=-1, stable=True)
-    again = (along[..., 1:] == along[..., :-1]) & (along[..., 1:] >= 0)
-    again &= of.gather(-1, order).diff(dim=-1) != 0
-    again &= along.amax(-1, keepdim=True) != along.amin(-1, keepdim=True)
-    found: Tensor = along[..., 1:][again].unique()
-    return found
 
 
 def _with_heard(a: Analysis, node: fx.Node, tag: Tag, sources: Tags) -> Tag:

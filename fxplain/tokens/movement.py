@@ -13,6 +13,7 @@ from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.beside import beside_tokens
 from fxplain.tokens.concatenating import merged_stack
+from fxplain.tokens.each_place import at_each_place
 from fxplain.tokens.lookups import each_again, looked_up, looked_up_along
 from fxplain.tokens.summing import summed
 from fxplain.tokens.tag import (
@@ -305,6 +306,8 @@ def put(a: Analysis, node: fx.Node) -> Tagged:
         )
         for i in range(count)  # a score's query tags, then its key tags
     ]
+    if len(tags) == 1 and any(tag.learned for tag in new_tags):
+        tags = [at_each_place(a, tags[0], [base, written])]
     return tuple(a.joiner.of_each_sample(tag.with_ids(narrowed(tag.ids))) for tag in tags)
 
 

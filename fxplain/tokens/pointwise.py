@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
+from fxplain.tokens.each_place import blended_in, chosen
 from fxplain.tokens.joining import Meeting
 from fxplain.tokens.mixing import newer, spread
 from fxplain.tokens.neighbours import blended
@@ -41,7 +42,11 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
         return ()
     whole = what_is_left(a, node, speaking)
     if whole is None and _adds(node):
-        whole = sums_added(a, node, speaking) or pairs_added(a, node, speaking)
+        whole = (
+            sums_added(a, node, speaking)
+            or pairs_added(a, node, speaking)
+            or blended_in(a, node, speaking)
+        )
     if whole is not None:
         return (whole,)
     joined = a.joiner.join(operands, a.shape(node), _meeting(a, node))
@@ -223,6 +228,9 @@ def masked(a: Analysis, node: fx.Node) -> Tagged:
 
     In skewed scores (banded attention) corners hold a neighbour's leftovers: they are no token's.
     """
+    learned = chosen(a, node)
+    if learned is not None:
+        return (learned,)
     joined = unmasked(a, node, pointwise(a, node))
     named = arguments(node)
     mask = named.get("mask", named.get("condition"))

@@ -17,7 +17,7 @@ from fxplain.tokens.arguments import arguments
 from fxplain.tokens.tag import Level, Tag, Tags, pack, tokens_in, versions_in
 from fxplain.tokens.versions import Scaling
 
-__all__ = ["multiplied", "sunk", "unmasked"]
+__all__ = ["is_factor", "multiplied", "sunk", "unmasked"]
 
 _DIVIDES = ("div", "divide", "true_divide")
 _MULTIPLIES = ("mul", "multiply")
@@ -33,7 +33,7 @@ def multiplied(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
         return tags
     divides = name in _DIVIDES
     for value, factor in (parts,) if divides else (parts, parts[::-1]):
-        if isinstance(value, fx.Node) and isinstance(factor, fx.Node) and _is_factor(a, factor):
+        if isinstance(value, fx.Node) and isinstance(factor, fx.Node) and is_factor(a, factor):
             return _scaled(a, node, tags, factor, lambda x: 1 / x if divides else x)
     return tags if divides else _scaled_as(a, tags, [a.tags(part) for part in parts])
 
@@ -72,7 +72,7 @@ def sunk(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
     """The tags of rows that an additive mask was put on: hidden ones are no longer read."""
     masks = [n for n in node.args[:2] if isinstance(n, fx.Node) and a.origins(n)]
     masks = [
-        n for n in masks if _is_factor(a, n) and a.shape(n)[-1:] == (1,)
+        n for n in masks if is_factor(a, n) and a.shape(n)[-1:] == (1,)
     ]  # one for all features
     if len(tags) != 1 or tags[0].level is not Level.TOKEN or tags[0].softmax or len(masks) != 1:
         return tags
@@ -82,7 +82,7 @@ def sunk(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
     return _scaled(a, node, tags, mask, lambda x: x > _SUNK)
 
 
-def _is_factor(a: Analysis, node: fx.Node) -> bool:
+def is_factor(a: Analysis, node: fx.Node) -> bool:
     """Whether a value is known without any token: it is no activation, whatever it depends on."""
     if a.is_lost(node) or not isinstance(node.meta.get("val"), Tensor):
         return False  # an activation, or one number for all

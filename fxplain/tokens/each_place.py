@@ -1,0 +1,170 @@
+"""Each place: a token that is put into a sequence at several places is a token at each of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, fx
+
+from fxplain.capture import operation_name
+from fxplain.tokens.analysis import Analysis
+from fxplain.tokens.arguments import arguments
+from fxplain.tokens.scaling import is_factor
+from fxplain.tokens.tag import Level, Tag, narrowed, pack, tokens_in, versions_in
+
+__all__ = ["are_whole", "at_each_place", "blended_in", "chosen", "of_each_place"]
+
+
+def chosen(a: Analysis, node: fx.Node) -> Tag | None:
+    """The tag of ``where`` that puts a learned vector in the place of some tokens."""
+    named = arguments(node)
+    mask, sides = named.get("condition"), (named.get("input"), named.get("other"))
+    for (vector, tokens), negated in ((sides, False), (sides[::-1], True)):
+        if (
+            isinstance(mask, fx.Node)
+            and isinstance(vector, fx.Node)
+            and isinstance(tokens, fx.Node)
+        ):
+            made = _in_the_place_of_tokens(a, node, mask, vector, tokens, negated=negated)
+            if made is not None:
+                return made
+    return None
+
+
+def blended_in(a: Analysis, node: fx.Node, parts: Sequence[fx.Node]) -> Tag | None:
+    """The same of a sum ``tokens * (1 - mask) + vector * mask``."""
+    for part, tokens in itertools.permutations(parts, 2):
+        factors = part.args[:2] if operation_name(part) in ("mul", "multiply") else ()
+        for vector, mask in itertools.permutations(
+            [n for n in factors if isinstance(n, fx.Node)], 2
+        ):
+            tags = a.tags(tokens)
+            if len(tags) != 1 or not any(
+                map(a.versions.is_scaled, versions_in(tags[0].ids).unique().tolist())
+            ):
+                continue
+            left = a.versions.factors(versions_in(tags[0].ids), a.book.find(tags[0].tokens))
+            made = _in_the_place_of_tokens(a, node, mask, vector, tokens, left=left)
+            if made is not None:
+                return made
+    return None
+
+
+def _in_the_place_of_tokens(
+    a: Analysis,
+    node: fx.Node,
+    mask: fx.Node,
+    vector: fx.Node,
+    tokens: fx.Node,
+    *,
+    negated: bool = False,
+    left: Tensor | None = None,
+) -> Tag | None:
+    """The tag where a mask that is known puts a learned vector in tokens' place, as an index would.
+
+    `left` is how much is left of the tokens, where nothing may be left of what is replaced.
+    """
+    of_vector, of_tokens, shape = a.tags(vector), a.tags(tokens), a.shape(mask)
+    rank = len(a.shape(node))
+    if len(of_vector) != 1 or len(of_tokens) != 1 or not is_factor(a, mask) or shape[-1:] != (1,):
+        return None
+    (own,), (token,) = of_vector, of_tokens
+    if (
+        own.level is not Level.PARAMETER
+        or own.axes
+        or token.level is not Level.TOKEN
+        or token.softmax
+    ):
+        return None
+    value = a.value(mask).cpu()
+    here = ((value != 0) != negated).reshape((1,) * (rank - len(shape)) + tuple(shape))
+    if left is not None and not bool(
+        ((value == 0) | (value == 1)).all() and (left * here == 0).all()
+    ):
+        return None
+    lead = (1,) * (rank - own.ids.dim()) + tuple(own.ids.shape)
+    ids = torch.where(here, own.ids.reshape(lead), token.ids)
+    made = at_each_place(a, token.with_ids(ids), [vector, tokens])
+    return a.joiner.of_each_sample(made.with_ids(narrowed(made.ids)))
+
+
+def at_each_place(a: Analysis, tag: Tag, parts: Sequence[fx.Node]) -> Tag:
+    """A learned token that was written to several places of a sequence is a token at each."""
+    ids = tag.ids
+    for axis in sorted(tag.axes):
+        of = _how_many_before(a.book.find(tokens_in(ids)), axis)
+        ids = of_each_place(a, ids, of, axis, partial(are_whole, a, parts))
+    return tag.with_ids(ids)
+
+
+def of_each_place(
+    a: Analysis, ids: Tensor, of: Tensor, axis: int, whole: Callable[[], bool]
+) -> Tensor:
+    """Entries side by side along an axis: a token of several of the pieces is a token of each.
+
+    `of` is the number of the piece that each entry is of, broadcastable to them.
+
+    It is one that was learned (a separator), or an input's of which the element is known (a text said
+    twice). Not one that stands alone there, as in an axis of heads, nor one that has heard of others,
+    nor one whose features lie along the axis.
+    """
+    if axis in a.book.batch_axes or axis == ids.dim() - 1:
+        return ids
+    tokens = a.book.find(tokens_in(ids))
+    of = of.expand_as(tokens)
+    twice = _in_several(tokens.movedim(axis, -1), of.movedim(axis, -1))
+    twice = twice[a.book.learned(twice) | (a.book.elements(twice) >= 0)]
+    if not len(twice) or not whole():
+        return ids
+    births = a.book.births_of(twice).unique()  # the others of these births are told from them
+    newborn = [v for v in versions_in(ids).unique().tolist() if v >= 0 and a.versions.newborn(v)]
+    here = (tokens >= 0) & torch.isin(a.book.births_of(tokens.clamp(min=0)), births)
+    here &= torch.isin(versions_in(ids), torch.tensor(newborn))
+    if not bool(here.any()):
+        return ids
+    pairs, place = torch.stack([tokens[here], of[here]]).unique(dim=1, return_inverse=True)
+    own = pairs[0].contiguous()
+    number = torch.arange(len(own)) - torch.searchsorted(own, own)
+    copies = a.book.copy(own, int(number.max()) + 1, over_samples=False)
+    made = tokens.clone()
+    made[here] = copies.gather(-1, number.unsqueeze(-1)).squeeze(-1)[place]
+    return torch.where(here, pack(made, versions_in(ids).clamp(min=0)), ids)
+
+
+def _how_many_before(tokens: Tensor, axis: int) -> Tensor:
+    """For each entry, how often its token stands before it along an axis."""
+    along, order = tokens.movedim(axis, -1).sort(dim=-1, stable=True)
+    along = along.contiguous()
+    number = torch.arange(along.shape[-1]) - torch.searchsorted(along, along)
+    return torch.empty_like(number).scatter_(-1, order, number).movedim(-1, axis)
+
+
+def _in_several(rows: Tensor, of: Tensor) -> Tensor:
+    """The tokens (..., n) that are of several parts in one row, beside others there."""
+    along, order = rows.sort(dim=-1, stable=True)
+    again = (along[..., 1:] == along[..., :-1]) & (along[..., 1:] >= 0)
+    again &= of.gather(-1, order).diff(dim=-1) != 0
+    again &= along.amax(-1, keepdim=True) != along.amin(-1, keepdim=True)
+    found: Tensor = along[..., 1:][again].unique()
+    return found
+
+
+def are_whole(a: Analysis, parts: Sequence[fx.Node]) -> bool:
+    """Whether values hold tokens as they were born, and no keys or values that were made of them."""
+    todo, seen = [*parts], set[fx.Node]()
+    while todo:
+        node = todo.pop()
+        born = {a.book.births[index].node for tag in a.tags(node) for index in tag.births}
+        if node in seen or node in born:
+            continue
+        if any(name in operation_name(node) for name in _PROJECTIONS):
+            return False
+        seen.add(node)
+        todo += [n for n in node.all_input_nodes if not a.is_parameter(n) and a.tags(n)]
+    return True
+
+
+_PROJECTIONS = ("linear", "mm", "matmul", "conv", "dot")
