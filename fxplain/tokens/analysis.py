@@ -11,9 +11,13 @@ from torch import Tensor, fx, nn
 from fxplain.capture import Capture, ModelInputs, module_path, operation_name
 from fxplain.tokens.book import TokenBook
 from fxplain.tokens.channels import channel_axis
+from fxplain.tokens.conditions import Conditions
 from fxplain.tokens.elements import Elements
+from fxplain.tokens.fields import Fields
 from fxplain.tokens.joining import Joiner
 from fxplain.tokens.kinds import Kind
+from fxplain.tokens.known import Known
+from fxplain.tokens.learned import LearnedTokens
 from fxplain.tokens.quantised import dequantised
 from fxplain.tokens.tag import Level, Tag, Tags
 from fxplain.tokens.updates import Update
@@ -35,9 +39,7 @@ class Analysis:
         model: nn.Module,
         inputs: ModelInputs,
         kind_of: Callable[[fx.Node], Kind],
-        labels: frozenset[fx.Node] = frozenset(),
-        shared: frozenset[fx.Node] = frozenset(),
-        apart: frozenset[fx.Node] = frozenset(),
+        known: Known | None = None,
     ) -> None:
         self.capture = capture
         self.values = Values(capture, capture.bind(model, inputs), inputs.leaves)
@@ -51,7 +53,11 @@ class Analysis:
         )
         self.elements = Elements(capture, self.values, inputs, self.origins, kind_of)
         self.versions = Versions()
-        self.joiner = Joiner(self.book, self.versions, labels, shared, apart)
+        self.known = Known() if known is None else known
+        self.conditions = Conditions(self.book, self.versions, self.known)
+        self.learned = LearnedTokens(self.book, self.known)
+        self.fields = Fields(self.book, self.versions, self.known)
+        self.joiner = Joiner(self.book, self.versions, self.conditions, self.learned)
         self.updates: list[Update] = []
         self.warnings: dict[str, None] = {}
         self.softmaxes: dict[fx.Node, str | None] = {}
@@ -256,7 +262,9 @@ class Analysis:
 
     def born(self, ids: Tensor, level: Level = Level.TOKEN) -> Tag:
         """The tag of tokens that the book has just noted."""
-        return self.joiner.labelled(Tag(ids, level, births=frozenset({len(self.book.births) - 1})))
+        return self.conditions.labelled(
+            Tag(ids, level, births=frozenset({len(self.book.births) - 1}))
+        )
 
 
 def _flat(tagged: Tagged) -> Iterator[Tag]:

@@ -69,7 +69,7 @@ def _note_pairs(a: Analysis, mask: object) -> None:
         last = tag.ids.dim() - 1
         if tag.varies(last) and tag.varies(last - 1) and a.joiner.newborn(tag):
             real = tag.tokens[tag.tokens >= 0]
-            a.joiner.pairs.update(a.book.births_of(real).unique().tolist())
+            a.conditions.pairs.update(a.book.births_of(real).unique().tolist())
 
 
 def _state(a: Analysis, query: fx.Node, columns: Tensor) -> Tag | None:

@@ -121,7 +121,7 @@ def _features_of_several(
         tag.ids.numel() <= a.book.batch_size and not tag.varies(axis) for tag in tags
     ):
         return None
-    if a.joiner.kept_apart(tags):
+    if a.fields.kept_apart(tags):
         return None
     made = a.joiner.join(
         [((tag,), tag.ids.shape) for tag in tags],
@@ -181,12 +181,12 @@ def _concatenated(
     channels = all(a.joiner.newborn(tag) for tag in tags) and min(s[axis] for _, s in parts) > 1
     if (features or channels) and all(not tag.varies(axis) for tag in tags):
         # features side by side: one token per row, unless they are neighbours' (patch merging)
-        apart = _neighbours(a, tuple(tags)) or a.joiner.kept_apart(tuple(tags))
+        apart = _neighbours(a, tuple(tags)) or a.fields.kept_apart(tuple(tags))
         same = () if apart else a.joiner.join([((t,), t.ids.shape) for t in tags], others)
         if len(same) == 1:
             return _with_heard(a, node, same[0], tuple(a.joiner.spread))
     elif len(tags) == len(parts) and not any(tag.softmax for tag in tags):
-        a.joiner.note_sequence(tuple(tags))
+        a.fields.note_sequence(tuple(tags))
     return _in_pieces(a, parts, axis, whole)
 
 
@@ -208,7 +208,7 @@ def _in_pieces(
     of = torch.arange(len(pieces)).repeat_interleave(sizes)
     of = of.reshape([-1 if i == axis else 1 for i in range(len(others))])
     ids = of_each_place(a, torch.cat(pieces, axis), of, axis, whole)
-    return a.joiner.of_each_sample(_made_of(tags, compact(ids)))
+    return a.learned.of_each_sample(_made_of(tags, compact(ids)))
 
 
 def _made_of(tags: Sequence[Tag], ids: Tensor) -> Tag:

@@ -243,7 +243,7 @@ def _in_each_sample(a: Analysis, tags: Tags, other: Sequence[int], rank: int) ->
     if rank < 3 or len(other) != rank or other[0] != a.book.batch_size:
         return tags
     return tuple(
-        a.joiner.copied(tag, 0, other[0])
+        a.learned.copied(tag, 0, other[0])
         if tag.level is Level.PARAMETER_TOKEN and not tag.varies(0)
         else tag
         for tag in tags

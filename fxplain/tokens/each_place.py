@@ -88,7 +88,7 @@ def _in_the_place_of_tokens(
     lead = (1,) * (rank - own.ids.dim()) + tuple(own.ids.shape)
     ids = torch.where(here, own.ids.reshape(lead), token.ids)
     made = at_each_place(a, token.with_ids(ids), [vector, tokens])
-    return a.joiner.of_each_sample(made.with_ids(narrowed(made.ids)))
+    return a.learned.of_each_sample(made.with_ids(narrowed(made.ids)))
 
 
 def at_each_place(a: Analysis, tag: Tag, parts: Sequence[fx.Node]) -> Tag:

@@ -7,10 +7,11 @@ from dataclasses import replace
 from enum import Enum, auto
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from fxplain.tokens.book import TokenBook
-from fxplain.tokens.elements import completed
+from fxplain.tokens.conditions import Conditions, is_single, newborn
+from fxplain.tokens.learned import LearnedTokens
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, narrowed, pack, versions_in
 from fxplain.tokens.versions import Versions
 
@@ -36,7 +37,6 @@ class Meeting(Enum):
 
 _MOST_TAGS = 4  # more sequences than that are never combined in one value
 _MOST_READ = 256  # single tokens whose features are put side by side: a table's, or many inputs'
-_LARGEST_COPY = 4_000_000  # entries; a parameter this large is a bias table, not a sequence
 
 
 class Joiner:
@@ -46,31 +46,13 @@ class Joiner:
         self,
         book: TokenBook,
         versions: Versions,
-        labels: frozenset[fx.Node] = frozenset(),
-        shared: frozenset[fx.Node] = frozenset(),
-        apart: frozenset[fx.Node] = frozenset(),
+        conditions: Conditions,
+        learned: LearnedTokens,
     ) -> None:
         self.book = book
         self.versions = versions
-        self.labels = labels
-        """The nodes of births that are labels: absorbed by what they are added to."""
-        self.found_labels: set[fx.Node] = set()
-        """Further ones, which this walk has united with several others."""
-        self.shared = shared
-        """The parameters of which one token was put into several samples' sequences, one by one."""
-        self.found_shared: set[fx.Node] = set()
-        """Further ones, which this walk has met."""
-        self._apart = apart
-        """The nodes of births that stay tokens of their own where their features are side by side."""
-        self._sequences: list[Tags] = []
-        """Single tokens that were put one behind the other."""
-        self._told: dict[int, int] = {}
-        self.context: dict[str, None] = {}
-        """The inputs that scale, shift or gate the tokens of others, all alike."""
-        self.conditions: set[int] = set()
-        """The births of what does so: of an input that has tokens besides, those of its statistics."""
-        self.pairs: set[int] = set()
-        """The births of what says something of every pair of tokens."""
+        self.conditions = conditions
+        self.learned = learned
         self.lost = False
         """Whether the last join left out tokens that the result is made of, too."""
         self.spread: list[Tag] = []
@@ -105,13 +87,15 @@ class Joiner:
             for tag in tags if strong else ():
                 if self.newborn(tag) and _names_pairs(tag, tagged):
                     # something for every pair of tokens (a distance) is no token
-                    self.pairs.update(self.book.births_of(tag.tokens[tag.tokens >= 0]).tolist())
+                    self.conditions.pairs.update(
+                        self.book.births_of(tag.tokens[tag.tokens >= 0]).tolist()
+                    )
                     continue
                 self._merge_into(joined, self._aligned(tag, own_shape, tuple(shape)), others)
         for (tags, own_shape), strong in zip(tagged, speaks, strict=True):
             if not strong:
                 self._recognise(joined, tags, own_shape, tuple(shape))
-                self._note_numbers(tags)
+                self.conditions.note_numbers(tags)
         if any(len(tags) > 1 for tags, _ in tagged):
             joined = self._without_neighbours(joined, [t[0] for t, _ in tagged if len(t) == 1])
         beside = meeting in (Meeting.BESIDE, Meeting.READ)
@@ -142,10 +126,10 @@ class Joiner:
         other = (1,) * (3 - len(other)) + other
         if not any(other[axis] == 1 for axis in _from_end(learned[0]) if axis < -1):
             return None
-        known = self.book.lineage(single[0].tokens) <= self.context.keys()
+        known = self.book.lineage(single[0].tokens) <= self.conditions.context.keys()
         scaled = not sums and learned[0].level is Level.PARAMETER_TOKEN
-        if (known or scaled) and self._condition(single[0], learned[0]):
-            self._note_context(single[0])
+        if (known or scaled) and self.conditions.modulates(single[0], learned[0]):
+            self.conditions.note(single[0])
         else:
             self.spread.append(single[0])
         return (replace(self._aligned(learned[0], own, tuple(shape)), level=Level.PARAMETER_TOKEN),)
@@ -189,78 +173,8 @@ class Joiner:
             # projected queries are told apart by sample only; a bare parameter by every copy of it
             for axis in reversed(range(len(shape) - 1)):
                 if own[axis] == 1 and shape[axis] > 1:
-                    tag = self.copied(tag, axis, shape[axis])
+                    tag = self.learned.copied(tag, axis, shape[axis])
         return tag
-
-    def copied(self, tag: Tag, axis: int, copies: int) -> Tag:
-        """Separate tokens for the copies of a parameter along `axis` (the batch, mask positions)."""
-        if len(tag.axes) > 2 or tag.ids.numel() * copies > _LARGEST_COPY:
-            return tag
-        over_samples = axis in self.book.batch_axes and copies in self.book.batches
-        tokens = self.book.find(tag.tokens)
-        known = bool((self.book.samples(tokens.clamp(min=0)) >= 0).all())
-        if (known and self.book.batch_size > 1) or (
-            tag.level is Level.PARAMETER_TOKEN and (known or not over_samples)
-        ):
-            return tag
-        made = self.book.copy(tokens.squeeze(axis), copies, over_samples=over_samples)
-        made = made.movedim(-1, axis)
-        return tag.with_ids(pack(made, versions_in(tag.ids).clamp(min=0)))
-
-    def note_sequence(self, tags: Tags) -> None:
-        """Remember single tokens (a table's fields) that are put one behind the other."""
-        if all(self._single(tag) and self.newborn(tag) for tag in tags):
-            self._sequences.append(tags)
-
-    @property
-    def found_apart(self) -> set[fx.Node]:
-        """The births of tokens that stand in one sequence, and were one where they are side by side."""
-        found: set[fx.Node] = set()
-        for tags in self._sequences:
-            names = [set(self.book.find(tag.tokens).flatten().tolist()) for tag in tags]
-            for tag, own in zip(tags, names, strict=True):
-                others = (n for t, n in zip(tags, names, strict=True) if t.births != tag.births)
-                if any(not own.isdisjoint(other) for other in others):
-                    nodes = (self.book.births[index].node for index in tag.births)
-                    found.update(node for node in nodes if node is not None)
-        return found
-
-    def kept_apart(self, tags: Tags) -> bool:
-        """Whether single tokens whose features are put side by side stay tokens of their own."""
-        return len(tags) > 1 and all(
-            tag.births and {self.book.births[index].node for index in tag.births} <= self._apart
-            for tag in tags
-        )
-
-    def of_each_sample(self, tag: Tag) -> Tag:
-        """Learned tokens that were put into several samples' sequences are a token of each."""
-        if self.book.batch_size == 1:
-            return tag
-        tokens = self.book.find(tag.tokens)
-        learned = self.book.learned(tokens)
-        if not bool(learned.any()) or bool((learned | (tokens < 0)).all()):
-            return tag
-        own = self.book.samples(tokens)
-        company = torch.where(learned, -1, own)
-        for axis in range(company.dim()):
-            company = completed(company, axis)
-        here = learned & (company >= 0) & (own != company)
-        births = [self.book.births[i] for i in self.book.births_of(tokens[here]).tolist()]
-        apart = torch.tensor([birth.node in self.shared for birth in births], dtype=torch.bool)
-        of_others = zip(
-            tokens[here].tolist(), own[here].tolist(), company[here].tolist(), strict=True
-        )
-        for (token, known, sample), birth in zip(of_others, births, strict=True):
-            before = self._told.setdefault(token, known if known >= 0 else sample)
-            if before != sample and birth.node is not None:
-                self.found_shared.add(birth.node)
-        if not bool(apart.any()):
-            return tag
-        here[here.clone()] = apart
-        copies = self.book.copy(tokens[here], self.book.batch_size, over_samples=True)
-        made = tokens.clone()
-        made[here] = copies.gather(-1, company[here].unsqueeze(-1)).squeeze(-1)
-        return tag.with_ids(pack(made, versions_in(tag.ids).clamp(min=0)))
 
     def _merge_into(self, joined: list[Tag], tag: Tag, others: int) -> None:
         for i, other in enumerate(joined[:others]):
@@ -356,7 +270,7 @@ class Joiner:
             free = routed or self._newborn_at(a, differ) or self._newborn_at(b, differ)
             if not free and not descent:
                 return None
-            self._note_labels(a, b)
+            self.conditions.note_labels(a, b)
             older = torch.full(both.shape, descent) if descent else self._older(a, b, both)
             leads = torch.zeros(pairs.shape[1], dtype=torch.int64)
             leads = leads.scatter_reduce(0, place, older[both], "amax", include_self=False)
@@ -365,8 +279,8 @@ class Joiner:
         if len(distinct_a) == len(distinct_b) or self._meeting is Meeting.SCORES:
             return None
         larger, smaller = (a, b) if len(distinct_a) > len(distinct_b) else (b, a)
-        if self._condition(smaller, larger):
-            self._note_context(smaller)
+        if self.conditions.modulates(smaller, larger):
+            self.conditions.note(smaller)
         elif not (self.newborn(larger) and self.newborn(smaller)):
             self.spread.append(smaller)
         return larger
@@ -387,7 +301,7 @@ class Joiner:
 
     def _single(self, tag: Tag) -> bool:
         """Whether a value is of one token in each sample."""
-        return tag.ids.numel() <= self.book.batch_size
+        return is_single(self.book, tag)
 
     def _strangers(self, a: Tag, b: Tag) -> bool:
         """Whether one has a past, and no input or parameter is behind both."""
@@ -410,64 +324,12 @@ class Joiner:
         if self._meeting in (Meeting.BESIDE, Meeting.READ):
             return None
         for tag, other in ((a, b), (b, a)):
-            if self.newborn(tag) and self.book.lineage(tag.tokens) <= self.context.keys():
+            if (
+                self.newborn(tag)
+                and self.book.lineage(tag.tokens) <= self.conditions.context.keys()
+            ):
                 return other
         return None
-
-    def _note_numbers(self, tags: Tags) -> None:
-        """Remember inputs of one number for each sample, no token, that act on tokens, all alike.
-
-        Such as a temperature, or the mean that a series was normalised with.
-        """
-        for tag in tags:
-            if tag.level is not Level.RAW_INPUT or not self._single(tag):
-                continue
-            samples = self.book.samples(self.book.find(tag.tokens)).flatten()
-            if len(samples.unique()) == len(samples):
-                self._note_context(tag)
-
-    def _note_context(self, tag: Tag) -> None:
-        tokens = self.book.find(tag.tokens)
-        births = [self.book.births[i] for i in self.book.births_united(tokens[tokens >= 0])]
-        births.sort(key=lambda birth: (birth.rank, birth.index))
-        self.context.update(dict.fromkeys(birth.root for birth in births))
-        self.conditions.update(birth.index for birth in births)
-
-    def _note_labels(self, a: Tag, b: Tag) -> None:
-        """Remember which of two values to be united is a label: one that was united with others.
-
-        What is added to two values (a time step to states and to actions), or to a sequence of two
-        inputs' tokens (boxes to words and patches), would make them one token, or name them all; it
-        is absorbed by each instead, once the walk is made again and knows.
-        """
-        for tag, other in ((b, a), (a, b)):
-            if not tag.births or not self.newborn(tag):
-                continue
-            united = self.book.births_united(self.book.find(tag.tokens[tag.tokens >= 0]))
-            strangers = {
-                i for i in united - tag.births - other.births
-                if self.book.births[i].kind == "input"
-            }  # fmt: skip
-            if strangers or len(self._input_roots(other) - self._input_roots(tag)) > 1:
-                nodes = (self.book.births[index].node for index in tag.births)
-                self.found_labels.update(node for node in nodes if node is not None)
-                return
-
-    def _input_roots(self, tag: Tag) -> set[str]:
-        """The inputs whose tokens a value holds."""
-        return {
-            root for kind, root in self.book.roots(self.book.find(tag.tokens)) if kind == "input"
-        }
-
-    def _condition(self, small: Tag, large: Tag) -> bool:
-        """Whether an input's single token (a time step, a style) meets the tokens of another input.
-
-        No attention carries what it does to all of them alike.
-        """
-        if not (self._single(small) and self.newborn(small)):
-            return False
-        roots = [self.book.roots(self.book.find(tag.tokens)) for tag in (small, large)]
-        return all(kind == "input" for kind, _ in roots[0]) and roots[0].isdisjoint(roots[1])
 
     def _two_readouts(self, a: Tag, b: Tag) -> bool:
         """Whether two values, of one token in each sample, make one that is read from both."""
@@ -544,10 +406,7 @@ class Joiner:
 
     def newborn(self, tag: Tag) -> bool:
         """Whether the tag's tokens have absorbed neither attention nor a route."""
-        if tag.version is not None:
-            return tag.version >= 0 and self.versions.newborn(tag.version)
-        found = versions_in(tag.ids).unique().tolist()
-        return all(v < 0 or self.versions.newborn(v) for v in found)
+        return newborn(self.versions, tag)
 
     def _newborn_at(self, tag: Tag, places: Tensor) -> bool:
         """Whether a tag's entries at some places are newborn: cached keys beside those of new words."""
@@ -562,15 +421,8 @@ class Joiner:
     def promoted(self, tags: Tags) -> Tags:
         """The tags of a value that weights have touched: what waited to be a token is one now."""
         levels = {Level.PARAMETER: Level.PARAMETER_TOKEN, Level.RAW_INPUT: Level.TOKEN}
-        return tuple(
-            self.labelled(replace(tag, level=levels.get(tag.level, tag.level))) for tag in tags
-        )
-
-    def labelled(self, tag: Tag) -> Tag:
-        """An input's token, as a label if it is one."""
-        nodes = {self.book.births[index].node for index in tag.births}
-        label = tag.level is Level.TOKEN and nodes and nodes <= self.labels
-        return replace(tag, level=Level.LABEL) if label else tag
+        raised = (replace(tag, level=levels.get(tag.level, tag.level)) for tag in tags)
+        return tuple(map(self.conditions.labelled, raised))
 
 
 def _from_end(tag: Tag) -> frozenset[int]:

@@ -39,7 +39,7 @@ def embedding(a: Analysis, node: fx.Node) -> Tagged:
             (rows == rows.narrow(axis, 0, 1)).all()
         ):  # the same for every sample
             once = tag.with_ids(tag.ids.narrow(axis, 0, 1))
-            return (a.joiner.copied(once, axis, shape[axis]),)
+            return (a.learned.copied(once, axis, shape[axis]),)
     return (tag,)
 
 

@@ -130,7 +130,7 @@ def _by_sample(a: Analysis, axis: int, times: int) -> bool:
 def _copied(a: Analysis, tag: Tag, axis: int, before: int, times: int) -> Tag:
     """A parameter's tokens repeated along an axis that may have several: the copies are apart."""
     ids = tag.ids.expand([before if x == axis else n for x, n in enumerate(tag.ids.shape)])
-    copied = a.joiner.copied(tag.with_ids(ids.unsqueeze(axis)), axis, times)
+    copied = a.learned.copied(tag.with_ids(ids.unsqueeze(axis)), axis, times)
     sizes = [times if x == axis else n for x, n in enumerate(copied.ids.shape)]
     return copied.with_ids(copied.ids.expand(sizes).flatten(axis, axis + 1))
 
@@ -308,7 +308,7 @@ def put(a: Analysis, node: fx.Node) -> Tagged:
     ]
     if len(tags) == 1 and any(tag.learned for tag in new_tags):
         tags = [at_each_place(a, tags[0], [base, written])]
-    return tuple(a.joiner.of_each_sample(tag.with_ids(narrowed(tag.ids))) for tag in tags)
+    return tuple(a.learned.of_each_sample(tag.with_ids(narrowed(tag.ids))) for tag in tags)
 
 
 def _written_along(a: Analysis, named: dict[str, Any], rank: int) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from fxplain.tokens.arguments import arguments
 from fxplain.tokens.copies import spelled_out, with_copies
 from fxplain.tokens.flow import TokenFlow
 from fxplain.tokens.idle import without_idle_routes
+from fxplain.tokens.known import Known
 from fxplain.tokens.op_table import kind_of, rule_for
 from fxplain.tokens.places import places_apart, repeated_places
 from fxplain.tokens.sampling import weighs_samples
@@ -32,32 +32,37 @@ def follow_tokens(
     activations (token pruning, routing), runs no layer of the model. With `keep_tags` the result
     holds the tags of every node.
     """
-    labels: frozenset[fx.Node] = frozenset()
-    shared: frozenset[fx.Node] = frozenset()
-    apart: frozenset[fx.Node] = frozenset()
-    repeating: frozenset[fx.Node] = frozenset()
+    known = Known()
     while True:
-        analysis = Analysis(capture, model, inputs, kind_of, labels, shared, apart)
-        flow, joiner = walked(analysis, repeating), analysis.joiner
-        found = joiner.found_labels, joiner.found_shared, joiner.found_apart
-        again = repeated_places(analysis)
-        if found[0] <= labels and found[1] <= shared and found[2] <= apart and again <= repeating:
+        analysis = Analysis(capture, model, inputs, kind_of, known)
+        flow = walked(analysis)
+        more = known | found(analysis)
+        if more == known:
             break
-        labels, shared, apart = labels | found[0], shared | found[1], apart | found[2]
-        repeating |= again
+        known = more
     if keep_tags:
         flow.tags = analysis.all_tags()
     return flow
 
 
-def walked(analysis: Analysis, repeating: Collection[fx.Node] = ()) -> TokenFlow:
-    """The flow of one walk, where some operations lay tokens out at places of their own."""
+def found(analysis: Analysis) -> Known:
+    """What a walk has found that the next one must know from the start."""
+    return Known(
+        frozenset(analysis.conditions.found_labels),
+        frozenset(analysis.learned.found_shared),
+        frozenset(analysis.fields.found_apart),
+        repeated_places(analysis),
+    )
+
+
+def walked(analysis: Analysis) -> TokenFlow:
+    """The flow of one walk."""
     output: fx.Node | None = None
     for node in analysis.capture.graph.nodes:
         analysis.note_origins(node)
         if node.op == "call_function" and analysis.carries_tokens(node):
             made = _fitting(analysis, node, rule_for(node)(analysis, node))
-            if node in repeating:
+            if node in analysis.known.repeating:
                 made = places_apart(analysis, node, made)
             analysis.note(node, spelled_out(analysis, node, made))
         elif isinstance(node.meta.get("val"), torch.SymFloat) and node.users:
@@ -80,9 +85,9 @@ def walked(analysis: Analysis, repeating: Collection[fx.Node] = ()) -> TokenFlow
         list(analysis.warnings),
         analysis.values.read,
         {site.softmax: analysis.shape(site.softmax) for site in sites},
-        context=tuple(analysis.joiner.context),
-        conditions=frozenset(analysis.joiner.conditions),
-        pairs=frozenset(analysis.joiner.pairs),
+        context=tuple(analysis.conditions.context),
+        conditions=frozenset(analysis.conditions.births),
+        pairs=frozenset(analysis.conditions.pairs),
         seen=analysis.seen(),
         arguments=analysis.elements.arguments,
     )
