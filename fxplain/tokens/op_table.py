@@ -29,7 +29,7 @@ from fxplain.tokens import (
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.kinds import Kind
 
-__all__ = ["TABLE", "kind_of", "moves", "operation", "reduces", "rule_for"]
+__all__ = ["KINDS", "TABLE", "kind_of", "moves", "operation", "reduces", "rule_for"]
 
 Rule = Callable[[Analysis, fx.Node], Tagged]
 
@@ -55,24 +55,13 @@ def rule_for(node: fx.Node) -> Rule:
 
 def kind_of(node: fx.Node) -> Kind:
     """What a node's operation does to elements."""
-    rule = rule_for(node)
-    if getattr(rule, "__module__", "") == movement.__name__:
-        return Kind.MOVES
-    return _KINDS.get(rule, Kind.OTHER)
+    name = operation(node)
+    return KINDS.get(name) or KINDS.get(name.removesuffix("_copy"), Kind.OTHER)
 
 
 def moves(node: fx.Node) -> bool:
     """Whether a node's operation only moves elements, or makes a fresh tensor of no one's."""
     return kind_of(node) in (Kind.MOVES, Kind.ITEM) or rule_for(node) is rules.no_tokens
-
-
-_KINDS: dict[Rule, Kind] = {
-    concatenating.concatenate: Kind.MOVES,
-    rules.item: Kind.ITEM,
-    rules.no_tokens: Kind.FRESH,
-    reductions.top: Kind.FRESH,
-    reductions.reduce: Kind.REDUCES,
-}
 
 
 def reduces(node: fx.Node) -> bool:
@@ -84,8 +73,8 @@ def _rows(rule: Rule, names: str) -> dict[str, Rule]:
     return {name if name[0] == "!" else f"aten.{name}": rule for name in names.split()}
 
 
-TABLE: dict[str, Rule] = {
-    # -- movement: the very same operation runs on the tag ---------------------------------------
+_MOVES: dict[str, Rule] = {
+    # the very same operation runs on the tag
     **_rows(
         movement.view_like,
         "transpose permute t slice select unsqueeze squeeze narrow diagonal "
@@ -132,8 +121,29 @@ TABLE: dict[str, Rule] = {
     **_rows(movement.packed, "_pack_padded_sequence _pad_packed_sequence"),
     **_rows(movement.strided, "as_strided"),
     **_rows(movement.copy, "copy"),
-    "getitem": rules.item,
     **_rows(movement.broadcast, "broadcast_tensors"),
+}
+_FRESH: dict[str, Rule] = {
+    **_rows(
+        rules.no_tokens,
+        "zeros_like ones_like full_like empty_like rand_like randn_like "
+        "new_zeros new_ones new_full new_empty zeros ones full empty arange scalar_tensor "
+        "fill zero eye linspace logspace randn rand randint_like hann_window "
+        "hamming_window new_empty_strided empty_strided empty_permuted _weight_norm "
+        "_weight_norm_interface",
+    ),
+    **_rows(reductions.top, "topk sort"),
+}
+_REDUCES: dict[str, Rule] = {
+    **_rows(
+        reductions.reduce,
+        "sum mean amax amin max min prod norm linalg_norm linalg_vector_norm logsumexp "
+        "special_logsumexp frobenius_norm linalg_matrix_norm "
+        "var std var_mean std_mean nansum nanmean median nanmedian aminmax mode "
+        "kthvalue",
+    ),
+}
+_OTHERS: dict[str, Rule] = {
     # -- the value keeps its tokens --------------------------------------------------------------
     **_rows(
         rules.keep,
@@ -154,14 +164,6 @@ TABLE: dict[str, Rule] = {
     **_rows(rules.as_real, "view_as_real"),
     **_rows(rules.as_complex, "view_as_complex"),
     **_rows(rules.keep_first, "native_dropout log_sigmoid_forward"),
-    **_rows(
-        rules.no_tokens,
-        "zeros_like ones_like full_like empty_like rand_like randn_like "
-        "new_zeros new_ones new_full new_empty zeros ones full empty arange scalar_tensor "
-        "fill zero eye linspace logspace randn rand randint_like hann_window "
-        "hamming_window new_empty_strided empty_strided empty_permuted _weight_norm "
-        "_weight_norm_interface",
-    ),
     **_rows(rules.drawn, "bernoulli normal normal_functional"),
     # -- joins -----------------------------------------------------------------------------------
     **_rows(
@@ -227,12 +229,12 @@ TABLE: dict[str, Rule] = {
     **_rows(resampling.recurrent, "lstm gru rnn_tanh rnn_relu"),
     **_rows(resampling.cell, "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell"),
     **_rows(contraction.similarity, "cosine_similarity pairwise_distance linalg_vecdot"),
-    **_rows(
-        reductions.reduce,
-        "sum mean amax amin max min prod norm linalg_norm linalg_vector_norm logsumexp "
-        "special_logsumexp frobenius_norm linalg_matrix_norm "
-        "var std var_mean std_mean nansum nanmean median nanmedian aminmax mode "
-        "kthvalue",
-    ),
-    **_rows(reductions.top, "topk sort"),
+}
+
+TABLE: dict[str, Rule] = {"getitem": rules.item, **_MOVES, **_FRESH, **_REDUCES, **_OTHERS}
+KINDS: dict[str, Kind] = {
+    "getitem": Kind.ITEM,
+    **dict.fromkeys(_MOVES, Kind.MOVES),
+    **dict.fromkeys(_FRESH, Kind.FRESH),
+    **dict.fromkeys(_REDUCES, Kind.REDUCES),
 }
