@@ -147,3 +147,55 @@ def test_single_numbers_that_are_stacked() -> None:
     e = explained(model, (ids,))
     (own,) = heard(model, (ids,), [model.attention])
     torch.testing.assert_close(e.relevance["ids"], (torch.eye(7) + own)[:, 0], atol=1e-5, rtol=1e-4)
+
+
+class Parted(OverWords):
+    """An attention of four heads that are computed in two parts, with other keys in each."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form, self.kept = form, list[Tensor]()
+
+    def part(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        self.kept.append((q @ k.mT).softmax(-1))
+        return self.kept[-1] @ v
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x, a, self.kept = self.words(ids), self.attention, []
+        q, k, v = (f(x).unflatten(-1, (4, -1)).transpose(1, 2) for f in (a.q, a.k, a.v))
+        if self.form == "unequal":
+            heard = [self.part(q[:, own], k[:, own], v[:, own]) for own in (slice(1), slice(1, 4))]
+        elif self.form == "pooled":
+            pooled = x.unflatten(1, (-1, 2)).mean(2)
+            k_, v_ = (f(pooled).unflatten(-1, (4, -1)).transpose(1, 2)[:, 2:] for f in (a.k, a.v))
+            heard = [self.part(q[:, :2], k[:, :2], v[:, :2]), self.part(q[:, 2:], k_, v_)]
+        else:
+            q, k, v = (t.unflatten(2, (3, 2)) for t in (q, k, v))  # three rows of two
+            rows = self.part(q[:, :2], k[:, :2], v[:, :2])
+            columns = self.part(*(t[:, 2:].transpose(2, 3) for t in (q, k, v))).transpose(2, 3)
+            heard = [rows.flatten(2, 3), columns.flatten(2, 3)]
+        x = x + a.o(torch.cat(heard, 1).transpose(1, 2).flatten(2))
+        return self.head(x[:, 0])
+
+
+@pytest.mark.parametrize("form", ["unequal", "pooled", "rows and columns"])
+def test_heads_in_parts_are_those_of_one_attention(form: str) -> None:
+    model, ids = seeded(Parted, form), torch.randint(0, 30, (2, 6))
+    score = model(ids)[:, 1].sum()
+    slopes = torch.autograd.grad(score, model.kept)
+    first, second = (
+        (slope * kept).clamp(min=0).detach() for slope, kept in zip(slopes, model.kept, strict=True)
+    )
+    if form == "pooled":
+        second = second @ torch.kron(torch.eye(3), torch.full((1, 2), 0.5))
+    if form == "rows and columns":
+        of_rows, of_columns = (torch.zeros(2, 2, 3, 2, 3, 2) for _ in range(2))
+        for row in range(3):
+            of_rows[:, :, row, :, row] = first[:, :, row]
+        for column in range(2):
+            of_columns[:, :, :, column, :, column] = second[:, :, column]
+        first, second = (t.reshape(2, 2, 6, 6) for t in (of_rows, of_columns))
+    by_hand = (torch.eye(6) + torch.cat([first, second], 1).mean(1))[:, 0]
+    e = explained(model, (ids,))
+    torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
+    assert e.graph.warnings == ()

@@ -38,15 +38,12 @@ class _Direct(Accumulation):
         """As `Accumulation.blocks`; heads that are nodes of their own count with the last of them."""
         if node.family and node.index != node.family[-1]:
             return []
-        total = super().blocks(node)
-        for index in node.family[:-1]:
-            of_head = super().blocks(self.program.nodes[index])
-            if total and of_head:
-                pairs = zip(total, of_head, strict=True)
-                total = [(block, A + head, keys) for (block, A, keys), (_, head, _) in pairs]
-            else:
-                total = total or of_head
-        return total
+        total: dict[int, tuple[KeyBlock, Tensor, RowSet]] = {}
+        for index in node.family or (node.index,):
+            for block, A, keys in super().blocks(self.program.nodes[index]):
+                known = total.get(block.stream)
+                total[block.stream] = (block, A if known is None else known[1] + A, keys)
+        return list(total.values())
 
     def _attended_by(self, stream: int) -> set[int]:
         """The streams that a stream's tokens attend to, and what those are made of."""

@@ -32,11 +32,12 @@ _PROJECTIONS = frozenset(["linear", "matmul", "mm", "bmm", *_SUMS])
 
 
 def sibling_heads(flow: TokenFlow) -> dict[int, tuple[int, ...]]:
-    """For each attention site, the sites that are the heads of one attention with it, in order.
+    """For each attention site, the sites that hold the heads of one attention with it, in order.
 
-    A model may compute its heads one by one. They have the same queries and the same keys, which have
-    absorbed the same, and their outputs are put side by side as features, or each is projected and
-    they are summed, which is the same. Equation 5 takes the mean over them all.
+    A model may compute its heads one by one, or some with other keys than others (pooled ones, the
+    tokens of a row, those of a column). They have the same queries, which have absorbed the same, and
+    keys of the same inputs, and their outputs are put side by side as features, or each head is
+    projected and they are summed, which is the same. Equation 5 takes the mean over them all.
     """
     sites = [u for u in flow.updates if isinstance(u, AttentionSite)]
     outputs = {site.output for site in sites}
@@ -104,17 +105,28 @@ def _is_one_head(flow: TokenFlow, site: AttentionSite) -> bool:
 
 
 def _alike(flow: TokenFlow, one: AttentionSite, other: AttentionSite) -> bool:
-    """Whether two sites have the same queries and keys, which have absorbed the same."""
-    return one.shape == other.shape and all(
-        _same(flow, a, b) for a, b in ((one.rows, other.rows), (one.columns, other.columns))
-    )
-
-
-def _same(flow: TokenFlow, a: Tensor, b: Tensor) -> bool:
-    absorbed = flow.versions.absorbed
-    if a.shape != b.shape or not torch.equal(absorbed(versions_in(a)), absorbed(versions_in(b))):
+    """Whether two sites have the same queries, and keys of the same inputs that have heard as much."""
+    if not torch.equal(_asked(flow, one.rows), _asked(flow, other.rows)):
         return False
-    return torch.equal(flow.book.find(tokens_in(a)), flow.book.find(tokens_in(b)))
+    if torch.equal(_asked(flow, one.columns), _asked(flow, other.columns)):
+        return True
+    return _inputs(flow, one.columns) == _inputs(flow, other.columns)
+
+
+def _asked(flow: TokenFlow, entries: Tensor) -> Tensor:
+    """The tokens of entries and what they have absorbed, (tokens, 2), each once."""
+    real = entries[entries >= 0]
+    tokens, versions = flow.book.find(tokens_in(real)), flow.versions.absorbed(versions_in(real))
+    pairs: Tensor = torch.stack([tokens, versions], -1).unique(dim=0)
+    return pairs
+
+
+def _inputs(flow: TokenFlow, entries: Tensor) -> tuple[frozenset[str], frozenset[int]]:
+    """The inputs that keys are made of, and the attentions that they have heard."""
+    real = entries[entries >= 0]
+    heard = {u for v in versions_in(real).unique().tolist() for u in flow.versions.of(v)}
+    sites = frozenset(u for u in heard if u >= 0 and isinstance(flow.updates[u], AttentionSite))
+    return flow.book.lineage(flow.book.find(tokens_in(real))), sites
 
 
 def heads_among_rows(flow: TokenFlow, rows: Tensor, columns: Tensor) -> tuple[int, Tensor | None]:

@@ -91,7 +91,7 @@ class MapLayout:
         How many heads stand where tokens do: among `groups` or the queries, or side by side among
         the keys.
     siblings
-        How many nodes, this one with them, are the heads of one attention.
+        How many times as many heads as this node's the whole attention has, of which it holds some.
     shares
         Each row's share of its token's map, (token groups, queries), where tokens have different
         numbers of rows; None where `apart` says it for all.
@@ -103,7 +103,7 @@ class MapLayout:
     fold: Tensor | None = None
     per_query: bool = False
     apart: int = 1
-    siblings: int = 1
+    siblings: float = 1
     shares: Tensor | None = None
 
     def split(self, weights: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class MapLayout:
         return summed.index_add_(0, fold, blocks)
 
     @property
-    def parts(self) -> int:
+    def parts(self) -> float:
         """How many maps of heads add up to one, besides those of the axis of heads."""
         return self.apart * self.siblings
 
@@ -215,7 +215,7 @@ class ProgramNode:
     blocks
         The keys, by stream.
     family
-        The nodes that are the heads of one attention with it, in order, if it is one head.
+        The nodes that hold the heads of one attention with it, in order; itself alone, if it has all.
     """
 
     info: AttentionNode

@@ -247,13 +247,15 @@ class _Builder:
         self.joint: set[int] = set()
         """Nodes whose queries and keys are of the same parts of modalities."""
         self.families = sibling_heads(flow)
+        self._heads: dict[tuple[int, ...], int] = {}
 
     def attention(self, site: AttentionSite) -> ProgramNode:
         rows, columns, layout = _groups(self.flow, site)
         row_tokens = self.flow.book.find(tokens_in(rows))
         column_tokens = self.flow.book.find(tokens_in(columns))
         family = self.families.get(site.index, (site.index,))
-        layout = replace(layout, siblings=len(family))
+        if len(family) > 1:
+            layout = replace(layout, siblings=self._heads_of(family) / layout.head_count)
         stream = self._one_stream(row_tokens)
         samples = self._samples(site, row_tokens, column_tokens)
         blocks = tuple(
@@ -287,6 +289,16 @@ class _Builder:
             blocks=blocks,
             family=family,
         )
+
+    def _heads_of(self, family: tuple[int, ...]) -> int:
+        """How many heads the sites of one attention have together."""
+        if family not in self._heads:
+            sites = (self.flow.updates[index] for index in family)
+            counts = (
+                _groups(self.flow, s)[2].head_count for s in sites if isinstance(s, AttentionSite)
+            )
+            self._heads[family] = sum(counts)
+        return self._heads[family]
 
     def _streams(self, tokens: Tensor) -> list[int]:
         real = tokens[tokens >= 0].numpy()
