@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,13 +72,18 @@ class _Slope:
     @torch.no_grad()
     def _difference(self, chosen: Tensor, step: float) -> float:
         self.runs += 2
-        ends = [float(self._number(chosen * sign * step)) for sign in (1, -1)]
+        try:
+            ends = [float(self._number(chosen * sign * step)) for sign in (1, -1)]
+        except RuntimeError:  # sizes that the model computes of what is moved: frames, chosen tokens
+            return math.nan
         return (ends[0] - ends[1]) / (2 * step)
 
     def agrees(self, chosen: Tensor) -> bool | None:
         """Whether gradient and difference agree; None where the difference itself is not settled."""
         said = float((self.said * chosen).sum())
         coarse, fine = (self._difference(chosen, step) for step in _STEPS)
+        if not math.isfinite(coarse + fine):
+            return None
         largest = max(abs(fine), abs(said))
         if abs(coarse - fine) > _RTOL * largest:
             return None
