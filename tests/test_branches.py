@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -199,3 +201,46 @@ def test_heads_in_parts_are_those_of_one_attention(form: str) -> None:
     e = explained(model, (ids,))
     torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
     assert e.graph.warnings == ()
+
+
+MEMBERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "stacked": lambda x, own: torch.stack([x + one for one in own]),
+    "expanded": lambda x, own: x[None].expand(3, -1, -1, -1) + own[:, None, None],
+    "repeated": lambda x, own: x.repeat(3, 1, 1, 1) + own[:, None, None],
+    "added": lambda x, own: x + own[:, None, None],
+    "in the batch": lambda x, own: (x[None].expand(3, -1, -1, -1) + own[:, None, None]).flatten(
+        0, 1
+    ),
+}
+
+
+class Members(OverWords):
+    """Three members that each add a vector of their own to the words, side by side; their mean."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.own, self.form = nn.Parameter(torch.randn(3, WIDE)), form
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x, a = MEMBERS[self.form](self.words(ids), self.own), self.attention
+        q, k, v = (f(x).unflatten(-1, (2, -1)).transpose(-2, -3) for f in (a.q, a.k, a.v))
+        heard = (q @ k.mT).softmax(-1) @ v
+        x = x + a.o(heard.transpose(-2, -3).flatten(-2))
+        return self.head(x[..., 0, :]).reshape(3, len(ids), -1).mean(0)
+
+
+@pytest.mark.parametrize("form", MEMBERS)
+def test_members_side_by_side_are_no_heads(form: str) -> None:
+    model, ids = seeded(Members, form), torch.randint(0, 30, (2, 5))
+    by_hand = 0
+    for one in model.own.detach():
+        x, a = model.words(ids) + one, model.attention
+        q, k, v = (f(x).unflatten(-1, (2, -1)).transpose(-2, -3) for f in (a.q, a.k, a.v))
+        kept = (q @ k.mT).softmax(-1)
+        heard = (kept @ v).transpose(-2, -3).flatten(-2)
+        score = model.head((x + a.o(heard))[:, 0])[:, 1].sum() / 3
+        (slope,) = torch.autograd.grad(score, kept)
+        by_hand = by_hand + (slope * kept).clamp(min=0).mean(1).detach()[:, 0]
+    by_hand = by_hand + torch.eye(5)[0]
+    e = explained(model, (ids,))
+    torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)

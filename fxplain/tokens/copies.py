@@ -8,6 +8,7 @@ repeated.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, fx
 
 from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
+from fxplain.tokens.each_place import are_whole
 from fxplain.tokens.op_table import moves
 from fxplain.tokens.scores import is_elementwise
 from fxplain.tokens.tag import Level, Tag, tokens_in
@@ -39,19 +41,52 @@ _REPEATS = frozenset(
 
 
 def spelled_out(a: Analysis, node: fx.Node, tags: Tagged) -> Tagged:
-    """The tags of a single sample that a node repeats as a batch, with the sample's tokens each time.
+    """The tags of what a node repeats as a batch, with the tokens each time.
 
-    A tag need not vary along an axis of which all is one sample's; what is folded into it could not be
-    told from heads.
+    A tag need not vary along an axis that all tokens have in front of them; what is laid out there
+    could not be told from heads. Keys and values, which are repeated for heads, are projected before.
     """
-    if a.book.batch_size > 1 or not isinstance(tags, tuple) or not _repeats_whole(a, node):
+    if not isinstance(tags, tuple) or not any(tag.level is Level.TOKEN for tag in tags):
         return tags
-    shape, before = a.shape(node), [a.shape(n) for n in content_inputs(node) if a.tags(n)]
-    for axis in a.book.batch_axes:
-        if axis < len(shape) - 1 and shape[axis] > 1:
-            alike = all(len(one) == len(shape) and one[axis] == 1 for one in before)
-            tags = tuple(_along(tag, axis, shape[axis]) if alike else tag for tag in tags)
+    before = [(n, a.shape(n)) for n in content_inputs(node) if _of_tokens(a, n)]
+    shape = a.shape(node)
+    grown = [
+        axis for axis in range(len(shape) - 1) if shape[axis] > 1 and _is_new(axis, shape, before)
+    ]
+    if not grown or not (
+        is_elementwise(node) or operation_name(node) in _EXPANDS or _repeats_whole(a, node)
+    ):
+        return tags
+    for axis in grown:
+        one = a.book.batch_size == 1 and axis in a.book.batch_axes
+        tags = tuple(
+            _along(tag, axis, shape[axis])
+            if one
+            or (
+                _in_front(tag, axis)
+                and a.joiner.newborn(tag)
+                and are_whole(a, [n for n, _ in before])
+            )
+            else tag
+            for tag in tags
+        )
     return tags
+
+
+def _of_tokens(a: Analysis, node: fx.Node) -> bool:
+    return any(tag.level is Level.TOKEN for tag in a.tags(node))
+
+
+def _is_new(
+    axis: int, shape: Sequence[int], before: Sequence[tuple[fx.Node, Sequence[int]]]
+) -> bool:
+    """Whether values of tokens have had nothing along an axis until then."""
+    from_end = axis - len(shape)
+    return bool(before) and all(len(own) < -from_end or own[from_end] == 1 for _, own in before)
+
+
+def _in_front(tag: Tag, axis: int) -> bool:
+    return axis < min(tag.axes, default=0)
 
 
 def _along(tag: Tag, axis: int, times: int) -> Tag:
@@ -120,12 +155,26 @@ def repeats(a: Analysis, node: fx.Node) -> bool:
     if name in _TOGETHER:
         parts = [n for n in content_inputs(node) if a.tags(n)]
         return len(parts) == 1 or len({_root(n) for n in parts}) == 1
-    source = node.all_input_nodes[0] if moves(node) else None
-    while source is not None and moves(source):
-        before = source.all_input_nodes[0] if source.all_input_nodes else None
-        if operation_name(source) in ("expand", "expand_as", "broadcast_to"):
-            return before is not None and a.shape(source) != a.shape(before)
-        source = before
+    return _holds_copies(a, node)
+
+
+_EXPANDS = frozenset(["expand", "expand_as", "broadcast_to"])
+
+
+def _holds_copies(a: Analysis, node: fx.Node) -> bool:
+    """Whether a value holds tokens several times since they were expanded, or met more of others."""
+    while moves(node) or is_elementwise(node):
+        sources = [n for n in content_inputs(node) if a.tags(n)]
+        if len(sources) != 1 and not is_elementwise(node):
+            return False
+        sources = [n for n in sources if any(tag.level is Level.TOKEN for tag in a.tags(n))]
+        if len(sources) != 1:
+            return False
+        (source,) = sources
+        grows = is_elementwise(node) or operation_name(node) in _EXPANDS
+        if grows and math.prod(a.shape(source)) < math.prod(a.shape(node)):
+            return True
+        node = source
     return False
 
 
