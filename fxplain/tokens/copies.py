@@ -48,15 +48,11 @@ def spelled_out(a: Analysis, node: fx.Node, tags: Tagged) -> Tagged:
     """
     if not isinstance(tags, tuple) or not any(tag.level is Level.TOKEN for tag in tags):
         return tags
+    if not (is_elementwise(node) or operation_name(node) in _EXPANDS or _repeats_whole(a, node)):
+        return tags
     before = [(n, a.shape(n)) for n in content_inputs(node) if _of_tokens(a, n)]
     shape = a.shape(node)
-    grown = [
-        axis for axis in range(len(shape) - 1) if shape[axis] > 1 and _is_new(axis, shape, before)
-    ]
-    if not grown or not (
-        is_elementwise(node) or operation_name(node) in _EXPANDS or _repeats_whole(a, node)
-    ):
-        return tags
+    grown = [x for x in range(len(shape) - 1) if shape[x] > 1 and _is_new(x, shape, before)]
     for axis in grown:
         one = a.book.batch_size == 1 and axis in a.book.batch_axes
         tags = tuple(
@@ -74,7 +70,7 @@ def spelled_out(a: Analysis, node: fx.Node, tags: Tagged) -> Tagged:
 
 
 def _of_tokens(a: Analysis, node: fx.Node) -> bool:
-    return any(tag.level is Level.TOKEN for tag in a.tags(node))
+    return not a.is_parameter(node) and any(tag.level is Level.TOKEN for tag in a.tags(node))
 
 
 def _is_new(
@@ -164,10 +160,7 @@ _EXPANDS = frozenset(["expand", "expand_as", "broadcast_to"])
 def _holds_copies(a: Analysis, node: fx.Node) -> bool:
     """Whether a value holds tokens several times since they were expanded, or met more of others."""
     while moves(node) or is_elementwise(node):
-        sources = [n for n in content_inputs(node) if a.tags(n)]
-        if len(sources) != 1 and not is_elementwise(node):
-            return False
-        sources = [n for n in sources if any(tag.level is Level.TOKEN for tag in a.tags(n))]
+        sources = [n for n in content_inputs(node) if _of_tokens(a, n)]
         if len(sources) != 1:
             return False
         (source,) = sources
