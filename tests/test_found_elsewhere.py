@@ -731,3 +731,60 @@ def test_a_learned_vector_in_the_place_of_words_is_not_the_words(form: str) -> N
         of_vector = by_place.masked_fill(~mask, 0)[batch].sum(1)
         torch.testing.assert_close(found[:, learned].sum(1), of_vector, atol=1e-5, rtol=1e-4)
     assert fxplain.verify(model, (ids, mask)).ok
+
+
+# -- rows that are added one by one ---------------------------------------------------------------
+
+ADDED: dict[str, Callable[[Tensor], Tensor]] = {
+    "running mean": lambda x: 0.5 * (0.5 * x[:, 0] + 0.5 * x[:, 1]) + 0.5 * x[:, 2],
+    "quotients": lambda x: (x[:, 0] + x[:, 1]) / 4 + x[:, 2] / 2,
+    "alpha": lambda x: torch.add(x[:, 0] / 4 + x[:, 1] / 4, x[:, 2], alpha=0.5),
+    "pairs": lambda x: (0.25 * x[:, ::2] + 0.75 * x[:, 1::2])[:, 0],
+}
+
+
+class Added(OverWords):
+    """Rows of a sequence that are added, each multiplied with a number of its own."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.added = ADDED[form]
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        return self.head(self.added(x + self.attention(x)))
+
+
+@pytest.mark.parametrize("form", ADDED)
+def test_rows_are_added_as_often_as_numbers_say(form: str) -> None:
+    model, ids = seeded(Added, form), torch.randint(0, 30, (2, 4))
+    (own,) = heard(model, (ids,), [model.attention])
+    shares = torch.tensor([0.25, 0.75, 0, 0] if form == "pairs" else [0.25, 0.25, 0.5, 0])
+    by_hand = shares @ (torch.eye(4) + own)
+    e = explained(model, (ids,))
+    torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
+
+
+class Chain(OverWords):
+    """Scores of all paths through the words' classes, word by word, as a conditional random field's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = nn.Parameter(torch.randn(3, 3))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        scores = self.head(x + self.attention(x))
+        paths = scores[:, 0]
+        for word in range(1, 4):
+            paths = torch.logsumexp(paths[:, :, None] + self.steps + scores[:, word][:, None], 1)
+        return paths
+
+
+def test_each_word_of_a_chain_is_read_once() -> None:
+    model, ids = seeded(Chain), torch.randint(0, 30, (2, 5))
+    (own,) = heard(model, (ids,), [model.attention])
+    by_hand = (torch.eye(5) + own)[:, :4].mean(1)
+    e = explained(model, (ids,))
+    torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
+    assert e.readout[0] == "sum of ids[0..3]"

@@ -117,6 +117,8 @@ def sums_added(a: Analysis, node: fx.Node, operands: list[fx.Node]) -> Tag | Non
     for site, of in zip(sites, tokens, strict=True):
         place = torch.full((len(a.book),), NO_TOKEN).scatter(0, of.flatten(), made.flatten())
         new.append(place[a.book.find(site.new)])
+    numbers = _numbers(a, node, operands)
+    parts = [part * number for part, number in zip(parts, numbers, strict=True)]
     target, part = torch.cat(new), torch.cat(parts)
     total = torch.zeros(len(a.book), dtype=torch.float64).index_add(0, target, part)[target]
     shares = part / total.clamp(min=1e-300)
@@ -149,7 +151,47 @@ def pairs_added(a: Analysis, node: fx.Node, operands: list[fx.Node]) -> Tag | No
         return None
     groups = torch.stack([tag.ids for tag in tags], -1)
     factors = a.versions.factors(versions_in(groups), a.book.find(tokens_in(groups)))
+    factors = factors * torch.tensor(_numbers(a, node, operands), dtype=torch.float64)
     return mix(a, node, tags[0], groups, weights=lambda: factors)
+
+
+def _numbers(a: Analysis, node: fx.Node, operands: list[fx.Node]) -> list[float]:
+    """How often a sum holds each of two operands, by the numbers that have multiplied it since."""
+    found = []
+    for operand in operands:
+        number = 1.0
+        if operand is not node.args[0]:
+            number = float(abs(a.value(arguments(node).get("alpha", 1))))
+        while is_elementwise(operand):
+            tagged = [n for n in operand.all_input_nodes if _holds_tokens(a, n)]
+            if len(tagged) != 1:
+                break
+            number *= _factor(a, operand, tagged[0])
+            operand = tagged[0]
+        found.append(number)
+    return found
+
+
+def _factor(a: Analysis, node: fx.Node, value: fx.Node) -> float:
+    """The one number that a value is multiplied with, or 1."""
+    name = operation_name(node)
+    if name not in ("mul", "multiply", "div", "divide", "true_divide") or len(node.args) < 2:
+        return 1.0
+    first, second = node.args[:2]
+    divides = name not in ("mul", "multiply")
+    if divides and first is not value:
+        return 1.0
+    other = a.value(second if first is value else first)
+    if isinstance(other, Tensor):
+        if other.numel() != 1 or other.is_complex():
+            return 1.0
+        other = other.item()
+    number = abs(float(other))
+    return (1 / number if number else 1.0) if divides else number
+
+
+def _holds_tokens(a: Analysis, node: fx.Node) -> bool:
+    return not a.is_parameter(node) and any(t.level > Level.RAW_INPUT for t in a.tags(node))
 
 
 def _parts(a: Analysis, site: RouteSite, tag: Tag, tokens: Tensor) -> Tensor:
@@ -180,14 +222,23 @@ def _unscaled(
     a: Analysis, node: fx.Node, ends: Collection[str] = ()
 ) -> tuple[fx.Node, list[fx.Node]]:
     """What a value was before it was scaled, and what that is the sum of, if of two values."""
-    while is_elementwise(node) and operation_name(node) not in ends:
-        tagged = [
-            n for n in node.all_input_nodes if any(t.level > Level.RAW_INPUT for t in a.tags(n))
-        ]
+    while operation_name(node) not in ends and (is_elementwise(node) or _of_features(a, node)):
+        tagged = [n for n in node.all_input_nodes if _holds_tokens(a, n)]
         if len(tagged) != 1:
             return node, tagged if operation_name(node) == "add" and len(tagged) == 2 else []
         node = tagged[0]
     return node, []
+
+
+def _of_features(a: Analysis, node: fx.Node) -> bool:
+    """Whether each token's features are reduced to one (scores of a chain, by ``logsumexp``)."""
+    if operation_name(node) not in ("sum", "mean", "amax", "amin", "logsumexp"):
+        return False
+    source = node.all_input_nodes[0]
+    found = a.value(arguments(node).get("dim"))
+    dims = [found] if isinstance(found, int) else found or []
+    rank = len(a.shape(source))
+    return bool(dims) and not any(tag.varies(dim % rank) for tag in a.tags(source) for dim in dims)
 
 
 def _is_sum(a: Analysis, node: fx.Node) -> bool:
