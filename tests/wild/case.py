@@ -207,7 +207,9 @@ def opened(model: nn.Module, seed: int) -> nn.Module:
             noise = torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
             first = float(parameter.flatten()[0])
             inner = parameter[0].numel() if parameter.ndim > 1 else 1
-            if bool((parameter == first).all()):
+            if not bool((parameter.abs() < 1e3).all()):  # memory that nobody has set
+                parameter.copy_(noise / inner**0.5)
+            elif bool((parameter == first).all()):
                 if parameter.ndim > 1 and abs(first) < 0.2:
                     parameter.copy_(noise / inner**0.5)
                 elif abs(first) < 0.2:
