@@ -788,3 +788,67 @@ def test_each_word_of_a_chain_is_read_once() -> None:
     e = explained(model, (ids,))
     torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
     assert e.readout[0] == "sum of ids[0..3]"
+
+
+# -- convolutions by Fourier transforms, segments that are embedded one by one --------------------
+
+
+class LongConvolution(OverWords):
+    """Words that have attended, under a filter as long as they are that reaches back alone."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.filter, self.form = nn.Parameter(torch.randn(6, WIDE)), form
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        x = x + self.attention(x)
+        if self.form == "kernel":
+            kernel = self.filter.flip(0).T[:, None]
+            y = F.conv1d(F.pad(x.mT, (5, 0)), kernel, groups=WIDE).mT
+        elif self.form == "features first":
+            response = torch.fft.rfft(self.filter.T, 12)
+            y = torch.fft.irfft(torch.fft.rfft(x.mT, 12) * response, 12)[..., :6].mT
+        else:
+            response = torch.fft.rfft(self.filter, 12, dim=0)
+            y = torch.fft.irfft(response * torch.fft.rfft(x, 12, dim=1), 12, dim=1)[:, :6]
+        return self.head(y[:, 2])
+
+
+@pytest.mark.parametrize("form", ["features first", "features last"])
+def test_a_convolution_by_fourier_transforms_is_one(form: str) -> None:
+    model, ids = seeded(LongConvolution, form), torch.randint(0, 30, (2, 6))
+    plain = seeded(LongConvolution, "kernel")
+    plain.load_state_dict(model.state_dict())
+    want = fxplain.explain(plain, (ids,), target=1).relevance["ids"]
+    e = explained(model, (ids,))
+    torch.testing.assert_close(e.relevance["ids"], want, atol=1e-5, rtol=1e-3)
+    assert e.graph.warnings == ()
+
+
+class Segments(OverWords):
+    """A text in two segments, of which the second attends to the first and to itself, twice."""
+
+    def __init__(self, *, at_once: bool) -> None:
+        super().__init__()
+        self.last, self.at_once = Attention(), at_once
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if self.at_once:
+            one, two = self.words(ids).split(3, 1)
+        else:
+            one, two = self.words(ids[:, :3]), self.words(ids[:, 3:])
+        for attention in (self.attention, self.last):
+            heard = attention(two, torch.cat([one, two], 1))
+            one, two = one + attention(one), two + heard
+        return self.head(two[:, -1])
+
+
+def test_segments_that_are_embedded_one_by_one_are_one_text() -> None:
+    model, ids = seeded(Segments, at_once=False), torch.randint(0, 30, (2, 6))
+    plain = seeded(Segments, at_once=True)
+    plain.load_state_dict(model.state_dict())
+    want = fxplain.explain(plain, (ids,), target=1)
+    e = explained(model, (ids,))
+    torch.testing.assert_close(e.relevance["ids"], want.relevance["ids"], atol=1e-5, rtol=1e-4)
+    assert {node.kind for node in e.graph.nodes} == {"self"}

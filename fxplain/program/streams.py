@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from fxplain.program.chunks import chunked_attentions, sequences
 from fxplain.program.groups import Groups
@@ -206,11 +206,13 @@ class StreamTable:
         groups = Groups()
         for of_queries in self._wholes[0]:
             groups.unify([key for site in of_queries for key in self._keys(site)[0]])
+        segment = self._segments()
         for rows, columns in map(self._keys, self.flow.updates):
             queried.update(rows)
             if rows and set(rows) <= set(columns):  # one part of a sequence, attending to all of it
-                births = {key // width for key in rows}
-                groups.unify([rows[0], *(key for key in columns if key // width in births)])
+                births = {segment.get(key // width, key // width) for key in rows}
+                own = (key for key in columns if segment.get(key // width, key // width) in births)
+                groups.unify([rows[0], *own])
         self._join_memory(groups, queried)
         for update in self.flow.updates:
             if isinstance(update, RouteSite):  # what one route makes is one row set
@@ -220,6 +222,29 @@ class StreamTable:
             groups.unify(keys)
         self._label = {token: groups.find(int(self._key[token])) for token in self.live.tolist()}
         self._find_roots()
+
+    def _segments(self) -> dict[int, int]:
+        """The first of the births in which a text is looked up segment by segment, for each of them."""
+        first: dict[tuple[str, fx.Node], list[int]] = {}
+        found: dict[int, int] = {}
+        for birth in self.book.births:
+            table = birth.node.args[0] if birth.node is not None and birth.looked_up else None
+            if birth.kind != "input" or not isinstance(table, fx.Node):
+                continue
+            known = first.setdefault((birth.root, table), [])
+            own = self._elements(birth)
+            others = set().union(*(self._elements(self.book.births[i]) for i in known))
+            if own and own.isdisjoint(others):
+                known.append(birth.index)
+                found[birth.index] = known[0]
+        return found
+
+    def _elements(self, birth: Birth) -> set[int]:
+        """The elements of an input that a birth's tokens are, if all are known."""
+        elements = set(
+            self.book.elements(torch.arange(birth.first, birth.first + birth.count)).tolist()
+        )
+        return set() if -1 in elements else elements
 
     def _join_memory(self, groups: Groups, queried: set[int]) -> None:
         """Learned tokens that only are attended to belong to the sequence that they stand in.

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import module_path
+from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import mix, mix_along, newer, slide
 from fxplain.tokens.rules import unknown
+from fxplain.tokens.scaling import is_factor
 from fxplain.tokens.tag import NO_TOKEN, Tag, Tags
 
 __all__ = [
@@ -295,6 +296,9 @@ def fourier(a: Analysis, node: fx.Node) -> Tagged:
         name = str(node.target)
         dims = -1 if "fftn" not in name and "fft2" not in name else list(range(len(shape)))
     axes = [int(d) % len(shape) for d in ([dims] if isinstance(dims, int) else a.value(dims))]
+    convolved = _convolved(a, node, axes[0]) if len(axes) == 1 else None
+    if convolved is not None:
+        return convolved
     tags = a.tags(source)
     for i, axis in enumerate(axes):
         used = _transformed(a, node, i, len(axes), out[axis])
@@ -302,6 +306,39 @@ def fourier(a: Analysis, node: fx.Node) -> Tagged:
         even[:, shape[axis] if used is None else used :] = 0  # what is cut off before
         tags = _mixed_along(a, node, tags, axis, even)
     return tags
+
+
+def _convolved(a: Analysis, node: fx.Node, axis: int) -> Tags | None:
+    """The tags of a long convolution: what a filter leaves of a transform, transformed back.
+
+    Each token is made of those that the filter's response reaches, by its mean size over features.
+    """
+    product = _source(node)
+    if not any(back in operation_name(node) for back in ("irfft", "ifft")):
+        return None
+    if operation_name(product) not in ("mul", "multiply"):
+        return None
+    for spectrum, factor in (product.args[:2], product.args[1::-1]):
+        if not isinstance(spectrum, fx.Node) or not isinstance(factor, fx.Node):
+            continue
+        if operation_name(spectrum) not in ("fft_rfft", "fft_fft") or not is_factor(a, factor):
+            continue
+        source, back = _source(spectrum), axis - len(a.shape(node))
+        shape, size = a.shape(source), a.shape(node)[axis]
+        if len(shape) != len(a.shape(node)) or len(a.shape(factor)) < -back:
+            continue
+        along = int(arguments(spectrum).get("dim") or -1) % len(shape)
+        if along != axis or a.shape(factor)[back] != a.shape(spectrum)[axis]:
+            continue
+        inverse = torch.fft.irfft if "irfft" in operation_name(node) else torch.fft.ifft
+        response = inverse(a.value(factor).detach().cpu(), size, dim=back).abs().double()
+        reach = response.movedim(back, -1).flatten(0, -2).mean(0)
+        used = min(shape[axis], arguments(spectrum).get("n") or shape[axis])
+        place = (torch.arange(size)[:, None] - torch.arange(shape[axis])) % size
+        matrix = torch.where(torch.arange(shape[axis]) < used, reach[place], 0)
+        matrix = torch.where(matrix > 1e-6 * reach.max(), matrix, 0)
+        return _mixed_along(a, node, a.tags(source), axis, matrix)
+    return None
 
 
 def _mixed_along(

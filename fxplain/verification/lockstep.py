@@ -100,13 +100,22 @@ def _picked_alike(
 
 
 _ADD = ("add", "sub", "subtract", "rsub")
+_BACK = ("fft_irfft", "fft_ifft", "fft_irfft2", "fft_ifft2", "fft_irfftn", "fft_ifftn")
 _ROUNDED = 256
 """Units in the last place of the largest number: what rounding leaves where equals are taken off."""
 
 
 def _cancelled(node: fx.Node, plain: Mapping[fx.Node, Any], other: Mapping[fx.Node, Any]) -> Any:
-    """A difference of two values that moved alike: what is left of that is rounding."""
+    """A difference of two values that moved alike: what is left of that is rounding.
+
+    So it is where frequencies cancel out, as a transform back from them has it.
+    """
     parts = node.all_input_nodes
+    if operation_name(node) in _BACK:
+        unit = _ROUNDED * torch.finfo(plain[node].dtype).eps
+        unit *= float(plain[node].abs().nan_to_num(0, 0, 0).amax())
+        still = (other[node] - plain[node]).abs() <= unit
+        return _laid_out(torch.where(still, plain[node], other[node]), plain[node])
     if operation_name(node) not in _ADD or len(parts) != 2 or not all(n in other for n in parts):
         return other[node]
     unit = max(float(plain[n].abs().nan_to_num(0, 0, 0).amax()) for n in parts)
