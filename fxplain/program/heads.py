@@ -45,7 +45,10 @@ def sibling_heads(flow: TokenFlow) -> dict[int, tuple[int, ...]]:
     for site in sites:
         for joint in _joints(flow, site, outputs):
             found = families.setdefault(joint, [])
-            family = next((f for f in found if _alike(flow, f[0], site)), None)
+            summed = (
+                operation_name(joint) in _SUMS
+            )  # of other keys, it may be a part of one softmax
+            family = next((f for f in found if _alike(flow, f[0], site, summed=summed)), None)
             if family is None:
                 found.append([site])
             else:
@@ -104,13 +107,16 @@ def _is_one_head(flow: TokenFlow, site: AttentionSite) -> bool:
     return len(maps.flatten(1).unique(dim=1).T) == math.prod(lead)
 
 
-def _alike(flow: TokenFlow, one: AttentionSite, other: AttentionSite) -> bool:
-    """Whether two sites have the same queries, and keys of the same inputs that have heard as much."""
+def _alike(flow: TokenFlow, one: AttentionSite, other: AttentionSite, *, summed: bool) -> bool:
+    """Whether two sites have the same queries and keys; side by side, keys of the same inputs do.
+
+    Queries and keys have absorbed the same.
+    """
     if not torch.equal(_asked(flow, one.rows), _asked(flow, other.rows)):
         return False
     if torch.equal(_asked(flow, one.columns), _asked(flow, other.columns)):
         return True
-    return _inputs(flow, one.columns) == _inputs(flow, other.columns)
+    return not summed and _inputs(flow, one.columns) == _inputs(flow, other.columns)
 
 
 def _asked(flow: TokenFlow, entries: Tensor) -> Tensor:
