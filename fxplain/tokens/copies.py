@@ -50,20 +50,13 @@ def spelled_out(a: Analysis, node: fx.Node, tags: Tagged) -> Tagged:
         return tags
     if not (is_elementwise(node) or operation_name(node) in _EXPANDS or _repeats_whole(a, node)):
         return tags
-    before = [(n, a.shape(n)) for n in content_inputs(node) if _of_tokens(a, n)]
+    before = [n for n in content_inputs(node) if _of_tokens(a, n)]
     shape = a.shape(node)
-    grown = [x for x in range(len(shape) - 1) if shape[x] > 1 and _is_new(x, shape, before)]
+    grown = [x for x in range(len(shape) - 1) if shape[x] > 1 and _is_new(a, x, shape, before)]
     for axis in grown:
         one = a.book.batch_size == 1 and axis in a.book.batch_axes
         tags = tuple(
-            _along(tag, axis, shape[axis])
-            if one
-            or (
-                _in_front(tag, axis)
-                and a.joiner.newborn(tag)
-                and are_whole(a, [n for n, _ in before])
-            )
-            else tag
+            _along(tag, axis, shape[axis]) if one or _is_of_members(a, tag, axis, before) else tag
             for tag in tags
         )
     return tags
@@ -73,16 +66,17 @@ def _of_tokens(a: Analysis, node: fx.Node) -> bool:
     return not a.is_parameter(node) and any(tag.level is Level.TOKEN for tag in a.tags(node))
 
 
-def _is_new(
-    axis: int, shape: Sequence[int], before: Sequence[tuple[fx.Node, Sequence[int]]]
-) -> bool:
+def _is_new(a: Analysis, axis: int, shape: Sequence[int], before: Sequence[fx.Node]) -> bool:
     """Whether values of tokens have had nothing along an axis until then."""
     from_end = axis - len(shape)
-    return bool(before) and all(len(own) < -from_end or own[from_end] == 1 for _, own in before)
+    shapes = [a.shape(n) for n in before]
+    return bool(shapes) and all(len(own) < -from_end or own[from_end] == 1 for own in shapes)
 
 
-def _in_front(tag: Tag, axis: int) -> bool:
-    return axis < min(tag.axes, default=0)
+def _is_of_members(a: Analysis, tag: Tag, axis: int, before: Sequence[fx.Node]) -> bool:
+    """Whether a new axis, in front of all tokens, holds them whole once for each of several members."""
+    in_front = axis < min(tag.axes, default=0)
+    return in_front and a.joiner.newborn(tag) and are_whole(a, before)
 
 
 def _along(tag: Tag, axis: int, times: int) -> Tag:
