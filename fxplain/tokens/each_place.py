@@ -37,20 +37,23 @@ def chosen(a: Analysis, node: fx.Node) -> Tag | None:
 def blended_in(a: Analysis, node: fx.Node, parts: Sequence[fx.Node]) -> Tag | None:
     """The same of a sum ``tokens * (1 - mask) + vector * mask``."""
     for part, tokens in itertools.permutations(parts, 2):
-        factors = part.args[:2] if operation_name(part) in ("mul", "multiply") else ()
-        for vector, mask in itertools.permutations(
-            [n for n in factors if isinstance(n, fx.Node)], 2
-        ):
-            tags = a.tags(tokens)
-            if len(tags) != 1 or not any(
-                map(a.versions.is_scaled, versions_in(tags[0].ids).unique().tolist())
-            ):
-                continue
-            left = a.versions.factors(versions_in(tags[0].ids), a.book.find(tags[0].tokens))
+        left = _left(a, tokens) if operation_name(part) in ("mul", "multiply") else None
+        factors = [n for n in part.args[:2] if isinstance(n, fx.Node)]
+        for vector, mask in itertools.permutations(factors, 2) if left is not None else ():
             made = _in_the_place_of_tokens(a, node, mask, vector, tokens, left=left)
             if made is not None:
                 return made
     return None
+
+
+def _left(a: Analysis, tokens: fx.Node) -> Tensor | None:
+    """How much is left of each row of a value by what has scaled it; None where nothing has."""
+    tags = a.tags(tokens)
+    if len(tags) != 1:
+        return None
+    versions = versions_in(tags[0].ids)
+    scaled = any(map(a.versions.is_scaled, versions.unique().tolist()))
+    return a.versions.factors(versions, a.book.find(tags[0].tokens)) if scaled else None
 
 
 def _in_the_place_of_tokens(
@@ -81,9 +84,9 @@ def _in_the_place_of_tokens(
         return None
     value = a.value(mask).cpu()
     here = ((value != 0) != negated).reshape((1,) * (rank - len(shape)) + tuple(shape))
-    if left is not None and not bool(
-        ((value == 0) | (value == 1)).all() and (left * here == 0).all()
-    ):
+    if left is not None and not bool((((value == 0) | (value == 1)).all())):
+        return None
+    if left is not None and bool((left * here).any()):
         return None
     lead = (1,) * (rank - own.ids.dim()) + tuple(own.ids.shape)
     ids = torch.where(here, own.ids.reshape(lead), token.ids)

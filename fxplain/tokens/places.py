@@ -51,7 +51,8 @@ def _repeats_within(a: Analysis, node: fx.Node) -> bool:
         return False
     if not _in_places(a, tags[0]):
         return False
-    sources = [tag for n in node.all_input_nodes for tag in a.tags(n)]
+    given = [n for n in node.all_input_nodes if not a.is_parameter(n)]
+    sources = [tag for n in given for tag in a.tags(n)]
     fresh = bool(sources) and not any(_in_places(a, tag) for tag in sources)
     return fresh and (repeats(a, node) or not moves(node))
 
