@@ -84,7 +84,7 @@ def _in_the_place_of_tokens(
         return None
     value = a.value(mask).cpu()
     here = ((value != 0) != negated).reshape((1,) * (rank - len(shape)) + tuple(shape))
-    if left is not None and not bool((((value == 0) | (value == 1)).all())):
+    if left is not None and not bool(((value == 0) | (value == 1)).all()):
         return None
     if left is not None and bool((left * here).any()):
         return None
