@@ -46,7 +46,7 @@ def spelled_out(a: Analysis, node: fx.Node, tags: Tagged) -> Tagged:
     A tag need not vary along an axis that all tokens have in front of them; what is laid out there
     could not be told from heads. Keys and values, which are repeated for heads, are projected before.
     """
-    if not isinstance(tags, tuple) or not any(tag.level is Level.TOKEN for tag in tags):
+    if not isinstance(tags, tuple) or not any(tag.level in _GIVEN for tag in tags):
         return tags
     if not (is_elementwise(node) or operation_name(node) in _EXPANDS or _repeats_whole(a, node)):
         return tags
@@ -63,7 +63,10 @@ def spelled_out(a: Analysis, node: fx.Node, tags: Tagged) -> Tagged:
 
 
 def _of_tokens(a: Analysis, node: fx.Node) -> bool:
-    return not a.is_parameter(node) and any(tag.level is Level.TOKEN for tag in a.tags(node))
+    return not a.is_parameter(node) and any(tag.level in _GIVEN for tag in a.tags(node))
+
+
+_GIVEN = (Level.TOKEN, Level.RAW_INPUT)
 
 
 def _is_new(a: Analysis, axis: int, shape: Sequence[int], before: Sequence[fx.Node]) -> bool:
@@ -80,7 +83,7 @@ def _is_of_members(a: Analysis, tag: Tag, axis: int, before: Sequence[fx.Node]) 
 
 
 def _along(tag: Tag, axis: int, times: int) -> Tag:
-    if tag.varies(axis) or tag.level is not Level.TOKEN:
+    if tag.varies(axis) or tag.level not in _GIVEN:
         return tag
     return tag.with_ids(torch.cat([tag.ids] * times, axis))
 
@@ -98,8 +101,10 @@ def with_copies(a: Analysis) -> None:
     if not copies or max(copies.values()) == 1:
         return
     for site in sites:
-        operands = (site.values, site.weights or site.node)
-        found = math.gcd(*(copies.get(operand, 1) for operand in operands))
+        asking, heard = site.weights or site.node, site.values
+        found = copies.get(asking, 1)
+        if _of_node(a, heard) > 1:  # each copy may hear tokens of its own
+            found = math.gcd(found, copies.get(heard, 1))
         found = max(1, found // _places(a, site)) if found > 1 else 1
         a.updates[site.index] = replace(site, copies=found)
 
@@ -144,7 +149,7 @@ def repeats(a: Analysis, node: fx.Node) -> bool:
         return True
     if name in _TOGETHER:
         parts = [n for n in content_inputs(node) if a.tags(n)]
-        return len(parts) == 1 or len({_root(n) for n in parts}) == 1
+        return len(parts) == 1 or len({_root(a, n) for n in parts}) == 1
     return _holds_copies(a, node)
 
 
@@ -165,10 +170,13 @@ def _holds_copies(a: Analysis, node: fx.Node) -> bool:
     return False
 
 
-def _root(node: fx.Node) -> fx.Node:
-    """The value that another is but for what keeps all of its features."""
-    while is_elementwise(node) and not moves(node):
-        node = content_inputs(node)[0]
+def _root(a: Analysis, node: fx.Node) -> fx.Node:
+    """The value that another is but for what keeps all of its features, in whatever order."""
+    while is_elementwise(node) or moves(node):
+        sources = [n for n in content_inputs(node) if _of_tokens(a, n)]
+        if len(sources) != 1 or math.prod(a.shape(sources[0])) != math.prod(a.shape(node)):
+            break
+        node = sources[0]
     return node
 
 
