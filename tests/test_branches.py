@@ -244,3 +244,35 @@ def test_members_side_by_side_are_no_heads(form: str) -> None:
     by_hand = by_hand + torch.eye(5)[0]
     e = explained(model, (ids,))
     torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
+
+
+class InOneBatch(OverWords):
+    """Two runs of one attention, apart or in one batch: with other keys, or the words turned about."""
+
+    def __init__(self, form: str, *, apart: bool) -> None:
+        super().__init__()
+        self.form, self.apart, self.null = form, apart, nn.Parameter(torch.randn(1, 3, WIDE))
+
+    def forward(self, ids: Tensor, text: Tensor) -> Tensor:
+        x, a = self.words(ids), self.attention
+        if self.form == "guided":
+            runs = [(x, self.words(text)), (x, self.null.expand(len(x), -1, -1))]
+        else:
+            runs = [(x, x), (x.flip(1), x.flip(1))]
+        if self.apart:
+            one, two = (own + a(own, keys) for own, keys in runs)
+        else:
+            both, keys = (torch.cat(parts) for parts in zip(*runs, strict=True))
+            one, two = (both + a(both, keys)).chunk(2)
+        return self.head(
+            (one + 3 * (two - one))[:, 0] if self.form == "guided" else one[:, 0] + two[:, 0]
+        )
+
+
+@pytest.mark.parametrize("form", ["guided", "turned"])
+def test_two_runs_in_one_batch_are_two_runs(form: str) -> None:
+    model, plain = (seeded(lambda own: InOneBatch(form, apart=own), own) for own in (False, True))
+    inputs = torch.randint(0, 30, (2, 4)), torch.randint(0, 30, (2, 3))
+    want, e = explained(plain, inputs), explained(model, inputs)
+    for name, relevance in want.relevance.items():
+        torch.testing.assert_close(e.relevance[name], relevance, atol=1e-5, rtol=1e-4)
