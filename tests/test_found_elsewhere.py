@@ -740,6 +740,7 @@ ADDED: dict[str, Callable[[Tensor], Tensor]] = {
     "quotients": lambda x: (x[:, 0] + x[:, 1]) / 4 + x[:, 2] / 2,
     "alpha": lambda x: torch.add(x[:, 0] / 4 + x[:, 1] / 4, x[:, 2], alpha=0.5),
     "pairs": lambda x: (0.25 * x[:, ::2] + 0.75 * x[:, 1::2])[:, 0],
+    "row and mean": lambda x: 0.25 * x[:, 0] + 0.75 * x[:, 1:].mean(1),
 }
 
 
@@ -759,7 +760,9 @@ class Added(OverWords):
 def test_rows_are_added_as_often_as_numbers_say(form: str) -> None:
     model, ids = seeded(Added, form), torch.randint(0, 30, (2, 4))
     (own,) = heard(model, (ids,), [model.attention])
-    shares = torch.tensor([0.25, 0.75, 0, 0] if form == "pairs" else [0.25, 0.25, 0.5, 0])
+    shares = torch.tensor(
+        {"pairs": [0.25, 0.75, 0, 0], "row and mean": [0.25] * 4}.get(form, [0.25, 0.25, 0.5, 0])
+    )
     by_hand = shares @ (torch.eye(4) + own)
     e = explained(model, (ids,))
     torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
@@ -852,3 +855,31 @@ def test_segments_that_are_embedded_one_by_one_are_one_text() -> None:
     e = explained(model, (ids,))
     torch.testing.assert_close(e.relevance["ids"], want.relevance["ids"], atol=1e-5, rtol=1e-4)
     assert {node.kind for node in e.graph.nodes} == {"self"}
+
+
+class Captioned(OverWords):
+    """The last word times what a learned query has pooled from patches, summed: their likeness."""
+
+    def __init__(self, queries: int) -> None:
+        super().__init__()
+        self.queries, self.pool = nn.Parameter(torch.randn(queries, WIDE)), Attention()
+
+    def forward(self, ids: Tensor, patches: Tensor) -> Tensor:
+        x = self.words(ids)
+        x = x + self.attention(x)
+        pooled = self.pool(self.queries.expand(len(x), -1, -1), patches)
+        alike = F.normalize(x[:, -1], dim=-1) * F.normalize(pooled[:, 0], dim=-1)
+        return torch.stack([alike.mean(-1), alike.sum(-1)], -1)
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+def test_what_a_learned_query_has_pooled_is_read_from_a_product(queries: int) -> None:
+    model = seeded(Captioned, queries)
+    inputs = torch.randint(0, 30, (2, 5)), torch.randn(2, 4, WIDE)
+    own, of_patches = heard(model, inputs, [model.attention, model.pool])
+    e = explained(model, inputs)
+    torch.testing.assert_close(e.relevance["patches"], of_patches[:, 0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        e.relevance["ids"], (torch.eye(5) + own)[:, -1], atol=1e-5, rtol=1e-4
+    )
+    assert e.graph.warnings == ()

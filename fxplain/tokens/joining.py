@@ -139,7 +139,7 @@ class Joiner:
     ) -> bool:
         """Whether an operand has a say in the result's tokens."""
         level = max(tag.level for tag in tags)
-        if level == top:
+        if level == top or all(map(self._heard_alone, tags)):
             return True
         strong = [t for other, _ in tagged for t in other if t.level == top]
         return level is Level.PARAMETER_TOKEN and not any(
@@ -243,6 +243,8 @@ class Joiner:
         if not (a.axes <= b.axes or b.axes <= a.axes):
             return None  # they vary along different axes, as queries and keys of scores do
         if a.level != b.level:
+            if self._heard_alone(a) and self._heard_alone(b) and self._strangers(a, b):
+                return None  # what a learned query has pooled is read, too
             return a if a.level > b.level else b
         tokens_a, tokens_b = torch.broadcast_tensors(
             self.book.find(a.tokens), self.book.find(b.tokens)
@@ -302,6 +304,11 @@ class Joiner:
     def _single(self, tag: Tag) -> bool:
         """Whether a value is of one token in each sample."""
         return is_single(self.book, tag)
+
+    def _heard_alone(self, tag: Tag) -> bool:
+        """Whether a value of one token in each sample, which has heard others, is multiplied."""
+        together = self._meeting is Meeting.TOGETHER
+        return together and self._single(tag) and not self.newborn(tag) and tag.softmax is None
 
     def _strangers(self, a: Tag, b: Tag) -> bool:
         """Whether one has a past, and no input or parameter is behind both."""

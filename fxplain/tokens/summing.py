@@ -103,11 +103,9 @@ def sums_added(a: Analysis, node: fx.Node, operands: list[fx.Node]) -> Tag | Non
         return None
     tokens = [a.book.find(tag.tokens) for tag in tags]
     parts = [_parts(a, *part) for part in zip(sites, tags, tokens, strict=True)]
-    if (
-        any(sums)
-        and not all(sums)
-        and _is_mean(a, sites[sums.index(True)], parts[sums.index(True)])
-    ):
+    numbers = _numbers(a, node, operands)
+    as_they_are = any(sums) and not all(sums) and set(numbers) == {1.0}
+    if as_they_are and _is_mean(a, sites[sums.index(True)], parts[sums.index(True)]):
         return None
     made = a.book.add(
         "route", node.name, tags[0].ids.shape, module=module_path(node), node=node,
@@ -117,7 +115,6 @@ def sums_added(a: Analysis, node: fx.Node, operands: list[fx.Node]) -> Tag | Non
     for site, of in zip(sites, tokens, strict=True):
         place = torch.full((len(a.book),), NO_TOKEN).scatter(0, of.flatten(), made.flatten())
         new.append(place[a.book.find(site.new)])
-    numbers = _numbers(a, node, operands)
     parts = [part * number for part, number in zip(parts, numbers, strict=True)]
     target, part = torch.cat(new), torch.cat(parts)
     total = torch.zeros(len(a.book), dtype=torch.float64).index_add(0, target, part)[target]
