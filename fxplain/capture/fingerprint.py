@@ -134,7 +134,7 @@ class _Walk:
             self.watch.read(kind, _OF_CLASSES)
             own = [table for table in vars(kind).values() if isinstance(table, dict)]
             for instance in instances:
-                self.watch.read(instance, _of_object)
+                self.watch.read(instance, _OF_OBJECTS)
                 own += [table for table in vars(instance).values() if isinstance(table, dict)]
             for number, table in enumerate(own):
                 self._note(f"interface {kind.__qualname__}", str(number), table)
@@ -224,7 +224,7 @@ class _Walk:
         cls = type(thing)
         if cls.__module__.split(".")[0] in _CLOSED and not isinstance(thing, nn.Module):
             return ()
-        self.watch.read(thing, _of_object)
+        self.watch.read(thing, _OF_OBJECTS)
         found = dict(getattr(thing, "__dict__", ()))
         found.update((n, getattr(thing, n)) for n in _slots(cls) if hasattr(thing, n))
         skipped = _OF_TORCH - {"_parameters", "_buffers", "_modules"}
@@ -309,7 +309,7 @@ def _as_before(modules: Sequence[nn.Module]) -> Callable[[Sequence[nn.Module]], 
     def read(modules: Sequence[nn.Module]) -> Read:
         owns = [*map(vars, modules)]
         own_values = [pick(own) for pick, own in zip(pickers, owns, strict=True)]
-        tables = [*chain.from_iterable(map(map, _PICKED_TABLES, repeat(owns)))]
+        tables = [*chain.from_iterable(map(_tables_of, owns))]
         sizes = [*map(len, tables)]
         filled = [*compress(tables, sizes)]
         found = [*map(type, modules), *chain.from_iterable(own_values), *values_of(filled)]
@@ -319,11 +319,31 @@ def _as_before(modules: Sequence[nn.Module]) -> Callable[[Sequence[nn.Module]], 
 
 
 _TABLES = ("_modules", "_parameters", "_buffers", *_HOOKS)
-_PICKED_TABLES = [*map(itemgetter, _TABLES)]
+_tables_of = itemgetter(*_TABLES)
 
 _OF_MODULES = Several(_of_module, _of_modules, _as_before)
+
+
+def _of_tensors(tensors: Sequence[Tensor]) -> Read:
+    return items.many([*map(kept_on, tensors)])
+
+
+def _as_tensors_before(tensors: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], Read]:
+    """The same of tensors of torch's own classes still."""
+    if not all(map(is_plain, tensors)):
+        return _of_tensors
+
+    def read(tensors: Sequence[Tensor]) -> Read:
+        owns = [*map(vars, tensors)]
+        some = [*filter(None, owns)]
+        found = [*map(type, tensors), *chain.from_iterable(some), *values_of(some)]
+        return found, [*map(len, owns)]
+
+    return read
+
+
 _OF_TENSORS = Several(
-    lambda tensor: items(kept_on(tensor)), lambda tensors: items.many([*map(kept_on, tensors)])
+    lambda tensor: items(kept_on(tensor)), _of_tensors, _as_tensors_before
 )
 
 
@@ -350,9 +370,30 @@ def _of_partial(partial: functools.partial[Any]) -> list[Any]:
 
 
 def _of_object(thing: Any) -> list[Any]:
-    """What is in an object's dictionary and slots."""
-    slots = [n for n in _slots(type(thing)) if hasattr(thing, n)]
-    return [*items(getattr(thing, "__dict__", {})), *slots, *(getattr(thing, n) for n in slots)]
+    return _of_objects([thing])[0]
+
+
+def _of_objects(things: Sequence[Any]) -> Read:
+    """What is in objects' dictionaries and slots."""
+    return _as_objects_before(things)(things)
+
+
+def _as_objects_before(things: Sequence[Any]) -> Callable[[Sequence[Any]], Read]:
+    """The same of objects of the same classes still."""
+    slotted = [(i, _slots(type(thing))) for i, thing in enumerate(things)]
+    slots = [(i, name) for i, names in slotted for name in names]
+
+    def read(things: Sequence[Any]) -> Read:
+        owns = [getattr(thing, "__dict__", _NOTHING) for thing in things]
+        in_slots = [getattr(things[i], name, _ABSENT) for i, name in slots]
+        found = [*map(type, things), *chain.from_iterable(owns), *values_of(owns), *in_slots]
+        return found, [*map(len, owns)]
+
+    return read
+
+
+_NOTHING: dict[str, Any] = {}
+_OF_OBJECTS = Several(_of_object, _of_objects, _as_objects_before)
 
 
 def _of_function(function: types.FunctionType) -> list[Any]:
@@ -362,7 +403,8 @@ def _of_function(function: types.FunctionType) -> list[Any]:
 def _of_functions(functions: Sequence[types.FunctionType]) -> tuple[list[Any], list[Any]]:
     """Code, defaults, what is wrapped, and what is in the closure."""
     found = [*chain.from_iterable(map(_parts_of_function, functions))]
-    found += map(dict.get, map(vars, functions), repeat("__wrapped__"))
+    owns = filter(None, map(vars, functions))
+    found += map(dict.get, owns, repeat("__wrapped__"))
     cells = chain.from_iterable(filter(None, map(attrgetter("__closure__"), functions)))
     return [*found, *map(_content, cells)], []
 

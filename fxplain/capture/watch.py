@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import attrgetter, methodcaller
+from operator import attrgetter, itemgetter, methodcaller
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from fxplain.capture.state import life_of
 
-__all__ = ["Named", "Read", "Several", "Watch", "elements", "items", "kind_of", "values_of"]
+__all__ = ["Named", "Read", "Several", "Watch", "elements", "items", "kind_of", "values_at", "values_of"]
 
 How = Callable[[Any], list[Any]]
 """What is read of a thing, such as the values of a mapping."""
@@ -78,7 +78,7 @@ elements = Several(list, lambda all_of: ([*chain.from_iterable(all_of)], [*map(l
 
 @dataclass(frozen=True)
 class Named:
-    """A reading of some names of a namespace, such as a module's; those of one are read together.
+    """A reading of some names of a namespace, such as a module's.
 
     Attributes
     ----------
@@ -95,17 +95,59 @@ class Named:
         """What the names are there; None where they are none."""
         return [*map(self.space(thing).get, self.names)]
 
-    def united(self, names: Iterable[str], thing: Any) -> Callable[[list[Any]], Read]:
-        """The same for all these names; most of what code mentions is in no namespace."""
-        space, distinct = self.space(thing), dict.fromkeys(names)
-        there = tuple(name for name in distinct if name in space)
-        absent = distinct.keys() - there
 
-        def read(things: list[Any]) -> Read:
-            space = self.space(things[0])
-            return [*map(space.get, there)], [space.keys().isdisjoint(absent)]
+class _Namespaces:
+    """Readings of names as one: of each namespace all that is asked for, and that no more is there.
 
-        return read
+    Most of what code mentions is in no namespace. A dictionary that is as long as before and ends
+    with the same key has got no other: only where it is longer the names are looked for again.
+
+    Parameters
+    ----------
+    readings
+        The readings, each with its thing.
+    """
+
+    def __init__(self, readings: Sequence[tuple[Named, Any]]) -> None:
+        names: dict[int, dict[str, None]] = {}
+        self.things: list[Any] = []
+        self._spaces: list[Callable[[Any], Mapping[str, Any]]] = []
+        for named, thing in readings:
+            space = id(named.space(thing))
+            if space not in names:
+                names[space] = {}
+                self.things.append(thing)
+                self._spaces.append(named.space)
+            names[space].update(dict.fromkeys(named.names))
+        self._absent = []
+        self._pick = []
+        for space, asked in zip(self._now(self.things), names.values(), strict=True):
+            there = [name for name in asked if name in space]
+            self._absent.append(asked.keys() - there)
+            self._pick.append(values_at(there))
+        self._ends: Any = None
+
+    def __call__(self, things: list[Any]) -> Read:
+        """What the names are in each, and whether those that were in none still are not."""
+        spaces = self._now(things)
+        ends = [*map(len, spaces)], [next(reversed(space), None) for space in spaces]  # type: ignore[call-overload]
+        absent = ends == self._ends or all(
+            space.keys().isdisjoint(names)
+            for space, names in zip(spaces, self._absent, strict=True)
+        )
+        self._ends = ends if absent else None
+        picked = [pick(space) for pick, space in zip(self._pick, spaces, strict=True)]
+        return [*chain.from_iterable(picked)], [absent]
+
+    def _now(self, things: Sequence[Any]) -> list[Mapping[str, Any]]:
+        return [space(thing) for space, thing in zip(self._spaces, things, strict=True)]
+
+
+def values_at(keys: Sequence[Any]) -> Callable[[Any], Sequence[Any]]:
+    """From a mapping to its values at some keys; one that is not there is an error."""
+    if len(keys) > 1:
+        return itemgetter(*keys)
+    return lambda mapping: [mapping[key] for key in keys]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +176,30 @@ class _Round:
         return plain == self.plain and [*map(id, now)] == self.ids
 
 
+@dataclass(frozen=True, eq=False)
+class _Values:
+    """What is said of things that one round finds.
+
+    Attributes
+    ----------
+    of
+        Says it of one.
+    number, pick
+        The round, and from what it finds to the things.
+    said
+        What was said.
+    """
+
+    of: Callable[[Any], Any]
+    number: int
+    pick: Callable[[Any], Sequence[Any]]
+    said: list[Any]
+
+    def holds(self, found: list[list[Any]]) -> bool:
+        """Whether the same is said."""
+        return [*map(self.of, self.pick(found[self.number]))] == self.said
+
+
 def _things(sources: Sequence[Any], found: list[list[Any]]) -> list[Any]:
     if isinstance(sources[0], tuple):
         return [found[number][place] for number, place in sources]
@@ -151,14 +217,13 @@ class Watch:
     def __init__(self) -> None:
         self._readings: list[tuple[_Source, How, list[int]]] = []
         self._values: list[tuple[int, Callable[[Any], Any], Any]] = []
-        self._placed: list[tuple[Callable[[Any], Any], int, int]] = []
+        self._placed: list[_Values] = []
         self._valued: list[tuple[Callable[[Any], Any], weakref.ref[Any], Any]] = []
         self._gone: list[Any] = []
         self._kept: dict[int, Any] = {}
         self._seen: dict[int, weakref.ref[Any]] = {}
         self._found: dict[int, tuple[int, int]] = {}
         self._rounds: list[_Round] | None = None
-        self._said: list[Any] = []
         self._blind = False
 
     def read(self, thing: Any, how: How) -> list[Any]:
@@ -209,8 +274,9 @@ class Watch:
         try:
             if not all(each.holds(found) for each in self._rounds):
                 return False
-            now = [of(found[number][place]) for of, number, place in self._placed]
-            return now == self._said and all(of(seen()) == said for of, seen, said in self._valued)
+            return all(each.holds(found) for each in self._placed) and all(
+                of(seen()) == said for of, seen, said in self._valued
+            )
         except Exception:  # noqa: BLE001 - a thing that fails when it is asked is not the same
             return False
 
@@ -240,7 +306,7 @@ class Watch:
             depths.append(depths[source[0]] + 1 if isinstance(source, tuple) else 0)
             kind: Any = how if isinstance(how, Several) else (id(thing), id(how))
             if isinstance(how, Named):
-                kind = (Named, id(how.space(thing)))
+                kind = Named
             kinds.setdefault((depths[-1], kind), []).append((how, thing))
         rounds: list[_Round] = []
         places: dict[int, tuple[int, int]] = {}
@@ -255,12 +321,17 @@ class Watch:
             for place, each in enumerate(found):
                 places.setdefault(id(each), (len(rounds), place))
             rounds.append(_Round(sources, read, [*map(id, found)], plain))
+        placed: dict[tuple[Any, int], list[tuple[int, Any]]] = {}
         for key, of, said in self._values:
             if key in places:  # of a tensor only the storage is watched
-                self._placed.append((of, *places[key]))
-                self._said.append(said)
+                number, place = places[key]
+                placed.setdefault((of, number), []).append((place, said))
             else:
                 self._valued.append((of, self._seen[key], said))
+        self._placed = [
+            _Values(of, number, values_at([place for place, _ in each]), [said for _, said in each])
+            for (of, number), each in placed.items()
+        ]
         self._values = []
         return rounds
 
@@ -285,8 +356,8 @@ def _united(
     if isinstance(first, Several):
         return first.many if first.again is None else first.again(things), things
     if isinstance(first, Named):
-        names = chain.from_iterable(how.names for how, _ in readings if isinstance(how, Named))
-        return first.united(names, things[0]), things[:1]
+        named = _Namespaces([(how, thing) for how, thing in readings if isinstance(how, Named)])
+        return named, named.things
     one = first
     return lambda of: (one(of[0]), []), things[:1]
 

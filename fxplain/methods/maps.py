@@ -83,7 +83,8 @@ def similarity_times_gradient(node: NodeEvidence, *, keys: Tensor) -> Tensor | N
             f"Use legrad or generic here."
         )
     allowed = node.attention() > HIDDEN
-    keys = keys if node.layout.fold is None else keys[node.layout.fold]
+    fold = node.layout.fold
+    keys = keys.repeat(len(allowed) // len(keys), 1) if fold is None else keys[fold]
     counts = keys.to(allowed.device)[:, None, None, :] & allowed.any(1, keepdim=True)
     low = cosines.masked_fill(~counts, torch.inf).amin(-1, keepdim=True)
     high = cosines.masked_fill(~counts, -torch.inf).amax(-1, keepdim=True)

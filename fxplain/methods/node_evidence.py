@@ -64,6 +64,11 @@ class NodeEvidence:
         """The same node for other numbers."""
         return replace(self, seen=self.seen.with_numbers(numbers))
 
+    def repeated(self, numbers: Sequence[Tensor]) -> NodeEvidence:
+        """See `NodeRun.repeated`; token groups of one follow those of the other."""
+        seen = self.seen.repeated(numbers)
+        return replace(self, node=seen.node, seen=seen)
+
     def part(self, queries: slice | Tensor) -> NodeEvidence:
         """The evidence of some queries, with all of their keys."""
         return self._of(lambda run: run.part(queries))

@@ -119,12 +119,12 @@ class NodeMap:
         one = nodes[0]
         assert one is not None
         numbers = zip(*(node.seen.numbers for node in nodes if node is not None), strict=True)
-
-        def of_one(*numbers: Tensor) -> Tensor:
-            return first._head_mean(one.with_numbers(numbers))
-
         with torch.no_grad():
-            made = torch.vmap(of_one)(*map(torch.stack, numbers))
+            stacked = [*map(torch.stack, numbers)]
+            if one.seen.stacks:
+                made = first._head_mean(one.repeated(stacked)).unflatten(0, (len(nodes), -1))
+            else:
+                made = torch.vmap(lambda *own: first._head_mean(one.with_numbers(own)))(*stacked)
         for each, matrix in zip(alike, made.unbind(), strict=True):
             each._matrix = matrix
             each._node = each._node if each._keep else None

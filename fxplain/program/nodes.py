@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -112,6 +112,12 @@ class MapLayout:
             weights = weights.unsqueeze(-2)
         q, k = weights.shape[-2:]
         return weights.permute(self.permutation).reshape(self.groups, self.heads, q, k)
+
+    def repeated(self, count: int) -> MapLayout:
+        """The layout of as many such weights along a first axis; their groups follow each other."""
+        assert self.fold is None, "heads among the groups are of one tensor"
+        permutation = (0, *(axis + 1 for axis in self.permutation))
+        return replace(self, permutation=permutation, groups=count * self.groups)
 
     def mean_over_heads(self, weights: Tensor) -> Tensor:
         """(groups, heads, queries, keys) to (token groups, queries, keys)."""
@@ -259,6 +265,17 @@ class ProgramNode:
         """Values by token group and query, (groups, queries, c), each with its row's share."""
         shares = self.layout.shares
         return by_row if shares is None else by_row * shares.to(by_row).unsqueeze(-1)
+
+    def repeated(self, count: int) -> ProgramNode:
+        """As many of the node along a first axis of its weights: of what its map is made of alone."""
+        if count not in self._repeated:
+            site = replace(self.site, shape=(count, *self.site.shape))
+            self._repeated[count] = replace(self, site=site, layout=self.layout.repeated(count))
+        return self._repeated[count]
+
+    @cached_property
+    def _repeated(self) -> dict[int, ProgramNode]:
+        return {}
 
     @cached_property
     def pattern(self) -> Hashable:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._ops import OpOverload
 
 from fxplain.capture import (
     ELSEWHERE,
@@ -19,6 +20,7 @@ from fxplain.capture import (
     fused_arguments,
     fused_attention,
     needed_mask,
+    operation_name,
     source_goes_with,
 )
 from fxplain.program import BirthSite, ProgramNode
@@ -144,6 +146,7 @@ class _Instrumenting:
                 copy = self.copies[original]
                 self.branches[original] = self.graph.call_function(_branch, (copy,))
         self.graph.eliminate_dead_code()
+        _call_at_once(self.graph)
         return source_goes_with(fx.GraphModule(self.capture.graph_module, self.graph))
 
     def _copy(self, original: fx.Node) -> fx.Node:
@@ -194,6 +197,8 @@ class _Instrumenting:
             if swaps[weights] is None:
                 swaps[weights] = self.graph.call_function(tap, (self.copies[weights],))
         place = self._place(original)
+        if function is None and _does_nothing(original):
+            return place(original.args[0])
         if function is None and original.target is FUSED:
             function = fused_attention
         if function is not None:
@@ -290,6 +295,22 @@ class _Instrumenting:
 
 def _begun(begun: Callable[[Tensor, fx.Node], Tensor], node: fx.Node, output: Tensor) -> Tensor:
     return begun(output, node)
+
+
+def _does_nothing(node: fx.Node) -> bool:
+    """Whether a call is a dropout that is off, which gives what it is given."""
+    return node.target is torch.ops.aten.dropout.default and node.args[2] is False
+
+
+def _call_at_once(graph: fx.Graph) -> None:
+    """Let a graph's code call operations without a look-up and a function of Python for each."""
+    found: dict[OpOverload, Callable[..., Any]] = {}
+    for node in graph.nodes:
+        operation = node.target
+        if isinstance(operation, OpOverload):
+            if operation not in found:
+                found[operation] = _named(partial(operation._op), operation_name(node))
+            node.target = found[operation]
 
 
 def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -174,6 +174,16 @@ class NodeRun:
         fused = self.node.site.form == "fused"
         return (*self.operands[: 3 if fused else 2], self.gradient)
 
+    @property
+    def stacks(self) -> bool:
+        """Whether many of a pattern are, by stacks of their `numbers`, one with a further first axis."""
+        return self.node.site.form == "fused" and len({x.dim() for x in self.numbers}) == 1
+
+    def repeated(self, numbers: Sequence[Tensor]) -> NodeRun:
+        """As many of the node as the first axis of each of its stacked `numbers` is long."""
+        node = self.node.repeated(len(numbers[0]))
+        return replace(self.with_numbers(numbers), node=node)
+
     def with_numbers(self, numbers: Sequence[Tensor]) -> NodeRun:
         """The same node for other `numbers`."""
         *operands, gradient = numbers
