@@ -253,9 +253,8 @@ class Capture:
         for name, slot in self.state.items():
             held = slot.tensor if slot.kind == "constant" else live[slot.kind][slot.path]
             values[name] = None if held is None else _ordinary(held)
-        leaves = zip(self.inputs, inputs.leaves, strict=True)
-        values.update((name, _ordinary(leaf)) for name, leaf in leaves)
-        return [values[name] for name in self._order]
+        values.update(zip(self.inputs, map(_ordinary, inputs.leaves), strict=True))
+        return [*map(values.__getitem__, self._order)]
 
     @property
     def _order(self) -> list[str]:

@@ -265,7 +265,8 @@ def _functions_of(home: types.ModuleType | type) -> list[Any]:
 
 
 def _environment(variables: Any) -> Any:
-    return "environment", tuple(sorted(variables.items()))
+    known = getattr(variables, "_data", variables)  # as the system has them, where Python tells
+    return "environment", tuple(sorted(known.items()))
 
 
 def _of_module(module: nn.Module) -> list[Any]:
@@ -342,9 +343,7 @@ def _as_tensors_before(tensors: Sequence[Tensor]) -> Callable[[Sequence[Tensor]]
     return read
 
 
-_OF_TENSORS = Several(
-    lambda tensor: items(kept_on(tensor)), _of_tensors, _as_tensors_before
-)
+_OF_TENSORS = Several(lambda tensor: items(kept_on(tensor)), _of_tensors, _as_tensors_before)
 
 
 def _of_classes(classes: Sequence[type]) -> tuple[list[Any], list[Any]]:

@@ -81,11 +81,14 @@ def tensors_now(model: nn.Module) -> list[dict[str, Tensor]]:
     """Parameters and buffers by path, as `tensors_of`."""
     found = found_once(model, "tensors", lambda: _places_of_tensors(model))
     with borrowed(model):
-        there = [
-            {path: getattr(part(), table)[name] for path, part, name in places}
+        return [
+            {
+                path: tensor
+                for path, part, name in places
+                if (tensor := getattr(part(), table)[name]) is not None
+            }
             for table, places in found.items()
         ]
-    return [{path: t for path, t in of.items() if t is not None} for of in there]
 
 
 def _places_of_tensors(model: nn.Module) -> dict[str, list[tuple[str, Any, str]]]:

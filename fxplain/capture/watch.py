@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter, itemgetter, methodcaller
@@ -16,7 +16,17 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from fxplain.capture.state import life_of
 
-__all__ = ["Named", "Read", "Several", "Watch", "elements", "items", "kind_of", "values_at", "values_of"]
+__all__ = [
+    "Named",
+    "Read",
+    "Several",
+    "Watch",
+    "elements",
+    "items",
+    "kind_of",
+    "values_at",
+    "values_of",
+]
 
 How = Callable[[Any], list[Any]]
 """What is read of a thing, such as the values of a mapping."""
@@ -88,7 +98,7 @@ class Named:
         What is looked up.
     """
 
-    space: Callable[[Any], Mapping[str, Any]]
+    space: Callable[[Any], dict[str, Any]]
     names: tuple[str, ...]
 
     def __call__(self, thing: Any) -> list[Any]:
@@ -111,7 +121,7 @@ class _Namespaces:
     def __init__(self, readings: Sequence[tuple[Named, Any]]) -> None:
         names: dict[int, dict[str, None]] = {}
         self.things: list[Any] = []
-        self._spaces: list[Callable[[Any], Mapping[str, Any]]] = []
+        self._spaces: list[Callable[[Any], dict[str, Any]]] = []
         for named, thing in readings:
             space = id(named.space(thing))
             if space not in names:
@@ -121,8 +131,8 @@ class _Namespaces:
             names[space].update(dict.fromkeys(named.names))
         self._absent = []
         self._pick = []
-        for space, asked in zip(self._now(self.things), names.values(), strict=True):
-            there = [name for name in asked if name in space]
+        for found, asked in zip(self._now(self.things), names.values(), strict=True):
+            there = [name for name in asked if name in found]
             self._absent.append(asked.keys() - there)
             self._pick.append(values_at(there))
         self._ends: Any = None
@@ -130,7 +140,7 @@ class _Namespaces:
     def __call__(self, things: list[Any]) -> Read:
         """What the names are in each, and whether those that were in none still are not."""
         spaces = self._now(things)
-        ends = [*map(len, spaces)], [next(reversed(space), None) for space in spaces]  # type: ignore[call-overload]
+        ends = [*map(len, spaces)], [next(reversed(space), None) for space in spaces]
         absent = ends == self._ends or all(
             space.keys().isdisjoint(names)
             for space, names in zip(spaces, self._absent, strict=True)
@@ -139,7 +149,7 @@ class _Namespaces:
         picked = [pick(space) for pick, space in zip(self._pick, spaces, strict=True)]
         return [*chain.from_iterable(picked)], [absent]
 
-    def _now(self, things: Sequence[Any]) -> list[Mapping[str, Any]]:
+    def _now(self, things: Sequence[Any]) -> list[dict[str, Any]]:
         return [space(thing) for space, thing in zip(self._spaces, things, strict=True)]
 
 

@@ -143,6 +143,8 @@ def _of_its_own(labels: list[str], here: list[bool], special: dict[int, str]) ->
 
 def _with_special(labels: list[str], modality: Modality) -> list[str]:
     """Special tokens are labelled by their parameter's last name: "cls_token"."""
+    if not modality.special and len(labels) == len(modality):
+        return [*labels]
     rest = iter(labels)
     return [
         modality.special[i].rsplit(".", 1)[-1] if i in modality.special else next(rest, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -31,6 +32,10 @@ def target_names(
         Empty where nobody named the classes.
     """
 
+    @cache
+    def namer_of(axes: int) -> Callable[[int], str] | None:
+        return _namer_of(_classes(explanation.output, output, axes), model, tokenizer)
+
     def name(target: Any) -> str:
         if isinstance(target, Contrast):
             a, b = name(target.a), name(target.b)
@@ -41,8 +46,7 @@ def target_names(
         index = _index(target)
         if not index:
             return ""
-        size = _classes(explanation.output, output, len(index) + 1)
-        namer = _namer_of(size, model, tokenizer)
+        namer = namer_of(len(index) + 1)
         return namer(index[-1]) if namer else ""
 
     names = tuple(name(target) for target in explanation.target)

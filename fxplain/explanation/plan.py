@@ -56,7 +56,7 @@ class Plan:
         if not isinstance(scores, Relevancies) or not (scores.by_rows and scores.reach.one_way):
             return None
         views = [View.of(program, scores, r, i) for i, r in enumerate(resolved.readouts)]
-        shares = reading.joint_shares(program, views)
+        shares = reading.joint_shares(views)
         if shares is None or self.share_tokens():
             return None
         rows = RelevancyRows(scores)
@@ -103,14 +103,7 @@ class Plan:
         """Whether two samples' targets are read from one sequence (two images against one text)."""
         program, seen = self.program, set[tuple[int, int]]()
         for readout in self.resolved.readouts:
-            own = {
-                (
-                    program.streams[int(program.token_stream[ref.token])].root,
-                    int(program.token_sample[ref.token]),
-                )
-                for group in readout.groups
-                for ref in group
-            }
+            own = {(program.streams[row.stream].root, row.sample) for row in readout.rows}
             if seen & own:
                 return True
             seen |= own

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from fxplain.capture import Memo
 from fxplain.errors import MethodError
 from fxplain.explanation.resolved_target import Readout
 from fxplain.methods import Accumulation, Relevancies, RelevancyRows, RowShare, TokenScores
@@ -27,7 +28,6 @@ __all__ = [
     "joint_shares",
     "relevance",
     "samples_of",
-    "shares_of",
     "tokens_of",
     "without_attention",
 ]
@@ -53,11 +53,7 @@ class View:
         cls, program: Program, scores: Accumulation | TokenScores, readout: Readout, sample: int
     ) -> View:
         """The view of one target."""
-        samples = {}
-        for group in readout.groups:
-            for ref in group:
-                root = program.streams[int(program.token_stream[ref.token])].root
-                samples[root] = int(program.token_sample[ref.token])
+        samples = {program.streams[row.stream].root: row.sample for row in readout.rows}
         return cls(scores, readout, sample, samples)
 
     def sample_of(self, program: Program, stream: int) -> int:
@@ -139,17 +135,17 @@ def relevance(
     """
     rows: Sequence[dict[int, Tensor] | Tensor]
     if engine == "rows":
-        shares = [list(shares_of(program, view)) for view in views]
+        shares = [view.readout.rows for view in views]
         read = _read_at_once(views, shares) if read is None else read
         samples = [sorted({share.sample for share in own}) for own in shares]
         if read is not None and all(len(own) == 1 for own in samples):
-            of_views = _of_views(read, torch.tensor(samples))
+            of_views = _of_views(read, [own[0] for own in samples])
             return {
                 m.name: _all_by_position(program, m, views, of_views) for m in program.modalities
             }
         rows = _rows_without_matrices(views, shares, samples, read)
     else:
-        rows = [_readout_row(program, view) for view in views]
+        rows = [_readout_row(view) for view in views]
     return {
         modality.name: torch.stack(
             [
@@ -202,12 +198,12 @@ def _bare(program: Program, views: Sequence[View]) -> dict[str, Tensor] | None:
         return relevance(program, [replace(view, scores=nothing) for view in views], "rows")
 
 
-def joint_shares(program: Program, views: Sequence[View]) -> list[RowShare] | None:
+def joint_shares(views: Sequence[View]) -> list[RowShare] | None:
     """What all views read, where one reading serves them: each from a sample of its own."""
-    return _joint(views, [list(shares_of(program, view)) for view in views])
+    return _joint(views, [view.readout.rows for view in views])
 
 
-def _joint(views: Sequence[View], shares: Sequence[list[RowShare]]) -> list[RowShare] | None:
+def _joint(views: Sequence[View], shares: Sequence[Sequence[RowShare]]) -> list[RowShare] | None:
     samples = [{share.sample for share in own} for own in shares]
     one_each = all(len(own) == 1 for own in samples)
     distinct = len(set().union(*samples)) == len(views)
@@ -217,18 +213,21 @@ def _joint(views: Sequence[View], shares: Sequence[list[RowShare]]) -> list[RowS
 
 
 def _read_at_once(
-    views: Sequence[View], shares: Sequence[list[RowShare]]
+    views: Sequence[View], shares: Sequence[Sequence[RowShare]]
 ) -> dict[int, Tensor] | None:
     """The readouts' rows, together where each is read from a sample of its own."""
     joint = _joint(views, shares)
     return None if joint is None else _engine(views[0]).read(joint)
 
 
-def _of_views(rows: dict[int, Tensor], samples: Tensor) -> dict[int, Tensor]:
-    """Each view's own sample of rows, (views, columns); `samples` (views, 1) of one each."""
+def _of_views(rows: dict[int, Tensor], samples: Sequence[int]) -> dict[int, Tensor]:
+    """Each view's own sample of rows, (views, columns)."""
     found = {}
     for column, x in rows.items():
-        own = samples.flatten().to(x.device)
+        if [*range(len(x))] == samples:
+            found[column] = x
+            continue
+        own = torch.tensor(samples, device=x.device)
         there = (own < len(x)).unsqueeze(-1)  # an only image beside several texts
         found[column] = torch.where(there, x[own.clamp(max=len(x) - 1)], 0)
     return found
@@ -236,7 +235,7 @@ def _of_views(rows: dict[int, Tensor], samples: Tensor) -> dict[int, Tensor]:
 
 def _rows_without_matrices(
     views: Sequence[View],
-    shares: Sequence[list[RowShare]],
+    shares: Sequence[Sequence[RowShare]],
     samples: Sequence[list[int]],
     read: dict[int, Tensor] | None,
 ) -> list[dict[int, Tensor]]:
@@ -257,19 +256,6 @@ def _engine(view: View) -> RelevancyRows:
     return RelevancyRows(view.scores)
 
 
-def shares_of(program: Program, view: View) -> Iterator[RowShare]:
-    """The readout tokens: averaged within a readout, summed over several."""
-    for group in view.readout.groups:
-        for ref in group:
-            yield RowShare(
-                stream=int(program.token_stream[ref.token]),
-                sample=int(program.token_sample[ref.token]),
-                position=int(program.token_index[ref.token]),
-                version=ref.version,
-                share=1 / len(group),
-            )
-
-
 def by_position(
     program: Program, modality: Modality, view: View, row: dict[int, Tensor] | Tensor
 ) -> Tensor:
@@ -288,15 +274,37 @@ def _all_by_position(
     some = next(iter(rows.values()), torch.zeros(len(views), 1))
     values = some.new_zeros(len(views), len(modality))
     for table in (modality.tokens, *modality.more):
-        tokens = table[samples_of(program, table, views)]
-        real = tokens >= 0
-        streams = torch.as_tensor(program.token_stream[tokens.clamp(min=0).numpy()])
-        positions = torch.as_tensor(program.token_index[tokens.clamp(min=0).numpy()])
-        for stream, of_stream in rows.items():
-            here = (streams == stream) & real
-            at = torch.where(here, positions, 0).to(values.device)
-            values += torch.where(here.to(values.device), of_stream.gather(1, at), 0)
+        of_views = tuple(samples_of(program, table, views))
+        known: Memo = program.memo.made("places of tokens", Memo)
+        places = known.made(
+            (modality.name, id(table), of_views),
+            lambda: _places(program, table[[*of_views]]),  # noqa: B023
+        )
+        for stream, at, here in places:
+            if stream in rows and at is None:
+                values += rows[stream]
+            elif stream in rows:
+                picked = rows[stream].gather(1, at.to(values.device))
+                values += torch.where(here.to(values.device), picked, 0)
     return values
+
+
+def _places(program: Program, tokens: Tensor) -> list[tuple[int, Tensor | None, Tensor]]:
+    """By stream where tokens, (views, positions), stand in it, and which do.
+
+    No places where all of them do, in the stream's order.
+    """
+    real = tokens >= 0
+    streams = torch.as_tensor(program.token_stream[tokens.clamp(min=0).numpy()])
+    positions = torch.as_tensor(program.token_index[tokens.clamp(min=0).numpy()])
+    found: list[tuple[int, Tensor | None, Tensor]] = []
+    for stream in streams[real].unique().tolist():
+        here = (streams == stream) & real
+        at = torch.where(here, positions, 0)
+        whole = tokens.shape[1] == len(program.streams[stream]) and bool(here.all())
+        alike = whole and all(in_order(row, tokens.shape[1]) for row in at)
+        found.append((stream, None if alike else at, here))
+    return found
 
 
 def _of_tokens(tokens: Tensor, scores: Tensor) -> Tensor:
@@ -305,7 +313,7 @@ def _of_tokens(tokens: Tensor, scores: Tensor) -> Tensor:
     return torch.where(tokens >= 0, scores[tokens.clamp(min=0)], 0)
 
 
-def _readout_row(program: Program, view: View) -> dict[int, Tensor] | Tensor:
+def _readout_row(view: View) -> dict[int, Tensor] | Tensor:
     """By column stream, the readout tokens' rows of the matrices.
 
     Of a method without matrices the scores of all tokens.
@@ -313,7 +321,7 @@ def _readout_row(program: Program, view: View) -> dict[int, Tensor] | Tensor:
     if isinstance(view.scores, TokenScores):
         return view.scores.scores
     total: dict[int, Tensor] = {}
-    for share in shares_of(program, view):
+    for share in view.readout.rows:
         for column, R in view.scores.at(share.stream, share.version).full.items():
             row = R[share.sample, share.position] * share.share
             total[column] = total[column] + row if column in total else row
@@ -348,8 +356,9 @@ def _sample(program: Program, table: Tensor, view: View) -> int:
 
 def samples_of(program: Program, table: Tensor, views: Sequence[View]) -> list[int]:
     """The row of a table of tokens, (samples, positions), that each view concerns."""
-    stream = program.stream_of(table)
-    return [min(view.sample_of(program, stream), len(table) - 1) for view in views]
+    stream = program.streams[program.stream_of(table)]
+    last = min(stream.batch, table.shape[0]) - 1
+    return [min(view.samples.get(stream.root, view.sample), last) for view in views]
 
 
 def by_view(

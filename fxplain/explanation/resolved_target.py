@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fxplain.errors import NonFiniteError, TargetError
 from fxplain.explanation.outputs import TokenRef, describe
+from fxplain.methods import RowShare
 from fxplain.program import Program
 
 __all__ = ["Readout", "ResolvedTarget", "Seeds", "check_finite", "readout_of"]
@@ -21,10 +22,21 @@ Seeds = tuple[list[Tensor], list[Tensor]]
 
 @dataclass(frozen=True)
 class Readout:
-    """The tokens that one sample's target is read from: one group per readout (CLIP has two)."""
+    """The tokens that one sample's target is read from: one group per readout (CLIP has two).
+
+    Attributes
+    ----------
+    groups
+        The tokens.
+    text
+        What they are called.
+    rows
+        Their rows of R: averaged within a readout, summed over several.
+    """
 
     groups: tuple[tuple[TokenRef, ...], ...]
     text: str
+    rows: tuple[RowShare, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,19 @@ def readout_of(program: Program, groups: Sequence[Sequence[TokenRef]], sample: i
             "nothing to attribute it to."
         )
     _check_samples(program, distinct, sample)
-    return Readout(distinct, describe(program, distinct))
+    return Readout(distinct, describe(program, distinct), tuple(_rows(program, distinct)))
+
+
+def _rows(program: Program, groups: Sequence[Sequence[TokenRef]]) -> Iterator[RowShare]:
+    for group in groups:
+        for ref in group:
+            yield RowShare(
+                stream=int(program.token_stream[ref.token]),
+                sample=int(program.token_sample[ref.token]),
+                position=int(program.token_index[ref.token]),
+                version=ref.version,
+                share=1 / len(group),
+            )
 
 
 def _check_samples(program: Program, groups: Sequence[Sequence[TokenRef]], sample: int) -> None:

@@ -61,7 +61,7 @@ def _at_once(plans: Sequence[Plan]) -> list[Read] | None:
         [View.of(plan.program, scores, r, i) for i, r in enumerate(plan.resolved.readouts)]
         for plan in plans
     ]
-    shares = [reading.joint_shares(first.program, own) for own in views]
+    shares = [reading.joint_shares(own) for own in views]
     known = [own for own in shares if own is not None]
     if len(known) < len(plans) or any(plan.share_tokens() for plan in plans):
         return None

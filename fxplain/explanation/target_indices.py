@@ -108,16 +108,23 @@ class IndexResolver:
                 mask[index] = True
             return readout_of(program, positions_at(program, chosen, mask), sample)
         (index,) = indices
-        shapes = [tag.ids.shape for tag in program.flow.outputs[chosen]]
-        where = tuple(
-            place if any(shape[axis] > 1 for shape in shapes) else 0
-            for axis, place in enumerate(index)
-        )
-
+        varies = self._varying(chosen)
+        where = tuple(place if varying else 0 for place, varying in zip(index, varies, strict=True))
         known: dict[tuple[int, Index], Readout] = program.memo.made("readouts", dict)
         if (chosen, where) not in known:
             known[chosen, where] = readout_of(program, positions_at(program, chosen, where), sample)
         return known[chosen, where]
+
+    def _varying(self, chosen: int) -> tuple[bool, ...]:
+        """By axis of the output, whether tokens differ along it."""
+
+        def found() -> tuple[bool, ...]:
+            shapes = [tag.ids.shape for tag in self.program.flow.outputs[chosen]]
+            axes = range(len(self.program.flow.shapes[chosen]))
+            return tuple(any(shape[axis] > 1 for shape in shapes) for axis in axes)
+
+        varies: tuple[bool, ...] = self.program.memo.made(("varying axes", chosen), found)
+        return varies
 
     def _instead(self, chosen: int) -> str:
         """What to explain in the place of a number for the whole batch, such as a loss."""
@@ -189,19 +196,19 @@ class IndexResolver:
 
     def _index(self, entry: Any, sample: int, chosen: int, leaf: Tensor) -> Index:
         """The index of one sample's target, without the batch axis."""
-        row = self._of_sample(sample, leaf).detach()
         if entry is None:
-            return self._default(sample, chosen, row)
+            return self._default(sample, chosen, self._of_sample(sample, leaf).detach())
+        sizes = tuple(size for axis, size in enumerate(leaf.shape) if axis != self.axis)
         if isinstance(entry, (tuple, list)):
-            return self._checked(tuple(self._number(e) for e in entry), row, sample)
+            return self._checked(tuple(self._number(e) for e in entry), sizes, sample)
         number = self._number(entry)
-        if row.dim() == 0:
+        if not sizes:
             raise TargetError(
                 f"output {self.name!r} is one number per sample: leave the target out (None)."
             )
-        if row.dim() == 1:
-            return self._checked((number,), row, sample)
-        return self._checked((*self._position(sample, chosen, row), number), row, sample)
+        if len(sizes) == 1:
+            return self._checked((number,), sizes, sample)
+        return self._checked((*self._position(sample, chosen, sizes), number), sizes, sample)
 
     def _number(self, entry: Any) -> int:
         if isinstance(entry, str):
@@ -221,19 +228,19 @@ class IndexResolver:
             raise TargetError(f"{entry!r} is no target: a class index must be a whole number.")
         return number
 
-    def _checked(self, index: Index, row: Tensor, sample: int) -> Index:
-        if len(index) != row.dim():
+    def _checked(self, index: Index, sizes: Sequence[int], sample: int) -> Index:
+        if len(index) != len(sizes):
             raise TargetError(
                 f"target {index} has {len(index)} indices, but output {self.name!r} has "
-                f"{row.dim()} axes per sample (shape {tuple(row.shape)})."
+                f"{len(sizes)} axes per sample (shape {tuple(sizes)})."
             )
-        for position, size in zip(index, row.shape, strict=True):
+        for position, size in zip(index, sizes, strict=True):
             if not -size <= position < size:
                 raise TargetError(
                     f"target {index if len(index) > 1 else index[0]} of sample {sample} is out of "
-                    f"range: output {self.name!r} has shape {tuple(row.shape)} per sample."
+                    f"range: output {self.name!r} has shape {tuple(sizes)} per sample."
                 )
-        return tuple(p % size for p, size in zip(index, row.shape, strict=True))
+        return tuple(p % size for p, size in zip(index, sizes, strict=True))
 
     def _default(self, sample: int, chosen: int, row: Tensor) -> Index:
         """The predicted class, at the last real position of a sequence."""
@@ -242,7 +249,7 @@ class IndexResolver:
         if row.dim() == 1:
             return (int(row.argmax()),)
         if self._root(sample, chosen) is not None:
-            position = self._position(sample, chosen, row)
+            position = self._position(sample, chosen, row.shape)
             best = int(row[position].argmax())
             return self._unravel(position, row, best)
         classes = row[..., : self._real_classes(row)]
@@ -284,19 +291,19 @@ class IndexResolver:
         ids = [r for r in roots if r in slots and not slots[r].dtype.is_floating_point]
         return ids[0] if ids else None
 
-    def _position(self, sample: int, chosen: int, row: Tensor) -> Index:
+    def _position(self, sample: int, chosen: int, sizes: Sequence[int]) -> Index:
         """The last real position of a text sequence."""
         root = self._root(sample, chosen)
-        if root is None or row.dim() != 2:
+        if root is None or len(sizes) != 2:
             raise TargetError(
-                f"output {self.name!r} has shape {tuple(row.shape)} per sample, so a single number "
+                f"output {self.name!r} has shape {tuple(sizes)} per sample, so a single number "
                 f"does not say where it is read: give an index tuple such as (position, class)."
             )
-        mask = self._mask(root, row.shape[0])
+        mask = self._mask(root, sizes[0])
         if mask is None:
-            return (row.shape[0] - 1,)
+            return (sizes[0] - 1,)
         real = mask[min(sample, len(mask) - 1)].nonzero().flatten()
-        return (int(real[-1]) if len(real) else row.shape[0] - 1,)
+        return (int(real[-1]) if len(real) else sizes[0] - 1,)
 
     def _mask(self, root: str, length: int) -> Tensor | None:
         """The padding mask of a sequence input: "decoder_attention_mask" of "decoder_input_ids"."""

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from fxplain.errors import MethodError
 from fxplain.explanation.companion import chained_companion
-from fxplain.explanation.reading import View, joint_shares, samples_of, shares_of
+from fxplain.explanation.reading import View, joint_shares, samples_of
 from fxplain.inside.chains import Chains
 from fxplain.methods import Relevancies, RowShare, smoothing_methods
-from fxplain.program import Program
 
 if TYPE_CHECKING:
     from fxplain.explanation import Explanation
@@ -87,10 +86,10 @@ def readings_of(kept: Kept, method: str) -> Iterator[Reading]:
     MethodError
         When the method does not sum over chains of attention.
     """
-    views, program = kept.views, kept.program
-    joint = joint_shares(program, views)
+    views = kept.views
+    joint = joint_shares(views)
     if joint is not None:
-        yield _reading(program, views, range(len(views)), joint, method)
+        yield _reading(views, range(len(views)), joint, method)
         return
     for sample in range(len(views)):
         yield reading_of(kept, method, sample)
@@ -105,11 +104,10 @@ def reading_of(kept: Kept, method: str, sample: int) -> Reading:
         When the method does not sum over chains of attention.
     """
     view = kept.views[sample]
-    return _reading(kept.program, [view], [sample], list(shares_of(kept.program, view)), method)
+    return _reading([view], [sample], list(view.readout.rows), method)
 
 
 def _reading(
-    program: Program,
     views: Sequence[View],
     places: Sequence[int],
     shares: list[RowShare],
@@ -123,9 +121,7 @@ def _reading(
             f"'weighted_accumulation'). What each head adds to the score, `contributions()` tells of "
             f"any method."
         )
-    own = tuple(
-        tuple(sorted({share.sample for share in shares_of(program, view)})) for view in views
-    )
+    own = tuple(tuple(sorted({row.sample for row in view.readout.rows})) for view in views)
     return Reading(Chains(scores, shares), tuple(places), own)
 
 

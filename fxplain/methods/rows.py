@@ -47,12 +47,15 @@ Starts = dict[tuple[int, int], Tensor]
 
 def starts_of(program: Program, shares: Iterable[RowShare]) -> Starts:
     """The shares of rows by stream and version, on the processor."""
-    starts: Starts = {}
+    by_point: dict[tuple[int, int], list[RowShare]] = {}
     for share in shares:
-        key = (share.stream, share.version)
-        if key not in starts:
-            starts[key] = torch.zeros(*program.streams[share.stream].tokens.shape, 1)
-        starts[key][share.sample, share.position] += share.share
+        by_point.setdefault((share.stream, share.version), []).append(share)
+    starts: Starts = {}
+    for key, own in by_point.items():
+        at = torch.tensor([(share.sample, share.position) for share in own]).unbind(1)
+        start = torch.zeros(program.streams[key[0]].tokens.shape)
+        start.index_put_(at, torch.tensor([share.share for share in own]), accumulate=True)
+        starts[key] = start.unsqueeze(-1)
     return starts
 
 

@@ -197,8 +197,8 @@ class _Instrumenting:
             if swaps[weights] is None:
                 swaps[weights] = self.graph.call_function(tap, (self.copies[weights],))
         place = self._place(original)
-        if function is None and _does_nothing(original):
-            return place(original.args[0])
+        if function is None and (given := _given_on(original)) is not None:
+            return place(given)
         if function is None and original.target is FUSED:
             function = fused_attention
         if function is not None:
@@ -297,9 +297,12 @@ def _begun(begun: Callable[[Tensor, fx.Node], Tensor], node: fx.Node, output: Te
     return begun(output, node)
 
 
-def _does_nothing(node: fx.Node) -> bool:
-    """Whether a call is a dropout that is off, which gives what it is given."""
-    return node.target is torch.ops.aten.dropout.default and node.args[2] is False
+def _given_on(node: fx.Node) -> fx.Node | None:
+    """What a dropout that is off gives on as it is; None of other calls."""
+    if node.target is not torch.ops.aten.dropout.default or node.args[2] is not False:
+        return None
+    given = node.args[0]
+    return given if isinstance(given, fx.Node) else None
 
 
 def _call_at_once(graph: fx.Graph) -> None:

@@ -176,7 +176,7 @@ class NodeRun:
 
     @property
     def stacks(self) -> bool:
-        """Whether many of a pattern are, by stacks of their `numbers`, one with a further first axis."""
+        """Whether many of a pattern are one with a further first axis, by stacks of their `numbers`."""
         return self.node.site.form == "fused" and len({x.dim() for x in self.numbers}) == 1
 
     def repeated(self, numbers: Sequence[Tensor]) -> NodeRun:
