@@ -204,6 +204,7 @@ class Passes:
             arrived()
 
         leaves, gradients = target.seeds(self._run.outputs, None)
+        gradients = [*gradients]  # which the backward uses up
         run, self._run = self._run, self._run.without_nodes()
         with causes_named(self.captured):
             run.ridden_backward(leaves, gradients, handed)

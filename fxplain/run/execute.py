@@ -100,10 +100,12 @@ class Run:
     def ridden_backward(
         self,
         leaves: Sequence[Tensor],
-        gradients: Sequence[Tensor],
+        gradients: list[Tensor],
         arrived: Callable[[int, Tensor | None], None],
     ) -> None:
         """The backward, for the last time, with each node's gradient handed over as it comes.
+
+        `gradients`, which may be as large as a text's words times a vocabulary, are used up.
 
         ``arrived(i, gradient)`` is called for the i-th node while the backward is under way, the last
         node first, and nothing here keeps the node's tensors. Where nodes are the first on their way
@@ -114,7 +116,8 @@ class Run:
         NoGradientError
             When no leaf depends on an attention node.
         """
-        pairs = with_gradients(leaves, gradients)
+        start = _begun(with_gradients(leaves, gradients))
+        gradients.clear()
         points = dict(enumerate(run.output for run in self.nodes))
         self.nodes = []
         waiting, count = set(points), len(points)
@@ -127,15 +130,35 @@ class Run:
         for i in points.keys() - first.keys():
             points[i].register_hook(lambda gradient, i=i: handed(i, gradient))
         points.clear()
-        found = gradients_at(
-            [leaf for leaf, _ in pairs], list(first.values()), [g for _, g in pairs]
-        )
+        found = gradients_at([start], list(first.values()), [torch.ones_like(start)])
         if len(waiting) == count and all(g is None for g in found):
             raise NoGradientError(NOT_REACHED)
         for i, gradient in zip(first, found, strict=True):
             handed(i, gradient)
         for i in sorted(waiting):
             handed(i, None)
+
+
+class _Begun(torch.autograd.Function):
+    """A number whose backward hands gradients over, and lets go of them."""
+
+    @staticmethod
+    def forward(ctx: Any, waiting: list[Tensor], *leaves: Tensor) -> Tensor:
+        ctx.waiting = waiting
+        return leaves[0].new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        given = (None, *ctx.waiting)
+        ctx.waiting.clear()
+        return given
+
+
+def _begun(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """What a backward starts from, instead of leaves with their gradients."""
+    with torch.enable_grad():
+        begun: Tensor = _Begun.apply([g for _, g in pairs], *(leaf for leaf, _ in pairs))
+    return begun
 
 
 NOT_REACHED = (

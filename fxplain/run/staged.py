@@ -225,7 +225,7 @@ class StagedRun(Run):
     def ridden_backward(
         self,
         leaves: Sequence[Tensor],
-        gradients: Sequence[Tensor],
+        gradients: list[Tensor],
         arrived: Callable[[int, Tensor | None], None],
     ) -> None:
         """The backward, with each node's gradient handed over as it comes, the last node first."""
