@@ -3,6 +3,8 @@
 import gc
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 import fxplain
 from fxplain.methods import node_maps
+from fxplain.run import Run
 from tests import small_models
 
 STATUS = Path("/proc/self/status")
@@ -39,6 +42,25 @@ def test_five_hundred_explanations_are_flat() -> None:
     gc.collect()
     assert tensors() <= held + 5
     assert resident() - before < 10 * 1024
+
+
+def test_the_gradient_of_an_output_goes_when_the_backward_has_it() -> None:
+    first = torch.ones(3, requires_grad=True)
+    second = first * 2
+    nodes: list[Any] = [SimpleNamespace(output=first), SimpleNamespace(output=second)]
+    given = [torch.ones(3)]
+    alive, found = weakref.ref(given[0]), dict[int, Tensor | None]()
+    gone: list[bool] = []
+
+    def arrived(i: int, gradient: Tensor | None) -> None:
+        gone.append(alive() is None)
+        found[i] = gradient
+
+    Run((second * 3,), nodes).ridden_backward([second * 3], given, arrived)
+    assert gone == [True, True]
+    assert given == []
+    assert torch.equal(found[1], torch.full((3,), 3.0))  # type: ignore[arg-type]
+    assert torch.equal(found[0], torch.full((3,), 6.0))  # type: ignore[arg-type]
 
 
 class Reader(nn.Module):

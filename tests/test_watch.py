@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import types
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +14,16 @@ from torch import nn
 
 from fxplain.capture import seen
 from fxplain.capture.fingerprint import facts_and_watch
-from fxplain.capture.watch import Watch, elements, items
+from fxplain.capture.watch import Named, Watch, elements, items
 
 
 class Settings:
     def __init__(self) -> None:
         self.scale, self.names, self.by_name = 1.5, ["a", "b"], {"a": [1, 2]}
+
+
+class Others(Settings):
+    """Settings of another kind."""
 
 
 class Model(nn.Module):
@@ -50,6 +55,7 @@ CHANGES: dict[str, Callable[[Model], Any]] = {
     "a function": lambda m: setattr(m.inner, "forward", torch.tanh),
     "a part": lambda m: setattr(m, "inner", nn.Linear(3, 3)),
     "an attribute gone": lambda m: delattr(m, "table"),
+    "an object's class": lambda m: setattr(m.settings, "__class__", Others),
 }
 
 
@@ -120,6 +126,19 @@ def test_what_came_from_nowhere_is_never_the_same() -> None:
     watch = Watch()
     watch.read([1, 2], elements)
     assert not watch.closed().holds()
+
+
+def test_a_name_that_comes_while_another_goes_is_seen() -> None:
+    """A namespace is as long as before then."""
+    watch, home = Watch(), types.ModuleType("home")
+    home.known = home.other = 1
+    watch.read(home, Named(vars, ("known", "looked_for")))
+    watch = watch.closed()
+    assert watch.holds()
+    del home.other
+    assert watch.holds()
+    home.looked_for = 2
+    assert not watch.holds()
 
 
 def test_a_thing_that_fails_when_it_is_asked_is_not_the_same() -> None:
