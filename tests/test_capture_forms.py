@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import fxplain
@@ -205,6 +206,39 @@ def test_a_model_is_explained_as_it_runs(name: str) -> None:
         assert got.dtype == expected.dtype
         tolerance = 2e-2 if got.dtype is torch.bfloat16 else 1e-5
         torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
+
+
+class SideBySide(nn.Module):
+    """Layers of weights that ``torch.vmap`` gives one after the other: of several models, or heads."""
+
+    def __init__(self, layers: int, *, of_samples: bool = False) -> None:
+        super().__init__()
+        self.words = nn.Embedding(30, 8)
+        self.weights = nn.Parameter(torch.randn(3, layers, 8, 8) / 3)
+        self.of_samples = of_samples
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        words = self.words(input_ids)
+        if self.of_samples:
+            return torch.vmap(self._read, (None, 0))(self.weights[0], words)[:, :4]
+        read = torch.vmap(self._read_all, (0, None))(self.weights, words)
+        return read.mean(0)[:, :4]
+
+    def _read_all(self, weights: Tensor, words: Tensor) -> Tensor:
+        for weight in weights:
+            words = words + F.scaled_dot_product_attention(words @ weight, words, words)
+        return words[:, 0]
+
+    def _read(self, weights: Tensor, words: Tensor) -> Tensor:
+        return self._read_all(weights, words[None])[0]
+
+
+def test_models_side_by_side_under_vmap_are_warned_of() -> None:
+    """They are followed as heads of one, which is a little off where attention follows attention."""
+    graph = fxplain.inspect(seeded(SideBySide, 2), (IDS,))
+    assert any("torch.vmap runs 3 models side by side" in said for said in graph.warnings)
+    for model in (SideBySide(1), SideBySide(2, of_samples=True)):  # heads; samples
+        assert not any("vmap" in w for w in fxplain.inspect(model.eval(), (IDS,)).warnings)
 
 
 @pytest.mark.parametrize("dynamic", [True, False], ids=["exported", "recorded"])
