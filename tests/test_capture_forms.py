@@ -234,7 +234,7 @@ class SideBySide(nn.Module):
 
 
 def test_models_side_by_side_under_vmap_are_warned_of() -> None:
-    """They are followed as heads of one, which is a little off where attention follows attention."""
+    """They are followed as heads of one, which is off where attention follows attention."""
     graph = fxplain.inspect(seeded(SideBySide, 2), (IDS,))
     assert any("torch.vmap runs 3 models side by side" in said for said in graph.warnings)
     for model in (SideBySide(1), SideBySide(2, of_samples=True)):  # heads; samples

@@ -42,7 +42,7 @@ def members_beside_each_other(graph: fx.Graph, inputs: Collection[fx.Node]) -> l
         if deeper:
             said[
                 f"torch.vmap runs {region[0].args[0]} models side by side: their attentions are "
-                f"followed as heads of one, layer by layer, which differs a little from each model by "
+                f"followed as heads of one, layer by layer, which differs from each model by "
                 f"itself; written as a loop over the models each is followed by itself"
             ] = None
     return [*said]
