@@ -117,6 +117,7 @@ def kronecker(a: Analysis, node: fx.Node) -> Tagged:
     shape = a.shape(node)
     operands = []
     for number, source in enumerate(node.args[:2]):
+        assert isinstance(source, fx.Node)
         own, tags = a.shape(source), a.tags(source)
         lead = (1,) * (len(shape) - len(own))
         times = [new // max(old, 1) for new, old in zip(shape, (*lead, *own), strict=True)]
