@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import fxplain
 from fxplain.capture import pace
 from fxplain.capture.captured import OutputLayout
+from fxplain.capture.members import members_beside_each_other
 from tests.small_models import TextClassifier, seeded, words
 
 IDS = words(2, 6)
@@ -205,6 +207,49 @@ def test_a_model_is_explained_as_it_runs(name: str) -> None:
         assert got.dtype == expected.dtype
         tolerance = 2e-2 if got.dtype is torch.bfloat16 else 1e-5
         torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
+
+
+class SideBySide(nn.Module):
+    """Layers of weights that ``torch.vmap`` gives one after the other: of several models, or heads."""
+
+    def __init__(self, layers: int, *, of_samples: bool = False) -> None:
+        super().__init__()
+        self.words = nn.Embedding(30, 8)
+        self.weights = nn.Parameter(torch.randn(3, layers, 8, 8) / 3)
+        self.of_samples = of_samples
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        words = self.words(input_ids)
+        if self.of_samples:
+            return torch.vmap(self._read, (None, 0))(self.weights[0], words)[:, :4]
+        read = torch.vmap(self._read_all, (0, None))(self.weights, words)
+        return read.mean(0)[:, :4]
+
+    def _read_all(self, weights: Tensor, words: Tensor) -> Tensor:
+        for weight in weights:
+            words = words + F.scaled_dot_product_attention(words @ weight, words, words)
+        return words[:, 0]
+
+    def _read(self, weights: Tensor, words: Tensor) -> Tensor:
+        return self._read_all(weights, words[None])[0]
+
+
+def said_of(model: nn.Module) -> list[str]:
+    graph = torch.export.export(model, (IDS,), strict=False).graph
+    given = [node for node in graph.find_nodes(op="placeholder") if node.name == "input_ids"]
+    assert len(given) == 1
+    return members_beside_each_other(graph, given)
+
+
+def test_models_side_by_side_under_vmap_are_warned_of() -> None:
+    """They are followed as heads of one, which is off where attention follows attention."""
+    graph = fxplain.inspect(seeded(SideBySide, 2), (IDS,))
+    assert any("torch.vmap runs 3 models side by side" in said for said in graph.warnings)
+    assert [len(said_of(m)) for m in (SideBySide(2), SideBySide(1))] == [
+        1,
+        0,
+    ]  # the latter is heads
+    assert said_of(SideBySide(2, of_samples=True)) == []
 
 
 @pytest.mark.parametrize("dynamic", [True, False], ids=["exported", "recorded"])

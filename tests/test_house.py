@@ -4,14 +4,17 @@ import ast
 import importlib.metadata
 import json
 import re
+import signal
 import subprocess
 import sys
+import types
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import fxplain
+import fxplain_command
 from tests.long_run import ONE_IN
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +44,31 @@ def test_file_holds_one_concept(path):
 def test_what_the_long_run_tries_is_there(name):
     path, test = name.split("::")
     assert f"def {test}(" in (ROOT / path).read_text(encoding="utf-8")
+
+
+def test_the_command_can_be_stopped_while_it_imports(monkeypatch):
+    """A signal ends it then; afterwards it is Python's again."""
+    handlers = []
+
+    class Commands(types.ModuleType):
+        def __getattr__(self, name):
+            handlers.append(signal.getsignal(signal.SIGINT))
+            if name == "main":
+                return lambda: handlers.append(signal.getsignal(signal.SIGINT))
+            raise AttributeError(name)
+
+    monkeypatch.setitem(sys.modules, "fxplain.cli", Commands("fxplain.cli"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        fxplain_command.main()
+        assert {*handlers[:-1]} == {signal.SIG_DFL}
+        assert handlers[-1] is signal.default_int_handler
+        handlers.clear()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        fxplain_command.main()
+        assert {*handlers} == {signal.SIG_IGN}
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_version_is_said_once():

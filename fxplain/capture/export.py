@@ -29,6 +29,7 @@ from fxplain.capture.functional import (
     keep_known_paths,
 )
 from fxplain.capture.inputs import ModelInputs
+from fxplain.capture.members import members_beside_each_other
 from fxplain.capture.pace import Pace
 
 __all__ = ["capture_by_export", "capture_from_program"]
@@ -111,13 +112,16 @@ def capture_from_program(
         node.name: InputSlot(name, leaf.dtype, leaf.device, _shape(node))
         for node, name, leaf in zip(user_inputs, inputs.names, inputs.leaves, strict=True)
     }
+    members = members_beside_each_other(program.graph, user_inputs)
     program, module = functional_program(program)
     state = _state(program, prefix)
     _drop_constant_placeholders(program, module)
     _drop_mutation_outputs(program, module)
     drop_assertions(module)
     attach_module_paths(module.graph, prefix)
-    return Capture(module, route, (), state, slots, layout, guards, bounds)
+    made = Capture(module, route, (), state, slots, layout, guards, bounds)
+    made.warnings += members
+    return made
 
 
 def _user_inputs(program: ExportedProgram) -> list[fx.Node]:

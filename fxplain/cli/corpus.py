@@ -26,7 +26,7 @@ from fxplain.cli.options import (
     Truncation,
     TrustRemoteCode,
 )
-from fxplain.cli.terminal import errors_reported, messages, progress, quiet, results
+from fxplain.cli.terminal import errors_reported, messages, note, progress, quiet, results
 from fxplain.written import rounded
 
 corpus = typer.Typer(
@@ -133,7 +133,7 @@ def explain_command(
     The same command again goes on where it stopped, whatever stopped it.
     """
     quiet(debug)
-    with errors_reported(debug), _bar() as told:
+    with errors_reported(debug), _said_when_stopped(), _bar() as told:
         load = {"task": task, "device": device, "trust_remote_code": trust_remote_code}
         found = corpora.explain_corpus(
             model,
@@ -165,6 +165,16 @@ def explain_command(
     results().print(Text(f"{len(found):,} rows in {out}{failed}"))
     if page:
         results().print(Text(f"reported in {page}"))
+
+
+@contextmanager
+def _said_when_stopped() -> Iterator[None]:
+    """What Ctrl-C leaves, said below the bar."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note("stopped; the same command goes on where it was")
+        raise
 
 
 def _warn(warnings: Sequence[str]) -> None:

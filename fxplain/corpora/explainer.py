@@ -173,21 +173,25 @@ class CorpusExplainer:
             with ``on_error="raise"``, the first of a row.
         """
         result = empty_columns()
-        check_columns(batch)
-        layout = self.layout_of(batch)
-        rows = prepared(self.explainer.loaded, layout, batch, rows_in(batch), self.job.truncation)
         found: dict[int, list[dict[str, Any]]] = {}
-        for target in self._targets():
-            wanted = [target] * len(rows)
-            if self._is_column(target, batch):
-                wanted = [target_in(cell, self._labels) for cell in batch[target]]
-            for place, told_row in self._rows(rows, wanted):
-                found.setdefault(place, []).append(told_row)
-        for place in range(len(rows)):
+        for place, told_row in self.steps(batch):
+            found.setdefault(place, []).append(told_row)
+        for place in range(rows_in(batch)):
             for told_row in found[place]:
                 for name in COLUMNS:
                     result[name].append(told_row[name])
         return result
+
+    def steps(self, batch: Mapping[str, Sequence[Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """A batch as it is explained: places and rows, those of one call of the model together."""
+        check_columns(batch)
+        layout = self.layout_of(batch)
+        rows = prepared(self.explainer.loaded, layout, batch, rows_in(batch), self.job.truncation)
+        for target in self._targets():
+            wanted = [target] * len(rows)
+            if self._is_column(target, batch):
+                wanted = [target_in(cell, self._labels) for cell in batch[target]]
+            yield from self._rows(rows, wanted)
 
     def layout_of(self, columns: Collection[str]) -> Layout:
         """Which column is what, of those that there are.

@@ -176,6 +176,7 @@ _OTHERS: dict[str, Rule] = {
         "arctanh fix _prelu_kernel",
     ),
     **_rows(rules.crossed, "cross linalg_cross"),
+    **_rows(rules.kronecker, "kron"),
     **_rows(pointwise.masked, "where masked_fill"),
     **_rows(rules.triangular, "tril triu"),
     # -- normalisation ---------------------------------------------------------------------------

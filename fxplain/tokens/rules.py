@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -18,7 +18,7 @@ from fxplain.tokens.reductions import dropped
 from fxplain.tokens.tag import NO_TOKEN, Level
 
 __all__ = [
-    "as_complex", "as_real", "crossed", "drawn", "gated", "item", "keep", "keep_first",
+    "as_complex", "as_real", "crossed", "drawn", "gated", "item", "keep", "keep_first", "kronecker",
     "no_tokens", "triangular", "unknown",
 ]  # fmt: skip
 
@@ -110,6 +110,39 @@ def crossed(a: Analysis, node: fx.Node) -> Tagged:
         a.warn_of_mixing(node)
         return ()
     return tags
+
+
+def kronecker(a: Analysis, node: fx.Node) -> Tagged:
+    """Every number of one value times every number of another (``kron``), in blocks of the latter."""
+    shape = a.shape(node)
+    operands = []
+    for number, source in enumerate(node.args[:2]):
+        assert isinstance(source, fx.Node)
+        own, tags = a.shape(source), a.tags(source)
+        lead = (1,) * (len(shape) - len(own))
+        times = [new // max(old, 1) for new, old in zip(shape, (*lead, *own), strict=True)]
+        enlarged = tuple(
+            tag.with_ids(
+                _enlarged(tag.ids.reshape(*lead, *tag.ids.shape), times, blocks=not number)
+            )
+            for tag in tags
+        )
+        if enlarged:
+            operands.append((enlarged, shape))
+    if len(operands) == 2 and all(tag.learned for tags, _ in operands for tag in tags):
+        return ()  # a weight made of weights
+    joined = a.joiner.join(operands, shape)
+    if a.joiner.lost:
+        a.warn_of_mixing(node)
+    return joined
+
+
+def _enlarged(ids: Tensor, times: Sequence[int], *, blocks: bool) -> Tensor:
+    """Entries that stand so often along each axis, one after the other or all together."""
+    for axis, count in enumerate(times):
+        if ids.shape[axis] > 1 and count > 1:
+            ids = ids.repeat_interleave(count, axis) if blocks else torch.cat([ids] * count, axis)
+    return ids
 
 
 def _where(node: fx.Node) -> str:

@@ -173,11 +173,21 @@ def _joins() -> Iterator[Sample]:
         "linalg_cross of tokens",
         lambda s: aten.linalg_cross(s.tokens("some", 3), s.numbers(BATCH, 3, WIDTH), dim=1),
     )
+    yield Sample("kron of features", lambda s: aten.kron(s.tokens(), s.parameter(3)))
+    yield Sample("kron of rows", lambda s: aten.kron(s.tokens(), s.parameter(1, 2, 1)))
+    yield Sample("kron before rows", lambda s: aten.kron(s.parameter(2, 1), s.tokens()))
+    yield Sample("kron of rows and columns", lambda s: aten.kron(s.tokens(), s.parameter(2, 3)))
+    yield Sample("kron of two tokens", lambda s: aten.kron(_row(s, "tokens"), _row(s, "others")))
     for name in ("tril", "triu"):
         op = getattr(aten, name)
         yield Sample(f"{name} of rows", lambda s, o=op: o(s.tokens()))
         yield Sample(f"{name} of channels first", lambda s, o=op: o(channels_first(s), 1))
         yield Sample(f"{name} of scores", lambda s, o=op: o(scores(s)))
+
+
+def _row(s: Setting, name: str) -> fx.Proxy:
+    """The third token of the second sample."""
+    return aten.select(aten.select(s.tokens(name), 0, 1), 0, 2)
 
 
 def _itself(s: Setting, op: Any) -> fx.Proxy:
