@@ -17,7 +17,10 @@ class Numbers(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scales, self.shifts = nn.Parameter(torch.randn(3, 16)), nn.Parameter(torch.randn(3, 16))
+        self.scales, self.shifts = (
+            nn.Parameter(torch.randn(3, 16)),
+            nn.Parameter(torch.randn(3, 16)),
+        )
         self.city = nn.Embedding(4, 16)
         self.block, self.head = Block(), nn.Linear(16, 2)
 

@@ -14,7 +14,13 @@ from rich.text import Text
 import fxplain
 from fxplain.cli.commands import app, opened, say_written, show
 from fxplain.cli.given import Given, takes_model
-from fxplain.cli.inputs import parse_options, parse_points, parse_targets
+from fxplain.cli.inputs import (
+    parse_options,
+    parse_points,
+    parse_regions,
+    parse_targets,
+    units_with_regions,
+)
 from fxplain.cli.options import (
     AsJson,
     Cut,
@@ -25,6 +31,7 @@ from fxplain.cli.options import (
     OutputName,
     Plot,
     Recompute,
+    Regions,
     SpecialTokens,
     Strict,
     Verify,
@@ -34,6 +41,7 @@ from fxplain.cli.options import (
 from fxplain.cli.pages import companion, with_matrices, write_page
 from fxplain.cli.sources import Checkpoint, Made
 from fxplain.cli.terminal import progress, results
+from fxplain.explanation import Units
 from fxplain.reports import to_rich
 
 __all__ = ["explain"]
@@ -159,6 +167,7 @@ def explain(
     side_by_side: SideBySide = None,
     open_: OpenIt = False,
     units: Cut = "word",
+    region: Regions = None,
     special: SpecialTokens = "show",
     also_method: OtherMethods = None,
     also_model: OtherModels = None,
@@ -181,6 +190,7 @@ def explain(
     raw: dict[str, Any] = {"points": parse_points(point or ())}
     if split:
         raw |= {"text": [words.split() for words in given.text or ()] or None}
+    regions = parse_regions(region) if region else None
     source = given.opened(**raw)
     targets = parse_targets(target or ())
     several = isinstance(targets, list) and source.is_one_sample()
@@ -195,11 +205,15 @@ def explain(
     again = {**asked, **options, "method": method}
     compared = (given.opened(name, **raw).explained(again, each) for name in also_model or ())
     others = (source.explained({**asked, "method": m}, each) for m in also_method or ())
+    explanations = source.explained(again, each)
+    cut: Units = units
+    if regions and explanations:
+        cut = units_with_regions(explanations[0], units, regions)
     made = _Explained(
-        source.explained(again, each),
+        explanations,
         source,
         asked,
-        {"units": units, "special": special},
+        {"units": cut, "special": special},
         [*chain(*compared)],
         [*chain(*others)],
     )

@@ -34,6 +34,7 @@ __all__ = [
     "Precision",
     "Recompute",
     "Recordings",
+    "Regions",
     "SpecialTokens",
     "Strict",
     "TaskName",
@@ -300,6 +301,17 @@ Cut = Annotated[
     str,
     typer.Option(
         "--units", help=f"How a text is put together: {', '.join(UNITS)}.", callback=_known_unit
+    ),
+]
+Regions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--region",
+        metavar="REGION",
+        help="Tell of parts of an image: NAME=LEFT,TOP,RIGHT,BOTTOM in its own pixels (of the second "
+        "of several images NAME=1:LEFT,...), or ROWSxCOLUMNS for parts as large as each other; of a "
+        "recording NAME=START,STOP in seconds. Several: repeat it.",
+        show_default=False,
     ),
 ]
 SpecialTokens = Annotated[

@@ -12,7 +12,7 @@ import playwright.sync_api
 import fxplain
 from fxplain.explanation.shown import shown
 from fxplain.generation import Generation
-from fxplain.reports.shading import percent
+from fxplain.reports.shading import signed_percent
 from tools.pages.page import Page
 
 __all__ = ["wrong_numbers"]
@@ -69,7 +69,9 @@ def _ranked(page: playwright.sync_api.Page, explanation: fxplain.Explanation) ->
         map(_alike, map(abs, numbers), (abs(entry.relevance) for entry in own))
     ):
         yield "the list of the largest has other numbers than the explanation"
-    elif [share.strip("\u2212") for _, share in rows] != [percent(entry.share) for entry in own]:
+    elif [share for _, share in rows] != [
+        signed_percent(entry.share if entry.relevance >= 0 else -entry.share) for entry in own
+    ]:
         yield "the list of the largest has other shares than the explanation"
 
 
