@@ -19,7 +19,9 @@ VALUES = [*SMALL[:-1], HUGE]
 
 def long_text(values=VALUES) -> fxplain.Explanation:
     relevance = ByModality({"input_ids": torch.tensor([values])})
-    return made_explanation(WORDS, relevance=relevance, identity={"input_ids": torch.zeros(1, len(WORDS))})
+    return made_explanation(
+        WORDS, relevance=relevance, identity={"input_ids": torch.zeros(1, len(WORDS))}
+    )
 
 
 @pytest.mark.parametrize(

@@ -184,9 +184,7 @@ def explain(
     With --each, and with several targets of one sample, it is a list.
     """
     files = _Files(save, plot, html, side_by_side)
-    files.check(
-        open_=open_, each=each, other_methods=bool(also_method), other_models=bool(also_model)
-    )
+    files.check(each=each, other_methods=bool(also_method), other_models=bool(also_model))
     raw: dict[str, Any] = {"points": parse_points(point or ())}
     if split:
         raw |= {"text": [words.split() for words in given.text or ()] or None}
@@ -242,13 +240,9 @@ class _Files:
     html: Path | None
     side_by_side: Path | None
 
-    def check(self, *, open_: bool, each: bool, other_methods: bool, other_models: bool) -> None:
+    def check(self, *, each: bool, other_methods: bool, other_models: bool) -> None:
         """Refuse what no file that is asked for has a place for."""
         page = self.html or self.side_by_side
-        if open_ and not page:
-            raise typer.BadParameter(
-                "it opens the page of --html or --side-by-side.", param_hint="--open"
-            )
         if each:
             self._one_alone("leave --each out")
         if other_models and not self.side_by_side:
