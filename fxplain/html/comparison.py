@@ -356,7 +356,8 @@ def _difference(
 
 def _points(change: float) -> str:
     """A difference of shares in percentage points, with its sign."""
-    told = f"{abs(change) * 100:.0f}" if abs(change) >= 0.005 else "<1"
+    size = abs(change) * 100
+    told = f"{size:.0f}" if size >= 0.5 else f"{size:.1f}".replace("0.0", "0")
     return ("+" if change > 0 else "\u2212") + told
 
 
