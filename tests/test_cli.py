@@ -593,6 +593,22 @@ def test_what_is_broken_is_said_or_an_error(factories):
     assert "off, light, full" in fails("inspect", name, "--verify", "hard", code=2)
 
 
+@pytest.mark.parametrize("command", ["inspect", "generate", "look", "evaluate"])
+def test_there_is_no_page_to_open(factories, command):
+    said = fails(command, f"{factories}:model", "--open", code=2)
+    assert "it opens the page of --html." in said
+
+
+def test_an_option_of_another_command(folders):
+    said = fails("explain", folders / "bert", "--text", "a", "--beams", "2", code=2)
+    assert "No such option: --beams. It is an option of fxplain generate." in said
+    said = fails("generate", folders / "t5", "--text", "a", "--target", "2", code=2)
+    assert "It is an option of fxplain explain, cut, evaluate and look." in said
+    assert "has no option --word" in fails(
+        "explain", folders / "bert", "--text", "a", "--word", "a"
+    )
+
+
 def test_a_factory_brings_its_inputs(factories):
     assert "brings its own inputs" in fails("explain", f"{factories}:model", "--text", "a", code=2)
 
