@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fxplain.errors import ModalityError
+from fxplain.explanation.merging import words_within
 from fxplain.explanation.shown import cut_out, folded, visible
 from fxplain.generation import EARLIER, Generation
 from fxplain.reports.graph_report import count_nodes, facts_table, warning_lines
@@ -100,9 +101,10 @@ def _entries(
     read = {places[column] for column in generation.read(target, sample, modality)}
     explanation = generation.explanations[target]
     if modality != EARLIER and explanation.is_text(source):
-        words = folded(explanation.words_in(source)[sample])
-        for word in cut_out(words, read, explanation.tokens(source)[sample]):
-            own = [values[place] for place in word.tokens if place in values and place not in read]
+        labels = explanation.tokens(source)[sample]
+        words = list(words_within(explanation.words_in(source)[sample], values, labels))
+        for word in cut_out(folded(words), read, labels):
+            own = [values[place] for place in word.tokens if place not in read]
             if own:
                 yield sum(own), visible(word.text)
         return

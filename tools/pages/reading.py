@@ -60,9 +60,10 @@ LARGEST = """() => [...document.querySelectorAll(".columns > section")].map((col
   ]))"""
 EDGES = "() => [...document.querySelectorAll('.lines title')].map((edge) => edge.textContent)"
 CAPTIONS = "() => [...document.querySelectorAll('figcaption')].map((one) => one.textContent.trim())"
-NODES = """() => {
+NODES = """async () => {
   document.querySelectorAll("details").forEach((details) => (details.open = true));
-  return document.body.innerText;
+  await new Promise((done) => setTimeout(done, 50));
+  return document.body.textContent;
 }"""
 
 
