@@ -101,9 +101,9 @@ def _entries(
     read = {places[column] for column in generation.read(target, sample, modality)}
     explanation = generation.explanations[target]
     if modality != EARLIER and explanation.is_text(source):
-        labels = explanation.tokens(source)[sample]
-        words = list(words_within(explanation.words_in(source)[sample], values, labels))
-        for word in cut_out(folded(words), read, labels):
+        pieces = explanation.tokens(source)[sample]
+        words = list(words_within(explanation.words_in(source)[sample], values, pieces))
+        for word in cut_out(folded(words), read, pieces):
             own = [values[place] for place in word.tokens if place not in read]
             if own:
                 yield sum(own), visible(word.text)
