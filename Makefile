@@ -5,7 +5,7 @@ WILD := .venv-wild
 PEERS := .venv-peers
 ENGINES := .venv-engines
 REAL := .venv-real
-PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP_INSTALL := $(PY) -m pip install $(if $(CI),--quiet) --disable-pip-version-check -c constraints.txt
 PYTEST_ARGS ?=
 FUZZ_ARGS ?=
 

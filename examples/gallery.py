@@ -231,6 +231,7 @@ def write(folder: Path) -> None:
     for heading, pieces in sections:
         page.append(f"## {heading}\n")
         for piece in pieces:
+            print(f"gallery: {piece.name}", flush=True)
             fxplain.to_html(piece.result, folder / f"{piece.name}.html", **piece.extras)
             piece.picture.savefig(folder / f"{piece.name}.png", dpi=120, bbox_inches="tight")
             page.append(f"### {piece.title}\n")

@@ -593,6 +593,22 @@ def test_what_is_broken_is_said_or_an_error(factories):
     assert "off, light, full" in fails("inspect", name, "--verify", "hard", code=2)
 
 
+@pytest.mark.parametrize("command", ["inspect", "generate", "look", "evaluate"])
+def test_there_is_no_page_to_open(factories, command):
+    said = fails(command, f"{factories}:model", "--open", code=2)
+    assert "it opens the page of --html." in said
+
+
+def test_an_option_of_another_command(folders):
+    said = fails("explain", folders / "bert", "--text", "a", "--beams", "2", code=2)
+    assert "No such option: --beams. It is an option of fxplain generate." in said
+    said = fails("generate", folders / "t5", "--text", "a", "--target", "2", code=2)
+    assert "It is an option of fxplain explain, cut, evaluate and look." in said
+    assert "has no option --word" in fails(
+        "explain", folders / "bert", "--text", "a", "--word", "a"
+    )
+
+
 def test_a_factory_brings_its_inputs(factories):
     assert "brings its own inputs" in fails("explain", f"{factories}:model", "--text", "a", code=2)
 
@@ -754,3 +770,34 @@ def test_sources_of_what_is_written(tmp_path):
     asked = ("generate", folder, "--text", "the movie was great", "-n", 2, "--sources", "word")
     assert "Sources of" in succeeds(*asked)
     assert json.loads(succeeds(*asked, "--json"))["sources"]["sources"]
+
+
+def test_regions_of_an_image(folders, picture):
+    told = json.loads(
+        succeeds("explain", folders / "vit", "--image", picture, "--json",
+                 "--region", "top=0,0,256,128", "--region", "corner=0,128,64,256")
+    )  # fmt: skip
+    top, corner, rest, cls = told["units"][0]
+    assert [top["text"], corner["text"], rest["text"]] == ["top", "corner", "(the rest)"]
+    patches = [each["relevance"] for each in told["relevance"]["pixel_values"][0]]
+    assert top["relevance"] == pytest.approx(sum(patches[1:9]), rel=1e-4)
+    assert cls["text"] == "cls_token"
+    assert "region 1,1" in succeeds(
+        "explain", folders / "vit", "--image", picture, "--region", "2x2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["top"], "it has no name. A region is ROWSxCOLUMNS alone"),
+        (["a=1,2,3"], "'a=1,2,3'. A region is"),
+        (["a=0,0,9,9", "a=1,1,9,9"], "it is there twice"),
+        (["a=0,1.5"], "no recording was given"),
+        (["a=9,0,3,9"], "left < right"),
+    ],
+)
+def test_regions_that_are_none(folders, picture, given, said):
+    asked = [word for each in given for word in ("--region", each)]
+    code = 1 if "left <" in said else 2
+    assert said in fails("explain", folders / "vit", "--image", picture, *asked, code=code)

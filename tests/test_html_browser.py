@@ -194,6 +194,7 @@ def test_many_samples_are_a_list_to_search_and_to_sort(browser, tmp_path):
 
 def test_switching_method_and_sample(visit, answers):
     generic, rollout, gradient = answers[0]
+    visit.page.get_by_text("Numbers of this matrix").click()  # of a method without matrices none
     for method, explanation in (("rollout", rollout), ("input_x_gradient", gradient)):
         visit.page.get_by_role("radio", name=method).check()
         expected = explanation.relevance["visual_feats"][0].tolist()

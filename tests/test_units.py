@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import fxplain
+from fxplain.html.generation_data import generation_data
+from fxplain.html.report_data import Extras
 from fxplain.methods import UnitMethod, lime, occlusion, unit_methods, windows_of
 from fxplain.reports import to_text
+from fxplain.reports.generation_report import drawn_from
 from tests.small_models import ImageClassifier, TextClassifier, pixels, seeded, words
 from tests.small_pretrained import save
 
@@ -270,6 +273,19 @@ def test_a_generated_text(tmp_path: Path) -> None:
     matrix = g.matrix("input_ids")[0]
     assert bool(matrix.any())
     assert bool(torch.isfinite(matrix).all())
+    told = dict(part.rsplit(" ", 1) for part in _parts_told(g))
+    assert set(told) <= {"the", "movie", "was", "␣"}  # words, and not the pieces "mo" and "vie"
+    movie = float(g.row(0, 0, "input_ids")[1:3].sum())
+    assert told["movie"].startswith("\u2212") == (movie < 0)
+    # what is written goes on with the prompt's last word, which stays as it was given
+    shown = generation_data(g, Extras())["samples"][0][g.modalities.index("input_ids")]["units"]
+    assert "".join(gap + text for text, gap, *_ in shown["word"]) == "the movie was"
+
+
+def _parts_told(g: fxplain.Generation) -> list[str]:
+    """What the terminal says that the first token drew on."""
+    (line,) = drawn_from(g, 0, 0)
+    return line.partition(": ")[2].split("  ")
 
 
 def test_evaluated_beside_others() -> None:

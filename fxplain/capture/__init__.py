@@ -14,7 +14,7 @@ from fxplain.capture.captured import (
 from fxplain.capture.chance import RandomState, chance_kept, draws
 from fxplain.capture.comparison import failure
 from fxplain.capture.elsewhere import ELSEWHERE
-from fxplain.capture.inputs import ModelInputs, bind_inputs, on_axis
+from fxplain.capture.inputs import ModelInputs, bind_inputs, on_axis, tables_as_tensors
 from fxplain.capture.locks import borrowed
 from fxplain.capture.mask_rows import MaskRows
 from fxplain.capture.masks import (
@@ -67,5 +67,6 @@ __all__ = [
     "operation_name",
     "share_captures",
     "source_goes_with",
+    "tables_as_tensors",
     "tensors_of",
 ]

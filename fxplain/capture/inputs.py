@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections import UserDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from fxplain.arguments import shown, whole
+from fxplain.capture.frames import Columns, without_frames
 from fxplain.capture.seen import found_once
 from fxplain.capture.state import tensors_of
 from fxplain.capture.structure import leaves_of, opens_objects, outline, with_leaves
 from fxplain.errors import InputError
 
-__all__ = ["ModelInputs", "bind_inputs", "on_axis"]
+__all__ = ["ModelInputs", "bind_inputs", "on_axis", "tables_as_tensors"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class ModelInputs:
     batch_axes
         For each leaf the axis of the samples, None where it has none; empty where that is the first
         axis wherever its size is the batch size.
+    columns
+        What the columns of the tables are called that arguments were given as.
     """
 
     args: tuple[Any, ...]
@@ -51,6 +54,7 @@ class ModelInputs:
     constants: str
     batch_size: int
     batch_axes: tuple[int | None, ...] = ()
+    columns: Columns = field(default_factory=dict)
 
     def batch_axis_of(self, leaf: int) -> int | None:
         """The axis of a leaf's samples; None where it has none."""
@@ -91,13 +95,15 @@ def bind_inputs(model: nn.Module, inputs: Any) -> ModelInputs:
     inputs
         A mapping from argument name to value (a processor's output as it is), or a sequence of
         positional arguments, or a single tensor or object (a batch with tensors as attributes).
-        Values may be nested, NumPy arrays are converted, and other values are passed as they are.
+        Values may be nested, NumPy arrays and tables are converted, and other values are passed as
+        they are. A table of pandas or Polars, or a row of one, may be all of the inputs.
 
     Raises
     ------
     InputError
         When an argument is unknown or missing, no tensor is given, or a tensor is empty.
     """
+    inputs, columns = tables_as_tensors(model, inputs)
     if isinstance(inputs, (Tensor, np.ndarray)) or _is_batch(inputs):
         inputs = (inputs,)
     if isinstance(inputs, Mapping):
@@ -118,7 +124,22 @@ def bind_inputs(model: nn.Module, inputs: Any) -> ModelInputs:
         )
     _check(model, names, leaves)
     constants = outline((args, kwargs), opens_objects)
-    return ModelInputs(args, kwargs, names, leaves, constants, _batch_size(leaves))
+    return ModelInputs(args, kwargs, names, leaves, constants, _batch_size(leaves), (), columns)
+
+
+def tables_as_tensors(model: nn.Module, inputs: Any) -> tuple[Any, Columns]:
+    """Inputs without tables, and by argument what the columns of its table are called.
+
+    Raises
+    ------
+    InputError
+        When a table holds something else than numbers.
+    """
+    if isinstance(inputs, (Tensor, np.ndarray)):
+        return inputs, {}
+    weight = next((p for p in model.parameters() if p.is_floating_point()), None)
+    parameters = [p.name for p in _forward_signature(model).parameters.values() if _is_named(p)]
+    return without_frames(inputs, parameters, None if weight is None else weight.dtype)
 
 
 def _is_batch(value: Any) -> bool:

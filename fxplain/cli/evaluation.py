@@ -46,6 +46,7 @@ from fxplain.cli.options import (
     TaskName,
     Truncation,
     TrustRemoteCode,
+    check_open,
 )
 from fxplain.cli.terminal import errors_reported, progress, progress_bar, quiet, results
 from fxplain.errors import LoadError
@@ -89,6 +90,7 @@ def evaluate(
     JSON keys: settings, rows (method, metric, modality, value, low, high, samples, better), curves
     (method, metric, modality, x, mean, low, high).
     """
+    check_open({"html": html, "open_": open_})
     check_factory_data(model, data, is_factory=is_factory(model))
     _check_formats(json_, csv_, by)
     removals = parse_removals(removal or ())

@@ -14,7 +14,13 @@ from rich.text import Text
 import fxplain
 from fxplain.cli.commands import app, opened, say_written, show
 from fxplain.cli.given import Given, takes_model
-from fxplain.cli.inputs import parse_options, parse_points, parse_targets
+from fxplain.cli.inputs import (
+    parse_options,
+    parse_points,
+    parse_regions,
+    parse_targets,
+    units_with_regions,
+)
 from fxplain.cli.options import (
     AsJson,
     Cut,
@@ -25,6 +31,7 @@ from fxplain.cli.options import (
     OutputName,
     Plot,
     Recompute,
+    Regions,
     SpecialTokens,
     Strict,
     Verify,
@@ -34,6 +41,7 @@ from fxplain.cli.options import (
 from fxplain.cli.pages import companion, with_matrices, write_page
 from fxplain.cli.sources import Checkpoint, Made
 from fxplain.cli.terminal import progress, results
+from fxplain.explanation import Units
 from fxplain.reports import to_rich
 
 __all__ = ["explain"]
@@ -159,6 +167,7 @@ def explain(
     side_by_side: SideBySide = None,
     open_: OpenIt = False,
     units: Cut = "word",
+    region: Regions = None,
     special: SpecialTokens = "show",
     also_method: OtherMethods = None,
     also_model: OtherModels = None,
@@ -175,12 +184,11 @@ def explain(
     With --each, and with several targets of one sample, it is a list.
     """
     files = _Files(save, plot, html, side_by_side)
-    files.check(
-        open_=open_, each=each, other_methods=bool(also_method), other_models=bool(also_model)
-    )
+    files.check(each=each, other_methods=bool(also_method), other_models=bool(also_model))
     raw: dict[str, Any] = {"points": parse_points(point or ())}
     if split:
         raw |= {"text": [words.split() for words in given.text or ()] or None}
+    regions = parse_regions(region) if region else None
     source = given.opened(**raw)
     targets = parse_targets(target or ())
     several = isinstance(targets, list) and source.is_one_sample()
@@ -195,11 +203,15 @@ def explain(
     again = {**asked, **options, "method": method}
     compared = (given.opened(name, **raw).explained(again, each) for name in also_model or ())
     others = (source.explained({**asked, "method": m}, each) for m in also_method or ())
+    explanations = source.explained(again, each)
+    cut: Units = units
+    if regions and explanations:
+        cut = units_with_regions(explanations[0], units, regions)
     made = _Explained(
-        source.explained(again, each),
+        explanations,
         source,
         asked,
-        {"units": units, "special": special},
+        {"units": cut, "special": special},
         [*chain(*compared)],
         [*chain(*others)],
     )
@@ -228,13 +240,9 @@ class _Files:
     html: Path | None
     side_by_side: Path | None
 
-    def check(self, *, open_: bool, each: bool, other_methods: bool, other_models: bool) -> None:
+    def check(self, *, each: bool, other_methods: bool, other_models: bool) -> None:
         """Refuse what no file that is asked for has a place for."""
         page = self.html or self.side_by_side
-        if open_ and not page:
-            raise typer.BadParameter(
-                "it opens the page of --html or --side-by-side.", param_hint="--open"
-            )
         if each:
             self._one_alone("leave --each out")
         if other_models and not self.side_by_side:

@@ -21,6 +21,7 @@ from fxplain.cli.options import (
     Truncation,
     TrustRemoteCode,
     Videos,
+    check_open,
 )
 from fxplain.cli.sources import Checkpoint, Made, open_source
 from fxplain.cli.terminal import errors_reported, quiet
@@ -74,6 +75,7 @@ def takes_model(*without: str) -> Callable[[Callable[..., None]], Callable[..., 
 
         @functools.wraps(command)
         def run(**typed: Any) -> None:
+            check_open(typed)
             own = {name: typed.pop(name) for name in _own(command)}
             quiet(typed["debug"])
             with errors_reported(typed["debug"]):

@@ -20,12 +20,18 @@ class Commands(TyperGroup):
             name = getattr(error, "option_name", None)
             owners = self._owners(str(name)) if name else []
             if owners and hasattr(error, "message"):
-                error.message += f" It is an option of {' and '.join(owners)}."
+                error.message += f". It is an option of fxplain {_listed(owners)}."
             raise
 
     def _owners(self, option: str) -> list[str]:
         return [
-            f"fxplain {name}"
+            name
             for name, command in self.commands.items()
             if any(option in parameter.opts for parameter in command.params)
         ]
+
+
+def _listed(names: list[str]) -> str:
+    """Names as a sentence has them: "a, b and c"."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

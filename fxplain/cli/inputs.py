@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import typer
 
+from fxplain.explanation import Explanation, Units
 from fxplain.methods import resolve_method, smoothing_methods
 from fxplain.pipelines import Explainer, Loaded
 
-__all__ = ["as_typed", "parse_options", "parse_points", "parse_targets", "stand_ins"]
+__all__ = [
+    "as_typed", "parse_options", "parse_points", "parse_regions", "parse_targets", "stand_ins",
+    "units_with_regions",
+]  # fmt: skip
 
 
 # ---- targets ------------------------------------------------------------------------------------
@@ -54,6 +58,73 @@ def parse_points(texts: Sequence[str]) -> list[tuple[float, ...]] | None:
     if any(len(point) != 2 for point in points):
         raise typer.BadParameter(f"{', '.join(texts)}: give X,Y.", param_hint="--point")
     return points or None
+
+
+Regions = tuple[int, int] | dict[str, Any]
+"""(rows, columns), or parts by name, as `fxplain.Explanation.units` takes them."""
+
+
+def parse_regions(texts: Sequence[str]) -> Regions:
+    """How pictures or recordings are parted.
+
+    Examples
+    --------
+    >>> parse_regions(["3x2"])
+    (3, 2)
+    >>> parse_regions(["sun=40,30,170,160", "hat=1:0,0,9.5,9", "hello=0,1.5"])
+    {'sun': (40.0, 30.0, 170.0, 160.0), 'hat': (1, (0.0, 0.0, 9.5, 9.0)), 'hello': (0.0, 1.5)}
+    """
+    grid = re.fullmatch(r"(\d+)x(\d+)", texts[0]) if len(texts) == 1 else None
+    if grid:
+        return int(grid[1]), int(grid[2])
+    made: dict[str, Any] = {}
+    for text in texts:
+        name, separator, value = text.rpartition("=")
+        if not separator or name in made:
+            again = "it is there twice" if separator else "it has no name"
+            raise typer.BadParameter(f"{text!r}: {again}. {_A_REGION}", param_hint="--region")
+        made[name] = _region(text, value)
+    return made
+
+
+_A_REGION = "A region is ROWSxCOLUMNS alone, NAME=LEFT,TOP,RIGHT,BOTTOM, or NAME=START,STOP."
+
+
+def _region(text: str, value: str) -> Any:
+    image, separator, box = value.rpartition(":")
+    try:
+        numbers = tuple(float(number) for number in box.split(","))
+        which = int(image) if separator else None
+    except ValueError:
+        numbers, which = (), None
+    if len(numbers) not in (2, 4):
+        raise typer.BadParameter(f"{text!r}. {_A_REGION}", param_hint="--region")
+    return numbers if which is None else (which, numbers)
+
+
+def units_with_regions(explanation: Explanation, units: str, regions: Regions) -> Units:
+    """Texts cut by `units`, and pictures or recordings by regions, each by its modality's name."""
+    seconds = isinstance(regions, dict) and any(map(_is_stretch, regions.values()))
+    made: dict[str, Any] = {}
+    for name in explanation.modalities:
+        fits = _is_recording(explanation, name) if seconds else bool(explanation.pictures(name))
+        made[name] = regions if fits else units
+    if regions not in made.values():
+        what = "no recording" if seconds else "no image"
+        raise typer.BadParameter(
+            f"{what} was given whose tokens could be put together by it: there are "
+            f"{', '.join(explanation.modalities)}.",
+            param_hint="--region",
+        )
+    return made
+
+
+def _is_stretch(region: tuple[Any, ...]) -> bool:
+    return len(region) == 2 and isinstance(region[1], float)
+
+
+def _is_recording(explanation: Explanation, name: str) -> bool:
+    return name in explanation.seconds and not explanation.pictures(name)
 
 
 def parse_options(method: str, given: Sequence[str]) -> dict[str, Any]:

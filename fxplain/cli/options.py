@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,6 +34,7 @@ __all__ = [
     "Precision",
     "Recompute",
     "Recordings",
+    "Regions",
     "SpecialTokens",
     "Strict",
     "TaskName",
@@ -42,6 +43,7 @@ __all__ = [
     "TrustRemoteCode",
     "Verify",
     "Videos",
+    "check_open",
     "exportable",
     "known_methods",
     "known_or_no_method",
@@ -302,6 +304,17 @@ Cut = Annotated[
         "--units", help=f"How a text is put together: {', '.join(UNITS)}.", callback=_known_unit
     ),
 ]
+Regions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--region",
+        metavar="REGION",
+        help="Tell of parts of an image: NAME=LEFT,TOP,RIGHT,BOTTOM in its own pixels (of the second "
+        "of several images NAME=1:LEFT,...), or ROWSxCOLUMNS for parts as large as each other; of a "
+        "recording NAME=START,STOP in seconds. Several: repeat it.",
+        show_default=False,
+    ),
+]
 SpecialTokens = Annotated[
     str,
     typer.Option(
@@ -329,4 +342,16 @@ Recompute = Annotated[
     ),
 ]
 OpenIt = Annotated[bool, typer.Option("--open", help="Open the report in a browser; needs --html.")]
+PAGES = {"html": "--html", "side_by_side": "--side-by-side"}
+"""What writes a page that --open opens."""
+
+
+def check_open(typed: Mapping[str, Any]) -> None:
+    """Refuse to open a page that is not written."""
+    written = [name for name in PAGES if name in typed]
+    if typed.get("open_") and not any(typed[name] for name in written):
+        pages = " or ".join(PAGES[name] for name in written)
+        raise typer.BadParameter(f"it opens the page of {pages}.", param_hint="--open")
+
+
 Debug = Annotated[bool, typer.Option("--debug", help="Show an error's traceback.")]

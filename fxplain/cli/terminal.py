@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from fxplain.cli.inputs import as_typed
 from fxplain.errors import FxplainError
 from fxplain.pipelines import WeightsWarning
 
@@ -70,7 +71,9 @@ def errors_reported(debug: bool) -> Iterator[None]:
         yield
     except (typer.BadParameter, typer.Exit, typer.Abort, BrokenPipeError):  # typer's to end
         raise
-    except (FxplainError, OSError) as error:
+    except FxplainError as error:
+        _fail(as_typed(str(error)), debug)
+    except OSError as error:
         _fail(str(error), debug)
     except Exception as error:  # noqa: BLE001 - a bug in fxplain or in the model
         hint = "" if debug else " (--debug shows where)"

@@ -18,6 +18,7 @@ from fxplain.explanation.cuts import cut_attention
 from fxplain.explanation.detection import graph_of
 from fxplain.explanation.enough_steps import INCOMPLETE, TOO_FEW
 from fxplain.explanation.explanation import ByModality, Explanation
+from fxplain.explanation.labels import known_names
 from fxplain.explanation.layouts import layouts_of
 from fxplain.explanation.merging import bear_marks, words_of
 from fxplain.explanation.naming import class_namer, target_names
@@ -91,7 +92,7 @@ class Answer:
             promised=promised,
             biases=biases,
             inputs=given,
-            named=tuple(question.names or ()),
+            named=tuple(known_names(question.names, self.bound, self.program.modalities)),
             asked=self.asked,
             **self._of_tokens(relevance, given),
         )

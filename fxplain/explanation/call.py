@@ -188,7 +188,7 @@ class Call:
     def _labels(self) -> dict[str, list[list[str]]]:
         """By modality and sample, a label for every token."""
         tokenizer, modalities = self.question.tokenizer, self.program.modalities
-        names = known_names(self.question.names, [m.name for m in modalities])
+        names = known_names(self.question.names, self.bound, modalities)
         return {
             m.name: token_labels(m, self.bound, tokenizer, names.get(m.name)) for m in modalities
         }

@@ -150,7 +150,8 @@ def explain(
         Any module, in eval mode; device and dtype are the model's own.
     inputs
         A mapping of argument names (a processor's output as it is) or a tuple of positional
-        arguments.
+        arguments. A table of pandas or Polars, or a row of one, may be one of them, or be all of the
+        inputs: its columns are the arguments of their names, or the tokens of the first argument.
     target
         None (the predicted class; of a sequence, the prediction at the last real position; of a set
         of object queries, the most confident one), a class index or label, a list or tensor with one
@@ -170,7 +171,8 @@ def explain(
     tokenizer
         Anything with ``convert_ids_to_tokens``, to label word pieces.
     names
-        By modality, what to call its tokens, in their order: the columns of a table, say, or sensors.
+        By modality, what to call its tokens, in their order: sensors, say, or the columns of a table,
+        whose names are known where it is given as one.
     engine
         "rows" finds the readout's rows of the relevancy matrices by products with vectors, "matrices"
         builds the matrices, and "auto" takes the rows where the method can.

@@ -44,9 +44,9 @@ def check_tokenizer(tokenizer: Any) -> None:
 
 
 def known_names(
-    names: Mapping[str, Iterable[Any]] | None, modalities: Sequence[str]
+    names: Mapping[str, Iterable[Any]] | None, inputs: ModelInputs, modalities: Sequence[Modality]
 ) -> dict[str, list[str]]:
-    """What callers call the tokens of each modality.
+    """What callers call the tokens of each modality; the columns of a table are what it calls them.
 
     Raises
     ------
@@ -54,11 +54,13 @@ def known_names(
         When there is no such modality.
     """
     made = {name: list(map(str, own)) for name, own in (names or {}).items()}
+    counts = {m.name: len(m) - len(m.special) for m in modalities}
     for name in made:
-        if name not in modalities:
-            known = ", ".join(map(repr, modalities))
+        if name not in counts:
+            known = ", ".join(map(repr, counts))
             raise ModalityError(f"names: there is no modality {name!r}; there are: {known}.")
-    return made
+    columns = {n: list(own) for n, own in inputs.columns.items() if counts.get(n) == len(own)}
+    return columns | made
 
 
 def token_labels(

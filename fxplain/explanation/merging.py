@@ -6,8 +6,8 @@ Pure functions of tensors and labels; `Explanation.words`, `.pixels` and `.timel
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from fxplain.explanation.pieces import is_within_a_word, joined, without_spaces
 
 __all__ = [
     "Timeline", "Word", "WordRelevance", "bear_marks", "merge", "plain", "timeline", "upsample",
-    "words_of",
+    "words_of", "words_within",
 ]  # fmt: skip
 
 
@@ -234,6 +234,31 @@ def plain(label: str) -> str:
     for mark in (_ENDS, _GOES_ON):
         label = label.removesuffix(mark)
     return label
+
+
+def words_within(
+    words: Iterable[Word], places: Collection[int], labels: Sequence[str]
+) -> Iterator[Word]:
+    """The words of a part of a text; one that goes on beyond it as far as it is of that part.
+
+    Examples
+    --------
+    >>> words = [Word("the", (0,)), Word("movies", (1, 2), " "), Word("!", (3,))]
+    >>> [word.text for word in words_within(words, {0, 1}, ["the", "Ġmovie", "s", "!"])]
+    ['the', 'movie']
+    """
+    for word in words:
+        own = tuple(place for place in word.tokens if place in places)
+        if len(own) == len(word.tokens):
+            yield word
+        elif own:
+            pieces = {place: plain(labels[place]) for place in word.tokens}
+            rest = "".join(piece for place, piece in pieces.items() if place not in places)
+            text = word.text
+            text = text.removesuffix(rest) if own[0] == word.tokens[0] else text.removeprefix(rest)
+            if text == word.text:  # it is written otherwise than its pieces
+                text = "".join(pieces[place] for place in own)
+            yield replace(word, text=text, tokens=own)
 
 
 def merge(relevance: Tensor, words: Sequence[Word]) -> Tensor:

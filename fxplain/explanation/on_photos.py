@@ -79,10 +79,11 @@ class OnPhoto:
     def said(self) -> str:
         """What the processor did, in words; empty where the model was given the photo as a whole."""
         told = []
+        kind = "photo" if self.frame_number is None else "frame"
         if self.cut and self.is_part:
-            told.append(f"gave the model {1 - self.cut:.0%} of the photo here")
+            told.append(f"gave the model {1 - self.cut:.0%} of the {kind} here")
         elif self.cut:
-            told.append(f"cut {self.cut:.0%} of the photo off")
+            told.append(f"cut {self.cut:.0%} of the {kind} off")
         if self.padded:
             told.append(f"put a margin around it ({self.padded:.0%} of what the model was given)")
         return f"The processor {' and '.join(told)}." if told else ""

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fxplain.explanation.rows_in_text import grids_in_text
+
 __all__ = [
     "Picture", "block_of", "grid_of", "has_sizes", "input_of", "names_of", "ordered", "patch_size",
     "pictures_of", "side_of", "sizes_told",
@@ -105,7 +107,7 @@ def pictures_of(
     value = inputs.get(name)
     if value is None or has_sizes(value, inputs):
         return ()
-    return _tiles(plain, grid, value) or _crops(plain, value)
+    return _tiles(plain, grid, value) or _crops(plain, value) or _in_rows(plain, value, inputs)
 
 
 def grid_of(pictures: Sequence[Picture], grid: tuple[int, ...]) -> tuple[int, ...]:
@@ -412,6 +414,20 @@ def _crops(plain: Sequence[int], value: Tensor) -> tuple[Picture, ...]:
     if not known or value.shape[0] % parts:
         return ()
     return _stacked(plain, (side, side), parts)
+
+
+def _in_rows(
+    plain: Sequence[int], value: Tensor, inputs: Mapping[str, Tensor]
+) -> tuple[Picture, ...]:
+    """Pictures that are given as rows of patches, of which the text says where the rows end."""
+    if not value.is_floating_point() or patch_size(value) is None:
+        return ()
+    grids = grids_in_text(inputs, len(plain))
+    ends = list(itertools.accumulate(map(math.prod, grids)))
+    return tuple(
+        Picture(grid, tuple(plain[end - math.prod(grid) : end]), source)
+        for source, (grid, end) in enumerate(zip(grids, ends, strict=True))
+    )
 
 
 def patch_size(value: Tensor) -> tuple[int, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +18,7 @@ from fxplain.explanation.units import Units, own_units
 if TYPE_CHECKING:
     from fxplain.explanation.explanation import Explanation
 
-__all__ = ["SPECIAL", "Shown", "Special", "escaped", "folded", "shown", "visible"]
+__all__ = ["SPECIAL", "Shown", "Special", "cut_out", "escaped", "folded", "shown", "visible"]
 
 Special = Literal["show", "hide"]
 SPECIAL: tuple[Special, ...] = ("show", "hide")
@@ -112,7 +112,7 @@ def _of_modality(explanation: Explanation, name: str, sample: int, units: Units)
     apart = explanation.apart(name, sample)
     own = own_units(explanation, name, units)
     words = explanation.cut(name, sample, own)
-    for word in _cut_out(folded(words), apart, labels):
+    for word in cut_out(folded(words), apart, labels):
         yield Shown(
             name,
             visible(word.text if own in ("word", "token") else _on_one_line(word.text)),
@@ -148,7 +148,7 @@ def _sum(values: Tensor, tokens: Sequence[int]) -> float:
     return float(values[list(tokens)].double().sum())
 
 
-def _cut_out(words: Iterable[Word], apart: Sequence[int], labels: Sequence[str]) -> Iterator[Word]:
+def cut_out(words: Iterable[Word], apart: Collection[int], labels: Sequence[str]) -> Iterator[Word]:
     """The same words, with a token whose number cannot be compared taken out of what it is part of."""
     for word in words:
         cut = [place for place in word.tokens if place in apart]

@@ -25,7 +25,7 @@ from fxplain.html.report_data import explanations_in, titles
 from fxplain.presentation import text_colour
 from fxplain.reports.headline import headline, notes
 from fxplain.reports.shading import signed_percent
-from fxplain.views import View, is_right_to_left
+from fxplain.views import View, beyond_scale, is_right_to_left, strongest_shade
 from fxplain.written import rounded, written
 
 __all__ = ["compare"]
@@ -63,13 +63,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Part:
-    """A modality in a column: its words or its pictures, and its most relevant ones as a table."""
+    """A modality in a column: its words or its pictures, and its most relevant ones as a table.
+
+    `scale` says how words are shaded, where one is beyond the scale.
+    """
 
     name: str
     direction: str = "ltr"
     words: tuple[Cell, ...] = ()
     pictures: tuple[str, ...] = ()
     ranked: tuple[Cell, ...] = ()
+    scale: str = ""
 
 
 @dataclass(frozen=True)
@@ -221,14 +225,18 @@ def _part(
     explanation: Explanation, sample: int, name: str, entries: Sequence[Shown], special: Special
 ) -> Part:
     own = [e for e in entries if e.modality == name and not (e.special and special == "hide")]
-    top = max((abs(e.relevance) for e in own if not e.apart), default=0.0)
+    compared = [0.0 if e.apart else e.relevance for e in own]
+    top = strongest_shade(compared)
+    beyond = [f"\u201c{own[i].text}\u201d" for i in beyond_scale(compared)]
     cells = [_cell(e, e.relevance / (top or 1.0)) for e in own]
-    compared = [cell for cell in cells if cell.share != READ and cell.number]
-    ranked = tuple(sorted(compared, key=lambda cell: -abs(cell.number))[:MOST_CHANGES])
+    told = [cell for cell in cells if cell.share != READ and cell.number]
+    ranked = tuple(sorted(told, key=lambda cell: -abs(cell.number))[:MOST_CHANGES])
     if explanation.is_text(name):
         backwards = is_right_to_left(entry.text for entry in own)
         words = tuple(cells[: without_padding(own)])
-        return Part(name, "rtl" if backwards else "ltr", words=words, ranked=ranked)
+        scale = f"Shaded up to {top:.3g}; beyond that: {', '.join(beyond)}." if beyond else ""
+        direction = "rtl" if backwards else "ltr"
+        return Part(name, direction, words=words, ranked=ranked, scale=scale)
     pictures = tuple(map(png_url, _heat(explanation, sample, name)))
     return Part(name, pictures=pictures, ranked=ranked)
 
@@ -323,7 +331,7 @@ def _difference(
     if not keys or set(keys) != after.keys():
         return None
     changes = [_signed(after[key]) - _signed(e) for key, e in zip(keys, first, strict=True)]
-    top = max(map(abs, changes)) or 1.0
+    top = strongest_shade(changes) or 1.0
     words = [
         _cell(replace(e, relevance=change, share=abs(change)), change / top)
         for e, change in zip(first, changes, strict=True)
@@ -348,7 +356,8 @@ def _difference(
 
 def _points(change: float) -> str:
     """A difference of shares in percentage points, with its sign."""
-    told = f"{abs(change) * 100:.0f}" if abs(change) >= 0.005 else "<1"
+    size = abs(change) * 100
+    told = f"{size:.0f}" if size >= 0.5 else f"{size:.1f}".replace("0.0", "0")
     return ("+" if change > 0 else "\u2212") + told
 
 

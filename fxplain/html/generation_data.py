@@ -12,7 +12,7 @@ from fxplain.html.inputs import InputView, input_views
 from fxplain.html.numbers import PackedMatrix, pack_matrix, packed_size
 from fxplain.html.outputs import top_classes
 from fxplain.html.report_data import Extras, graph_with_maps, method_data
-from fxplain.html.words import Unit
+from fxplain.html.words import Unit, cuts_of
 
 __all__ = ["generation_data"]
 
@@ -78,7 +78,8 @@ def _of_sample(generation: Generation, name: str, view: InputView, sample: int) 
     source, places = generation.columns(name)
     data = view.of_sample(generation.labels(name)[sample], sample)
     if "units" in data:
-        own = _own_units(data["units"], places)
+        first = generation.explanations[0]
+        own = _own_units(cuts_of(first, source, sample, "word", set(places)), places)
         data["units"] = {"token": own["token"]} | own if name == EARLIER else own
         if name == EARLIER:
             data["units"]["word"] = own["token"]  # each piece is an output of its own
@@ -96,15 +97,13 @@ def _of_sample(generation: Generation, name: str, view: InputView, sample: int) 
 def _own_units(units: dict[str, list[Unit]], places: list[int]) -> dict[str, list[Unit]]:
     """The units of a part of a text, by places in that part; words where pieces are no others."""
     numbers = {place: k for k, place in enumerate(places)}
-    cut = {
+    return {
         name: [
-            (text, gap, [numbers[i] for i in tokens if i in numbers], special)
+            (text, gap, [numbers[i] for i in tokens], special)
             for text, gap, tokens, special in of_name
-            if any(i in numbers for i in tokens)
         ]
         for name, of_name in {"token": units["word"], **units}.items()
     }
-    return cut
 
 
 def _rows(generation: Generation, sample: int, extras: Extras) -> list[dict[str, Any]]:

@@ -180,7 +180,7 @@ def _page(
     return _template().render(
         kind=_kind(result),
         parts_of=partial(re.findall, r".[^_.@|]*[_.@|]*"),
-        name_parts=re.findall(r".[^A-Z]*", graph.model),
+        name_parts=re.split(r"(?<=[^A-Z])(?=[A-Z])", graph.model),
         graph=graph,
         summaries=summaries,
         data=_island(data),

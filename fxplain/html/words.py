@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from fxplain.explanation import UNITS, Explanation, Units
+from fxplain.explanation.merging import words_within
 from fxplain.explanation.shown import escaped, folded, visible
 from fxplain.explanation.units import own_units, units_of
 from fxplain.views import are_words
@@ -19,7 +20,11 @@ WORD_STARTS = ("\u2581", "\u0120", " ")
 
 
 def cuts_of(
-    explanation: Explanation, name: str, sample: int, units: Units
+    explanation: Explanation,
+    name: str,
+    sample: int,
+    units: Units,
+    places: Collection[int] | None = None,
 ) -> dict[str, list[Unit]]:
     """A text as words, and in each other way that makes something else of it.
 
@@ -27,9 +32,13 @@ def cuts_of(
     ----------
     units
         What was asked for: a name, or parts of the text, which are called "parts".
+    places
+        The tokens of the part of it that is shown; by default all.
     """
     words = explanation.words_in(name)[sample]
     labels = explanation.tokens(name)[sample]
+    if places is not None:
+        words = list(words_within(words, places, labels))
     own = own_units(explanation, name, units)
     names = ("word", *UNITS) if are_words(labels) else ("word", "token")
     asked: dict[str, Units] = {unit: unit for unit in names}

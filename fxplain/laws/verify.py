@@ -9,7 +9,14 @@ import torch
 from torch import nn
 
 from fxplain.arguments import checked, one_of
-from fxplain.capture import Capture, ModelInputs, as_module, model_tried, on_all_processes
+from fxplain.capture import (
+    Capture,
+    ModelInputs,
+    as_module,
+    model_tried,
+    on_all_processes,
+    tables_as_tensors,
+)
 from fxplain.errors import FxplainError, MethodError
 from fxplain.explanation import explain
 from fxplain.explanation.detection import program_of
@@ -61,6 +68,7 @@ def verify(model: nn.Module, inputs: Any, *, level: str = "full") -> Verificatio
     True
     """
     model = as_module(model)
+    inputs, _ = tables_as_tensors(model, inputs)
     start = time.perf_counter()
     with torch.inference_mode(False), model_tried(model, inputs):
         bound, captured, _ = program_of(model, inputs, verify="off")

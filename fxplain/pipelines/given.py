@@ -103,6 +103,7 @@ def gather(
         When what reads the files is not installed.
     """
     seen: dict[str, list[int]] = {}
+    text, pair = _listed(text), _listed(pair)
     conversations = conversations_in(text)
     if conversations:
         written = [written_messages(loaded, messages) for messages in conversations]
@@ -164,6 +165,14 @@ def _flag(truncation: Any) -> bool | None:
 def _length(pad_to: Any) -> int | None:
     optional(whole(1, 1 << 24)).check("pad_to", pad_to)
     return None if pad_to is None else int(pad_to)
+
+
+def _listed(given: Any) -> Any:
+    """A column of a table, or an array, as a list."""
+    for listing in ("to_list", "tolist"):
+        if callable(getattr(given, listing, None)):
+            return getattr(given, listing)()
+    return given
 
 
 def _texts(name: str, given: Any) -> list[str]:

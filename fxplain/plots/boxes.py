@@ -20,10 +20,10 @@ from fxplain.plots.canvas import (
     colour_bar,
     colour_scale,
     figure_of,
-    signed_percent,
 )
 from fxplain.plots.view import AN_EXPLANATION, SOME_AXES, ModalityView
 from fxplain.presentation import text_colour
+from fxplain.reports.shading import signed_percent
 
 __all__ = ["draw_boxes", "plot_boxes"]
 
@@ -104,7 +104,7 @@ def draw_boxes(view: ModalityView, ax: Axes, picture: Any = None) -> Figure:
         left, top, right, bottom = view.boxes[i] * (width, height, width, height)
         colour = to_hex(shades(scale(values[i])))
         ax.text(
-            (left + right) / 2, (top + bottom) / 2, signed_percent(values[i], total), size=8,
+            (left + right) / 2, (top + bottom) / 2, signed_percent(values[i] / total), size=8,
             ha="center", va="center", color=text_colour(colour),
             bbox={"boxstyle": "round,pad=0.2", "facecolor": colour, "edgecolor": "none"},
         )  # fmt: skip

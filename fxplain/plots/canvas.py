@@ -19,7 +19,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from fxplain.reports.shading import percent, printable
+from fxplain.reports.shading import printable
 from fxplain.written import rounded
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
     "cut_label",
     "figure_of",
     "file_formats",
-    "signed_percent",
     "text_width",
     "widest",
 ]
@@ -157,12 +156,6 @@ def _relative_width(text: str, family: tuple[str, ...]) -> float:
 def widest(labels: Sequence[str], size: float) -> float:
     """The width of the widest of some labels in inches."""
     return max((text_width(label, size) for label in labels), default=0.0) / POINTS
-
-
-def signed_percent(value: float, total: float) -> str:
-    """A value's share of the sum of all absolute ones, with a minus where it is negative."""
-    share = percent(abs(value) / total)
-    return f"−{share}" if value < 0 and share != "0%" else share
 
 
 def cut_label(label: str, most: int = 24) -> str:

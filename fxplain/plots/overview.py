@@ -33,6 +33,7 @@ from fxplain.plots.tokens import draw_tokens, tokens_room
 from fxplain.plots.view import ModalityView, check_sample
 from fxplain.program import AttentionGraph
 from fxplain.reports.shading import printable
+from fxplain.views import beyond_scale, strongest_shade
 from fxplain.written import rounded
 
 __all__ = ["plot"]
@@ -218,12 +219,21 @@ def _heading(figure: Figure, result: Explanation, sample: int, name: str, top: f
         figure.text(*place, printable(text), va="center", parse_math=False, **style)
 
 
+def _caption(panel: _Panel) -> str:
+    """The modality, and how a text is shaded where a word is beyond the scale."""
+    name, numbers = printable(panel.view.name), panel.view.numbers_of_entries
+    if panel.draw is not draw_text or not beyond_scale(np.nan_to_num(numbers)):
+        return name
+    most = strongest_shade(np.nan_to_num(numbers))
+    return f"{name}, shaded up to {rounded(most, '.3g')}"
+
+
 def _draw_row(figure: Figure, row: list[_Panel], top: float) -> None:
     width, height = figure.get_size_inches()
     left = EDGE
     for panel in row:
         figure.text(
-            left / width, (top - CAPTION / 2) / height, printable(panel.view.name), size=9,
+            left / width, (top - CAPTION / 2) / height, _caption(panel), size=9,
             weight="bold", color="0.25", va="center", parse_math=False,
         )  # fmt: skip
         wide, high = panel.room.whole

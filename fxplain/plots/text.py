@@ -20,13 +20,13 @@ from fxplain.plots.canvas import (
     colour_scale,
     cut_label,
     figure_of,
-    signed_percent,
     text_width,
 )
 from fxplain.plots.fonts import in_fonts_that_have_them
 from fxplain.plots.view import AN_EXPLANATION, SOME_AXES, ModalityView
 from fxplain.presentation import text_colour
-from fxplain.views import is_right_to_left, reading_order
+from fxplain.reports.shading import signed_percent
+from fxplain.views import is_right_to_left, reading_order, strongest_shade
 
 __all__ = ["draw_text", "plot_text", "text_height"]
 
@@ -100,7 +100,8 @@ def draw_text(view: ModalityView, ax: Axes) -> Figure:
         size *= 0.93
     ax.set(xlim=(0, width), ylim=(height, 0))
     ax.set_axis_off()
-    shades, scale = colour_scale(view.numbers_of_entries)
+    most = strongest_shade(np.nan_to_num(view.numbers_of_entries))
+    shades, scale = colour_scale(view.numbers_of_entries, np.array([most]))
     backwards = is_right_to_left(entry.text for entry in view.entries)
     for number, line in enumerate(lines):
         for word in _laid_out(line, width, size, backwards=backwards):
@@ -159,7 +160,7 @@ def _words(view: ModalityView) -> Iterator[tuple[int, str, str]]:
     padding = len(texts) - end
     for place, text in enumerate(texts[: end + 1]):
         value = values[place]
-        note = "read" if value != value else signed_percent(value, total)
+        note = "read" if value != value else signed_percent(value / total)
         times = f" × {padding}" if place == end and padding > 1 else ""
         yield place, (cut_label(text, LONGEST) or "·") + times, note
 

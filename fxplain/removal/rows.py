@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from fxplain.capture import tables_as_tensors
 from fxplain.errors import InputError
 
 __all__ = ["are_divisible", "named_inputs", "tiled", "with_rows"]
@@ -24,6 +25,7 @@ def named_inputs(model: nn.Module, inputs: Any) -> dict[str, Any]:
     InputError
         When they do not fit the model, or hold no numbers.
     """
+    inputs, _ = tables_as_tensors(model, inputs)
     if isinstance(inputs, Mapping):
         named = dict(inputs)
     else:

@@ -23,6 +23,7 @@ from fxplain.reports.shading import (
     shade_character,
     signed_percent,
 )
+from fxplain.views import beyond_scale, strongest_shade
 from fxplain.written import rounded
 
 __all__ = ["Bars", "GreyImage", "ShadedGrid", "ShadedWords"]
@@ -37,8 +38,8 @@ class ShadedWords:
     words
         The tokens' labels.
     values
-        One relevance per word; the shade is relative to the largest. None leaves a word out of
-        shades and shares.
+        One relevance per word; the shade is relative to the largest, or where that is far beyond all
+        others of a long text to those, which is said. None leaves a word out of shades and shares.
     left_out
         The note beneath words that are left out.
     """
@@ -59,6 +60,19 @@ class ShadedWords:
                 below.append(set_cell_size(note, width + 2), "dim" if colour else None)
             yield above
             yield below
+        if beyond := beyond_scale(value or 0.0 for value in self.values):
+            yield Text(self._scale(beyond, options), "dim")
+
+    def _scale(self, beyond: Sequence[int], options: ConsoleOptions) -> str:
+        """How words are shaded where some are beyond the scale."""
+        numbers = [value or 0.0 for value in self.values]
+        most = rounded(strongest_shade(numbers), ".3g")
+        told = ", ".join(
+            f"{_cut(printable(self.words[i]), 20, options)} {rounded(numbers[i], '.3g')}"
+            for i in beyond[:_MOST_BEYOND]
+        )
+        more = ", ..." if beyond[_MOST_BEYOND:] else ""
+        return f"(shaded up to {most}; beyond that: {told}{more})"
 
     def _lines(self, options: ConsoleOptions) -> Iterator[list[tuple[str, str, float]]]:
         """(word, note, level) of the words that fit side by side."""
@@ -66,7 +80,9 @@ class ShadedWords:
         total = sum(map(abs, numbers)) or 1.0
         line: list[tuple[str, str, float]] = []
         used = 0
-        for label, level, value in zip(self.words, _levels(numbers), self.values, strict=True):
+        top = strongest_shade(numbers) or 1.0
+        levels = [max(-1.0, min(1.0, number / top)) for number in numbers]
+        for label, level, value in zip(self.words, levels, self.values, strict=True):
             word = _cut(printable(label), min(options.max_width - 2, 40), options)
             note = self.left_out
             if value is not None:
@@ -80,6 +96,9 @@ class ShadedWords:
             used += width
         if line:
             yield line
+
+
+_MOST_BEYOND = 3
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fxplain.errors import ModalityError
+from fxplain.explanation.merging import words_within
+from fxplain.explanation.shown import cut_out, folded, visible
 from fxplain.generation import EARLIER, Generation
 from fxplain.reports.graph_report import count_nodes, facts_table, warning_lines
-from fxplain.reports.shading import percent, printable
+from fxplain.reports.shading import percent, printable, signed_percent
 from fxplain.written import rounded
 
 __all__ = ["drawn_from", "generation_report", "output_name"]
@@ -69,29 +71,47 @@ def output_name(generation: Generation, sample: int, target: int) -> str:
 
 
 def drawn_from(generation: Generation, sample: int, target: int) -> Iterator[str]:
-    """For each modality, most first: its share of the relevance, and that of its top tokens.
+    """For each modality, most first: its share of the relevance, and that of its top words or tokens.
 
     Tokens that the target is read from start from 1, or a share of it, which would drown all
-    others: they are left out.
+    others: they are left out. What speaks against the target has a minus.
     """
-    found: dict[str, list[tuple[float, str]]] = {}
-    for modality in generation.modalities:
-        read = generation.read(target, sample, modality)
-        values = generation.row(target, sample, modality).abs().tolist()
-        labels = _labels(generation, modality, target, sample)
-        found[modality] = [
-            (value, _label(modality, place, label))
-            for place, (value, label) in enumerate(zip(values, labels, strict=True))
-            if place not in read
-        ]
-    sums = {name: sum(amount for amount, _ in tokens) for name, tokens in found.items()}
+    found = {
+        modality: list(_entries(generation, modality, target, sample))
+        for modality in generation.modalities
+    }
+    sums = {name: sum(abs(value) for value, _ in entries) for name, entries in found.items()}
     total = sum(sums.values())
     for name in sorted(found, key=lambda name: -sums[name]):
         if sums[name]:
-            most = sorted(found[name], key=lambda token: -token[0])[:MOST_SOURCES]
-            told = "  ".join(f"{label} {percent(a / total)}" for a, label in most if a)
+            most = sorted(found[name], key=lambda entry: -abs(entry[0]))[:MOST_SOURCES]
+            told = "  ".join(
+                f"{label} {signed_percent(value / total)}" for value, label in most if value
+            )
             told = _when(generation, name, target, sample) or told
             yield f"{name} {percent(sums[name] / total)}: {told}"
+
+
+def _entries(
+    generation: Generation, modality: str, target: int, sample: int
+) -> Iterator[tuple[float, str]]:
+    """Relevance and name of each word of a text that was given, and of each token of what else is."""
+    source, places = generation.columns(modality)
+    values = dict(zip(places, generation.row(target, sample, modality).tolist(), strict=True))
+    read = {places[column] for column in generation.read(target, sample, modality)}
+    explanation = generation.explanations[target]
+    if modality != EARLIER and explanation.is_text(source):
+        pieces = explanation.tokens(source)[sample]
+        words = list(words_within(explanation.words_in(source)[sample], values, pieces))
+        for word in cut_out(folded(words), read, pieces):
+            own = [values[place] for place in word.tokens if place not in read]
+            if own:
+                yield sum(own), visible(word.text)
+        return
+    labels = _labels(generation, modality, target, sample)
+    for number, (place, label) in enumerate(zip(places, labels, strict=True)):
+        if place not in read:
+            yield values[place], _label(modality, number, label)
 
 
 def _when(generation: Generation, name: str, target: int, sample: int) -> str:

@@ -89,14 +89,18 @@ def percent(share: float) -> str:
 
 
 def signed_percent(share: float) -> str:
-    """A share with a minus where it is negative.
+    """A share with a minus where it is negative; a small one has a digit more.
 
     Examples
     --------
     >>> signed_percent(-0.254), signed_percent(0.254), signed_percent(0.0)
     ('−25%', '25%', '0%')
+    >>> signed_percent(-0.004), signed_percent(-0.0001)
+    ('−0.4%', '−0%')
     """
-    return f"−{percent(-share)}" if share < 0 else percent(share)
+    if share >= 0:
+        return percent(share)
+    return f"−{-share:.1%}".replace("0.0%", "0%") if share > -0.005 else f"−{-share:.0%}"
 
 
 def printable(label: str) -> str:

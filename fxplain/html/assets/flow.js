@@ -1,12 +1,18 @@
 "use strict";
 {
   // The drawn flow: moved and zoomed by its viewBox; a chosen token shows its own edges.
+  // On a narrow screen it begins with a part that can be read: what is read, and the names.
+  const [NARROW, READABLE] = [700, 0.75];
   const svg = document.getElementById("flow");
   const told = document.getElementById("told");
   const whole = svg.viewBox.baseVal;
   const start = [whole.x, whole.y, whole.width, whole.height];
-  let box = [...start];
+  const narrow = svg.clientWidth < NARROW && svg.clientWidth < READABLE * start[2];
+  let box = narrow ? [start[0], start[1], svg.clientWidth / READABLE, svg.clientHeight / READABLE] : [...start];
   const show = () => svg.setAttribute("viewBox", box.join(" "));
+  show();
+  addEventListener("beforeprint", () => svg.setAttribute("viewBox", start.join(" ")));
+  addEventListener("afterprint", show);
   const zoom = (factor, x = box[0] + box[2] / 2, y = box[1] + box[3] / 2) => {
     const size = Math.min(Math.max(box[2] * factor, start[2] / 40), start[2] * 2);
     const by = size / box[2];

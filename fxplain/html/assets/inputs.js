@@ -64,14 +64,13 @@
       legend,
       behind.details,
     );
-    const update = (view, largest, part) => {
-      const most = strongest(m, view, largest);
+    const update = (view, most, part) => {
       last = { view, most };
       missing.hidden = view !== null;
       missing.textContent = view === null ? fxplain.whyNoView() : "";
       share.textContent = counted(m, view && part !== null ? fxplain.percent(part) : null);
       together?.update();
-      legend.replaceChildren(...scale(view, most));
+      legend.replaceChildren(...scale(view, most), beyond(m, view, most));
       legend.setAttribute("aria-label", view ? `Shades from ${view.values.some((v) => v < 0) ? fxplain.number(-most) : "0"} to ${fxplain.number(most)}` : "No shades");
       shown.update(view, most);
       say(spoken);
@@ -80,21 +79,20 @@
     return { m, element, update };
   };
 
-  // What gets the strongest shade of each modality: its own largest number, but of a generated text and the words
-  // that it was written after the largest of all, so that they can be compared.
+  // What gets the strongest shade of each modality: its own largest number, of words less where that would whiten
+  // all others. Of a generated text and the words that it was written after it is one for all, so that they can be
+  // compared.
   const scaled = (views) => {
-    const own = views.map((view) => (view ? fxplain.largest(view.values, view.apart) : 0));
-    if (!data.outputs) return own;
-    const words = own.filter((_, m) => data.modalities[m].kind === "words");
-    return own.map((most, m) => (data.modalities[m].kind === "words" ? Math.max(...words) : most));
+    const words = views.map((view, m) => (view && fxplain.inputOf(m).units ? sizes(m, view) : null));
+    const together = data.outputs ? fxplain.strongestShade(words.flatMap((own) => own ?? [])) : 0;
+    return views.map((view, m) => {
+      if (words[m]) return data.outputs ? together : fxplain.strongestShade(words[m]);
+      return view ? fxplain.largest(view.values, view.apart) : 0;
+    });
   };
 
-  // Words are more than their pieces: the strongest shade is that of the largest word.
-  const strongest = (m, view, largest) => {
-    if (!view || !fxplain.inputOf(m).units) return largest;
-    const own = Math.max(0, ...fxplain.entries(m, view).map(({ value }) => Math.abs(value) || 0));
-    return data.outputs ? Math.max(own, largest) : own;
-  };
+  // Words are more than their pieces: what is compared is the largest word, or what else is shown.
+  const sizes = (m, view) => fxplain.entries(m, view).map(({ value }) => Math.abs(value) || 0);
 
   const sum = (m, view) => fxplain.entries(m, view).reduce((total, { value }) => total + (Math.abs(value) || 0), 0);
 
@@ -106,6 +104,16 @@
     const bar = el("span", { class: "bar" });
     bar.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
     return [el("span", {}, low ? fxplain.number(-most) : "0"), bar, el("span", {}, fxplain.number(most))];
+  };
+
+  // What is beyond the scale, by name.
+  const beyond = (m, view, most) => {
+    if (!view || !fxplain.inputOf(m).units) return "";
+    const found = fxplain.entries(m, view).filter(({ value }) => Math.abs(value) > most * (1 + 1e-6));
+    found.sort((a, b) => Math.abs(b.value) - Math.abs(a.value));
+    const told = found.slice(0, 3).map((entry) => `${fxplain.unitName(entry)} ${fxplain.number(entry.value)}`);
+    const more = found.length > 3 ? `, and ${found.length - 3} more` : "";
+    return found.length ? el("span", { class: "beyond" }, `beyond the scale: ${told.join(", ")}${more}`) : "";
   };
 
   const choosing = ({ legend, options, chosen, choose, clear }) => [

@@ -237,6 +237,7 @@
 
   // The numbers of a matrix as a table: all of them, or of a large one a row.
   fxplain.matrixTable = (matrix, axes, row, hint) => {
+    if (!matrix) return el("p", { class: "note" }, "This matrix is not on the page.");
     const name = (axis, i) => `${axis.place?.(i) ?? i}: ${axis.label(i)}`;
     const columns = Array.from({ length: matrix.columns }, (_, j) => name(axes.columns, j));
     if (matrix.rows * matrix.columns <= MOST_CELLS) {

@@ -38,6 +38,12 @@
   fxplain.percent = (share) =>
     share > 0 && share < 0.005 ? "<1%" : `${Math.round(share * 100)}%`;
 
+  // A share with a minus where it speaks against the target; a small one has a digit more.
+  fxplain.signedPercent = (share) => {
+    if (share >= 0) return fxplain.percent(share);
+    return `\u2212${-share < 0.005 ? (-share * 100).toFixed(1) : Math.round(-share * 100)}%`.replace("0.0%", "0%");
+  };
+
   // The largest size of a number, those at the skipped places left aside.
   fxplain.largest = (values, skipped = []) => {
     let most = 0;
@@ -46,5 +52,17 @@
       if (size > most && !skipped.includes(i)) most = size;
     }
     return most;
+  };
+
+  // The size of words that gets the strongest shade, as `strongest_shade` of fxplain.views has it: the largest, or
+  // less where one of a long text would whiten the rest.
+  const [LONG, FAR, LEVEL, RARE] = [20, 8, 0.5, 50];
+  fxplain.strongestShade = (values) => {
+    const sizes = Float64Array.from(values, Math.abs).filter((size) => size > 0).sort().reverse();
+    if (sizes.length < LONG) return sizes[0] ?? 0;
+    for (let beyond = Math.max(1, Math.floor(sizes.length / RARE)); beyond > 0; beyond--) {
+      if (sizes[beyond - 1] > FAR * sizes[beyond]) return sizes[beyond] / LEVEL;
+    }
+    return sizes[0];
   };
 }

@@ -43,7 +43,7 @@
       el("td", {}, el("button", { type: "button", class: "plain", onclick: () => fxplain.pick(m, i) }, fxplain.inParts(fxplain.unitName(entry)))),
       several ? el("td", {}, el("code", {}, fxplain.inParts(data.modalities[m].name))) : null,
       el("td", { class: "number measured" }, bar, fxplain.number(value)),
-      el("td", { class: "number share" }, `${value < 0 ? "\u2212" : ""}${fxplain.percent(Math.abs(value) / total)}`),
+      el("td", { class: "number share" }, fxplain.signedPercent(value / total)),
     );
   };
 
