@@ -48,7 +48,7 @@ def test_another_job_and_wrong_columns_are_errors(explained):
     refused = run(*command, "--method", "rollout", code=1)
     assert "holds another job's rows. Different: method" in refused.stderr
     unknown = run(*command[:4], "--out", root / "b", "--text", "body", code=1)
-    assert "text='body' names no column of the data; there are: 'id', 'text'" in unknown.stderr
+    assert "--text 'body' names no column of the data; there are: 'id', 'text'" in unknown.stderr
 
 
 def test_the_first_error_ends_the_run_where_asked(explained):

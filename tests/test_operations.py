@@ -99,7 +99,6 @@ WARNED: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "grid sample": ("aten.grid_sampler", lambda x: F.grid_sample(
         image(x), torch.zeros(BATCH, SIDE, SIDE, 2), align_corners=False).flatten(2)),
     "renorm of a sequence": ("aten.renorm", lambda x: x.renorm(2, 0, 1.0)),
-    "kron": ("aten.kron", lambda x: torch.kron(x, torch.ones(1, 2, 1))),
 }  # fmt: skip
 """What cannot be followed: the warning names the operation."""
 

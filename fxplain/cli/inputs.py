@@ -204,6 +204,9 @@ def as_typed(message: str) -> str:
     --------
     >>> as_typed("image-classification needs image=, and none is given.")
     'image-classification needs --image, and none is given.'
+    >>> as_typed("text='body' names no column of the data.")
+    "--text 'body' names no column of the data."
     """
     names = "text|pair|image|video|audio|target|word|threshold"
+    message = re.sub(rf"\b({names})=(?=['\"\w])", r"--\1 ", message)
     return re.sub(rf"\b({names})=", r"--\1", message).replace("points=", "--point")

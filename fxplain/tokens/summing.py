@@ -234,8 +234,10 @@ def _of_features(a: Analysis, node: fx.Node) -> bool:
     source = node.all_input_nodes[0]
     found = a.value(arguments(node).get("dim"))
     dims = [found] if isinstance(found, int) else found or []
-    rank = len(a.shape(source))
-    return bool(dims) and not any(tag.varies(dim % rank) for tag in a.tags(source) for dim in dims)
+    shape = a.shape(source)
+    return bool(dims) and not any(
+        shape[dim] == 1 or tag.varies(dim % len(shape)) for tag in a.tags(source) for dim in dims
+    )
 
 
 def _is_sum(a: Analysis, node: fx.Node) -> bool:
