@@ -276,3 +276,30 @@ def test_two_runs_in_one_batch_are_two_runs(form: str) -> None:
     want, e = explained(plain, inputs), explained(model, inputs)
     for name, relevance in want.relevance.items():
         torch.testing.assert_close(e.relevance[name], relevance, atol=1e-5, rtol=1e-4)
+
+
+class Blocks(OverWords):
+    """Keys by blocks, each of which every block of queries sees: repeated keys are no copies."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x, a = self.words(ids), self.attention
+        q, k, v = (f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (a.q, a.k, a.v))
+        q, k, v = (t.unflatten(2, (4, 2)) for t in (q, k, v))
+        seen = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0], [2, 3, 0, 1], [3, 0, 1, 2]])
+        k, v = (t[:, :, seen].flatten(3, 4) for t in (k, v))
+        a.kept = (q @ k.mT).softmax(-1)
+        y = (a.kept @ v).flatten(2, 3).transpose(1, 2).flatten(2)
+        return self.head((x + a.o(y))[:, 0])
+
+
+@pytest.mark.parametrize("heads", [2, 4])
+def test_keys_that_every_block_sees_are_no_copies(heads: int) -> None:
+    model, ids = seeded(Blocks, heads), torch.randint(0, 30, (2, 8))
+    (own,) = heard(model, (ids,), [model.attention])  # (batch, blocks, queries, keys)
+    by_hand = torch.eye(8)[0] + own[:, 0, 0]
+    e = explained(model, (ids,))
+    torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)

@@ -101,12 +101,23 @@ def with_copies(a: Analysis) -> None:
     if not copies or max(copies.values()) == 1:
         return
     for site in sites:
-        asking, heard = site.weights or site.node, site.values
-        found = copies.get(asking, 1)
-        if _of_node(a, heard) > 1:  # each copy may hear tokens of its own
-            found = math.gcd(found, copies.get(heard, 1))
+        found = math.gcd(*(copies.get(asking, 1) for asking in _asking(a, site)))
+        if _of_node(a, site.values) > 1:  # each copy may hear tokens of its own
+            found = math.gcd(found, copies.get(site.values, 1))
         found = max(1, found // _places(a, site)) if found > 1 else 1
         a.updates[site.index] = replace(site, copies=found)
+
+
+def _asking(a: Analysis, site: AttentionSite) -> list[fx.Node]:
+    """The queries of a site, where they meet its keys; these, too, if they stand there as often."""
+    often, node = _often(a, site.rows), site.softmax
+    while len(a.tags(node)) > 1 or node is site.softmax:
+        sources = [n for n in content_inputs(node) if _of_tokens(a, n)]
+        single = [n for n in sources if len(a.tags(n)) == 1]
+        if len(single) > 1 or len(sources) != 1:
+            return [n for n in single if _of_node(a, n) == often] or [site.weights or site.node]
+        (node,) = sources
+    return [site.weights or site.node]
 
 
 def _places(a: Analysis, site: AttentionSite) -> int:
