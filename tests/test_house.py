@@ -20,7 +20,7 @@ from tests.long_run import ONE_IN
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "fxplain").rglob("*.py"))
 
-HEAVY = {"jinja2", "matplotlib", "PIL", "rich", "transformers", "typer"}
+HEAVY = {"sympy", "jinja2", "matplotlib", "PIL", "rich", "transformers", "typer"}
 EMPTY_NAMES = {"common", "handler", "helper", "helpers", "manager", "misc", "util", "utils"}
 MOST_LINES = 600
 

@@ -9,9 +9,8 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import sympy
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
@@ -31,6 +30,9 @@ from fxplain.capture.functional import (
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.members import members_beside_each_other
 from fxplain.capture.pace import Pace
+
+if TYPE_CHECKING:
+    import sympy
 
 __all__ = ["capture_by_export", "capture_from_program"]
 
@@ -103,6 +105,8 @@ def capture_from_program(
     user_inputs = _user_inputs(program)
     free = [s for node in user_inputs for s in node.meta["val"].shape if not isinstance(s, int)]
     guards = _guards(free)
+    import sympy  # here, since it takes a while to import
+
     bounds = {
         symbol: int(limits.lower)
         for symbol, limits in program.range_constraints.items()

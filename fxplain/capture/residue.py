@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import fx
 from torch._subclasses import meta_utils
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils.weak import WeakIdKeyDictionary
 
 __all__ = ["source_goes_with", "without_residue"]
@@ -30,6 +29,8 @@ def without_residue() -> Iterator[None]:
     weak references which weight is which: as long as they do, no weight can be swapped for another,
     which is how ``model.to`` moves those that are quantised or spread over devices.
     """
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv  # here: it takes a while to import
+
     before = set(_sources())
     with _noted(ShapeEnv) as made, _noted(_describer()) as describers:
         try:
