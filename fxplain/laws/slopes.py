@@ -74,9 +74,7 @@ class _Slope:
         self.runs += 2
         try:
             ends = [float(self._number(chosen * sign * step)) for sign in (1, -1)]
-        except (
-            RuntimeError
-        ):  # sizes that the model computes of what is moved: frames, chosen tokens
+        except RuntimeError:  # sizes hang on what is moved: frames, chosen tokens
             return math.nan
         return (ends[0] - ends[1]) / (2 * step)
 

@@ -45,9 +45,8 @@ def sibling_heads(flow: TokenFlow) -> dict[int, tuple[int, ...]]:
     for site in sites:
         for joint in _joints(flow, site, outputs):
             found = families.setdefault(joint, [])
-            summed = (
-                operation_name(joint) in _SUMS
-            )  # of other keys, it may be a part of one softmax
+            # of other keys, what is summed may be a part of one softmax
+            summed = operation_name(joint) in _SUMS
             family = next((f for f in found if _alike(flow, f[0], site, summed=summed)), None)
             if family is None:
                 found.append([site])

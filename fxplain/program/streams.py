@@ -225,18 +225,20 @@ class StreamTable:
 
     def _segments(self) -> dict[int, int]:
         """The first of the births in which a text is looked up segment by segment, for each of them."""
-        first: dict[tuple[str, fx.Node], list[int]] = {}
-        found: dict[int, int] = {}
+        looked_up: dict[tuple[str, fx.Node], list[Birth]] = {}
         for birth in self.book.births:
             table = birth.node.args[0] if birth.node is not None and birth.looked_up else None
-            if birth.kind != "input" or not isinstance(table, fx.Node):
-                continue
-            known = first.setdefault((birth.root, table), [])
-            own = self._elements(birth)
-            others = set().union(*(self._elements(self.book.births[i]) for i in known))
-            if own and own.isdisjoint(others):
-                known.append(birth.index)
-                found[birth.index] = known[0]
+            if birth.kind == "input" and isinstance(table, fx.Node):
+                looked_up.setdefault((birth.root, table), []).append(birth)
+        found: dict[int, int] = {}
+        for births in (of_text for of_text in looked_up.values() if len(of_text) > 1):
+            first, known = None, set[int]()
+            for birth in births:
+                own = self._elements(birth)
+                if own and own.isdisjoint(known):
+                    first = birth.index if first is None else first
+                    found[birth.index] = first
+                    known |= own
         return found
 
     def _elements(self, birth: Birth) -> set[int]:
