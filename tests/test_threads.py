@@ -60,7 +60,7 @@ def _process() -> tuple[object, ...]:
     )
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_eight_threads_and_four_cold_models(rounds: int) -> None:
     wanted = [fxplain.explain(m, x, target=1).relevance for m, x in _models()]
     before = _process()
