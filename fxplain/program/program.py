@@ -485,7 +485,7 @@ def _is_pooling(program: Program, node: ProgramNode) -> bool:
     births = program.flow.book.births
     tokens = program.streams[node.stream].tokens
     kinds = {births[i].kind for i in program.flow.book.births_of(tokens[tokens >= 0]).tolist()}
-    if not kinds <= {"parameter", "route"}:
+    if not kinds <= {"parameter", "constant", "route"}:
         return False
     if kinds == {"route"} and any(r.stream == node.stream for r in program.routes.values()):
         return False

@@ -214,16 +214,20 @@ class Analysis:
         if slot is not None:
             return self._raw_input(node, slot.name) if slot.dtype.is_floating_point else ()
         state = self.capture.state.get(node.name)
-        if state is None or state.kind != "parameter":
+        if state is None or (state.kind != "parameter" and node not in self.known.standing):
             return ()
+        return self.rows_born(node, state.path, state.kind)
+
+    def rows_born(self, node: fx.Node, name: str, kind: str) -> Tags:
+        """The rows of what is the model's own: they are tokens once weights have mapped them."""
         shape = self.shape(node)
         if not shape:
             return ()
         ids = self.book.add(
-            "parameter",
-            state.path,
+            "parameter" if kind == "parameter" else "constant",
+            name,
             shape[:-1],
-            module=state.path,
+            module=name,
             node=node,
             samples=None if self.book.batch_size == 1 else torch.tensor(-1),
         )

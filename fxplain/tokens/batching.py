@@ -144,7 +144,7 @@ def _edges(flow: TokenFlow, rows: Tensor, columns: Tensor) -> Tensor:
     A parameter's tokens connect nobody: all samples may attend to the same ones.
     """
     tokens = torch.cat([rows.flatten(-2), columns.flatten(-2)], -1)
-    learned = torch.tensor([birth.kind == "parameter" for birth in flow.book.births])
+    learned = torch.tensor([birth.learned for birth in flow.book.births])
     tokens = torch.where(learned[flow.book.births_of(tokens.clamp(min=0))], -1, tokens)
     first = tokens.amax(-1, keepdim=True).expand(tokens.shape)
     return torch.stack([tokens.flatten(), first.flatten()])

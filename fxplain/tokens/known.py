@@ -25,12 +25,15 @@ class Known:
         The nodes of births that stay tokens of their own where their features are side by side.
     repeating
         The operations that lay out tokens at several places of a sequence that attends.
+    standing
+        The constants that attend, are attended, or stand in a sequence once weights mapped them.
     """
 
     labels: Nodes = field(default_factory=frozenset)
     shared: Nodes = field(default_factory=frozenset)
     apart: Nodes = field(default_factory=frozenset)
     repeating: Nodes = field(default_factory=frozenset)
+    standing: Nodes = field(default_factory=frozenset)
 
     def __or__(self, other: Known) -> Known:
         return Known(
@@ -38,4 +41,5 @@ class Known:
             self.shared | other.shared,
             self.apart | other.apart,
             self.repeating | other.repeating,
+            self.standing | other.standing,
         )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from fxplain.tokens.book import TokenBook
 from fxplain.tokens.elements import completed
 from fxplain.tokens.known import Known
-from fxplain.tokens.tag import Level, Tag, pack, versions_in
+from fxplain.tokens.tag import Level, Tag, pack, tokens_in, versions_in
 
 __all__ = ["LearnedTokens"]
 
@@ -44,6 +44,23 @@ class LearnedTokens:
         made = self._book.copy(tokens.squeeze(axis), copies, over_samples=over_samples)
         made = made.movedim(-1, axis)
         return tag.with_ids(pack(made, versions_in(tag.ids).clamp(min=0)))
+
+    def heard_by(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Entries (..., 1, keys), each sample's own where samples hear different learned tokens."""
+        if self._book.batch_size == 1 or columns.dim() < 3:
+            return columns
+        tokens = self._book.find(tokens_in(columns))
+        asking = self._book.samples(self._book.find(tokens_in(rows))).amax((-2, -1), keepdim=True)
+        samples = asking.expand(torch.broadcast_shapes(asking.shape, columns.shape))
+        differ = any(size > 1 for size in columns.shape[:-2])
+        here = self._book.learned(tokens) & (self._book.samples(tokens) < 0)
+        if not (differ and bool(here.any()) and samples.shape == columns.shape):
+            return columns
+        here &= samples >= 0
+        copies = self._book.copy(tokens[here], self._book.batch_size, over_samples=True)
+        made = tokens.clone()
+        made[here] = copies.gather(-1, samples[here].unsqueeze(-1)).squeeze(-1)
+        return pack(made, versions_in(columns).clamp(min=0))
 
     def of_each_sample(self, tag: Tag) -> Tag:
         """Learned tokens that were put into several samples' sequences are a token of each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ __all__ = ["note"]
 
 def note(a: Analysis, site: AttentionSite) -> None:
     """Note an attention site."""
+    site = replace(site, columns=a.learned.heard_by(site.rows, site.columns))
     a.updates.append(site)
     if _weighs_twice(a, site):
         mark = site.softmax

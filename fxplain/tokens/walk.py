@@ -17,6 +17,7 @@ from fxplain.tokens.known import Known
 from fxplain.tokens.op_table import kind_of, rule_for
 from fxplain.tokens.places import places_apart, repeated_places
 from fxplain.tokens.sampling import weighs_samples
+from fxplain.tokens.standing import standing_constants, standing_tokens
 from fxplain.tokens.tag import Level, Tag, Tags, tokens_in
 from fxplain.tokens.updates import AttentionSite, Mixing, RejectedSoftmax, Update
 
@@ -52,6 +53,7 @@ def found(analysis: Analysis) -> Known:
         frozenset(analysis.learned.found_shared),
         frozenset(analysis.fields.found_apart),
         repeated_places(analysis),
+        standing_constants(analysis),
     )
 
 
@@ -64,6 +66,8 @@ def walked(analysis: Analysis) -> TokenFlow:
             made = _fitting(analysis, node, rule_for(node)(analysis, node))
             if node in analysis.known.repeating:
                 made = places_apart(analysis, node, made)
+            if node in analysis.known.standing:
+                made = standing_tokens(analysis, node)
             analysis.note(node, spelled_out(analysis, node, made))
         elif isinstance(node.meta.get("val"), torch.SymFloat) and node.users:
             _note_number(analysis, node)
