@@ -1,4 +1,4 @@
-"""Constants that weights make queries, keys or a part of a sequence of: tokens, as a parameter's rows."""
+"""Constants that weights make queries, keys or rows of a sequence: tokens, as a parameter's are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import fxplain
 from tests.by_hand import WIDE, Attention, OverWords, explained, heard
 from tests.small_models import seeded
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
+from fxplain.tokens.elements import in_order
+
 __all__ = ["Birth", "TokenBook"]
 
 
@@ -93,6 +95,7 @@ class TokenBook:
         self._vectors: set[str] = set()
         self._copies: dict[tuple[int, int, bool], int] = {}
         self._guessed: set[int] = set()
+        self._in_order: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._parent)
@@ -138,6 +141,8 @@ class TokenBook:
         self._sample = torch.cat([self._sample, samples.expand(shape).flatten()])
         self._birth = torch.cat([self._birth, torch.full((birth.count,), birth.index)])
         elements = torch.tensor(-1) if elements is None else elements
+        if len(ids.flatten()) == elements.numel() and in_order(elements):
+            self._in_order.add(birth.index)
         until = torch.tensor(-1) if until is None else until
         self._element = torch.cat([self._element, elements.expand(shape).flatten()])
         self._until = torch.cat([self._until, until.expand(shape).flatten()])
@@ -213,8 +218,9 @@ class TokenBook:
         """Declare the tokens `a` and `b` (same shape, canonical, one to one) the same.
 
         Where `leads` is 1, `a` lends its name, where it is -1, `b`. Else it is the one whose root
-        comes first in the forward signature; of two with the same root, the one that was born later
-        (a backbone's newer grid), but a single element's before a mixture's (a running sum that the
+        comes first in the forward signature; of two with the same root, the one whose elements lie in
+        order (words, before the words before them), or the one that was born later (a backbone's newer
+        grid), but a single element's before a mixture's (a running sum that the
         last word is added to), and one whose elements are known before one whose are not (places). A
         parameter of features alone (a norm's weight) never lends it to one of many rows.
         """
@@ -231,6 +237,8 @@ class TokenBook:
         known_a, known_b = self.until(a) >= 0, self.until(b) >= 0
         later = torch.where(known_a & known_b & (single_a != single_b), single_a, a > b)
         later = torch.where(known_a != known_b, known_a, later)
+        ordered_a, ordered_b = (self._lies_in_order(t) for t in (a, b))
+        later = torch.where(known_a & known_b & (ordered_a != ordered_b), ordered_a, later)
         later = torch.where(vector_a == vector_b, later, vector_b)
         a_leads = (rank_a < rank_b) | ((rank_a == rank_b) & later)
         a_leads = torch.where(leads == 0, a_leads, leads > 0)
@@ -241,6 +249,9 @@ class TokenBook:
         unknown = self._sample[leader] < 0
         self._sample[leader[unknown]] = self._sample[follower[unknown]]
         self._merged = True
+
+    def _lies_in_order(self, tokens: Tensor) -> Tensor:
+        return torch.isin(self._birth[tokens], torch.tensor(sorted(self._in_order)))
 
     def share_births(self, a: Tensor, b: Tensor) -> bool:
         """Whether some of the tokens united with `a` and with `b` come from one birth.

@@ -18,7 +18,7 @@ from fxplain.tokens.arguments import arguments
 from fxplain.tokens.kinds import Kind
 from fxplain.tokens.values import Values
 
-__all__ = ["Argument", "Elements", "completed"]
+__all__ = ["Argument", "Elements", "completed", "in_order"]
 
 UNKNOWN = -1
 
@@ -225,8 +225,9 @@ class Elements:
     def _beside(self, node: fx.Node) -> Tensor | None:
         """Entry by entry: of what stands at a place, the element that comes first in the call.
 
-        What only chooses (a condition), or is compared with bounds (a place in the unit square), is not
-        what stands there.
+        What lies in the call's order goes before what was moved beside it (a word, and the one before
+        it, as one number). What only chooses (a condition), or is compared with bounds (a place in the
+        unit square), is not what stands there.
         """
         if operation_name(node) in ("bucketize", "searchsorted"):
             return None
@@ -242,9 +243,9 @@ class Elements:
             if found is None:
                 continue
             found = found.expand(shape)
-            if result is None:
+            if result is None or in_order(found) > in_order(result):
                 result = found
-            else:
+            elif in_order(found) == in_order(result):
                 earlier = (result >= 0) & ((found < 0) | (result <= found))
                 result = torch.where(earlier, result, found)
         return result
@@ -262,6 +263,12 @@ def _samples(leaf: Tensor, axis: int | None, batch: int) -> Tensor:
     sizes = [1] * leaf.dim()
     sizes[axis] = leaf.shape[axis]
     return torch.arange(leaf.shape[axis]).reshape(sizes).expand(leaf.shape).flatten()
+
+
+def in_order(elements: Tensor) -> bool:
+    """Whether all elements are known and lie as in the call."""
+    each = elements.flatten()
+    return bool((each >= 0).all()) and bool((each[1:] > each[:-1]).all())
 
 
 def completed(samples: Tensor, axis: int) -> Tensor:

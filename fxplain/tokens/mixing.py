@@ -331,7 +331,10 @@ def _route(
         )  # fmt: skip
     else:
         made = a.book.find(tokens_in(keep)).expand(shape)
-    a.updates.append(_site(a, index, node, made, groups, weights))
+    site = _site(a, index, node, made, groups, weights)
+    if not len(site.new):  # a sum of what a mask hides: nothing is in it
+        return Tag(torch.full_like(made, NO_TOKEN), tag.level)
+    a.updates.append(site)
     result = Tag(pack(made, a.versions.intern(frozenset({index}))), tag.level)
     if weights is None:
         a.note_route(node, groups, keep, result)

@@ -23,7 +23,7 @@ from fxplain.tokens.scores import (
 )
 from fxplain.tokens.summing import pairs_added, sums_added
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, narrowed, numbers_of, pack
-from fxplain.tokens.taken_off import what_is_left
+from fxplain.tokens.taken_off import weighed_sum, what_is_left
 from fxplain.tokens.updates import AttentionSite
 
 __all__ = ["is_returned", "masked", "pointwise"]
@@ -41,10 +41,11 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
     if not operands:
         return ()
     whole = what_is_left(a, node, speaking)
-    if whole is None and _adds(node):
+    if whole is None and (_adds(node) or operation_name(node) == "lerp"):
         whole = (
             sums_added(a, node, speaking)
             or pairs_added(a, node, speaking)
+            or weighed_sum(a, node, speaking)
             or blended_in(a, node, speaking)
         )
     if whole is not None:

@@ -34,7 +34,7 @@ def standing_constants(a: Analysis) -> frozenset[fx.Node]:
 
 
 def standing_tokens(a: Analysis, node: fx.Node) -> Tags:
-    """The tokens of such a constant that the model computes, one for each of its rows, before weights have touched them."""
+    """The tokens of such a constant that the model computes: one for each of its rows."""
     return a.rows_born(node, operation_name(node), "constant")
 
 

@@ -157,7 +157,10 @@ def _numbers(a: Analysis, node: fx.Node, operands: list[fx.Node]) -> list[float]
     found = []
     for operand in operands:
         number = 1.0
-        if operand is not node.args[0]:
+        if operation_name(node) == "lerp":
+            share = a.value(node.args[2])
+            number = float(abs(share if operand is not node.args[0] else 1 - share))
+        elif operand is not node.args[0]:
             number = float(abs(a.value(arguments(node).get("alpha", 1))))
         while is_elementwise(operand):
             tagged = [n for n in operand.all_input_nodes if _holds_tokens(a, n)]

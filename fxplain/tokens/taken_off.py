@@ -7,7 +7,7 @@ same for any rows, says how much of each is in the difference.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import mix
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, broadcast_shape, tokens_in
 
-__all__ = ["sum_of_differences", "what_is_left"]
+__all__ = ["sum_of_differences", "weighed_sum", "what_is_left"]
 
 _SUMS = ("sum", "mean", "cumsum", "avg_pool1d", "avg_pool2d")
 _TAKES_OFF = ("sub", "subtract", "rsub", "neg", "negative", "diff")
@@ -30,8 +30,10 @@ _MOVES = (
     "slice", "select", "squeeze", "unsqueeze", "narrow", "flip", "roll", "pad", "constant_pad_nd",
     "cat", "stack", "movedim", "index_select", "repeat", "chunk", "split", "getitem",
 )  # fmt: skip
+_ADDS = ("add", "lerp")
+_FACTORS = ("mul", "multiply", "div", "divide", "true_divide")
 _LINEAR = frozenset(("add", *_TAKES_OFF, *_SUMS, *_AS_IT_IS, *_MOVES))
-_SCALES = frozenset(("mul", "multiply", "div", "divide", "true_divide", "masked_fill"))
+_SCALES = frozenset((*_FACTORS, "masked_fill"))
 _NEAR = 40
 """Operations between the rows and the difference."""
 _MOST = 100_000_000
@@ -39,11 +41,24 @@ _MOST = 100_000_000
 _NOTHING = 1e-9
 
 
+def weighed_sum(a: Analysis, node: fx.Node, operands: Sequence[fx.Node]) -> Tag | None:
+    """The tag of rows and others of the same tokens that are added by numbers; None for any else.
+
+    ``.1 * x[:, :1] + .9 * x.mean(1)``, ``torch.lerp(x, x.roll(1, 1), .9)``: each has its share.
+    """
+    if len(operands) != 2 or operation_name(node) not in _ADDS:
+        return None
+    steps, shown = _linear_steps(a, node, operands, _scales_some), _shown(a, node, operands)
+    if steps is None or shown is None:
+        return None
+    return _left(a, node, steps, shown, stays=True, weighed=True)
+
+
 def what_is_left(a: Analysis, node: fx.Node, operands: Sequence[fx.Node]) -> Tag | None:
     """The tag of a difference in which some tokens cancel; None where none do."""
     if len(operands) != 2 or operation_name(node) not in ("add", *_TAKES_OFF):
         return None
-    steps, shown = _linear_steps(a, node, operands), _shown(a, node, operands)
+    steps, shown = _linear_steps(a, node, operands, _takes_off_sums), _shown(a, node, operands)
     return None if steps is None or shown is None else _left(a, node, steps, shown, stays=True)
 
 
@@ -54,19 +69,27 @@ def sum_of_differences(
     tags = a.tags(source)
     if operation_name(node) not in ("sum", "mean") or len(tags) != 1 or not _names(tags):
         return None
-    steps = _linear_steps(a, node, [source])
+    steps = _linear_steps(a, node, [source], _takes_off_sums)
     if steps is None:
         return None
     return _left(a, node, steps, tags[0].ids.amax(list(axes), keepdim=keepdim), stays=False)
 
 
-def _left(a: Analysis, node: fx.Node, steps: _Steps, shown: Tensor, *, stays: bool) -> Tag | None:
+def _left(
+    a: Analysis,
+    node: fx.Node,
+    steps: _Steps,
+    shown: Tensor,
+    *,
+    stays: bool,
+    weighed: bool = False,
+) -> Tag | None:
     """The tag of what is left of rows; `shown` names the new ones, which may be some of the old."""
     (tag,) = a.tags(steps.base)
     old, new = _Rows.of(a, tag.ids), _Rows.of(a, shown)
     if old is None or new is None or not _is_small(a, steps.base, new.count):
         return None
-    shares = _shares(a, steps, old, new)
+    shares = _shares(a, steps, old, new, weighed=weighed)
     if shares is None:
         return None
     entries = torch.full((int(old.sample.max()) + 1, old.count), NO_TOKEN)
@@ -138,10 +161,15 @@ def _is_small(a: Analysis, base: fx.Node, rows: int) -> bool:
     return rows * torch.Size(a.shape(base)).numel() <= _MOST
 
 
-def _linear_steps(a: Analysis, node: fx.Node, operands: Sequence[fx.Node]) -> _Steps | None:
-    """The rows that both operands are linear in, if tokens are summed and taken off on the way."""
+def _linear_steps(
+    a: Analysis,
+    node: fx.Node,
+    operands: Sequence[fx.Node],
+    enough: Callable[[Analysis, Sequence[fx.Node]], bool],
+) -> _Steps | None:
+    """The rows that both operands are linear in, if what is asked of the steps happens on the way."""
     frontier, between = set(operands), [node]
-    while len(frontier) > 1 or not _takes_off_sums(a, between):
+    while len(frontier) > 1 or not enough(a, between):
         latest = max(frontier)
         made_of = _linear_in(a, latest)
         if not made_of or len(between) > _NEAR:
@@ -160,12 +188,38 @@ def _takes_off_sums(a: Analysis, steps: Sequence[fx.Node]) -> bool:
     return takes_off and (added > 1 or any(_sums_tokens(a, step) for step in steps))
 
 
+def _scales_some(a: Analysis, steps: Sequence[fx.Node]) -> bool:
+    """Whether a number other than 1 weighs a value on the way: one of two that are added."""
+    return any(number != 1 for step in steps for number in _numbers(a, step))
+
+
+def _numbers(a: Analysis, node: fx.Node) -> Iterator[float]:
+    """The numbers that the operands of an operation are weighed by, where it weighs any."""
+    name = operation_name(node)
+    number = arguments(node).get("alpha", 1) if name in ("add", "sub") else 1
+    if name == "lerp":
+        number = node.args[2]
+    elif name in _FACTORS and len(node.args) > 1:
+        (number,) = [n for n in node.args[:2] if not _carries(a, n)][:1] or (1,)
+    number = a.value(number)
+    if isinstance(number, Tensor) and number.numel() == 1 and not number.is_complex():
+        number = number.item()
+    if isinstance(number, (int, float)):
+        yield abs(float(number))
+
+
+def _carries(a: Analysis, argument: Any) -> bool:
+    return any(tag.level > Level.RAW_INPUT for tag in a.tags(argument))
+
+
 def _linear_in(a: Analysis, node: fx.Node) -> list[fx.Node]:
     """The values with tokens that a node is linear in; none where it is not."""
     name, inputs = operation_name(node), node.all_input_nodes
-    if name not in _LINEAR | _SCALES or any(map(a.is_lost, inputs)):
+    if name not in _LINEAR | _SCALES | {"lerp"} or any(map(a.is_lost, inputs)):
         return []
     tagged = [n for n in inputs if any(tag.level > Level.RAW_INPUT for tag in a.tags(n))]
+    if name == "lerp":
+        return tagged if tagged == list(node.args[:2]) and any(_numbers(a, node)) else []
     if name in ("mul", "multiply"):
         return tagged if sum(n in tagged for n in node.args[:2]) == 1 else []
     return tagged if name in _LINEAR or tagged == [node.args[0]] else []
@@ -181,11 +235,11 @@ def _sums_tokens(a: Analysis, node: fx.Node) -> bool:
     return any(tag.varies(axis % rank) for tag in a.tags(source) for axis in axes)
 
 
-def _shares(a: Analysis, steps: _Steps, old: _Rows, new: _Rows) -> Tensor | None:
+def _shares(a: Analysis, steps: _Steps, old: _Rows, new: _Rows, *, weighed: bool) -> Tensor | None:
     """How much of each row of its sample is in each new row, (*new rows, old rows of a sample).
 
-    None where nothing cancels, all that is in one operand being in the difference, or where samples
-    are mixed.
+    None where nothing cancels, all that is in one operand being in the difference (of what numbers
+    have `weighed`, where each new row is made of one), or where samples are mixed.
     """
     rows = torch.zeros(a.shape(steps.base), dtype=torch.float64, requires_grad=True)
     with torch.enable_grad():
@@ -201,7 +255,8 @@ def _shares(a: Analysis, steps: _Steps, old: _Rows, new: _Rows) -> Tensor | None
         found[found < _NOTHING * found.max()] = 0
         cancelled |= bool(((found[0] == 0) & (found[1] > 0)).any())
         result[one] = found[0][new.sample[one]]
-    return result if cancelled and not _mixes_samples(made, rows, old, new) else None
+    wanted = bool(((result > 0).sum(-1) > 1).any()) if weighed else cancelled
+    return result if wanted and not _mixes_samples(made, rows, old, new) else None
 
 
 def _run(a: Analysis, steps: _Steps, rows: Tensor) -> tuple[Tensor, Tensor]:

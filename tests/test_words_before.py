@@ -1,0 +1,48 @@
+"""Words that are looked up together with the words before them: a row is that of its own word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from tests.by_hand import WIDE, OverWords, explained, heard
+from tests.small_models import seeded
+
+N = 6
+
+
+class Pairs(OverWords):
+    """Words, and vectors of each with the one before it, or of that alone."""
+
+    def __init__(self, of: Callable[[Tensor, Tensor], Tensor], put: str) -> None:
+        super().__init__()
+        self.two, self.of, self.put = nn.Embedding(900, WIDE), of, put
+
+    def forward(self, ids: Tensor) -> Tensor:
+        before = ids.roll(1, 1) if self.put == "rolled" else pad(ids, (1, 0))[:, :-1]
+        own, two = self.words(ids), self.two(self.of(ids, before))
+        x = two if self.put == "alone" else two + own if self.put == "behind" else own + two
+        return self.head((x + self.attention(x))[:, -1])
+
+
+@pytest.mark.parametrize(
+    ("of", "put"),
+    [
+        (lambda ids, before: (ids * 31 + before * 7) % 900, "before"),
+        (lambda ids, before: (ids * 31 + before * 7) % 900, "behind"),
+        (lambda ids, before: before * 30 + ids, "alone"),
+        (lambda ids, before: before, "before"),
+        (lambda ids, before: before, "rolled"),
+    ],
+    ids=["hashed", "hashed first", "pairs alone", "the one before", "rolled"],
+)
+def test_a_row_is_its_own_word_s(of: Callable[[Tensor, Tensor], Tensor], put: str) -> None:
+    model, ids = seeded(Pairs, of, put), torch.randint(0, 30, (2, N))
+    e = explained(model, (ids,))
+    (own,) = heard(model, (ids,), [model.attention])
+    by_hand = (torch.eye(N) + own)[:, -1]
+    torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
