@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor, fx
@@ -42,12 +42,18 @@ def sibling_heads(flow: TokenFlow) -> dict[int, tuple[int, ...]]:
     sites = [u for u in flow.updates if isinstance(u, AttentionSite)]
     outputs = {site.output for site in sites}
     families: dict[fx.Node, list[list[AttentionSite]]] = {}
+    ways = {site.index: list(_way_on(site, outputs)) for site in sites}
     for site in sites:
-        for joint in _joints(flow, site, outputs):
+        for joint in _joints(flow, site, ways[site.index]):
             found = families.setdefault(joint, [])
-            # of other keys, what is summed may be a part of one softmax
-            summed = operation_name(joint) in _SUMS
-            family = next((f for f in found if _alike(flow, f[0], site, summed=summed)), None)
+
+            def alike(family: list[AttentionSite], site: AttentionSite = site) -> bool:
+                # of other keys, what is summed may be a part of one softmax, wherever it goes then
+                met = next(n for n in ways[site.index] if n in ways[family[0].index])
+                summed = operation_name(met) in _SUMS or met is site.output
+                return _alike(flow, family[0], site, summed=summed)
+
+            family = next(filter(alike, found), None)
             if family is None:
                 found.append([site])
             else:
@@ -70,19 +76,26 @@ def _heard(flow: TokenFlow, sites: Collection[AttentionSite]) -> set[frozenset[i
     }
 
 
-def _joints(
-    flow: TokenFlow, site: AttentionSite, outputs: Collection[fx.Node]
-) -> Iterator[fx.Node]:
-    """The nodes at which a site's output may meet that of another head, if nothing else reads it.
+def _joints(flow: TokenFlow, site: AttentionSite, way: Sequence[fx.Node]) -> Iterator[fx.Node]:
+    """The nodes at which a site's output may meet that of another head.
 
     Whole attentions that are summed are two; what has no axis of heads is a head.
     """
     one_head = _is_one_head(flow, site)
+    for node in way[1:]:
+        name = operation_name(node)
+        if name in _SIDE_BY_SIDE or (name in _SUMS and one_head):
+            yield node
+
+
+def _way_on(site: AttentionSite, outputs: Collection[fx.Node]) -> Iterator[fx.Node]:
+    """A site's output, and where it meets others, as long as nothing else reads it."""
+    yield site.output
     readers = _readers(site.output)
     while len(readers) == 1:
         (node,) = readers
         name = operation_name(node)
-        if name in _SIDE_BY_SIDE or (name in _SUMS and one_head):
+        if name in _SIDE_BY_SIDE or name in _SUMS:
             yield node
         elif not (is_elementwise(node) or moves(node) or name in _PROJECTIONS) or node in outputs:
             return

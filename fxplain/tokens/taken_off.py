@@ -28,7 +28,8 @@ _AS_IT_IS = ("to", "_to_copy", "clone", "contiguous", "dropout")
 _MOVES = (
     "view", "reshape", "_unsafe_view", "flatten", "unflatten", "expand", "transpose", "permute",
     "slice", "select", "squeeze", "unsqueeze", "narrow", "flip", "roll", "pad", "constant_pad_nd",
-    "cat", "stack", "movedim", "index_select", "repeat", "chunk", "split", "getitem",
+    "cat", "stack", "movedim", "index_select", "index", "gather", "repeat", "chunk", "split",
+    "getitem",
 )  # fmt: skip
 _ADDS = ("add", "lerp")
 _FACTORS = ("mul", "multiply", "div", "divide", "true_divide")
@@ -96,7 +97,8 @@ def _left(
     entries[old.sample, old.place] = tag.ids
     groups = torch.where(shares > 0, entries[new.sample], NO_TOKEN)
     tokens = a.book.find(tokens_in(shown))
-    stay = stays and new.count > 1 and bool(torch.isin(tokens, a.book.find(tag.tokens)).all())
+    stays &= new.count > 1 and len(tokens.unique()) == tokens.numel()  # spans may end alike
+    stay = stays and bool(torch.isin(tokens, a.book.find(tag.tokens)).all())
     return mix(a, node, tag, groups, weights=lambda: shares, keep=shown if stay else None)
 
 
@@ -149,6 +151,8 @@ def _shown(a: Analysis, node: fx.Node, operands: Sequence[fx.Node]) -> Tensor | 
     rank = len(a.shape(node))
     ids = [own[0].ids.reshape((1,) * (rank - own[0].ids.dim()) + own[0].ids.shape) for own in tags]
     most = max(ids, key=Tensor.numel)
+    for other in ids:  # where nothing was left of one, the other names the row
+        most = torch.where(most < 0, other, most) if other.shape == most.shape else most
     return most if most.shape == broadcast_shape([each.shape for each in ids]) else None
 
 
