@@ -67,6 +67,7 @@ def test_the_first_choices_are_the_defaults() -> None:
         Recipe("co_attention", seed=1, depth=2, attention="einsum"),
         Recipe("merged_sequence", seed=2, attention="sdpa", norm="post"),
         Recipe("latents", seed=4, softmax="logsumexp"),
+        Recipe("attention_pooling", seed=5023, softmax="online", readout="first", fusion="cat"),
     ],
     ids=lambda recipe: recipe.topology,
 )

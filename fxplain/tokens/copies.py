@@ -48,7 +48,8 @@ def spelled_out(a: Analysis, node: fx.Node, tags: Tagged) -> Tagged:
     """
     if not isinstance(tags, tuple) or not any(tag.level in _GIVEN for tag in tags):
         return tags
-    if not (is_elementwise(node) or operation_name(node) in _EXPANDS or _repeats_whole(a, node)):
+    broadcasts = is_elementwise(node) and not moves(node)
+    if not (broadcasts or operation_name(node) in _EXPANDS or _repeats_whole(a, node)):
         return tags
     before = [n for n in content_inputs(node) if _of_tokens(a, n)]
     shape = a.shape(node)
@@ -174,7 +175,7 @@ def _holds_copies(a: Analysis, node: fx.Node) -> bool:
         if len(sources) != 1:
             return False
         (source,) = sources
-        grows = is_elementwise(node) or operation_name(node) in _EXPANDS
+        grows = (is_elementwise(node) and not moves(node)) or operation_name(node) in _EXPANDS
         if grows and math.prod(a.shape(source)) < math.prod(a.shape(node)):
             return True
         node = source
