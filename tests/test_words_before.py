@@ -1,4 +1,4 @@
-"""Words that are looked up together with the words before them: a row is that of its own word."""
+"""Words that are looked up in several tables, or with the words before them: a row is one word's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from tests.by_hand import WIDE, OverWords, explained, heard
+from tests.by_hand import WIDE, Attention, OverWords, explained, heard
 from tests.small_models import seeded
 
 N = 6
@@ -46,3 +46,32 @@ def test_a_row_is_its_own_word_s(of: Callable[[Tensor, Tensor], Tensor], put: st
     (own,) = heard(model, (ids,), [model.attention])
     by_hand = (torch.eye(N) + own)[:, -1]
     torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
+
+
+class Streams(nn.Module):
+    """Two vectors of each word as streams before the batch, which learned weights mix (AltUp)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Embedding(30, WIDE), nn.Embedding(30, WIDE)
+        self.layers = nn.ModuleList(Attention() for _ in range(2))
+        self.mix, self.back = nn.Parameter(torch.randn(2, 2, 2)), nn.Parameter(torch.randn(2, 2))
+        self.head = nn.Linear(WIDE, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        streams = torch.stack([self.one(ids), self.two(ids)])
+        for attention, mix, back in zip(self.layers, self.mix, self.back, strict=True):
+            mixed = torch.einsum("ij,jbnd->ibnd", mix, streams)
+            heard = mixed[0] + attention(mixed[0])
+            streams = mixed + back[:, None, None, None] * (heard - mixed[0])
+        return self.head(streams.mean(0)[:, 2])
+
+
+def test_streams_of_a_word_s_vectors_are_one_word() -> None:
+    model, ids = seeded(Streams), torch.randint(0, 30, (2, N))
+    e = explained(model, (ids,))
+    by_hand = torch.eye(N)
+    for own in heard(model, (ids,), list(model.layers)):
+        by_hand = by_hand + own @ by_hand
+    torch.testing.assert_close(e.relevance["ids"], by_hand[:, 2], atol=1e-5, rtol=1e-4)
+    assert e.graph.warnings == ()

@@ -90,6 +90,7 @@ def mix(
             neighbours=neighbours, anew=anew, grid=grid,
         )  # fmt: skip
         return made.with_ids(made.ids[place]) if made.varies(0) else made
+    _unite_words(a, tag, groups)
     same = one_token(a, groups)
     if same is not None and not (anew and a.joiner.newborn(tag)):
         return Tag(same, tag.level, tag.softmax, births=tag.births)
@@ -109,6 +110,25 @@ def mix(
         made = newer(a, node, tag, old, first, arguments=arguments, made_of=made_of)
         return _noted(a, node, tag, made, groups, weights) if tag.level is Level.TOKEN else made
     return _route(a, node, tag, groups, weights, keep)
+
+
+def _unite_words(a: Analysis, tag: Tag, groups: Tensor) -> None:
+    """Unite newborn tokens that are mixed, where each group is one word that was looked up in several
+    tables: streams of it that stand beside each other, as if its vectors were added.
+    """
+    if tag.level is not Level.TOKEN or not 1 < groups.shape[-1] <= _MOST_TABLES:
+        return
+    tokens = a.book.find(tokens_in(groups))
+    words = a.book.elements(tokens)
+    alike = (words == words[..., :1]) & (words >= 0) & (words == a.book.until(tokens))
+    if bool(alike.all()) and a.joiner.newborn(tag.with_ids(groups)):
+        for other in tokens.unbind(-1)[1:]:
+            first = a.book.find(tokens[..., 0].flatten())
+            a.book.unite(first, a.book.find(other.flatten()))
+
+
+_MOST_TABLES = 16
+"""In how many tables a word may be looked up, side by side."""
 
 
 def _copies(tag: Tag, groups: Tensor) -> Tensor | None:
