@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
+from operator import getitem
 from typing import Any
 
 import torch
@@ -139,7 +140,7 @@ class Analysis:
             if node.op == "placeholder":
                 slot = self.capture.state.get(node.name)
                 return slot is not None
-            if operation_name(node) not in _STILL_A_WEIGHT:
+            if operation_name(node) not in _STILL_A_WEIGHT and node.target is not getitem:
                 return False
             node = node.all_input_nodes[0]
         return False
@@ -299,6 +300,12 @@ _STILL_A_WEIGHT = frozenset(
         "unsqueeze",
         "slice",
         "select",
+        "narrow",
+        "unbind",
+        "chunk",
+        "split",
+        "split_with_sizes",
+        "movedim",
         "alias",
         "numpy_T",
         "mT",

@@ -113,8 +113,9 @@ def mix(
 
 
 def _unite_words(a: Analysis, tag: Tag, groups: Tensor) -> None:
-    """Unite newborn tokens that are mixed, where each group is one word that was looked up in several
-    tables: streams of it that stand beside each other, as if its vectors were added.
+    """Unite newborn tokens that are mixed, where each group is one word, looked up in several tables.
+
+    Streams of it stand beside each other; it is as if its vectors were added.
     """
     if tag.level is not Level.TOKEN or not 1 < groups.shape[-1] <= _MOST_TABLES:
         return
