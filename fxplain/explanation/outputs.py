@@ -295,8 +295,8 @@ def batch_axis_of(program: Program, inputs: ModelInputs, output: int) -> int | N
         shape = program.flow.shapes[output]
         raise TargetError(
             f"the explained output has shape {tuple(shape)}, and no axis of it is that of the "
-            f"{inputs.batch_size} samples: each index holds several samples' numbers. Explain one "
-            f"sample at a time, or give a function from the output to one number per sample."
+            f"{inputs.batch_size} samples: they lie folded in one, or each index holds several. Explain "
+            f"one sample at a time, or give a function from the output to one number per sample."
         )
     return axis  # type: ignore[no-any-return]
 
@@ -309,9 +309,9 @@ def _batch_axis(program: Program, inputs: ModelInputs, output: int) -> int | Non
     if not shape:
         return None
     if batch == 1:
-        if not inputs.batch_axes or shape[0] == 1:
+        if shape[0] == 1 or not (inputs.batch_axes or _is_sequence(program, output)):
             return 0
-        return next((axis for axis, size in enumerate(shape) if size == 1), None)
+        return next((axis for axis, size in enumerate(shape[:-1]) if size == 1), None)
     several = False
     aligned: list[set[int]] = []
     for tag in program.flow.outputs[output]:
@@ -326,7 +326,27 @@ def _batch_axis(program: Program, inputs: ModelInputs, output: int) -> int | Non
         rows = [tag for tag in program.flow.outputs[output] if tag.varies(0)]
         # pictures by texts, of different numbers: one explanation for each picture
         return 0 if shape[0] == 1 or any(not tag.varies(axis) for tag in rows) else axis
+    if several and _is_sequence(program, output):
+        return _FOLDED
     return _FOLDED if several and not _of_one_sample_each(program, output) else 0
+
+
+def _is_sequence(program: Program, output: int) -> bool:
+    """Whether one sample's tokens of one sequence stand side by side along the first axis."""
+    for tag in program.flow.outputs[output]:
+        tokens = program.flow.book.find(tag.tokens)
+        if not tag.varies(0) or tokens.numel() != len(tokens):
+            continue
+        real = tokens[tokens >= 0].numpy()
+        samples, streams, places = (
+            each[real] for each in (program.token_sample, program.token_stream, program.token_index)
+        )
+        rows = {*zip(samples.tolist(), streams.tolist(), strict=True)}
+        if len({*zip(samples.tolist(), streams.tolist(), places.tolist(), strict=True)}) > len(
+            rows
+        ):
+            return True
+    return False
 
 
 def _along(samples: Tensor, axis: int, batch: int) -> bool:

@@ -332,7 +332,8 @@ class ModalityTable:
         rank = self._ranks(plain, places) if at_birth is None else at_birth
         rank |= self._hosts.ranks(special, rank)
         by_place = places is not None and self._places.by_sample(plain)
-        rows = self._rows(rank, aligned=by_place or at_birth is not None)
+        whole = self._packed_from(plain) if by_place else 0
+        rows = self._rows(rank, aligned=by_place or at_birth is not None, whole=whole)
         depth = max(len(slot) for row in rows for slot in row)
         tables = torch.full((depth, len(rows), max(map(len, rows))), -1, dtype=torch.int64)
         for i, row in enumerate(rows):
@@ -355,8 +356,22 @@ class ModalityTable:
         if places is None:
             ordered = self._pyramids.in_sequence(plain) if self._several_grids(plain) else plain
             return {token: (float(i), 0.0, 0) for i, token in enumerate(ordered)}
+        if self._packed_from(plain):
+            return {token: (float(places[token][0]), 0.0, 0) for token in plain}
         order = {place: float(i) for i, place in enumerate(self._in_order(plain, places))}
         return {token: (order[places[token]], 0.0, 0) for token in plain}
+
+    def _packed_from(self, plain: list[int]) -> int:
+        """How many words a sample was given of which some were packed into one row; 0 for any else.
+
+        Those that were left out (padding) keep their positions, alone as beside other samples.
+        """
+        argument = self._places.argument(plain[0]) if plain else None
+        if argument is None or len(argument.shape) != 2 or not self._places.words(plain):
+            return 0
+        packed = all(len(self._births[self._birth[token]].shape) == 1 for token in plain)
+        axis = argument.batch_axis
+        return argument.shape[1 - axis] if packed and axis is not None else 0
 
     def _places_at_birth(self, plain: list[int]) -> dict[int, Rank] | None:
         """Where tokens of one birth stood in it, where some samples lost more of them than others.
@@ -386,8 +401,13 @@ class ModalityTable:
         whole = (list(own) for own in by_birth.values() if len(own) == len(distinct))
         return next(whole, distinct)
 
-    def _rows(self, rank: dict[int, Rank], *, aligned: bool) -> list[list[list[int]]]:
-        """By sample, the tokens at each position; `aligned` where a sample may lack a position."""
+    def _rows(
+        self, rank: dict[int, Rank], *, aligned: bool, whole: int = 0
+    ) -> list[list[list[int]]]:
+        """By sample, the tokens at each position; `aligned` where a sample may lack a position.
+
+        Of `whole` positions all samples may lack some.
+        """
         samples = max(int(self._sample[token]) for token in rank) + 1
         slots: list[dict[Rank, list[int]]] = [{} for _ in range(samples)]
         for token in sorted(rank):
@@ -397,7 +417,7 @@ class ModalityTable:
             rank[token] = (among, position, number)
             row.setdefault(rank[token], []).append(token)
         if aligned:
-            columns = sorted(set(rank.values()))
+            columns = sorted({*rank.values(), *((float(i), 0.0, 0) for i in range(whole))})
             return [[row.get(column, []) for column in columns] for row in slots]
         return [[row[column] for column in sorted(row)] for row in slots]
 

@@ -26,7 +26,7 @@ from fxplain.tokens.updates import Mixing, RouteSite
 
 __all__ = [
     "absorbed", "laid_out", "mix", "mix_along", "name_alike", "newer", "one_token", "settled", "slide",
-    "spread", "united_along", "windows",
+    "spread", "united_along", "warn_of_samples", "windows",
 ]  # fmt: skip
 
 Weights = Callable[[], Tensor] | None
@@ -376,6 +376,7 @@ def spread(a: Analysis, node: fx.Node, tag: Tag, source: Tag) -> Tag:
     shape = broadcast_shape([tag.ids.shape, source.ids.shape])
     made, old = a.book.find(tag.tokens).expand(shape), source.ids.expand(shape)
     if bool((a.book.samples(made) != a.book.samples(a.book.find(tokens_in(old))))[old >= 0].any()):
+        warn_of_samples(a, node, old)
         return tag  # something that the samples share
     versions = versions_in(tag.ids).expand(shape)
     result = versions.clone()
@@ -391,6 +392,17 @@ def spread(a: Analysis, node: fx.Node, tag: Tag, source: Tag) -> Tag:
         return tag
     result = compact(pack(a.book.find(tag.tokens).expand(shape), result))
     return tag.with_ids(result)
+
+
+def warn_of_samples(a: Analysis, node: fx.Node, source: Tensor) -> None:
+    """Tell the user where what was made of several samples is in each of them."""
+    tokens = a.book.find(tokens_in(source))
+    births = (a.book.births[i] for i in a.book.births_of(tokens[tokens >= 0]).unique().tolist())
+    if not all(birth.learned for birth in births):
+        a.warn(
+            f"{node.target} in {module_path(node) or 'the model'} reads what was made of all samples "
+            f"of the batch: what is said of one depends on those beside it"
+        )
 
 
 _MOST_ROUTES = 64

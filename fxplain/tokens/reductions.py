@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
-from fxplain.tokens.mixing import absorbed, mix, name_alike
+from fxplain.tokens.mixing import absorbed, mix, name_alike, warn_of_samples
 from fxplain.tokens.pointwise import pointwise
 from fxplain.tokens.scores import (
     FIXED_VALUES,
@@ -24,7 +24,7 @@ from fxplain.tokens.scores import (
     only_scales,
 )
 from fxplain.tokens.sites import note
-from fxplain.tokens.tag import Level, Tag, Tags, pack
+from fxplain.tokens.tag import Level, Tag, Tags, pack, tokens_in
 from fxplain.tokens.taken_off import sum_of_differences
 from fxplain.tokens.updates import AttentionSite, framed
 
@@ -212,10 +212,19 @@ def _reduced(a: Analysis, node: fx.Node, tag: Tag, axes: Sequence[int], keepdim:
         ids = tag.ids.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
         # a statistic of an input that no weight has touched is still waiting to be a token
         raw = tag.level is Level.RAW_INPUT
+        if tag.level is Level.TOKEN and a.joiner.newborn(tag) and _of_several_samples(a, ids):
+            warn_of_samples(a, node, ids)
         mixed = tag.with_ids(ids.amax(-1)) if raw else mix(a, node, tag, ids)
         kept = [1 if axis in axes else size for axis, size in enumerate(tag.ids.shape)]
         tag = Tag(mixed.ids.reshape(kept), mixed.level)
     return tag if keepdim else dropped(tag, axes)
+
+
+def _of_several_samples(a: Analysis, groups: Tensor) -> bool:
+    """Whether groups of entries hold tokens of which it is known that they are of several samples."""
+    samples = a.book.samples(a.book.find(tokens_in(groups)))
+    low = torch.where(samples < 0, samples.amax(-1, keepdim=True), samples).amin(-1)
+    return bool((low < samples.amax(-1)).any())
 
 
 def _weighted_sum(
