@@ -96,3 +96,20 @@ def test_a_statistic_of_the_batch_is_warned_of(
     model = seeded(AcrossSamples, of_words, of_scores)
     e = fxplain.explain(model, (torch.randint(0, 30, (2, N)),), target=1)
     assert any("all samples of the batch" in warning for warning in e.graph.warnings)
+
+
+class TurnedAbout(OverWords):
+    """Samples in another order inside (as where they are sorted by length), and back."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids.flip(0))
+        return self.head((x + self.attention(x))[:, 0]).flip(0)
+
+
+@pytest.mark.parametrize("method", ["generic", "rollout"])
+def test_matrices_of_samples_in_another_order(method: str) -> None:
+    model, ids = seeded(TurnedAbout), torch.randint(0, 30, (2, N))
+    e = fxplain.explain(model, (ids,), target=1, method=method)
+    torch.testing.assert_close(e.matrix("ids", "ids")[:, 0], e.relevance["ids"])
+    alone = fxplain.explain(model, (ids[:1],), target=1, method=method)
+    torch.testing.assert_close(e.relevance["ids"][:1], alone.relevance["ids"])

@@ -250,7 +250,7 @@ class ProgramNode:
         batch, n_rows, n_columns = sizes
         groups = self.shared(groups)
         in_order = self.positions.in_order == n_rows and block.positions.in_order == n_columns
-        if in_order and len(self.samples) == batch:
+        if in_order and self._samples.in_order == batch:
             return groups
         rows, columns = (x.on(groups.device) for x in (self.positions, block.positions))
         samples = self._samples.on(groups.device).squeeze(0)
