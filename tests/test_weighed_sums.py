@@ -33,8 +33,11 @@ class Read(OverWords):
         (lambda x: (0.1 * x + 0.9 * x.mean(1, keepdim=True))[:, 0], [0.25] + [0.15] * 5),
         (lambda x: torch.lerp(x[:, 0], x[:, 1:].mean(1), 0.9), [0.1] + [0.18] * 5),
         (lambda x: (0.1 * x + 0.9 * x.roll(1, 1))[:, 1], [0.9, 0.1, 0, 0, 0, 0]),
+        (lambda x: (x[:, :-1] + x[:, 1:])[:, 0], [0.5, 0.5, 0, 0, 0, 0]),
+        (lambda x: (x[:, 1:] - x[:, :-1])[:, 0], [0.5, 0.5, 0, 0, 0, 0]),
+        (lambda x: (x[:, :-2] + x[:, 1:-1] + x[:, 2:])[:, 0], [1 / 3, 1 / 3, 1 / 3, 0, 0, 0]),
     ],
-    ids=["row and mean", "each and mean", "lerp", "neighbours"],
+    ids=["row and mean", "each and mean", "lerp", "neighbours", "pairs", "differences", "threes"],
 )
 def test_numbers_that_weigh_what_is_added_are_shares(
     read: Callable[[Tensor], Tensor], shares: list[float]

@@ -75,3 +75,29 @@ def test_streams_of_a_word_s_vectors_are_one_word() -> None:
         by_hand = by_hand + own @ by_hand
     torch.testing.assert_close(e.relevance["ids"], by_hand[:, 2], atol=1e-5, rtol=1e-4)
     assert e.graph.warnings == ()
+
+
+class NextWord(OverWords):
+    """Each word's state joined with the next word, which is looked up anew (multi-token prediction)."""
+
+    def __init__(self, added: bool) -> None:
+        super().__init__()
+        self.join, self.second, self.added = nn.Linear(2 * WIDE, WIDE), Attention(), added
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        x, after = (x + self.attention(x))[:, :-1], self.words(ids)[:, 1:]
+        h = x + after if self.added else self.join(torch.cat([x, after], -1))
+        return self.head((h + self.second(h))[:, -1])
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_the_next_word_looked_up_anew_is_half_of_its_row(added: bool) -> None:
+    model, ids = seeded(NextWord, added), torch.randint(0, 30, (2, N))
+    e = explained(model, (ids,))
+    first, second = heard(model, (ids,), [model.attention, model.second])
+    own, after = (torch.eye(N) + first)[:, :-1], torch.eye(N)[1:]
+    rows = (own + after) / 2
+    by_hand = (rows + second @ rows)[:, -1]
+    torch.testing.assert_close(e.relevance["ids"], by_hand.detach(), atol=1e-5, rtol=1e-4)
+    assert e.graph.warnings == ()

@@ -295,8 +295,8 @@ def batch_axis_of(program: Program, inputs: ModelInputs, output: int) -> int | N
         shape = program.flow.shapes[output]
         raise TargetError(
             f"the explained output has shape {tuple(shape)}, and no axis of it is that of the "
-            f"{inputs.batch_size} samples: they lie folded in one, or each index holds several. Explain "
-            f"one sample at a time, or give a function from the output to one number per sample."
+            f"{inputs.batch_size} samples: they lie folded in one, or each index holds several. "
+            f"Explain one sample at a time, or give a function from the output to one number per sample."
         )
     return axis  # type: ignore[no-any-return]
 

@@ -151,7 +151,9 @@ def _each_in_its_columns(operands: list[Operand], axis: int) -> Tags:
 
 
 def _neighbours(a: Analysis, tags: Tags) -> bool:
-    """Whether some of the values are different tokens of one birth, and of one argument."""
+    """Whether some are different tokens of one birth and argument, or other words looked up anew."""
+    if any(itertools.starmap(a.joiner.other_words, itertools.combinations(tags, 2))):
+        return True
     tokens = [a.book.find(tag.tokens) for tag in tags]
     return any(
         not torch.equal(*torch.broadcast_tensors(one, other))

@@ -259,7 +259,7 @@ class Joiner:
                 return self._fused(a, b)
             differ = both & (tokens_a != tokens_b)  # a class token beside what was pooled is one
             own_a, own_b = tokens_a[differ].unique(), tokens_b[differ].unique()
-            if self.book.share_births(own_a, own_b):
+            if self.book.share_births(own_a, own_b) or self.other_words(a, b):
                 a, b = self._on_common_axes(a, b)
                 if self._two_readouts(a, b):
                     return None
@@ -286,6 +286,15 @@ class Joiner:
         elif not (self.newborn(larger) and self.newborn(smaller)):
             self.spread.append(smaller)
         return larger
+
+    def other_words(self, a: Tag, b: Tag) -> bool:
+        """Whether words that have heard others meet words looked up anew, each another one."""
+        if self.newborn(a) == self.newborn(b) or a.axes != b.axes:
+            return False  # as vectors of words before words are added to words
+        pairs = torch.stack([self.book.find(tag.tokens) for tag in (a, b)])
+        words = self.book.elements(pairs)
+        single = (words >= 0) & (words == self.book.until(pairs))
+        return bool(single.all()) and bool((words[0] != words[1]).all())
 
     def _on_common_axes(self, a: Tag, b: Tag) -> Tags:
         """Two tags, each with one entry along what it varies along alone, and only by lacking tokens.

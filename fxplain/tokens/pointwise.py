@@ -48,6 +48,8 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
             or weighed_sum(a, node, speaking)
             or blended_in(a, node, speaking)
         )
+    elif whole is None and operation_name(node) == "sub":
+        whole = pairs_added(a, node, speaking)
     if whole is not None:
         return (whole,)
     joined = a.joiner.join(operands, a.shape(node), _meeting(a, node))

@@ -130,7 +130,8 @@ def sums_added(a: Analysis, node: fx.Node, operands: list[fx.Node]) -> Tag | Non
 def pairs_added(a: Analysis, node: fx.Node, operands: list[fx.Node]) -> Tag | None:
     """The sum of rows of one sequence and as many other ones of it: each is made of a pair.
 
-    Tokens are merged so (``x[:, ::2] + x[:, 1::2]``): none of the rows is the sum's own.
+    Tokens are merged so (``x[:, ::2] + x[:, 1::2]``), and each with the next one (``x[:, :-1] +
+    x[:, 1:]``): none of the rows is the sum's own.
     """
     tags = [tag for n in operands for tag in a.tags(n)]
     if not len(tags) == len(operands) == 2 or tags[0].ids.shape != tags[1].ids.shape:
@@ -142,14 +143,21 @@ def pairs_added(a: Analysis, node: fx.Node, operands: list[fx.Node]) -> Tag | No
     if len(tokens[0]) <= a.book.batch_size or not torch.equal(*samples):
         return None
     every = torch.cat(tokens)
-    if bool((every < 0).any()) or len(every.unique()) < len(every):
+    if bool((every < 0).any()) or bool((tokens[0] == tokens[1]).any()):
         return None
-    if not a.book.share_births(*tokens):
+    each_once = all(len(own.unique()) == len(own) for own in tokens)
+    if not each_once or _is_among(*tokens) or _is_among(*tokens[::-1]):
+        return None  # a row's neighbours, beside it
+    if not (a.book.share_births(*tokens) or a.joiner.other_words(*tags)):
         return None
     groups = torch.stack([tag.ids for tag in tags], -1)
     factors = a.versions.factors(versions_in(groups), a.book.find(tokens_in(groups)))
     factors = factors * torch.tensor(_numbers(a, node, operands), dtype=torch.float64)
     return mix(a, node, tags[0], groups, weights=lambda: factors)
+
+
+def _is_among(one: Tensor, other: Tensor) -> bool:
+    return bool(torch.isin(one, other).all())
 
 
 def _numbers(a: Analysis, node: fx.Node, operands: list[fx.Node]) -> list[float]:

@@ -45,7 +45,8 @@ _NOTHING = 1e-9
 def weighed_sum(a: Analysis, node: fx.Node, operands: Sequence[fx.Node]) -> Tag | None:
     """The tag of rows and others of the same tokens that are added by numbers; None for any else.
 
-    ``.1 * x[:, :1] + .9 * x.mean(1)``, ``torch.lerp(x, x.roll(1, 1), .9)``: each has its share.
+    ``.1 * x[:, :1] + .9 * x.mean(1)``, ``torch.lerp(x, x.roll(1, 1), .9)``: each has its share. So it
+    has in a sum of more than two slices, a moving one.
     """
     if len(operands) != 2 or operation_name(node) not in _ADDS:
         return None
@@ -193,8 +194,16 @@ def _takes_off_sums(a: Analysis, steps: Sequence[fx.Node]) -> bool:
 
 
 def _scales_some(a: Analysis, steps: Sequence[fx.Node]) -> bool:
-    """Whether a number other than 1 weighs a value on the way: one of two that are added."""
-    return any(number != 1 for step in steps for number in _numbers(a, step))
+    """Whether a number other than 1 weighs a value on the way, or three slices are added."""
+    return any(number != 1 for step in steps for number in _numbers(a, step)) or _slices(steps)
+
+
+def _slices(steps: Sequence[fx.Node]) -> bool:
+    """Whether steps add more than two slices of the same rows, and do nothing else."""
+    names = [operation_name(step) for step in steps]
+    sums = [step for step, name in zip(steps, names, strict=True) if name == "add"]
+    of_slices = all(n in steps for step in sums for n in step.all_input_nodes)
+    return len(sums) > 1 and of_slices and {*names} <= {"add", "slice", "narrow", *_AS_IT_IS}
 
 
 def _numbers(a: Analysis, node: fx.Node) -> Iterator[float]:
