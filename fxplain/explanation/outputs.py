@@ -296,7 +296,7 @@ def batch_axis_of(program: Program, inputs: ModelInputs, output: int) -> int | N
         raise TargetError(
             f"the explained output has shape {tuple(shape)}, and no axis of it is that of the "
             f"{inputs.batch_size} samples: they lie folded in one, or each index holds several. "
-            f"Explain one sample at a time, or give a function from the output to one number per sample."
+            f"Explain one sample at a time, or give a function from the output to one number for each."
         )
     return axis  # type: ignore[no-any-return]
 

@@ -109,7 +109,21 @@ def mix(
         )
         made = newer(a, node, tag, old, first, arguments=arguments, made_of=made_of)
         return _noted(a, node, tag, made, groups, weights) if tag.level is Level.TOKEN else made
+    if keep is not None and _made_apart(a, keep, groups):
+        keep = None  # each place of a finer grid is made of others: a token of its own
     return _route(a, node, tag, groups, weights, keep)
+
+
+def _made_apart(a: Analysis, keep: Tensor, groups: Tensor) -> bool:
+    """Whether a token stands at several places that are made of different groups."""
+    shape = torch.broadcast_shapes(keep.shape, groups.shape[:-1])
+    tokens = a.book.find(tokens_in(keep)).expand(shape).flatten()
+    real = tokens >= 0
+    once = len(tokens[real].unique())
+    if once == int(real.sum()):
+        return False
+    made_of = torch.cat([tokens.unsqueeze(-1), groups.expand(*shape, -1).flatten(0, -2)], -1)
+    return len(made_of[real].unique(dim=0)) > once
 
 
 def _unite_words(a: Analysis, tag: Tag, groups: Tensor) -> None:
@@ -203,7 +217,8 @@ def mix_along(
 ) -> Tag:
     """Tokens mixed along their own axis by a matrix (new x old): a token-mixing layer, block sums.
 
-    As many new tokens as old ones are the same tokens, mixed. `neighbours` as in `mix`.
+    As many new tokens as old ones are the same tokens, mixed, where each stands there once.
+    `neighbours` as in `mix`.
     """
     groups = tag.ids.movedim(axis, -1).unsqueeze(axis)
     sizes = [-1] * groups.dim()
@@ -221,7 +236,9 @@ def mix_along(
         lead[axis] = size
         return matrix.expand(size, groups.shape[-1]).reshape(*lead, -1)
 
-    keep = tag.ids if tag.ids.shape[axis] == size else None
+    along = a.book.find(tag.tokens).movedim(axis, -1).sort(-1).values
+    twice = bool(((along[..., 1:] == along[..., :-1]) & (along[..., 1:] >= 0)).any())
+    keep = tag.ids if tag.ids.shape[axis] == size and not twice else None
     return mix(a, node, tag, groups, weights=shares, keep=keep, neighbours=neighbours)
 
 
