@@ -57,7 +57,9 @@ def spelled_out(a: Analysis, node: fx.Node, tags: Tagged) -> Tagged:
     for axis in grown:
         one = a.book.batch_size == 1 and axis in a.book.batch_axes
         tags = tuple(
-            _along(tag, axis, shape[axis]) if one or _is_of_members(a, tag, axis, before) else tag
+            _along(tag, axis, shape[axis])
+            if one or _is_of_members(a, tag, axis, shape, before)
+            else tag
             for tag in tags
         )
     return tags
@@ -77,9 +79,11 @@ def _is_new(a: Analysis, axis: int, shape: Sequence[int], before: Sequence[fx.No
     return bool(shapes) and all(len(own) < -from_end or own[from_end] == 1 for own in shapes)
 
 
-def _is_of_members(a: Analysis, tag: Tag, axis: int, before: Sequence[fx.Node]) -> bool:
+def _is_of_members(
+    a: Analysis, tag: Tag, axis: int, shape: Sequence[int], before: Sequence[fx.Node]
+) -> bool:
     """Whether a new axis, in front of all tokens, holds them whole once for each of several members."""
-    in_front = axis < min(tag.axes, default=0)
+    in_front = axis < min(tag.axes, default=0) and 1 not in shape[:axis]  # the axis of one sample
     return in_front and a.joiner.newborn(tag) and are_whole(a, before)
 
 

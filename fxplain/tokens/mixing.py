@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
@@ -25,7 +26,8 @@ from fxplain.tokens.tag import (
 from fxplain.tokens.updates import Mixing, RouteSite
 
 __all__ = [
-    "absorbed", "laid_out", "mix", "mix_along", "name_alike", "newer", "one_token", "settled", "slide",
+    "absorbed", "are_pairs", "laid_out", "mix", "mix_along", "name_alike", "newer", "one_token",
+    "settled", "slide",
     "spread", "united_along", "warn_of_samples", "windows",
 ]  # fmt: skip
 
@@ -95,6 +97,7 @@ def mix(
     if same is not None and not (anew and a.joiner.newborn(tag)):
         return Tag(same, tag.level, tag.softmax, births=tag.births)
     stays = keep is not None and tag.level is not Level.RAW_INPUT
+    neighbours |= are_pairs(a, tag, groups)
     if a.joiner.newborn(tag) and not neighbours and (grid or not stays):
         if keep is not None and stays:
             return Tag(keep, tag.level, births=tag.births)
@@ -112,6 +115,21 @@ def mix(
     if keep is not None and _made_apart(a, keep, groups):
         keep = None  # each place of a finer grid is made of others: a token of its own
     return _route(a, node, tag, groups, weights, keep)
+
+
+def are_pairs(a: Analysis, tag: Tag, groups: Tensor) -> bool:
+    """Whether groups hold tokens of several inputs, each of which is in several of them (a grid)."""
+    if tag.level is not Level.TOKEN or groups.dim() < 2 or groups.shape[-1] < 2:
+        return False
+    tokens = a.book.find(tokens_in(groups)).flatten(0, -2)
+    births = a.book.births_of(tokens.clamp(min=0))
+    if bool((births == births[:, :1]).all()):
+        return False
+    of_each = [tokens[births == birth].unique() for birth in births.unique().tolist()]
+    several = all(a.book.batch_size < len(own) < len(tokens) for own in of_each)
+    lineages = [a.book.lineage(own) for own in of_each]
+    apart = all(one.isdisjoint(other) for one, other in itertools.combinations(lineages, 2))
+    return several and apart and bool((tokens >= 0).all())
 
 
 def _made_apart(a: Analysis, keep: Tensor, groups: Tensor) -> bool:

@@ -15,9 +15,11 @@ from fxplain.tokens.beside import beside_tokens
 from fxplain.tokens.concatenating import merged_stack
 from fxplain.tokens.each_place import at_each_place
 from fxplain.tokens.lookups import each_again, looked_up, looked_up_along
+from fxplain.tokens.mixing import are_pairs, mix
 from fxplain.tokens.summing import summed
 from fxplain.tokens.tag import (
     NO_TOKEN,
+    Level,
     Tag,
     Tags,
     broadcast_shape,
@@ -81,7 +83,19 @@ def reshape(a: Analysis, node: fx.Node) -> Tagged:
     """Splitting and merging axes."""
     source = _input(node)
     old, new = a.shape(source), a.shape(node)
-    return merged_stack(a, node, source) or tuple(tag.reshaped(old, new) for tag in a.tags(source))
+    merged = merged_stack(a, node, source)
+    return merged or _pairs(a, node, tuple(tag.reshaped(old, new) for tag in a.tags(source)))
+
+
+def _pairs(a: Analysis, node: fx.Node, tags: Tags) -> Tags:
+    """A grid of pairs that is laid out as one sequence: each is a token that is made of two."""
+    if len(tags) != 2 or any(tag.softmax or tag.level is not Level.TOKEN for tag in tags):
+        return tags
+    one, other = tags
+    if one.ids.shape != other.ids.shape or one.varies(one.ids.dim() - 1):
+        return tags
+    groups = torch.stack([one.ids, other.ids], -1)
+    return (mix(a, node, one, groups),) if are_pairs(a, one, groups) else tags
 
 
 def expand(a: Analysis, node: fx.Node) -> Tagged:
