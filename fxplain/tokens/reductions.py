@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import getitem
 
 import torch
 from torch import Tensor, fx
@@ -13,7 +14,7 @@ from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.mixing import absorbed, mix, name_alike, warn_of_samples
-from fxplain.tokens.pointwise import pointwise
+from fxplain.tokens.pointwise import is_returned, pointwise
 from fxplain.tokens.scores import (
     FIXED_VALUES,
     OF_A_GROUP,
@@ -66,6 +67,11 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
     left = sum_of_differences(a, node, source, axes, keepdim=keepdim) if varied else None
     if left is not None:
         return (left,)
+    if varied and not statistic and len(axes) == 1 and _picks_scores(node, tags):
+        (tag,) = tags
+        picked = _picked(tag, shape, axes[0], _place(a, node, source, axes[0]))
+        result = (picked if keepdim else dropped(picked, axes),)
+        return [result, ()] if isinstance(node.meta.get("val"), (tuple, list)) else result
     extreme = is_extreme(node) and not any(tag.softmax for tag in tags)
     # the best of many scores is made of its query and of the keys among which it was found
     rows = () if extreme and not statistic else _rows_of_pairs(tags, axes)
@@ -162,11 +168,37 @@ def _best(
     """The best of scores along an axis: what was picked is read from the run, as `top` does."""
     if operation_name(node) == "logsumexp":
         return tuple(_reduced(a, node, tag, [axis], keepdim) for tag in tags)
-    scores: Tensor = a.value(source).cpu()
-    lowest = operation_name(node) in ("min", "amin")
-    place = (scores.argmin if lowest else scores.argmax)(axis, keepdim=True)
+    place = _place(a, node, source, axis)
     picked = tuple(_picked(tag, a.shape(source), axis, place) for tag in tags)
     return picked if keepdim else tuple(dropped(tag, [axis]) for tag in picked)
+
+
+_PICKS = frozenset(
+    ["max", "amax", "min", "amin", "median", "nanmedian", "kthvalue", "mode"]
+)  # fmt: skip
+
+
+def _picks_scores(node: fx.Node, tags: Tags) -> bool:
+    """Whether each of an output's numbers is that of one token, of all: the best word's score."""
+    if operation_name(node) not in _PICKS or len(tags) != 1 or tags[0].softmax is not None:
+        return False
+    picked = node
+    if isinstance(node.meta.get("val"), (tuple, list)):
+        values = [user for user in node.users if user.target is getitem and user.args[1] == 0]
+        if len(values) != 1:
+            return False
+        (picked,) = values
+    return tags[0].level is Level.TOKEN and is_returned(picked)
+
+
+def _place(a: Analysis, node: fx.Node, source: fx.Node, axis: int) -> Tensor:
+    """Where along an axis a run found what a reduction picks."""
+    if isinstance(node.meta.get("val"), (tuple, list)):
+        indices: Tensor = a.value(node)[1].cpu()
+        return indices if indices.dim() == len(a.shape(source)) else indices.unsqueeze(axis)
+    scores: Tensor = a.value(source).cpu()
+    lowest = operation_name(node) in ("min", "amin")
+    return (scores.argmin if lowest else scores.argmax)(axis, keepdim=True)
 
 
 def _picked(tag: Tag, shape: Sequence[int], axis: int, place: Tensor) -> Tag:

@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 
 from fxplain.capture import Capture, ModelInputs, chance_kept, draws, operation_name
 from fxplain.program import Program
-from fxplain.tokens import IDENTITY, AttentionSite, RouteSite, Tag, TokenFlow, tokens_in
+from fxplain.tokens import IDENTITY, AttentionSite, RouteSite, Tag, Tags, TokenFlow, tokens_in
 from fxplain.verification.claims import Claims, canonical_tokens, claimed_tags, mixes_neighbours
 from fxplain.verification.judging import Finding, change_of, judge
 from fxplain.verification.lockstep import lockstep
@@ -184,6 +184,29 @@ def own_maxima(graph: fx.Graph) -> set[fx.Node]:
     }
 
 
+def picks_of(program: Program) -> set[fx.Node]:
+    """Maxima and the like of which it is claimed that each is one of the values that they are of.
+
+    Which one it is was read from the run: it is held, as the order of a sort is.
+    """
+    tags, found, canonical = program.flow.tags, set[fx.Node](), canonical_tokens(program)
+    for node in tags:
+        made = node.args[0] if node.target is operator.getitem and node.args[1] == 0 else node
+        if isinstance(made, fx.Node) and operation_name(made) in _PICKS:
+            own, of = (_tokens_of(canonical, tags, n) for n in (node, made.all_input_nodes[0]))
+            if own and own <= of:
+                found.add(made)
+    return found
+
+
+def _tokens_of(canonical: Tensor, tags: Mapping[fx.Node, Tags], node: fx.Node) -> set[int]:
+    real = [tag.tokens[tag.tokens >= 0] for tag in tags.get(node, ())]
+    return {token for tokens in real for token in canonical[tokens].unique().tolist()}
+
+
+_PICKS = ("max", "amax", "min", "amin", "median", "nanmedian", "kthvalue", "mode")
+
+
 def made_of_weights(flow: TokenFlow) -> set[fx.Node]:
     """What attention weights make of a learned table: it carries no token, and is held as they are."""
     nothing = {i for i in range(len(flow.versions)) if not flow.versions.of(i)}
@@ -276,6 +299,7 @@ class Law:
         self.sites = {u.output for u in flow.updates if isinstance(u, AttentionSite)}
         self.frozen = self.sites | {n for n in captured.graph.nodes if draws(n)}
         self.frozen |= own_maxima(captured.graph) | made_of_weights(flow) | sums_of_softmaxes(flow)
+        self.picks = picks_of(program)
         output = next(n for n in captured.graph.nodes if n.op == "output")
         self.used = used_values(flow, output.all_input_nodes)
         self.order = {node: i for i, node in enumerate(captured.graph.nodes)}
@@ -333,6 +357,7 @@ class Law:
                 anew={} if through_attention else self.anew,
                 noise=probe.noise(10.0),
                 compare=compare,
+                picks=() if through_attention else self.picks,
             )
         return any(moved)
 
@@ -368,6 +393,7 @@ class Law:
                 anew=self.anew,
                 noise=probe.noise(sign),
                 compare=compare,
+                picks=self.picks,
             )
         calls = sum(node.op == "call_function" for node in self.module.graph.nodes)
         self.runs += 1 + own / max(calls, 1)

@@ -26,6 +26,7 @@ def lockstep(
     anew: Mapping[fx.Node, Tensor],
     noise: Mapping[fx.Node, Callable[[Tensor], Tensor]],
     compare: Compare,
+    picks: Collection[fx.Node] = (),
 ) -> int:
     """Run a graph as it is and disturbed, node by node, and compare the two.
 
@@ -45,6 +46,8 @@ def lockstep(
         For each disturbed node, what its value is replaced by.
     compare
         Called for each node that a disturbance may have reached, before its value is dropped.
+    picks
+        Reductions that pick one of several (a maximum): it is the one that the other run picked.
 
     Returns
     -------
@@ -67,8 +70,11 @@ def lockstep(
             plain[node] = called_leanly(node, plain.__getitem__)
             reached = any(n in other for n in node.all_input_nodes)
             if reached and node not in frozen and _is_content(plain[node]):
-                other[node] = _picked_alike(node, plain, other) or called_leanly(
-                    node, lambda n: other[n] if n in other else plain[n]
+                alike = _picked_alike(node, plain, other, picks)
+                other[node] = (
+                    called_leanly(node, lambda n: other[n] if n in other else plain[n])
+                    if alike is None
+                    else alike
                 )
                 other[node] = _cancelled(node, plain, other)
                 calls += 1
@@ -88,15 +94,28 @@ def lockstep(
 
 
 def _picked_alike(
-    node: fx.Node, plain: Mapping[fx.Node, Any], other: Mapping[fx.Node, Any]
-) -> tuple[Tensor, Tensor] | None:
+    node: fx.Node,
+    plain: Mapping[fx.Node, Any],
+    other: Mapping[fx.Node, Any],
+    picks: Collection[fx.Node],
+) -> Tensor | tuple[Tensor, Tensor] | None:
     """What is picked by rank, from the places where it is as it is; None for other operations."""
-    source = node.args[0] if operation_name(node) in ("topk", "sort") else None
+    ranks = operation_name(node) in ("topk", "sort")
+    source = node.args[0] if ranks or node in picks else None
     if not isinstance(source, fx.Node) or source not in other:
         return None
+    named = arguments(node)
+    dim = named.get("dim", -1)
+    axis = int(dim[0] if isinstance(dim, (list, tuple)) else dim)
+    if isinstance(plain[node], Tensor):
+        lowest = operation_name(node) in ("min", "amin")
+        places = (plain[source].argmin if lowest else plain[source].argmax)(axis, keepdim=True)
+        picked = other[source].gather(axis, places)
+        return picked if named.get("keepdim") else picked.squeeze(axis)
     _, places = plain[node]
-    axis = int(arguments(node).get("dim", -1))
-    return other[source].gather(axis, places), places
+    if ranks or named.get("keepdim"):
+        return other[source].gather(axis, places), places
+    return other[source].gather(axis, places.unsqueeze(axis)).squeeze(axis), places
 
 
 _ADD = ("add", "sub", "subtract", "rsub")
