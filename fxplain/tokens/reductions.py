@@ -173,6 +173,7 @@ def _best(
     return picked if keepdim else tuple(dropped(tag, [axis]) for tag in picked)
 
 
+_WITHOUT_AXIS = ("squeeze", "select", "flatten")
 _PICKS = frozenset(
     ["max", "amax", "min", "amin", "median", "nanmedian", "kthvalue", "mode"]
 )  # fmt: skip
@@ -188,6 +189,8 @@ def _picks_scores(node: fx.Node, tags: Tags) -> bool:
         if len(values) != 1:
             return False
         (picked,) = values
+    while len(picked.users) == 1 and operation_name(next(iter(picked.users))) in _WITHOUT_AXIS:
+        (picked,) = picked.users
     return tags[0].level is Level.TOKEN and is_returned(picked)
 
 
