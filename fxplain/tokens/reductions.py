@@ -173,7 +173,7 @@ def _best(
     return picked if keepdim else tuple(dropped(tag, [axis]) for tag in picked)
 
 
-_WITHOUT_AXIS = ("squeeze", "select", "flatten")
+_WITHOUT_AXIS = ("squeeze", "slice", "select", "flatten")
 _PICKS = frozenset(
     ["max", "amax", "min", "amin", "median", "nanmedian", "kthvalue", "mode"]
 )  # fmt: skip
