@@ -154,7 +154,9 @@ def _unite_words(a: Analysis, tag: Tag, groups: Tensor) -> None:
     tokens = a.book.find(tokens_in(groups))
     words = a.book.elements(tokens)
     alike = (words == words[..., :1]) & (words >= 0) & (words == a.book.until(tokens))
-    if bool(alike.all()) and a.joiner.newborn(tag.with_ids(groups)):
+    births = (a.book.births[i] for i in a.book.births_of(tokens.clamp(min=0)).unique().tolist())
+    looked_up = all(birth.looked_up for birth in births)
+    if bool(alike.all()) and looked_up and a.joiner.newborn(tag.with_ids(groups)):
         for other in tokens.unbind(-1)[1:]:
             first = a.book.find(tokens[..., 0].flatten())
             a.book.unite(first, a.book.find(other.flatten()))
