@@ -101,3 +101,30 @@ def test_the_next_word_looked_up_anew_is_half_of_its_row(added: bool) -> None:
     by_hand = (rows + second @ rows)[:, -1]
     torch.testing.assert_close(e.relevance["ids"], by_hand.detach(), atol=1e-5, rtol=1e-4)
     assert e.graph.warnings == ()
+
+
+class TwoWords(OverWords):
+    """A word's state beside another word, which is looked up anew."""
+
+    def __init__(self, of: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.of = of
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        return self.head(self.of((x + self.attention(x))[:, 0], self.words(ids)[:, 1]))
+
+
+@pytest.mark.parametrize(
+    ("of", "share"), [(lambda x, y: x * y, 1), (lambda x, y: x + y, 0.5), (lambda x, y: x - y, 0.5)],
+    ids=["product", "sum", "difference"],
+)  # fmt: skip
+def test_another_word_looked_up_anew_is_read_beside(
+    of: Callable[[Tensor, Tensor], Tensor], share: float
+) -> None:
+    model, ids = seeded(TwoWords, of), torch.randint(0, 30, (2, N))
+    e = explained(model, (ids,))
+    (own,) = heard(model, (ids,), [model.attention])
+    by_hand = share * ((torch.eye(N) + own)[:, 0] + torch.eye(N)[1])
+    torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
+    assert e.graph.warnings == ()

@@ -351,7 +351,7 @@ class Joiner:
         """Whether two values, of one token in each sample, make one that is read from both."""
         if self._meeting is not Meeting.TOGETHER or a.carried or b.carried:
             return False
-        if self.newborn(a) or self.newborn(b):
+        if (self.newborn(a) or self.newborn(b)) and not self.other_words(a, b):
             return False
         return max(a.ids.numel(), b.ids.numel()) <= self.book.batch_size
 

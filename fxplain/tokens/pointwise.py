@@ -49,7 +49,7 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
             or blended_in(a, node, speaking)
         )
     elif whole is None and operation_name(node) == "sub":
-        whole = pairs_added(a, node, speaking)
+        whole = sums_added(a, node, speaking) or pairs_added(a, node, speaking)
     if whole is not None:
         return (whole,)
     joined = a.joiner.join(operands, a.shape(node), _meeting(a, node))

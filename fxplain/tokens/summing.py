@@ -99,7 +99,9 @@ def sums_added(a: Analysis, node: fx.Node, operands: list[fx.Node]) -> Tag | Non
         return None  # a recurrence, whose states are read one by one
     sites = [site for site in (_sum_of(a, node, tag) for tag in tags) if site is not None]
     old = [a.book.find(tokens_in(site.old)).unique() for site in sites]
-    if len(old) < 2 or bool(torch.isin(*old).any()) or not a.book.share_births(*old):
+    if len(old) < 2 or bool(torch.isin(*old).any()):
+        return None
+    if not (a.book.share_births(*old) or a.joiner.other_words(*tags)):
         return None
     tokens = [a.book.find(tag.tokens) for tag in tags]
     parts = [_parts(a, *part) for part in zip(sites, tags, tokens, strict=True)]
