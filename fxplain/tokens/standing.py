@@ -59,8 +59,8 @@ def _nameless(a: Analysis, asked: list[fx.Node], values: fx.Node) -> list[fx.Nod
 
 
 def _holds(a: Analysis, node: fx.Node) -> bool:
-    """Whether a value holds tokens; a bias that is added to every row is none of them."""
-    return any(tag.level > Level.PARAMETER or tag.axes for tag in a.tags(node))
+    """Whether a value holds tokens, or is a weight; a bias that is added to every row is no token."""
+    return a.is_parameter(node) or any(tag.level > Level.PARAMETER or tag.axes for tag in a.tags(node))
 
 
 def _side_by_side(a: Analysis) -> Iterator[list[fx.Node]]:
