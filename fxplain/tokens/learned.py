@@ -49,11 +49,12 @@ class LearnedTokens:
         """Entries (..., 1, keys), each sample's own where samples hear different learned tokens."""
         if self._book.batch_size == 1 or columns.dim() < 3:
             return columns
-        tokens = self._book.find(tokens_in(columns))
-        asking = self._book.samples(self._book.find(tokens_in(rows))).amax((-2, -1), keepdim=True)
+        tokens, queries = (self._book.find(tokens_in(entries)) for entries in (columns, rows))
+        asking = self._book.samples(queries).amax((-2, -1), keepdim=True)
         samples = asking.expand(torch.broadcast_shapes(asking.shape, columns.shape))
         differ = any(size > 1 for size in columns.shape[:-2])
         here = self._book.learned(tokens) & (self._book.samples(tokens) < 0)
+        here &= ~torch.isin(tokens, queries)  # of one sequence
         if not (differ and bool(here.any()) and samples.shape == columns.shape):
             return columns
         here &= samples >= 0

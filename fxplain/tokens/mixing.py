@@ -112,8 +112,6 @@ def mix(
         )
         made = newer(a, node, tag, old, first, arguments=arguments, made_of=made_of)
         return _noted(a, node, tag, made, groups, weights) if tag.level is Level.TOKEN else made
-    if keep is not None and _made_apart(a, keep, groups):
-        keep = None  # each place of a finer grid is made of others: a token of its own
     return _route(a, node, tag, groups, weights, keep)
 
 
@@ -130,18 +128,6 @@ def are_pairs(a: Analysis, tag: Tag, groups: Tensor) -> bool:
     lineages = [a.book.lineage(own) for own in of_each]
     apart = all(one.isdisjoint(other) for one, other in itertools.combinations(lineages, 2))
     return several and apart and bool((tokens >= 0).all())
-
-
-def _made_apart(a: Analysis, keep: Tensor, groups: Tensor) -> bool:
-    """Whether a token stands at several places that are made of different groups."""
-    shape = torch.broadcast_shapes(keep.shape, groups.shape[:-1])
-    tokens = a.book.find(tokens_in(keep)).expand(shape).flatten()
-    real = tokens >= 0
-    once = len(tokens[real].unique())
-    if once == int(real.sum()):
-        return False
-    made_of = torch.cat([tokens.unsqueeze(-1), groups.expand(*shape, -1).flatten(0, -2)], -1)
-    return len(made_of[real].unique(dim=0)) > once
 
 
 def _unite_words(a: Analysis, tag: Tag, groups: Tensor) -> None:
@@ -256,10 +242,17 @@ def mix_along(
         lead[axis] = size
         return matrix.expand(size, groups.shape[-1]).reshape(*lead, -1)
 
-    along = a.book.find(tag.tokens).movedim(axis, -1).sort(-1).values
-    twice = bool(((along[..., 1:] == along[..., :-1]) & (along[..., 1:] >= 0)).any())
-    keep = tag.ids if tag.ids.shape[axis] == size and not twice else None
+    same = tag.ids.shape[axis] == size and not _stands_twice(a, tag, [axis])
+    keep = tag.ids if same else None
     return mix(a, node, tag, groups, weights=shares, keep=keep, neighbours=neighbours)
+
+
+def _stands_twice(a: Analysis, tag: Tag, axes: Sequence[int]) -> bool:
+    """Whether a token stands at several places along some axes."""
+    tokens = a.book.find(tag.tokens)
+    along = tokens.movedim(list(axes), list(range(-len(axes), 0))).flatten(-len(axes))
+    along = along.sort(-1).values
+    return bool(((along[..., 1:] == along[..., :-1]) & (along[..., 1:] >= 0)).any())
 
 
 def united_along(a: Analysis, tag: Tag, axis: int) -> Tag:
@@ -547,6 +540,9 @@ def slide(
     patches = windows(grid, axes, kernel, stride, edges, dilation)
     same_grid = all(out[axis] == shape[axis] for axis in axes)
     coarser = any(s > 1 for s in stride)
+    same_grid &= not _stands_twice(
+        a, tag.with_ids(grid), axes
+    )  # of a finer grid each is made of others
     keep_tokens = grid if same_grid and not coarser else None
     return mix(
         a, node, tag, patches, weights=weights, keep=keep_tokens, anew=coarser, grid=True, raw=raw

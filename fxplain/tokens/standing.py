@@ -60,7 +60,9 @@ def _nameless(a: Analysis, asked: list[fx.Node], values: fx.Node) -> list[fx.Nod
 
 def _holds(a: Analysis, node: fx.Node) -> bool:
     """Whether a value holds tokens, or is a weight; a bias that is added to every row is no token."""
-    return a.is_parameter(node) or any(tag.level > Level.PARAMETER or tag.axes for tag in a.tags(node))
+    return a.is_parameter(node) or any(
+        tag.level > Level.PARAMETER or tag.axes for tag in a.tags(node)
+    )
 
 
 def _side_by_side(a: Analysis) -> Iterator[list[fx.Node]]:
