@@ -54,7 +54,7 @@ class LearnedTokens:
         samples = asking.expand(torch.broadcast_shapes(asking.shape, columns.shape))
         differ = any(size > 1 for size in columns.shape[:-2])
         here = self._book.learned(tokens) & (self._book.samples(tokens) < 0)
-        here &= ~torch.isin(tokens, queries)  # of one sequence
+        here &= ~torch.isin(tokens.contiguous(), queries.unique())  # of one sequence
         if not (differ and bool(here.any()) and samples.shape == columns.shape):
             return columns
         here &= samples >= 0
