@@ -99,7 +99,7 @@ def _left(
     groups = torch.where(shares > 0, entries[new.sample], NO_TOKEN)
     tokens = a.book.find(tokens_in(shown))
     stays &= new.count > 1 and len(tokens.unique()) == tokens.numel()  # spans may end alike
-    stay = stays and bool(torch.isin(tokens, a.book.find(tag.tokens)).all())
+    stay = stays and bool(torch.isin(tokens, a.book.find(tag.tokens).flatten()).all())
     return mix(a, node, tag, groups, weights=lambda: shares, keep=shown if stay else None)
 
 
