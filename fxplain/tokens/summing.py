@@ -273,7 +273,9 @@ def _sum_of(a: Analysis, node: fx.Node, tag: Tag) -> RouteSite | None:
     updates = next(iter(sets)) if len(sets) == 1 else ()
     site = a.updates[max(updates)] if updates and max(updates) >= 0 else None
     if isinstance(site, RouteSite) and site.operation in ("sum", "mean") and len(updates) == 1:
-        own = torch.isin(a.book.find(site.new), tokens.flatten())  # but for those of masked tokens alone
+        own = torch.isin(
+            a.book.find(site.new), tokens.flatten()
+        )  # but for those of masked tokens alone
         return site if bool(own.all()) else None
     made = [birth.index for birth in a.book.births if birth.kind == "route"]
     if bool(torch.isin(a.book.births_of(tokens), torch.tensor(made)).any()):
