@@ -19,7 +19,10 @@ __all__ = ["are_whole", "at_each_place", "blended_in", "chosen", "of_each_place"
 
 
 def chosen(a: Analysis, node: fx.Node) -> Tag | None:
-    """The tag of ``where`` that puts a learned vector in the place of some tokens."""
+    """The tag of ``where`` that puts a learned vector, or other tokens, in some tokens' place."""
+    other = _either(a, node)
+    if other is not None:
+        return other
     named = arguments(node)
     mask, sides = named.get("condition"), (named.get("input"), named.get("other"))
     for (vector, tokens), negated in ((sides, False), (sides[::-1], True)):
@@ -32,6 +35,26 @@ def chosen(a: Analysis, node: fx.Node) -> Tag | None:
             if made is not None:
                 return made
     return None
+
+
+def _either(a: Analysis, node: fx.Node) -> Tag | None:
+    """The tag of ``where`` of two rows of tokens, of which a known mask chooses at each place."""
+    named = arguments(node)
+    mask, sides = named.get("condition"), [named.get("input"), named.get("other")]
+    tags = [a.tags(side) for side in sides]
+    if not isinstance(mask, fx.Node) or any(len(of) != 1 for of in tags) or not is_factor(a, mask):
+        return None
+    shape, rank = a.shape(mask), len(a.shape(node))
+    either = [of[0] for of in tags]
+    if shape[-1:] != (1,) or any(t.softmax or t.level is not Level.TOKEN for t in either):
+        return None
+    ids = [t.ids.reshape((1,) * (rank - t.ids.dim()) + tuple(t.ids.shape)) for t in either]
+    tokens = torch.broadcast_tensors(*(a.book.find(tokens_in(entries)) for entries in ids))
+    real = [own[own >= 0].unique() for own in tokens]
+    if torch.equal(*tokens) or not a.book.share_births(*real):
+        return None
+    here = a.value(mask).cpu().bool().reshape((1,) * (rank - len(shape)) + tuple(shape))
+    return either[0].with_ids(narrowed(torch.where(here, *ids)))
 
 
 def blended_in(a: Analysis, node: fx.Node, parts: Sequence[fx.Node]) -> Tag | None:

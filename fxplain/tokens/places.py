@@ -54,7 +54,13 @@ def _repeats_within(a: Analysis, node: fx.Node) -> bool:
     given = [n for n in node.all_input_nodes if not a.is_parameter(n)]
     sources = [tag for n in given for tag in a.tags(n)]
     fresh = bool(sources) and not any(_in_places(a, tag) for tag in sources)
-    return fresh and (repeats(a, node) or not moves(node))
+    writes = operation_name(node) in _WRITES
+    return fresh and (writes or repeats(a, node) or not moves(node))
+
+
+_WRITES = (
+    "index_put", "index_copy", "copy", "scatter", "slice_scatter", "select_scatter", "masked_scatter",
+)  # fmt: skip
 
 
 def _in_places(a: Analysis, tag: Tag) -> bool:
