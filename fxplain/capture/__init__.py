@@ -1,5 +1,6 @@
 """Capture: from a module and its inputs to a functional ATen graph."""
 
+from fxplain.capture.autocasting import NO_AUTOCAST, Autocast
 from fxplain.capture.cache import capture, clear_captures, share_captures
 from fxplain.capture.captured import (
     Capture,
@@ -37,8 +38,10 @@ __all__ = [
     "ELSEWHERE",
     "FUSED",
     "AsItWas",
+    "Autocast",
     "Capture",
     "InputSlot",
+    "NO_AUTOCAST",
     "MaskRows",
     "Memo",
     "ModelInputs",
