@@ -275,6 +275,27 @@ def test_what_fills_a_window_up_has_no_part_in_a_mean() -> None:
     torch.testing.assert_close(found.scores[0], want)
 
 
+class Filled(nn.Module):
+    """Three words, filled up to four, and what is said of what fills."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.attention = nn.Embedding(30, 16), Attention()
+
+    def forward(self, ids: Tensor) -> dict[str, Tensor]:
+        x = nn.functional.pad(self.words(ids), (0, 0, 0, 1))
+        real = torch.arange(4).lt(3).expand(len(ids), -1)
+        heard = self.attention(x, x, real)
+        return {"first": heard[:, 0], "all": heard}
+
+
+def test_a_head_is_ablated_in_what_fills_up_too() -> None:
+    model, ids = seeded(Filled), words(2, 3)
+    found = fxplain.intervene(model, (ids,), Cut.heads(0, 1), 1, output="first", outputs=True)
+    want = ablated_by_hook(model, {"ids": ids}, "attention.out", 1, 2, "all")
+    torch.testing.assert_close(found.outputs[0]["all"], want)
+
+
 def test_patching_everything_gives_the_other_inputs_score() -> None:
     model, ids, other = seeded(TextClassifier, depth=2), words(2, 6), words(2, 6, seed=1)
     with torch.no_grad():
