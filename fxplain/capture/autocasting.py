@@ -1,5 +1,7 @@
-"""Autocast: the mixed precision around a call. Its casts become operations of the captured graph, so
-that what is computed from the graph's values is not cast; and the same can be asked again later."""
+"""Autocast: the mixed precision around a call, in which the same can be asked again later.
+
+Its casts become operations of the captured graph, so that what is computed from values is not cast.
+"""
 
 from __future__ import annotations
 

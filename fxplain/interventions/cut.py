@@ -93,7 +93,9 @@ Part = Heads | Edges | Births | Writes | Stream
 
 _PARTS = Form(
     "what Cut.heads, edges, tokens, write and stream make",
-    lambda value: isinstance(value, tuple) and value and all(isinstance(x, Part) for x in value),
+    lambda value: (
+        isinstance(value, tuple) and value != () and all(isinstance(x, Part) for x in value)
+    ),
 )
 
 _TO = one_of(SOURCES)

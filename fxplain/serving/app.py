@@ -138,7 +138,10 @@ async def _report(desk: Desk, name: str) -> Response:
 
 
 async def _asked(desk: Desk, request: Request, ask: Callable[[Any], dict[str, Any]]) -> Response:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    if (
+        request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        != "application/json"
+    ):
         return _refused(415, "questions are asked as application/json.")
     body = bytearray()
     async for part in request.stream():
