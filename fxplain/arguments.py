@@ -152,14 +152,14 @@ def shown(value: Any) -> str:
 
 
 def whole(low: int | None = None, high: int | None = None) -> Form:
-    """A whole number in a range; True and False are none."""
+    """A whole number in a range; True and False, also those of a mask, are none."""
 
     def fits(value: Any) -> bool:
         try:
             found = operator.index(value)
         except Exception:  # noqa: BLE001 - what a tensor, or an object of the user's, raises
             return False
-        if isinstance(value, bool):
+        if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
             return False
         return (low is None or found >= low) and (high is None or found <= high)
 

@@ -265,6 +265,25 @@ def test_flags_among_the_inputs_are_part_of_the_capture(made: list[str]) -> None
     assert len(made) == 3
 
 
+class Towers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = TextClassifier()
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.encoder(a) * self.encoder(b)
+
+
+def test_one_tensor_may_be_two_arguments(made: list[str]) -> None:
+    model, one, other = seeded(Towers), words(2, 6), words(2, 6, seed=1)
+    told = [fxplain.explain(model, given, 1) for given in ((one, one), (one, one.clone()))]
+    for name in ("a", "b"):
+        torch.testing.assert_close(told[0].relevance[name], told[1].relevance[name])
+    apart = fxplain.explain(model, (other, one), 1)
+    torch.testing.assert_close(apart.output, model(other, one).detach())
+    assert made == ["Towers"]
+
+
 # What goes in
 
 

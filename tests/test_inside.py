@@ -288,6 +288,25 @@ def test_they_print_and_are_plain_data(found: HeadRelevance) -> None:
     assert set(found.to_frame().columns) >= {"node", "head", "relevance", "share", "through"}
 
 
+def test_mixed_precision_is_the_models_and_stays_that_of_the_explanation() -> None:
+    torch.manual_seed(0)
+    model, weights = TextClassifier(depth=2).eval(), torch.randn(5)
+    mixed, plain = torch.autocast("cpu", torch.bfloat16), torch.autocast("cpu", enabled=False)
+    told = []
+    for made, other in ((mixed, plain), (plain, mixed)):
+        with made:
+            e = fxplain.explain(model, {"input_ids": IDS}, lambda output: output @ weights)
+        with other:
+            found, cut = e.heads(), e.intervene(fxplain.Cut.heads(0, 1))
+        torch.testing.assert_close(found.total, sums(e), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(cut.baseline, e.scores)
+        told.append((e.scores.dtype, found.total))
+    (low, of_low), (high, of_high) = told
+    assert (low, high) == (torch.bfloat16, torch.float32)
+    torch.testing.assert_close(of_low, of_high, rtol=0.05, atol=0.05)
+    assert not torch.equal(of_low, of_high)
+
+
 def test_other_methods_and_loaded_explanations_are_refused(
     classifier: nn.Module, tmp_path: Path
 ) -> None:

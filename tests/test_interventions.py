@@ -275,6 +275,27 @@ def test_what_fills_a_window_up_has_no_part_in_a_mean() -> None:
     torch.testing.assert_close(found.scores[0], want)
 
 
+class Filled(nn.Module):
+    """Three words, filled up to four, and what is said of what fills."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.attention = nn.Embedding(30, 16), Attention()
+
+    def forward(self, ids: Tensor) -> dict[str, Tensor]:
+        x = nn.functional.pad(self.words(ids), (0, 0, 0, 1))
+        real = torch.arange(4).lt(3).expand(len(ids), -1)
+        heard = self.attention(x, x, real)
+        return {"first": heard[:, 0], "all": heard}
+
+
+def test_a_head_is_ablated_in_what_fills_up_too() -> None:
+    model, ids = seeded(Filled), words(2, 3)
+    found = fxplain.intervene(model, (ids,), Cut.heads(0, 1), 1, output="first", outputs=True)
+    want = ablated_by_hook(model, {"ids": ids}, "attention.out", 1, 2, "all")
+    torch.testing.assert_close(found.outputs[0]["all"], want)
+
+
 def test_patching_everything_gives_the_other_inputs_score() -> None:
     model, ids, other = seeded(TextClassifier, depth=2), words(2, 6), words(2, 6, seed=1)
     with torch.no_grad():
@@ -467,6 +488,7 @@ WRONG = {
     "no such modality": (Cut.tokens("pixels"), "no modality 'pixels'"),
     "no such layer": (Cut.write("blocks.0.mlp"), "no residual addition"),
     "no reference": (Cut.heads(0, to="reference"), "give reference="),
+    "no word at all": (Cut.heads(0, tokens="nothing"), "'nothing' is no token of input_ids"),
 }
 
 
@@ -495,6 +517,9 @@ def test_what_cannot_be_cut_is_refused_by_name(wrong: str) -> None:
         lambda: Cut.tokens("input_ids", []),
         lambda: Cut.write(""),
         lambda: Cut.heads(0).named(7),
+        lambda: Cut.heads(0, tokens=torch.tensor([False, True])),
+        lambda: Cut(("head 1",)),
+        lambda: Cut(()),
     ],
 )
 def test_a_cut_of_another_form_is_refused(make) -> None:
@@ -521,6 +546,14 @@ def test_what_is_printed_and_told() -> None:
     assert text.index(f"head {order[0]}") < text.index(f"head {order[1]}")
     assert f"{float(found.effects[0].mean()):+.4g}" in text
     assert found.to_dict()["cuts"][1]["cut"] == "head 1 of node 0 to zero"
+
+
+def test_no_cut_is_lost_to_the_name_of_another() -> None:
+    cut = [Cut.heads(0, head).named(name) for head, name in ((0, "a#2"), (1, "a"), (0, "a"))]
+    for cuts in (cut, {"a#2": cut[0], "a": cut[1]}, {1: cut[0], "1": cut[1]}, []):
+        for estimate in (False, True):
+            found = fxplain.intervene(classifier(), (words(2, 6),), cuts, 1, estimate=estimate)
+            assert len(found) == len(set(found.names)) == len(found.scores) == len(cuts)
 
 
 class Branching(nn.Module):

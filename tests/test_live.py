@@ -49,6 +49,10 @@ def test_the_page_and_its_parts(client: TestClient) -> None:
         assert client.get(f"/{part}").status_code == 200
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert client.get("/nothing").status_code == 404
+    for refused in (client.put("/explain"), client.post("/live.js")):
+        assert refused.status_code == 405
+        assert refused.json()["error"]
+        assert "default-src 'none'" in refused.headers["content-security-policy"]
 
 
 def test_an_answer_is_that_of_the_library(
@@ -182,6 +186,7 @@ def test_an_image(root: Path) -> None:
         ("explain", {"text": ""}, 422),
         ("explain", {"text": 3}, 422),
         ("explain", {"text": "the", "method": "none"}, 422),
+        ("explain", {"text": "the", "method": []}, 422),
         ("explain", {"text": "the " * 9000}, 422),
         ("explain", [], 400),
         ("cut", {"id": "unknown"}, 410),

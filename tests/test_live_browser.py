@@ -110,9 +110,10 @@ def test_by_keyboard(browser: Browser, address: str) -> None:
 
 
 def test_hostile_text_is_shown_as_text(browser: Browser, address: str) -> None:
-    page, complaints = opened(browser, address)
-    ask(page, "<script>alert(1)</script><img src=x onerror=alert(2)>")
+    page, complaints = opened(browser, address, viewport={"width": 390, "height": 800})
+    ask(page, "<script>alert(1)</script><img src=x onerror=alert(2)> " + 300 * "w")
     assert page.locator("#modalities img, #modalities script").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert complaints == []
     page.context.close()
 

@@ -1,5 +1,6 @@
 """Capture: from a module and its inputs to a functional ATen graph."""
 
+from fxplain.capture.autocasting import NO_AUTOCAST, Autocast
 from fxplain.capture.cache import capture, clear_captures, share_captures
 from fxplain.capture.captured import (
     Capture,
@@ -36,7 +37,9 @@ __all__ = [
     "CAUSAL",
     "ELSEWHERE",
     "FUSED",
+    "NO_AUTOCAST",
     "AsItWas",
+    "Autocast",
     "Capture",
     "InputSlot",
     "MaskRows",

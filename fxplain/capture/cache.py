@@ -192,7 +192,7 @@ def _make(
     buffers = {name for name, _ in model.named_buffers()}
     failures: list[str] = []
     second_best: Capture | None = None
-    for name, route in routes_for(model, inputs):
+    for name, route in routes_for(model, inputs.apart()):
         if second_best is not None and name != "recorder":
             continue  # a model that knows when it is exported; the recorder runs it as it is
         state.restore()  # a route must not find what an earlier run left in the model

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
+from fxplain.capture.autocasting import Autocast
 from fxplain.capture.chance import chance_kept, draws
 from fxplain.capture.elsewhere import ELSEWHERE
 from fxplain.capture.inputs import ModelInputs
@@ -149,6 +150,8 @@ class Capture:
         What later stages derived from the graph and may use again.
     warnings
         What a user must know, for example outputs that differ from the model's own.
+    autocast
+        The mixed precision in which it was captured; the graph has its casts.
     """
 
     graph_module: fx.GraphModule
@@ -163,6 +166,7 @@ class Capture:
     held_weights: dict[str, AsItWas] = field(default_factory=dict)
     memo: Memo = field(default_factory=Memo, repr=False)
     warnings: list[str] = field(default_factory=list)
+    autocast: Autocast = field(default_factory=Autocast.now)
 
     @property
     def placeholders(self) -> list[fx.Node]:

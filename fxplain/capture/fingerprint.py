@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fxplain.capture.autocasting import Autocast
 from fxplain.capture.state import is_plain, kept_on, life_of, parts_of, version_of
 from fxplain.capture.tables import interfaces
 from fxplain.capture.watch import (
@@ -251,13 +252,9 @@ _CLOSED = {"torch", "logging", "threading", "_thread", "numpy", "re", "builtins"
 
 
 def _of_process(module: types.ModuleType) -> list[Any]:
-    autocast = [
-        (torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None)
-        for kind in ("cpu", "cuda")
-    ]
     hooks = [getattr(module, f"_global{name}", None) for name in _HOOKS]
     stack = getattr(torch.overrides, "_get_current_function_mode_stack", list)
-    return [*hooks, *autocast, torch.get_default_dtype(), *stack()]
+    return [*hooks, *Autocast.now().types, torch.get_default_dtype(), *stack()]
 
 
 def _functions_of(home: types.ModuleType | type) -> list[Any]:

@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 
+from fxplain.capture.autocasting import Autocast
 from fxplain.capture.captured import MODULE_PATH
 from fxplain.capture.einsum import take_einsums_apart
 from fxplain.capture.kernels import make_whole
@@ -63,9 +64,13 @@ def _dispatched(program: ExportedProgram) -> ExportedProgram:
     """
     graphs = [m.graph for m in program.graph_module.modules() if isinstance(m, fx.GraphModule)]
     nodes = [n for graph in graphs for n in graph.nodes if n.op == "call_function"]
-    acts = any(map(_casts, nodes)) or any(
-        (getattr(node.target, "__module__", "") or "").startswith("torch._functorch")
-        for node in nodes
+    acts = (
+        any(Autocast.now().types)
+        or any(map(_casts, nodes))
+        or any(
+            (getattr(node.target, "__module__", "") or "").startswith("torch._functorch")
+            for node in nodes
+        )
     )
     return program.run_decompositions({}) if acts else program
 

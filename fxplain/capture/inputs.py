@@ -84,6 +84,18 @@ class ModelInputs:
         )
         return args, kwargs
 
+    def apart(self) -> ModelInputs:
+        """The same call without a tensor that is two arguments, which would be one to a graph."""
+        first = {id(leaf): place for place, leaf in reversed([*enumerate(self.leaves)])}
+        if len(first) == len(self.leaves):
+            return self
+        leaves = tuple(
+            leaf if first[id(leaf)] == place else leaf.clone()
+            for place, leaf in enumerate(self.leaves)
+        )
+        args, kwargs = self.rebuild(leaves)
+        return replace(self, args=args, kwargs=kwargs, leaves=leaves)
+
 
 def bind_inputs(model: nn.Module, inputs: Any) -> ModelInputs:
     """Bind `inputs` to ``model.forward``.

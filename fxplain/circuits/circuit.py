@@ -101,7 +101,7 @@ def circuit(
         )
     with torch.inference_mode(False), model_tried(model, corrupted):
         other = given_of(model, corrupted, batch_axis)
-    check_sizes(given.inputs, other.inputs)
+    check_sizes(given.inputs, other.inputs, ("corrupted=", "clean="), otherwise="")
     with torch.inference_mode(False):
         network = Network(given, other, target)
         return _Search(type(model).__name__, network, faithfulness, steps, progress).run()

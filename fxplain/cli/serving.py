@@ -9,7 +9,7 @@ import typer
 
 import fxplain
 from fxplain.cli.commands import app
-from fxplain.cli.options import Debug, Device, Model, Precision, TaskName
+from fxplain.cli.options import Debug, Device, Precision, TaskName
 from fxplain.cli.terminal import errors_reported, note, progress, quiet
 from fxplain.extras import extra
 
@@ -20,7 +20,12 @@ NEEDS = "fxplain serve needs Starlette and uvicorn: pip install 'fxplain[serve]'
 
 @app.command()
 def serve(
-    model: Model,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A save_pretrained folder, or a hub id.", show_default=False
+        ),
+    ],
     task: TaskName = None,
     device: Device = None,
     dtype: Precision = None,

@@ -110,7 +110,8 @@ class Asked:
             "batch_axis": question.batch_axis,
         }
         only_known(intervene, options, "Explanation.intervene", own)
-        found = intervene(question.model, question.inputs, cuts, **own, **options)
+        with question.autocast.again():
+            found = intervene(question.model, question.inputs, cuts, **own, **options)
         self.check_unchanged(found.baseline)
         return found
 
@@ -126,7 +127,9 @@ class Asked:
 
     def _compare(self, before: Sequence[Tensor], now: Sequence[Tensor]) -> None:
         for a, b in zip(before, now, strict=True):
-            if not torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True):
+            if a.shape != b.shape or not torch.allclose(
+                a, b.to(a), rtol=1e-3, atol=1e-5, equal_nan=True
+            ):
                 raise ChangedModelError(
                     f"the explained output was {self.scores.tolist()}, and the model says something "
                     f"else now: it or its inputs changed since the explanation was made, so nothing "

@@ -35,18 +35,19 @@ def _companion(explanation: Explanation, method: str, what: str) -> Explanation:
             f"this explanation was loaded, and has no model: explain again for the {what} one."
         )
     question = asked.question
-    made = explain(
-        question.model,
-        question.inputs,
-        asked.target,
-        method,
-        output=question.output,
-        tokenizer=question.tokenizer,
-        names=question.names,
-        batch_axis=question.batch_axis,
-        verify="off",
-        gradients="corrected",
-    )
+    with question.autocast.again():
+        made = explain(
+            question.model,
+            question.inputs,
+            asked.target,
+            method,
+            output=question.output,
+            tokenizer=question.tokenizer,
+            names=question.names,
+            batch_axis=question.batch_axis,
+            verify="off",
+            gradients="corrected",
+        )
     asked.check_unchanged(made.scores)
     told = dict(explanation.provenance)
     return replace(

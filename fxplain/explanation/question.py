@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from fxplain.arguments import YES_NO, one_of, optional
-from fxplain.capture import Capture, ModelInputs
+from fxplain.capture import NO_AUTOCAST, Autocast, Capture, ModelInputs
 from fxplain.errors import MethodError
 from fxplain.explanation.call import Call
 from fxplain.explanation.choosing import Kind, choose
@@ -44,6 +44,8 @@ class Question:
         Why this method, where it was chosen for the model; else empty.
     disturbance
         What is changed in all of its runs.
+    autocast
+        The mixed precision in which it was asked, and is asked again.
     """
 
     model: nn.Module
@@ -62,6 +64,7 @@ class Question:
     recompute: bool = False
     why: str = ""
     disturbance: Disturbance = UNDISTURBED
+    autocast: Autocast = field(default_factory=Autocast.now)
 
     def checked(self) -> Question:
         """The same, if it can be answered as it is asked.
@@ -82,14 +85,15 @@ class Question:
 
     def detected(self) -> tuple[ModelInputs, Capture, Program]:
         """The call, its capture and its program."""
-        return program_of(
-            self.model,
-            self.inputs,
-            self.batch_axis,
-            self.verify,
-            strict=self.strict,
-            recheck=self.recheck,
-        )
+        with self.autocast.again():
+            return program_of(
+                self.model,
+                self.inputs,
+                self.batch_axis,
+                self.verify,
+                strict=self.strict,
+                recheck=self.recheck,
+            )
 
     def settled(self) -> Question:
         """With a method: ``"auto"`` is the one that measured best on this kind of model."""
@@ -111,22 +115,26 @@ class Question:
         return self._asked(self.options, targets)
 
     def _asked(self, options: Mapping[str, Any], targets: Sequence[Any]) -> list[Explanation]:
-        return Call(replace(self, options=options)).explanations(targets)
+        with NO_AUTOCAST.again():
+            return Call(replace(self, options=options)).explanations(targets)
 
     # -- once more, for what was not made at once -------------------------------------------------
 
     def matrices(self, target: Any) -> tuple[Tensor, Matrices]:
         """The scores of one target, and the matrices of R for it."""
-        return Call(self._unchecked()).matrices(target)
+        with NO_AUTOCAST.again():
+            return Call(self._unchecked()).matrices(target)
 
     def kept(self, target: Any) -> Kept:
         """What the passes for one target leave behind, heads included."""
-        return Call(self._unchecked()).kept(target)
+        with NO_AUTOCAST.again():
+            return Call(self._unchecked()).kept(target)
 
     def attention(self) -> Run:
         """A forward without gradients, which leaves the weights of attention behind."""
-        bound, captured, program = self._unchecked().detected()
-        return forward(captured, self.model, bound, program, recompute=self.recompute)
+        with NO_AUTOCAST.again():
+            bound, captured, program = self._unchecked().detected()
+            return forward(captured, self.model, bound, program, recompute=self.recompute)
 
     def _unchecked(self) -> Question:
         """The same, without the checks that were made."""

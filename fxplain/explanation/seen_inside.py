@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fxplain.arguments import checked, number, whole
+from fxplain.capture import NO_AUTOCAST
 
 if TYPE_CHECKING:
     from fxplain.inside import (
@@ -44,7 +45,7 @@ class SeenInside:
             When a method was asked for that does not sum over chains of attention ("generic" and
             "weighted_accumulation" do), or the explanation was loaded from a file.
         """
-        made: HeadRelevance = import_module(_INSIDE).heads(self)
+        made: HeadRelevance = _made("heads", self)
         return made
 
     def layers(self) -> LayerRelevance:
@@ -55,7 +56,7 @@ class SeenInside:
         MethodError
             As `heads` does.
         """
-        made: LayerRelevance = import_module(_INSIDE).layers(self)
+        made: LayerRelevance = _made("layers", self)
         return made
 
     @checked(k=whole(1, 10_000))
@@ -83,7 +84,7 @@ class SeenInside:
         MethodError
             As `heads` does.
         """
-        made: Paths = import_module(_INSIDE).paths(self, k, sample)
+        made: Paths = _made("paths", self, k, sample)
         return made
 
     @checked(share=number(0, 1))
@@ -109,7 +110,7 @@ class SeenInside:
         MethodError
             As `heads` does.
         """
-        made: Flow = import_module(_INSIDE).flow(self, share, sample)
+        made: Flow = _made("flow", self, share, sample)
         return made
 
     def contributions(self) -> Contributions:
@@ -120,7 +121,7 @@ class SeenInside:
         MethodError
             When the explanation was loaded from a file.
         """
-        made: Contributions = import_module(_INSIDE).contributions(self)
+        made: Contributions = _made("contributions", self)
         return made
 
     @checked(steps=whole(1, 1000))
@@ -149,7 +150,7 @@ class SeenInside:
         NoGradientError
             When the score lets no gradient reach one of them.
         """
-        made: Pairs = import_module(_INSIDE).pairs(self, a, b, steps)
+        made: Pairs = _made("pairs", self, a, b, steps)
         return made
 
     def lens(self) -> Lens:
@@ -160,5 +161,10 @@ class SeenInside:
         MethodError
             When there is no head behind one residual stream, or the explanation was loaded.
         """
-        made: Lens = import_module(_INSIDE).lens(self)
+        made: Lens = _made("lens", self)
         return made
+
+
+def _made(what: str, *asked: Any) -> Any:
+    with NO_AUTOCAST.again():
+        return getattr(import_module(_INSIDE), what)(*asked)

@@ -86,7 +86,7 @@ def _scores_of(
     name = _name_of(target)
     before = [leaf._version for leaf in leaves]
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), capture.autocast.again():
             scores: Any = target(capture.output.rebuild(leaves))
             if isinstance(scores, (list, tuple)):
                 scores = torch.stack([torch.as_tensor(s) for s in scores])

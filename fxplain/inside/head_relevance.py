@@ -122,7 +122,7 @@ class HeadRelevance(Tabled):
 
     def matrix(self, modality: str | None = None, sample: int = 0) -> Tensor:
         """One sample's relevance as (nodes, heads), NaN where a node has fewer heads."""
-        chosen = self._chosen(modality)
+        sample, chosen = place_in("sample", sample, len(self.identity)), self._chosen(modality)
         most = max(node.heads for node in self.nodes)
         grid = torch.full((len(self.nodes), most), torch.nan, dtype=torch.float64)
         for row, node in zip(grid, self.nodes, strict=True):

@@ -140,6 +140,13 @@ class Chooser:
         worded = [m for m in modalities.values() if self._has_words(m, chosen)]
         if len(worded) == 1:
             return [(worded[0], chosen)]
+        if not worded and len(modalities) == 1:
+            return [(*modalities.values(), chosen)]
+        if not worded:
+            raise InputError(
+                f"{chosen!r} is no modality and no token of one; the modalities: "
+                f"{', '.join(map(repr, modalities))}."
+            )
         raise InputError(
             f"tokens {chosen!r} could be of {', '.join(map(repr, modalities))}: say which, as in "
             f"({next(iter(modalities))!r}, {chosen!r})."

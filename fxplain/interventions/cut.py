@@ -91,6 +91,12 @@ class Stream:
 
 Part = Heads | Edges | Births | Writes | Stream
 
+_PARTS = Form(
+    "what Cut.heads, edges, tokens, write and stream make",
+    lambda value: (
+        isinstance(value, tuple) and value != () and all(isinstance(x, Part) for x in value)
+    ),
+)
 
 _TO = one_of(SOURCES)
 _NODE = Form(
@@ -107,7 +113,8 @@ _TOKENS = Form(
     lambda value: _is_choice(value),
 )
 _PLACES = Form("None for all tokens, or places or words", lambda value: _are_places(value))
-_NAMED = Form("the name of a module", lambda value: TEXT.fits(value) and value != "")
+_NAMED = Form("the name of a module", NAME.fits)
+_MODALITY = Form("the name of a modality", NAME.fits)
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,9 @@ class Cut:
 
     parts: tuple[Part, ...]
     name: str = ""
+
+    def __post_init__(self) -> None:
+        _PARTS.check("parts", self.parts)
 
     @classmethod
     @checked(node=_NODE, heads=_HEADS, tokens=_TOKENS, to=_TO)
@@ -200,7 +210,7 @@ class Cut:
         )
 
     @classmethod
-    @checked(modality=_NAMED, tokens=_PLACES, to=_TO)
+    @checked(modality=_MODALITY, tokens=_PLACES, to=_TO)
     def tokens(cls, modality: str, tokens: Tokens = None, *, to: Source = "zero") -> Cut:
         """Tokens as they are born: an embedding (with all that is added to it then), a patch.
 

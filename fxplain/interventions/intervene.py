@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import chain, count
 from typing import Any
 
 import torch
@@ -143,7 +144,7 @@ def intervene(
     with torch.inference_mode(False):
         values = replacements(dict.fromkeys(key for own in masks for key in own), given, other)
         scores, kept = [], []
-        if estimate:
+        if estimate and masks:
             with causes_named(given.capture):
                 effects = estimated_effects(given, masks, values, resolved)
             scores = list(resolved.scores + effects)
@@ -213,6 +214,6 @@ def _named(cuts: Cuts) -> dict[str, Cut]:
             raise InputError(
                 f"cuts must hold only cuts, as Cut.heads(...) makes them, not {shown(cut)}."
             )
-        count = sum(known.split("#")[0] == name for known in named)
-        named[f"{name}#{count + 1}" if count else name] = cut
+        free = chain([name], (f"{name}#{number}" for number in count(2)))
+        named[next(each for each in free if each not in named)] = cut
     return named

@@ -96,7 +96,10 @@ class Masking:
             heads = torch.tensor(list(self.chooser.heads(node, part.heads)))
             geometry = self.chooser.sites.geometry[node.index]
             wanted = torch.isin(head_numbers(node), heads)
-            wanted = wanted & self._asking(node, members).unsqueeze(1).unsqueeze(-1)
+            asking = self._asking(node, members)
+            if members is None and part.to != "mean":
+                asking = torch.ones_like(asking)  # also what fills a window up, as a hook does
+            wanted = wanted & asking.unsqueeze(1).unsqueeze(-1)
             if row_heads(node, geometry) is not None:
                 of_rows = laid_out(node, wanted).flatten()[geometry.rows]
                 self._add(("output", node.info.name), part.to, of_rows)

@@ -86,8 +86,20 @@ _OTHER = (
 )
 
 
-def check_sizes(given: ModelInputs, reference: ModelInputs) -> None:
+def check_sizes(
+    given: ModelInputs,
+    reference: ModelInputs,
+    names: tuple[str, str] = ("the reference", "the inputs"),
+    otherwise: str = ", or take the mean (to='mean'), for which any sizes do",
+) -> None:
     """Refuse a reference whose values do not fit in the place of the inputs'.
+
+    Parameters
+    ----------
+    names
+        What both are called.
+    otherwise
+        What can be done beside padding.
 
     Raises
     ------
@@ -97,9 +109,9 @@ def check_sizes(given: ModelInputs, reference: ModelInputs) -> None:
     for name, leaf, other in zip(given.names, given.leaves, reference.leaves, strict=False):
         if leaf.shape != other.shape:
             raise InputError(
-                f"{name!r} of the reference has the shape {tuple(other.shape)}, that of the inputs "
+                f"{name!r} of {names[0]} has the shape {tuple(other.shape)}, that of {names[1]} "
                 f"{tuple(leaf.shape)}: what is put in another's place must be of one size. Pad one "
-                f"of them, or take the mean (to='mean'), for which any sizes do."
+                f"of them{otherwise}."
             )
 
 

@@ -87,6 +87,9 @@ def create_app(desk: Desk, hosts: Sequence[str] = LOCAL) -> Starlette:
     async def unknown(_request: Request) -> Response:
         return _refused(404, "there is no such page.")
 
+    async def otherwise(_request: Request, _error: Exception) -> Response:
+        return _refused(405, "this page is not asked in that way.")
+
     return Starlette(
         routes=[
             Route("/", page),
@@ -96,7 +99,7 @@ def create_app(desk: Desk, hosts: Sequence[str] = LOCAL) -> Starlette:
             *(Route(f"/{name}", question(ask), methods=["POST"]) for name, ask in asks.items()),
             Route("/{rest:path}", unknown),
         ],
-        exception_handlers={Exception: broken},
+        exception_handlers={405: otherwise, Exception: broken},
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
     )
 
@@ -135,7 +138,10 @@ async def _report(desk: Desk, name: str) -> Response:
 
 
 async def _asked(desk: Desk, request: Request, ask: Callable[[Any], dict[str, Any]]) -> Response:
-    if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+    if (
+        request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        != "application/json"
+    ):
         return _refused(415, "questions are asked as application/json.")
     body = bytearray()
     async for part in request.stream():
@@ -148,4 +154,8 @@ async def _asked(desk: Desk, request: Request, ask: Callable[[Any], dict[str, An
         return _refused(400, "the question is no JSON.")
     if not isinstance(asked, dict):
         return _refused(400, "a question is a JSON object.")
-    return JSONResponse(await run_in_threadpool(ask, asked), headers=HEADERS)
+    told = await run_in_threadpool(ask, asked)
+    try:
+        return JSONResponse(told, headers=HEADERS)
+    except ValueError:
+        return _refused(422, "the answer has numbers that are infinite or NaN.")

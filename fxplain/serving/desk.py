@@ -229,7 +229,8 @@ class Desk:
 
 def _method(asked: Mapping[str, Any], otherwise: str) -> str:
     """The method that a page names."""
-    method = asked.get("method") or otherwise
+    method = asked.get("method")
+    method = otherwise if method in (None, "") else method
     if not isinstance(method, str) or method not in (*methods(), "auto"):
         raise InputError(f"a method is one of: {', '.join(methods())}, auto.")
     return method

@@ -338,6 +338,7 @@ def _inside() -> Iterator[Door]:
     yield from each("Explanation.paths", e.paths, {}, {"k": "huge", "sample": "0 -1"})
     yield from each("Explanation.flow", e.flow, {}, {"share": "0", "sample": "0 -1"})
     yield from each("heads().top", e.heads().top, {}, {"k": "huge", "sample": "0 -1"})
+    yield from each("heads().matrix", e.heads().matrix, {}, {"modality": "None", "sample": "0 -1"})
     for name, door in {
         "logit_lens": fxplain.logit_lens,
         "direct_contributions": fxplain.direct_contributions,

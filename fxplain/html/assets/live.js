@@ -13,12 +13,13 @@
   let asked = 0;
 
   const post = async (where, what) => {
+    const silence = () => { throw new Error("the server does not answer: it was ended, or is out of reach."); };
     const answer = await fetch(where, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(what),
-    });
-    const told = await answer.json();
+    }).catch(silence);
+    const told = await answer.json().catch(silence);
     if (!answer.ok) throw new Error(told.error);
     return told;
   };
