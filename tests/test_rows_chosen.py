@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tests.by_hand import Attention, OverWords, explained, heard
+from tests.by_hand import WIDE, Attention, OverWords, explained, heard
 from tests.small_models import seeded
 
 N = 6
@@ -52,3 +52,39 @@ def test_the_chosen_row_is_the_place_s(form: str) -> None:
     by_hand = (rows + second @ rows)[:, 2]
     torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)
     assert e.graph.warnings == ()
+
+
+class Replaced(OverWords):
+    """Words of which a mask replaces some by what they hear, or by the rows of another input."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.second, self.patches, self.form = Attention(), nn.Linear(5, WIDE), form
+
+    def forward(self, ids: Tensor, mask: Tensor, image: Tensor) -> Tensor:
+        here, x = mask.unsqueeze(-1), self.words(ids)
+        if self.form == "another input":
+            x = torch.where(here, self.patches(image), x)
+        elif self.form == "where":
+            x = torch.where(here, self.attention(x), x)
+        else:
+            x = self.attention(x) * here.float() + x * (1 - here.float())
+        return self.head((x + self.second(x))[:, 2])
+
+
+@pytest.mark.parametrize("form", ["where", "blended", "another input"])
+def test_what_is_replaced_is_gone(form: str) -> None:
+    model, image = seeded(Replaced, form), torch.randn(2, N, 5)
+    ids = torch.tensor([[3, 4, 13, 8, 9, 19], [1, 2, 6, 7, 12, 5]])
+    mask = torch.tensor([[1, 0, 0, 1, 0, 1], [0, 0, 1, 0, 1, 0]]).bool()
+    e = explained(model, (ids, mask, image))
+    if form == "another input":
+        (second,) = heard(model, (ids, mask, image), [model.second])
+        by_hand = (torch.eye(N) + second)[:, 2]
+        torch.testing.assert_close(e.relevance["image"], by_hand * mask, atol=1e-5, rtol=1e-4)
+        by_hand = by_hand * ~mask
+    else:
+        first, second = heard(model, (ids, mask, image), [model.attention, model.second])
+        rows = torch.where(mask.unsqueeze(-1), first, torch.eye(N))
+        by_hand = (rows + second @ rows)[:, 2]
+    torch.testing.assert_close(e.relevance["ids"], by_hand, atol=1e-5, rtol=1e-4)

@@ -13,9 +13,12 @@ from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.scaling import is_factor
+from fxplain.tokens.scores import made_of_tokens
 from fxplain.tokens.tag import Level, Tag, narrowed, pack, tokens_in, versions_in
 
-__all__ = ["are_whole", "at_each_place", "blended_in", "chosen", "of_each_place"]
+__all__ = [
+    "are_whole", "at_each_place", "blended_in", "chosen", "either_left", "of_each_place",
+]  # fmt: skip
 
 
 def chosen(a: Analysis, node: fx.Node) -> Tag | None:
@@ -50,8 +53,8 @@ def _either(a: Analysis, node: fx.Node) -> Tag | None:
         return None
     ids = [t.ids.reshape((1,) * (rank - t.ids.dim()) + tuple(t.ids.shape)) for t in either]
     tokens = torch.broadcast_tensors(*(a.book.find(tokens_in(entries)) for entries in ids))
-    real = [own[own >= 0].unique() for own in tokens]
-    if torch.equal(*tokens) or not a.book.share_births(*real):
+    same = torch.equal(*tokens)  # that have heard others: routing by activations goes on with both
+    if same and made_of_tokens(a, mask):
         return None
     here = a.value(mask).cpu().bool().reshape((1,) * (rank - len(shape)) + tuple(shape))
     return either[0].with_ids(narrowed(torch.where(here, *ids)))
@@ -67,6 +70,21 @@ def blended_in(a: Analysis, node: fx.Node, parts: Sequence[fx.Node]) -> Tag | No
             if made is not None:
                 return made
     return None
+
+
+def either_left(a: Analysis, operands: Sequence[fx.Node]) -> Tag | None:
+    """The tag of ``mask * x + (1 - mask) * y`` of the same tokens, where of each row one is left."""
+    tags = [tag for n in operands for tag in a.tags(n)]
+    if not len(tags) == len(operands) == 2 or tags[0].ids.shape != tags[1].ids.shape:
+        return None
+    if any(tag.softmax or tag.level is not Level.TOKEN for tag in tags):
+        return None
+    if not torch.equal(*(a.book.find(tag.tokens) for tag in tags)):
+        return None
+    one, other = (_left(a, n) for n in operands)
+    if one is None or other is None or not bool(((one > 0) != (other > 0)).all()):
+        return None
+    return tags[0].with_ids(torch.where(one > 0, tags[0].ids, tags[1].ids))
 
 
 def _left(a: Analysis, tokens: fx.Node) -> Tensor | None:

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
-from fxplain.tokens.each_place import blended_in, chosen
+from fxplain.tokens.each_place import blended_in, chosen, either_left
 from fxplain.tokens.joining import Meeting
 from fxplain.tokens.mixing import newer, spread
 from fxplain.tokens.neighbours import blended
@@ -47,6 +47,7 @@ def pointwise(a: Analysis, node: fx.Node) -> Tagged:
             or pairs_added(a, node, speaking)
             or weighed_sum(a, node, speaking)
             or blended_in(a, node, speaking)
+            or either_left(a, speaking)
         )
     elif whole is None and operation_name(node) == "sub":
         whole = sums_added(a, node, speaking) or pairs_added(a, node, speaking)
