@@ -16,12 +16,12 @@ from fxplain.capture.chance import RandomState, chance_kept, draws
 from fxplain.capture.comparison import failure
 from fxplain.capture.elsewhere import ELSEWHERE
 from fxplain.capture.inputs import ModelInputs, bind_inputs, on_axis, tables_as_tensors
+from fxplain.capture.lean import LeanCalls
 from fxplain.capture.locks import borrowed
 from fxplain.capture.mask_rows import MaskRows
 from fxplain.capture.masks import (
     CAUSAL,
     FUSED,
-    called_leanly,
     fused_arguments,
     fused_attention,
     needed_mask,
@@ -42,6 +42,7 @@ __all__ = [
     "Autocast",
     "Capture",
     "InputSlot",
+    "LeanCalls",
     "MaskRows",
     "Memo",
     "ModelInputs",
@@ -53,7 +54,6 @@ __all__ = [
     "bind_inputs",
     "borrowed",
     "called",
-    "called_leanly",
     "capture",
     "chance_kept",
     "clear_captures",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from fxplain.capture.captured import Capture, OutputLayout
 from fxplain.capture.inputs import ModelInputs
-from fxplain.capture.masks import FUSED, called_leanly
+from fxplain.capture.lean import run_leanly
 from fxplain.capture.state import config_of
 from fxplain.errors import FxplainError, InputError, NonFiniteError
 
@@ -87,7 +86,7 @@ def differences(
 ) -> list[str]:
     """What the captured graph computes otherwise than the model does, one sentence per output."""
     with torch.no_grad():
-        outputs = _Lean(made.graph_module).run(*made.bind(model, inputs))
+        outputs = run_leanly(made.graph_module, made.bind(model, inputs))
     found = []
     for name, got in zip(made.output.names, outputs, strict=True):
         want = expected.get(name)
@@ -106,14 +105,6 @@ def differences(
     return found
 
 
-class _Lean(fx.Interpreter):
-    """Runs a graph with no more memory than it needs."""
-
-    def run_node(self, n: fx.Node) -> Any:
-        """One step."""
-        return called_leanly(n, self.env.__getitem__) if n.target is FUSED else super().run_node(n)
-
-
 def difference(got: Tensor, want: Tensor) -> float:
     """The largest difference, as a part of the largest finite value; infinite for another type."""
     if got.shape != want.shape or got.dtype != want.dtype:
@@ -129,7 +120,7 @@ def difference(got: Tensor, want: Tensor) -> float:
     return apart / scale
 
 
-_PART = 2**20
+_PART = 2**17
 """How many numbers are compared at once: outputs may be most of what a model's run needs."""
 
 

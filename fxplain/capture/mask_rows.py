@@ -33,10 +33,12 @@ class MaskRows:
     ----------
     given
         The small values, and sizes.
+    steps
+        The nodes that make it of these, itself the last.
     """
 
     def __init__(self, mask: fx.Node, steps: Sequence[fx.Node], given: Sequence[fx.Node]) -> None:
-        self._mask, self._steps = mask, tuple(steps)
+        self._mask, self.steps = mask, tuple(steps)
         self.given = tuple(given)
         self.__name__ = f"{mask.name}_by_rows"
 
@@ -68,7 +70,7 @@ class MaskRows:
 
         def rows(start: int, stop: int) -> Tensor:
             made = {node: _narrowed(value, start, stop) for node, value in known.items()}
-            for step in self._steps:
+            for step in self.steps:
                 made[step] = _of_rows(step, made, start, stop)
             found: Tensor = made[self._mask]
             return found

@@ -9,12 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture.captured import called
-
 __all__ = [
     "CAUSAL",
     "FUSED",
-    "called_leanly",
     "fused_arguments",
     "fused_attention",
     "needed_mask",
@@ -113,20 +110,3 @@ def fused_attention(
         is_causal=is_causal or causal,
         **options,
     )
-
-
-def called_leanly(node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
-    """As `called`; fused attention is given no more of a mask than it needs.
-
-    Its kernels turn a mask of yes and no to numbers, four times as much memory.
-    """
-    mask = fused_arguments(node).get("attn_mask") if node.target is FUSED else None
-    if not isinstance(mask, fx.Node):
-        return called(node, value_of)
-
-    def place(operand: fx.Node) -> Any:
-        value = value_of(operand)
-        return needed_mask(value) if operand is mask else value
-
-    given: Any = fx.map_arg((node.args, node.kwargs), place)
-    return fused_attention(*given[0], **given[1])

@@ -36,21 +36,26 @@ def target_names(
     def namer_of(axes: int) -> Callable[[int], str] | None:
         return _namer_of(_classes(explanation.output, output, axes), model, tokenizer)
 
-    def name(target: Any) -> str:
-        if isinstance(target, Contrast):
-            a, b = name(target.a), name(target.b)
-            return f"{a} rather than {b}" if a and b else ""
-        if isinstance(target, Sum):
-            parts = [name(part) for part in target.parts]
-            return " + ".join(parts) if all(parts) else ""
-        index = _index(target)
-        if not index:
-            return ""
-        namer = namer_of(len(index) + 1)
-        return namer(index[-1]) if namer else ""
-
-    names = tuple(name(target) for target in explanation.target)
+    names = tuple(_name(target, namer_of) for target in explanation.target)
     return names if any(names) else ()
+
+
+def _name(target: Any, namer_of: Callable[[int], Callable[[int], str] | None]) -> str:
+    """What a target is called; empty where nobody named it.
+
+    No closure that calls itself: it would hold the output until the next collection.
+    """
+    if isinstance(target, Contrast):
+        a, b = _name(target.a, namer_of), _name(target.b, namer_of)
+        return f"{a} rather than {b}" if a and b else ""
+    if isinstance(target, Sum):
+        parts = [_name(part, namer_of) for part in target.parts]
+        return " + ".join(parts) if all(parts) else ""
+    index = _index(target)
+    if not index:
+        return ""
+    namer = namer_of(len(index) + 1)
+    return namer(index[-1]) if namer else ""
 
 
 def class_namer(

@@ -77,6 +77,7 @@ def settle_mixings(flow: TokenFlow) -> frozenset[int]:
     births = frozenset(mixings.keys() - routes)
     for index in births:  # forget the analysis that they could be weighed with
         flow.updates[index] = replace(mixings[index], weighed=_settled)
+    flow.versions.forget_factors()
     return births
 
 

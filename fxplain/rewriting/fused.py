@@ -47,7 +47,8 @@ def allowed_scores(
     if not in_place and (causal or mask is not None):
         scores = scores.clone()
     if causal:
-        _hide(scores, _later(scores, queries))
+        first = queries.start if isinstance(queries, slice) else 0
+        _hide(scores[..., first:], _later(scores, queries, first))  # those before are for all
     if mask is None:
         return scores
     if mask.dtype is torch.bool:
@@ -62,15 +63,14 @@ def _hide(scores: Tensor, hidden: Tensor) -> Tensor:
     return scores.add_(torch.where(hidden, float("-inf"), 0.0))
 
 
-def _later(scores: Tensor, queries: slice | Tensor | None) -> Tensor:
-    """The keys that come after each query."""
+def _later(scores: Tensor, queries: slice | Tensor | None, first: int) -> Tensor:
+    """The keys, from `first` on, that come after each query."""
     count, keys = scores.shape[-2:]
     if isinstance(queries, Tensor):
         at = queries.to(scores.device)
     else:
-        first = 0 if queries is None else queries.start
         at = torch.arange(first, first + count, device=scores.device)
-    return torch.arange(keys, device=scores.device) > at.unsqueeze(-1)
+    return torch.arange(first, keys, device=scores.device) > at.unsqueeze(-1)
 
 
 def softmax(scores: Tensor, *, out: Tensor | None = None) -> Tensor:

@@ -318,7 +318,11 @@ class NodeRun:
 
     def _memory(self, name: str, like: Tensor) -> Tensor | None:
         """Where a tensor of the weights' shape is to be made; None for memory of its own."""
-        return None if self.scratch is None else self.scratch.take(name, self.shape, like)
+        if self.scratch is None:
+            return None
+        *rows, _ = self.shape
+        room = math.prod(rows) * self.node.site.shape[-1]  # later queries may see more keys
+        return self.scratch.take(name, self.shape, like, room)
 
     def value_norms(self) -> Tensor:
         """The norm of each key's value vector, expanded to (..., queries, keys)."""

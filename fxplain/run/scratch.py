@@ -28,15 +28,16 @@ class Scratch:
         self._lends = lends
         self._blocks: dict[str, Tensor] = {}
 
-    def take(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor | None:
+    def take(self, name: str, shape: Sequence[int], like: Tensor, room: int = 0) -> Tensor | None:
         """Memory of that shape, of `like`'s type; it holds what was last left there.
 
-        Taken again under the same name, it is the same memory. None on devices that need none.
+        Taken again under the same name, it is the same memory. None on devices that need none. `room`
+        is how many numbers will be asked for: blocks that grow and grow are each new to the system.
         """
         if not self._lends or like.device.type != "cpu":
             return None
         size, block = math.prod(shape), self._blocks.get(name)
         if block is None or block.numel() < size or block.dtype != like.dtype:
             self._blocks.pop(name, None)  # before the larger one is made
-            block = self._blocks[name] = torch.empty(size, dtype=like.dtype)
+            block = self._blocks[name] = torch.empty(max(size, room), dtype=like.dtype)
         return block[:size].view(tuple(shape))

@@ -122,6 +122,10 @@ class Versions:
         """Whether anything has scaled a value of this version."""
         return version >= 0 and bool(self._scaled[version])
 
+    def forget_factors(self) -> None:
+        """Let go of what scaled rows, when no sum will ask: it holds the whole analysis."""
+        self.scalings.clear()
+
     def _union(self, a: int, b: int) -> int:
         if a == b:
             return a

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,9 @@ _FAINT = 256
 _HUGE = 1e4
 """Numbers above this are a mask's."""
 
+_PART = 2**17
+"""How many numbers are compared at once: outputs may be most of what a model's run needs."""
+
 _NOBODY = torch.empty(0, dtype=torch.int64)
 
 
@@ -83,21 +86,20 @@ def judge(tags: Sequence[Tag], plain: Any, other: Any, claims: Claims) -> Findin
         or any(tag.ids.dim() != plain.dim() for tag in tags)
     ):
         return None
-    moved = ((plain != other) & ~(plain.isnan() & other.isnan())).detach().cpu()
     everywhere = [x for x in range(plain.dim()) if all(tag.ids.shape[x] == 1 for tag in tags)]
-    told = _any(moved, everywhere)
+    told = _most_of(_moved, (plain, other), everywhere)
     wanted = torch.zeros((), dtype=torch.bool)
     for tag in tags:
         wanted = wanted | claims.moved(tag.ids) | claims.unknown(tag)
     leak = told & ~wanted
-    change = change_of(plain, other)
+    change = change_of(plain, other, everywhere)
     leaked, credited, still, faint, ghosts = [], [], [], [], 0
     for tag in tags:
         tokens = claims.tokens_of(tag)
-        own = _any(leak, [x for x in range(leak.dim()) if tokens.shape[x] == 1])
+        own = _most(leak, [x for x in range(leak.dim()) if tokens.shape[x] == 1])
         leaked.append(tokens[own & (tokens >= 0)])
         rest = [x for x in range(plain.dim()) if tokens.shape[x] == 1]
-        felt = _any(moved, rest)
+        felt = _most(told, rest)
         ghost = claims.moved(tag.ids) & ~felt
         if bool(ghost.any()):  # where a token has several rows (finer than its grid), one is enough
             ghost &= ~torch.isin(tag.ids, tag.ids[felt.expand(tag.ids.shape)].unique())
@@ -106,28 +108,54 @@ def judge(tags: Sequence[Tag], plain: Any, other: Any, claims: Claims) -> Findin
             still.append(tokens[constant])
             credited.append(tokens[ghost & ~constant])
             ghosts += int((ghost & ~constant).sum())
-        most = change.amax(rest, keepdim=True) if rest and change.numel() else change
+        most = _most(change, rest)
         faint.append(tokens[(most > 0) & (most <= 1) & (tokens >= 0)])
     return Finding(
         int(leak.sum()), ghosts, _joined(leaked), _joined(credited), _joined(still), _joined(faint)
     )
 
 
-def change_of(plain: Tensor, other: Tensor) -> Tensor:
-    """How far each number moved, in units of what rounding may lose."""
+def change_of(plain: Tensor, other: Tensor, axes: Sequence[int]) -> Tensor:
+    """How far numbers moved at most along some axes, in units of what rounding may lose."""
     if not plain.dtype.is_floating_point:
-        return torch.full(plain.shape, torch.inf)
-    finite = plain.detach().abs().nan_to_num_(0, 0, 0)  # in place: outputs may be large
-    largest = finite.masked_fill_(finite > _HUGE, 0).amax() if plain.numel() else finite.sum()
-    del finite
-    change = (plain.detach() - other.detach()).abs_()
-    unit = _FAINT * torch.finfo(plain.dtype).eps * float(largest)
-    return change.float().div_(max(unit, torch.finfo(torch.float32).tiny)).cpu()
+        sizes = [1 if x in axes else size for x, size in enumerate(plain.shape)]
+        return torch.full(sizes, torch.inf)
+    largest = float(_most_of(_finite, (plain,), range(plain.dim()))) if plain.numel() else 0.0
+    unit = max(_FAINT * torch.finfo(plain.dtype).eps * largest, torch.finfo(torch.float32).tiny)
+    return _most_of(lambda a, b: (a - b).abs_().float().div_(unit), (plain, other), axes)
 
 
-def _any(moved: Tensor, axes: list[int]) -> Tensor:
-    """Whether something moved along some axes, which stay with size 1."""
-    return moved.any(axes, keepdim=True) if axes else moved
+def _moved(plain: Tensor, other: Tensor) -> Tensor:
+    return (plain != other) & ~(plain.isnan() & other.isnan())
+
+
+def _finite(value: Tensor) -> Tensor:
+    """Sizes of numbers, 0 where they are no numbers, or a mask's."""
+    sizes = value.abs().nan_to_num_(0, 0, 0)
+    return sizes.masked_fill_(sizes > _HUGE, 0)
+
+
+def _most_of(
+    measure: Callable[..., Tensor], values: Sequence[Tensor], axes: Sequence[int]
+) -> Tensor:
+    """The most of what is measured of values, along some axes, on the processor: part by part."""
+    values = [value.detach() for value in values]
+    size, shape = values[0].numel(), values[0].shape
+    if size <= _PART:
+        return _most(measure(*values), axes).cpu()
+    longest = max(range(len(shape)), key=shape.__getitem__)
+    rows = max(1, shape[longest] * _PART // size)
+    parts = zip(*(value.split(rows, longest) for value in values), strict=True)
+    found = torch.cat([_most(measure(*part), axes).cpu() for part in parts], longest)
+    return _most(found, [longest]) if longest in axes else found
+
+
+def _most(found: Tensor, axes: Sequence[int]) -> Tensor:
+    """What is most along some axes, which stay with size 1; of a yes or no, whether there is a yes."""
+    if not axes or not found.numel():
+        return found
+    axes = tuple(axes)
+    return found.any(axes, True) if found.dtype is torch.bool else found.amax(axes, True)
 
 
 def _constant(value: Tensor, axes: list[int]) -> Tensor:

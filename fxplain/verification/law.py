@@ -347,7 +347,7 @@ class Law:
 
         def compare(node: fx.Node, plain: Any, other: Any) -> None:
             if node in outputs and isinstance(plain, Tensor) and isinstance(other, Tensor):
-                moved.append(bool((change_of(plain, other) > 1).any()))
+                moved.append(bool((change_of(plain, other, range(plain.dim())) > 1).any()))
 
         with torch.no_grad(), chance_kept(self.inputs.leaves):
             lockstep(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from fxplain.capture import attribute_of, called_leanly, operation_name
+from fxplain.capture import LeanCalls, attribute_of, operation_name
 from fxplain.tokens.arguments import arguments
 
 __all__ = ["Compare", "lockstep"]
@@ -56,23 +55,26 @@ def lockstep(
     """
     plain: dict[fx.Node, Any] = {}
     other: dict[fx.Node, Any] = {}  # where it may differ
-    uses = Counter(n for node in module.graph.nodes for n in node.all_input_nodes)
+    lean = LeanCalls(module.graph, _may_differ(module.graph, noise, frozen))
+    uses = lean.uses(module.graph)
     given = iter(values)
     calls = 0
     for node in module.graph.nodes:
         if node.op == "output":
             break
+        if node in lean.left_out:
+            continue
         if node.op == "placeholder":
             plain[node] = next(given)
         elif node.op == "get_attr":
             plain[node] = attribute_of(module, node)
         else:
-            plain[node] = called_leanly(node, plain.__getitem__)
+            plain[node] = lean.value(node, plain.__getitem__)
             reached = any(n in other for n in node.all_input_nodes)
             if reached and node not in frozen and _is_content(plain[node]):
                 alike = _picked_alike(node, plain, other, picks)
                 other[node] = (
-                    called_leanly(node, lambda n: other[n] if n in other else plain[n])
+                    lean.value(node, lambda n: other[n] if n in other else plain[n])
                     if alike is None
                     else alike
                 )
@@ -85,12 +87,27 @@ def lockstep(
             other[node] = _laid_out(noise[node](other.get(node, plain[node])), plain[node])
         if node in other:
             compare(node, plain[node], other[node])
-        for used in node.all_input_nodes:
+        for used in lean.reads(node):
             uses[used] -= 1
             if not uses[used]:
                 plain.pop(used, None)
                 other.pop(used, None)
     return calls
+
+
+def _may_differ(
+    graph: fx.Graph, noise: Collection[fx.Node], frozen: Collection[fx.Node]
+) -> set[fx.Node]:
+    """The nodes that a disturbance may reach."""
+    found = set(noise)
+    for node in graph.nodes:
+        reached = node not in frozen and any(n in found for n in node.all_input_nodes)
+        if reached and _is_content(node.meta.get("val", _UNKNOWN)):
+            found.add(node)
+    return found
+
+
+_UNKNOWN = torch.empty(0)
 
 
 def _picked_alike(
