@@ -247,7 +247,8 @@ def _reduced(a: Analysis, node: fx.Node, tag: Tag, axes: Sequence[int], keepdim:
         ids = tag.ids.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
         # a statistic of an input that no weight has touched is still waiting to be a token
         raw = tag.level is Level.RAW_INPUT
-        if tag.level is Level.TOKEN and a.joiner.newborn(tag) and _of_several_samples(a, ids):
+        goes_on = tag.level is Level.TOKEN and a.joiner.newborn(tag) and not is_returned(node)
+        if goes_on and _of_several_samples(a, ids):
             warn_of_samples(a, node, ids)
         mixed = tag.with_ids(ids.amax(-1)) if raw else mix(a, node, tag, ids)
         kept = [1 if axis in axes else size for axis, size in enumerate(tag.ids.shape)]

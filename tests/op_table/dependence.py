@@ -86,6 +86,8 @@ def faults_of(
     rows = [row for source in setting.sources for row in _rows(source, flow, claims)]
     found = _shares(flow)
     held = {source.node for source in setting.sources if source.attention}
+    if any(_is_of_some(flow, node) for node in results):
+        strengths = (1e-4,)  # which leaves the choice as it is
     moved = [[_moved(captured.graph, held, row, each) for each in strengths] for row in rows]
     for node, tags in zip(results, flow.outputs, strict=True):
         here = [
@@ -94,6 +96,22 @@ def faults_of(
         found += _judged(node, tags, rows, here, claims)
     called = frozenset(operation(n) for n in captured.graph.nodes if n.op == "call_function")
     return Trial(tuple(dict.fromkeys(found)), tuple(flow.warnings), called)
+
+
+def _is_of_some(flow: TokenFlow, node: fx.Node) -> bool:
+    """Whether each element of an extreme is said to be one token's: the picked one's, no other's."""
+    made = node.all_input_nodes[0] if "getitem" in operation(node) else node
+    if operation(made).removeprefix("aten.") not in _PICKS:
+        return False
+    assert flow.tags is not None
+    tokens = [
+        {t for tag in flow.tags.get(n, ()) for t in flow.book.find(tag.tokens).unique().tolist()}
+        for n in (node, made.all_input_nodes[0])
+    ]
+    return bool(tokens[0]) and tokens[0] <= tokens[1]
+
+
+_PICKS = ("max", "amax", "min", "amin", "median", "nanmedian", "kthvalue", "mode")
 
 
 def _moved(graph: fx.Graph, held: set[fx.Node], row: _Row, strength: float) -> dict[fx.Node, Any]:
