@@ -57,7 +57,7 @@ def _either(a: Analysis, node: fx.Node) -> Tag | None:
     if same and made_of_tokens(a, mask):
         return None
     here = a.value(mask).cpu().bool().reshape((1,) * (rank - len(shape)) + tuple(shape))
-    return either[0].with_ids(narrowed(torch.where(here, *ids)))
+    return either[0].with_ids(narrowed(torch.where(here, ids[0], ids[1])))
 
 
 def blended_in(a: Analysis, node: fx.Node, parts: Sequence[fx.Node]) -> Tag | None:

@@ -70,8 +70,8 @@ def reduce(a: Analysis, node: fx.Node) -> Tagged:
     if varied and not statistic and len(axes) == 1 and _picks_scores(node, tags):
         (tag,) = tags
         picked = _picked(tag, shape, axes[0], _place(a, node, source, axes[0]))
-        result = (picked if keepdim else dropped(picked, axes),)
-        return [result, ()] if isinstance(node.meta.get("val"), (tuple, list)) else result
+        best = (picked if keepdim else dropped(picked, axes),)
+        return [best, ()] if isinstance(node.meta.get("val"), (tuple, list)) else best
     extreme = is_extreme(node) and not any(tag.softmax for tag in tags)
     # the best of many scores is made of its query and of the keys among which it was found
     rows = () if extreme and not statistic else _rows_of_pairs(tags, axes)

@@ -127,7 +127,7 @@ def _picked_alike(
     if isinstance(plain[node], Tensor):
         lowest = operation_name(node) in ("min", "amin")
         places = (plain[source].argmin if lowest else plain[source].argmax)(axis, keepdim=True)
-        picked = other[source].gather(axis, places)
+        picked: Tensor = other[source].gather(axis, places)
         return picked if named.get("keepdim") else picked.squeeze(axis)
     _, places = plain[node]
     if ranks or named.get("keepdim"):
