@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 import fxplain
@@ -45,6 +45,26 @@ def test_words_folded_with_samples_are_no_samples() -> None:
     assert alone.readout == ("ids[2]",)
     with pytest.raises(fxplain.TargetError, match="they lie folded in one"):
         fxplain.explain(model, (ids,), target=1)
+
+
+class WordsFirstLayer(nn.Module):
+    """PyTorch's own attention as it is: words come first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(30, WIDE), nn.Linear(WIDE, 3)
+        self.attention = nn.MultiheadAttention(WIDE, 2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        return self.head((x + self.attention(x, x, x)[0])[0])
+
+
+def test_one_word_of_several_samples_is_asked_about() -> None:
+    model, ids = seeded(WordsFirstLayer), torch.randint(0, 30, (1, 3))
+    with pytest.raises(fxplain.TargetError, match="batch_axis=1 where tokens come first"):
+        fxplain.explain(model, (ids,), target=1)
+    assert fxplain.explain(model, (ids,), target=1, batch_axis=1).relevance["ids"].shape == (3, 1)
 
 
 class Packed(OverWords):

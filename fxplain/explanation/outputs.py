@@ -287,7 +287,8 @@ def batch_axis_of(program: Program, inputs: ModelInputs, output: int) -> int | N
     Raises
     ------
     TargetError
-        When several samples share each index of every axis (a flattened batch).
+        When several samples share each index of every axis (a flattened batch), or one word each of
+        several samples cannot be told from words of one.
     """
     key = ("batch axis", output)
     axis = program.memo.made(key, lambda: _batch_axis(program, inputs, output))
@@ -298,10 +299,15 @@ def batch_axis_of(program: Program, inputs: ModelInputs, output: int) -> int | N
             f"{inputs.batch_size} samples: they lie folded in one, or each index holds several. "
             f"Explain one sample at a time, or give a function from the output to one number for each."
         )
+    if axis == _UNTOLD:
+        raise TargetError(
+            "no token attends to another one, so that they may be samples of one token each: say which "
+            "axis of the inputs holds the samples, batch_axis=1 where tokens come first, else 0."
+        )
     return axis  # type: ignore[no-any-return]
 
 
-_FOLDED = -1
+_FOLDED, _UNTOLD = -1, -2
 
 
 def _batch_axis(program: Program, inputs: ModelInputs, output: int) -> int | None:
@@ -309,7 +315,10 @@ def _batch_axis(program: Program, inputs: ModelInputs, output: int) -> int | Non
     if not shape:
         return None
     if batch == 1:
-        if shape[0] == 1 or not (inputs.batch_axes or _is_sequence(program, output)):
+        sequence = shape[0] > 1 and _is_sequence(program, output)
+        if sequence and not inputs.batch_axes and _each_by_itself(program):
+            return _UNTOLD
+        if shape[0] == 1 or not (inputs.batch_axes or sequence):
             return 0
         return next((axis for axis, size in enumerate(shape[:-1]) if size == 1), None)
     several = False
@@ -329,6 +338,11 @@ def _batch_axis(program: Program, inputs: ModelInputs, output: int) -> int | Non
     if several and _is_sequence(program, output):
         return _FOLDED
     return _FOLDED if several and not _of_one_sample_each(program, output) else 0
+
+
+def _each_by_itself(program: Program) -> bool:
+    """Whether each query has one key, in every attention."""
+    return all(node.site.shape[-1] == 1 for node in program.nodes.values())
 
 
 def _is_sequence(program: Program, output: int) -> bool:
