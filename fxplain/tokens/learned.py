@@ -9,6 +9,7 @@ from fxplain.tokens.book import TokenBook
 from fxplain.tokens.elements import completed
 from fxplain.tokens.known import Known
 from fxplain.tokens.tag import Level, Tag, pack, tokens_in, versions_in
+from fxplain.tokens.versions import Versions
 
 __all__ = ["LearnedTokens"]
 
@@ -45,8 +46,11 @@ class LearnedTokens:
         made = made.movedim(-1, axis)
         return tag.with_ids(pack(made, versions_in(tag.ids).clamp(min=0)))
 
-    def heard_by(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Entries (..., 1, keys), each sample's own where samples hear different learned tokens."""
+    def heard_by(self, rows: Tensor, columns: Tensor, versions: Versions) -> Tensor:
+        """Entries (..., 1, keys), each sample's own where samples hear different learned tokens.
+
+        Those that have attended themselves are of a sequence, and stay what they are in it.
+        """
         if self._book.batch_size == 1 or columns.dim() < 3:
             return columns
         tokens, queries = (self._book.find(tokens_in(entries)) for entries in (columns, rows))
@@ -54,7 +58,10 @@ class LearnedTokens:
         samples = asking.expand(torch.broadcast_shapes(asking.shape, columns.shape))
         differ = any(size > 1 for size in columns.shape[:-2])
         here = self._book.learned(tokens) & (self._book.samples(tokens) < 0)
-        here &= ~torch.isin(tokens.contiguous(), queries.unique())  # of one sequence
+        of_keys = versions_in(columns)
+        attended = [v for v in of_keys.unique().tolist() if v >= 0 and not versions.newborn(v)]
+        here &= ~torch.isin(of_keys.contiguous(), torch.tensor(attended, dtype=torch.int64))
+        here &= ~torch.isin(tokens.contiguous(), queries.unique())
         if not (differ and bool(here.any()) and samples.shape == columns.shape):
             return columns
         here &= samples >= 0

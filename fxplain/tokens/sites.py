@@ -18,7 +18,7 @@ __all__ = ["note"]
 
 def note(a: Analysis, site: AttentionSite) -> None:
     """Note an attention site."""
-    site = replace(site, columns=a.learned.heard_by(site.rows, site.columns))
+    site = replace(site, columns=a.learned.heard_by(site.rows, site.columns, a.versions))
     a.updates.append(site)
     if _weighs_twice(a, site):
         mark = site.softmax
