@@ -636,3 +636,17 @@ def test_free_sizes_that_cost_too_much_are_given_up(monkeypatch: pytest.MonkeyPa
     assert e.graph.capture.route == "export-static"
     assert "free sizes are too costly" in e.graph.capture.failures[0]
     torch.testing.assert_close(e.output, model(ids).detach())
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_python_s_collector_is_left_as_it_was(enabled: bool) -> None:
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        fxplain.inspect(seeded(TextClassifier), {"input_ids": words(1, 4)})
+        assert gc.isenabled() is enabled
+        with pytest.raises(fxplain.FxplainError):
+            fxplain.inspect(seeded(TextClassifier), {"input_ids": torch.randn(1, 4)})
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if before else gc.disable)()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import sys
@@ -73,11 +74,29 @@ def capture_by_export(model: nn.Module, inputs: ModelInputs, *, dynamic: bool) -
     call = _Call(model, inputs, layouts.append, pace)
     call.training = model.training  # train() would set it in the model, too, or be refused there
     shapes = {"leaves": tuple(_free_axes(leaf, dynamic) for leaf in inputs.leaves)}
-    with quiet_export(), torch.no_grad(), flex_attention_written_out(), data_is_detached():
+    with (
+        quiet_export(), torch.no_grad(), flex_attention_written_out(), data_is_detached(),
+        collector_paused(),
+    ):  # fmt: skip
         program = torch.export.export(call, inputs.leaves, strict=False, dynamic_shapes=shapes)
         keep_known_paths(program.graph, model, "model")
         route = "export" if dynamic else "export-static"
         return capture_from_program(program, inputs, layouts[-1], route=route, prefix="model")
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Without Python's cycle collector, which would walk over a growing graph again and again.
+
+    That is a sixth of an export's time; one capture is made at a time, and holds no real tensors.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _free_axes(leaf: Tensor, dynamic: bool) -> dict[int, Any]:
