@@ -7,8 +7,6 @@ heads, or go to experts and are summed again: nothing asks there what one copy s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 import torch
 from torch import Tensor, fx
 
@@ -19,6 +17,7 @@ from fxplain.tokens.mixing import laid_out
 from fxplain.tokens.op_table import moves
 from fxplain.tokens.tag import Level, Tag, tokens_in
 from fxplain.tokens.updates import AttentionSite
+from fxplain.tokens.values import reached
 
 __all__ = ["places_apart", "repeated_places"]
 
@@ -92,18 +91,8 @@ def _goes_on(a: Analysis, places: set[fx.Node], heard: set[fx.Node]) -> bool:
 
 
 def _before(node: fx.Node) -> set[fx.Node]:
-    return _reached(node, lambda n: n.all_input_nodes)
+    return reached(node, lambda n: n.all_input_nodes)
 
 
 def _behind(node: fx.Node) -> set[fx.Node]:
-    return _reached(node, lambda n: n.users)
-
-
-def _reached(node: fx.Node, further: Callable[[fx.Node], Iterable[fx.Node]]) -> set[fx.Node]:
-    """A node, and all that is reached from it step by step."""
-    found, todo = {node}, [node]
-    while todo:
-        fresh = [n for n in further(todo.pop()) if n not in found]
-        found.update(fresh)
-        todo += fresh
-    return found
+    return reached(node, lambda n: n.users)

@@ -40,6 +40,7 @@ __all__ = [
     "normalised_along",
     "only_scales",
     "positive_scores",
+    "tensors_of",
     "tokens_of",
 ]
 
@@ -164,7 +165,7 @@ def _is_score(a: Analysis, product: fx.Node) -> bool:
     """Whether a product has an element for each query and key: one, where there is one of both."""
     tags = a.tags(product)
     alone = len(tags) > 1 and a.shape(product)[-2:] == (1, 1)
-    return is_pair(tags) or (alone and all(a.tags(n) for n in _tensors(product)))
+    return is_pair(tags) or (alone and all(a.tags(n) for n in tensors_of(product)))
 
 
 def normalised_along(a: Analysis, node: fx.Node, axis: int) -> fx.Node | None:
@@ -175,7 +176,7 @@ def normalised_along(a: Analysis, node: fx.Node, axis: int) -> fx.Node | None:
     """
     steps: list[fx.Node] = []
     while "softmax" not in operation_name(node):
-        if operation_name(node) not in _VIEWS or len(_tensors(node)) != 1:
+        if operation_name(node) not in _VIEWS or len(tensors_of(node)) != 1:
             return None
         steps.append(node)
         node = node.all_input_nodes[0]
@@ -198,9 +199,9 @@ def asks(a: Analysis, node: fx.Node, axis: int) -> bool:
         (user,) = node.users
         if "softmax" in operation_name(user):
             return int(arguments(user)["dim"]) % len(a.shape(node)) not in places.axes
-        if operation_name(user) in _VIEWS and len(_tensors(user)) == 1:
+        if operation_name(user) in _VIEWS and len(tensors_of(user)) == 1:
             places = _moved(a, user, places)
-        elif not is_elementwise(user) or any(a.tags(n) for n in _tensors(user) if n is not node):
+        elif not is_elementwise(user) or any(a.tags(n) for n in tensors_of(user) if n is not node):
             return False
         node = user
     return False
@@ -225,7 +226,8 @@ def _moved(a: Analysis, step: fx.Node, places: Tag) -> Tag:
     return places.moved(lambda ids: target(ids, *rest, **kwargs), shape)
 
 
-def _tensors(node: fx.Node) -> list[fx.Node]:
+def tensors_of(node: fx.Node) -> list[fx.Node]:
+    """The tensors that an operation is given: no sizes, no lists."""
     return [n for n in node.all_input_nodes if isinstance(n.meta.get("val"), Tensor)]
 
 
@@ -290,7 +292,7 @@ def less_a_threshold(a: Analysis, node: fx.Node) -> bool:
     nothing that the scores do not.
     """
     parts = [n for n in node.args[:2] if isinstance(n, fx.Node)]
-    if operation_name(node) not in ("sub", "subtract") or len(_tensors(node)) != 2:
+    if operation_name(node) not in ("sub", "subtract") or len(tensors_of(node)) != 2:
         return False
     scores, threshold = parts
     shape, other = a.shape(scores), a.shape(threshold)
@@ -435,7 +437,7 @@ def _shifts(user: fx.Node, statistic: fx.Node, seen: set[fx.Node]) -> bool:
 def _scales(user: fx.Node, statistic: fx.Node, seen: set[fx.Node]) -> bool:
     """Whether another value is multiplied by the statistic, or two are weighed by it."""
     if operation_name(user) == "lerp":
-        return user.args[2] is statistic and seen.isdisjoint(_tensors(user)[:2])
+        return user.args[2] is statistic and seen.isdisjoint(tensors_of(user)[:2])
     if operation_name(user) not in ("mul", "multiply"):
         return False
     return _other_operand(user, statistic, seen) is not None

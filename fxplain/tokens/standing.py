@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from torch import Tensor, fx
+from torch import fx
 
 from fxplain.capture import operation_name
 from fxplain.tokens.analysis import Analysis
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.op_table import moves
-from fxplain.tokens.scores import is_elementwise
+from fxplain.tokens.scores import is_elementwise, tensors_of
 from fxplain.tokens.tag import Level, Tags
-from fxplain.tokens.values import content_inputs, is_size
+from fxplain.tokens.values import content_inputs, is_size, reached
 
 __all__ = ["standing_constants", "standing_tokens"]
 
@@ -100,18 +100,13 @@ def _constants_in(a: Analysis, value: fx.Node) -> set[fx.Node]:
 
 def _sources(a: Analysis, node: fx.Node) -> set[str]:
     """What a value is made of: of inputs, of parameters, of constants."""
-    todo, seen, found = [node], {node}, set[str]()
-    while todo:
-        current = todo.pop()
-        contents = _contents(a, current)
-        if not contents:
+    found = set[str]()
+    for current in reached(node, lambda n: _contents(a, n)):
+        if not _contents(a, current):
             state = a.capture.state.get(current.name)
             learned = state is not None and state.kind == "parameter"
             given = current.name in a.capture.inputs
             found.add("input" if given else "parameter" if learned else "constant")
-        fresh = [n for n in contents if n not in seen]
-        seen.update(fresh)
-        todo += fresh
     return found
 
 
@@ -127,13 +122,9 @@ def _root(a: Analysis, node: fx.Node) -> set[fx.Node]:
         (current,) = _contents(a, current)
     if current.name not in a.capture.state:
         current = node
-        while moves(current) and len(_tensors(current)) == 1:
-            (current,) = _tensors(current)
+        while moves(current) and len(tensors_of(current)) == 1:
+            (current,) = tensors_of(current)
     return {current} if len(a.shape(current)) > 1 else set()
-
-
-def _tensors(node: fx.Node) -> list[fx.Node]:
-    return [n for n in node.all_input_nodes if isinstance(n.meta.get("val"), Tensor)]
 
 
 # -- around a softmax -----------------------------------------------------------------------------
@@ -141,7 +132,7 @@ def _tensors(node: fx.Node) -> list[fx.Node]:
 
 def _products_before(node: fx.Node) -> list[fx.Node]:
     """The products that a value is made of element by element."""
-    return _products(node, lambda n: _tensors(n) if is_elementwise(n) or moves(n) else [])
+    return _products(node, _as_laid_out)
 
 
 def _products_behind(node: fx.Node) -> list[fx.Node]:
@@ -175,13 +166,9 @@ def _operands(a: Analysis, products: list[fx.Node]) -> Iterator[list[fx.Node]]:
 
 def _comes_from(value: fx.Node, node: fx.Node) -> bool:
     """Whether a value is the weights of a softmax, laid out or scaled."""
-    todo, seen = [value], {value}
-    while todo:
-        current = todo.pop()
-        if current is node:
-            return True
-        if is_elementwise(current) or moves(current):
-            fresh = [n for n in _tensors(current) if n not in seen]
-            seen.update(fresh)
-            todo += fresh
-    return False
+    return node in reached(value, _as_laid_out)
+
+
+def _as_laid_out(node: fx.Node) -> list[fx.Node]:
+    """What a value was before it was laid out or scaled."""
+    return tensors_of(node) if is_elementwise(node) or moves(node) else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from fxplain.capture import Capture, attribute_of, chance_kept, draws, operation
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["Values", "content_inputs", "is_size"]
+__all__ = ["Values", "content_inputs", "is_size", "reached"]
 
 _OF_ITS_SHAPE = ("new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like",
                  "full_like", "empty_like", "rand_like", "randn_like")  # fmt: skip
@@ -34,6 +34,16 @@ def content_inputs(node: fx.Node) -> list[fx.Node]:
 def is_size(node: fx.Node) -> bool:
     """Whether a node is a number that is read from a shape, or another that is no tensor."""
     return isinstance(node.meta.get("val"), (int, float, torch.SymInt, torch.SymFloat))
+
+
+def reached(node: fx.Node, further: Callable[[fx.Node], Iterable[fx.Node]]) -> set[fx.Node]:
+    """A node, and all that is reached from it step by step."""
+    found, todo = {node}, [node]
+    while todo:
+        fresh = [n for n in further(todo.pop()) if n not in found]
+        found.update(fresh)
+        todo += fresh
+    return found
 
 
 def _first(value: Any) -> Any:
