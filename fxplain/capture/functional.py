@@ -15,6 +15,7 @@ from fxplain.capture.autocasting import Autocast
 from fxplain.capture.captured import MODULE_PATH
 from fxplain.capture.einsum import take_einsums_apart
 from fxplain.capture.kernels import make_whole
+from fxplain.capture.losses import take_losses_apart
 from fxplain.capture.writes import UnknownWriteError, has_writes, without_writes
 
 __all__ = [
@@ -37,7 +38,7 @@ _ASSERTIONS = {
 
 
 def functional_program(program: ExportedProgram) -> tuple[ExportedProgram, fx.GraphModule]:
-    """The program and its graph without in-place writes, flat, composites whole (but einsum).
+    """The program and its graph without in-place writes, flat; composites whole but einsums and losses.
 
     Writes and einsums are followed here; functionalisation by export itself costs as much as the
     export or more, and is left for what this does not know. The program that is returned is the one
@@ -47,6 +48,7 @@ def functional_program(program: ExportedProgram) -> tuple[ExportedProgram, fx.Gr
     inline_regions(program.graph_module)
     make_whole(program.graph_module.graph)
     take_einsums_apart(program.graph_module.graph)
+    take_losses_apart(program.graph_module.graph)
     if not has_writes(program.graph_module.graph):
         return program, program.graph_module
     with suppress(UnknownWriteError):  # then export itself knows

@@ -22,6 +22,7 @@ from fxplain.capture.flexible import flex_attention_written_out
 from fxplain.capture.functional import attach_module_paths, drop_assertions
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.kernels import make_whole
+from fxplain.capture.losses import parts_of_losses
 from fxplain.capture.state import is_plain, kept_on
 from fxplain.capture.writes import has_writes, without_writes
 
@@ -128,7 +129,7 @@ def _made(
     with kernels:
         return make_fx(
             call,
-            decomposition_table={_EINSUM: _EINSUM.decompose},
+            decomposition_table={_EINSUM: _EINSUM.decompose, **parts_of_losses()},
             tracing_mode="real",
             pre_dispatch=pre_dispatch,
             _error_on_data_dependent_ops=False,

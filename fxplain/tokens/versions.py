@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 
 import torch
@@ -47,6 +47,20 @@ class Scaling:
         return torch.where(distinct[place] == tokens, factor[place], 1.0)
 
 
+class Unlike:
+    """What two values that were scaled unlike leave of each row of their sum: 0 where both are 0."""
+
+    def __init__(self, *values: Sequence[Scaling | Unlike]) -> None:
+        self._values = values
+
+    def of(self, tokens: Tensor) -> Tensor:
+        """0 for tokens of which neither value leaves anything, 1 for others."""
+        left = [
+            torch.stack([s.of(tokens) != 0 for s in scalings]).all(0) for scalings in self._values
+        ]
+        return torch.stack(left).any(0).double()
+
+
 class Versions:
     """Interned sets of absorbed updates, each with the scalings that the value went through since.
 
@@ -56,17 +70,18 @@ class Versions:
 
     A scaling belongs to the version, so it moves with the rows wherever they go. It is of the whole
     value or of none: what two values that were scaled alike are added to is scaled alike, a sum of
-    unlike ones counts as not scaled (a row of it is 0 only if it is in both).
+    unlike ones counts as not scaled but for the rows that are 0 in both.
     """
 
     def __init__(self) -> None:
         self.before_attention: set[int] = {IDENTITY}
         """Updates that happen before any attention: births and the mixing of newborn tokens."""
-        self.scalings: list[Scaling] = []
+        self.scalings: list[Scaling | Unlike] = []
         self._sets: list[frozenset[int]] = []
         self._scaled: list[frozenset[int]] = []
         self._index: dict[tuple[frozenset[int], frozenset[int]], int] = {}
         self.union = lru_cache(maxsize=None)(self._union)
+        self._unlike = lru_cache(maxsize=None)(self._of_unlike)
         self.intern(frozenset({IDENTITY}))
 
     def intern(self, updates: frozenset[int], scaled: frozenset[int] = frozenset()) -> int:
@@ -129,7 +144,15 @@ class Versions:
     def _union(self, a: int, b: int) -> int:
         if a == b:
             return a
-        return self.intern(self._sets[a] | self._sets[b], self._scaled[a] & self._scaled[b])
+        alike = self._scaled[a] & self._scaled[b]
+        only_a, only_b = self._scaled[a] - alike, self._scaled[b] - alike
+        if only_a and only_b:
+            alike |= {self._unlike(frozenset([only_a, only_b]))}
+        return self.intern(self._sets[a] | self._sets[b], alike)
+
+    def _of_unlike(self, sides: frozenset[frozenset[int]]) -> int:
+        self.scalings.append(Unlike(*([self.scalings[s] for s in side] for side in sides)))
+        return len(self.scalings) - 1
 
     def __len__(self) -> int:
         return len(self._sets)
