@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import fxplain
 from fxplain.capture import routes
+from fxplain.capture.locks import capturing
 from tests.small_models import ImageClassifier, TextClassifier, pixels, seeded, words
 
 
@@ -119,3 +120,20 @@ def test_no_lock_stays_behind_an_error(
     thread.start()
     thread.join(60)
     assert len(found) == 1
+
+
+def test_what_stands_in_a_models_weights_while_it_is_captured_is_not_looked_at() -> None:
+    model, inputs = seeded(TextClassifier), (words(2, 6),)
+    wanted = fxplain.explain(model, inputs, target=1).relevance
+    found: list[fxplain.Explanation] = []
+    thread = threading.Thread(
+        target=lambda: found.append(fxplain.explain(model, inputs, target=1)), daemon=True
+    )
+    own = dict(model.head._parameters)
+    with capturing(model):
+        model.head._parameters.update({k: nn.Parameter(v.to("meta")) for k, v in own.items()})
+        thread.start()
+        thread.join(0.3)
+        model.head._parameters.update(own)
+    thread.join(60)
+    torch.testing.assert_close(found[0].relevance, wanted)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fxplain.capture.captured import Capture, OutputLayout
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.lean import run_leanly
-from fxplain.capture.state import config_of
+from fxplain.capture.state import config_of, first_parameter
 from fxplain.errors import FxplainError, InputError, NonFiniteError
 
 __all__ = ["difference", "differences", "failure", "first_line", "run_eagerly", "tolerance"]
@@ -68,7 +68,7 @@ def first_line(error: Exception) -> str:
 
 
 def _dtype_hint(model: nn.Module, inputs: ModelInputs) -> str:
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    parameter = first_parameter(model, floating=True)
     shown = ", ".join(
         f"{name}: {str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}"
         for name, leaf in zip(inputs.names, inputs.leaves, strict=True)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fxplain.arguments import shown, whole
 from fxplain.capture.frames import Columns, without_frames
 from fxplain.capture.seen import found_once
-from fxplain.capture.state import tensors_of
+from fxplain.capture.state import first_parameter, tensors_of
 from fxplain.capture.structure import leaves_of, opens_objects, outline, with_leaves
 from fxplain.errors import InputError
 
@@ -149,7 +149,7 @@ def tables_as_tensors(model: nn.Module, inputs: Any) -> tuple[Any, Columns]:
     """
     if isinstance(inputs, (Tensor, np.ndarray)):
         return inputs, {}
-    weight = next((p for p in model.parameters() if p.is_floating_point()), None)
+    weight = first_parameter(model, floating=True)
     parameters = [p.name for p in _forward_signature(model).parameters.values() if _is_named(p)]
     return without_frames(inputs, parameters, None if weight is None else weight.dtype)
 
@@ -326,7 +326,7 @@ def on_axis(inputs: ModelInputs, axis: int | Mapping[str, int]) -> ModelInputs:
 
 def _check(model: nn.Module, names: Sequence[str], leaves: Sequence[Tensor]) -> None:
     found_once(model, "weights", lambda: _check_weights(model))
-    parameter = next(model.parameters(), None)
+    parameter = first_parameter(model)
     for name, leaf in zip(names, leaves, strict=True):
         if leaf.is_nested:
             raise InputError(

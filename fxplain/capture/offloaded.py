@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fxplain.capture.locks import borrowed
 from fxplain.capture.seen import found_once
 from fxplain.capture.state import parts_of
 from fxplain.capture.twins import Twins
@@ -24,13 +25,14 @@ def twin_of(model: nn.Module) -> nn.Module:
     Weights that lie in memory are shared, those on disk are mapped; all of the twin is where they
     are, which is the processor's memory. Another twin is made when the model has other parts.
     """
-    if found_once(model, "all there", lambda: next(_absent(model), None) is None):
-        return model
-    absent = list(_absent(model))
-    if any(_hook_of(module) is None for _, module, _ in absent):
-        return model
-    known = twins.known(model)
-    return twins.keep(model, _made(model, absent)) if known is None else known
+    with borrowed(model):  # tensors of a model that is being captured are not its own
+        if found_once(model, "all there", lambda: next(_absent(model), None) is None):
+            return model
+        absent = list(_absent(model))
+        if any(_hook_of(module) is None for _, module, _ in absent):
+            return model
+        known = twins.known(model)
+        return twins.keep(model, _made(model, absent)) if known is None else known
 
 
 def _absent(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:

@@ -60,6 +60,13 @@ def tensors_of(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return parameters, buffers
 
 
+def first_parameter(model: nn.Module, *, floating: bool = False) -> Tensor | None:
+    """A model's first parameter, or first of floats, which says where it is and of which type."""
+    with borrowed(model):  # while it is captured others stand in their places
+        found = model.parameters()
+        return next((p for p in found if p.is_floating_point() or not floating), None)
+
+
 def version_of(tensor: Tensor) -> int:
     """How often a tensor was written; tensors of inference mode do not count."""
     return 0 if tensor.is_inference() else tensor._version

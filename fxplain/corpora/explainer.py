@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fxplain.arguments import YES_NO, one_of, optional, whole
-from fxplain.capture import config_of
+from fxplain.capture import config_of, first_parameter
 from fxplain.corpora.batches import Batch, alone, halves, in_order, planned, unpadded
 from fxplain.corpora.cells import target_in
 from fxplain.corpora.job import Job
@@ -341,7 +341,7 @@ class CorpusExplainer:
 
 
 def _quickest(explainer: Explainer) -> int:
-    weights = next(explainer.model.parameters(), None)
+    weights = first_parameter(explainer.model)
     on_cpu = weights is None or weights.device.type == "cpu"
     return BATCH_TOKENS if on_cpu else ACCELERATOR_TOKENS
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fxplain.capture import config_of
+from fxplain.capture import config_of, first_parameter
 from fxplain.errors import InputError
 from fxplain.explanation import Word
 from fxplain.explanation.originals import Originals, Probes, probe_pictures
@@ -215,7 +215,7 @@ def _placed(value: Any, model: nn.Module) -> Any:
     """On the model's device, floats (pixels) in the model's own precision."""
     if not isinstance(value, Tensor):
         return value
-    weights = next((p for p in model.parameters() if p.is_floating_point()), None)
+    weights = first_parameter(model, floating=True)
     if weights is None:
         return value
     return value.to(weights.device, weights.dtype if value.is_floating_point() else None)
