@@ -11,6 +11,7 @@ from torch.nn import functional as F
 import fxplain
 from fxplain.errors import MethodError
 from fxplain.explanation import matrices
+from fxplain.methods import relevancy
 from tests import small_models
 from tests.random_models import Recipe, build, make_inputs, make_target, recipes
 from tests.small_models import BY_NAME, architecture
@@ -45,6 +46,45 @@ def test_on_every_kind_of_architecture(name: str, options: dict) -> None:
     case = BY_NAME[name]
     model, inputs = architecture(name, case.implementations[0], torch.float64)
     check_equal(*both(model, inputs, target=case.target, output=case.output, **options))
+
+
+class Mutual(nn.Module):
+    """Two modalities attend to each other, then each to itself, several times over."""
+
+    def __init__(self, depth: int, *, to_itself: bool) -> None:
+        super().__init__()
+        self.words, self.boxes = nn.Embedding(30, 8), nn.Linear(5, 8)
+        self.layers = nn.ModuleList(
+            nn.ModuleList(nn.Linear(8, 8) for _ in range(4)) for _ in range(depth)
+        )
+        self.head = nn.Linear(8, 3)
+        self.to_itself = to_itself
+
+    def forward(self, input_ids: Tensor, boxes: Tensor) -> Tensor:
+        x, y = self.words(input_ids), self.boxes(boxes)
+        for to_x, to_y, of_x, of_y in self.layers:
+            heard_x = F.scaled_dot_product_attention(x, to_x(y), y)
+            heard_y = F.scaled_dot_product_attention(y, to_y(x), x)
+            x, y = x + heard_x, y + heard_y
+            if self.to_itself:
+                x = x + F.scaled_dot_product_attention(x, of_x(x), x)
+                y = y + F.scaled_dot_product_attention(y, of_y(y), y)
+        return self.head(x[:, 0] + y.mean(1))
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(map(str, o)) or "plain")
+@pytest.mark.parametrize(("depth", "to_itself"), [(3, False), (3, True)])
+def test_self_relevancies_as_products(
+    depth: int, to_itself: bool, options: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What equation 10 looks back at, where matrices would be large: none is made."""
+    model = small_models.seeded(Mutual, depth, to_itself=to_itself).double()
+    inputs = {"input_ids": small_models.words(2, 5), "boxes": torch.randn(2, 4, 5).double()}
+    matrices = fxplain.explain(model, inputs, target=1, engine="matrices", **options)
+    monkeypatch.setattr(relevancy, "LARGE", 0)
+    monkeypatch.setattr(relevancy, "PRODUCTS", 100)
+    monkeypatch.setattr(relevancy.Relevancies, "at", None)
+    check_equal(fxplain.explain(model, inputs, target=1, **options), matrices)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import fxplain
-from fxplain.capture import routes
+from fxplain.capture import as_module, first_parameter, routes
 from fxplain.capture.locks import capturing
 from tests.small_models import ImageClassifier, TextClassifier, pixels, seeded, words
 
@@ -122,18 +122,19 @@ def test_no_lock_stays_behind_an_error(
     assert len(found) == 1
 
 
-def test_what_stands_in_a_models_weights_while_it_is_captured_is_not_looked_at() -> None:
-    model, inputs = seeded(TextClassifier), (words(2, 6),)
-    wanted = fxplain.explain(model, inputs, target=1).relevance
-    found: list[fxplain.Explanation] = []
-    thread = threading.Thread(
-        target=lambda: found.append(fxplain.explain(model, inputs, target=1)), daemon=True
-    )
-    own = dict(model.head._parameters)
+@pytest.mark.parametrize("look", [as_module, first_parameter])
+def test_what_stands_in_a_models_weights_while_it_is_captured_is_not_looked_at(
+    look: Callable[[nn.Module], object],
+) -> None:
+    model = seeded(TextClassifier)
+    weight = model.encoder.words.weight
+    found: list[object] = []
+    thread = threading.Thread(target=lambda: found.append(look(model)), daemon=True)
     with capturing(model):
-        model.head._parameters.update({k: nn.Parameter(v.to("meta")) for k, v in own.items()})
+        model.encoder.words.weight = nn.Parameter(weight.to("meta"))
         thread.start()
         thread.join(0.3)
-        model.head._parameters.update(own)
+        assert not found
+        model.encoder.words.weight = weight
     thread.join(60)
-    torch.testing.assert_close(found[0].relevance, wanted)
+    assert found[0] is (weight if look is first_parameter else model)

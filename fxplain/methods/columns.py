@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from fxplain.methods.rules import divided_by_sums
@@ -110,19 +112,27 @@ class ColumnProducts:
         total = self._nothing(node.stream)
         if self.column not in self.relevancies.reach.columns_of(node.index):
             return total
-        keys = None
+        straight, crossed = [], []
         for block in node.blocks:
             if block.same or self.column not in self.program.lineage(block.stream, node.index):
                 x = self.at(block.stream, block.versions).full
+                straight.append(node.gathered(x, block.positions))
             else:
                 x = self.normalized_at(block.stream, block.versions)
-            part = node.gathered(x, block.positions)
-            keys = part if keys is None else keys + part
-        assert keys is not None
-        size = total.attended.shape[:2]
-        weighed = self.relevancies.maps.of(node.index).times(keys)
-        made = node.scattered(node.shared(weighed), node.positions, (size[0], size[1]))
+                crossed.append(node.gathered(x, block.positions))
+        made = total.attended
+        if straight:
+            made = made + self._weighed(node, straight)
+        if crossed:
+            made = made + self.relevancies.own_transposed_times(node, self._weighed(node, crossed))
         return Product(total.identity, made)
+
+    def _weighed(self, node: ProgramNode, keys: Sequence[Tensor]) -> Tensor:
+        """A node's map times what its keys hold, by token of its rows."""
+        tokens = self.program.streams[node.stream].tokens
+        weighed = self.relevancies.maps.of(node.index).times(torch.stack([*keys]).sum(0))
+        size = (tokens.shape[0], tokens.shape[1])
+        return node.scattered(node.shared(weighed), node.positions, size)
 
     def _routed(self, route: ProgramRoute) -> Product:
         total = self._nothing(route.stream)

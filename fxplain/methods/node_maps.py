@@ -160,7 +160,7 @@ class NodeMap:
         """The map times (token groups, keys, c)."""
         if self._made_for(None):
             return self._whole() @ x
-        return torch.cat([self._head_mean(tile) @ x for _, tile in self._tiles()], 1)
+        return torch.cat([self._tile_of(tile, x) for _, tile in self._tiles()], 1)
 
     def transposed_times(
         self, x: Tensor, used: Tensor | None = None, *, once: bool = False
@@ -269,6 +269,15 @@ class NodeMap:
         made = self._map(tile)
         assert made is not None
         return made
+
+    def _tile_of(self, tile: NodeEvidence, x: Tensor) -> Tensor:
+        """The tile times x: sums over heads and keys at once where that can be."""
+        if not self._sums_at_once(tile, x):
+            return self._head_mean(tile) @ x
+        weighed = self._weigh(tile)
+        assert weighed is not None
+        by_head: Tensor = (weighed.flatten(1, 2) @ x).unflatten(1, weighed.shape[1:3])
+        return by_head.sum(1).div_(weighed.shape[1] * tile.layout.parts)
 
     def _tile_times(self, tile: NodeEvidence, x: Tensor) -> Tensor | None:
         """The tile's transpose times x: sums over heads and queries at once where that can be."""

@@ -79,7 +79,8 @@ class Reach:
         self.program, self.mixes_own = program, mixes_own
         self._live = live
         self._columns: dict[int, frozenset[int]] = {}
-        self._free: dict[tuple[int, int], bool] = {}
+        self._chains: dict[tuple[int, int], frozenset[int]] = {}
+        self._products: dict[tuple[int, int, int], int] = {}
         self._parts: dict[tuple[int, int], tuple[int | Tensor, list[Part]]] = {}
         self._through: dict[tuple[int, frozenset[int]], tuple[Through, ...]] = {}
         self._made: dict[int, TokenSet | None] = {}
@@ -176,8 +177,18 @@ class Reach:
         return self._columns[update]
 
     def has_own(self, node: ProgramNode) -> bool:
-        """Whether equation 10 multiplies with the self-relevancy of a node's queries."""
-        return self.mixes_own and node.stream in self.columns(node.stream, node.row_versions)
+        """Whether equation 10 multiplies with a self-relevancy of a node's queries, no identity."""
+        stream, version = node.stream, node.row_versions
+        return (
+            self.mixes_own
+            and stream in self.columns(stream, version)
+            and not self._is_identity(stream, version)
+        )
+
+    def _is_identity(self, stream: int, version: int | Tensor) -> bool:
+        """Whether nothing has given a stream's tokens anything of the stream yet."""
+        born = all(IDENTITY in updates for _, updates in self.parts(stream, version))
+        return born and not self._behind(stream, version, stream)
 
     # -- vectors ----------------------------------------------------------------------------------
 
@@ -198,33 +209,60 @@ class Reach:
         return all(block.same for node in nodes for block in node.blocks)
 
     def free(self, stream: int, version: int | Tensor, column: int) -> bool:
-        """Whether R[stream, column] x is a chain of products with maps.
+        """Whether R[stream, column] x is one chain of products with maps.
 
         Equation 10 transposes what came before it: where two modalities attend to each other, each
-        of its products would begin two chains, and theirs again two.
+        of its products begins two chains, and theirs again two.
         """
-        return all(
-            update == IDENTITY or self._update_free(update, column)
-            for _, updates in self.parts(stream, version)
-            for update in updates
+        return not any(
+            self._looks_back(update, column) for update in self._behind(stream, version, column)
         )
 
-    def _update_free(self, update: int, column: int) -> bool:
-        key = (update, column)
-        if key not in self._free:
-            self._free[key] = column not in self.columns_of(update) or self._follows(update, column)
-        return self._free[key]
+    def products(self, stream: int, version: int | Tensor, column: int) -> int:
+        """How many products with maps R[stream, column] x takes, those of other chains included."""
+        key = (stream, version if isinstance(version, int) else id(version), column)
+        if key not in self._products:
+            total = 0
+            for update in self._behind(stream, version, column):
+                node = self.program.nodes.get(update)
+                total += node is not None
+                if node is not None and self._looks_back(update, column):
+                    total += self.products(node.stream, node.row_versions, node.stream)
+            self._products[key] = total
+        return self._products[key]
 
-    def _follows(self, update: int, column: int) -> bool:
+    def _behind(self, stream: int, version: int | Tensor, column: int) -> frozenset[int]:
+        """The updates that R[stream, column] is made of."""
+        found: frozenset[int] = frozenset()
+        for _, updates in self.parts(stream, version):
+            for update in updates:
+                if update != IDENTITY and column in self.columns_of(update):
+                    found |= self._before(update, column)
+        return found
+
+    def _before(self, update: int, column: int) -> frozenset[int]:
+        """An update and those before it."""
+        key = (update, column)
+        if key not in self._chains:
+            node = self.program.nodes.get(update)
+            linked = self.program.routes[update].entries if node is None else node.blocks
+            found = frozenset({update})
+            for part in linked:
+                version = part.versions if isinstance(part, KeyBlock) else part.version
+                found |= self._behind(part.stream, version, column)
+            self._chains[key] = found
+        return self._chains[key]
+
+    def _looks_back(self, update: int, column: int) -> bool:
+        """Whether equation 10 multiplies what a node gives to a column by a self-relevancy."""
         node = self.program.nodes.get(update)
-        if node is None:
-            entries = self.program.routes[update].entries
-            return all(self.free(e.stream, e.version, column) for e in entries)
-        for block in node.blocks:
-            here = column in self.columns(block.stream, block.versions)
-            crossed = not block.same and column in self.program.lineage(block.stream, update)
-            if here and crossed and self.has_own(node):
-                return False
-            if here and not self.free(block.stream, block.versions, column):
-                return False
-        return True
+        return (
+            node is not None
+            and self.has_own(node)
+            and any(
+                not block.same
+                and column in self.columns(block.stream, block.versions)
+                and column in self.program.lineage(block.stream, update)
+                for block in node.blocks
+            )
+        )

@@ -12,6 +12,7 @@ from fxplain.methods.accumulation import Accumulation, Blocks, RowSet, added
 from fxplain.methods.columns import ColumnProducts
 from fxplain.methods.node_maps import NodeMaps
 from fxplain.methods.reach import Reach
+from fxplain.methods.rows import RelevancyRows
 from fxplain.methods.rules import (
     bimodal_cross_update,
     bimodal_own_update,
@@ -21,6 +22,12 @@ from fxplain.methods.rules import (
 from fxplain.program import Program, ProgramNode
 
 __all__ = ["Relevancies"]
+
+LARGE = 2**26
+"""Bytes of matrices from which vectors are followed instead, where equation 10 looks back."""
+
+PRODUCTS = 8
+"""How many products with maps are worth it then, in attention nodes of the program."""
 
 
 class Relevancies(Accumulation):
@@ -79,6 +86,34 @@ class Relevancies(Accumulation):
         assert own is not None, "only asked for where it is there"
         return own
 
+    def by_vectors(self, stream: int, version: int | Tensor, column: int) -> bool:
+        """Whether a self-relevancy of equation 10 is followed as products, not made as a matrix.
+
+        Where two modalities attend to each other, a product with one takes products with those before
+        it, which is worth it where matrices are large and these are not many.
+        """
+        if self.reach.free(stream, version, column):
+            return True
+        products = self.reach.products(stream, version, column)
+        few = products <= PRODUCTS * len(self.program.nodes)
+        return few and self.bytes_of_matrices() > LARGE
+
+    def own_times(self, node: ProgramNode, x: Tensor) -> Tensor:
+        """norm(R_ss) x of equation 10, for the rows of a node; x itself where that is the identity."""
+        stream, version = node.stream, node.row_versions
+        if not self.reach.has_own(node):
+            return x
+        if self.by_vectors(stream, version, stream):
+            return ColumnProducts(self, stream, x).normalized_at(stream, version)
+        return self.own_at(stream, version, stream) @ x
+
+    def own_transposed_times(self, node: ProgramNode, x: Tensor) -> Tensor:
+        """The transposed norm(R_ss) times x, as equation 10 has it."""
+        stream, version = node.stream, node.row_versions
+        if not self.reach.has_own(node):
+            return x
+        return RelevancyRows(self).transposed_times(stream, version, stream, x)
+
     def row_sums(self, column: int) -> ColumnProducts:
         """The row sums of R[*, column] at any point of the program."""
         if column not in self._row_sums:
@@ -119,15 +154,19 @@ class Relevancies(Accumulation):
             if column not in lineage:
                 update[column] = bimodal_own_update(A, R)
                 continue
-            R_qq = self._self_relevancy(keys, column)
-            if R_qq is None:
-                R_qq = keys.identity.get(column, torch.zeros_like(R))
-            update[column] = bimodal_cross_update(own, A, R_qq)
+            update[column] = bimodal_cross_update(own, A, self._of_keys(keys, column, R))
         if not self.aggregate and self._answers(key_stream, node.stream):
             # equation 11 with an R_qs that is still zero
             rows = A.shape[-2]
             update.setdefault(node.stream, A.new_zeros(len(A), rows, rows))
         return update
+
+    def _of_keys(self, keys: RowSet, column: int, R: Tensor) -> Tensor | None:
+        """R_qq of equation 10; None for the identity."""
+        made = self._self_relevancy(keys, column)
+        if made is not None or self.is_eye(R, column):
+            return made
+        return keys.identity.get(column, torch.zeros_like(R))
 
     def _answers(self, stream: int, attended: int) -> bool:
         """Whether a stream attends to another one anywhere in the program."""
@@ -139,7 +178,7 @@ class Relevancies(Accumulation):
     def _self_relevancy(self, rows: RowSet, column: int) -> Tensor | None:
         """R of equation 10, normalised if asked for; None for the plain identity."""
         R = rows.full.get(column)
-        if R is None or not self.self_in_bimodal:
+        if R is None or self.is_eye(R, column) or not self.self_in_bimodal:
             return None
         identity = rows.identity.get(column, torch.zeros_like(R))
         return normalized(R, identity) if self.normalize else R

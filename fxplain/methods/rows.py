@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from fxplain.methods.columns import ColumnProducts
 from fxplain.methods.reach import PartOf
-from fxplain.methods.relevancy import Relevancies
 from fxplain.methods.rules import divided_by_sums
 from fxplain.methods.token_sets import QuerySet, TokenSet
 from fxplain.program import KeyBlock, Program, ProgramNode, ProgramRoute
 from fxplain.tokens import IDENTITY
+
+if TYPE_CHECKING:
+    from fxplain.methods.relevancy import Relevancies
 
 __all__ = ["RelevancyRows", "RowShare", "Starts", "starts_of"]
 
@@ -60,7 +61,7 @@ def starts_of(program: Program, shares: Iterable[RowShare]) -> Starts:
 
 
 class _Share(NamedTuple):
-    """Shares of a stream's rows, (batch, n, 1), and the tokens that have some, if not all."""
+    """Shares of a stream's rows, (batch, n, c), and the tokens that have some, if not all."""
 
     x: Tensor
     some: TokenSet | None = None
@@ -69,7 +70,7 @@ class _Share(NamedTuple):
         return _Share(self.x + other.x, self._either(other))
 
     def beside(self, other: _Share) -> _Share:
-        """Both, (batch, n, c), to be followed together."""
+        """Both, to be followed together."""
         return _Share(torch.cat([self.x, other.x], -1), self._either(other))
 
     def _either(self, other: _Share) -> TokenSet | None:
@@ -127,7 +128,7 @@ class RelevancyRows:
                                            the sums of equations 8 and 9, and the identity an
                                            undivided one
 
-    R_ss x and the sums are products from the right (`ColumnProducts`).
+    R_ss x and the sums are products from the right (`fxplain.methods.columns.ColumnProducts`).
 
     Parameters
     ----------
@@ -188,6 +189,15 @@ class RelevancyRows:
         """What was read, by column stream: (batch, tokens)."""
         return {column: x.squeeze(-1) for column, x in self._found.items()}
 
+    def transposed_times(
+        self, stream: int, version: int | Tensor, column: int, x: Tensor
+    ) -> Tensor:
+        """The transposed norm(R[stream, column]) of equation 10 times x, (batch, rows, c)."""
+        self._found, self._waiting = {}, {}
+        self._share_normalized(stream, version, column, _Share(x))
+        self.advance()
+        return self._found[column]
+
     # -- versions ---------------------------------------------------------------------------------
 
     def _share(self, stream: int, version: int | Tensor, part: PartOf, share: _Share) -> None:
@@ -222,7 +232,6 @@ class RelevancyRows:
                     shares.append(crossed)
                     uses.append((block, mixed, True))
         distinct = list({id(share): share for share in shares}.values())
-        place = {id(share): i for i, share in enumerate(distinct)}
         together = distinct[0]
         for share in distinct[1:]:
             together = together.beside(share)
@@ -230,16 +239,17 @@ class RelevancyRows:
         made = self._transposed(node, together.x, queries)
         if made is None:
             return
+        parts_made = made.split([share.x.shape[-1] for share in distinct], -1)
+        of_share = {id(share): part for share, part in zip(distinct, parts_made, strict=True)}
         for share, (block, columns, crosses) in zip(shares, uses, strict=True):
             tokens = self.program.streams[block.stream].tokens
             sizes = (tokens.shape[0], tokens.shape[1])
-            of_share = made if len(distinct) == 1 else made[..., place[id(share)]].unsqueeze(-1)
-            scattered = node.scattered(of_share, block.positions, sizes)
+            scattered = node.scattered(of_share[id(share)], block.positions, sizes)
             some = None if queries is None else queries.attended(block, sizes)
             of_keys = _Share(scattered, some)
             if crosses:
                 for column in columns:
-                    self._share_normalized(block, column, of_keys)
+                    self._share_normalized(block.stream, block.versions, column, of_keys)
             else:
                 self._share(block.stream, block.versions, PartOf(columns), of_keys)
 
@@ -252,30 +262,25 @@ class RelevancyRows:
 
     def _own_times(self, node: ProgramNode, share: _Share) -> _Share:
         """norm(R_ss) x, for the transposed norm(R_ss) of equation 10."""
-        if not self.reach.has_own(node):
-            return share
-        stream, version, x = node.stream, node.row_versions, share.x
-        if not self.reach.free(stream, version, stream):
-            own = self.relevancies.own_at(stream, version, stream)
-            return _Share(own @ x)
-        product = ColumnProducts(self.relevancies, stream, x)
-        return _Share(product.normalized_at(stream, version))
+        made = self.relevancies.own_times(node, share.x)
+        return share if made is share.x else _Share(made)
 
-    def _share_normalized(self, block: KeyBlock, column: int, share: _Share) -> None:
-        """Give norm(R_qq) of equation 10 its share."""
+    def _share_normalized(
+        self, stream: int, version: int | Tensor, column: int, share: _Share
+    ) -> None:
+        """Give norm(R) of equation 10 its share, at a point of the program."""
         only, rules = frozenset({column}), self.relevancies
-        stream, version, x = block.stream, block.versions, share.x
         if not rules.self_in_bimodal:
             self._share(stream, version, PartOf(only, attended=False), share)
         elif not rules.normalize:
             self._share(stream, version, PartOf(only), share)
-        elif not self.reach.free(stream, version, column):
+        elif not rules.by_vectors(stream, version, column):
             own = rules.own_at(stream, version, column)
-            self._find(column, own.transpose(-1, -2) @ x)
+            self._find(column, own.transpose(-1, -2) @ share.x)
         else:
             sums = rules.row_sums(column).at(stream, version).attended
             self._share(stream, version, PartOf(only, attended=False), share)
-            divided = share._replace(x=divided_by_sums(x, sums))
+            divided = share._replace(x=divided_by_sums(share.x, sums))
             self._share(stream, version, PartOf(only, identity=False), divided)
 
     def _through_route(self, route: ProgramRoute, parts: dict[PartOf, _Share]) -> None:

@@ -50,9 +50,9 @@ def divided_by_sums(x: Tensor, sums: Tensor) -> Tensor:
     return torch.where(nothing, 0, x / torch.where(nothing, 1, sums))
 
 
-def bimodal_cross_update(R_ss: Tensor | None, A: Tensor, R_qq: Tensor) -> Tensor:
+def bimodal_cross_update(R_ss: Tensor | None, A: Tensor, R_qq: Tensor | None) -> Tensor:
     """Equation 10: ``norm(R_ss)^T A norm(R_qq)``, both already normalised (None for the identity)."""
-    mixed = product(A, R_qq)
+    mixed = A if R_qq is None else product(A, R_qq)
     return mixed if R_ss is None else product(R_ss.transpose(-1, -2), mixed)
 
 
