@@ -94,8 +94,9 @@ class NodeMap:
             if made is None:
                 return None
             if whole is None:
-                whole = made.new_zeros(len(made), *self._node.seen.shape[-2:])
+                whole = made.new_empty(len(made), *self._node.seen.shape[-2:])
             whole[:, queries, : made.shape[-1]] = made
+            whole[:, queries, made.shape[-1] :] = 0
         return whole
 
     def _of_earlier_keys(self, tile: NodeEvidence) -> NodeEvidence:

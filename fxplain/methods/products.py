@@ -32,11 +32,10 @@ def product(A: Tensor, B: Tensor) -> Tensor:
     }
     if sum(map(len, runs.values())) > MOST * len(of_B) * len(runs):
         return A @ B
-    made = A.new_zeros(max(len(A), len(B)), A.shape[1], B.shape[2])
+    made = A.new_empty(max(len(A), len(B)), A.shape[1], B.shape[2])
     for (i, j), inner in runs.items():
-        part = made[:, _block(i), _block(j)]
-        for run in _runs(inner):
-            part += A[:, _block(i), run] @ B[:, run, _block(j)]
+        parts = [A[:, _block(i), run] @ B[:, run, _block(j)] for run in _runs(inner)]
+        made[:, _block(i), _block(j)] = sum(parts[1:], parts[0]) if parts else 0
     return made
 
 
