@@ -26,7 +26,7 @@ MODES = ("light", "dark")
 def main() -> int:
     """Write, look, and say what is wrong."""
     parser = argparse.ArgumentParser(prog="tools.pages", description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=lambda text: Path(text).resolve())
     parser.add_argument("--only", default="", help="pages whose names begin so")
     options = parser.parse_args()
     chosen = (page for page in pages() if page.name.startswith(options.only))
