@@ -18,6 +18,8 @@ _SMALL_NUMBERS = (torch.int8, torch.uint8, torch.int16, torch.int32)
 
 def is_packed(part: nn.Module) -> bool:
     """Whether a module has weights of its own that are no plain matrices of numbers."""
+    if isinstance(part, torch.jit.ScriptModule):  # itself an object of C++
+        return False
     tensors = [*part._parameters.values(), *part._buffers.values()]
     if any(t is not None and packs(t) for t in tensors):
         return True
@@ -26,6 +28,8 @@ def is_packed(part: nn.Module) -> bool:
 
 def holds_an_object(part: nn.Module) -> bool:
     """Whether what a module keeps is an object of C++, as quantised weights of torch.ao are."""
+    if isinstance(part, torch.jit.ScriptModule):
+        return False
     return any(isinstance(value, torch.ScriptObject) for value in vars(part).values())
 
 

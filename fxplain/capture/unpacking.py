@@ -1,7 +1,8 @@
 """Unpacking: while a model is captured, plain linear layers stand in for those with packed weights.
 
-A trace of such a layer fails where its weights are of a class that is more than a tensor, has no gradient
-where it calls a kernel of its own, and where it unpacks them itself does not show that they are weights.
+A trace of such a layer fails where its weights are of a class that is more than a tensor, has no
+gradient where it calls a kernel of its own, and where it unpacks them itself does not show that what it
+multiplies by are weights.
 """
 
 from __future__ import annotations
@@ -41,28 +42,27 @@ def layers_to_unpack(model: nn.Module, inputs: ModelInputs) -> dict[str, Asked]:
     """
     if not found_once(model, "packed", lambda: any(is_packed(part) for _, part in parts_of(model))):
         return {}
-    given = _given(model, inputs).items()
-    asked = {path: (layer, x, Asked.as_by(x)) for path, (layer, x) in given}
-    return {path: how for path, (layer, x, how) in asked.items() if _is_linear(layer, how, x)}
+    asked: dict[nn.Module, Asked] = {}
+    for layer, x in _given(model, inputs).items():
+        how = Asked.as_by(x)
+        if _is_linear(layer, how, x):
+            asked[layer] = how
+    return {path: asked[part] for path, part in parts_of(model) if part in asked}
 
 
-def _given(model: nn.Module, inputs: ModelInputs) -> dict[str, tuple[nn.Module, Tensor]]:
-    """By path, the packed layers of a model and what each is given first, where it is one tensor."""
-    found: dict[str, tuple[nn.Module, Tensor]] = {}
+def _given(model: nn.Module, inputs: ModelInputs) -> dict[nn.Module, Tensor]:
+    """The packed layers of a model and what each is given first, where it is one tensor."""
+    found: dict[nn.Module, Tensor] = {}
 
-    def note(path: str) -> Any:
-        def noted(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            given = [*args, *kwargs.values()]
-            x = given[0] if len(given) == 1 else None
-            if path not in found and isinstance(x, Tensor) and x.is_floating_point() and x.numel():
-                rows = x.detach().reshape(-1, x.shape[-1])[:_MOST_ROWS]
-                found[path] = (layer, rows[None].clone())
-
-        return noted
+    def note(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = [*args, *kwargs.values()]
+        x = given[0] if len(given) == 1 else None
+        if layer not in found and isinstance(x, Tensor) and x.is_floating_point() and x.numel():
+            found[layer] = x.detach().reshape(1, -1, x.shape[-1])[:, :_MOST_ROWS].clone()
 
     handles = [
-        part.register_forward_pre_hook(note(path), with_kwargs=True)
-        for path, part in dict((id(m), (p, m)) for p, m in parts_of(model)).values()
+        part.register_forward_pre_hook(note, with_kwargs=True)
+        for part in model.modules()
         if is_packed(part)
     ]
     try:
@@ -100,7 +100,11 @@ def unpacked_in_place(model: nn.Module, layers: Mapping[str, Asked]) -> Iterator
         for path in layers:
             layer = model.get_submodule(path)
             own = vars(layer)
-            before.append((own, {name: own.get(name) for name in (*_TENSORS, "_modules", "forward")}))
+            if any(own is known for known, _ in before):  # by another path
+                continue
+            before.append(
+                (own, {name: own.get(name) for name in (*_TENSORS, "_modules", "forward")})
+            )
             for table in _TENSORS:  # what hooks read stays, a scale for example
                 own[table] = {k: t for k, t in own[table].items() if t is None or not packs(t)}
             parts = own["_modules"].items()
