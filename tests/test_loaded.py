@@ -8,6 +8,7 @@ import torch
 
 import fxplain
 from tests import small_pretrained
+from tests.loading import ways
 from tests.long_run import quickly
 from tests.small_models import architecture
 
@@ -124,6 +125,16 @@ def test_offloaded_weights_are_found(name, how, tmp_path):
     assert {k: (v.device, v.shape) for k, v in model.state_dict().items()} == before
     with torch.no_grad():
         model(**inputs)
+
+
+def test_what_is_done_to_an_offloaded_model_later_is_noticed():
+    model, by_hand = accelerate.cpu_offload(ways.plain(), execution_device="cpu"), ways.plain()
+    fxplain.explain(model, ways.inputs(), target=1)
+    for each in (model, by_hand):
+        each.layers[0].register_forward_hook(lambda module, args, output: output * 1.5)
+    (found,) = fxplain.explain(model, ways.inputs(), target=1).relevance.values()
+    (expected,) = fxplain.explain(by_hand, ways.inputs(), target=1).relevance.values()
+    assert torch.equal(found, expected)
 
 
 def test_a_model_on_the_meta_device_is_refused():

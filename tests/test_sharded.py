@@ -81,6 +81,9 @@ def at_once(rank, mesh):
         torch.testing.assert_close(relevance(model), relevance(changed))
         with torch.no_grad():
             torch.testing.assert_close(model(IDS), changed(IDS))
+        for each in (model, changed):
+            each.layers[0].register_forward_hook(lambda module, args, output: output * 1.5)
+        torch.testing.assert_close(relevance(model), relevance(changed))
         fxplain.clear_captures(model)
     assert torch.equal(
         relevance(nn.parallel.DistributedDataParallel(plain()).eval()), relevance(whole)

@@ -13,7 +13,13 @@ from fxplain.arguments import shown
 from fxplain.capture import offloaded, sharded
 from fxplain.capture.captured import Capture, StateSlot
 from fxplain.capture.chance import other_draws
-from fxplain.capture.comparison import differences, first_line, run_eagerly
+from fxplain.capture.comparison import (
+    difference,
+    differences,
+    first_line,
+    run_eagerly,
+    tolerance,
+)
 from fxplain.capture.compiled import nothing_compiled
 from fxplain.capture.custom import custom_functions
 from fxplain.capture.fingerprint import Facts, changed, facts_of
@@ -28,6 +34,8 @@ from fxplain.capture.residue import without_residue
 from fxplain.capture.seen import facts_now, not_looking
 from fxplain.capture.shelf import Kept, Shelf
 from fxplain.capture.state import AsItWas, parts_of, tensors_of
+from fxplain.capture.unpacked import forget_unpacked
+from fxplain.capture.unpacking import layers_to_unpack, unpacked_in_place
 from fxplain.errors import CaptureError, InputError
 
 __all__ = ["capture", "clear_captures", "share_captures"]
@@ -81,9 +89,12 @@ def clear_captures(model: nn.Module | None = None) -> None:
     twins = [*offloaded.twins.forgotten(model), *sharded.twins.forgotten(model)]
     if model is None:
         _captures.clear()
+        forget_unpacked(None)
     else:
         for each in (model, *twins):
             _captures.pop(each, None)
+            if isinstance(each, nn.Module):
+                forget_unpacked(each)
 
 
 def share_captures(model: nn.Module, copy: nn.Module) -> None:
@@ -132,7 +143,8 @@ def _still_the_model(model: nn.Module, inputs: ModelInputs, kept: Kept) -> bool:
     """
     if not kept.same:
         return True
-    with not_looking(), chance_held(), preserved(model, inputs.args, inputs.kwargs) as state:
+    whole = unpacked_in_place(model, kept.capture.packed)
+    with not_looking(), chance_held(), whole, preserved(model, inputs.args, inputs.kwargs) as state:
         expected = run_eagerly(model, inputs)
         state.restore()
         return not differences(model, kept.capture, inputs, expected)
@@ -142,7 +154,7 @@ def _captured(model: nn.Module, inputs: ModelInputs) -> Capture:
     facts = facts_of(model)
     shelf = _captures.setdefault(model, Shelf())
     with chance_held(), preserved(model, inputs.args, inputs.kwargs) as state, nothing_compiled():
-        made, same = _make(model, inputs, state, lambda: _note_restless(shelf, model, facts))
+        made, same = _unpacked(model, inputs, state, lambda: _note_restless(shelf, model, facts))
     if made.only_for is not None:  # branches on data depend on the weights too
         made.held_weights = {p: AsItWas.of(t) for of in tensors_of(model) for p, t in of.items()}
     if _has_hooks(model):  # what they store is real again, and of these inputs
@@ -171,6 +183,43 @@ def _keep_passing_buffers(made: Capture, model: nn.Module, present: set[str]) ->
     for name, slot in made.state.items():
         if slot.kind == "buffer" and slot.path not in present and slot.path in current:
             made.state[name] = StateSlot("constant", slot.path, current[slot.path].detach())
+
+
+def _unpacked(
+    model: nn.Module, inputs: ModelInputs, state: ModelState, ran: Callable[[], None]
+) -> tuple[Capture, bool]:
+    """As `_make`, with plain layers in the place of those whose weights no graph can hold."""
+    with weights_kept(model):
+        layers = layers_to_unpack(model, inputs)
+        state.restore()
+        if layers:
+            packed = run_eagerly(model, inputs)
+    if not layers:
+        return _make(model, inputs, state, ran)
+    ran()
+    state.restore()
+    with (
+        unpacked_in_place(model, layers),
+        preserved(model, inputs.args, inputs.kwargs) as own,
+    ):
+        made, same = _make(model, inputs, own, lambda: None)
+        own.restore()
+        plain = run_eagerly(model, inputs)
+    made.packed = layers
+    made.warnings += _rounding(packed, plain, [*layers])
+    return made, same
+
+
+def _rounding(packed: dict[str, Tensor], plain: dict[str, Tensor], layers: list[str]) -> list[str]:
+    """What is said where packed layers compute less exactly than plain ones with their weights."""
+    apart, name = max((difference(plain[name], packed[name]), name) for name in packed)
+    if apart <= tolerance(packed[name].dtype):
+        return []
+    return [
+        f"{len(layers)} quantised layers ({layers[0]}, ...) round what they are given: the explanation "
+        f"is that of linear layers with their weights, whose output differs from the model's by "
+        f"{apart:.1e} of its largest value"
+    ]
 
 
 def _make(

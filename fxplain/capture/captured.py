@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from fxplain.capture.memo import Memo
 from fxplain.capture.seen import tensors_now
 from fxplain.capture.state import AsItWas
 from fxplain.capture.structure import leaves_of, with_leaves
+from fxplain.capture.unpacked import Asked, unpacked_weights
 
 if TYPE_CHECKING:
     import sympy
@@ -152,6 +153,8 @@ class Capture:
         What a user must know, for example outputs that differ from the model's own.
     autocast
         The mixed precision in which it was captured; the graph has its casts.
+    packed
+        By path, how layers are asked for their weights that are packed in what no graph holds.
     """
 
     graph_module: fx.GraphModule
@@ -167,6 +170,7 @@ class Capture:
     memo: Memo = field(default_factory=Memo, repr=False)
     warnings: list[str] = field(default_factory=list)
     autocast: Autocast = field(default_factory=Autocast.now)
+    packed: Mapping[str, Asked] = field(default_factory=dict)
 
     @property
     def placeholders(self) -> list[fx.Node]:
@@ -251,14 +255,20 @@ class Capture:
 
     def bind(self, model: nn.Module, inputs: ModelInputs) -> list[Tensor]:
         """The values of all placeholders: the model's live state (detached), then the inputs."""
-        parameters, buffers = tensors_now(model)
-        live = {"parameter": parameters, "buffer": buffers}
+        live = self.live(model)
         values: dict[str, Any] = {}
         for name, slot in self.state.items():
             held = slot.tensor if slot.kind == "constant" else live[slot.kind][slot.path]
             values[name] = None if held is None else _ordinary(held)
         values.update(zip(self.inputs, map(_ordinary, inputs.leaves), strict=True))
         return [*map(values.__getitem__, self._order)]
+
+    def live(self, model: nn.Module) -> dict[str, dict[str, Tensor]]:
+        """The model's tensors as they are now, by kind and path, packed ones as plain matrices."""
+        parameters, buffers = tensors_now(model)
+        if self.packed:
+            parameters = {**parameters, **unpacked_weights(model, self.packed)}
+        return {"parameter": parameters, "buffer": buffers}
 
     @property
     def _order(self) -> list[str]:

@@ -6,7 +6,7 @@ import sys
 import types
 import weakref
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from fxplain.capture.fingerprint import names_mentioned
 from fxplain.capture.offloaded import twin_of
 from fxplain.capture.seen import found_once
-from fxplain.capture.state import parts_of
+from fxplain.capture.state import is_of_own_class, parts_of
 from fxplain.errors import CaptureError, InputError, TrainingModeError
 
 __all__ = ["as_module", "check_alone", "check_parts", "packed_hint"]
@@ -182,11 +182,9 @@ def check_alone(model: nn.Module, graph: fx.Graph) -> None:
 
 def packed_hint(model: nn.Module) -> str:
     """What to do where weights are packed in a class of their own, which no graph can hold; or ""."""
-    weights: dict[str, object] = dict(model.named_parameters())
-    for name, weight in weights.items():
+    for name, weight in model.named_parameters():
         kind = type(weight)
-        torchs = kind.__module__.partition(".")[0] == "torch"
-        if not torchs and not is_traceable_wrapper_subclass(weight):
+        if is_of_own_class(weight) and not is_traceable_wrapper_subclass(cast("Any", weight)):
             method = getattr(model, "dequantize", None)
             how = (
                 "copy.deepcopy(model).dequantize()" if callable(method) else "the model unquantised"

@@ -8,14 +8,23 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fxplain.capture.fingerprint import Facts
 from fxplain.capture.locks import borrowed
-from fxplain.capture.seen import found_once
+from fxplain.capture.seen import facts_now, found_once
 from fxplain.capture.state import parts_of
 from fxplain.capture.twins import Twins
 
 __all__ = ["twin_of", "twins"]
 
-twins = Twins()
+
+def _seen(model: nn.Module) -> Facts:
+    """What is seen of a model without accelerate's hooks, which its twin has not."""
+    return {key: fact for key, fact in facts_now(model).items() if key[1] != _HOOK}
+
+
+_HOOK = "_hf_hook"
+
+twins = Twins(_seen)
 """Of the models that were asked for."""
 
 
@@ -23,7 +32,7 @@ def twin_of(model: nn.Module) -> nn.Module:
     """`model` itself, or where weights of it are offloaded, a module of the same layers that has them.
 
     Weights that lie in memory are shared, those on disk are mapped; all of the twin is where they
-    are, which is the processor's memory. Another twin is made when the model has other parts.
+    are, which is the processor's memory. Another twin is made when the model looks different.
     """
     with borrowed(model):  # tensors of a model that is being captured are not its own
         if found_once(model, "all there", lambda: next(_absent(model), None) is None):
@@ -46,7 +55,7 @@ def _absent(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
 
 def _hook_of(module: nn.Module) -> Any:
     """The hook that brings a module's weights before it runs, or None."""
-    hook = getattr(module, "_hf_hook", None)
+    hook = getattr(module, _HOOK, None)
     for each in getattr(hook, "hooks", [hook]):
         if getattr(each, "weights_map", None) is not None:
             return each
@@ -57,7 +66,7 @@ def _made(model: nn.Module, absent: list[tuple[str, nn.Module, str]]) -> nn.Modu
     shared: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
     found = {(path, name): _hook_of(module).weights_map[name] for path, module, name in absent}
     for module in model.modules():  # hooks hold devices, and maps of the very weights
-        hook = getattr(module, "_hf_hook", None)
+        hook = getattr(module, _HOOK, None)
         shared[id(hook)] = None
     twin = copy.deepcopy(model, shared)
     for module in twin.modules():
@@ -66,7 +75,7 @@ def _made(model: nn.Module, absent: list[tuple[str, nn.Module, str]]) -> nn.Modu
             module.__dict__.pop("forward", None)
             if getattr(forward, "__func__", None) is not type(module).forward:
                 module.forward = forward
-        module.__dict__.pop("_hf_hook", None)
+        module.__dict__.pop(_HOOK, None)
     parts = dict(twin.named_modules())
     for (path, name), value in found.items():
         _put(parts[path], name, value)

@@ -15,6 +15,7 @@ from fxplain.capture.locks import borrowed
 __all__ = [
     "AsItWas",
     "config_of",
+    "is_of_own_class",
     "is_plain",
     "kept_on",
     "life_of",
@@ -81,6 +82,11 @@ def kept_on(tensor: Tensor) -> dict[str, Any]:
 def is_plain(tensor: Tensor) -> bool:
     """Whether a tensor is of torch's own class, or a parameter of torch's own."""
     return type(tensor) in (Tensor, nn.Parameter)
+
+
+def is_of_own_class(tensor: Tensor) -> bool:
+    """Whether a tensor is of a class that is not torch's, and may be more than its numbers."""
+    return type(tensor).__module__.partition(".")[0] != "torch"
 
 
 def life_of(tensor: Tensor) -> Any:

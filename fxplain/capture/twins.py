@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 from torch import nn
-
-from fxplain.capture.state import parts_of
 
 __all__ = ["Twins"]
 
 
 class Twins:
-    """The twin of each model, as long as the model lives and has the same parts."""
+    """The twin of each model, as long as the model lives and looks the same.
 
-    def __init__(self) -> None:
-        self._made: weakref.WeakKeyDictionary[nn.Module, tuple[list[int], nn.Module]] = (
+    Parameters
+    ----------
+    look
+        What is seen of a model that its twin was made of; it keeps nothing alive.
+    """
+
+    def __init__(self, look: Callable[[nn.Module], Any]) -> None:
+        self._look = look
+        self._made: weakref.WeakKeyDictionary[nn.Module, tuple[Any, nn.Module]] = (
             weakref.WeakKeyDictionary()
         )
 
     def known(self, model: nn.Module) -> nn.Module | None:
-        """The twin that was kept of a model; None where the model has other parts by now."""
-        parts, twin = self._made.get(model, (None, None))
-        return twin if parts == _parts(model) else None
+        """The twin that was kept of a model; None where the model looks different by now."""
+        seen, twin = self._made.get(model, (None, None))
+        return twin if twin is not None and seen == self._look(model) else None
 
     def keep(self, model: nn.Module, twin: nn.Module) -> nn.Module:
         """Remember a model's twin, and return it."""
-        self._made[model] = (_parts(model), twin)
+        self._made[model] = (self._look(model), twin)
         return twin
 
     def forgotten(self, model: nn.Module | None) -> list[nn.Module]:
@@ -36,7 +43,3 @@ class Twins:
             return []
         known = self._made.pop(model, None)
         return [] if known is None else [known[1]]
-
-
-def _parts(model: nn.Module) -> list[int]:
-    return [id(part) for _, part in parts_of(model)]

@@ -17,7 +17,6 @@ from fxplain.capture import (
     bind_inputs,
     capture,
     on_axis,
-    tensors_of,
 )
 from fxplain.capture.models import packed_hint
 from fxplain.errors import MethodError, NoGradientError, VerificationError
@@ -126,7 +125,7 @@ class _Known:
         read = program.flow.read
         leaves = dict(zip(captured.inputs, inputs.leaves, strict=True))
         weights = {name: captured.state[name] for name in read if name in captured.state}
-        parameters = tensors_of(model)[0] if weights else {}
+        parameters = captured.live(model)["parameter"] if weights else {}
         return cls(
             program,
             inputs.batch_size,
@@ -144,7 +143,7 @@ class _Known:
         leaves = dict(zip(captured.inputs, inputs.leaves, strict=True))
         if not all(torch.equal(leaves[name], value) for name, value in self.inputs.items()):
             return False
-        parameters = tensors_of(model)[0] if self.weights else {}
+        parameters = captured.live(model)["parameter"] if self.weights else {}
         paths = {name: captured.state[name].path for name in self.weights}
         return all(held.still(parameters.get(paths[name])) for name, held in self.weights.items())
 

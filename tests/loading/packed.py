@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Packed", "PackedFunction", "in_place_of_linear", "unpacked"]
+__all__ = ["Coded", "Codes", "Packed", "PackedFunction", "in_place_of_linear", "unpacked"]
 
 
 class Packed(nn.Module):
@@ -54,18 +55,50 @@ class PackedFunction(Packed):
         return _Product.apply(x, self) + self.bias
 
 
-def in_place_of_linear(model: nn.Module, kind: type[Packed]) -> nn.Module:
+class Codes(nn.Parameter):
+    """Weights in 8 bits with what they are made of kept on them, which a copy of the tensor loses."""
+
+    scale: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor) -> Codes:
+        scale = weight.detach().abs().amax(1, keepdim=True) / 127
+        made = torch.Tensor._make_subclass(cls, (weight.detach() / scale).round().to(torch.int8))
+        made.scale = scale
+        return made
+
+
+class Coded(nn.Module):
+    """Reads what is kept on its weight, by a kernel that no gradient comes through."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.codes = Codes.of(linear.weight)
+        self.bias = linear.bias
+
+    def weight(self) -> Tensor:
+        """(outputs, inputs) as numbers."""
+        return self.codes.detach() * self.codes.scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return torch.matmul(x, self.weight().t()) + self.bias
+
+
+def in_place_of_linear(
+    model: nn.Module, kind: Callable[[nn.Linear], nn.Module], only: str = ""
+) -> nn.Module:
     """The model with packed layers."""
     for part in list(model.modules()):
         for name, child in list(part.named_children()):
-            if type(child) is nn.Linear:
+            if type(child) is nn.Linear and name.endswith(only):
                 setattr(part, name, kind(child))
     return model.eval()
 
 
-def unpacked(model: nn.Module) -> nn.Module:
+def unpacked(model: nn.Module, kind: Callable[[nn.Linear], Any] = Packed) -> nn.Module:
     """The model with the weights that packing leaves of its own."""
     for part in model.modules():
         if type(part) is nn.Linear:
-            part.weight.data = Packed(part).weight().detach()
+            part.weight.data = kind(part).weight().detach()
     return model

@@ -19,7 +19,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.utils import parametrizations, prune
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.loading.packed import Packed, PackedFunction, in_place_of_linear, unpacked
+from tests.loading.packed import Coded, Packed, PackedFunction, in_place_of_linear, unpacked
 
 __all__ = ["WAYS", "Reader", "Way", "inputs", "plain"]
 
@@ -96,11 +96,11 @@ class Layer(nn.Module):
         return nn.functional.scaled_dot_product_attention(q, k, v)
 
 
-def plain() -> Reader:
+def plain(width: int = 16, classes: int = 3) -> Reader:
     """The plain model, the same each time."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = Reader()
+        model = Reader(width, classes)
         with torch.no_grad():
             for weight in model.parameters():
                 weight.mul_(1.5)
@@ -251,7 +251,7 @@ def flexible(model: nn.Module) -> nn.Module:
     return model
 
 
-def packed(kind: type[Packed]) -> Callable[[nn.Module], nn.Module]:
+def packed(kind: Callable[[nn.Linear], nn.Module]) -> Callable[[nn.Module], nn.Module]:
     return lambda model: in_place_of_linear(model, kind)
 
 
@@ -282,6 +282,25 @@ def halved(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
+def by_hand(way: Callable[[nn.Module], nn.Module]) -> Callable[[nn.Module], nn.Module]:
+    """The way's model with linear layers that do what its own do to unit vectors and to nothing."""
+
+    def made(model: nn.Module) -> nn.Module:
+        packed = way(model)
+        for part in list(packed.modules()):
+            for name, child in list(part.named_children()):
+                if hasattr(child, "in_features"):
+                    layer = nn.Linear(child.in_features, child.out_features)
+                    units = torch.eye(child.in_features)[None]
+                    with torch.no_grad():
+                        layer.bias.copy_(child(torch.zeros(1, 1, child.in_features))[0, 0])
+                        layer.weight.copy_((child(units)[0] - layer.bias).T)
+                    setattr(part, name, layer)
+        return packed.eval()
+
+    return made
+
+
 def by_hqq(model: nn.Module) -> nn.Module:
     """The plain model with the weights that HQQ's layers unpack."""
     for part, other in zip(model.modules(), halved(copy.deepcopy(model)).modules(), strict=True):
@@ -290,11 +309,19 @@ def by_hqq(model: nn.Module) -> nn.Module:
     return model
 
 
-def quanto(model: nn.Module) -> nn.Module:
-    module = import_module("optimum.quanto")
-    module.quantize(model, weights=module.qint8)
-    module.freeze(model)
-    return model.eval()
+def quanto(weights: str, activations: str = "") -> Callable[[nn.Module], nn.Module]:
+    def made(model: nn.Module) -> nn.Module:
+        module = import_module("optimum.quanto")
+        kinds = {"weights": getattr(module, weights)}
+        if activations:
+            kinds["activations"] = getattr(module, activations)
+        module.quantize(model, **kinds)
+        with module.Calibration() if activations else nullcontext():
+            model(IDS)
+        module.freeze(model)
+        return model.eval()
+
+    return made
 
 
 def by_onnx(model: nn.Module) -> nn.Module:
@@ -317,7 +344,7 @@ def in_bits(kind: str, **options: Any) -> Callable[[nn.Module], nn.Module]:
     """bitsandbytes: linear layers whose weights are packed when they come to a device."""
 
     def made(_model: nn.Module) -> nn.Module:
-        model = Reader(width=64, classes=64)  # its kernels work on blocks
+        model = plain(width=64, classes=64)  # its kernels work on blocks
         layer = getattr(import_module("bitsandbytes").nn, kind)
         for part in list(model.modules()):
             for name, child in list(part.named_children()):
@@ -330,7 +357,10 @@ def in_bits(kind: str, **options: Any) -> Callable[[nn.Module], nn.Module]:
     return made
 
 
-INT8 = torchao("Int8DynamicActivationInt8WeightConfig")
+INT8, FLOAT8 = torchao("Int8WeightOnlyConfig"), torchao("Float8WeightOnlyConfig")
+W8A8 = torchao("Int8DynamicActivationInt8WeightConfig")
+IN_8_BITS = in_bits("Linear8bitLt", has_fp16_weights=False)
+IN_4_BITS = in_bits("Linear4bit")
 
 
 def autocast() -> AbstractContextManager[Any]:
@@ -388,21 +418,26 @@ WAYS: tuple[Way, ...] = (
     Way("`flex_attention`", flexible),
     Way("GPTQ's, AWQ's or HQQ's kind: packed integers", packed(Packed), like=unpacked),
     Way("packed integers with a backward of their own", packed(PackedFunction), like=unpacked),
+    Way("bitsandbytes' kind: a class of its own", packed(Coded),
+        like=lambda model: unpacked(model, Coded)),
     Way("in `torch.autograd.graph.save_on_cpu()`", lambda model: model,
         around=torch.autograd.graph.save_on_cpu),
     Way("in `FlopCounterMode`", lambda model: model, around=lambda: FlopCounterMode(display=False),
         refused="explain outside of it"),
     Way("in `torch.device('meta')`", lambda model: model, around=meta_device,
         refused="explain outside of it"),
-    Way("`quantize_dynamic`, int8", quantized, refused="no gradient comes through"),
-    Way("torchao: int8 weights", torchao("Int8WeightOnlyConfig"), needs="torchao", within=COARSE),
-    Way("torchao: int8 weights and activations", INT8, needs="torchao", refused="carry no token"),
+    Way("`quantize_dynamic`, int8", quantized, like=by_hand(quantized)),
+    Way("torchao: int8 weights", INT8, like=by_hand(INT8), needs="torchao"),
+    Way("torchao: float8 weights", FLOAT8, like=by_hand(FLOAT8), needs="torchao"),
+    Way("torchao: int8 weights and activations", W8A8, like=by_hand(W8A8), needs="torchao"),
     Way("HQQ: four bits", halved, like=by_hqq, needs="hqq"),
-    Way("bitsandbytes: 8 bits", in_bits("Linear8bitLt", has_fp16_weights=False),
-        needs="bitsandbytes", refused="weights are packed"),
-    Way("bitsandbytes: 4 bits", in_bits("Linear4bit"), needs="bitsandbytes",
-        refused="weights are packed"),
-    Way("quanto: int8 weights", quanto, needs="optimum.quanto", refused="no gradient comes through"),
+    Way("bitsandbytes: 8 bits", IN_8_BITS, like=by_hand(IN_8_BITS), needs="bitsandbytes"),
+    Way("bitsandbytes: 4 bits", IN_4_BITS, like=by_hand(IN_4_BITS), needs="bitsandbytes",
+        within=1e-3),  # its kernel computes in bfloat16 on some processors
+    Way("quanto: int8 weights", quanto("qint8"), like=by_hand(quanto("qint8")),
+        needs="optimum.quanto"),
+    Way("quanto: int8 weights and activations", quanto("qint8", "qint8"), needs="optimum.quanto",
+        refused="no gradient comes through"),
     Way("ONNX, by onnx2torch", by_onnx, needs="onnx2torch"),
     Way("on the meta device", lambda model: model.to("meta"), refused="has a shape but no values"),
     Way("in training mode", lambda model: model.train(), refused="model.eval()"),
