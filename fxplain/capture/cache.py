@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
-from fxplain.arguments import shown
+from fxplain.arguments import first_line, shown
 from fxplain.capture import offloaded, sharded
 from fxplain.capture.captured import Capture, StateSlot
 from fxplain.capture.chance import other_draws
-from fxplain.capture.comparison import differences, first_line, run_eagerly
+from fxplain.capture.comparison import differences, run_eagerly
 from fxplain.capture.compiled import nothing_compiled
 from fxplain.capture.custom import custom_functions
 from fxplain.capture.fingerprint import Facts, changed, facts_of
@@ -32,7 +32,7 @@ from fxplain.errors import CaptureError, InputError
 
 __all__ = ["capture", "clear_captures", "share_captures"]
 
-_captures: weakref.WeakKeyDictionary[nn.Module, Shelf] = weakref.WeakKeyDictionary()
+_captures: MutableMapping[nn.Module, Shelf] = WeakIdKeyDictionary()
 
 _EVERY = 64
 """A capture that is used again is compared with the model once in so many uses: 1.6% of the calls."""

@@ -6,7 +6,8 @@ import difflib
 import functools
 import inspect
 from collections import UserDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fxplain.arguments import shown, whole
+from fxplain.arguments import blaming, shown, whole
 from fxplain.capture.frames import Columns, without_frames
 from fxplain.capture.seen import found_once
 from fxplain.capture.state import tensors_of
@@ -115,6 +116,25 @@ def bind_inputs(model: nn.Module, inputs: Any) -> ModelInputs:
     InputError
         When an argument is unknown or missing, no tensor is given, or a tensor is empty.
     """
+    with _reading():
+        return _bound(model, inputs)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Within, what inputs of the user's own kinds raise when they are opened is told as theirs."""
+    try:
+        with blaming("reading inputs"):
+            yield
+    except InputError as error:
+        if isinstance(error.__cause__, RecursionError):
+            raise InputError(
+                "inputs hold themselves, or are nested too deeply to be followed."
+            ) from error
+        raise
+
+
+def _bound(model: nn.Module, inputs: Any) -> ModelInputs:
     inputs, columns = tables_as_tensors(model, inputs)
     if isinstance(inputs, (Tensor, np.ndarray)) or _is_batch(inputs):
         inputs = (inputs,)
@@ -132,7 +152,8 @@ def bind_inputs(model: nn.Module, inputs: Any) -> ModelInputs:
     names, leaves = _tensor_leaves(_named(model, args, kwargs))
     if not leaves:
         raise InputError(
-            f"inputs hold no tensor. {type(model).__name__}.forward takes: {_signature(model)}."
+            f"inputs hold no tensor. {type(model).__name__}.forward takes: {_signature(model)}. Make "
+            f"tensors of numbers (torch.tensor), and of texts by a tokenizer (return_tensors='pt')."
         )
     _check(model, names, leaves)
     constants = outline((args, kwargs), opens_objects)
@@ -149,9 +170,10 @@ def tables_as_tensors(model: nn.Module, inputs: Any) -> tuple[Any, Columns]:
     """
     if isinstance(inputs, (Tensor, np.ndarray)):
         return inputs, {}
-    weight = next((p for p in model.parameters() if p.is_floating_point()), None)
+    weight = next((p for p in tensors_of(model)[0].values() if p.is_floating_point()), None)
     parameters = [p.name for p in _forward_signature(model).parameters.values() if _is_named(p)]
-    return without_frames(inputs, parameters, None if weight is None else weight.dtype)
+    with _reading():
+        return without_frames(inputs, parameters, None if weight is None else weight.dtype)
 
 
 def _is_batch(value: Any) -> bool:
@@ -162,7 +184,13 @@ def _is_batch(value: Any) -> bool:
 def _plain(value: Any) -> Any:
     """Mapping types that pytree does not know (a processor's output) as dicts, arrays as tensors."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        return torch.from_numpy(np.ascontiguousarray(value))
+        if isinstance(value, np.ma.MaskedArray) and bool(np.ma.getmaskarray(value).any()):
+            raise InputError(
+                "inputs hold a masked array, of which some numbers are missing: fill them "
+                "(numpy.ma.filled) as the model was trained to be given them."
+            )
+        kind = np.float64 if value.dtype.itemsize > 8 else value.dtype.newbyteorder("=")
+        return torch.from_numpy(np.ascontiguousarray(value, dtype=kind))
     if type(value) in (list, tuple):
         return type(value)(map(_plain, value))
     if isinstance(value, UserDict) or type(value) is dict:
@@ -214,7 +242,13 @@ def _whole_signature(model: nn.Module) -> inspect.Signature:
 def _signature_of(forward: Callable[..., Any]) -> inspect.Signature:
     schema = getattr(forward, "schema", None)  # compiled code has this instead
     if schema is None:
-        return inspect.signature(forward)
+        try:
+            return inspect.signature(forward)
+        except (TypeError, ValueError) as error:  # no function, or one of C's
+            raise InputError(
+                f"the model's forward is {shown(forward)}, which does not say what it takes ({error}): "
+                f"it must be a method that names its arguments."
+            ) from error
     return inspect.Signature(
         [
             inspect.Parameter(
@@ -326,7 +360,7 @@ def on_axis(inputs: ModelInputs, axis: int | Mapping[str, int]) -> ModelInputs:
 
 def _check(model: nn.Module, names: Sequence[str], leaves: Sequence[Tensor]) -> None:
     found_once(model, "weights", lambda: _check_weights(model))
-    parameter = next(model.parameters(), None)
+    parameter = next(iter(tensors_of(model)[0].values()), None)
     for name, leaf in zip(names, leaves, strict=True):
         if leaf.is_nested:
             raise InputError(
@@ -338,6 +372,8 @@ def _check(model: nn.Module, names: Sequence[str], leaves: Sequence[Tensor]) -> 
                 f"input {name!r} has the layout {leaf.layout}, which no capture can follow. Make it "
                 f"dense: inputs[{name!r}].to_dense()."
             )
+        if leaf.untyped_storage().nbytes() == 0 and leaf.numel() and not leaf.is_meta:
+            raise InputError(f"input {name!r} holds no values: its memory was freed.")
         if leaf.numel() == 0:
             raise InputError(
                 f"input {name!r} is empty: its shape is {tuple(leaf.shape)}. "

@@ -80,7 +80,10 @@ def _described(value: Any) -> str:
         return f"a {kind}. Weights alone are no model: load them with load_state_dict()."
     if isinstance(value, type) and issubclass(value, nn.Module):
         return f"the class {value.__name__}. Make one: {value.__name__}(...)."
-    held = getattr(value, "model", None)
+    try:
+        held = getattr(value, "model", None)
+    except Exception:  # noqa: BLE001 - a property of the user's own
+        held = None
     if isinstance(held, nn.Module):
         return f"{kind}, which holds one. Explain its model attribute, a {type(held).__name__}."
     if callable(value):

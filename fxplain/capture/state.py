@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from fxplain.capture.locks import borrowed
+from fxplain.errors import InputError
 
 __all__ = [
     "AsItWas",
@@ -32,6 +33,10 @@ def config_of(model: nn.Module) -> Any:
         return None
 
 
+_DEEPEST = 900
+"""Below how many others a part is: deeper ones Python could not call."""
+
+
 def parts_of(model: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Every module below a model, itself first, by its path; shared ones under each of their paths.
 
@@ -40,6 +45,8 @@ def parts_of(model: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]
     waiting = [(path, model)]
     while waiting:
         path, module = waiting.pop()
+        if path.count(".") > _DEEPEST:
+            raise InputError(f"the model's parts hold each other without end: {path[:80]} ...")
         yield path, module
         prefix = f"{path}." if path else ""
         children = module._modules.items()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fxplain.arguments import Form, shown, whole
+from fxplain.arguments import Form, blaming, shown, whole
 from fxplain.errors import EvaluationError, InputError
 from fxplain.removal import are_divisible, named_inputs, with_rows
 
@@ -180,7 +180,8 @@ def _as_example(item: Any) -> Example:
             )
         return Example(*item)
     if isinstance(item, Mapping):
-        labels = item.get("labels")
+        with blaming("reading an item of the data set"):
+            labels = dict(item).get("labels")
         if isinstance(labels, Tensor) and labels.dim() == 1 and not labels.is_floating_point():
             return Example({k: v for k, v in item.items() if k != "labels"}, labels)
     return Example(item)

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fxplain.arguments import shown, whole
+from fxplain.arguments import first_line, shown, whole
 from fxplain.capture import config_of
-from fxplain.capture.comparison import first_line
 from fxplain.capture.preserve import preserved
 from fxplain.errors import FxplainError, InputError
 
