@@ -189,7 +189,7 @@ def _make(
     if drawn and ("torch" in drawn or _depends_on_draws(model, inputs, state, expected)):
         facts.append(_one_draw(drawn))
     state.restore()
-    buffers = {name for name, _ in model.named_buffers()}
+    buffers = set(tensors_of(model)[1])
     failures: list[str] = []
     second_best: Capture | None = None
     for name, route in routes_for(model, inputs.apart()):

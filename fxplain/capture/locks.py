@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-__all__ = ["borrowed", "capturing", "chance_held"]
+__all__ = ["borrowed", "capturing", "chance_held", "lock_of"]
 
 
 class _Locks:
@@ -39,6 +39,11 @@ def _renew() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew)
+
+
+def lock_of(model: nn.Module) -> Any:
+    """The lock of one model's tensors."""
+    return _locks.of(model)
 
 
 @contextmanager

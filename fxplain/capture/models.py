@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from fxplain.capture.fingerprint import names_mentioned
 from fxplain.capture.offloaded import twin_of
 from fxplain.capture.seen import found_once
-from fxplain.capture.state import parts_of
+from fxplain.capture.state import parts_of, tensors_of
 from fxplain.errors import CaptureError, InputError, TrainingModeError
 
 __all__ = ["as_module", "check_alone", "check_parts", "packed_hint"]
@@ -185,7 +185,7 @@ def check_alone(model: nn.Module, graph: fx.Graph) -> None:
 
 def packed_hint(model: nn.Module) -> str:
     """What to do where weights are packed in a class of their own, which no graph can hold; or ""."""
-    weights: dict[str, object] = dict(model.named_parameters())
+    weights: dict[str, object] = {**tensors_of(model)[0]}
     for name, weight in weights.items():
         kind = type(weight)
         torchs = kind.__module__.partition(".")[0] == "torch"
