@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import urllib.request
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -216,6 +216,12 @@ def load_model(source: Source, config: Any, model_class: Any, **options: Any) ->
             f"{source.where} lacks weights of parts that it has others of ({_listed(torn)}): they "
             f"would be random. The checkpoint is incomplete, or its config is another model's."
         )
+    if _is_most(model, missing):
+        raise LoadError(
+            f"{source.where} lacks most of the model's weights ({_listed(missing)}): they would be random. "
+            f"The checkpoint is incomplete, names them otherwise (with a prefix such as 'module.'), or "
+            f"its config is another model's."
+        )
     if missing:
         warnings.warn(
             f"{source.where} has no weights for {_listed(missing)}: they are random, and so is what "
@@ -259,6 +265,12 @@ def _torn(model: nn.Module, missing: Sequence[str]) -> list[str]:
     names = {name for name, _ in model.named_parameters()}
     had = {part_of(name) for name in names.difference(missing)}
     return [name for name in missing if name in names and part_of(name) in had]
+
+
+def _is_most(model: nn.Module, missing: Collection[str]) -> bool:
+    """Whether more numbers are missing than not: a new head is less than what it stands on."""
+    lacked = {name: p.numel() for name, p in model.named_parameters() if name in missing}
+    return 2 * sum(lacked.values()) > sum(p.numel() for p in model.parameters())
 
 
 def _listed(names: Sequence[str]) -> str:

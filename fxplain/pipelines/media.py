@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fxplain.arguments import whole
+from fxplain.arguments import blaming, whole
 from fxplain.errors import InputError, LoadError
 from fxplain.extras import extra
 
@@ -81,7 +81,8 @@ def open_image(value: Any) -> Any:
     Image = pillow()
     value = _file_in(value)
     if isinstance(value, Image.Image):
-        return _as_seen(value)
+        with blaming("decoding the image", LoadError):  # it may be closed, or be read no further
+            return _as_seen(value)
     if isinstance(value, (np.ndarray, Tensor)):
         return Image.fromarray(_bytes(_as_array(value))).convert("RGB")
     if not isinstance(value, (str, Path, bytes)):
@@ -217,8 +218,9 @@ def _as_array(value: Any) -> Any:
         return np.asarray(value)
     if value.is_meta:
         raise InputError("a tensor on the meta device has a shape and no values.")
-    plain = value.detach().cpu()
-    return (plain.float() if plain.dtype is torch.bfloat16 else plain).numpy()
+    with blaming(f"making an array of a tensor of {value.dtype}"):
+        plain = value.detach().cpu()
+        return (plain.float() if plain.dtype is torch.bfloat16 else plain).numpy()
 
 
 def _mono(value: Any) -> Samples:
