@@ -197,8 +197,8 @@ def _table(file: Path, _: Path | None) -> Iterator[Row]:
         heading = opened.readline()
         if "\0" in heading:
             raise LoadError(
-                f"{str(file)!r} is no table of text: its first line holds NUL bytes, as what is compressed "
-                f"or of another kind does (.gz, .parquet: name it so)."
+                f"{str(file)!r} is no table of text: its first line holds NUL bytes, as what is "
+                f"compressed or of another kind does (.gz, .parquet: name it so)."
             )
         delimiter = "\t" if kind_of(file).startswith(".tsv") else _delimiter(heading)
         opened.seek(0)
