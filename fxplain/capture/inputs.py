@@ -339,7 +339,9 @@ def on_axis(inputs: ModelInputs, axis: int | Mapping[str, int]) -> ModelInputs:
     shapes = {n: leaf.shape for n, leaf in zip(inputs.names, inputs.leaves, strict=True)}
     for name in given:
         if name not in shapes:
-            raise InputError(f"batch_axis= names {name!r}; the inputs are: {', '.join(shapes)}.")
+            raise InputError(
+                f"batch_axis= names {shown(name)}; the inputs are: {', '.join(shapes)}."
+            )
     fits = {n: -len(shapes[n]) <= a < len(shapes[n]) for n, a in given.items()}
     sizes = [shapes[n][a] for n, a in given.items() if fits[n]]
     by_name = isinstance(axis, Mapping)

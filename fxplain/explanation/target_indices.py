@@ -196,8 +196,9 @@ class IndexResolver:
                 target = target.tolist()
             if isinstance(target, list) and target and isinstance(target[0], list):
                 target = [tuple(entry) for entry in target]
-        if hasattr(target, "tolist") and not isinstance(target, (str, bytes)):
-            target = target.tolist()
+        with blaming("reading the target", TargetError):
+            if hasattr(target, "tolist") and not isinstance(target, (str, bytes)):
+                target = target.tolist()
         if isinstance(target, list):
             if len(target) != batch:
                 raise TargetError(

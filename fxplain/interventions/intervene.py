@@ -207,7 +207,7 @@ def _named(cuts: Cuts) -> dict[str, Cut]:
         pairs = [(str(name), cut) for name, cut in cuts.items()]
     else:
         several = [cuts] if isinstance(cuts, Cut) else list(cuts)
-        pairs = [(str(cut), cut) for cut in several]
+        pairs = [(shown(cut) if not isinstance(cut, Cut) else str(cut), cut) for cut in several]
     named: dict[str, Cut] = {}
     for name, cut in pairs:
         if not isinstance(cut, Cut):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fxplain.arguments import FUNCTION, blaming, number, shown, whole
-from fxplain.errors import MethodError
+from fxplain.errors import MethodError, NonFiniteError
 
 __all__ = [
     "Attribution",
@@ -365,4 +365,9 @@ def _scored(score: Score, kept: Tensor) -> Tensor:
             f"the score must return {len(kept)} numbers, one for each row of kept units; it returned "
             f"{tuple(found.shape)} of {found.dtype}."
         )
-    return found.detach().double().cpu()
+    plain: Tensor = found.detach().double().cpu()
+    if not bool(plain.isfinite().all()):
+        raise NonFiniteError(
+            "the score returned NaN or infinite numbers; only finite ones can be shared out."
+        )
+    return plain

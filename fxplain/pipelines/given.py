@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from fxplain.arguments import YES_NO, number, optional, shown, whole
+from fxplain.arguments import YES_NO, blaming, number, optional, shown, whole
 from fxplain.errors import InputError, LoadError
 from fxplain.pipelines.loading import Loaded
 from fxplain.pipelines.media import (
@@ -170,8 +170,9 @@ def _length(pad_to: Any) -> int | None:
 def _listed(given: Any) -> Any:
     """A column of a table, or an array, as a list."""
     for listing in ("to_list", "tolist"):
-        if callable(getattr(given, listing, None)):
-            return getattr(given, listing)()
+        with blaming("reading the texts"):
+            if callable(getattr(given, listing, None)):
+                return getattr(given, listing)()
     return given
 
 

@@ -215,7 +215,12 @@ def open_recording(value: Any, rate: int) -> Samples:
 def _as_array(value: Any) -> Any:
     """Numbers of whatever kind as NumPy has them."""
     if not isinstance(value, Tensor):
-        return np.asarray(value)
+        if isinstance(value, np.ma.MaskedArray) and bool(np.ma.getmaskarray(value).any()):
+            raise InputError(
+                "a masked array lacks some of its numbers: fill them (numpy.ma.filled)."
+            )
+        plain = np.asarray(value)
+        return plain.astype(plain.dtype.newbyteorder("=")) if plain.dtype.kind in "iuf" else plain
     if value.is_meta:
         raise InputError("a tensor on the meta device has a shape and no values.")
     with blaming(f"making an array of a tensor of {value.dtype}"):
