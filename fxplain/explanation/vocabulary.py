@@ -28,6 +28,6 @@ def word_id(tokenizer: Any, word: Any) -> Any:
         return ids[0]
     pieces = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(ids))) or "nothing"
     raise TargetError(
-        f"{shown(word)} is not one word piece of the vocabulary, but {pieces}: give one of the pieces, or "
-        f"an id."
+        f"{shown(word)} is not one word piece of the vocabulary, but {pieces}: give one of the "
+        f"pieces, or an id."
     )

@@ -368,6 +368,6 @@ def _scored(score: Score, kept: Tensor) -> Tensor:
     plain: Tensor = found.detach().double().cpu()
     if not bool(plain.isfinite().all()):
         raise NonFiniteError(
-            "the score returned NaN or infinite numbers; only finite ones can be shared out."
+            "the score returned NaN or infinite numbers; shared out are finite ones."
         )
     return plain

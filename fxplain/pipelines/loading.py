@@ -219,8 +219,8 @@ def load_model(source: Source, config: Any, model_class: Any, **options: Any) ->
     if _is_most(model, missing):
         raise LoadError(
             f"{source.where} lacks most of the model's weights ({_listed(missing)}): they would be "
-            f"random. The checkpoint is incomplete, names them otherwise (with a prefix such as 'module.'), or "
-            f"its config is another model's."
+            f"random. The checkpoint is incomplete, names them otherwise (with a prefix such as "
+            f"'module.'), or its config is another model's."
         )
     if missing:
         warnings.warn(

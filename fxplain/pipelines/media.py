@@ -219,8 +219,8 @@ def _as_array(value: Any) -> Any:
             raise InputError(
                 "a masked array lacks some of its numbers: fill them (numpy.ma.filled)."
             )
-        plain = np.asarray(value)
-        return plain.astype(plain.dtype.newbyteorder("=")) if plain.dtype.kind in "iuf" else plain
+        array = np.asarray(value)
+        return array.astype(array.dtype.newbyteorder("=")) if array.dtype.kind in "iuf" else array
     if value.is_meta:
         raise InputError("a tensor on the meta device has a shape and no values.")
     with blaming(f"making an array of a tensor of {value.dtype}"):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxplain.arguments import blaming
 from fxplain.explanation import Contrast, Explanation
 from fxplain.views.boxes import named_outputs
 
