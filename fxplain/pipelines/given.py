@@ -182,6 +182,11 @@ def _texts(name: str, given: Any) -> list[str]:
         raise InputError(f"{name} is a string or a list of strings, not {_type_of(given)}.")
     if given is not None and not texts:
         raise InputError(f"{name} is an empty list: leave it out, or give a text.")
+    if any("\ud800" <= letter <= "\udfff" for t in texts if not t.isascii() for letter in t):
+        raise InputError(
+            f"{name} holds half of a letter, a lone surrogate, which no tokenizer reads: decode its "
+            f"bytes anew, with errors='replace'."
+        )
     return list(texts)
 
 

@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 import torch
 from torch import nn
 
-from fxplain.arguments import shown
+from fxplain.arguments import first_line, shown
 from fxplain.errors import LoadError
 
 __all__ = [
@@ -80,7 +80,9 @@ class Source:
 
     def failure(self, error: Exception) -> LoadError:
         """The error to raise when no model can be loaded from here."""
-        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        first = " ".join(str(error).split()[:_MOST_WORDS]) or type(error).__name__
+        if "ignore_mismatched_sizes" in first:  # transformers tells which in its log
+            first = "its weights have other shapes than its config says: it is another model's."
         if Path(self.where).is_dir():
             return LoadError(f"the model in {self.where!r} cannot be loaded: {first}")
         if self.options.get("local_files_only"):
@@ -91,6 +93,10 @@ class Source:
         return LoadError(
             f"there is no folder {self.where!r}, and as a hub id it cannot be loaded: {first}"
         )
+
+
+_MOST_WORDS = 60
+"""How much is told of what a library says of a failure."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +151,13 @@ class Loaded:
 
 def _folder(name: str) -> Path | None:
     """The folder that a name stands for; an error where it can only be one and is none."""
-    folder = Path(name).expanduser()
     looks_like_path = name.startswith((".", "/", "~", "\\")) or name.count("/") > 1
-    if folder.is_dir():
+    try:
+        folder = Path(name).expanduser()
+        there = folder.is_dir()
+    except (OSError, RuntimeError) as error:  # a name that is too long, no such home
+        raise LoadError(f"there is no folder {shown(name)}: {first_line(error)}.") from error
+    if there:
         if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
             raise LoadError(f"the folder {name!r} has no config.json: save_pretrained writes one.")
         return folder
@@ -242,6 +252,8 @@ def moved(model: nn.Module, device: Any) -> nn.Module:
         When there is no such device, or the model cannot be there.
     """
     try:
+        if torch.device(device).type == "meta":
+            raise ValueError("weights have no values there, and nothing can be explained.")
         return model.to(torch.device(device))
     except Exception as error:
         raise LoadError(f"the model cannot be moved to device={shown(device)}: {error}") from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
-from io import BytesIO
+from contextlib import nullcontext
+from io import SEEK_END, BytesIO
 from math import gcd
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -134,6 +136,7 @@ def pillow() -> Any:
 
 def _bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """(height, width) or (height, width, 3) from 0 to 255."""
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="))  # as big-endian TIFF has them
     if pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[2] not in (1, 3, 4):
         pixels = pixels.transpose(1, 2, 0)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
@@ -219,8 +222,7 @@ def _as_array(value: Any) -> Any:
             raise InputError(
                 "a masked array lacks some of its numbers: fill them (numpy.ma.filled)."
             )
-        array = np.asarray(value)
-        return array.astype(array.dtype.newbyteorder("=")) if array.dtype.kind in "iuf" else array
+        return np.asarray(value)
     if value.is_meta:
         raise InputError("a tensor on the meta device has a shape and no values.")
     with blaming(f"making an array of a tensor of {value.dtype}"):
@@ -267,6 +269,8 @@ def read_wav(source: str | Path | BinaryIO, name: str) -> tuple[int, Samples]:
         rate, samples = wavfile.read(source)
     except Exception as error:  # whatever a damaged header makes of it
         raise LoadError(f"{name} cannot be read as a .wav file: {error}") from error
+    if lacking := _lacking(source):
+        raise LoadError(f"{name} is cut off: {lacking:,} bytes of its sound are missing.")
     if not 1 <= rate <= MOST_RATE or not samples.size:
         raise LoadError(f"{name} holds no sound: {samples.size} samples at {rate} a second.")
     if samples.dtype == np.uint8:  # the only unsigned kind of a .wav file: silence is 128
@@ -276,6 +280,27 @@ def read_wav(source: str | Path | BinaryIO, name: str) -> tuple[int, Samples]:
     if samples.ndim == 2:
         samples = samples.mean(1)
     return int(rate), _mono(samples)
+
+
+_UNTOLD = 0x7FFF0000
+"""From here on a size stands for an end that was not known when the file was begun."""
+
+
+def _lacking(source: str | Path | BinaryIO) -> int:
+    """How many bytes of sound a .wav file is short of what it says it has."""
+    opened: Any = open(source, "rb") if isinstance(source, (str, Path)) else nullcontext(source)
+    with opened as file:
+        end = file.seek(0, SEEK_END)
+        file.seek(0)
+        place = 12 if file.read(4) == b"RIFF" else end
+        while place + 8 <= end:
+            file.seek(place)
+            kind, size = struct.unpack("<4sI", file.read(8))
+            place += 8 + size + size % 2
+            if kind == b"data":
+                lacking: int = place - size % 2 - end
+                return 0 if size >= _UNTOLD else max(0, lacking)
+    return 0
 
 
 def _converted(samples: Samples, own: int, wanted: int) -> Samples:
