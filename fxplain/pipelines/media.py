@@ -288,8 +288,8 @@ _UNTOLD = 0x7FFF0000
 
 def _lacking(source: str | Path | BinaryIO) -> int:
     """How many bytes of sound a .wav file is short of what it says it has."""
-    opened: Any = open(source, "rb") if isinstance(source, (str, Path)) else nullcontext(source)
-    with opened as file:
+    own = Path(source).open("rb") if isinstance(source, (str, Path)) else nullcontext(source)
+    with own as file:
         end = file.seek(0, SEEK_END)
         file.seek(0)
         place = 12 if file.read(4) == b"RIFF" else end
