@@ -82,8 +82,8 @@ def _check_texts(path: Path, number: int, row: Mapping[str, Any]) -> None:
         named = str(heading).strip().lower()
         if named in read and not isinstance(value, (str, type(None))):
             raise LoadError(
-                f"{path}: line {number} of the data has a {type(value).__name__} for {heading!r}, and no "
-                f"text."
+                f"{path}: line {number} of the data has a {type(value).__name__} for {heading!r}, "
+                f"and no text."
             )
 
 

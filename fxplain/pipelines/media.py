@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from contextlib import nullcontext
 from io import SEEK_END, BytesIO
 from math import gcd
 from pathlib import Path
@@ -288,18 +287,19 @@ _UNTOLD = 0x7FFF0000
 
 def _lacking(source: str | Path | BinaryIO) -> int:
     """How many bytes of sound a .wav file is short of what it says it has."""
-    own = Path(source).open("rb") if isinstance(source, (str, Path)) else nullcontext(source)
-    with own as file:
-        end = file.seek(0, SEEK_END)
-        file.seek(0)
-        place = 12 if file.read(4) == b"RIFF" else end
-        while place + 8 <= end:
-            file.seek(place)
-            kind, size = struct.unpack("<4sI", file.read(8))
-            place += 8 + size + size % 2
-            if kind == b"data":
-                lacking: int = place - size % 2 - end
-                return 0 if size >= _UNTOLD else max(0, lacking)
+    if isinstance(source, (str, Path)):
+        with Path(source).open("rb") as file:
+            return _lacking(file)
+    end = source.seek(0, SEEK_END)
+    source.seek(0)
+    place = 12 if source.read(4) == b"RIFF" else end
+    while place + 8 <= end:
+        source.seek(place)
+        kind, size = struct.unpack("<4sI", source.read(8))
+        place += 8 + size + size % 2
+        if kind == b"data":
+            lacking: int = place - size % 2 - end
+            return 0 if size >= _UNTOLD else max(0, lacking)
     return 0
 
 
