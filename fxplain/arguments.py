@@ -7,7 +7,8 @@ import inspect
 import math
 import operator
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
@@ -17,13 +18,14 @@ from fxplain.errors import FxplainError, InputError, PlotError
 
 __all__ = [
     "AXES", "FUNCTION", "MAPPING", "NAME", "NAMES", "PATH", "TEXT", "TOKENIZER",
-    "YES_NO", "Form", "checked", "instance", "number", "one_of", "only_known", "optional", "place_in",
-    "shown", "whole",
+    "YES_NO", "Form", "blaming", "checked", "first_line", "instance", "number", "one_of", "only_known",
+    "optional", "place_in", "shown", "whole",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MOST_SHOWN = 60
+_MOST_SAID = 400
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,49 @@ def shown(value: Any) -> str:
     return f"(a {type(value).__name__})"
 
 
+def first_line(error: BaseException) -> str:
+    r"""What an error says, on one line, by its kind; however it is made.
+
+    Examples
+    --------
+    >>> first_line(ValueError("no such\nthing")), first_line(StopIteration())
+    ('ValueError: no such', 'StopIteration')
+    """
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the user's own
+        text = ""
+    said = text.strip().partition("\n")[0].rstrip("\r")
+    said = f"{said[:_MOST_SAID]} ..." if len(said) > _MOST_SAID else said
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+@contextmanager
+def blaming(what: str, error: type[FxplainError] = InputError) -> Iterator[None]:
+    """Within, something of the user's is asked or called; where it fails, it is named.
+
+    What ends a process (``sys.exit``) is no answer either; an interrupt goes through.
+
+    Raises
+    ------
+    FxplainError
+        Of the class `error`.
+
+    Examples
+    --------
+    >>> with blaming("the function 'f'"):
+    ...     {}["a"]
+    Traceback (most recent call last):
+    fxplain.errors.InputError: the function 'f' fails with KeyError: 'a'.
+    """
+    try:
+        yield
+    except FxplainError:
+        raise
+    except (Exception, SystemExit, GeneratorExit) as caught:
+        raise error(f"{what} fails with {first_line(caught)}.") from caught
+
+
 # ---- the forms ----------------------------------------------------------------------------------
 
 
@@ -172,7 +217,10 @@ def number(low: float | None = None, high: float | None = None, *, inside: bool 
     def fits(value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
             return False
-        if not isinstance(value, int) and not (np.isreal(value) and math.isfinite(value)):
+        try:
+            if not (np.isreal(value) and math.isfinite(value)):
+                return False
+        except OverflowError:  # an int that no float can hold
             return False
         below = low is not None and (value <= low if inside else value < low)
         above = high is not None and (value >= high if inside else value > high)

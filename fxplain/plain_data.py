@@ -9,6 +9,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from fxplain.arguments import shown
 from fxplain.errors import LoadError
 
 __all__ = ["from_json", "read_as"]
@@ -114,5 +115,4 @@ def _named(form: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 60 else f"a {type(value).__name__}"
+    return shown(value)

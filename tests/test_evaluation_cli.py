@@ -144,7 +144,11 @@ def test_a_factory_brings_its_data(factories, texts):  # noqa: F811
         ),
         ("a.csv", "text\n", "no lines of data"),
         ("a.jsonl", '{"text": "a"}\n{"text"', "line 2 is no JSON"),
-        ("a.jsonl", "[1]", "no JSON object"),
+        ("a.jsonl", "[1]", "a row is a mapping or a string"),
+        ("a.csv", "text\na,b,c\n", "line 2 has more columns than the first"),
+        ("a.csv", 'text,label\n"great,1\nbad,0\n', "nothing closes"),
+        ("a.csv", "text,text\na,b\n", "two columns called 'text'"),
+        ("a.jsonl", '{"text": ["a"]}', "has a list for 'text'"),
         (
             "a.jsonl",
             '{"text": "a", "label": 1}\n{"text": "a"}',

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
-from fxplain.arguments import shown
+from fxplain.arguments import first_line, shown
 from fxplain.capture import offloaded, sharded
 from fxplain.capture.captured import Capture, StateSlot
 from fxplain.capture.chance import other_draws
-from fxplain.capture.comparison import (
-    difference,
-    differences,
-    first_line,
-    run_eagerly,
-    tolerance,
-)
+from fxplain.capture.comparison import difference, differences, run_eagerly, tolerance
 from fxplain.capture.compiled import nothing_compiled
 from fxplain.capture.custom import custom_functions
 from fxplain.capture.fingerprint import Facts, changed, facts_of
@@ -40,7 +34,7 @@ from fxplain.errors import CaptureError, InputError
 
 __all__ = ["capture", "clear_captures", "share_captures"]
 
-_captures: weakref.WeakKeyDictionary[nn.Module, Shelf] = weakref.WeakKeyDictionary()
+_captures: MutableMapping[nn.Module, Shelf] = WeakIdKeyDictionary()
 
 _EVERY = 64
 """A capture that is used again is compared with the model once in so many uses: 1.6% of the calls."""
@@ -238,7 +232,7 @@ def _make(
     if drawn and ("torch" in drawn or _depends_on_draws(model, inputs, state, expected)):
         facts.append(_one_draw(drawn))
     state.restore()
-    buffers = {name for name, _ in model.named_buffers()}
+    buffers = set(tensors_of(model)[1])
     failures: list[str] = []
     second_best: Capture | None = None
     for name, route in routes_for(model, inputs.apart()):

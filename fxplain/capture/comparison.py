@@ -7,13 +7,14 @@ import math
 import torch
 from torch import Tensor, nn
 
+from fxplain.arguments import first_line
 from fxplain.capture.captured import Capture, OutputLayout
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.lean import run_leanly
-from fxplain.capture.state import config_of, first_parameter
+from fxplain.capture.state import config_of, first_parameter, parts_of
 from fxplain.errors import FxplainError, InputError, NonFiniteError
 
-__all__ = ["difference", "differences", "failure", "first_line", "run_eagerly", "tolerance"]
+__all__ = ["difference", "differences", "failure", "run_eagerly", "tolerance"]
 
 # Captured and original outputs may differ by rounding: fused and unfused kernels, other orders.
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
@@ -24,7 +25,7 @@ def tolerance(dtype: torch.dtype) -> float:
     return _TOLERANCE.get(dtype, 1e-4)
 
 
-def failure(model: nn.Module, error: Exception, hint: str = "") -> InputError:
+def failure(model: nn.Module, error: BaseException, hint: str = "") -> InputError:
     """What to raise where the model itself fails, however it was called."""
     return InputError(
         f"{type(model).__name__} itself fails on these inputs with {first_line(error)}.{hint}"
@@ -46,13 +47,23 @@ def run_eagerly(model: nn.Module, inputs: ModelInputs) -> dict[str, Tensor]:
             output = model(*inputs.args, **inputs.kwargs)
     except FxplainError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit, GeneratorExit) as error:
         raise failure(model, error, _dtype_hint(model, inputs)) from error
-    layout, tensors = OutputLayout.of(output)
+    try:
+        layout, tensors = OutputLayout.of(output)
+    except RecursionError as error:
+        raise InputError(
+            f"{type(model).__name__} returned a {type(output).__name__} whose parts are nested too "
+            f"deeply to be followed."
+        ) from error
     if not tensors:
-        raise InputError(f"{type(model).__name__} returned no tensor to explain: {type(output)}.")
+        raise InputError(
+            f"{type(model).__name__} returned no tensor to explain, but a {type(output).__name__}. Its "
+            f"forward must return tensors, or tuples, lists, mappings or dataclasses that hold some."
+        )
     named = dict(zip(layout.names, tensors, strict=True))
     for name, tensor in named.items():
+        _check_kind(model, name, tensor)
         if tensor.is_floating_point() and tensor.isnan().any():
             raise NonFiniteError(
                 f"the model's output{f' {name!r}' if name else ''} holds NaN for these inputs; "
@@ -61,16 +72,25 @@ def run_eagerly(model: nn.Module, inputs: ModelInputs) -> dict[str, Tensor]:
     return named
 
 
-def first_line(error: Exception) -> str:
-    """What an error says, on one line."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else ''}"
+def _check_kind(model: nn.Module, name: str, tensor: Tensor) -> None:
+    """Refuse an output that holds no numbers which can be read one by one."""
+    said = f"output {name!r}" if name else "the output"
+    if tensor.is_nested or tensor.layout is not torch.strided:
+        kind = "nested" if tensor.is_nested else f"of the layout {tensor.layout}"
+        raise InputError(
+            f"{said} of {type(model).__name__} is {kind}, which nothing can be read from: return "
+            f"a dense tensor."
+        )
+    if tensor.is_meta:
+        raise InputError(
+            f"{said} of {type(model).__name__} is on the meta device: it has a shape and no values."
+        )
 
 
 def _dtype_hint(model: nn.Module, inputs: ModelInputs) -> str:
     parameter = first_parameter(model, floating=True)
     shown = ", ".join(
-        f"{name}: {str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}"
+        f"{name}: {str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}{_range(leaf)}"
         for name, leaf in zip(inputs.names, inputs.leaves, strict=True)
     )
     of_model = (
@@ -78,7 +98,17 @@ def _dtype_hint(model: nn.Module, inputs: ModelInputs) -> str:
         if (parameter is not None)
         else ""
     )
-    return f" It was given {shown}{of_model}."
+    tables = dict.fromkeys(
+        str(part.num_embeddings) for _, part in parts_of(model) if isinstance(part, nn.Embedding)
+    )
+    rows = f"; its embeddings have {' and '.join(tables)} rows" if tables else ""
+    return f" It was given {shown}{of_model}{rows}."
+
+
+def _range(leaf: Tensor) -> str:
+    """From where to where whole numbers go: ids past the end of a table are the usual fault."""
+    known = leaf.dtype in (torch.int64, torch.int32) and leaf.numel() and type(leaf) is Tensor
+    return f" of {int(leaf.min())} to {int(leaf.max())}" if known else ""
 
 
 def differences(

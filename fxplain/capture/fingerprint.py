@@ -86,6 +86,8 @@ def changed(before: Facts, now: Facts) -> set[tuple[str, str]]:
 
 
 _ABSENT = "absent"
+_DEEPEST = 100
+"""How far a thing in a thing in a thing is followed: Python's own calls end soon after."""
 
 
 class _Walk:
@@ -98,7 +100,7 @@ class _Walk:
         self._alive: list[Any] = []  # or an id could come again within the walk
         self._tensors: dict[int, int] = {}
         self._place: tuple[str, str] = ("", "")
-        self._count = 0
+        self._count, self._depth = 0, 0
         self.facts["", "process"] = self._process()
         for home in (F, torch.Tensor, nn.Module):  # torch's own modules call them, too
             functions = self.watch.read(home, _functions_of)
@@ -183,10 +185,16 @@ class _Walk:
         met = self._met.get(id(thing))
         if met is not None:
             return met
+        if self._depth > _DEEPEST:
+            return _serial(type(thing))
         self._count += 1
         self._met[id(thing)] = ("met", *self._place, self._count)
         self._alive.append(thing)
-        return self._new(thing)
+        self._depth += 1
+        try:
+            return self._new(thing)
+        finally:
+            self._depth -= 1
 
     def _new(self, thing: Any) -> Any:
         if isinstance(thing, Tensor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,11 @@ from torch import Tensor
 from fxplain.errors import InputError
 
 __all__ = ["Columns", "without_frames"]
+
+_NO_NUMBERS = (
+    complex, np.complexfloating, datetime.date, datetime.timedelta, np.datetime64, np.timedelta64,
+)  # fmt: skip
+"""What NumPy makes numbers of, but no model was meant to be given."""
 
 Columns = dict[str, tuple[str, ...]]
 """By argument, what the columns of the table are called that it was given as."""
@@ -68,6 +74,8 @@ def without_frames(
 
 def _is_table(value: Any) -> bool:
     """Whether a value is a table of pandas or Polars; neither need be installed."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return False
     return getattr(value, "ndim", len(getattr(value, "shape", ()))) == 2 and _is_of_columns(value)
 
 
@@ -118,6 +126,8 @@ def _as_tensor(value: Any, name: str, dtype: torch.dtype | None) -> Any:
 def _of_numbers(array: Any, value: Any, name: str) -> Any:
     """Numbers of several kinds, or with missing ones, as fractions."""
     try:
+        if array.dtype.kind in "mMc" or any(isinstance(x, _NO_NUMBERS) for x in array.flat):
+            raise TypeError  # NumPy would count a date's nanoseconds, and drop an imaginary part
         return array.astype(np.float64)
     except (TypeError, ValueError):
         raise InputError(

@@ -6,7 +6,8 @@ import difflib
 import functools
 import inspect
 from collections import UserDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fxplain.arguments import shown, whole
+from fxplain.arguments import blaming, shown, whole
 from fxplain.capture.frames import Columns, without_frames
 from fxplain.capture.seen import found_once
 from fxplain.capture.state import first_parameter, tensors_of
@@ -115,6 +116,25 @@ def bind_inputs(model: nn.Module, inputs: Any) -> ModelInputs:
     InputError
         When an argument is unknown or missing, no tensor is given, or a tensor is empty.
     """
+    with _reading():
+        return _bound(model, inputs)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Within, what inputs of the user's own kinds raise when they are opened is told as theirs."""
+    try:
+        with blaming("reading inputs"):
+            yield
+    except InputError as error:
+        if isinstance(error.__cause__, RecursionError):
+            raise InputError(
+                "inputs hold themselves, or are nested too deeply to be followed."
+            ) from error
+        raise
+
+
+def _bound(model: nn.Module, inputs: Any) -> ModelInputs:
     inputs, columns = tables_as_tensors(model, inputs)
     if isinstance(inputs, (Tensor, np.ndarray)) or _is_batch(inputs):
         inputs = (inputs,)
@@ -132,7 +152,8 @@ def bind_inputs(model: nn.Module, inputs: Any) -> ModelInputs:
     names, leaves = _tensor_leaves(_named(model, args, kwargs))
     if not leaves:
         raise InputError(
-            f"inputs hold no tensor. {type(model).__name__}.forward takes: {_signature(model)}."
+            f"inputs hold no tensor. {type(model).__name__}.forward takes: {_signature(model)}. Make "
+            f"tensors of numbers (torch.tensor), and of texts by a tokenizer (return_tensors='pt')."
         )
     _check(model, names, leaves)
     constants = outline((args, kwargs), opens_objects)
@@ -151,7 +172,8 @@ def tables_as_tensors(model: nn.Module, inputs: Any) -> tuple[Any, Columns]:
         return inputs, {}
     weight = first_parameter(model, floating=True)
     parameters = [p.name for p in _forward_signature(model).parameters.values() if _is_named(p)]
-    return without_frames(inputs, parameters, None if weight is None else weight.dtype)
+    with _reading():
+        return without_frames(inputs, parameters, None if weight is None else weight.dtype)
 
 
 def _is_batch(value: Any) -> bool:
@@ -162,7 +184,13 @@ def _is_batch(value: Any) -> bool:
 def _plain(value: Any) -> Any:
     """Mapping types that pytree does not know (a processor's output) as dicts, arrays as tensors."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        return torch.from_numpy(np.ascontiguousarray(value))
+        if isinstance(value, np.ma.MaskedArray) and bool(np.ma.getmaskarray(value).any()):
+            raise InputError(
+                "inputs hold a masked array, of which some numbers are missing: fill them "
+                "(numpy.ma.filled) as the model was trained to be given them."
+            )
+        kind = np.float64 if value.dtype.itemsize > 8 else value.dtype.newbyteorder("=")
+        return torch.from_numpy(np.ascontiguousarray(value, dtype=kind))
     if type(value) in (list, tuple):
         return type(value)(map(_plain, value))
     if isinstance(value, UserDict) or type(value) is dict:
@@ -214,7 +242,13 @@ def _whole_signature(model: nn.Module) -> inspect.Signature:
 def _signature_of(forward: Callable[..., Any]) -> inspect.Signature:
     schema = getattr(forward, "schema", None)  # compiled code has this instead
     if schema is None:
-        return inspect.signature(forward)
+        try:
+            return inspect.signature(forward)
+        except (TypeError, ValueError) as error:  # no function, or one of C's
+            raise InputError(
+                f"the model's forward is {shown(forward)}, which does not say what it takes ({error}): "
+                f"it must be a method that names its arguments."
+            ) from error
     return inspect.Signature(
         [
             inspect.Parameter(
@@ -305,7 +339,9 @@ def on_axis(inputs: ModelInputs, axis: int | Mapping[str, int]) -> ModelInputs:
     shapes = {n: leaf.shape for n, leaf in zip(inputs.names, inputs.leaves, strict=True)}
     for name in given:
         if name not in shapes:
-            raise InputError(f"batch_axis= names {name!r}; the inputs are: {', '.join(shapes)}.")
+            raise InputError(
+                f"batch_axis= names {shown(name)}; the inputs are: {', '.join(shapes)}."
+            )
     fits = {n: -len(shapes[n]) <= a < len(shapes[n]) for n, a in given.items()}
     sizes = [shapes[n][a] for n, a in given.items() if fits[n]]
     by_name = isinstance(axis, Mapping)
@@ -338,6 +374,8 @@ def _check(model: nn.Module, names: Sequence[str], leaves: Sequence[Tensor]) -> 
                 f"input {name!r} has the layout {leaf.layout}, which no capture can follow. Make it "
                 f"dense: inputs[{name!r}].to_dense()."
             )
+        if leaf.untyped_storage().nbytes() == 0 and leaf.numel() and not leaf.is_meta:
+            raise InputError(f"input {name!r} holds no values: its memory was freed.")
         if leaf.numel() == 0:
             raise InputError(
                 f"input {name!r} is empty: its shape is {tuple(leaf.shape)}. "

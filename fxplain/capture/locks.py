@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
+from torch.utils.weak import WeakIdKeyDictionary
 
-__all__ = ["borrowed", "capturing", "chance_held"]
+__all__ = ["borrowed", "capturing", "chance_held", "lock_of"]
 
 
 class _Locks:
@@ -21,7 +21,7 @@ class _Locks:
         self.table = threading.Lock()
         self.capturing = threading.RLock()
         self.chance = threading.RLock()
-        self.of_models: weakref.WeakKeyDictionary[nn.Module, Any] = weakref.WeakKeyDictionary()
+        self.of_models: MutableMapping[nn.Module, Any] = WeakIdKeyDictionary()
 
     def of(self, model: nn.Module) -> Any:
         with self.table:
@@ -39,6 +39,11 @@ def _renew() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew)
+
+
+def lock_of(model: nn.Module) -> Any:
+    """The lock of one model's tensors."""
+    return _locks.of(model)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from fxplain.capture.fingerprint import names_mentioned
 from fxplain.capture.offloaded import twin_of
 from fxplain.capture.seen import found_once
-from fxplain.capture.state import is_of_own_class, parts_of
+from fxplain.capture.state import is_of_own_class, parts_of, tensors_of
 from fxplain.errors import CaptureError, InputError, TrainingModeError
 
 __all__ = ["as_module", "check_alone", "check_parts", "packed_hint"]
@@ -80,7 +80,10 @@ def _described(value: Any) -> str:
         return f"a {kind}. Weights alone are no model: load them with load_state_dict()."
     if isinstance(value, type) and issubclass(value, nn.Module):
         return f"the class {value.__name__}. Make one: {value.__name__}(...)."
-    held = getattr(value, "model", None)
+    try:
+        held = getattr(value, "model", None)
+    except Exception:  # noqa: BLE001 - a property of the user's own
+        held = None
     if isinstance(held, nn.Module):
         return f"{kind}, which holds one. Explain its model attribute, a {type(held).__name__}."
     if callable(value):
@@ -182,7 +185,7 @@ def check_alone(model: nn.Module, graph: fx.Graph) -> None:
 
 def packed_hint(model: nn.Module) -> str:
     """What to do where weights are packed in a class of their own, which no graph can hold; or ""."""
-    for name, weight in model.named_parameters():
+    for name, weight in tensors_of(model)[0].items():
         kind = type(weight)
         if is_of_own_class(weight) and not is_traceable_wrapper_subclass(cast("Any", weight)):
             method = getattr(model, "dequantize", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,12 +12,17 @@ from typing import Any
 from torch import nn
 from torch.fx.experimental import proxy_tensor
 
-from fxplain.capture.locks import borrowed
+from fxplain.capture.locks import lock_of
+from fxplain.capture.state import parts_of
+from fxplain.errors import CaptureError
 
 __all__ = ["others_kept_out"]
 
 _A_LAYER = 0.01
 """Seconds that other threads are given to leave the layer that they are in."""
+
+_LOOKS, _A_LOOK = 10, 0.5
+"""How often the capturing thread is seen to wait for another, seconds apart, before that has no end."""
 
 _TRACERS = ("PythonKeyTracer", "_ModuleStackTracer")
 
@@ -28,13 +34,25 @@ def others_kept_out(model: nn.Module) -> Iterator[None]:
     A tracer of torch replaces ``nn.Module.__call__`` for the whole process. A call from another
     thread is no part of the trace; one of the traced model, whose weights are replaced meanwhile,
     waits for the end of the capture at its next part.
+
+    Raises
+    ------
+    CaptureError
+        When the model runs parts of its own in another thread: each would wait for the other.
     """
-    own, parts = threading.get_ident(), {id(part) for part in model.modules()}
+    own, parts = threading.get_ident(), {id(part) for _, part in parts_of(model)}
+    stuck: list[str] = []
 
     def wait(m: nn.Module) -> None:
-        if id(m) in parts:
-            with borrowed(model):
-                pass
+        if id(m) not in parts:
+            return
+        lock, looks = lock_of(model), 0
+        while not lock.acquire(timeout=_A_LOOK):
+            looks = looks + 1 if _waits(own) else 0
+            if looks == _LOOKS:
+                stuck.append(type(m).__name__)
+                raise CaptureError(f"{type(m).__name__} runs in another thread of the model's own.")
+        lock.release()
 
     original_call = nn.Module.__call__
 
@@ -71,4 +89,19 @@ def others_kept_out(model: nn.Module) -> Iterator[None]:
                     setattr(cls, method, wrap(tracer[method]))
         if threading.active_count() > 1:
             time.sleep(_A_LAYER)  # what runs now comes to its next part, and waits there
-        yield
+        try:
+            yield
+        except Exception:
+            if not stuck:
+                raise
+        if stuck:
+            raise CaptureError(
+                f"the model runs its part {stuck[0]} in another thread and waits for it, which no "
+                f"trace follows: run it in the thread that calls the model."
+            )
+
+
+def _waits(thread: int) -> bool:
+    """Whether a thread waits for another."""
+    frame = sys._current_frames().get(thread)
+    return frame is not None and frame.f_code.co_filename == threading.__file__

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from fxplain.capture.locks import borrowed
+from fxplain.errors import InputError
 
 __all__ = [
     "AsItWas",
@@ -33,6 +34,10 @@ def config_of(model: nn.Module) -> Any:
         return None
 
 
+_DEEPEST = 900
+"""Below how many others a part is: deeper ones Python could not call."""
+
+
 def parts_of(model: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Every module below a model, itself first, by its path; shared ones under each of their paths.
 
@@ -41,6 +46,8 @@ def parts_of(model: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]
     waiting = [(path, model)]
     while waiting:
         path, module = waiting.pop()
+        if path.count(".") > _DEEPEST:
+            raise InputError(f"the model's parts hold each other without end: {path[:80]} ...")
         yield path, module
         prefix = f"{path}." if path else ""
         children = module._modules.items()
@@ -64,8 +71,9 @@ def tensors_of(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 def first_parameter(model: nn.Module, *, floating: bool = False) -> Tensor | None:
     """A model's first parameter, or first of floats, which says where it is and of which type."""
     with borrowed(model):  # while it is captured others stand in their places
-        found = model.parameters()
-        return next((p for p in found if p.is_floating_point() or not floating), None)
+        found = (p for _, part in parts_of(model) for p in part._parameters.values())
+        there = (p for p in found if p is not None)
+        return next((p for p in there if p.is_floating_point() or not floating), None)
 
 
 def version_of(tensor: Tensor) -> int:

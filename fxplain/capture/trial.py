@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxplain.capture.comparison import first_line, run_eagerly
-from fxplain.capture.inputs import bind_inputs
+from fxplain.arguments import first_line
+from fxplain.capture.comparison import run_eagerly
+from fxplain.capture.inputs import ModelInputs, bind_inputs
 from fxplain.capture.preserve import preserved
 from fxplain.capture.replaced import replaced_methods
 from fxplain.errors import FxplainError, InputError
@@ -47,7 +48,7 @@ def model_tried(model: nn.Module, inputs: Any) -> Iterator[None]:
 
 
 def _run(model: nn.Module, inputs: Any) -> None:
-    bound = bind_inputs(model, inputs)
+    bound = inputs if isinstance(inputs, ModelInputs) else bind_inputs(model, inputs)
     with preserved(model, bound.args, bound.kwargs):
         run_eagerly(model, bound)
 

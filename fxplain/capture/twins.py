@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from torch import nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 __all__ = ["Twins"]
 
@@ -22,9 +22,7 @@ class Twins:
 
     def __init__(self, look: Callable[[nn.Module], Any]) -> None:
         self._look = look
-        self._made: weakref.WeakKeyDictionary[nn.Module, tuple[Any, nn.Module]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._made: MutableMapping[nn.Module, tuple[Any, nn.Module]] = WeakIdKeyDictionary()
 
     def known(self, model: nn.Module) -> nn.Module | None:
         """The twin that was kept of a model; None where the model looks different by now."""

@@ -7,8 +7,7 @@ whatever it is packed in.
 from __future__ import annotations
 
 import math
-import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.weak import WeakIdKeyDictionary
 
 from fxplain.capture.own_weights import weights_kept
 from fxplain.capture.preserve import preserved
@@ -81,7 +81,7 @@ class Unpacked:
         )
 
 
-_read: weakref.WeakKeyDictionary[nn.Module, dict[Asked, Unpacked]] = weakref.WeakKeyDictionary()
+_read: MutableMapping[nn.Module, dict[Asked, Unpacked]] = WeakIdKeyDictionary()
 
 
 def unpacked(layer: nn.Module, asked: Asked) -> Unpacked:

@@ -1,10 +1,7 @@
-"""Data sets: the lines of a CSV or JSON Lines file as examples that a model reads."""
+"""Data sets: the rows of a file as examples that a model reads."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +11,8 @@ import typer
 
 import fxplain
 from fxplain.cli.terminal import note
-from fxplain.corpora.reading import of_any_length
+from fxplain.corpora.layout import UNREADABLE
+from fxplain.corpora.reading import open_data
 from fxplain.errors import FxplainError, LoadError
 from fxplain.evaluation import REMOVALS
 
@@ -30,6 +28,8 @@ COLUMNS = {
     "group": ("group", "slice"),
 }
 """What a column is taken for, by its heading."""
+
+RAW = ("text", "pair", "image", "video", "audio")
 
 TWO_TEXTS = (
     ("premise", "hypothesis"),
@@ -53,25 +53,20 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     LoadError
         When it cannot be read, or nothing in it could be a model's input.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LoadError(f"{path} cannot be read: {error}") from error
-    if path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
-        lines = enumerate(text.split("\n"), 1)
-        raw = [_parsed(path, number, line) for number, line in lines if line.strip()]
-    else:
-        table = csv.DictReader(io.StringIO(text, newline=""), dialect=_dialect(path))
-        try:
-            raw = list(of_any_length(table))
-        except csv.Error as error:
-            raise LoadError(f"{path} cannot be read: {error}") from error
+    raw = list(open_data(path).rows())
+    for row in raw:
+        if UNREADABLE in row:
+            raise LoadError(f"{path}: {row[UNREADABLE].partition(': ')[2]}")
     rows = [_known(row) for row in raw]
     if not rows:
         raise LoadError(f"{path} has no lines of data.")
-    for number, row in enumerate(rows, 1):
-        if row.keys() != rows[0].keys():
-            raise LoadError(f"{path}: line {number} of the data has other columns than the first.")
+    for number, (row, whole) in enumerate(zip(rows, raw, strict=True), 1):
+        for name in row.keys() ^ rows[0].keys():
+            raise LoadError(
+                f"{path}: line {number} of the data has other columns than the first: {name!r} is "
+                f"empty or missing in one of them."
+            )
+        _check_texts(path, number, whole)
     if not rows[0].keys() & {"text", "image", "video", "audio"}:
         headings = ", ".join(map(str, raw[0])) or "none"
         raise LoadError(
@@ -80,18 +75,16 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _dialect(path: Path) -> type[csv.Dialect]:
-    return csv.excel_tab if path.suffix.lower() == ".tsv" else csv.excel
-
-
-def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise LoadError(f"{path}: line {number} is no JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise LoadError(f"{path}: line {number} is no JSON object with columns by name.")
-    return row
+def _check_texts(path: Path, number: int, row: Mapping[str, Any]) -> None:
+    """What a model reads is text, or the name of a file."""
+    read = {heading for name in RAW for heading in COLUMNS[name]}
+    for heading, value in row.items():
+        named = str(heading).strip().lower()
+        if named in read and not isinstance(value, (str, type(None))):
+            raise LoadError(
+                f"{path}: line {number} of the data has a {type(value).__name__} for {heading!r}, "
+                f"and no text."
+            )
 
 
 def _known(row: Mapping[str, Any]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from fxplain.arguments import blaming, first_line
 from fxplain.errors import LoadError
 
 __all__ = ["is_factory", "load_factory"]
@@ -34,10 +35,8 @@ def load_factory(name: str) -> tuple[nn.Module, Any]:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     factory = _factory(*name.split(":"))
-    try:
+    with blaming(f"{name}()", LoadError):
         made = factory()
-    except Exception as error:
-        raise LoadError(f"{name}() raised {type(error).__name__}: {error}") from error
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
         raise LoadError(
             f"{name}() returned {_described(made)}; it must return a torch.nn.Module and its "
@@ -49,9 +48,9 @@ def load_factory(name: str) -> tuple[nn.Module, Any]:
 def _factory(module_name: str, function: str) -> Callable[[], Any]:
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # a missing module, or whatever its code raises
+    except (Exception, SystemExit) as error:  # a missing module, or whatever its code raises
         raise LoadError(
-            f"module {module_name!r} cannot be imported: {type(error).__name__}: {error}"
+            f"module {module_name!r} cannot be imported: {first_line(error)}"
         ) from error
     factory = getattr(module, function, None)
     if not callable(factory):

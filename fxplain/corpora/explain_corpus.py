@@ -24,7 +24,7 @@ from fxplain.corpora.arrow import arrow
 from fxplain.corpora.corpus import Corpus, load_corpus
 from fxplain.corpora.explainer import CorpusExplainer
 from fxplain.corpora.job import MANIFEST, Manifest
-from fxplain.corpora.layout import KINDS, NUMBER, Layout
+from fxplain.corpora.layout import KINDS, NUMBER, UNREADABLE, Layout
 from fxplain.corpora.left import Kept, Left
 from fxplain.corpora.pool import Order, in_pool, threads_each
 from fxplain.corpora.ray_data import on_ray
@@ -142,6 +142,8 @@ def explain_corpus(
     if not first:
         raise InputError("the data has no rows.")
     columns = tuple(dict.fromkeys(name for row in first for name in row))
+    if columns == (UNREADABLE,):
+        raise InputError(f"none of the first rows can be read: {first[0][UNREADABLE]}")
     Layout(**{kind: how[kind] for kind in KINDS if kind in how}).found_in(
         columns
     )  # before the model

@@ -140,6 +140,11 @@ class CorpusExplainer:
         resolve_method(method, own)
         if isinstance(target, list) and not target:
             raise TargetError("target=[] names no target; leave it out for what the model answers.")
+        if any(map(callable, target if isinstance(target, list) else [target])):
+            raise TargetError(
+                "target= of a corpus is a class, a label, or the name of a column, and no function: "
+                "what is explained is written beside each row."
+            )
         layout = Layout(text, pair, image, audio, id, label)
         self.job = Job(layout, target, method, truncation, on_error, batch_tokens, options)
         self.batch_tokens = batch_tokens or _quickest(self.explainer)

@@ -21,6 +21,7 @@ from typing import IO, Any, cast
 
 from torch import Tensor, nn
 
+from fxplain.arguments import PATH, blaming
 from fxplain.corpora.arrow import arrow, parquet
 from fxplain.corpora.finding import TEXTS, find_files, kind_of
 from fxplain.corpora.layout import UNREADABLE, check_columns
@@ -32,7 +33,7 @@ Row = dict[str, Any]
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 SOUNDS = frozenset({".wav"})
-UNREAD = (OSError, EOFError, ValueError, csv.Error, zlib.error, RecursionError)
+UNREAD = (OSError, EOFError, ValueError, OverflowError, csv.Error, zlib.error, RecursionError)
 """What a file may raise that is damaged, or nested too deep."""
 
 BYTES_AT_ONCE = 1 << 20
@@ -83,9 +84,12 @@ def open_data(data: Any) -> Data:
         When it is nothing of these.
     """
     if isinstance(data, (str, Path)):
+        PATH.raising(LoadError).check("data", data)
         return _of_files(str(data))
     if hasattr(data, "iterrows"):  # pandas: columns of several types are none of Arrow's
         data = data.to_dict("list")
+    if hasattr(data, "to_frame"):  # a column of a table alone
+        data = list(data)
     if hasattr(data, "__arrow_c_stream__"):
         known = len(data) if hasattr(data, "__len__") else None
         return Data(lambda: _of_arrow(data), None, known, again=known is not None)
@@ -96,8 +100,10 @@ def open_data(data: Any) -> Data:
         count = max((len(column) for column in data.values()), default=0)
         return Data(lambda: _transposed(data, count), None, count)
     if isinstance(data, Iterable) and not isinstance(data, (bytes, Tensor, nn.Module)):
-        known = len(data) if isinstance(data, (list, tuple)) else None
-        return Data(lambda: map(_as_row, data), None, known, again=iter(data) is not data)
+        with blaming("reading the data"):
+            known = len(data) if isinstance(data, (list, tuple)) else None
+            again = iter(data) is not data
+        return Data(lambda: map(_as_row, data), None, known, again=again)
     raise InputError(
         f"data is a path, a glob, a data set, columns by name or an iterable of rows, not a "
         f"{type(data).__name__}."
@@ -111,14 +117,14 @@ def _of_arrow(data: Any) -> Iterator[Row]:
 
 
 def _transposed(columns: Mapping[str, Any], count: int) -> Iterator[Row]:
-    return ({name: column[i] for name, column in columns.items()} for i in range(count))
+    return (_as_row({name: own[i] for name, own in columns.items()}) for i in range(count))
 
 
 def _as_row(given: Any) -> Row:
     if isinstance(given, str):
-        return {"text": given}
+        given = {"text": given}
     if isinstance(given, Mapping):
-        return dict(given)
+        return _of_letters(given, "the row")
     return {
         UNREADABLE: f"InputError: a row is a mapping or a string, not a {type(given).__name__}."
     }
@@ -188,7 +194,13 @@ def _table(file: Path, _: Path | None) -> Iterator[Row]:
     """Lines of CSV; a line that is not UTF-8 is a row that cannot be read."""
     with _opened(file) as raw:
         opened = _decoded(raw, newline="")
-        delimiter = "\t" if kind_of(file).startswith(".tsv") else _delimiter(opened.readline())
+        heading = opened.readline()
+        if "\0" in heading:
+            raise LoadError(
+                f"{str(file)!r} is no table of text: its first line holds NUL bytes, as what is "
+                f"compressed or of another kind does (.gz, .parquet: name it so)."
+            )
+        delimiter = "\t" if kind_of(file).startswith(".tsv") else _delimiter(heading)
         opened.seek(0)
         lines = _Lines(opened)
         rows = csv.DictReader(lines, delimiter=delimiter)
@@ -284,8 +296,13 @@ def _checked(row: Mapping[Any, Any], where: str) -> Row:
     if row.get(None):
         own = {name: value for name, value in row.items() if name is not None}
         return {**own, UNREADABLE: f"LoadError: {where} has more columns than the first."}
+    return _of_letters(row, where)
+
+
+def _of_letters(row: Mapping[Any, Any], where: str) -> Row:
+    """A row whose texts can be written down; halves of letters are no text."""
     if any(isinstance(value, str) and SURROGATE.search(value) for value in row.values()):
-        clean = {k: v and SURROGATE.sub("\ufffd", v) for k, v in row.items()}
+        clean = {k: SURROGATE.sub("\ufffd", v) if isinstance(v, str) else v for k, v in row.items()}
         return {**clean, UNREADABLE: f"LoadError: {where} is not UTF-8."}
     return dict(row)
 
@@ -303,7 +320,7 @@ def _lines(file: Path, _: Path | None) -> Iterator[Row]:
 
 def _array(text: bytes) -> Iterator[Row]:
     """JSON that is one list of rows; it has to be read as a whole."""
-    yield from (row if isinstance(row, dict) else _as_row(row) for row in json.loads(text))
+    yield from map(_as_row, json.loads(text))
 
 
 def _parsed(line: bytes, number: int) -> Row:
@@ -311,11 +328,17 @@ def _parsed(line: bytes, number: int) -> Row:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:  # that it is no UTF-8, too; nested too deep
         return {UNREADABLE: f"LoadError: line {number} is no JSON: {error}"}
-    return row if isinstance(row, dict) else _as_row(row)
+    return _of_letters(row, f"line {number}") if isinstance(row, dict) else _as_row(row)
 
 
 def _parquet(file: Path, _: Path | None) -> Iterator[Row]:
     with parquet().ParquetFile(file) as opened:
+        names = opened.schema_arrow.names
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise LoadError(
+                f"{str(file)!r} has two columns called {twice!r}: give each a name of its own."
+            )
         for batch in opened.iter_batches(ROWS_AT_ONCE):
             yield from batch.to_pylist()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from fxplain.arguments import shown
+from fxplain.arguments import blaming, shown
 from fxplain.errors import EvaluationError
 
 __all__ = ["labelled"]
@@ -44,8 +44,9 @@ def labelled(
         raise EvaluationError(
             f"{kind}s={shown(asked)} must be names, or names with options by label."
         )
-    entries = asked.items() if isinstance(asked, Mapping) else [(name, name) for name in asked]
-    return {str(label): _entry(label, entry, kind) for label, entry in entries}
+    with blaming(f"reading {kind}s=", EvaluationError):
+        entries = asked.items() if isinstance(asked, Mapping) else [(name, name) for name in asked]
+        return {str(label): _entry(label, entry, kind) for label, entry in entries}
 
 
 def _entry(label: Any, entry: Any, kind: str) -> Any:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fxplain.arguments import Form, shown, whole
+from fxplain.arguments import Form, blaming, shown, whole
 from fxplain.errors import EvaluationError, InputError
 from fxplain.removal import are_divisible, named_inputs, with_rows
 
@@ -120,7 +120,8 @@ def batches(model: nn.Module, dataset: Iterable[Any], batch_size: int) -> Iterat
 
 def _items(dataset: Any) -> Iterable[Any]:
     """What a data set yields; one item, or its path, is no data set."""
-    single = isinstance(dataset, (str, bytes, Mapping, Tensor, np.ndarray, os.PathLike))
+    lone = (str, bytes, Mapping, Tensor, np.ndarray, np.generic, os.PathLike)
+    single = isinstance(dataset, lone)
     if single or (not hasattr(type(dataset), "__iter__") and not hasattr(dataset, "__getitem__")):
         raise EvaluationError(
             f"dataset={shown(dataset)} must be a list of inputs, or anything that yields them: "
@@ -142,7 +143,9 @@ def count_samples(model: nn.Module, dataset: Iterable[Any]) -> int | None:
 def _as_batch(model: nn.Module, item: Any) -> Batch:
     example = _as_example(item)
     inputs = named_inputs(model, example.inputs)
-    sizes = [x.shape[0] for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor) and x.dim()]
+    with blaming("reading an item of the data set"):  # it may hold itself
+        leaves = [x for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor)]
+    sizes = [x.shape[0] for x in leaves if x.dim()]
     if not sizes:
         raise InputError("an item of the data set holds no tensor with a batch axis.")
     size = max(sizes, key=sizes.count)
@@ -180,7 +183,8 @@ def _as_example(item: Any) -> Example:
             )
         return Example(*item)
     if isinstance(item, Mapping):
-        labels = item.get("labels")
+        with blaming("reading an item of the data set"):
+            labels = dict(item).get("labels")
         if isinstance(labels, Tensor) and labels.dim() == 1 and not labels.is_floating_point():
             return Example({k: v for k, v in item.items() if k != "labels"}, labels)
     return Example(item)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fxplain.arguments import blaming
 from fxplain.errors import EvaluationError
 from fxplain.evaluation.asked import labelled
 from fxplain.explanation import explain
@@ -57,12 +58,28 @@ def choose_explainers(asked: AskedMethods, output: str | None) -> dict[str, Expl
     }
 
 
+def _called(function: Callable[..., Relevance]) -> Explainer:
+    """A method that is a function of the user's."""
+    name = getattr(function, "__name__", type(function).__name__)
+
+    def explained(model: nn.Module, inputs: Any, target: Any, _chance: Chance) -> Relevance:
+        with blaming(f"the method {name!r}", EvaluationError):
+            made = function(model, inputs, target)
+        if not isinstance(made, Mapping):
+            raise EvaluationError(
+                f"the method {name!r} must return relevance by modality, {{name: (batch, tokens)}}; it "
+                f"returned a {type(made).__name__}."
+            )
+        return made
+
+    return explained
+
+
 def _explainer(
     entry: tuple[str, dict[str, Any]] | Callable[..., Relevance], output: str | None
 ) -> Explainer:
     if not isinstance(entry, tuple):
-        function = entry
-        return lambda model, inputs, target, _chance: function(model, inputs, target)
+        return _called(entry)
     name, options = entry
     method, resolved = resolve_method(name, options)  # with its steps: each sample costs the same
     given = options if method is AUTOMATIC else resolved

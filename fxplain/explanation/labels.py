@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fxplain.arguments import Form
+from fxplain.arguments import Form, blaming, shown, whole
 from fxplain.capture import ModelInputs
 from fxplain.errors import InputError, ModalityError
 from fxplain.explanation.pieces import readable
@@ -28,6 +28,9 @@ NAMES_BY_MODALITY = Form(
 )
 
 
+_IDS = ("pad_token_id", "mask_token_id", "unk_token_id", "bos_token_id", "eos_token_id")
+
+
 def check_tokenizer(tokenizer: Any) -> None:
     """Refuse what cannot say the piece of an id.
 
@@ -36,11 +39,22 @@ def check_tokenizer(tokenizer: Any) -> None:
     InputError
         When `tokenizer` is neither None nor has ``convert_ids_to_tokens``.
     """
-    if tokenizer is not None and not callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
+    if tokenizer is None:
+        return
+    if isinstance(tokenizer, type):
+        raise InputError(f"tokenizer= is the class {tokenizer.__name__}: make one of it.")
+    with blaming("asking tokenizer="):
+        made = getattr(tokenizer, "convert_ids_to_tokens", None)
+        ids = {name: getattr(tokenizer, name, None) for name in _IDS}
+        special = [*(getattr(tokenizer, "all_special_ids", None) or ())]
+    if not callable(made):
         raise InputError(
             f"tokenizer= needs a method convert_ids_to_tokens(ids), as the tokenizers of transformers "
             f"have; got {type(tokenizer).__name__}."
         )
+    for name, value in (*ids.items(), *(("all_special_ids", each) for each in special)):
+        if value is not None and not whole().fits(value):
+            raise InputError(f"tokenizer.{name} holds {shown(value)}, and ids are whole numbers.")
 
 
 def known_names(
@@ -53,7 +67,8 @@ def known_names(
     ModalityError
         When there is no such modality.
     """
-    made = {name: list(map(str, own)) for name, own in (names or {}).items()}
+    with blaming("reading names="):
+        made = {name: list(map(str, own)) for name, own in (names or {}).items()}
     counts = {m.name: len(m) - len(m.special) for m in modalities}
     for name in made:
         if name not in counts:
@@ -124,8 +139,14 @@ def _by_sample(name: str, inputs: ModelInputs) -> Tensor | None:
 def _pieces(ids: Tensor, tokenizer: Any) -> list[str]:
     if tokenizer is None:
         return [str(i) for i in ids.tolist()]
-    pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(ids.tolist())]
-    return readable(pieces, tokenizer)
+    with blaming("tokenizer.convert_ids_to_tokens(ids)"):
+        pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(ids.tolist())]
+        if len(pieces) != len(ids):
+            raise InputError(
+                f"tokenizer.convert_ids_to_tokens(ids) made {len(pieces)} pieces of {len(ids)} ids: it "
+                f"must make one of each."
+            )
+        return readable(pieces, tokenizer)
 
 
 def _places(modality: Modality, count: int) -> list[str]:

@@ -227,6 +227,8 @@ def escaped(text: str) -> str:
     >>> escaped("a\nb"), escaped("\u200b"), escaped("\u202eabc")
     ('a\\nb', '\\u200b', '\\u202eabc')
     """
+    if text.isprintable():
+        return text
     seen = any(character.isprintable() for character in text)
     return "".join(c if _prints(c, among_others=seen) else repr(c)[1:-1] for c in text)
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxplain.arguments import blaming
 from fxplain.capture import Capture, ModelInputs
-from fxplain.errors import FxplainError, NonFiniteError, TargetError
+from fxplain.errors import NonFiniteError, TargetError
 from fxplain.explanation.outputs import TokenRef, mask_of, positions_at
 from fxplain.explanation.resolved_target import ResolvedTarget, Seeds, check_finite, readout_of
 from fxplain.program import Program
@@ -38,7 +39,8 @@ def of_function(
         held, again = scored(outputs)
         score = again.sum() if sample is None else again[sample]
         wanted = [held[i] for i in floats]
-        found: tuple[Tensor | None, ...] = torch.autograd.grad(score, wanted, allow_unused=True)
+        with blaming(f"the backward of the target function {_name_of(target)!r}", TargetError):
+            found: tuple[Tensor | None, ...] = torch.autograd.grad(score, wanted, allow_unused=True)
         gradients = [
             torch.zeros_like(leaf) if g is None else g
             for leaf, g in zip(wanted, found, strict=True)
@@ -85,27 +87,23 @@ def _scores_of(
     ]
     name = _name_of(target)
     before = [leaf._version for leaf in leaves]
-    try:
-        with torch.enable_grad(), capture.autocast.again():
-            scores: Any = target(capture.output.rebuild(leaves))
-            if isinstance(scores, (list, tuple)):
-                scores = torch.stack([torch.as_tensor(s) for s in scores])
-    except FxplainError:
-        raise
-    except Exception as error:
-        raise TargetError(
-            f"the target function {name!r} failed on the model's output: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+    said = f"the target function {name!r}, given the model's output,"
+    with blaming(said, TargetError), torch.enable_grad(), capture.autocast.again():
+        scores: Any = target(capture.output.rebuild(leaves))
+        if isinstance(scores, (list, tuple)) and len(scores) == inputs.batch_size:
+            scores = torch.stack([torch.as_tensor(s) for s in scores])
     if before != [leaf._version for leaf in leaves]:
         raise TargetError(
             f"the target function {name!r} writes into the model's output, which others read too; "
             f"it must work on a copy, such as output.clone()."
         )
-    if not isinstance(scores, Tensor):
+    if not isinstance(scores, Tensor) or scores.layout is not torch.strided or scores.is_meta:
+        what = f"a {type(scores).__name__}"
+        if isinstance(scores, Tensor):
+            what = "a tensor on the meta device" if scores.is_meta else "a sparse or nested tensor"
         raise TargetError(
-            f"the target function {name!r} returned a {type(scores).__name__}; it must return a "
-            f"tensor with one number per sample, shape ({inputs.batch_size},)."
+            f"the target function {name!r} returned {what}; it must return a tensor with one number "
+            f"per sample, shape ({inputs.batch_size},)."
         )
     returned = tuple(scores.shape)
     scores = scores if scores.dim() else scores.reshape(1)

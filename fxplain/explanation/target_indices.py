@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fxplain.arguments import blaming, shown
 from fxplain.capture import Capture, ModelInputs, config_of, module_path
 from fxplain.errors import TargetError
 from fxplain.explanation.outputs import batch_axis_of, choose_output, positions_at
@@ -55,6 +56,17 @@ class IndexResolver:
         if leaf.dim() == 0:
             raise TargetError(
                 f"output {self.name!r} is a single number without a batch axis.{self._instead(chosen)}"
+            )
+        if leaf.numel() == 0:
+            raise TargetError(
+                f"output {self.name!r} is empty: its shape is {tuple(leaf.shape)}, and nothing in it "
+                f"can be explained."
+            )
+        if leaf.is_quantized or leaf.dtype.itemsize < 2:
+            kind = str(leaf.dtype).removeprefix("torch.")
+            raise TargetError(
+                f"output {self.name!r} is of {kind}, which nothing is computed with: explain what it "
+                f"is rounded from, or make it a .float() in the model's forward."
             )
         if leaf.is_complex():
             raise TargetError(
@@ -180,11 +192,13 @@ class IndexResolver:
         if isinstance(target, Tensor):
             if target.is_meta:
                 raise TargetError("the target is on the meta device: it has a shape and no values.")
-            target = target.tolist()
+            with blaming("reading the target, a tensor that is not dense,", TargetError):
+                target = target.tolist()
             if isinstance(target, list) and target and isinstance(target[0], list):
                 target = [tuple(entry) for entry in target]
-        if hasattr(target, "tolist") and not isinstance(target, (str, bytes)):
-            target = target.tolist()
+        with blaming("reading the target", TargetError):
+            if hasattr(target, "tolist") and not isinstance(target, (str, bytes)):
+                target = target.tolist()
         if isinstance(target, list):
             if len(target) != batch:
                 raise TargetError(
@@ -215,17 +229,18 @@ class IndexResolver:
             labels = getattr(config_of(self.model), "label2id", None) or {}
             if entry not in labels:
                 known = ", ".join(map(repr, list(labels)[:10])) or "none"
-                raise TargetError(f"the model has no label {entry!r}; its labels: {known}.")
+                raise TargetError(f"the model has no label {shown(entry)}; its labels: {known}.")
             return int(labels[entry])
         try:
             number = int(entry)
-        except (TypeError, ValueError, OverflowError) as error:
+            is_whole = bool(number == entry)
+        except Exception as error:  # what an object of the user's raises
             raise TargetError(
-                f"{entry!r} is no target: give None, an int, a label, an index tuple, one of these per "
-                f"sample, or a function of the model's output."
+                f"{shown(entry)} is no target: give None, an int, a label, an index tuple, one of "
+                f"these per sample, or a function of the model's output."
             ) from error
-        if number != entry:
-            raise TargetError(f"{entry!r} is no target: a class index must be a whole number.")
+        if not is_whole:
+            raise TargetError(f"{shown(entry)} is no target: a class index must be a whole number.")
         return number
 
     def _checked(self, index: Index, sizes: Sequence[int], sample: int) -> Index:

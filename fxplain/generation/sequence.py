@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxplain.arguments import shown
+from fxplain.arguments import blaming, shown
 from fxplain.errors import InputError
 from fxplain.generation.writing import Writing
 
@@ -25,7 +25,8 @@ def text_input(model: nn.Module) -> str:
 def inputs_by_name(model: nn.Module, inputs: Any) -> dict[str, Any]:
     """A processor's output, or positional arguments, as a dict."""
     if isinstance(inputs, Mapping):
-        return dict(inputs.items())
+        with blaming("reading inputs"):
+            return dict(inputs.items())
     positional = (inputs,) if isinstance(inputs, Tensor) else inputs
     if not isinstance(positional, (list, tuple)):
         raise InputError(

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fxplain.arguments import shown, whole
+from fxplain.arguments import blaming, shown, whole
 from fxplain.capture import config_of
-from fxplain.capture.comparison import first_line
 from fxplain.capture.preserve import preserved
-from fxplain.errors import FxplainError, InputError
+from fxplain.errors import InputError
 
 __all__ = ["Writing", "decoder_start", "settings", "take", "write"]
 
@@ -82,16 +81,14 @@ def write(
     # a model may write into what it is given
     own = {k: v.clone() if isinstance(v, Tensor) else v for k, v in inputs.items()}
     own |= options
-    own["logits_processor"] = [*(options.get("logits_processor") or ()), first]
+    with blaming("reading logits_processor="):
+        given = options.get("logits_processor")
+        own["logits_processor"] = [*(() if given is None else given), first]
     with preserved(model):
         if seed is not None:
             torch.manual_seed(seed)
-        try:
+        with blaming(f"generate() of {name}"):
             made = generate(**own, max_new_tokens=max_new_tokens)
-        except FxplainError:
-            raise
-        except Exception as error:
-            raise InputError(f"generate() of {name} fails: {first_line(error)}") from error
     if first.prompt is None:
         raise InputError(f"generate() of {name} took no step: nothing was generated.")
     sequences: Tensor = getattr(made, "sequences", made)
@@ -178,7 +175,9 @@ def settings(model: Any, options: Mapping[str, Any]) -> tuple[list[int], int | N
     """The ids that end a text, and the one that fills it up to the longest of a batch."""
     ends = _setting(model, options, "eos_token_id")
     pad = _setting(model, options, "pad_token_id")
-    listed = [ends] if isinstance(ends, int) else [int(end) for end in ends or ()]
+    with blaming("reading eos_token_id="):
+        several = ends.reshape(-1).tolist() if isinstance(ends, Tensor) else ends
+        listed = [ends] if isinstance(ends, int) else [int(end) for end in several or ()]
     return listed, pad if isinstance(pad, int) else next(iter(listed), None)
 
 

@@ -206,8 +206,8 @@ def _named(cuts: Cuts) -> dict[str, Cut]:
     if isinstance(cuts, Mapping):
         pairs = [(str(name), cut) for name, cut in cuts.items()]
     else:
-        several = [cuts] if isinstance(cuts, Cut) else list(cuts)
-        pairs = [(str(cut), cut) for cut in several]
+        several: list[Any] = [cuts] if isinstance(cuts, Cut) else list(cuts)
+        pairs = [(str(cut) if isinstance(cut, Cut) else "", cut) for cut in several]
     named: dict[str, Cut] = {}
     for name, cut in pairs:
         if not isinstance(cut, Cut):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fxplain.capture import Capture, ModelInputs
+from fxplain.capture import Capture, ModelInputs, model_tried
 from fxplain.errors import InputError
 from fxplain.interventions.edits import Edits, Point
 from fxplain.interventions.masks import row_heads, rows_that_ask
@@ -41,7 +41,8 @@ class Given:
     def noted(self, points: Iterable[Point]) -> dict[Point, Tensor]:
         """The values at some points."""
         edits = Edits(wanted=frozenset(points))
-        with torch.no_grad(), self.capture.own_chance(self.inputs.leaves):
+        tried = model_tried(self.model, self.inputs)
+        with tried, torch.no_grad(), self.capture.own_chance(self.inputs.leaves):
             self.run(edits)
         return edits.notes
 

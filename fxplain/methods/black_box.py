@@ -14,8 +14,8 @@ from math import comb
 import torch
 from torch import Tensor
 
-from fxplain.arguments import FUNCTION, number, shown, whole
-from fxplain.errors import MethodError
+from fxplain.arguments import FUNCTION, blaming, number, shown, whole
+from fxplain.errors import MethodError, NonFiniteError
 
 __all__ = [
     "Attribution",
@@ -124,7 +124,7 @@ def permutation_shap(
     """
     _checked(score, units, seed)
     whole(2, MOST).raising(MethodError).check("permutations", permutations)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     orders = torch.stack([torch.randperm(units, generator=generator) for _ in range(permutations)])
     orders = torch.stack([orders, orders.flip(1)], 1).flatten(0, 1)
     places = orders.argsort(1)
@@ -196,7 +196,7 @@ def _orders(rows: int, units: int, generator: torch.Generator) -> Tensor:
 
 def _drawn_sets(units: int, pairs: int, seed: int) -> Tensor:
     """(2 pairs, units) sets by the kernel's weight of their size, each before its complement."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     sizes = torch.arange(1, units)
     mass = 1 / (sizes * (units - sizes)).double()
     drawn = sizes[torch.multinomial(mass, pairs, replacement=True, generator=generator)]
@@ -249,7 +249,7 @@ def lime(
     whole(2 * PARTS, MOST).raising(MethodError).check("draws", draws)
     number(0, inside=True).raising(MethodError).check("width", width)
     number(0).raising(MethodError).check("penalty", penalty)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     away = torch.randint(1, units + 1, (draws, 1), generator=generator)
     kept = torch.cat([torch.ones(1, units).bool(), _orders(draws, units, generator) >= away])
     found, design = _scored(score, kept), kept.double()
@@ -264,7 +264,7 @@ def lime(
 def _nearness(kept: Tensor, width: float) -> Tensor:
     """(rows,) the weight of each set by its cosine distance from all units."""
     share = kept.double().mean(1)  # cos(z, all) is the root of the kept share
-    return (-((1 - share.sqrt()) ** 2) / (2 * width**2)).exp()
+    return (-(((1 - share.sqrt()) / float(width)) ** 2) / 2).exp()
 
 
 def _ridge(kept: Tensor, found: Tensor, weights: Tensor, penalty: float) -> Tensor:
@@ -311,7 +311,7 @@ def sparse_linear(
     whole(2, MOST).raising(MethodError).check("draws", draws)
     number(0, 1, inside=True).raising(MethodError).check("keep", keep)
     number(0, 1e9).raising(MethodError).check("penalty", penalty)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     kept = torch.rand(draws, units, generator=generator) < keep
     found, design = _scored(score, kept), kept.double()
     scale = design.std(0, correction=0)
@@ -351,10 +351,11 @@ def _checked(score: Score, units: int, seed: int = 0) -> None:
 def _scored(score: Score, kept: Tensor) -> Tensor:
     if not len(kept):  # a single unit has no set between none and all
         return torch.zeros(0, dtype=torch.double)
-    returned = score(kept)
+    with blaming("the score", MethodError):
+        returned = score(kept)
     try:
         found = torch.as_tensor(returned)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever it returned
         raise MethodError(
             f"the score must return {len(kept)} numbers, one for each row of kept units; it returned "
             f"{shown(returned)}."
@@ -364,4 +365,9 @@ def _scored(score: Score, kept: Tensor) -> Tensor:
             f"the score must return {len(kept)} numbers, one for each row of kept units; it returned "
             f"{tuple(found.shape)} of {found.dtype}."
         )
-    return found.detach().double().cpu()
+    plain: Tensor = found.detach().double().cpu()
+    if not bool(plain.isfinite().all()):
+        raise NonFiniteError(
+            "the score returned NaN or infinite numbers; shared out are finite ones."
+        )
+    return plain

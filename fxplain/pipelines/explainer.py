@@ -43,6 +43,10 @@ RAW = ("text", "pair", "image", "video", "audio", "inputs", "truncation", "pad_t
 """What a call may be given."""
 
 
+_OWN = {"config", "output_loading_info", "pretrained_model_name_or_path"}
+"""What `from_pretrained` gives the model's class itself."""
+
+
 @checked(name_or_path=PATH.raising(LoadError), task=optional(TEXT.raising(TaskError)))
 def from_pretrained(
     name_or_path: str | Path,
@@ -87,6 +91,10 @@ def from_pretrained(
     >>> explainer.task.name
     'visual-question-answering'
     """
+    for name in _OWN & kwargs.keys():
+        raise LoadError(
+            f"{name}= is no option here: it is read from the folder or repository itself."
+        )
     source = Source.find(name_or_path, {k: v for k, v in kwargs.items() if k in HUB_OPTIONS})
     adapter = find_adapter(source)
     below = adapter.base if adapter else source

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from fxplain.arguments import YES_NO, number, optional, shown, whole
+from fxplain.arguments import YES_NO, blaming, number, optional, shown, whole
 from fxplain.errors import InputError, LoadError
 from fxplain.pipelines.loading import Loaded
 from fxplain.pipelines.media import (
@@ -170,8 +170,9 @@ def _length(pad_to: Any) -> int | None:
 def _listed(given: Any) -> Any:
     """A column of a table, or an array, as a list."""
     for listing in ("to_list", "tolist"):
-        if callable(getattr(given, listing, None)):
-            return getattr(given, listing)()
+        with blaming("reading the texts"):
+            if callable(getattr(given, listing, None)):
+                return getattr(given, listing)()
     return given
 
 
@@ -181,6 +182,11 @@ def _texts(name: str, given: Any) -> list[str]:
         raise InputError(f"{name} is a string or a list of strings, not {_type_of(given)}.")
     if given is not None and not texts:
         raise InputError(f"{name} is an empty list: leave it out, or give a text.")
+    if any("\ud800" <= letter <= "\udfff" for t in texts if not t.isascii() for letter in t):
+        raise InputError(
+            f"{name} holds half of a letter, a lone surrogate, which no tokenizer reads: decode its "
+            f"bytes anew, with errors='replace'."
+        )
     return list(texts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import urllib.request
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 import torch
 from torch import nn
 
-from fxplain.arguments import shown
+from fxplain.arguments import first_line, shown
 from fxplain.errors import LoadError
 
 __all__ = [
@@ -80,7 +80,9 @@ class Source:
 
     def failure(self, error: Exception) -> LoadError:
         """The error to raise when no model can be loaded from here."""
-        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        first = " ".join(str(error).split()[:_MOST_WORDS]) or type(error).__name__
+        if "ignore_mismatched_sizes" in first:  # transformers tells which in its log
+            first = "its weights have other shapes than its config says: it is another model's."
         if Path(self.where).is_dir():
             return LoadError(f"the model in {self.where!r} cannot be loaded: {first}")
         if self.options.get("local_files_only"):
@@ -91,6 +93,10 @@ class Source:
         return LoadError(
             f"there is no folder {self.where!r}, and as a hub id it cannot be loaded: {first}"
         )
+
+
+_MOST_WORDS = 60
+"""How much is told of what a library says of a failure."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +151,13 @@ class Loaded:
 
 def _folder(name: str) -> Path | None:
     """The folder that a name stands for; an error where it can only be one and is none."""
-    folder = Path(name).expanduser()
     looks_like_path = name.startswith((".", "/", "~", "\\")) or name.count("/") > 1
-    if folder.is_dir():
+    try:
+        folder = Path(name).expanduser()
+        there = folder.is_dir()
+    except (OSError, RuntimeError) as error:  # a name that is too long, no such home
+        raise LoadError(f"there is no folder {shown(name)}: {first_line(error)}.") from error
+    if there:
         if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
             raise LoadError(f"the folder {name!r} has no config.json: save_pretrained writes one.")
         return folder
@@ -216,6 +226,12 @@ def load_model(source: Source, config: Any, model_class: Any, **options: Any) ->
             f"{source.where} lacks weights of parts that it has others of ({_listed(torn)}): they "
             f"would be random. The checkpoint is incomplete, or its config is another model's."
         )
+    if _is_most(model, missing):
+        raise LoadError(
+            f"{source.where} lacks most of the model's weights ({_listed(missing)}): they would be "
+            f"random. The checkpoint is incomplete, names them otherwise (with a prefix such as "
+            f"'module.'), or its config is another model's."
+        )
     if missing:
         warnings.warn(
             f"{source.where} has no weights for {_listed(missing)}: they are random, and so is what "
@@ -236,6 +252,8 @@ def moved(model: nn.Module, device: Any) -> nn.Module:
         When there is no such device, or the model cannot be there.
     """
     try:
+        if torch.device(device).type == "meta":
+            raise ValueError("weights have no values there, and nothing can be explained.")
         return model.to(torch.device(device))
     except Exception as error:
         raise LoadError(f"the model cannot be moved to device={shown(device)}: {error}") from error
@@ -259,6 +277,12 @@ def _torn(model: nn.Module, missing: Sequence[str]) -> list[str]:
     names = {name for name, _ in model.named_parameters()}
     had = {part_of(name) for name in names.difference(missing)}
     return [name for name in missing if name in names and part_of(name) in had]
+
+
+def _is_most(model: nn.Module, missing: Collection[str]) -> bool:
+    """Whether more numbers are missing than not: a new head is less than what it stands on."""
+    lacked = {name: p.numel() for name, p in model.named_parameters() if name in missing}
+    return 2 * sum(lacked.values()) > sum(p.numel() for p in model.parameters())
 
 
 def _listed(names: Sequence[str]) -> str:

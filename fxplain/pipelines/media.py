@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from math import gcd
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fxplain.arguments import whole
+from fxplain.arguments import blaming, whole
 from fxplain.errors import InputError, LoadError
 from fxplain.extras import extra
 
@@ -81,7 +82,8 @@ def open_image(value: Any) -> Any:
     Image = pillow()
     value = _file_in(value)
     if isinstance(value, Image.Image):
-        return _as_seen(value)
+        with blaming("decoding the image", LoadError):  # it may be closed, or be read no further
+            return _as_seen(value)
     if isinstance(value, (np.ndarray, Tensor)):
         return Image.fromarray(_bytes(_as_array(value))).convert("RGB")
     if not isinstance(value, (str, Path, bytes)):
@@ -133,6 +135,7 @@ def pillow() -> Any:
 
 def _bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """(height, width) or (height, width, 3) from 0 to 255."""
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="))  # as big-endian TIFF has them
     if pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[2] not in (1, 3, 4):
         pixels = pixels.transpose(1, 2, 0)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
@@ -214,11 +217,16 @@ def open_recording(value: Any, rate: int) -> Samples:
 def _as_array(value: Any) -> Any:
     """Numbers of whatever kind as NumPy has them."""
     if not isinstance(value, Tensor):
+        if isinstance(value, np.ma.MaskedArray) and bool(np.ma.getmaskarray(value).any()):
+            raise InputError(
+                "a masked array lacks some of its numbers: fill them (numpy.ma.filled)."
+            )
         return np.asarray(value)
     if value.is_meta:
         raise InputError("a tensor on the meta device has a shape and no values.")
-    plain = value.detach().cpu()
-    return (plain.float() if plain.dtype is torch.bfloat16 else plain).numpy()
+    with blaming(f"making an array of a tensor of {value.dtype}"):
+        plain = value.detach().cpu()
+        return (plain.float() if plain.dtype is torch.bfloat16 else plain).numpy()
 
 
 def _mono(value: Any) -> Samples:
@@ -260,6 +268,8 @@ def read_wav(source: str | Path | BinaryIO, name: str) -> tuple[int, Samples]:
         rate, samples = wavfile.read(source)
     except Exception as error:  # whatever a damaged header makes of it
         raise LoadError(f"{name} cannot be read as a .wav file: {error}") from error
+    if lacking := _lacking(source):
+        raise LoadError(f"{name} is cut off: {lacking:,} bytes of its sound are missing.")
     if not 1 <= rate <= MOST_RATE or not samples.size:
         raise LoadError(f"{name} holds no sound: {samples.size} samples at {rate} a second.")
     if samples.dtype == np.uint8:  # the only unsigned kind of a .wav file: silence is 128
@@ -269,6 +279,28 @@ def read_wav(source: str | Path | BinaryIO, name: str) -> tuple[int, Samples]:
     if samples.ndim == 2:
         samples = samples.mean(1)
     return int(rate), _mono(samples)
+
+
+_UNTOLD = 0x7FFF0000
+"""From here on a size stands for an end that was not known when the file was begun."""
+
+
+def _lacking(source: str | Path | BinaryIO) -> int:
+    """How many bytes of sound a .wav file is short of what it says it has."""
+    if isinstance(source, (str, Path)):
+        with Path(source).open("rb") as file:
+            return _lacking(file)
+    end = source.seek(0, SEEK_END)
+    source.seek(0)
+    place = 12 if source.read(4) == b"RIFF" else end
+    while place + 8 <= end:
+        source.seek(place)
+        kind, size = struct.unpack("<4sI", source.read(8))
+        place += 8 + size + size % 2
+        if kind == b"data":
+            lacking: int = place - size % 2 - end
+            return 0 if size >= _UNTOLD else max(0, lacking)
+    return 0
 
 
 def _converted(samples: Samples, own: int, wanted: int) -> Samples:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import MutableMapping
 from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 from torch import nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from fxplain.capture import config_of
 from fxplain.explanation import Explanation
@@ -21,7 +22,7 @@ PACKAGES = ("fxplain", "torch", "transformers")
 SAMPLED = 4096
 """Numbers of each weight that the fingerprint reads, evenly spread over it."""
 
-_known: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+_known: MutableMapping[nn.Module, str] = WeakIdKeyDictionary()
 
 
 def provenance(loaded: Loaded, explanation: Explanation) -> dict[str, str]:

@@ -135,7 +135,9 @@ def _own_class(config: Any) -> Any:
     import transformers
 
     remote = getattr(config, "auto_map", None) or {}
-    architecture = next(iter(getattr(config, "architectures", None) or ()), None)
+    named = getattr(config, "architectures", None)
+    first = named[0] if isinstance(named, (list, tuple)) and named else None
+    architecture = first if isinstance(first, str) else None
     for auto, code in remote.items():
         if architecture and code.endswith(f".{architecture}") and hasattr(transformers, auto):
             return getattr(transformers, auto)

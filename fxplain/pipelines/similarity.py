@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.weak import WeakIdKeyDictionary
 
 from fxplain.capture import config_of
 from fxplain.errors import InputError, TaskError
@@ -81,7 +81,7 @@ class SentenceSimilarity(Task):
     needs = ("text",)
     may = ("pair", "image")
 
-    _made: ClassVar[WeakKeyDictionary[nn.Module, TextSimilarity]] = WeakKeyDictionary()
+    _made: ClassVar[MutableMapping[nn.Module, TextSimilarity]] = WeakIdKeyDictionary()
 
     def wants(self, loaded: Loaded) -> tuple[str, ...]:
         """A text, and what it is compared with: an image where the model sees."""

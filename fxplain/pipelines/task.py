@@ -15,6 +15,7 @@ from typing import Any, ClassVar, get_args, get_type_hints
 import torch
 from torch import Tensor, nn
 
+from fxplain.arguments import shown
 from fxplain.capture import config_of, failure
 from fxplain.errors import InputError, TargetError, TaskError
 from fxplain.explanation import Contrast, Sum
@@ -317,6 +318,12 @@ def each_entry(target: Any, convert: Callable[[Any], Any]) -> Any:
     [0, 1 rather than None]
     """
     if isinstance(target, list):
+        if any(
+            isinstance(entry, list) and entry and isinstance(entry[0], list) for entry in target
+        ):
+            raise TargetError(
+                f"target={shown(target)} is nested: give one target, or a list of one each."
+            )
         return [each_entry(entry, convert) for entry in target]
     if isinstance(target, Contrast):
         return Contrast(each_entry(target.a, convert), each_entry(target.b, convert))

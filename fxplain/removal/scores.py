@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from fxplain.arguments import blaming
 from fxplain.capture import config_of
 from fxplain.errors import EvaluationError
 from fxplain.explanation import Explanation
@@ -152,10 +153,8 @@ class ScoreReader:
         """What the user's own score says, one number for each row."""
         assert self.own_score is not None
         name = score_name(self.own_score)
-        try:
+        with blaming(f"the score {name!r}", EvaluationError):
             found = torch.as_tensor(self.own_score(output, targets))
-        except Exception as error:
-            raise EvaluationError(f"the score {name!r} fails: {error}") from error
         if found.shape != (len(targets),) or found.is_complex():
             raise EvaluationError(
                 f"the score {name!r} must return (rows,) numbers, here {len(targets)}; it returned "

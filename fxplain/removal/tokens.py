@@ -47,7 +47,7 @@ class Vocabulary:
         special = {*special_ids, *(i for name, i in ids if "unk" not in name)}
         if tokenizer is not None:
             unknown = getattr(tokenizer, "unk_token_id", None)
-            special |= {*getattr(tokenizer, "all_special_ids", ())} - {unknown}
+            special |= {*(getattr(tokenizer, "all_special_ids", None) or ())} - {unknown}
         mask, pad = (_named_id(tokenizer, ids, name) for name in ("mask_token_id", "pad_token_id"))
         return cls(frozenset(special), pad if mask is None else mask, filler)
 

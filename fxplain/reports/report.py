@@ -131,7 +131,7 @@ def to_text(result: Reported, width: int | None = None, **options: Any) -> str:
     page = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="replace", newline="\n")
     console = Console(
         file=page,
-        width=width,
+        width=None if width is None else int(width),
         color_system=None,
         force_terminal=False,
         force_jupyter=False,

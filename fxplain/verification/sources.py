@@ -184,7 +184,8 @@ def _normalises_grid(flow: TokenFlow, node: fx.Node) -> bool:
 
 def _context(flow: TokenFlow) -> Tensor:
     """Which tokens act on others by no attention: nothing is claimed of that."""
-    context = torch.tensor([birth.index in flow.conditions for birth in flow.book.births])
+    births = flow.book.births
+    context = torch.tensor([birth.index in flow.conditions for birth in births], dtype=torch.bool)
     return context[flow.book.births_of(torch.arange(len(flow.book)))]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxplain.errors import InputError
+from fxplain.arguments import blaming
 from fxplain.explanation import Contrast, Explanation
 from fxplain.views.boxes import named_outputs
 
@@ -32,14 +32,12 @@ def name_of(index: int, names: ClassNames | None) -> str:
     """
     if names is None:
         return ""
-    if isinstance(names, Mapping):
-        return str(names.get(index, ""))
-    if callable(names):
-        try:
+    with blaming(f"class_names, asked for class {index},"):
+        if isinstance(names, Mapping):
+            return str(names.get(index, ""))
+        if callable(names):
             return str(names(index))
-        except Exception as error:
-            raise InputError(f"class_names fails for class {index}: {error}") from error
-    return str(names[index]) if 0 <= index < len(names) else ""
+        return str(names[index]) if 0 <= index < len(names) else ""
 
 
 def target_text(target: Any, names: ClassNames | None) -> str:

@@ -54,7 +54,7 @@ def _bases() -> dict[str, list[str]]:
         "look": asked,
         "serve": [str(model)],
         "generate": [str(writer), "-t", "the movie", "-n", "1"],
-        "evaluate": [str(model), "--data", str(rows), "-m", "raw_attention", "--steps", "0.5"],
+        "evaluate": [str(model), "--data", str(rows), "-m", "raw_attention"],
         "corpus explain": [str(model), "--data", str(rows), "--out", "explained"],
         "corpus summary": [folder, "--minimum", "1"],
         "corpus compare": [folder, folder, "--minimum", "1"],
