@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from fxplain.arguments import shown
 from fxplain.capture import offloaded, sharded
@@ -16,23 +16,24 @@ from fxplain.capture.chance import other_draws
 from fxplain.capture.comparison import differences, first_line, run_eagerly
 from fxplain.capture.compiled import nothing_compiled
 from fxplain.capture.custom import custom_functions
-from fxplain.capture.fingerprint import Facts, changed, facts_of
+from fxplain.capture.fingerprint import Facts, changed, fact_of, facts_of
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.locks import borrowed, capturing, chance_held
 from fxplain.capture.models import check_alone, check_parts, packed_hint
 from fxplain.capture.other_threads import others_kept_out
 from fxplain.capture.own_weights import weights_kept
-from fxplain.capture.preserve import ModelState, preserved
+from fxplain.capture.preserve import ModelState, hooks_on_all, preserved
 from fxplain.capture.replaced import applied_once
 from fxplain.capture.residue import without_residue
 from fxplain.capture.seen import facts_now, not_looking
 from fxplain.capture.shelf import Kept, Shelf
 from fxplain.capture.state import AsItWas, parts_of, tensors_of
+from fxplain.capture.structure import leaves_of, opens_objects
 from fxplain.errors import CaptureError, InputError
 
 __all__ = ["capture", "clear_captures", "share_captures"]
 
-_captures: weakref.WeakKeyDictionary[nn.Module, Shelf] = weakref.WeakKeyDictionary()
+_captures: MutableMapping[nn.Module, Shelf] = WeakIdKeyDictionary()
 
 _EVERY = 64
 """A capture that is used again is compared with the model once in so many uses: 1.6% of the calls."""
@@ -104,7 +105,9 @@ def share_captures(model: nn.Module, copy: nn.Module) -> None:
 
 
 def _key_of(inputs: ModelInputs) -> tuple[Any, ...]:
-    return inputs.constants, inputs.names
+    given = leaves_of((inputs.args, inputs.kwargs), opens_objects)
+    functions = [fact_of(leaf) for _, leaf in given if callable(leaf)]
+    return inputs.constants, inputs.names, functions
 
 
 def _known(model: nn.Module, inputs: ModelInputs, recheck: bool) -> Capture | None:
@@ -154,7 +157,7 @@ def _captured(model: nn.Module, inputs: ModelInputs) -> Capture:
 
 def _has_hooks(model: nn.Module) -> bool:
     """Whether functions of the user's run with the model."""
-    return any(
+    return any(hooks_on_all()) or any(
         part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part)
         for _, part in parts_of(model)
     )
@@ -257,8 +260,11 @@ def _own_backward(name: str) -> str:
 
 
 def _one_draw(generators: str) -> str:
-    fixed = "" if generators == "torch" else ", which are part of the capture from now on"
-    return (
-        f"the model draws random numbers ({generators}) while it runs{fixed}: results hold for one "
-        f"draw, the one that a call of the model would make now"
-    )
+    if generators == "torch":
+        which = ": results hold for one draw, the one that a call of the model would make now"
+    else:
+        which = (
+            ", which are part of the capture from now on: results hold for the draw that was made when "
+            "it was captured, until fxplain.clear_captures()"
+        )
+    return f"the model draws random numbers ({generators}) while it runs{which}"

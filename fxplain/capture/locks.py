@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 __all__ = ["borrowed", "capturing", "chance_held"]
 
@@ -21,7 +21,7 @@ class _Locks:
         self.table = threading.Lock()
         self.capturing = threading.RLock()
         self.chance = threading.RLock()
-        self.of_models: weakref.WeakKeyDictionary[nn.Module, Any] = weakref.WeakKeyDictionary()
+        self.of_models: MutableMapping[nn.Module, Any] = WeakIdKeyDictionary()
 
     def of(self, model: nn.Module) -> Any:
         with self.table:

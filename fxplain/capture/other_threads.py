@@ -12,6 +12,7 @@ from torch import nn
 from torch.fx.experimental import proxy_tensor
 
 from fxplain.capture.locks import borrowed
+from fxplain.capture.state import parts_of
 
 __all__ = ["others_kept_out"]
 
@@ -29,7 +30,7 @@ def others_kept_out(model: nn.Module) -> Iterator[None]:
     thread is no part of the trace; one of the traced model, whose weights are replaced meanwhile,
     waits for the end of the capture at its next part.
     """
-    own, parts = threading.get_ident(), {id(part) for part in model.modules()}
+    own, parts = threading.get_ident(), {id(part) for _, part in parts_of(model)}
 
     def wait(m: nn.Module) -> None:
         if id(m) in parts:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from fxplain.capture.fingerprint import Facts, facts_and_watch
 from fxplain.capture.locks import borrowed
@@ -30,7 +31,7 @@ class _Seen:
     found: dict[str, Any] = field(default_factory=dict)
 
 
-_last: weakref.WeakKeyDictionary[nn.Module, _Seen] = weakref.WeakKeyDictionary()
+_last: MutableMapping[nn.Module, _Seen] = WeakIdKeyDictionary()
 
 _this_call: ContextVar[dict[int, _Seen] | None] = ContextVar("this_call", default=None)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import weakref
+from collections.abc import MutableMapping
 
 from torch import nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from fxplain.capture.state import parts_of
 
@@ -15,9 +16,7 @@ class Twins:
     """The twin of each model, as long as the model lives and has the same parts."""
 
     def __init__(self) -> None:
-        self._made: weakref.WeakKeyDictionary[nn.Module, tuple[list[int], nn.Module]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._made: MutableMapping[nn.Module, tuple[list[int], nn.Module]] = WeakIdKeyDictionary()
 
     def known(self, model: nn.Module) -> nn.Module | None:
         """The twin that was kept of a model; None where the model has other parts by now."""
