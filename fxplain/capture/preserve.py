@@ -8,7 +8,7 @@ import types
 import weakref
 from collections import ChainMap, OrderedDict, UserDict, UserList, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from queue import Queue
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fxplain.capture.chance import RandomState, note_generator
+from fxplain.capture.locks import borrowed
 from fxplain.capture.names import is_users, names_mentioned, names_read, unwrapped
 from fxplain.capture.state import is_plain, kept_on
 
@@ -236,9 +237,17 @@ def _written(tensor: Tensor, content: Tensor) -> bool:
 
 @contextmanager
 def preserved(*roots: Any, functions: bool = True) -> Iterator[ModelState]:
-    """Restore a model (and what else is given) and the random state on exit, also after an error."""
-    state = ModelState(*roots, functions=functions)
-    try:
-        yield state
-    finally:
-        state.restore()
+    """Restore a model (and what else is given) and the random state on exit, also after an error.
+
+    Within, no other thread captures a model that is given: what it puts in the places of weights is
+    nothing to remember, or to run.
+    """
+    with ExitStack() as locks:
+        for model in roots:
+            if isinstance(model, nn.Module):
+                locks.enter_context(borrowed(model))
+        state = ModelState(*roots, functions=functions)
+        try:
+            yield state
+        finally:
+            state.restore()
