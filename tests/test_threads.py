@@ -4,6 +4,7 @@ import logging
 import random
 import sys
 import threading
+import types
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import fxplain
-from fxplain.capture import as_module, first_parameter, routes
-from fxplain.capture.locks import capturing
+from fxplain.capture import as_module, first_parameter, locks, routes
+from fxplain.capture.preserve import preserved
 from tests.small_models import ImageClassifier, TextClassifier, pixels, seeded, words
 
 
@@ -130,7 +132,7 @@ def test_what_stands_in_a_models_weights_while_it_is_captured_is_not_looked_at(
     weight = model.encoder.words.weight
     found: list[object] = []
     thread = threading.Thread(target=lambda: found.append(look(model)), daemon=True)
-    with capturing(model):
+    with locks.capturing(model):
         model.encoder.words.weight = nn.Parameter(weight.to("meta"))
         thread.start()
         thread.join(0.3)
@@ -138,3 +140,63 @@ def test_what_stands_in_a_models_weights_while_it_is_captured_is_not_looked_at(
         model.encoder.words.weight = weight
     thread.join(60)
     assert found[0] is (weight if look is first_parameter else model)
+
+
+class Ordered:
+    """A lock that notes which others the thread held when it took this one."""
+
+    def __init__(self, rank: int, taken: list[int], wrong: list[tuple[int, int]]) -> None:
+        self.rank, self.taken, self.wrong = rank, taken, wrong
+
+    def __enter__(self) -> None:
+        if self.rank not in self.taken:
+            self.wrong += [(held, self.rank) for held in self.taken if held > self.rank]
+        self.taken.append(self.rank)
+
+    def __exit__(self, *_: object) -> None:
+        self.taken.pop()
+
+
+def test_locks_are_taken_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that are taken in another order by two threads are a deadlock, some day."""
+    taken: list[int] = []
+    wrong: list[tuple[int, int]] = []
+    capturing, of_model, chance = (Ordered(rank, taken, wrong) for rank in range(3))
+    own = types.SimpleNamespace(capturing=capturing, chance=chance, of=lambda _: of_model)
+    monkeypatch.setattr(locks, "_locks", own)
+    model = seeded(Drawing)
+    fxplain.explain(model, (words(2, 6),), target=1, recheck=True)
+    fxplain.verify(seeded(TextClassifier), (words(2, 6),))
+    fxplain.explain_generation(written(), {"input_ids": words(1, 3)}, max_new_tokens=1)
+    assert not taken
+    assert not wrong
+
+
+class Drawing(TextClassifier):
+    """Random numbers in eval mode."""
+
+    def forward(self, input_ids: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(input_ids) + torch.rand(())
+
+
+def written() -> GPT2LMHeadModel:
+    torch.manual_seed(0)
+    size = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 16, "vocab_size": 30}
+    return GPT2LMHeadModel(GPT2Config(**size, bos_token_id=0, eos_token_id=0)).eval()
+
+
+def test_a_model_is_remembered_when_its_capture_is_over() -> None:
+    """What a capture puts in the places of weights is neither run nor put back."""
+    model = seeded(TextClassifier)
+
+    def remembered() -> None:
+        with preserved(model):
+            pass
+
+    other = threading.Thread(target=remembered, daemon=True)
+    with locks.capturing(model):
+        other.start()
+        other.join(0.1)
+        assert other.is_alive()
+    other.join(60)
+    assert not other.is_alive()

@@ -3,11 +3,14 @@
 import io
 import json
 import sys
+import weakref
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 import fxplain
 from tests.small_models import TextClassifier, seeded, words
@@ -27,6 +30,57 @@ class Recorder:
         self.seen["words"] = self.last = output
 
 
+class OfAll:
+    """A store in the attributes of a class."""
+
+    seen: ClassVar[dict[str, Tensor]] = {}
+    last: Tensor | None = None
+    count = 0
+
+    @classmethod
+    def keep(cls, output: Tensor) -> None:
+        cls.seen["words"] = cls.last = output
+        cls.count += 1
+
+
+class Restless(TextClassifier):
+    """Sets its class, writes a buffer behind torch's back, draws from a generator of its own."""
+
+    counted = 0
+    seen: ClassVar[dict[str, Tensor]] = {}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(2))
+        self.own = torch.Generator().manual_seed(3)
+        owner = Recorder()  # it is gone when this returns
+        self.gone = weakref.proxy(owner)
+
+    def noted(self, x: Tensor) -> None:
+        type(self).counted += 1
+        self.seen["words"] = x
+        GLOBAL_STORE["head"] = x
+
+    def forward(self, input_ids: Tensor) -> Tensor:  # type: ignore[override]
+        self.calls.data += 1
+        self.calls.data = self.calls.data + 1
+        x = super().forward(input_ids)
+        self.noted(x)
+        return x + torch.rand((), generator=self.own)
+
+
+def test_a_restless_model_is_as_it_was() -> None:
+    model = seeded(Restless)
+    before = model.calls, model.calls.data_ptr(), model.own.get_state()
+    found = fxplain.explain(model, (IDS,), target=1)
+    assert (model.calls, model.calls.data_ptr()) == before[:2]
+    assert not model.calls.any()
+    assert torch.equal(model.own.get_state(), before[2])
+    assert (Restless.counted, Restless.seen, GLOBAL_STORE.get("head")) == (0, {}, None)
+    torch.testing.assert_close(found.output, model(IDS))
+    assert "draws random numbers (torch)" in found.graph.warnings[0]
+
+
 def test_a_store_of_activations_holds_real_ones() -> None:
     model = seeded(TextClassifier)
     store: dict[str, Tensor] = {}
@@ -37,13 +91,24 @@ def test_a_store_of_activations_holds_real_ones() -> None:
     words_of.register_forward_hook(lambda _m, _a, out: GLOBAL_STORE.update(words=out))
     words_of.register_forward_hook(lambda _m, _a, out: listed.append(out))
     words_of.register_forward_hook(recorder.hook)
+    words_of.register_forward_hook(lambda _m, _a, out: OfAll.keep(out))
+    defaults: list[Tensor] = []
+    words_of.register_forward_hook(lambda _m, _a, out, kept=defaults: kept.append(out))
+    of_all: list[Tensor] = []
+    handle = register_module_forward_hook(
+        lambda m, _a, out: of_all.append(out) if m is words_of else None
+    )
     for _ in range(2):
         fxplain.explain(model, (IDS,), target=1)
         expected = words_of.weight[IDS]
-        for kept in (store["words"], GLOBAL_STORE["words"], recorder.seen["words"], recorder.last):
+        stores = store, GLOBAL_STORE, recorder.seen, OfAll.seen
+        for kept in (*(each["words"] for each in stores), recorder.last, OfAll.last):
             assert type(kept) is Tensor
             torch.testing.assert_close(kept, expected)
-        assert [type(each) for each in listed] == [Tensor]
+        for each in (listed, defaults, of_all):
+            assert [type(kept) for kept in each] == [Tensor]
+        assert OfAll.count == 1
+    handle.remove()
 
 
 class Writer(TextClassifier):

@@ -30,7 +30,7 @@ from fxplain.capture.memo import Memo
 from fxplain.capture.models import as_module
 from fxplain.capture.residue import source_goes_with
 from fxplain.capture.sharded import on_all_processes
-from fxplain.capture.state import AsItWas, config_of, first_parameter, tensors_of
+from fxplain.capture.state import AsItWas, config_of, first_parameter, tensors_of, version_of
 from fxplain.capture.trial import model_tried
 
 __all__ = [
@@ -73,4 +73,5 @@ __all__ = [
     "source_goes_with",
     "tables_as_tensors",
     "tensors_of",
+    "version_of",
 ]

@@ -16,18 +16,19 @@ from fxplain.capture.chance import other_draws
 from fxplain.capture.comparison import difference, differences, run_eagerly, tolerance
 from fxplain.capture.compiled import nothing_compiled
 from fxplain.capture.custom import custom_functions
-from fxplain.capture.fingerprint import Facts, changed, facts_of
+from fxplain.capture.fingerprint import Facts, changed, fact_of, facts_of
 from fxplain.capture.inputs import ModelInputs
 from fxplain.capture.locks import borrowed, capturing, chance_held
 from fxplain.capture.models import check_alone, check_parts, packed_hint
 from fxplain.capture.other_threads import others_kept_out
 from fxplain.capture.own_weights import weights_kept
-from fxplain.capture.preserve import ModelState, preserved
+from fxplain.capture.preserve import ModelState, hooks_on_all, preserved
 from fxplain.capture.replaced import applied_once
 from fxplain.capture.residue import without_residue
 from fxplain.capture.seen import facts_now, not_looking
 from fxplain.capture.shelf import Kept, Shelf
 from fxplain.capture.state import AsItWas, parts_of, tensors_of
+from fxplain.capture.structure import leaves_of, opens_objects
 from fxplain.capture.unpacked import forget_unpacked
 from fxplain.capture.unpacking import layers_to_unpack, unpacked_in_place
 from fxplain.errors import CaptureError, InputError
@@ -109,7 +110,9 @@ def share_captures(model: nn.Module, copy: nn.Module) -> None:
 
 
 def _key_of(inputs: ModelInputs) -> tuple[Any, ...]:
-    return inputs.constants, inputs.names
+    given = leaves_of((inputs.args, inputs.kwargs), opens_objects)
+    functions = [fact_of(leaf) for _, leaf in given if callable(leaf)]
+    return inputs.constants, inputs.names, functions
 
 
 def _known(model: nn.Module, inputs: ModelInputs, recheck: bool) -> Capture | None:
@@ -160,7 +163,7 @@ def _captured(model: nn.Module, inputs: ModelInputs) -> Capture:
 
 def _has_hooks(model: nn.Module) -> bool:
     """Whether functions of the user's run with the model."""
-    return any(
+    return any(hooks_on_all()) or any(
         part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part)
         for _, part in parts_of(model)
     )
@@ -300,8 +303,11 @@ def _own_backward(name: str) -> str:
 
 
 def _one_draw(generators: str) -> str:
-    fixed = "" if generators == "torch" else ", which are part of the capture from now on"
-    return (
-        f"the model draws random numbers ({generators}) while it runs{fixed}: results hold for one "
-        f"draw, the one that a call of the model would make now"
-    )
+    if generators == "torch":
+        which = ": results hold for one draw, the one that a call of the model would make now"
+    else:
+        which = (
+            ", which are part of the capture from now on: results hold for the draw that was made when "
+            "it was captured, until fxplain.clear_captures()"
+        )
+    return f"the model draws random numbers ({generators}) while it runs{which}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,13 +14,26 @@ from torch import Tensor, fx
 
 from fxplain.capture.locks import chance_held
 
-__all__ = ["RandomState", "chance_kept", "draws", "other_draws", "reseed"]
+__all__ = ["RandomState", "chance_kept", "draws", "note_generator", "other_draws", "reseed"]
+
+
+_own: weakref.WeakSet[torch.Generator] = weakref.WeakSet()
+"""Generators that models hold: a captured graph draws from the very same."""
+
+
+def note_generator(generator: torch.Generator) -> None:
+    """From now on a generator's state is part of the random state."""
+    _own.add(generator)
 
 
 class RandomState:
-    """The state of the random generators of torch (CPU and the given devices), Python and NumPy."""
+    """The state of the random generators of torch (CPU and the given devices), Python and NumPy.
+
+    Those that models hold are among torch's.
+    """
 
     def __init__(self, tensors: Iterable[Tensor] = ()) -> None:
+        self._generators = [(each, each.get_state()) for each in tuple(_own)]
         self._devices = sorted({t.device.index or 0 for t in tensors if t.device.type == "cuda"})
         self._torch, self._cuda, self._python, self._numpy = self._now()
 
@@ -29,6 +43,9 @@ class RandomState:
 
     def restore(self) -> None:
         """Put every generator back."""
+        for generator, state in self._generators:
+            if not torch.equal(generator.get_state(), state):
+                generator.set_state(state)
         torch.set_rng_state(self._torch)
         for device, state in zip(self._devices, self._cuda, strict=True):
             torch.cuda.set_rng_state(state, device)
@@ -40,7 +57,8 @@ class RandomState:
         now, cuda, python, numpy = self._now()
         used = {
             "torch": not torch.equal(now, self._torch)
-            or not all(map(torch.equal, cuda, self._cuda)),
+            or not all(map(torch.equal, cuda, self._cuda))
+            or not all(torch.equal(each.get_state(), s) for each, s in self._generators),
             "Python": python != self._python,
             "NumPy": str(numpy) != str(self._numpy),
         }

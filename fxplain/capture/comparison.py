@@ -117,7 +117,11 @@ def differences(
     """What the captured graph computes otherwise than the model does, one sentence per output."""
     with torch.no_grad():
         outputs = run_leanly(made.graph_module, made.bind(model, inputs))
-    found = []
+    names = set(made.output.names)
+    found = [
+        f"output {name!r} is of {'the captured graph' if name in names else 'the model'} alone"
+        for name in sorted(names ^ expected.keys())
+    ]
     for name, got in zip(made.output.names, outputs, strict=True):
         want = expected.get(name)
         if want is None or not want.is_floating_point():
@@ -136,10 +140,14 @@ def differences(
 
 
 def difference(got: Tensor, want: Tensor) -> float:
-    """The largest difference, as a part of the largest finite value; infinite for another type."""
+    """The largest difference, as a part of the largest finite value; infinite for another type.
+
+    Of values that are all small a twentieth counts as rounding does of others: they may be what is left
+    of large ones. What the type itself rounds off 1 is no difference.
+    """
     if got.shape != want.shape or got.dtype != want.dtype:
         return math.inf
-    apart, scale = 0.0, 1.0
+    apart, scale = 0.0, 0.0
     for a, b in zip(*(x.reshape(-1).split(_PART) for x in (got, want)), strict=True):
         a, b = a.double(), b.double()
         finite = b[b.isfinite()].abs()
@@ -147,8 +155,14 @@ def difference(got: Tensor, want: Tensor) -> float:
         wrong = (a != b) & ~(a.isnan() & b.isnan())
         if wrong.any():
             apart = max(apart, float((a[wrong] - b[wrong]).abs().nan_to_num(math.inf).max()))
+    if scale < 1:
+        rounded = torch.finfo(want.dtype).eps / tolerance(want.dtype)
+        scale = max(min(1.0, scale * _SMALL), rounded)
     return apart / scale
 
+
+_SMALL = 500
+"""How much larger small values are taken to be: at 1e-4, a twentieth of them is no rounding."""
 
 _PART = 2**17
 """How many numbers are compared at once: outputs may be most of what a model's run needs."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import logging
 import sys
@@ -20,6 +19,7 @@ from torch.fx import config as fx_config
 from torch.fx.experimental import proxy_tensor
 
 from fxplain.capture.captured import Capture, InputSlot, OutputLayout, StateSlot
+from fxplain.capture.collector import collector_paused
 from fxplain.capture.detached import data_is_detached
 from fxplain.capture.flexible import flex_attention_written_out
 from fxplain.capture.functional import (
@@ -82,22 +82,6 @@ def capture_by_export(model: nn.Module, inputs: ModelInputs, *, dynamic: bool) -
         keep_known_paths(program.graph, model, "model")
         route = "export" if dynamic else "export-static"
         return capture_from_program(program, inputs, layouts[-1], route=route, prefix="model")
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Without Python's cycle collector, which would walk over a growing graph again and again.
-
-    That takes up to a tenth off the first call. One capture is made at a time, and holds no real
-    tensors.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _free_axes(leaf: Tensor, dynamic: bool) -> dict[int, Any]:

@@ -6,10 +6,12 @@ import functools
 import itertools
 import os
 import sys
+import threading
 import types
 import weakref
+from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from enum import Enum
 from itertools import chain, compress, repeat
@@ -22,9 +24,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fxplain.capture.autocasting import Autocast
+from fxplain.capture.names import (
+    content_of,
+    is_users,
+    names_mentioned,
+    names_read,
+    unwrapped,
+    within,
+)
 from fxplain.capture.state import is_plain, kept_on, life_of, parts_of, version_of
 from fxplain.capture.tables import interfaces
 from fxplain.capture.watch import (
+    VALUES,
     Named,
     Read,
     Several,
@@ -38,11 +49,9 @@ from fxplain.capture.watch import (
 __all__ = [
     "Facts",
     "changed",
+    "fact_of",
     "facts_and_watch",
     "facts_of",
-    "is_library",
-    "names_mentioned",
-    "names_read",
 ]
 
 Facts = dict[tuple[str, str], Any]
@@ -68,13 +77,18 @@ def facts_of(model: nn.Module) -> Facts:
     Containers, objects and closures are followed. Weights are live in a capture, so of them only
     kind, shape and place are noted.
     """
-    return _Walk(model).facts
+    return _Walk().over(model).facts
 
 
 def facts_and_watch(model: nn.Module) -> tuple[Facts, Watch]:
     """The same, and a watch that says whether a later walk would see it all again."""
-    walk = _Walk(model)
+    walk = _Walk().over(model)
     return walk.facts, walk.watch.closed()
+
+
+def fact_of(thing: Any) -> Any:
+    """What is seen of one thing now, such as a function that a model is called with."""
+    return _Walk().fact(thing)
 
 
 def changed(before: Facts, now: Facts) -> set[tuple[str, str]]:
@@ -93,7 +107,7 @@ _DEEPEST = 100
 class _Walk:
     """One walk over a model; a thing that is met again is named by where it was met first."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self) -> None:
         self.facts: Facts = {}
         self.watch = Watch()
         self._met: dict[int, Any] = {}
@@ -101,6 +115,9 @@ class _Walk:
         self._tensors: dict[int, int] = {}
         self._place: tuple[str, str] = ("", "")
         self._count, self._depth = 0, 0
+
+    def over(self, model: nn.Module) -> _Walk:
+        """Itself, when it has been over all of a model."""
         self.facts["", "process"] = self._process()
         for home in (F, torch.Tensor, nn.Module):  # torch's own modules call them, too
             functions = self.watch.read(home, _functions_of)
@@ -116,9 +133,10 @@ class _Walk:
         for cls in dict.fromkeys(base for each in classes for base in each.__mro__):
             if cls not in (nn.Module, object):
                 self._class(cls)
+        return self
 
     def _note(self, path: str, name: str, thing: Any) -> None:
-        if isinstance(thing, _PLAIN):
+        if issubclass(type(thing), _PLAIN):
             self.facts[path, name] = thing
             return
         self._place, self._count = (path, name), 0
@@ -150,8 +168,14 @@ class _Walk:
             if name in _HOOKS:
                 if value:  # their keys are numbers that torch counts up
                     self._place, self._count = (path, name), 0
-                    self.facts[path, name] = tuple(map(self.fact, [*value.values()]))
+                    named = own.get(f"{name}_with_kwargs", ())
+                    hooks = [(key in named, self.fact(hook)) for key, hook in [*value.items()]]
+                    self.facts[path, name] = tuple(hooks)
             elif name not in _OF_TORCH:
+                self._note(path, name, value)
+        if _slots(type(module)):
+            in_slots = zip(_slots(type(module)), self.watch.read(module, _in_slots), strict=True)
+            for name, value in in_slots:
                 self._note(path, name, value)
         tensors = [*module._parameters.items(), *module._buffers.items()]
         if tensors:
@@ -176,12 +200,18 @@ class _Walk:
         self.watch.read(cls, _OF_CLASSES)
         for name, value in list(vars(cls).items()):
             if name not in _OF_PYTHON:
-                self._note(f"class {cls.__module__}.{cls.__qualname__}", name, _unwrapped(value))
+                self._note(f"class {cls.__module__}.{cls.__qualname__}", name, unwrapped(value))
 
     def fact(self, thing: Any) -> Any:
         """What is seen of one thing."""
-        if isinstance(thing, (*_PLAIN, Enum)) and not isinstance(thing, Enum):
+        if type(thing) in weakref.ProxyTypes:  # it would pass for what it stands for
+            return "proxy", *map(self.fact, self.watch.read(thing, _of_proxy))
+        if isinstance(thing, _PLAIN) and not isinstance(thing, Enum):
             return thing
+        if isinstance(thing, VALUES):
+            return type(thing).__name__, repr(thing)
+        if isinstance(thing, _SETTLED):
+            return _serial(thing)
         met = self._met.get(id(thing))
         if met is not None:
             return met
@@ -203,7 +233,11 @@ class _Walk:
             own = kept_on(thing)
             return (*said, tuple([(k, self.fact(v)) for k, v in own.items()])) if own else said
         if isinstance(thing, np.ndarray):
+            if thing.dtype.hasobject:
+                return "objects", *map(self.fact, self.watch.read(thing, _of_array))
             return self.watch.value(thing, _array)
+        if isinstance(thing, (bytearray, array, memoryview)):
+            return self.watch.value(thing, _buffer)
         if isinstance(thing, types.FunctionType):
             return self._function(thing)
         if isinstance(thing, types.MethodType):
@@ -212,32 +246,54 @@ class _Walk:
             return "partial", *map(self.fact, self.watch.read(thing, _of_partial))
         if isinstance(thing, ContextVar):
             return "context", *map(self.fact, self.watch.read(thing, _of_context))
-        if isinstance(thing, (type, types.ModuleType, types.BuiltinFunctionType, Enum)):
+        if isinstance(thing, weakref.ref):
+            return "reference", *map(self.fact, self.watch.read(thing, _of_reference))
+        if isinstance(thing, type) and is_users(thing):
+            return self._own_class(thing)
+        if isinstance(thing, (type, types.ModuleType, Enum)):
             return _serial(thing)
         if thing is os.environ:
             return self.watch.value(thing, _environment)
-        if isinstance(thing, dict):  # another mapping may read a disk, or fail, when it is asked
+        # another mapping may read a disk, or fail, when it is asked
+        if isinstance(thing, (dict, types.MappingProxyType)):
             both = self.watch.read(thing, items)
             keys, values = both[: len(both) // 2], both[len(both) // 2 :]
-            found = tuple([(_key(k), self.fact(v)) for k, v in zip(keys, values, strict=True)])
-            return type(thing).__name__, found, self._attributes(thing)
+            entries = tuple([(_key(k), self.fact(v)) for k, v in zip(keys, values, strict=True)])
+            return self._kind_of(thing), entries, self._attributes(thing)
         if isinstance(thing, (list, tuple, deque)):
-            found = tuple(map(self.fact, self.watch.read(thing, elements)))
-            return type(thing).__name__, found
+            listed = tuple(map(self.fact, self.watch.read(thing, elements)))
+            return self._kind_of(thing), listed, self._attributes(thing)
         if isinstance(thing, (set, frozenset)):
-            return type(thing).__name__, frozenset(map(_key, self.watch.read(thing, elements)))
-        return _serial(type(thing)), self._attributes(thing) or _serial(thing)
+            held = frozenset(map(_key, self.watch.read(thing, elements)))
+            return self._kind_of(thing), held, self._attributes(thing)
+        return self._kind_of(thing), self._attributes(thing) or _serial(thing)
+
+    def _kind_of(self, thing: Any) -> Any:
+        """The class of a thing: the user's own with all that is in it."""
+        cls = type(thing)
+        return self.fact(cls) if is_users(cls) else _serial(cls)
+
+    def _own_class(self, cls: type) -> Any:
+        """A class of the user's, its attributes and methods, and those that it is made of."""
+        self.watch.read(cls, _OF_CLASSES)
+        own = [(k, unwrapped(v)) for k, v in list(vars(cls).items()) if k not in _OF_PYTHON]
+        above = [each for each in (*cls.__bases__, type(cls)) if is_users(each)]
+        found = tuple([(k, self.fact(v)) for k, v in own])
+        return "class", _serial(cls), found, tuple(map(self.fact, above))
 
     def _attributes(self, thing: Any) -> Any:
-        """The attributes of an object, in its ``__dict__`` and its slots; none of torch's own."""
+        """The attributes of an object, in its ``__dict__`` and its slots; of torch's plain ones."""
         cls = type(thing)
-        if cls.__module__.split(".")[0] in _CLOSED and not isinstance(thing, nn.Module):
+        home = cls.__module__.split(".")[0]
+        if home in _CLOSED and not isinstance(thing, (nn.Module, threading.local)):
             return ()
         self.watch.read(thing, _OF_OBJECTS)
         found = dict(getattr(thing, "__dict__", ()))
         found.update((n, getattr(thing, n)) for n in _slots(cls) if hasattr(thing, n))
         skipped = _OF_TORCH - {"_parameters", "_buffers", "_modules"}
         skip = skipped if isinstance(thing, nn.Module) else ()
+        if home == "torch" and not skip:  # what a graph or a process group hangs together with
+            found = {k: v for k, v in found.items() if isinstance(v, (*_PLAIN, Tensor))}
         return tuple([(k, self.fact(v)) for k, v in found.items() if k not in skip])
 
     def _function(self, function: types.FunctionType) -> Any:
@@ -245,24 +301,40 @@ class _Walk:
         self.watch.read(function, _OF_FUNCTIONS)
         mentioned = names_mentioned(function.__code__)
         found = self.watch.read(function, Named(_globals_of, mentioned))
-        for module in [x for x in found if isinstance(x, types.ModuleType)]:
+        modules = [x for x in found if isinstance(x, types.ModuleType)]
+        for module in dict.fromkeys(each for x in modules for each in within(x, mentioned)):
             found = [*found, *self.watch.read(module, Named(vars, mentioned))]
         for value in found:
             if isinstance(value, types.FunctionType):
                 self.watch.read(value, _OF_CODES)
         code = _serial(function.__code__)
-        own = vars(function).get("__wrapped__")
+        own = vars(function) if is_users(function) else {}
+        kept = tuple([(k, self.fact(v)) for k, v in own.items()])
         read = tuple([(name, self.fact(value)) for name, value in names_read(function)])
-        return "function", code, read, None if own is None else self.fact(own)
+        return "function", code, read, kept
 
 
-_CLOSED = {"torch", "logging", "threading", "_thread", "numpy", "re", "builtins", "weakref"}
+_SETTLED = (types.BuiltinFunctionType, types.CodeType, np.ufunc)
+_CLOSED = {"logging", "threading", "_thread", "numpy", "re", "builtins"}
 
 
 def _of_process(module: types.ModuleType) -> list[Any]:
     hooks = [getattr(module, f"_global{name}", None) for name in _HOOKS]
     stack = getattr(torch.overrides, "_get_current_function_mode_stack", list)
-    return [*hooks, *Autocast.now().types, torch.get_default_dtype(), *stack()]
+    return [*hooks, *Autocast.now().types, torch.get_default_dtype(), *_flags(), *stack()]
+
+
+def _flags() -> list[bool]:
+    """What says which kernels torch takes; code may ask for it, too."""
+    cuda = torch.backends.cuda
+    return [
+        torch.are_deterministic_algorithms_enabled(),
+        torch.get_float32_matmul_precision() == "highest",
+        cuda.flash_sdp_enabled(),
+        cuda.mem_efficient_sdp_enabled(),
+        cuda.math_sdp_enabled(),
+        bool(torch.backends.mkldnn.enabled),
+    ]
 
 
 def _functions_of(home: types.ModuleType | type) -> list[Any]:
@@ -369,6 +441,26 @@ def _of_context(variable: ContextVar[Any]) -> list[Any]:
         return []
 
 
+def _of_reference(reference: weakref.ref[Any]) -> list[Any]:
+    return [weakref.ref.__call__(reference)]  # one of a method would make that anew
+
+
+def _of_proxy(proxy: Any) -> list[Any]:
+    try:
+        return [proxy.__repr__.__self__]
+    except (AttributeError, ReferenceError):  # it is gone
+        return []
+
+
+def _of_array(objects: np.ndarray[Any, Any]) -> list[Any]:
+    found: list[Any] = objects.ravel().tolist()
+    return found
+
+
+def _in_slots(thing: Any) -> list[Any]:
+    return [getattr(thing, name, _ABSENT) for name in _slots(type(thing))]
+
+
 def _of_partial(partial: functools.partial[Any]) -> list[Any]:
     return [partial.func, partial.args, partial.keywords]
 
@@ -405,12 +497,12 @@ def _of_function(function: types.FunctionType) -> list[Any]:
 
 
 def _of_functions(functions: Sequence[types.FunctionType]) -> tuple[list[Any], list[Any]]:
-    """Code, defaults, what is wrapped, and what is in the closure."""
+    """Code, defaults, attributes (what is wrapped is one), and what is in the closure."""
     found = [*chain.from_iterable(map(_parts_of_function, functions))]
-    owns = filter(None, map(vars, functions))
-    found += map(dict.get, owns, repeat("__wrapped__"))
+    owns = [*filter(None, map(vars, functions))]
+    found += [*chain.from_iterable(owns), *values_of(owns)]
     cells = chain.from_iterable(filter(None, map(attrgetter("__closure__"), functions)))
-    return [*found, *map(_content, cells)], []
+    return [*found, *map(content_of, cells)], []
 
 
 _parts_of_function = attrgetter("__code__", "__defaults__", "__kwdefaults__", "__closure__")
@@ -445,83 +537,6 @@ def _slots(cls: type) -> tuple[str, ...]:
     return _slots_of[cls]
 
 
-def names_read(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """What a function reads beside its arguments: defaults, its closure, and globals by name.
-
-    Of a library's function only which functions it calls; of the user's also the values of globals,
-    and the functions that are taken out of modules.
-    """
-    code = function.__code__
-    library = is_library(code.co_filename)
-    if function.__defaults__:
-        yield "defaults", function.__defaults__
-    if function.__kwdefaults__:
-        yield "keyword defaults", function.__kwdefaults__
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
-        content = _content(cell)
-        if not (library and isinstance(content, types.FunctionType)):
-            yield name, content
-    names = names_mentioned(code)
-    for name in names:
-        value = function.__globals__.get(name)
-        if value is None or isinstance(value, type):
-            continue
-        if value is os.getenv and not library:
-            yield "environ", os.environ
-        if isinstance(value, types.ModuleType):
-            yield from _taken(value, names)
-        elif isinstance(value, types.FunctionType) and (
-            library or is_library(value.__code__.co_filename)
-        ):
-            yield name, value.__code__
-        elif not library:
-            yield name, value
-
-
-def _taken(module: types.ModuleType, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    """Functions and plain values that code takes out of a module, by the names that it mentions."""
-    own = vars(module)
-    for name in names:
-        value = own.get(name)
-        if isinstance(value, types.FunctionType):
-            user = not is_library(value.__code__.co_filename)
-            yield name, value if user else value.__code__
-        elif isinstance(value, (bool, int, float, str, Tensor)):
-            yield name, value
-    if module is os and not {"environ", "getenv"}.isdisjoint(names):
-        yield "environ", os.environ
-
-
-@functools.lru_cache(maxsize=4096)
-def names_mentioned(code: types.CodeType) -> tuple[str, ...]:
-    """The names that code and the functions within it mention."""
-    inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
-    return tuple(dict.fromkeys([*code.co_names, *(n for c in inner for n in names_mentioned(c))]))
-
-
-@functools.lru_cache(maxsize=4096)
-def is_library(filename: str) -> bool:
-    """Whether a file is an installed package's or Python's own."""
-    return "site-packages" in filename or filename.startswith((_PYTHON, "<frozen"))
-
-
-_PYTHON = types.__file__.rpartition("/")[0]
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not filled yet
-        return None
-
-
-def _unwrapped(value: Any) -> Any:
-    """The function in a method of a class or in a property."""
-    if isinstance(value, (classmethod, staticmethod)):
-        return value.__func__
-    return value.fget if isinstance(value, property) else value
-
-
 def _tensor(tensor: Tensor) -> Any:
     """A small tensor's content; a large one's identity, writes and place."""
     kind = tensor.dtype, tensor.device, tensor.shape
@@ -535,9 +550,15 @@ def _tensor(tensor: Tensor) -> Any:
     return "tensor", *kind, _serial(tensor), version_of(tensor), tensor.data_ptr()
 
 
-def _array(array: np.ndarray[Any, Any]) -> Any:
-    content = array.tobytes() if array.nbytes <= _MOST_BYTES and not array.dtype.hasobject else None
-    return "array", str(array.dtype), array.shape, _serial(array), content
+def _array(numbers: np.ndarray[Any, Any]) -> Any:
+    content = numbers.tobytes() if numbers.nbytes <= _MOST_BYTES else None
+    return "array", str(numbers.dtype), numbers.shape, _serial(numbers), content
+
+
+def _buffer(numbers: bytearray | array[Any] | memoryview) -> Any:
+    seen = memoryview(numbers)
+    content = seen.tobytes() if seen.nbytes <= _MOST_BYTES else _serial(numbers)
+    return type(numbers).__name__, seen.format, seen.shape, content
 
 
 def _key(key: Any) -> Any:

@@ -1,4 +1,7 @@
-"""Locks: capturing patches the process and borrows the model, so it is done by one thread at a time."""
+"""Locks: capturing patches the process and borrows the model, so it is done by one thread at a time.
+
+Who needs several takes them in this order: that of capturing, a model's, that of chance.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from torch.jit._trace import TopLevelTracedModule, TracedModule
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from fxplain.capture.fingerprint import names_mentioned
+from fxplain.capture.names import names_mentioned
 from fxplain.capture.offloaded import twin_of
 from fxplain.capture.seen import found_once
 from fxplain.capture.state import is_of_own_class, parts_of, tensors_of
@@ -43,9 +43,25 @@ def as_module(model: Any) -> nn.Module:
     if isinstance(model, nn.parallel.DistributedDataParallel):
         model = model.module  # each process has all of it
     if isinstance(model, nn.Module):
+        _check_hashable(model)
         _check_flat(model)
         return twin_of(model)
     raise InputError(f"the model must be a torch.nn.Module, got {_described(model)}")
+
+
+def _check_hashable(model: nn.Module) -> None:
+    """Refuse what torch itself cannot list the parts of."""
+    found = found_once(
+        model,
+        "hashable",
+        lambda: next((p for p, part in parts_of(model) if type(part).__hash__ is None), None),
+    )
+    if found is not None:
+        raise InputError(
+            f"{_named(model, found)} cannot be hashed, so that torch itself fails to list the model's "
+            f"parameters: its class defines __eq__ and no __hash__, as a dataclass does. Make it "
+            f"@dataclass(eq=False)."
+        )
 
 
 def _check_flat(model: nn.Module) -> None:

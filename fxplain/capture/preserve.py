@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 import types
-from collections import OrderedDict, deque
+import weakref
+from collections import ChainMap, OrderedDict, UserDict, UserList, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from queue import Queue
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fxplain.capture.chance import RandomState
-from fxplain.capture.fingerprint import is_library, names_read
-from fxplain.capture.state import kept_on
+from fxplain.capture.chance import RandomState, note_generator
+from fxplain.capture.collector import collector_paused
+from fxplain.capture.locks import borrowed
+from fxplain.capture.names import is_users, names_mentioned, names_read, unwrapped
+from fxplain.capture.state import is_plain, kept_on
 
-__all__ = ["ModelState", "preserved"]
+__all__ = ["ModelState", "hooks_on_all", "preserved"]
 
 
 class ModelState:
@@ -42,11 +45,14 @@ class ModelState:
         self._restorers: list[Callable[[], None]] = []
         self._tensors: list[Tensor] = []
         pending = list(roots)
-        while pending:  # no recursion: a chain of objects may be long
-            thing = pending.pop()
-            if id(thing) not in self._seen:
-                self._seen[id(thing)] = thing
-                pending += self._remember(thing)
+        if functions:
+            pending += map(list, map(dict.values, hooks_on_all()))
+        with collector_paused():
+            while pending:  # no recursion: a chain of objects may be long
+                thing = pending.pop()
+                if id(thing) not in self._seen and type(thing) not in weakref.ProxyTypes:
+                    self._seen[id(thing)] = thing
+                    pending += self._remember(thing)
         self.chance = RandomState(self._tensors)
 
     def restore(self) -> None:
@@ -65,6 +71,10 @@ class ModelState:
             return [part for part in own.values() if not isinstance(part, Tensor)]
         if isinstance(thing, tuple):
             return list(thing)
+        if isinstance(thing, type):
+            self._restorers.append(_class_restorer(thing))
+            kept = [value for value in vars(thing).values() if isinstance(value, _CONTAINERS)]
+            return [*kept, *filter(is_users, thing.__bases__), *_methods(thing)]
         if isinstance(thing, dict):
             self._restorers.append(_dict_restorer(thing))
             parts = list(dict.values(thing))
@@ -72,12 +82,10 @@ class ModelState:
             self._restorers.append(_container_restorer(thing))
             parts = list(thing)
         elif isinstance(thing, torch.Generator):
-            self._restorers.append(_generator_restorer(thing))
+            note_generator(thing)
             return []
         else:
             parts = []
-        if isinstance(thing, nn.Module) and self._functions:
-            parts.append(inspect.getattr_static(type(thing), "forward"))
         if self._functions:
             parts += _written_by(thing)
         return parts + ([vars(thing)] if _has_state(thing) else [])
@@ -93,32 +101,57 @@ def _has_state(thing: Any) -> bool:
     return type(thing).__module__.split(".")[0] != "torch"
 
 
-def _written_by(function: Any) -> list[Any]:
-    """What a function of the user's may fill: containers and objects of its closure and its globals."""
-    if isinstance(function, functools.partial):
-        return [function.func, function.args, function.keywords]
-    if isinstance(function, types.MethodType):
-        return [function.__func__, function.__self__]
-    if not isinstance(function, types.FunctionType) or is_library(function.__code__.co_filename):
-        return []
-    return [value for _, value in names_read(function) if _may_be_filled(value)]
+def hooks_on_all() -> list[dict[Any, Any]]:
+    """The hooks on all modules of the process."""
+    from torch.nn.modules import module
+
+    return [module._global_forward_hooks, module._global_forward_pre_hooks]
+
+
+def _written_by(thing: Any) -> list[Any]:
+    """What code of the user's may fill: containers and objects of its closure and its globals.
+
+    That of a thing's class is its code, too: of a module's what its forward leads to.
+    """
+    if isinstance(thing, functools.partial):
+        return [thing.func, thing.args, thing.keywords]
+    if isinstance(thing, types.MethodType):
+        return [thing.__func__, thing.__self__]
+    if isinstance(thing, types.FunctionType):
+        if not is_users(thing):
+            return []
+        return [vars(thing), *(v for _, v in names_read(thing) if _may_be_filled(v))]
+    classes = [cls for cls in type(thing).__mro__ if is_users(cls)]
+    return [*classes, *(_methods(type(thing)) if classes else ())]
+
+
+def _methods(cls: type) -> list[Any]:
+    """The methods of a class that may run when it is called, by their names: from `forward` on."""
+    found: dict[str, Any] = {}
+    waiting = ["__call__", "forward"] if issubclass(cls, nn.Module) else list(_names_in(cls))
+    while waiting:
+        name = waiting.pop()
+        method = unwrapped(inspect.getattr_static(cls, name, None))
+        if name not in found and isinstance(method, types.FunctionType) and is_users(method):
+            found[name] = method
+            waiting += names_mentioned(method.__code__)
+    return [*found.values()]
+
+
+def _names_in(cls: type) -> Iterator[str]:
+    return (name for each in cls.__mro__ if is_users(each) for name in vars(each))
+
+
+_CONTAINERS = (
+    dict, list, set, deque, Tensor, functools.partial, ChainMap, UserDict, UserList, Queue,
+    types.SimpleNamespace,
+)  # fmt: skip
 
 
 def _may_be_filled(thing: Any) -> bool:
-    containers = (dict, list, set, deque, Tensor, functools.partial)
-    if isinstance(thing, (*containers, types.FunctionType, types.MethodType)):
+    if isinstance(thing, (*_CONTAINERS, tuple, types.FunctionType, types.MethodType)):
         return True
-    home = sys.modules.get(type(thing).__module__)
-    return _has_state(thing) and not is_library(getattr(home, "__file__", None) or "<frozen")
-
-
-def _generator_restorer(generator: torch.Generator) -> Callable[[], None]:
-    state = generator.get_state()
-
-    def restore() -> None:
-        generator.set_state(state)
-
-    return restore
+    return is_users(thing if isinstance(thing, type) else type(thing))
 
 
 def _dict_restorer(thing: dict[Any, Any]) -> Callable[[], None]:
@@ -132,6 +165,23 @@ def _dict_restorer(thing: dict[Any, Any]) -> Callable[[], None]:
         ):
             kind.clear(thing)
             kind.update(thing, items)
+
+    return restore
+
+
+def _class_restorer(cls: type) -> Callable[[], None]:
+    """What is set on a class, such as a count of all calls."""
+    own = dict(vars(cls))
+
+    def restore() -> None:
+        now = dict(vars(cls))
+        if own.keys() == now.keys() and all(now[name] is value for name, value in own.items()):
+            return
+        for name in now.keys() - own.keys():
+            delattr(cls, name)
+        for name, value in own.items():
+            if name not in now or now[name] is not value:
+                setattr(cls, name, value)
 
     return restore
 
@@ -152,6 +202,8 @@ def _tensor_restorer(tensor: Tensor) -> Callable[[], None]:
     grad, requires_grad = tensor.grad if tensor.is_leaf else None, tensor.requires_grad
     counted = not isinstance(tensor, nn.Parameter) and not tensor.is_inference()
     version = tensor._version if counted else 0
+    plain = counted and is_plain(tensor) and tensor.layout is torch.strided
+    home = tensor.detach() if plain else None
     try:
         content = tensor.detach().clone() if counted else None
     except RuntimeError:  # left of a vmap that is over: nobody can read it, or write into it
@@ -162,18 +214,42 @@ def _tensor_restorer(tensor: Tensor) -> Callable[[], None]:
             tensor.grad = grad
             if tensor.requires_grad != requires_grad:
                 tensor.requires_grad_(requires_grad)
-        if content is not None and tensor._version != version:
+        if home is not None and not _same_place(tensor, home):  # ``x.data = y``
+            tensor.data = home
+        if content is not None and (tensor._version != version or _written(tensor, content)):
             with torch.no_grad():
                 tensor.copy_(content)
 
     return restore
 
 
+def _same_place(tensor: Tensor, home: Tensor) -> bool:
+    same = tensor.shape == home.shape and tensor.dtype == home.dtype
+    return same and tensor.data_ptr() == home.data_ptr()
+
+
+def _written(tensor: Tensor, content: Tensor) -> bool:
+    """Whether a tensor was written behind torch's back, by ``.data`` or by NumPy."""
+    if not is_plain(tensor) or tensor.layout is not torch.strided or tensor.is_quantized:
+        return False
+    if tensor.device.type != "cpu" or tensor.shape != content.shape:
+        return False
+    return not torch.equal(tensor.detach().nan_to_num(), content.nan_to_num())
+
+
 @contextmanager
 def preserved(*roots: Any, functions: bool = True) -> Iterator[ModelState]:
-    """Restore a model (and what else is given) and the random state on exit, also after an error."""
-    state = ModelState(*roots, functions=functions)
-    try:
-        yield state
-    finally:
-        state.restore()
+    """Restore a model (and what else is given) and the random state on exit, also after an error.
+
+    Within, no other thread captures a model that is given: what it puts in the places of weights is
+    nothing to remember, or to run.
+    """
+    with ExitStack() as locks:
+        for model in roots:
+            if isinstance(model, nn.Module):
+                locks.enter_context(borrowed(model))
+        state = ModelState(*roots, functions=functions)
+        try:
+            yield state
+        finally:
+            state.restore()

@@ -6,10 +6,14 @@ import types
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from itertools import chain
 from operator import attrgetter, itemgetter, methodcaller
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
@@ -17,6 +21,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from fxplain.capture.state import life_of
 
 __all__ = [
+    "VALUES",
     "Named",
     "Read",
     "Several",
@@ -37,9 +42,12 @@ Read = tuple[list[Any], list[Any]]
 _Source = weakref.ref[Any] | tuple[int, int]
 """A thing, or where it was found: the number of a reading, and the place in that."""
 
+VALUES = (Decimal, Fraction, range, np.generic, date, time, timedelta, itemgetter, attrgetter)
+"""Kinds of values that no reference can watch, so that another could get the id of one that is gone."""
+
 _KEPT = (
     bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, types.CodeType,
-    property, classmethod, staticmethod,
+    property, classmethod, staticmethod, *VALUES,
 )  # fmt: skip
 """Kinds of things that hold nothing of a model, and are held."""
 
@@ -240,7 +248,7 @@ class Watch:
         """Read a thing, and note what is found."""
         found = how(thing)
         source: _Source | None = self._found.get(id(thing))
-        if not isinstance(thing, Tensor):  # of a tensor only the storage is watched
+        if not issubclass(type(thing), Tensor):  # of a tensor only the storage is watched
             source = self._seen_as(thing) or source
         if source is None:
             self._blind = True  # it came from nowhere: nothing can be said
@@ -250,7 +258,7 @@ class Watch:
         for place, each in enumerate(found):
             if id(each) not in self._found:
                 self._found[id(each)] = (number, place)
-                if isinstance(each, _KEPT):
+                if issubclass(type(each), _KEPT):  # a proxy would pass for what it stands for
                     self._kept[id(each)] = each
                 else:
                     self._seen_as(each)
@@ -259,7 +267,7 @@ class Watch:
     def value(self, thing: Any, of: Callable[[Any], Any]) -> Any:
         """What is to be said of a thing itself, such as how often a tensor was written."""
         said = of(thing)
-        if self._seen_as(thing) is None:
+        if self._seen_as(thing) is None and id(thing) not in self._found:
             self._blind = True
         self._values.append((id(thing), of, said))
         return said
@@ -324,7 +332,7 @@ class Watch:
             read, things = _united(readings)
             found, plain = read(things)
             sources = [
-                (None if isinstance(thing, Tensor) else self._seen.get(id(thing)))
+                (None if issubclass(type(thing), Tensor) else self._seen.get(id(thing)))
                 or places[id(thing)]
                 for thing in things
             ]
@@ -347,7 +355,7 @@ class Watch:
 
     def _seen_as(self, thing: Any) -> weakref.ref[Any] | None:
         known = self._seen.get(id(thing))
-        life = life_of(thing) if isinstance(thing, Tensor) else thing
+        life = life_of(thing) if issubclass(type(thing), Tensor) else thing
         if known is not None and known() is life:
             return known
         try:

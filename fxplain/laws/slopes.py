@@ -104,8 +104,9 @@ def finite_differences(
     if any(map(draws, captured.graph.nodes)):
         reason = "the model draws numbers, by what attention puts out for all that is known"
         return LawResult(SLOPES, "not checked", reason=reason)
+    values = captured.bind(model, bound)  # first: it may wait for a capture, which waits for chance
     with chance_kept(bound.leaves):
-        slope = _Slope(captured, captured.bind(model, bound), sites)
+        slope = _Slope(captured, values, sites)
         agrees = slope.agrees(torch.ones(len(sites), dtype=torch.float64))
         alone = torch.eye(len(sites), dtype=torch.float64)
         for site, chosen in reversed([*zip(sites, alone, strict=True)]) if not agrees else ():

@@ -8,11 +8,12 @@ from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from fxplain.capture import config_of
+from fxplain.capture import config_of, version_of
 from fxplain.explanation import Explanation
 from fxplain.pipelines.loading import Loaded
 
@@ -22,7 +23,10 @@ PACKAGES = ("fxplain", "torch", "transformers")
 SAMPLED = 4096
 """Numbers of each weight that the fingerprint reads, evenly spread over it."""
 
-_known: MutableMapping[nn.Module, str] = WeakIdKeyDictionary()
+GLANCE = 8
+"""Numbers of each weight that say whether the fingerprint is still the same: an update writes all."""
+
+_known: MutableMapping[nn.Module, tuple[Any, str]] = WeakIdKeyDictionary()
 
 
 def provenance(loaded: Loaded, explanation: Explanation) -> dict[str, str]:
@@ -42,16 +46,28 @@ def provenance(loaded: Loaded, explanation: Explanation) -> dict[str, str]:
 
 def fingerprint(model: nn.Module) -> str:
     """A short hash of a model's weights: names, shapes and numbers spread over each of them."""
-    if model not in _known:
-        told = hashlib.sha256()
-        for name, weight in model.state_dict().items():
-            told.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-            if weight.device.type != "meta":
-                flat = weight.detach().flatten()
-                some = flat[:: max(1, len(flat) // SAMPLED)]
-                told.update(str(some.double().tolist()).encode())
-        _known[model] = told.hexdigest()[:16]
-    return _known[model]
+    weights = model.state_dict()
+    seen = [
+        (name, version_of(weight), _some_of(weight, GLANCE)) for name, weight in weights.items()
+    ]
+    known = _known.get(model)
+    if known is not None and known[0] == seen:
+        return known[1]
+    told = hashlib.sha256()
+    for name, weight in weights.items():
+        told.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+        if weight.device.type != "meta":
+            told.update(_some_of(weight, SAMPLED).encode())
+    _known[model] = seen, told.hexdigest()[:16]
+    return _known[model][1]
+
+
+def _some_of(weight: Tensor, count: int) -> str:
+    """Some of a weight's numbers, evenly spread over it."""
+    if weight.device.type == "meta":
+        return ""
+    flat = weight.detach().flatten()
+    return str(flat[:: max(1, len(flat) // count)].double().tolist())
 
 
 @cache
