@@ -117,6 +117,8 @@ class Loaded:
         For videos: its own, or the image processor of a model that takes videos.
     failures
         Why the processors that could not be loaded could not.
+    made
+        By task, what was put together of the model.
     """
 
     model: nn.Module
@@ -127,6 +129,7 @@ class Loaded:
     feature_extractor: Any = None
     video_processor: Any = None
     failures: tuple[str, ...] = ()
+    made: dict[str, nn.Module] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def reads(self) -> dict[str, Any]:

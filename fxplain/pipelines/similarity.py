@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.weak import WeakIdKeyDictionary
 
 from fxplain.capture import config_of
 from fxplain.errors import InputError, TaskError
@@ -81,8 +80,6 @@ class SentenceSimilarity(Task):
     needs = ("text",)
     may = ("pair", "image")
 
-    _made: ClassVar[MutableMapping[nn.Module, TextSimilarity]] = WeakIdKeyDictionary()
-
     def wants(self, loaded: Loaded) -> tuple[str, ...]:
         """A text, and what it is compared with: an image where the model sees."""
         return ("text", "image" if "image" in loaded.reads else "pair")
@@ -92,9 +89,13 @@ class SentenceSimilarity(Task):
         model = run.loaded.model
         if _compares(run.loaded, run.given):
             return model
-        if model not in self._made:
-            self._made[model] = TextSimilarity(model, _pooling(run.loaded.name)).eval()
-        return self._made[model]
+        made = run.loaded.made.get(
+            self.name
+        )  # it holds the model, and lives as long as what is loaded
+        if not isinstance(made, TextSimilarity) or made.encoder is not model:
+            made = TextSimilarity(model, _pooling(run.loaded.name)).eval()
+            run.loaded.made[self.name] = made
+        return made
 
     def check(self, loaded: Loaded, given: Given) -> None:
         """What the text is compared with has to be given: of one alone such a model says nothing."""
