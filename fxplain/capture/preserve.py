@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fxplain.capture.chance import RandomState
 from fxplain.capture.fingerprint import is_library, names_read
+from fxplain.capture.own_weights import same_place
 from fxplain.capture.state import kept_on
 
 __all__ = ["ModelState", "preserved"]
@@ -148,16 +149,19 @@ def _container_restorer(thing: list[Any] | set[Any] | deque[Any]) -> Callable[[]
 
 
 def _tensor_restorer(tensor: Tensor) -> Callable[[], None]:
-    """A tensor's gradient and flag, and (but for parameters, which a forward reads) its content."""
+    """The gradient, flag and content of a tensor; of a parameter, which a forward reads, its place."""
     grad, requires_grad = tensor.grad if tensor.is_leaf else None, tensor.requires_grad
     counted = not isinstance(tensor, nn.Parameter) and not tensor.is_inference()
     version = tensor._version if counted else 0
+    home = tensor.data if isinstance(tensor, nn.Parameter) else None
     try:
         content = tensor.detach().clone() if counted else None
     except RuntimeError:  # left of a vmap that is over: nobody can read it, or write into it
         content = None
 
     def restore() -> None:
+        if home is not None and not same_place(tensor.data, home):
+            tensor.data = home  # what is kept on it, which goes back too, is about these numbers
         if tensor.is_leaf:
             tensor.grad = grad
             if tensor.requires_grad != requires_grad:
