@@ -14,6 +14,7 @@ from fxplain.capture.autocasting import Autocast
 from fxplain.capture.chance import chance_kept, draws
 from fxplain.capture.elsewhere import ELSEWHERE
 from fxplain.capture.inputs import ModelInputs
+from fxplain.capture.locks import borrowed
 from fxplain.capture.memo import Memo
 from fxplain.capture.seen import tensors_now
 from fxplain.capture.state import AsItWas
@@ -267,7 +268,10 @@ class Capture:
         """The model's tensors as they are now, by kind and path, packed ones as plain matrices."""
         parameters, buffers = tensors_now(model)
         if self.packed:
-            parameters = {**parameters, **unpacked_weights(model, self.packed)}
+            with borrowed(
+                model
+            ):  # they are asked, which puts other tensors in their weights' places
+                parameters = {**parameters, **unpacked_weights(model, self.packed)}
         return {"parameter": parameters, "buffer": buffers}
 
     @property

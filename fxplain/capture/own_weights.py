@@ -14,7 +14,7 @@ from fxplain.capture.packed import is_packed
 from fxplain.capture.state import parts_of, tensors_of
 from fxplain.errors import CaptureError
 
-__all__ = ["weights_kept"]
+__all__ = ["same_place", "weights_kept"]
 
 _OTHERWISE = (
     "Compute the new weight as a value of its own, or write it before the model is explained."
@@ -40,7 +40,7 @@ def weights_kept(model: nn.Module) -> Iterator[None]:
         with nullcontext() if compiled else mode:
             yield
     finally:
-        moved = [n for n, p in parameters.items() if not _same_place(p.data, homes[n])]
+        moved = [n for n, p in parameters.items() if not same_place(p.data, homes[n])]
         for name in moved:
             parameters[name].data = homes[name]
         mode.undo()
@@ -91,5 +91,6 @@ def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _same_place(a: Tensor, b: Tensor) -> bool:
+def same_place(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are the same numbers in memory, as far as can be seen."""
     return _memory(a) == _memory(b) and a.shape == b.shape

@@ -19,6 +19,7 @@ from fxplain.capture.chance import RandomState, note_generator
 from fxplain.capture.collector import collector_paused
 from fxplain.capture.locks import borrowed
 from fxplain.capture.names import is_users, names_mentioned, names_read, unwrapped
+from fxplain.capture.own_weights import same_place
 from fxplain.capture.state import is_plain, kept_on
 
 __all__ = ["ModelState", "hooks_on_all", "preserved"]
@@ -198,24 +199,139 @@ def _container_restorer(thing: list[Any] | set[Any] | deque[Any]) -> Callable[[]
 
 
 def _tensor_restorer(tensor: Tensor) -> Callable[[], None]:
-    """A tensor's gradient and flag, and (but for parameters, which a forward reads) its content."""
+    """The gradient, flag and content of a tensor; of a parameter, which a forward reads, its place."""
     grad, requires_grad = tensor.grad if tensor.is_leaf else None, tensor.requires_grad
     counted = not isinstance(tensor, nn.Parameter) and not tensor.is_inference()
     version = tensor._version if counted else 0
-    plain = counted and is_plain(tensor) and tensor.layout is torch.strided
-    home = tensor.detach() if plain else None
+    plain = is_plain(tensor) and tensor.layout is torch.strided and not tensor.is_inference()
+    home = tensor.data if plain or isinstance(tensor, nn.Parameter) else None
     try:
         content = tensor.detach().clone() if counted else None
     except RuntimeError:  # left of a vmap that is over: nobody can read it, or write into it
         content = None
 
     def restore() -> None:
+        if home is not None and not same_place(tensor.data, home):
+            tensor.data = home  # what is kept on it goes back too, and is about these numbers
         if tensor.is_leaf:
             tensor.grad = grad
             if tensor.requires_grad != requires_grad:
                 tensor.requires_grad_(requires_grad)
-        if home is not None and not _same_place(tensor, home):  # ``x.data = y``
-            tensor.data = home
+        if content is not None and (tensor._version != version or _written(tensor, content)):
+            with torch.no_grad():
+                tensor.copy_(content)
+
+    return restore
+
+
+def _written_by(thing: Any) -> list[Any]:
+    """What code of the user's may fill: containers and objects of its closure and its globals.
+
+    That of a thing's class is its code, too: of a module's what its forward leads to.
+    """
+    if isinstance(thing, functools.partial):
+        return [thing.func, thing.args, thing.keywords]
+    if isinstance(thing, types.MethodType):
+        return [thing.__func__, thing.__self__]
+    if isinstance(thing, types.FunctionType):
+        if not is_users(thing):
+            return []
+        return [vars(thing), *(v for _, v in names_read(thing) if _may_be_filled(v))]
+    classes = [cls for cls in type(thing).__mro__ if is_users(cls)]
+    return [*classes, *(_methods(type(thing)) if classes else ())]
+
+
+def _methods(cls: type) -> list[Any]:
+    """The methods of a class that may run when it is called, by their names: from `forward` on."""
+    found: dict[str, Any] = {}
+    waiting = ["__call__", "forward"] if issubclass(cls, nn.Module) else list(_names_in(cls))
+    while waiting:
+        name = waiting.pop()
+        method = unwrapped(inspect.getattr_static(cls, name, None))
+        if name not in found and isinstance(method, types.FunctionType) and is_users(method):
+            found[name] = method
+            waiting += names_mentioned(method.__code__)
+    return [*found.values()]
+
+
+def _names_in(cls: type) -> Iterator[str]:
+    return (name for each in cls.__mro__ if is_users(each) for name in vars(each))
+
+
+_CONTAINERS = (
+    dict, list, set, deque, Tensor, functools.partial, ChainMap, UserDict, UserList, Queue,
+    types.SimpleNamespace,
+)  # fmt: skip
+
+
+def _may_be_filled(thing: Any) -> bool:
+    if isinstance(thing, (*_CONTAINERS, tuple, types.FunctionType, types.MethodType)):
+        return True
+    return is_users(thing if isinstance(thing, type) else type(thing))
+
+
+def _dict_restorer(thing: dict[Any, Any]) -> Callable[[], None]:
+    kind = OrderedDict if isinstance(thing, OrderedDict) else dict  # under any override
+    items = list(kind.items(thing))
+
+    def restore() -> None:
+        now = list(kind.items(thing))
+        if len(now) != len(items) or any(
+            a is not c or b is not d for (a, b), (c, d) in zip(now, items, strict=True)
+        ):
+            kind.clear(thing)
+            kind.update(thing, items)
+
+    return restore
+
+
+def _class_restorer(cls: type) -> Callable[[], None]:
+    """What is set on a class, such as a count of all calls."""
+    own = dict(vars(cls))
+
+    def restore() -> None:
+        now = dict(vars(cls))
+        if own.keys() == now.keys() and all(now[name] is value for name, value in own.items()):
+            return
+        for name in now.keys() - own.keys():
+            delattr(cls, name)
+        for name, value in own.items():
+            if name not in now or now[name] is not value:
+                setattr(cls, name, value)
+
+    return restore
+
+
+def _container_restorer(thing: list[Any] | set[Any] | deque[Any]) -> Callable[[], None]:
+    items = list(thing)
+
+    def restore() -> None:
+        if len(thing) != len(items) or any(a is not b for a, b in zip(thing, items, strict=True)):
+            thing.clear()
+            thing.update(items) if isinstance(thing, set) else thing.extend(items)
+
+    return restore
+
+
+def _tensor_restorer(tensor: Tensor) -> Callable[[], None]:
+    """The gradient, flag and content of a tensor; of a parameter, which a forward reads, its place."""
+    grad, requires_grad = tensor.grad if tensor.is_leaf else None, tensor.requires_grad
+    counted = not isinstance(tensor, nn.Parameter) and not tensor.is_inference()
+    version = tensor._version if counted else 0
+    plain = is_plain(tensor) and tensor.layout is torch.strided and not tensor.is_inference()
+    home = tensor.data if plain or isinstance(tensor, nn.Parameter) else None
+    try:
+        content = tensor.detach().clone() if counted else None
+    except RuntimeError:  # left of a vmap that is over: nobody can read it, or write into it
+        content = None
+
+    def restore() -> None:
+        if home is not None and not same_place(tensor.data, home):
+            tensor.data = home  # what is kept on it goes back too, and is about these numbers
+        if tensor.is_leaf:
+            tensor.grad = grad
+            if tensor.requires_grad != requires_grad:
+                tensor.requires_grad_(requires_grad)
         if content is not None and (tensor._version != version or _written(tensor, content)):
             with torch.no_grad():
                 tensor.copy_(content)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -33,13 +33,14 @@ class Asked:
     size
         How many numbers a position has.
     scale
-        The size of the unit vectors: as large as what the layer is used to, which it may round.
+        The size of the unit vectors: as large as what the layer is used to, which it may round. What
+        is read with one is as good as with another.
     dtype, device
         Of what the layer is given.
     """
 
     size: int
-    scale: float
+    scale: float = field(compare=False)
     dtype: torch.dtype
     device: torch.device
 
@@ -47,7 +48,8 @@ class Asked:
     def as_by(cls, x: Tensor) -> Asked:
         """As a layer is asked that is given (..., size)."""
         largest = float(x.abs().max())
-        scale = 2.0 ** math.floor(math.log2(largest)) if largest else 1.0  # which rounds nothing
+        known = 0 < largest < math.inf
+        scale = 2.0 ** math.floor(math.log2(largest)) if known else 1.0  # which rounds nothing
         return cls(x.shape[-1], scale, x.dtype, x.device)
 
 
@@ -88,8 +90,10 @@ def unpacked(layer: nn.Module, asked: Asked) -> Unpacked:
     """A layer's weight, which is kept as long as the layer's own tensors stay what they are."""
     known = _read.setdefault(layer, {})
     found = known.get(asked)
-    if found is None or not found.still_of(layer):
+    if found is not None and not found.still_of(layer):
         known.clear()
+        found = None
+    if found is None:
         found = known[asked] = _asked(layer, asked)
     return found
 
@@ -114,6 +118,10 @@ def unpacked_weights(model: nn.Module, layers: Mapping[str, Asked]) -> dict[str,
     return found
 
 
+_AT_ONCE = 256
+"""Unit vectors in one call of a layer: a head of words makes a large row of each."""
+
+
 def _asked(layer: nn.Module, asked: Asked) -> Unpacked:
     made_of = tuple(map(AsItWas.of, _tensors_of(layer)))
     like: Any = {"dtype": asked.dtype, "device": asked.device}
@@ -122,9 +130,11 @@ def _asked(layer: nn.Module, asked: Asked) -> Unpacked:
         if own is not None:  # a large one would drown the weight in half precision
             layer._parameters["bias"] = nn.Parameter(torch.zeros_like(own), own.requires_grad)
         nothing = layer.forward(torch.zeros(1, 1, asked.size, **like))[0, 0]
-        units = asked.scale * torch.eye(asked.size, **like)[None]
-        made = layer.forward(units)[0].double() - nothing.double()
-    weight = (made / asked.scale).T.to(nothing.dtype).contiguous()
+        weight = nothing.new_empty(len(nothing), asked.size)
+        units = (asked.scale * torch.eye(asked.size, **like)).split(_AT_ONCE)
+        for some, columns in zip(units, weight.split(_AT_ONCE, 1), strict=True):
+            made = layer.forward(some[None])[0].double() - nothing.double()
+            columns.copy_(made.T / asked.scale)
     bias = nothing if own is None else own.detach().to(nothing)
     return Unpacked(weight, bias if bias.any() else None, made_of)
 

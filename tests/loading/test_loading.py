@@ -3,10 +3,13 @@
 import pytest
 
 from tests.loading.__main__ import tried
-from tests.loading.ways import WAYS, Way
+from tests.loading.ways import OTHERS, WAYS, Way
 from tests.long_run import quickly
 
-QUICK = {way.name for way in WAYS} - {"`torch.compile`", "accelerate: `disk_offload`"}
+QUICK = {way.name for way in WAYS} - {
+    "`torch.compile`", "`torch.compile` as a part", "accelerate: `disk_offload`",
+    *(f"PEFT: {name}" for name in OTHERS),
+}  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

@@ -166,6 +166,16 @@ IA3 = adapted(
     "IA3Config", target_modules=["k", "v"], feedforward_modules=[], init_ia3_weights=False
 )
 LORA = adapted("LoraConfig", target_modules=["q", "v"], init_lora_weights=False)
+OTHERS = {
+    name: adapted(f"{kind}Config", target_modules=["q", "v"], init_weights=False, **options)
+    for name, kind, options in [
+        ("LoHa", "LoHa", {}), ("LoKr", "LoKr", {}), ("OFT", "OFT", {"oft_block_size": 8}),
+        ("BOFT", "BOFT", {"boft_block_size": 8}), ("VeRA", "Vera", {"r": 4}), ("HRA", "HRA", {}),
+        ("FourierFT", "FourierFT", {"n_frequency": 20}), ("RandLoRA", "RandLora", {"r": 4}),
+        ("C3A", "C3A", {"block_size": 8}), ("MiSS", "Miss", {"r": 8}),
+        ("RoAd", "Road", {"group_size": 8}),
+    ]
+}  # fmt: skip
 DORA = adapted("LoraConfig", target_modules=["q", "v"], init_lora_weights=False, use_dora=True)
 
 
@@ -375,6 +385,24 @@ def traced(model: nn.Module) -> Any:
     return torch.jit.trace(model, (IDS,), check_trace=False)
 
 
+def jit_traced_part(model: nn.Module) -> nn.Module:
+    layer, x = model.layers[0], torch.randn(2, IDS.shape[1], 16)
+    model.layers[0] = torch.jit.trace(layer, x, check_trace=False)
+    return model
+
+
+def reloaded(model: nn.Module) -> Any:
+    file = io.BytesIO()
+    torch.jit.save(traced(model), file)
+    file.seek(0)
+    return torch.jit.load(file)
+
+
+def compiled_part(model: nn.Module) -> nn.Module:
+    model.layers[0] = torch.compile(model.layers[0], backend="aot_eager")
+    return model
+
+
 def pickled(model: nn.Module) -> Any:
     file = io.BytesIO()
     torch.save(model, file)
@@ -403,6 +431,11 @@ WAYS: tuple[Way, ...] = (
     Way("`torch.jit.trace`", traced),
     Way("`torch.jit.script`", scripted, refused="TorchScript"),
     Way("`torch.jit.freeze`", lambda model: torch.jit.freeze(scripted(model)), refused="TorchScript"),
+    Way("`torch.jit.trace` as a part", jit_traced_part),
+    Way("`torch.jit.trace`, saved and loaded", reloaded, refused="TorchScript"),
+    Way("`torch.compile` as a part", compiled_part),
+    Way("`torch.export.unflatten`", lambda model: torch.export.unflatten(exported(model)).eval()),
+    Way("`AveragedModel`", lambda model: torch.optim.swa_utils.AveragedModel(model).eval()),
     Way("weight norm", each_linear(lambda part: parametrizations.weight_norm(part))),
     Way("spectral norm", SPECTRAL, like=SPECTRAL),
     Way("pruned", PRUNED, like=pruned_for_good),
@@ -413,6 +446,7 @@ WAYS: tuple[Way, ...] = (
     Way("PEFT: LoRA", LORA, like=merged(LORA), needs="peft"),
     Way("PEFT: DoRA", DORA, like=merged(DORA), needs="peft"),
     Way("PEFT: IA3", IA3, like=merged(IA3), needs="peft"),
+    *(Way(f"PEFT: {name}", way, like=merged(way), needs="peft") for name, way in OTHERS.items()),
     Way("accelerate: `cpu_offload`", offloaded, needs="accelerate"),
     Way("accelerate: `disk_offload`", on_disk, needs="accelerate"),
     Way("`flex_attention`", flexible),
