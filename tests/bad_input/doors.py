@@ -276,7 +276,8 @@ def _corpora() -> Iterator[Door]:
     })  # fmt: skip
     job = CorpusExplainer(explainer("classifier"), text="text")
     yield Door("CorpusExplainer()()", job)
-    columns = "of_itself deep sparse_tensor no_list list nested tuple tensor no_tensor complex_tensor meta_tensor array"
+    columns = "of_itself deep no_list list nested tuple tensor no_tensor complex_tensor array"
+    columns += " sparse_tensor meta_tensor"
     yield Door("CorpusExplainer()({'text': x})", lambda x: job({"text": x}), named(columns))
     yield from each("Corpus.to_pandas", corpus.to_pandas, {}, {"columns": "None no_list"})
     yield from each("Corpus.to_table", corpus.to_table, {}, {"columns": "None no_list"})
