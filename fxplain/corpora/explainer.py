@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fxplain.arguments import YES_NO, one_of, optional, whole
+from fxplain.arguments import YES_NO, blaming, one_of, optional, whole
 from fxplain.capture import config_of, first_parameter
 from fxplain.corpora.batches import Batch, alone, halves, in_order, planned, unpadded
 from fxplain.corpora.cells import target_in
@@ -145,6 +145,8 @@ class CorpusExplainer:
                 "target= of a corpus is a class, a label, or the name of a column, and no function: "
                 "what is explained is written beside each row."
             )
+        with blaming("writing down target=", TargetError):  # by which a later run knows the job
+            repr(target)
         layout = Layout(text, pair, image, audio, id, label)
         self.job = Job(layout, target, method, truncation, on_error, batch_tokens, options)
         self.batch_tokens = batch_tokens or _quickest(self.explainer)

@@ -196,7 +196,8 @@ def _targets(target: Any, size: int) -> tuple[Any, ...] | None:
     if isinstance(target, Tensor) and target.is_meta:
         raise EvaluationError("the true classes are on the meta device: they have no values.")
     if isinstance(target, (Tensor, np.ndarray)):
-        target = target.tolist()
+        with blaming("reading the true classes", EvaluationError):
+            target = target.tolist()
     if isinstance(target, list):
         targets = tuple(tuple(t) if isinstance(t, list) else t for t in target)
     else:

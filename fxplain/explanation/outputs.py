@@ -318,8 +318,10 @@ def _batch_axis(program: Program, inputs: ModelInputs, output: int) -> int | Non
         sequence = shape[0] > 1 and _is_sequence(program, output)
         if sequence and not inputs.batch_axes and _each_by_itself(program):
             return _UNTOLD
-        if shape[0] == 1 or not (inputs.batch_axes or sequence):
+        if shape[0] == 1:
             return 0
+        if not (inputs.batch_axes or sequence):  # the classes of the one sample, squeezed, in a row
+            return None if len(shape) == 1 and not _has_samples(program, output) else 0
         return next((axis for axis, size in enumerate(shape[:-1]) if size == 1), None)
     several = False
     aligned: list[set[int]] = []
@@ -337,12 +339,34 @@ def _batch_axis(program: Program, inputs: ModelInputs, output: int) -> int | Non
         return 0 if shape[0] == 1 or any(not tag.varies(axis) for tag in rows) else axis
     if several and _is_sequence(program, output):
         return _FOLDED
-    return _FOLDED if several and not _of_one_sample_each(program, output) else 0
+    if several:
+        return 0 if _of_one_sample_each(program, output) else _FOLDED
+    return _FOLDED if _is_of_the_batch(program, output) else 0
 
 
 def _each_by_itself(program: Program) -> bool:
     """Whether each query has one key, in every attention."""
     return all(node.site.shape[-1] == 1 for node in program.nodes.values())
+
+
+def _has_samples(program: Program, output: int) -> bool:
+    """Whether the indices along an output's first axis are read from more than one sample."""
+    for tag in program.flow.outputs[output]:
+        tokens = program.flow.book.find(tag.tokens)
+        if len({*program.token_sample[tokens[tokens >= 0].numpy()].tolist()}) > 1:
+            return True
+    return False
+
+
+def _is_of_the_batch(program: Program, output: int) -> bool:
+    """Whether an output is read from tokens that several samples together make, as a mean of them."""
+    made = {route.stream for route in program.routes.values() if route.over_samples}
+    for tag in program.flow.outputs[output]:
+        tokens = program.flow.book.find(tag.tokens)
+        streams = program.token_stream[tokens[tokens >= 0].numpy()]
+        if made.intersection(streams.tolist()):
+            return True
+    return False
 
 
 def _is_sequence(program: Program, output: int) -> bool:

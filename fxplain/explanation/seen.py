@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
-from fxplain.arguments import YES_NO, Form, checked, number, one_of, optional, place_in, whole
+from fxplain.arguments import (
+    YES_NO,
+    Form,
+    checked,
+    number,
+    one_of,
+    optional,
+    place_in,
+    whole,
+)
+from fxplain.arguments import shown as in_words
 from fxplain.errors import ModalityError
 from fxplain.explanation.beside import BesideIdentity, of_sample
 from fxplain.explanation.merging import (
@@ -458,7 +468,7 @@ class AsSeen(BesideIdentity):
     ) -> tuple[Picture, ...]:
         if not isinstance(image, int) or isinstance(image, bool) or not 0 <= image < len(pictures):
             raise ModalityError(
-                f"there is no image {image!r}: {modality!r} has {len(pictures)}, from 0."
+                f"there is no image {in_words(image)}: {modality!r} has {len(pictures)}, from 0."
             )
         return (pictures[image],)
 

@@ -150,7 +150,8 @@ def _rows(generated: Any) -> list[list[int]]:
     """
     if isinstance(generated, Tensor) and generated.is_meta:
         generated = None
-    plain = generated.tolist() if isinstance(generated, (Tensor, np.ndarray)) else generated
+    with blaming("reading generated="):
+        plain = generated.tolist() if isinstance(generated, (Tensor, np.ndarray)) else generated
     rows: list[Any] = list(plain) if isinstance(plain, (list, tuple)) else [None]
     rows = [row.tolist() if isinstance(row, (Tensor, np.ndarray)) else row for row in rows]
     rows = [rows] if rows and all(map(_IDS.fits, rows)) else rows

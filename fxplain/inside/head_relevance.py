@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fxplain.arguments import checked, place_in, whole
+from fxplain.arguments import checked, place_in, shown, whole
 from fxplain.errors import ModalityError
 from fxplain.inside.by_head import sums_by_head
 from fxplain.inside.chains import Attended
@@ -135,7 +135,7 @@ class HeadRelevance(Tabled):
             return list(range(len(self.modalities)))
         if modality not in self.modalities:
             known = ", ".join(map(repr, self.modalities))
-            raise ModalityError(f"there is no modality {modality!r}; there are: {known}.")
+            raise ModalityError(f"there is no modality {shown(modality)}; there are: {known}.")
         return [self.modalities.index(modality)]
 
     @checked(k=whole(1))

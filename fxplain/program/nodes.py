@@ -342,12 +342,15 @@ class ProgramRoute:
         The stream whose rows it makes.
     entries
         Its weights, by source stream and version.
+    over_samples
+        Whether a token that it makes is of tokens of several samples, as a mean of the batch is.
     """
 
     info: RouteNode
     index: int
     stream: int
     entries: tuple[RouteEntries, ...]
+    over_samples: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -391,7 +391,11 @@ class _Builder:
             source=tuple(dict.fromkeys(names[entry.stream] for entry in entries)),
             target=names[stream[0]],
         )
-        return ProgramRoute(info, site.index, stream[0], tuple(entries))
+        made = new.unique(return_inverse=True)[1]
+        samples = torch.as_tensor(self.table.sample[old.numpy()])
+        pairs = torch.stack([made, samples]).unique(dim=1)
+        over_samples = pairs.shape[1] > int(made.max()) + 1
+        return ProgramRoute(info, site.index, stream[0], tuple(entries), over_samples)
 
 
 def _modality_names(table: StreamTable) -> dict[int, tuple[str, ...]]:

@@ -27,6 +27,7 @@ from tests.bad_input.given import (
     text,
     written,
 )
+from tests.bad_input.odd import odd_things
 from tests.bad_input.results import graphs, plots, reading, reports
 from tests.bad_input.shell import shell
 from tests.small_models import words
@@ -275,7 +276,8 @@ def _corpora() -> Iterator[Door]:
     })  # fmt: skip
     job = CorpusExplainer(explainer("classifier"), text="text")
     yield Door("CorpusExplainer()()", job)
-    columns = "no_list list nested tuple tensor no_tensor complex_tensor meta_tensor array"
+    columns = "of_itself deep no_list list nested tuple tensor no_tensor complex_tensor array"
+    columns += " sparse_tensor meta_tensor"
     yield Door("CorpusExplainer()({'text': x})", lambda x: job({"text": x}), named(columns))
     yield from each("Corpus.to_pandas", corpus.to_pandas, {}, {"columns": "None no_list"})
     yield from each("Corpus.to_table", corpus.to_table, {}, {"columns": "None no_list"})
@@ -383,6 +385,7 @@ def _serving() -> Iterator[Door]:
 
 GROUPS: dict[str, Callable[[], Iterator[Door]]] = {
     "explaining": _explaining,
+    "odd things": odd_things,
     "cutting": _cutting,
     "inside": _inside,
     "black boxes": _black_boxes,

@@ -55,7 +55,7 @@ def reading() -> Iterator[Door]:
     yield from each("Explanation.save", e.save, {}, {"path": "text"})
     yield from each("Explanation.to_html", e.to_html, {}, {
         "path": "FILE", "pictures": "None no_dict",
-        "class_names": "None list tuple no_list nested no_dict dict odd_dict function",
+        "class_names": "None list of_itself tuple no_list nested no_dict dict odd_dict function",
         "attention": "None no_dict", "matrix_bytes": "0 huge", "units": "PARTS", "special": "",
         "signed": "True",
     })  # fmt: skip

@@ -34,6 +34,26 @@ class Angry:
         raise RuntimeError("do not open me")
 
 
+class Mute:
+    """A value that cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("do not show me")
+
+
+def _of_itself() -> list[Any]:
+    held: list[Any] = []
+    held.append(held)
+    return held
+
+
+def _deep() -> list[Any]:
+    held: list[Any] = []
+    for _ in range(3000):
+        held = [held]
+    return held
+
+
 VALUES: dict[str, Callable[[], Any]] = {
     "None": lambda: None,
     "True": lambda: True,
@@ -62,9 +82,13 @@ VALUES: dict[str, Callable[[], Any]] = {
     "class": lambda: Thing,
     "object": lambda: Thing(),
     "angry": lambda: Angry(),
+    "mute": lambda: Mute(),
+    "of itself": _of_itself,
+    "deep": _deep,
     "tensor": lambda: torch.full((3, 7), 0.5),
     "no tensor": lambda: torch.ones(0),
     "complex tensor": lambda: torch.ones(2, 6, dtype=torch.complex64),
+    "sparse tensor": lambda: torch.ones(2, 6).to_sparse(),
     "meta tensor": lambda: torch.ones(2, 6, device="meta"),
     "array": lambda: np.array(["a", None], dtype=object),
     "path": lambda: Path("/nowhere/at/all"),
