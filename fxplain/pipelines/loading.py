@@ -317,7 +317,7 @@ def _processors(source: Source, model: nn.Module) -> Loaded:
 
     failures: list[str] = []
     processor = _loaded("AutoProcessor", source, failures)
-    parts = {name: getattr(processor, name, None) for name in _READERS}
+    parts: dict[str, Any] = {name: getattr(processor, name, None) for name in _READERS}
     both = processor if isinstance(processor, transformers.ProcessorMixin) else None
     if both is None:
         parts = {
