@@ -129,7 +129,7 @@ class Loaded:
     feature_extractor: Any = None
     video_processor: Any = None
     failures: tuple[str, ...] = ()
-    made: dict[str, nn.Module] = field(default_factory=dict, repr=False, compare=False)
+    made: dict[str, nn.Module] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def reads(self) -> dict[str, Any]:
