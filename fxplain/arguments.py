@@ -25,7 +25,7 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MOST_SHOWN = 60
-_MOST_SAID = 400
+_MOST_SAID = 600
 
 
 @dataclass(frozen=True)

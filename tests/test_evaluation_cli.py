@@ -104,7 +104,7 @@ def test_metrics_are_listed():
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["bert"], 2, "a CSV or JSON Lines file with"),
+        (["bert"], 2, "a CSV, TSV, JSON Lines or Parquet file"),
         (["bert", "--data", "/no/such/file.csv"], 2, "does not exist"),
         (["bert", "--metric", "magic"], 2, "unknown metric 'magic'"),
         (["bert", "--method", "magic"], 2, "unknown method 'magic'"),

@@ -203,7 +203,8 @@ def check_factory_data(name: str, data: Path | None, *, is_factory: bool) -> Non
         raise typer.BadParameter(f"{name} brings its own data set.", param_hint="--data")
     if not is_factory and data is None:
         raise typer.BadParameter(
-            "it is needed: a CSV or JSON Lines file with those columns that the model reads of text, "
+            "it is needed: a CSV, TSV, JSON Lines or Parquet file with those columns that the model "
+            "reads of text, "
             "pair, image, video and audio, and perhaps label.",
             param_hint="--data",
         )

@@ -68,7 +68,8 @@ Data = Annotated[
     typer.Option(
         "--data",
         "-d",
-        help="A CSV or JSON Lines file with the columns that the model reads of text, pair, "
+        help="A CSV, TSV, JSON Lines or Parquet file with the columns that the model reads of text, "
+        "pair, "
         "image, video and audio (paths from the file's folder), and label (the true class).",
         exists=True,
         dir_okay=False,
