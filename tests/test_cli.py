@@ -510,7 +510,7 @@ def test_folders_without_a_model(folders, name, message):
     [
         ("modle", "Did you mean 'model'?"),
         ("no_inputs", "returned something of type Attention; it must return"),
-        ("failing", "raised RuntimeError: no weights here"),
+        ("failing", "failing() fails with RuntimeError: no weights here"),
         ("training", "training mode"),
         ("plain", "no attention"),
     ],

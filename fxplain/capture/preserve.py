@@ -204,11 +204,11 @@ def _tensor_restorer(tensor: Tensor) -> Callable[[], None]:
     counted = not isinstance(tensor, nn.Parameter) and not tensor.is_inference()
     version = tensor._version if counted else 0
     plain = is_plain(tensor) and tensor.layout is torch.strided and not tensor.is_inference()
-    home = tensor.data if plain or isinstance(tensor, nn.Parameter) else None
     try:
+        home = tensor.data if plain or isinstance(tensor, nn.Parameter) else None
         content = tensor.detach().clone() if counted else None
     except RuntimeError:  # left of a vmap that is over: nobody can read it, or write into it
-        content = None
+        home = content = None
 
     def restore() -> None:
         if home is not None and not same_place(tensor.data, home):
