@@ -1,21 +1,24 @@
 """``make real``: what is measured and written, on a small model in the place of a checkpoint."""
 
 import dataclasses
+import struct
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.real import measured
-from benchmarks.real.cases import Case, Prepared
+from benchmarks.real import __main__ as main
+from benchmarks.real import measured, pictures, programs, speech, whisper
+from benchmarks.real.cases import Case, Lacking, Prepared
 from benchmarks.real.checkpoints import REACTION_PARTS, Atoms
 from benchmarks.real.inputs import AGREEMENT, REACTIONS, UNSEEN_REACTIONS
 from benchmarks.real.measured import Measured, Result, Versus, holm
-from benchmarks.real.methods import METHODS, ONE_GRADIENT, leave_one_out
+from benchmarks.real.methods import METHODS, ONE_GRADIENT, without_patches, without_words
 from benchmarks.real.page import choosing_page, results_page, verdict
-from tests.small_models import TextClassifier, seeded, words
+from tests.small_models import ImageClassifier, TextClassifier, pixels, seeded, words
 
-FEW = ("auto", "generic", "input_x_gradient, corrected", "leave_one_out")
+FEW = ("auto", "generic", "input_x_gradient, corrected")
 
 
 def prepared() -> Prepared:
@@ -66,7 +69,7 @@ def test_leave_one_out_by_hand() -> None:
     """The explained number less that where attention does not see the token."""
     given = prepared()
     (inputs,) = given.data
-    relevance = leave_one_out(given.model, inputs, [0, 1, 2])["input_ids"]
+    relevance = without_words(given.model, inputs, [0, 1, 2])["input_ids"]
     with torch.no_grad():
         for sample, place in ((0, 2), (1, 3), (2, 0)):
             real = int(inputs["attention_mask"][sample].sum())
@@ -79,6 +82,18 @@ def test_leave_one_out_by_hand() -> None:
             expected = whole - given.model(ids, mask)[0, sample]
             torch.testing.assert_close(relevance[sample, place], expected)
     assert (relevance[1, 4:] == 0).all()
+
+
+def test_patches_left_out_by_hand() -> None:
+    """The explained number less that where a patch has the picture's mean."""
+    model, pictures = seeded(ImageClassifier), pixels(2, 3, 8, 8)
+    relevance = without_patches(2)(model, {"pixel_values": pictures}, [(0,), (1,)])["pixel_values"]
+    gone = pictures.clone()
+    gone[1, :, :4, 4:] = pictures[1].mean((1, 2))[:, None, None]
+    with torch.no_grad():
+        expected = model(pictures)[1, 1] - model(gone)[1, 1]
+    torch.testing.assert_close(relevance[1, 2], expected)
+    assert (relevance[:, 0] == 0).all()
 
 
 def test_holm_by_hand() -> None:
@@ -123,6 +138,73 @@ def test_parts_of_reactions_have_ids(tmp_path) -> None:
     assert cut.convert_ids_to_tokens([5, 7]) == ["C", ">>"]
 
 
+def test_words_are_spoken_apart(monkeypatch) -> None:
+    """Each word's sound lies in its seconds, and silence between."""
+    lengths = {"ab": 800, "cde": 1600}
+    monkeypatch.setattr(speech, "_spoken", lambda word, _: np.ones(lengths[word], np.float32))
+    found = speech.recorded("ab cde ab", "any")
+    assert found.words == ("ab", "cde", "ab")
+    own = np.zeros_like(found.sound)
+    for (start, end), word in zip(found.seconds, found.words, strict=True):
+        first, last = (round(at * speech.RATE) for at in (start, end))
+        assert last - first == lengths[word]
+        own[first:last] = 1
+    assert (own == found.sound).all()
+
+
+def test_a_program_that_lacks_leaves_its_case_out(tmp_path, monkeypatch, capsys) -> None:
+    def lacks() -> Prepared:
+        raise Lacking("no voice here.")
+
+    case = Case("heard", "a model that hears", True, "nothing", lacks)
+    monkeypatch.setattr(main, "CASES", (case,))
+    monkeypatch.setattr(main, "by_name", lambda _: iter((case,)))
+    folders = ["--kept", str(tmp_path / "kept"), "--docs", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["real", *folders])
+    main.main()
+    assert capsys.readouterr().out == "heard is left out: no voice here.\n"
+    assert "Heard" not in (tmp_path / "results" / "real.md").read_text()
+
+
+def test_numbers_out_of_a_file_of_ctranslate2(tmp_path) -> None:
+    """Written here as its converter does: names with their length, shapes, kinds of numbers."""
+    stored = {"a/weight": np.arange(6, dtype=np.float16).reshape(2, 3), "b": np.int8(7)}
+    written = struct.pack("<I", 6) + _text("Spec") + struct.pack("<II", 3, len(stored))
+    for name, values in stored.items():
+        array = np.asarray(values)
+        written += _text(name) + struct.pack("<B", array.ndim)
+        written += struct.pack(f"<{array.ndim}I", *array.shape)
+        written += struct.pack("<BI", {"float16": 4, "int8": 1}[array.dtype.name], array.nbytes)
+        written += array.tobytes()
+    (tmp_path / "model.bin").write_bytes(written + struct.pack("<I", 0))
+    found = whisper._numbers(tmp_path / "model.bin")
+    assert found["a/weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert found["b"].item() == 7
+
+
+def _text(name: str) -> bytes:
+    return struct.pack("<H", len(name) + 1) + name.encode() + b"\0"
+
+
+def test_pictures_of_shapes() -> None:
+    """The same each time, each another, and a shape in each: one colour there, noise around."""
+    made = pictures.drawn(4, 56)
+    assert torch.equal(made, pictures.drawn(4, 56))
+    assert made.shape == (4, 3, 56, 56)
+    for picture in made:
+        colours, counts = picture.flatten(1).unique(dim=1, return_counts=True)
+        assert counts.max() > 50
+        assert len(counts) > 500
+
+
+def test_a_letter_that_stood_there_before() -> None:
+    for ids, place in programs.asked_after_the_same(20):
+        letters = ids[0].tolist()
+        assert letters[place - 1] == letters[-1]
+        assert place < len(letters) - 1
+        assert letters.count(letters[-1]) == 2
+
+
 def test_subjects_and_verbs_stand_where_it_says() -> None:
     for sentence, subject, verb in AGREEMENT:
         assert sentence[subject].endswith("s")
@@ -139,4 +221,4 @@ class Stays(nn.Module):
 
 def test_where_nothing_matters_nothing_is_lost() -> None:
     (inputs,) = prepared().data
-    assert (leave_one_out(Stays(), inputs, [0, 1, 2])["input_ids"] == 0).all()
+    assert (without_words(Stays(), inputs, [0, 1, 2])["input_ids"] == 0).all()

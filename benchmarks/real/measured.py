@@ -10,12 +10,14 @@ import fxplain
 from benchmarks.real.cases import Case
 from benchmarks.real.methods import METHODS, ONE_GRADIENT
 
-__all__ = ["Measured", "Result", "Versus", "holm", "is_kept", "kept", "measure"]
+__all__ = ["LEFT_OUT", "Measured", "Result", "Versus", "holm", "is_kept", "kept", "measure"]
 
 STEPS = (0.2, 0.5, 0.8)
 """The shares of tokens that go."""
 
-GENERIC, AUTO, INTEGRATED, CHANCE = "generic", "auto", "integrated_gradients, 20 steps", "random"
+GENERIC, AUTO, CHANCE = "generic", "auto", "random"
+MASS = "relevance_mass"
+INTEGRATED, LEFT_OUT = "integrated_gradients, 20 steps", "leave_one_out"
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,10 @@ class Versus:
 
 @dataclass(frozen=True)
 class Result:
-    """A method's number, and how it compares with `generic`, with `auto` and with chance."""
+    """A method's number, and how it compares with `generic`, with `auto` and with chance.
+
+    `mass` is the share of positive relevance that lies on the evidence, where there is evidence.
+    """
 
     method: str
     value: float
@@ -40,6 +45,7 @@ class Result:
     auto: Versus
     chance: Versus
     integrated: Versus
+    mass: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,10 @@ class Measured:
     def result(self, method: str) -> Result:
         """One method's."""
         return next(each for each in self.results if each.method == method)
+
+    def value(self, method: str) -> float | None:
+        """One method's number, if it was measured."""
+        return next((each.value for each in self.results if each.method == method), None)
 
     @property
     def one_gradient(self) -> tuple[Result, ...]:
@@ -81,11 +91,12 @@ def holm(ps: list[float]) -> list[float]:
 def measure(case: Case) -> Measured:
     """Run all methods on a case."""
     given = case.prepare()
+    own, points = given.leave_one_out, given.metric == "pointing_game"
     found = fxplain.evaluate(
         given.model,
         given.data,
-        METHODS,
-        [given.metric],
+        METHODS | ({LEFT_OUT: own} if own else {}),
+        [given.metric, MASS] if points else [given.metric],
         steps=STEPS,
         tokenizer=given.tokenizer,
         **given.options,
@@ -95,27 +106,37 @@ def measure(case: Case) -> Measured:
         c = found.compare(method, other, given.metric)
         return Versus(c.difference, c.low, c.high, c.p_value)
 
-    rows = sorted(found.rows, key=lambda row: -row.value)
+    rows = sorted(
+        (row for row in found.rows if row.metric == given.metric), key=lambda row: -row.value
+    )
     first = given.data[0]
     inputs = first.inputs if isinstance(first, fxplain.Example) else first
     target = first.target if isinstance(first, fxplain.Example) else None
     chosen = fxplain.explain(given.model, inputs, target, "auto", **given.options)
-    corrected = ", corrected" if chosen.options.get("gradients") == "corrected" else ""
     return Measured(
         case=case.name,
         metric=given.metric,
         samples=found.settings["samples"],
-        chosen=chosen.method + corrected,
+        chosen=_label(chosen),
         why=chosen.chosen,
         removal="; ".join(f"{n} {how}" for n, how in found.settings["removal"].items()),
         results=tuple(
             Result(
                 row.method, row.value, row.low, row.high,
                 *(versus(row.method, other) for other in (GENERIC, AUTO, CHANCE, INTEGRATED)),
+                found.row(row.method, MASS).value if points else None,
             )
             for row in rows
         ),
     )  # fmt: skip
+
+
+def _label(chosen: fxplain.Explanation) -> str:
+    """What the tables call the method that `auto` took."""
+    names = [chosen.method]
+    names += ["corrected"] if chosen.options.get("gradients") == "corrected" else []
+    names += ["attention constant"] if chosen.options.get("attention") == "constant" else []
+    return ", ".join(names)
 
 
 def _path(case: Case, folder: Path) -> Path:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["METHODS", "ONE_GRADIENT", "leave_one_out"]
+__all__ = ["METHODS", "ONE_GRADIENT", "without_patches", "without_words"]
 
 CORRECTED: dict[str, Any] = {"gradients": "corrected"}
 CONSTANT: dict[str, Any] = {"gradients": "corrected", "attention": "constant"}
@@ -28,7 +28,7 @@ ONE_GRADIENT: dict[str, Any] = {
 """One forward, one backward."""
 
 
-def leave_one_out(model: nn.Module, inputs: Mapping[str, Any], target: Any) -> dict[str, Tensor]:
+def without_words(model: nn.Module, inputs: Mapping[str, Any], target: Any) -> dict[str, Tensor]:
     """How much the explained number falls when attention no longer sees a token, one at a time."""
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     relevance = torch.zeros(ids.shape)
@@ -46,6 +46,29 @@ def leave_one_out(model: nn.Module, inputs: Mapping[str, Any], target: Any) -> d
     return {"input_ids": relevance}
 
 
+def without_patches(along: int) -> Callable[..., dict[str, Tensor]]:
+    """How much the explained number falls when a patch takes the picture's mean, one at a time.
+
+    `along` is how many patches there are along a side; the first token, CLS, gets nothing.
+    """
+
+    def leave_out(model: nn.Module, inputs: Mapping[str, Any], target: Any) -> dict[str, Tensor]:
+        pictures = inputs["pixel_values"]
+        side = pictures.shape[-1] // along
+        there = torch.eye(along**2).view(-1, 1, along, along)
+        there = there.repeat_interleave(side, 2).repeat_interleave(side, 3).bool()
+        relevance = torch.zeros(len(pictures), 1 + along**2)
+        for sample, (picture, place) in enumerate(zip(pictures, target, strict=True)):
+            mean = picture.mean((1, 2), keepdim=True)
+            shown = torch.cat([picture[None], torch.where(there, mean, picture)])
+            with torch.no_grad():
+                scores = model(shown)[(slice(None), *place)]
+            relevance[sample, 1:] = scores[0] - scores[1:]
+        return {"pixel_values": relevance}
+
+    return leave_out
+
+
 METHODS: dict[str, Any] = {
     "auto": "auto",
     **ONE_GRADIENT,
@@ -53,5 +76,4 @@ METHODS: dict[str, Any] = {
     "raw_attention": "raw_attention",
     "rollout": "rollout",
     "integrated_gradients, 20 steps": ("integrated_gradients", {"steps": 20}),
-    "leave_one_out": leave_one_out,
 }

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from benchmarks.real.cases import Case
-from benchmarks.real.measured import AUTO, CHANCE, GENERIC, INTEGRATED, Measured, Versus, holm
+from benchmarks.real.measured import (
+    AUTO,
+    CHANCE,
+    GENERIC,
+    INTEGRATED,
+    LEFT_OUT,
+    Measured,
+    Versus,
+    holm,
+)
 
 __all__ = ["choosing_page", "results_page", "verdict"]
 
@@ -18,11 +27,13 @@ NAMES = {"abpc": "area between deletion curves", "pointing_game": "pointing at t
 _INTRODUCTION = """
 # Results on real models
 
-Written by `make real`: checkpoints that packages of the registry carry, on sentences and reactions
-written for this purpose. Higher is better everywhere. *Area between deletion curves*: the
-probability of the predicted class as the least relevant tokens are masked in attention first (20,
-50, 80%), less that as the most relevant are. *Pointing at the evidence*: whether the most
-relevant token is the one that is known to be it. Intervals are bootstrap intervals of 95%, p-values
+Written by `make real`: checkpoints that packages of the registry carry, and a program that is
+compiled into one, on sentences, reactions, speech and pictures that were made for this purpose.
+Higher is better everywhere. *Area between deletion curves*: the probability of the explained class
+as the least relevant tokens go first (20, 50, 80%), less that as the most relevant do; words are
+masked in attention, patches take the picture's mean. *Pointing at the evidence*: whether the most
+relevant token is among those that are known to be it; *share on it*: the positive relevance that
+lies there. Intervals are bootstrap intervals of 95%, p-values
 those of paired permutation tests, after Holm within a table. [Which method to
 take](../choose-a-method.md) sums this up; [the small models](../results.md) are another view.
 
@@ -115,8 +126,10 @@ def _case(case: Case, measured: Measured) -> Iterator[str]:
     about = f"{case.about[0].upper()}{case.about[1:]}"
     yield f"{about}. {NAMES[measured.metric].capitalize()}, n = {measured.samples}."
     yield ""
-    yield f"| method | {NAMES[measured.metric]} | less `generic` | p (Holm) |"
-    yield "|---|--:|--:|--:|"
+    has_mass = measured.results[0].mass is not None
+    mass, line = (" share on it |", "--:|") if has_mass else ("", "")
+    yield f"| method | {NAMES[measured.metric]} | less `generic` | p (Holm) |{mass}"
+    yield f"|---|--:|--:|--:|{line}"
     others = [each for each in measured.results if each.method != GENERIC]
     adjusted = dict(
         zip(
@@ -127,12 +140,13 @@ def _case(case: Case, measured: Measured) -> Iterator[str]:
     )
     for each in measured.results:
         number = f"{each.value:.3f} ({each.low:.3f} to {each.high:.3f})"
+        mass = "" if each.mass is None else f" {each.mass:.3f} |"
         if each.method == GENERIC:
-            yield f"| **{GENERIC}** | {number} | | |"
+            yield f"| **{GENERIC}** | {number} | | |{mass}"
             continue
         name = "chance (random relevance)" if each.method == CHANCE else each.method
         name = f"**auto** ({measured.chosen})" if each.method == AUTO else name
-        yield f"| {name} | {number} | {_versus(each.generic)} | {adjusted[each.method]:.3f} |"
+        yield f"| {name} | {number} | {_versus(each.generic)} | {adjusted[each.method]:.3f} |{mass}"
 
 
 # ---- what to take ---------------------------------------------------------------------------------
@@ -165,10 +179,8 @@ def _kind(kind: str, own: Pairs) -> Iterator[str]:
     yield "|---|--:|---|--:|--:|--:|--:|"
     for case, measured in own:
         best = measured.one_gradient[0]
-        numbers = [
-            f"{measured.result(name).value:.2f}"
-            for name in (GENERIC, "leave_one_out", INTEGRATED, CHANCE)
-        ]
+        values = [measured.value(name) for name in (GENERIC, LEFT_OUT, INTEGRATED, CHANCE)]
+        numbers = ["" if value is None else f"{value:.2f}" for value in values]
         yield (
             f"| {case.name} ({NAMES[measured.metric]}) | {measured.result(AUTO).value:.2f} | "
             f"{best.method} ({best.value:.2f}) | {' | '.join(numbers)} |"
