@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.real import __main__ as main
 from benchmarks.real import measured, pictures, programs, speech, whisper
-from benchmarks.real.cases import Case, Lacking, Prepared
+from benchmarks.real.cases import Case, LackingError, Prepared
 from benchmarks.real.checkpoints import REACTION_PARTS, Atoms
 from benchmarks.real.inputs import AGREEMENT, REACTIONS, UNSEEN_REACTIONS
 from benchmarks.real.measured import Measured, Result, Versus, holm
@@ -154,7 +154,7 @@ def test_words_are_spoken_apart(monkeypatch) -> None:
 
 def test_a_program_that_lacks_leaves_its_case_out(tmp_path, monkeypatch, capsys) -> None:
     def lacks() -> Prepared:
-        raise Lacking("no voice here.")
+        raise LackingError("no voice here.")
 
     case = Case("heard", "a model that hears", True, "nothing", lacks)
     monkeypatch.setattr(main, "CASES", (case,))
@@ -192,7 +192,7 @@ def test_pictures_of_shapes() -> None:
     assert torch.equal(made, pictures.drawn(4, 56))
     assert made.shape == (4, 3, 56, 56)
     for picture in made:
-        colours, counts = picture.flatten(1).unique(dim=1, return_counts=True)
+        _, counts = picture.flatten(1).unique(dim=1, return_counts=True)
         assert counts.max() > 50
         assert len(counts) > 500
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.real.cases import CASES, Lacking, by_name
+from benchmarks.real.cases import CASES, LackingError, by_name
 from benchmarks.real.measured import is_kept, kept
 from benchmarks.real.page import choosing_page, results_page
 
@@ -23,7 +23,7 @@ def main() -> None:
     for case in by_name(asked.only):
         try:
             measured = kept(case, asked.kept, again=asked.again)
-        except Lacking as lacking:
+        except LackingError as lacking:
             print(f"{case.name} is left out: {lacking}", flush=True)
             continue
         best = measured.results[0]

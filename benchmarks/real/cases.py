@@ -27,7 +27,7 @@ from benchmarks.real.saliency import PATCHES, SIDE, Saliency
 from benchmarks.real.speech import recorded, speaks
 from benchmarks.real.whisper import FRAMES, HEARD, Listener
 
-__all__ = ["CASES", "Case", "Lacking", "Prepared", "by_name"]
+__all__ = ["CASES", "Case", "LackingError", "Prepared", "by_name"]
 
 CLASSIFIES, TAGS, FILLS, HEARS, SEES, WRITES = (
     "an encoder of words that classifies",
@@ -39,7 +39,7 @@ CLASSIFIES, TAGS, FILLS, HEARS, SEES, WRITES = (
 )
 
 
-class Lacking(Exception):
+class LackingError(Exception):
     """A case needs a program that is not here."""
 
 
@@ -136,7 +136,9 @@ def _grammar() -> Prepared:
 def _heard(phrases: tuple[str, ...], voice: str) -> Prepared:
     """Each word that Whisper writes as it was said; evidence is the seconds in which it was said."""
     if not speaks():
-        raise Lacking("espeak-ng speaks the words, and is not here: apt-get install espeak-ng.")
+        raise LackingError(
+            "espeak-ng speaks the words, and is not here: apt-get install espeak-ng."
+        )
     listener = Listener()
     data = []
     for phrase in phrases:

@@ -1,4 +1,4 @@
-"""Recordings whose words have known seconds: espeak-ng speaks each word on its own, with silence between."""
+"""Recordings whose words have known seconds: espeak-ng speaks each on its own, with silence between."""
 
 from __future__ import annotations
 
