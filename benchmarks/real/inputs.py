@@ -164,17 +164,13 @@ AGREEMENT = tuple(
 SAID = (
     "please close the window before dinner",
     "the old farmer sells fresh milk",
-    "children played outside until midnight",
     "the teacher opened a heavy book",
     "winter mornings are often very cold",
-    "someone left a wallet under the table",
 )
 
 UNSEEN_SAID = (
     "tonight the moon looks very large",
     "open the green bottle with care",
-    "water boils quickly in summer",
     "garden tools hang beside the kitchen",
     "people waited quietly for their dinner",
-    "robert forgot his umbrella again",
 )

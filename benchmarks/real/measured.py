@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+import pickle
+from dataclasses import dataclass
 from pathlib import Path
 
 import fxplain
-from benchmarks.real.cases import Case
+from benchmarks.real.cases import Case, Prepared
 from benchmarks.real.methods import METHODS, ONE_GRADIENT
 
-__all__ = ["LEFT_OUT", "Measured", "Result", "Versus", "holm", "is_kept", "kept", "measure"]
+__all__ = [
+    "AUTO",
+    "LEFT_OUT",
+    "Measured",
+    "Result",
+    "Versus",
+    "compared",
+    "holm",
+    "is_kept",
+    "kept",
+    "measure",
+]
 
 STEPS = (0.2, 0.5, 0.8)
 """The shares of tokens that go."""
@@ -88,47 +99,50 @@ def holm(ps: list[float]) -> list[float]:
     return adjusted
 
 
-def measure(case: Case) -> Measured:
-    """Run all methods on a case."""
-    given = case.prepare()
-    own, points = given.leave_one_out, given.metric == "pointing_game"
-    found = fxplain.evaluate(
+def measure(given: Prepared) -> fxplain.Evaluation:
+    """Run all methods on a case; what `auto` takes is one of them."""
+    own = given.leave_one_out
+    return fxplain.evaluate(
         given.model,
         given.data,
         METHODS | ({LEFT_OUT: own} if own else {}),
-        [given.metric, MASS] if points else [given.metric],
+        [given.metric, MASS] if given.points else [given.metric],
         steps=STEPS,
         tokenizer=given.tokenizer,
         **given.options,
     )
 
+
+def compared(case: Case, given: Prepared, found: fxplain.Evaluation) -> Measured:
+    """All numbers of a case, beside the method that `auto` takes on it."""
+    example = given.data[0]
+    is_asked = isinstance(example, fxplain.Example)
+    inputs, target = (example.inputs, example.target) if is_asked else (example, None)
+    taken = fxplain.explain(given.model, inputs, target, AUTO, **given.options)
+    chosen = _label(taken)
+
     def versus(method: str, other: str) -> Versus:
         c = found.compare(method, other, given.metric)
         return Versus(c.difference, c.low, c.high, c.p_value)
 
-    rows = sorted(
-        (row for row in found.rows if row.metric == given.metric), key=lambda row: -row.value
-    )
-    first = given.data[0]
-    inputs = first.inputs if isinstance(first, fxplain.Example) else first
-    target = first.target if isinstance(first, fxplain.Example) else None
-    chosen = fxplain.explain(given.model, inputs, target, "auto", **given.options)
+    def result(name: str, method: str) -> Result:
+        row = found.row(method, given.metric)
+        return Result(
+            name, row.value, row.low, row.high,
+            *(versus(method, other) for other in (GENERIC, chosen, CHANCE, INTEGRATED)),
+            found.row(method, MASS).value if given.points else None,
+        )  # fmt: skip
+
+    results = [result(AUTO, chosen), *(result(name, name) for name in found.methods)]
     return Measured(
         case=case.name,
         metric=given.metric,
         samples=found.settings["samples"],
-        chosen=_label(chosen),
-        why=chosen.chosen,
+        chosen=chosen,
+        why=taken.chosen,
         removal="; ".join(f"{n} {how}" for n, how in found.settings["removal"].items()),
-        results=tuple(
-            Result(
-                row.method, row.value, row.low, row.high,
-                *(versus(row.method, other) for other in (GENERIC, AUTO, CHANCE, INTEGRATED)),
-                found.row(row.method, MASS).value if points else None,
-            )
-            for row in rows
-        ),
-    )  # fmt: skip
+        results=tuple(sorted(results, key=lambda each: -each.value)),
+    )
 
 
 def _label(chosen: fxplain.Explanation) -> str:
@@ -140,7 +154,7 @@ def _label(chosen: fxplain.Explanation) -> str:
 
 
 def _path(case: Case, folder: Path) -> Path:
-    return folder / f"{case.name.replace(' ', '-').replace(',', '')}.json"
+    return folder / f"{case.name.replace(' ', '-').replace(',', '')}.pickle"
 
 
 def is_kept(case: Case, folder: Path) -> bool:
@@ -149,17 +163,9 @@ def is_kept(case: Case, folder: Path) -> bool:
 
 
 def kept(case: Case, folder: Path, *, again: bool = False) -> Measured:
-    """What is kept under `folder`, or measured now and kept."""
-    path = _path(case, folder)
+    """What is kept under `folder`, or measured now and kept, beside what `auto` takes now."""
+    path, given = _path(case, folder), case.prepare()
     if again or not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(measure(case)), indent=1) + "\n")
-    return _read(json.loads(path.read_text()))
-
-
-def _read(told: dict) -> Measured:
-    results = tuple(
-        Result(**{k: Versus(**v) if isinstance(v, dict) else v for k, v in each.items()})
-        for each in told.pop("results")
-    )
-    return Measured(**told, results=results)
+        path.write_bytes(pickle.dumps(measure(given)))
+    return compared(case, given, pickle.loads(path.read_bytes()))

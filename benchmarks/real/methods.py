@@ -70,7 +70,6 @@ def without_patches(along: int) -> Callable[..., dict[str, Tensor]]:
 
 
 METHODS: dict[str, Any] = {
-    "auto": "auto",
     **ONE_GRADIENT,
     "lrp": "lrp",
     "raw_attention": "raw_attention",
