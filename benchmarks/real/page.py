@@ -56,9 +56,10 @@ a method](how-to/choose-a-method.md). On your own model and data: [evaluate](eva
 _ELSEWHERE = """
 ## Not measured on real models here
 
-Where a decoder reads an encoder, where pictures, sound or features are read, and where words are
-written one by one, `auto` takes `generic` with `gradients="corrected"`: among methods of one
-gradient it did best on [the small models](results.md) on average, and it has relevancy matrices.
+Where a decoder of words reads an encoder of words, where words are read beside pictures, and where
+pictures or sound are classified, `auto` takes `generic` with `gradients="corrected"`: among methods
+of one gradient it did best on [the small models](results.md) on average, and it has relevancy
+matrices.
 """
 
 
