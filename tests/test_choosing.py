@@ -185,3 +185,30 @@ def test_no_better_than_chance(method: str) -> None:
     for model, warned in zip(kinds[method], (True, False), strict=True):
         e = fxplain.explain(model, WORDS, method=method)
         assert any("chance" in warning for warning in e.graph.warnings) is warned
+
+
+class Writer(nn.Module):
+    """Words that attend to frames, or to patches of a picture, and go on."""
+
+    def __init__(self, *, hears: bool) -> None:
+        super().__init__()
+        self.read = nn.Conv1d(3, 8, 2, 2) if hears else nn.Conv2d(3, 8, 4, 4)
+        self.said, self.head = nn.Embedding(30, 8), nn.Linear(8, 30)
+
+    def forward(self, inputs: Tensor, said_ids: Tensor) -> Tensor:
+        x, y = self.read(inputs).flatten(2).transpose(1, 2), self.said(said_ids)
+        x = nn.functional.scaled_dot_product_attention(x, x, x)
+        return self.head((y + nn.functional.scaled_dot_product_attention(y, x, x))[:, -1])
+
+
+@pytest.mark.parametrize("hears", [True, False])
+def test_spoken_words(hears: bool) -> None:
+    """Corrected input x gradient warns where what is heard is written, not where what is seen is."""
+    given = pixels(1, 3, 12) if hears else pixels(1, 3, 8, 8)
+    e = fxplain.explain(
+        seeded(Writer, hears=hears),
+        {"inputs": given, "said_ids": words(1, 3)},
+        method="input_x_gradient",
+        gradients="corrected",
+    )
+    assert any("spoken words" in warning for warning in e.graph.warnings) is hears

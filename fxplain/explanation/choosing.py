@@ -38,6 +38,8 @@ class Kind:
         Whether its layers normalise the residual stream itself, as BERT's do.
     tags_words
         Whether the explained output has a place for each of several words, and classes at each.
+    hears
+        Whether some of what it reads is a sequence of frames: numbers that lie on no grid.
     """
 
     reads_words: bool
@@ -45,6 +47,7 @@ class Kind:
     writes: bool
     is_post_norm: bool
     tags_words: bool
+    hears: bool
 
     @classmethod
     def of(cls, bound: ModelInputs, captured: Capture, program: Program, output: Any) -> Kind:
@@ -59,6 +62,10 @@ class Kind:
             has_one_stream=not kinds & {"co", "encoder-decoder"},
             writes=_writes(program, captured, output, set(names)),
             tags_words=_tags(program, captured, output),
+            hears=any(
+                floating.get(name, False) and not m.grid
+                for name, m in zip(names, program.modalities, strict=True)
+            ),
             is_post_norm=program.memo.made("post-norm", lambda: _is_post_norm(captured)),
         )
 
@@ -66,6 +73,11 @@ class Kind:
     def classifies_words(self) -> bool:
         """Whether it is an encoder of words with classes, or a score, at its end."""
         return self.reads_words and self.has_one_stream and not self.writes
+
+    @property
+    def writes_what_it_hears(self) -> bool:
+        """Whether it is a decoder of words over an encoder of frames, as of speech."""
+        return self.hears and self.writes and not self.has_one_stream
 
 
 def _tags(program: Program, captured: Capture, output: Any) -> bool:
@@ -157,7 +169,8 @@ def _ranked(kind: Kind) -> Iterator[tuple[str, str]]:
     else:
         yield (
             "generic",
-            "of one gradient the best measured where pictures, sound or features are read",
+            "of one gradient the best measured, or not to be told from it, where pictures, sound or "
+            "features are read",
         )
 
 
@@ -195,6 +208,13 @@ _NO_BETTER = (
         lambda kind: kind.is_post_norm and kind.classifies_words,
         "lrp measured no better than chance on encoders of words that normalise the residual stream, "
         'as this one does: take method="auto"',
+    ),
+    _Measured(
+        "input_x_gradient",
+        {"gradients": "corrected"},
+        lambda kind: kind.writes_what_it_hears,
+        "input_x_gradient with corrected gradients points at spoken words no better than chance: take "
+        'method="auto"',
     ),
     _Measured(
         "rollout",
