@@ -117,7 +117,7 @@ def written_behind(model: nn.Module) -> bool:
 
 
 def _beyond(model: nn.Module, inputs: Mapping[str, Any], asked: Any) -> str:
-    """What to say of a text that grows beyond the model's places; some models fail there, some go on."""
+    """What an error says of a text that grows beyond the model's places; some models go on."""
     name = "input_ids" if written_behind(model) else "decoder_input_ids"
     limit, ids = positions(model), inputs.get(name)
     if limit is None or not isinstance(asked, int):

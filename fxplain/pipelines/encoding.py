@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fxplain.capture import config_of, first_parameter
+from fxplain.capture import first_parameter
 from fxplain.errors import InputError
 from fxplain.explanation import Word
 from fxplain.explanation.originals import Originals, Probes, probe_pictures
