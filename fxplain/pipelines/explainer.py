@@ -182,8 +182,8 @@ class Explainer:
             Further inputs of the model by argument name, such as the boxes' features of a model
             that has no image processor.
         truncation
-            Of a text that is longer than the model takes: True cuts it (of a pair, the longer one; where
-            a decoder writes on, with room for that), False gives it to the model as it is; by default
+            Of a text that is longer than the model takes: True cuts it (of a pair, the longer; where a
+            decoder writes on, with room for that), False gives it to the model as it is; by default
             it is an error.
         pad_to
             How many tokens each text is padded to, by default as many as the longest of a batch has.
