@@ -170,6 +170,17 @@ def test_a_text_that_is_too_long_is_named_or_cut(root, name):
         explainer(**given, truncation="longest")
 
 
+def test_a_text_that_is_cut_leaves_room_for_what_is_written(root):
+    explainer = fxplain.from_pretrained(small_pretrained.save("gpt2", root))
+    limit = explainer.model.config.max_position_embeddings
+    written = explainer.generate(LONG, truncation=True, max_new_tokens=3, min_new_tokens=3)
+    assert written.explanations[0].inputs["input_ids"].shape[1] == limit
+    with pytest.raises(
+        fxplain.InputError, match=f"{limit} tokens.*{limit + 8} more.*max_new_tokens"
+    ):
+        explainer.generate("the movie", max_new_tokens=limit + 8, min_new_tokens=limit + 8)
+
+
 # ---- checkpoints --------------------------------------------------------------------------------
 
 

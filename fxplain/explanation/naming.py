@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -77,10 +79,34 @@ def _namer_of(size: int | None, model: nn.Module, tokenizer: Any) -> Callable[[i
     ):  # nobody named them
         labels = {}
     if labels and size in (len(labels), len(labels) + 1):
-        return lambda i: str(labels.get(i, ""))
+        return _Labels(labels)
     if tokenizer is not None and size in _vocabularies(config):
-        return lambda i: repr(_word(tokenizer, i))
+        return _Pieces(tokenizer)
     return None
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Names by class; no closure, for an explanation takes them along to other processes."""
+
+    labels: Mapping[Any, Any]
+
+    def __call__(self, number: int) -> str:
+        return str(self.labels.get(number, ""))
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """The words of a vocabulary."""
+
+    tokenizer: Any
+
+    def __call__(self, number: int) -> str:
+        return "" if self.tokenizer is None else repr(_word(self.tokenizer, number))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With the tokenizer, unless it is one that stays where it is."""
+        return {"tokenizer": self.tokenizer if _travels(self.tokenizer) else None}
 
 
 def _word(tokenizer: Any, number: int) -> str:
@@ -88,6 +114,14 @@ def _word(tokenizer: Any, number: int) -> str:
     if hasattr(tokenizer, "decode"):
         return str(tokenizer.decode([number]))
     return str(tokenizer.convert_ids_to_tokens([number])[0])
+
+
+def _travels(thing: Any) -> bool:
+    try:
+        pickle.dumps(thing)
+    except Exception:  # noqa: BLE001 - what a user's object raises
+        return False
+    return True
 
 
 def _index(target: Any) -> tuple[int, ...]:

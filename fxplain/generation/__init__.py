@@ -6,7 +6,7 @@ from fxplain.generation.generation import EARLIER, GeneratedToken, Generation
 from fxplain.generation.outputs import Span
 from fxplain.generation.sequence import text_input
 from fxplain.generation.sources import Source, Sources
-from fxplain.generation.writing import decoder_start
+from fxplain.generation.writing import decoder_start, positions, written_behind
 
 __all__ = [
     "EARLIER",
@@ -18,5 +18,7 @@ __all__ = [
     "Span",
     "decoder_start",
     "explain_generation",
+    "positions",
     "text_input",
+    "written_behind",
 ]

@@ -16,7 +16,9 @@ from fxplain.capture import config_of
 from fxplain.capture.preserve import preserved
 from fxplain.errors import InputError
 
-__all__ = ["Writing", "decoder_start", "settings", "take", "write"]
+__all__ = [
+    "Writing", "decoder_start", "positions", "settings", "take", "write", "written_behind",
+]  # fmt: skip
 
 
 _IDS = whole(0, (1 << 63) - 1)
@@ -87,7 +89,7 @@ def write(
     with preserved(model):
         if seed is not None:
             torch.manual_seed(seed)
-        with blaming(f"generate() of {name}"):
+        with blaming(f"generate() of {name}{_beyond(model, inputs, max_new_tokens)}"):
             made = generate(**own, max_new_tokens=max_new_tokens)
     if first.prompt is None:
         raise InputError(f"generate() of {name} took no step: nothing was generated.")
@@ -99,6 +101,34 @@ def write(
     if not start:  # the prompt went in as embeddings
         prompt = inputs["input_ids"]
     return _checked(Writing(prompt, sequences, _real(sequences, *settings(model, options))))
+
+
+def positions(model: nn.Module) -> int | None:
+    """The most tokens of a text that the model has places for, where its config says it."""
+    config: Any = config_of(model)
+    own = config.get_text_config() if hasattr(config, "get_text_config") else config
+    limit = getattr(own, "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and limit > 0 else None
+
+
+def written_behind(model: nn.Module) -> bool:
+    """Whether what the model writes stands behind its prompt, and shares its places."""
+    return not getattr(config_of(model), "is_encoder_decoder", False)
+
+
+def _beyond(model: nn.Module, inputs: Mapping[str, Any], asked: Any) -> str:
+    """What an error says of a text that grows beyond the model's places; some models go on."""
+    name = "input_ids" if written_behind(model) else "decoder_input_ids"
+    limit, ids = positions(model), inputs.get(name)
+    if limit is None or not isinstance(asked, int):
+        return ""
+    given = ids.shape[-1] if isinstance(ids, Tensor) and ids.dim() else 1
+    if given + asked <= limit:
+        return ""
+    return (
+        f", which has places for {limit} tokens and is given {given} and asked for {asked} more "
+        f"(ask for fewer by max_new_tokens=, or give a shorter text),"
+    )
 
 
 def take(

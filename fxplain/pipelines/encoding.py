@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fxplain.capture import config_of, first_parameter
+from fxplain.capture import first_parameter
 from fxplain.errors import InputError
 from fxplain.explanation import Word
 from fxplain.explanation.originals import Originals, Probes, probe_pictures
-from fxplain.generation import decoder_start, text_input
+from fxplain.generation import decoder_start, positions, text_input, written_behind
 from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded
 from fxplain.pipelines.media import pillow
@@ -96,7 +96,7 @@ def encode(loaded: Loaded, given: Given, *, padding: Any = None) -> Encoded:
         if given.pair:
             text["text_pair"] = given.pair
         if given.truncation:
-            text |= {"truncation": True, "max_length": text_limit(loaded)}
+            text |= {"truncation": True, "max_length": _cut_to(loaded, given)}
         if given.pad_to and padding != "max_length":
             padding = text["padding"] = "max_length"
             text.setdefault("max_length", given.pad_to)
@@ -125,11 +125,17 @@ def encode(loaded: Loaded, given: Given, *, padding: Any = None) -> Encoded:
 
 def text_limit(loaded: Loaded) -> int | None:
     """The most tokens of a text that the model takes, where tokenizer or config say it."""
-    config: Any = config_of(loaded.model)
-    own = config.get_text_config() if hasattr(config, "get_text_config") else config
-    limits = (loaded.tokenizer.model_max_length, getattr(own, "max_position_embeddings", None))
+    limits = (loaded.tokenizer.model_max_length, positions(loaded.model))
     said = [n for n in limits if isinstance(n, int) and 0 < n < _NO_LIMIT]
     return min(said) if said else None
+
+
+def _cut_to(loaded: Loaded, given: Given) -> int | None:
+    """The most tokens of a text that is cut, with room for what the model writes behind it."""
+    limit = text_limit(loaded)
+    if limit is None or not written_behind(loaded.model):
+        return limit
+    return max(limit - given.room, 1)
 
 
 def reads_padding(loaded: Loaded) -> bool:

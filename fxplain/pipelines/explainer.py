@@ -182,8 +182,9 @@ class Explainer:
             Further inputs of the model by argument name, such as the boxes' features of a model
             that has no image processor.
         truncation
-            Of a text that is longer than the model takes: True cuts it (of a pair, the longer one),
-            False gives it to the model as it is; by default it is an error.
+            Of a text that is longer than the model takes: True cuts it (of a pair, the longer; where a
+            decoder writes on, with room for that), False gives it to the model as it is; by default
+            it is an error.
         pad_to
             How many tokens each text is padded to, by default as many as the longest of a batch has.
             What was found out of one length and number of samples is used again for the next batch
@@ -366,14 +367,20 @@ class Explainer:
                 )
         return own, {k: v for k, v in options.items() if k not in own}
 
-    def _written(self, given: Given, **options: Any) -> Generation:
+    def _written(self, given: Given, max_new_tokens: int = 20, **options: Any) -> Generation:
         """The one place where generated text is explained."""
+        if isinstance(max_new_tokens, int):  # else refused where it is used
+            given = replace(given, room=max(max_new_tokens, 0))
         if options.get("targets") is None and self.task.by_word and self.task.is_one_sample(given):
             options["targets"] = "words"
         with padded_left(self.loaded):
             encoded = self.task.prompt(self.loaded, given)
         generation = explain_generation(
-            self.model, encoded.inputs, tokenizer=self.loaded.tokenizer, **options
+            self.model,
+            encoded.inputs,
+            max_new_tokens,
+            tokenizer=self.loaded.tokenizer,
+            **options,
         )
         known = provenance(self.loaded, generation.explanations[0])
         told = tuple(

@@ -48,6 +48,8 @@ class Given:
         Further inputs of the model by argument name, handed on as they are.
     truncation
         Whether a text that is longer than the model takes is cut; None where that is an error.
+    room
+        How many tokens the model writes behind the text, which a text that is cut leaves room for.
     pad_to
         How many tokens every text is padded to; None for the longest of several.
     words
@@ -65,6 +67,7 @@ class Given:
     audio: list[Any] = field(default_factory=list)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     truncation: bool | None = None
+    room: int = 0
     pad_to: int | None = None
     words: list[list[str]] = field(default_factory=list)
     points: list[tuple[float, float]] = field(default_factory=list)
