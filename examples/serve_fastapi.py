@@ -6,7 +6,8 @@ Run it with ``uvicorn examples.serve_fastapi:app``.
 from typing import Any
 
 import torch
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
 
 import fxplain
 from fxplain.demo import digits
@@ -24,6 +25,12 @@ def explained(question: str, picture: int) -> fxplain.Explanation:
 
 
 explained("warm up", 0)  # the model is captured once, before the first request
+
+
+@app.exception_handler(fxplain.FxplainError)
+def refused(_: Request, error: fxplain.FxplainError) -> JSONResponse:
+    """What is wrong with a question (one that is too long) is told to who asked it."""
+    return JSONResponse({"error": str(error)}, status_code=422)
 
 
 @app.get("/explain")

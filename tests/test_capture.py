@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import math
 import warnings
 import weakref
 from collections import UserDict, namedtuple
@@ -15,6 +16,7 @@ from transformers import BertConfig, BertForSequenceClassification, CLIPConfig, 
 
 import fxplain
 from fxplain.capture import bind_inputs, cache, capture, module_path, pace, routes
+from fxplain.capture.comparison import share_apart
 from tests.small_models import (
     ImageClassifier,
     TextClassifier,
@@ -520,6 +522,12 @@ def test_a_capture_that_differs_from_the_model_is_said_so() -> None:
     assert "scaled_dot_product_attention" in message
     assert "''" not in message
     assert fxplain.inspect(seeded(TextClassifier), (words(2, 6),)).warnings == ()
+
+
+def test_what_is_told_of_small_outputs_is_a_part_of_them() -> None:
+    got, want = torch.tensor([3e-3, 0.0]), torch.tensor([2e-3, -1e-3])
+    assert share_apart(got, want) == pytest.approx(0.5)
+    assert share_apart(got, torch.zeros(2)) == math.inf
 
 
 def test_the_warning_names_the_models_attention(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -260,6 +261,21 @@ def test_inspect_raises_the_same_errors() -> None:
         fxplain.inspect(model, {"inputs_ids": IDS})
     with pytest.raises(fxplain.TrainingModeError):
         fxplain.inspect(model.train(), (IDS,))
+
+
+class _Passing(TextClassifier):
+    """Takes any name, as models of transformers do."""
+
+    def forward(self, input_ids: Tensor, position_ids: Any = None, **_: Any) -> Tensor:
+        return super().forward(input_ids)
+
+
+def test_another_name_is_no_slip_where_any_is_taken() -> None:
+    model, places = seeded(_Passing), torch.arange(IDS.shape[1])
+    found = fxplain.explain(model, {"input_ids": IDS, "cache_position": places}, target=1)
+    assert list(found.relevance) == ["input_ids"]
+    with pytest.raises(fxplain.InputError, match="Did you mean 'position_ids'"):
+        fxplain.explain(model, {"input_ids": IDS, "positions_ids": places}, target=1)
 
 
 def test_a_good_call_after_a_bad_one() -> None:

@@ -72,6 +72,10 @@ def test_what_layers_round_is_said() -> None:
     explanation = fxplain.explain(model, inputs(), target=1)
     (said,) = explanation.graph.warnings
     assert said.startswith("13 quantised layers (layers.0.q, ...) round what they are given")
+    theirs = model(*inputs())
+    share = float((explanation.output - theirs).abs().max() / theirs.abs().max())
+    told = float(said.split(" by ")[1].split()[0])
+    assert told == pytest.approx(share, rel=0.06)
     (found,) = explanation.relevance.values()
     assert apart(found, relevance(unpacked(plain(), Coded))) < 1e-5
     assert fxplain.explain(coded(), inputs(), target=1).graph.warnings == ()

@@ -23,6 +23,9 @@ def test_fastapi_answers_many_requests_at_once() -> None:
     with ThreadPoolExecutor(4) as pool:
         for one, other in zip(alone, pool.map(ask, range(4)), strict=True):
             assert one == pytest.approx(other, abs=1e-5)
+    bad = client.get("/explain", params={"question": "how " * 40})
+    assert bad.status_code == 422
+    assert "embeddings" in bad.json()["error"]
 
 
 def test_gradio_shows_a_report() -> None:

@@ -13,7 +13,13 @@ from fxplain.arguments import first_line, shown
 from fxplain.capture import offloaded, sharded
 from fxplain.capture.captured import Capture, StateSlot
 from fxplain.capture.chance import other_draws
-from fxplain.capture.comparison import difference, differences, run_eagerly, tolerance
+from fxplain.capture.comparison import (
+    difference,
+    differences,
+    run_eagerly,
+    share_apart,
+    tolerance,
+)
 from fxplain.capture.compiled import nothing_compiled
 from fxplain.capture.custom import custom_functions
 from fxplain.capture.fingerprint import Facts, changed, fact_of, facts_of
@@ -215,7 +221,7 @@ def _rounding(packed: dict[str, Tensor], plain: dict[str, Tensor], layers: list[
     return [
         f"{len(layers)} quantised layers ({layers[0]}, ...) round what they are given: the explanation "
         f"is that of linear layers with their weights, whose output differs from the model's by "
-        f"{apart:.1e} of its largest value"
+        f"{share_apart(plain[name], packed[name]):.1e} of its largest value"
     ]
 
 

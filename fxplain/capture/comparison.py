@@ -14,7 +14,9 @@ from fxplain.capture.lean import run_leanly
 from fxplain.capture.state import config_of, first_parameter, parts_of
 from fxplain.errors import FxplainError, InputError, NonFiniteError
 
-__all__ = ["difference", "differences", "failure", "run_eagerly", "tolerance"]
+__all__ = [
+    "difference", "differences", "failure", "run_eagerly", "share_apart", "tolerance",
+]  # fmt: skip
 
 # Captured and original outputs may differ by rounding: fused and unfused kernels, other orders.
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
@@ -126,14 +128,14 @@ def differences(
         want = expected.get(name)
         if want is None or not want.is_floating_point():
             continue
-        apart = difference(got, want)
-        if apart > tolerance(want.dtype):
+        if difference(got, want) > tolerance(want.dtype):
             implementation = getattr(config_of(model), "_attn_implementation", None)
             which = f" with its {implementation!r} attention" if implementation else ""
             named = f"{name!r} " if name else ""
+            share = share_apart(got, want)
             found.append(
                 f"output {named}of the captured graph differs from the model's own{which} by "
-                f"{apart:.1e} of its largest value: the explanation is faithful to the "
+                f"{share:.1e} of its largest value: the explanation is faithful to the "
                 f"captured computation ({_attention_forms(made)}), not to the model's own run"
             )
     return found
@@ -145,8 +147,23 @@ def difference(got: Tensor, want: Tensor) -> float:
     Of values that are all small a twentieth counts as rounding does of others: they may be what is left
     of large ones. What the type itself rounds off 1 is no difference.
     """
+    apart, scale = _apart(got, want)
+    if scale < 1:
+        rounded = torch.finfo(want.dtype).eps / tolerance(want.dtype)
+        scale = max(min(1.0, scale * _SMALL), rounded)
+    return apart / scale
+
+
+def share_apart(got: Tensor, want: Tensor) -> float:
+    """The largest difference as a part of the largest finite value, as it is: what people are told."""
+    apart, scale = _apart(got, want)
+    return apart / scale if scale else math.inf
+
+
+def _apart(got: Tensor, want: Tensor) -> tuple[float, float]:
+    """The largest difference, and the largest finite value of `want`."""
     if got.shape != want.shape or got.dtype != want.dtype:
-        return math.inf
+        return math.inf, 1.0
     apart, scale = 0.0, 0.0
     for a, b in zip(*(x.reshape(-1).split(_PART) for x in (got, want)), strict=True):
         a, b = a.double(), b.double()
@@ -155,10 +172,7 @@ def difference(got: Tensor, want: Tensor) -> float:
         wrong = (a != b) & ~(a.isnan() & b.isnan())
         if wrong.any():
             apart = max(apart, float((a[wrong] - b[wrong]).abs().nan_to_num(math.inf).max()))
-    if scale < 1:
-        rounded = torch.finfo(want.dtype).eps / tolerance(want.dtype)
-        scale = max(min(1.0, scale * _SMALL), rounded)
-    return apart / scale
+    return apart, scale
 
 
 _SMALL = 500

@@ -284,7 +284,9 @@ def _named(
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in kwargs:
         if name not in parameters:
-            close = difflib.get_close_matches(name, [p for p in parameters if p not in kwargs], n=1)
+            left = [p for p in parameters if p not in kwargs]
+            alike = _SLIP if takes_any else _LIKENESS
+            close = difflib.get_close_matches(name, left, n=1, cutoff=alike)
             if takes_any and not close:
                 continue  # forward passes it on
             hint = f" Did you mean {close[0]!r}?" if close else ""
@@ -300,6 +302,13 @@ def _named(
             f"inputs do not fit {type(model).__name__}.forward({_signature(model)}): {error}."
         ) from error
     return [*positional.items(), *kwargs.items()]
+
+
+_LIKENESS = 0.6
+"""How alike two names have to be for one to be suggested in the place of the other."""
+
+_SLIP = 0.8
+"""The same where any name may be meant: `pixel_values` is no slip for `past_key_values` (0.67)."""
 
 
 def _tensor_leaves(named: list[tuple[str, Any]]) -> tuple[tuple[str, ...], tuple[Tensor, ...]]:
