@@ -133,6 +133,11 @@ def test_recordings_that_are_none(tmp_path):
     for path in (silent, no_rate, law, *cuts, tmp_path / "missing.wav", tmp_path):
         with pytest.raises(fxplain.LoadError, match=path.name):
             open_recording(path, 16_000)
+    both = tmp_path / "both.wav"
+    wavfile.write(both, 16_000, np.zeros((50, 2), np.int16))
+    both.write_bytes(both.read_bytes()[:-3])
+    with pytest.raises(fxplain.LoadError, match="cut off: 3 bytes"):
+        open_recording(both, 16_000)
 
 
 @pytest.mark.parametrize(

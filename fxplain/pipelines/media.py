@@ -267,9 +267,10 @@ def read_wav(source: str | Path | BinaryIO, name: str) -> tuple[int, Samples]:
     try:
         rate, samples = wavfile.read(source)
     except Exception as error:  # whatever a damaged header makes of it
+        if isinstance(error, ValueError):  # it was opened
+            _check_whole(name, source)
         raise LoadError(f"{name} cannot be read as a .wav file: {error}") from error
-    if lacking := _lacking(source):
-        raise LoadError(f"{name} is cut off: {lacking:,} bytes of its sound are missing.")
+    _check_whole(name, source)
     if not 1 <= rate <= MOST_RATE or not samples.size:
         raise LoadError(f"{name} holds no sound: {samples.size} samples at {rate} a second.")
     if samples.dtype == np.uint8:  # the only unsigned kind of a .wav file: silence is 128
@@ -283,6 +284,11 @@ def read_wav(source: str | Path | BinaryIO, name: str) -> tuple[int, Samples]:
 
 _UNTOLD = 0x7FFF0000
 """From here on a size stands for an end that was not known when the file was begun."""
+
+
+def _check_whole(name: str, source: str | Path | BinaryIO) -> None:
+    if lacking := _lacking(source):
+        raise LoadError(f"{name} is cut off: {lacking:,} bytes of its sound are missing.")
 
 
 def _lacking(source: str | Path | BinaryIO) -> int:
