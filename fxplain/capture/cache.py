@@ -36,7 +36,7 @@ from fxplain.capture.shelf import Kept, Shelf
 from fxplain.capture.state import AsItWas, parts_of, tensors_of
 from fxplain.capture.structure import leaves_of, opens_objects
 from fxplain.capture.unpacked import forget_unpacked
-from fxplain.capture.unpacking import layers_to_unpack, unpacked_in_place
+from fxplain.capture.unpacking import has_packed_layers, layers_to_unpack, unpacked_in_place
 from fxplain.errors import CaptureError, InputError
 
 __all__ = ["capture", "clear_captures", "share_captures"]
@@ -157,7 +157,8 @@ def _captured(model: nn.Module, inputs: ModelInputs) -> Capture:
     facts = facts_of(model)
     shelf = _captures.setdefault(model, Shelf())
     with chance_held(), preserved(model, inputs.args, inputs.kwargs) as state, nothing_compiled():
-        made, same = _unpacked(model, inputs, state, lambda: _note_restless(shelf, model, facts))
+        make = _unpacked if has_packed_layers(model) else _make
+        made, same = make(model, inputs, state, lambda: _note_restless(shelf, model, facts))
     if made.only_for is not None:  # branches on data depend on the weights too
         made.held_weights = {p: AsItWas.of(t) for of in tensors_of(model) for p, t in of.items()}
     if _has_hooks(model):  # what they store is real again, and of these inputs

@@ -8,24 +8,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fxplain.capture.fingerprint import Facts
 from fxplain.capture.locks import borrowed
-from fxplain.capture.seen import facts_now, found_once
+from fxplain.capture.seen import found_once
 from fxplain.capture.state import parts_of
 from fxplain.capture.twins import Twins
 
 __all__ = ["twin_of", "twins"]
 
 
-def _seen(model: nn.Module) -> Facts:
-    """What is seen of a model without accelerate's hooks, which its twin has not."""
-    return {key: fact for key, fact in facts_now(model).items() if key[1] != _HOOK}
-
-
 _HOOK = "_hf_hook"
 
-twins = Twins(_seen)
-"""Of the models that were asked for."""
+twins = Twins(beside=_HOOK)
+"""Of the models that were asked for; they are without accelerate's hooks."""
 
 
 def twin_of(model: nn.Module) -> nn.Module:

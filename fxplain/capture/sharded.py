@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from fxplain import errors
 from fxplain.capture.comparison import difference, run_eagerly, tolerance
-from fxplain.capture.fingerprint import Facts
 from fxplain.capture.inputs import bind_inputs
-from fxplain.capture.seen import facts_now, found_once, looking
+from fxplain.capture.seen import found_once, looking
 from fxplain.capture.state import parts_of, tensors_of
 from fxplain.capture.twins import Twins
 from fxplain.errors import CaptureError
@@ -32,13 +31,8 @@ __all__ = ["on_all_processes", "twins"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _seen(model: nn.Module) -> Facts:
-    """What is seen of a model but for its tensors, which are put together in each call."""
-    return {key: fact for key, fact in facts_now(model).items() if key[1] != "tensors"}
-
-
-twins = Twins(_seen)
-"""Of the models that were asked for, in this process."""
+twins = Twins(beside="tensors")
+"""Of the models that were asked for, in this process; tensors are put together in each call."""
 
 
 def on_all_processes(function: F) -> F:

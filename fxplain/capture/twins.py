@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
-from typing import Any
+from collections.abc import MutableMapping
 
 from torch import nn
 from torch.utils.weak import WeakIdKeyDictionary
+
+from fxplain.capture.fingerprint import Facts
+from fxplain.capture.seen import facts_now
 
 __all__ = ["Twins"]
 
@@ -16,23 +18,26 @@ class Twins:
 
     Parameters
     ----------
-    look
-        What is seen of a model that its twin was made of; it keeps nothing alive.
+    beside
+        The name under which the fingerprint has what a twin is not made of.
     """
 
-    def __init__(self, look: Callable[[nn.Module], Any]) -> None:
-        self._look = look
-        self._made: MutableMapping[nn.Module, tuple[Any, nn.Module]] = WeakIdKeyDictionary()
+    def __init__(self, beside: str) -> None:
+        self._beside = beside
+        self._made: MutableMapping[nn.Module, tuple[Facts, nn.Module]] = WeakIdKeyDictionary()
 
     def known(self, model: nn.Module) -> nn.Module | None:
         """The twin that was kept of a model; None where the model looks different by now."""
-        seen, twin = self._made.get(model, (None, None))
+        seen, twin = self._made.get(model, ({}, None))
         return twin if twin is not None and seen == self._look(model) else None
 
     def keep(self, model: nn.Module, twin: nn.Module) -> nn.Module:
         """Remember a model's twin, and return it."""
         self._made[model] = (self._look(model), twin)
         return twin
+
+    def _look(self, model: nn.Module) -> Facts:
+        return {at: fact for at, fact in facts_now(model).items() if at[1] != self._beside}
 
     def forgotten(self, model: nn.Module | None) -> list[nn.Module]:
         """The twins of a model, or of all, which are kept no longer."""

@@ -23,7 +23,7 @@ from fxplain.capture.seen import found_once
 from fxplain.capture.state import parts_of
 from fxplain.capture.unpacked import Asked, unpacked, unpacked_weights
 
-__all__ = ["layers_to_unpack", "unpacked_in_place"]
+__all__ = ["has_packed_layers", "layers_to_unpack", "unpacked_in_place"]
 
 _MOST_ROWS = 64
 """The positions of a layer's input on which its weight is tried."""
@@ -35,13 +35,16 @@ its output: 8 bits differ by 0.01."""
 _TENSORS = ("_parameters", "_buffers")
 
 
+def has_packed_layers(model: nn.Module) -> bool:
+    """Whether any part of a model has packed weights."""
+    return found_once(model, "packed", lambda: any(is_packed(part) for _, part in parts_of(model)))
+
+
 def layers_to_unpack(model: nn.Module, inputs: ModelInputs) -> dict[str, Asked]:
     """The packed layers of a model that are linear, each with how to ask it.
 
     They are tried on what they are given in a run of the model.
     """
-    if not found_once(model, "packed", lambda: any(is_packed(part) for _, part in parts_of(model))):
-        return {}
     asked: dict[nn.Module, Asked] = {}
     for layer, x in _given(model, inputs).items():
         how = Asked.as_by(x)

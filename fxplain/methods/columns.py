@@ -112,7 +112,8 @@ class ColumnProducts:
         total = self._nothing(node.stream)
         if self.column not in self.relevancies.reach.columns_of(node.index):
             return total
-        straight, crossed = [], []
+        straight: list[Tensor] = []
+        crossed = [] if self.relevancies.reach.has_own(node) else straight
         for block in node.blocks:
             if block.same or self.column not in self.program.lineage(block.stream, node.index):
                 x = self.at(block.stream, block.versions).full
@@ -123,7 +124,7 @@ class ColumnProducts:
         made = total.attended
         if straight:
             made = made + self._weighed(node, straight)
-        if crossed:
+        if crossed and crossed is not straight:
             made = made + self.relevancies.own_transposed_times(node, self._weighed(node, crossed))
         return Product(total.identity, made)
 

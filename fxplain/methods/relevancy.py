@@ -108,10 +108,8 @@ class Relevancies(Accumulation):
         return self.own_at(stream, version, stream) @ x
 
     def own_transposed_times(self, node: ProgramNode, x: Tensor) -> Tensor:
-        """The transposed norm(R_ss) times x, as equation 10 has it."""
+        """The transposed norm(R_ss) times x, as equation 10 has it, where it is no identity."""
         stream, version = node.stream, node.row_versions
-        if not self.reach.has_own(node):
-            return x
         return RelevancyRows(self).transposed_times(stream, version, stream, x)
 
     def row_sums(self, column: int) -> ColumnProducts:
