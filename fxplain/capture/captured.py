@@ -257,11 +257,12 @@ class Capture:
     def bind(self, model: nn.Module, inputs: ModelInputs) -> list[Tensor]:
         """The values of all placeholders: the model's live state (detached), then the inputs."""
         live = self.live(model)
-        values: dict[str, Any] = {}
-        for name, slot in self.state.items():
-            held = slot.tensor if slot.kind == "constant" else live[slot.kind][slot.path]
-            values[name] = None if held is None else _ordinary(held)
-        values.update(zip(self.inputs, map(_ordinary, inputs.leaves), strict=True))
+        held = [
+            slot.tensor if slot.kind == "constant" else live[slot.kind][slot.path]
+            for slot in self.state.values()
+        ]
+        given = [*map(_ordinary, held), *map(_ordinary, inputs.leaves)]
+        values = dict(zip((*self.state, *self.inputs), given, strict=True))
         return [*map(values.__getitem__, self._order)]
 
     def live(self, model: nn.Module) -> dict[str, dict[str, Tensor]]:
@@ -281,8 +282,10 @@ class Capture:
         return order
 
 
-def _ordinary(leaf: Tensor) -> Tensor:
+def _ordinary(leaf: Tensor | None) -> Any:
     """A tensor that needs no gradient and that autograd may save, also one of inference mode."""
+    if leaf is None:
+        return None
     if leaf.is_inference():
         return leaf.detach().clone()
     return leaf.detach() if leaf.requires_grad else leaf

@@ -115,6 +115,8 @@ class _Walk:
         self._tensors: dict[int, int] = {}
         self._place: tuple[str, str] = ("", "")
         self._count, self._depth = 0, 0
+        self._mentioned: set[str] = set()
+        self._methods: list[tuple[str, str, types.FunctionType]] = []
 
     def over(self, model: nn.Module) -> _Walk:
         """Itself, when it has been over all of a model."""
@@ -133,6 +135,7 @@ class _Walk:
         for cls in dict.fromkeys(base for each in classes for base in each.__mro__):
             if cls not in (nn.Module, object):
                 self._class(cls)
+        self._open_methods()
         return self
 
     def _note(self, path: str, name: str, thing: Any) -> None:
@@ -197,10 +200,35 @@ class _Walk:
             self._note(path, f"{name}.{attribute}", value)
 
     def _class(self, cls: type) -> None:
+        """A class of a part: its attributes; of a library's methods those that may be called."""
         self.watch.read(cls, _OF_CLASSES)
+        path, users = f"class {cls.__module__}.{cls.__qualname__}", is_users(cls)
         for name, value in list(vars(cls).items()):
-            if name not in _OF_PYTHON:
-                self._note(f"class {cls.__module__}.{cls.__qualname__}", name, unwrapped(value))
+            found = unwrapped(value)
+            if name in _OF_PYTHON:
+                continue
+            if not isinstance(found, types.FunctionType) or users or is_users(found):
+                self._note(path, name, found)
+            else:
+                self.facts[path, name] = _serial(found)
+                self._methods.append((path, name, found))
+
+    def _open_methods(self) -> None:
+        """Look into a library's methods that code which was looked into mentions by name.
+
+        Most of what its classes have is about loading, saving and printing.
+        """
+        waiting = self._methods
+        while waiting:
+            closed = []
+            for path, name, function in waiting:
+                if name in self._mentioned or _is_implicit(name):
+                    self._note(path, name, function)
+                else:
+                    closed.append((path, name, function))
+            if len(closed) == len(waiting):
+                return
+            waiting = closed
 
     def fact(self, thing: Any) -> Any:
         """What is seen of one thing."""
@@ -307,12 +335,26 @@ class _Walk:
         for value in found:
             if isinstance(value, types.FunctionType):
                 self.watch.read(value, _OF_CODES)
+                self._mentioned.update(names_mentioned(value.__code__))
+        self._mentioned.update(mentioned)
         code = _serial(function.__code__)
         own = vars(function) if is_users(function) else {}
         kept = tuple([(k, self.fact(v)) for k, v in own.items()])
         read = tuple([(name, self.fact(value)) for name, value in names_read(function)])
         return "function", code, read, kept
 
+
+def _is_implicit(name: str) -> bool:
+    """Whether a method is called without its name: a model's, and those of Python's operators."""
+    return name == "forward" or (name.startswith("__") and name not in _UNASKED)
+
+
+_UNASKED = frozenset({
+    "__init__", "__new__", "__del__", "__init_subclass__", "__class_getitem__", "__set_name__",
+    "__repr__", "__str__", "__format__", "__dir__", "__sizeof__", "__copy__", "__deepcopy__",
+    "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__subclasshook__",
+})  # fmt: skip
+"""What runs where a module is made, copied, saved or printed."""
 
 _SETTLED = (types.BuiltinFunctionType, types.CodeType, np.ufunc)
 _CLOSED = {"logging", "threading", "_thread", "numpy", "re", "builtins"}

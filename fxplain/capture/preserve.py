@@ -7,8 +7,9 @@ import inspect
 import types
 import weakref
 from collections import ChainMap, OrderedDict, UserDict, UserList, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from operator import is_
 from queue import Queue
 from typing import Any
 
@@ -44,6 +45,7 @@ class ModelState:
         self._functions = functions
         self._seen: dict[int, Any] = {}
         self._restorers: list[Callable[[], None]] = []
+        self._empty: list[dict[Any, Any]] = []
         self._tensors: list[Tensor] = []
         pending = list(roots)
         if functions:
@@ -51,13 +53,19 @@ class ModelState:
         with collector_paused():
             while pending:  # no recursion: a chain of objects may be long
                 thing = pending.pop()
-                if id(thing) not in self._seen and type(thing) not in weakref.ProxyTypes:
+                if type(thing) in _UNCHANGING or id(thing) in self._seen:
+                    continue
+                if type(thing) in _DICTS and not thing:  # most of what a module has, for its hooks
+                    self._empty.append(thing)
+                elif type(thing) not in weakref.ProxyTypes:
                     self._seen[id(thing)] = thing
                     pending += self._remember(thing)
         self.chance = RandomState(self._tensors)
 
     def restore(self) -> None:
         """Put everything back; may be called more than once."""
+        for filled in filter(None, self._empty):
+            filled.clear()
         for restorer in self._restorers:
             restorer()
         self.chance.restore()
@@ -87,6 +95,8 @@ class ModelState:
             return []
         else:
             parts = []
+        if type(thing) in _DICTS:
+            return parts
         if self._functions:
             parts += _written_by(thing)
         return parts + ([vars(thing)] if _has_state(thing) else [])
@@ -143,6 +153,11 @@ def _names_in(cls: type) -> Iterator[str]:
     return (name for each in cls.__mro__ if is_users(each) for name in vars(each))
 
 
+_UNCHANGING = frozenset({bool, int, float, complex, str, bytes, type(None), torch.dtype})
+"""Kinds of values that nothing writes into; most of what hangs on a model is of these."""
+
+_DICTS = (dict, OrderedDict)
+
 _CONTAINERS = (
     dict, list, set, deque, Tensor, functools.partial, ChainMap, UserDict, UserList, Queue,
     types.SimpleNamespace,
@@ -155,17 +170,20 @@ def _may_be_filled(thing: Any) -> bool:
     return is_users(thing if isinstance(thing, type) else type(thing))
 
 
+def _are_same(now: Collection[Any], before: Collection[Any]) -> bool:
+    """Whether two collections hold the very same things in the same order."""
+    return len(now) == len(before) and all(map(is_, now, before))
+
+
 def _dict_restorer(thing: dict[Any, Any]) -> Callable[[], None]:
     kind = OrderedDict if isinstance(thing, OrderedDict) else dict  # under any override
-    items = list(kind.items(thing))
+    keys, values = [*kind.keys(thing)], [*kind.values(thing)]
 
     def restore() -> None:
-        now = list(kind.items(thing))
-        if len(now) != len(items) or any(
-            a is not c or b is not d for (a, b), (c, d) in zip(now, items, strict=True)
-        ):
+        same_keys = _are_same(kind.keys(thing), keys)
+        if not (same_keys and _are_same(kind.values(thing), values)):
             kind.clear(thing)
-            kind.update(thing, items)
+            kind.update(thing, zip(keys, values, strict=True))
 
     return restore
 
@@ -191,7 +209,7 @@ def _container_restorer(thing: list[Any] | set[Any] | deque[Any]) -> Callable[[]
     items = list(thing)
 
     def restore() -> None:
-        if len(thing) != len(items) or any(a is not b for a, b in zip(thing, items, strict=True)):
+        if not _are_same(thing, items):
             thing.clear()
             thing.update(items) if isinstance(thing, set) else thing.extend(items)
 

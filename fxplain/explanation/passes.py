@@ -126,7 +126,7 @@ class Passes:
 
     def promised(self) -> Evidence:
         """Evidence whose gradients are still to come: `ridden` brings them."""
-        runs = [replace(run.apart(), awaited=True) for run in self._run.nodes]
+        runs = [run.apart(awaited=True) for run in self._run.nodes]
         return Evidence(self.program, {r.node.index: NodeEvidence(r.node, r) for r in runs})
 
     @property

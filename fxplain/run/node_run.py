@@ -140,12 +140,16 @@ class NodeRun:
         """Whether the backward pass was asked for what reaches the weights."""
         return self.alike[1] is None
 
-    def apart(self) -> NodeRun:
-        """The same without ties to the run: no autograd graph, and no output."""
+    def apart(self, *, awaited: bool = False) -> NodeRun:
+        """The same without ties to the run: no autograd graph, and no output.
+
+        `awaited` where a backward is about to bring the gradient.
+        """
         operands = self.operands
         if not isinstance(operands, Remade):
             operands = tuple(_freed(x) for x in operands)
-        return replace(self, operands=operands, output=self.output.new_empty(0), beside=())
+        nothing = self.output.new_empty(0)
+        return replace(self, operands=operands, output=nothing, beside=(), awaited=awaited)
 
     @property
     def pattern(self) -> Hashable | None:
