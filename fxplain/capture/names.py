@@ -38,9 +38,7 @@ def names_read(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     if function.__kwdefaults__:
         yield "keyword defaults", function.__kwdefaults__
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
-        content = content_of(cell)
-        if not (library and isinstance(content, types.FunctionType)) or is_users(content):
-            yield name, content
+        yield name, content_of(cell)
     names = names_mentioned(code)
     for name in names:
         value = function.__globals__.get(name)
