@@ -1,5 +1,7 @@
 """Settings for all tests: one thread each, since as many workers as cores run side by side."""
 
+import gc
+
 import pytest
 import torch
 
@@ -12,6 +14,13 @@ torch.set_num_threads(1)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of many like cases the quick run tries some."""
     leave_most_to_the_long_run(items)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: looking through it for garbage again and again is a tenth of a run."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(autouse=True)
