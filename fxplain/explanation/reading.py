@@ -331,16 +331,17 @@ def _readout_row(view: View) -> dict[int, Tensor] | Tensor:
 def _gathered(program: Program, tokens: Tensor, row: dict[int, Tensor]) -> Tensor:
     """Values by stream position, (..., columns), in the order of some tokens."""
     some = next(iter(row.values()), torch.zeros(1))
-    values = some.new_zeros(*some.shape[:-1], len(tokens))
     streams = torch.as_tensor(program.token_stream[tokens.clamp(min=0).numpy()])
     positions = torch.as_tensor(program.token_index[tokens.clamp(min=0).numpy()])
-    for stream, of_stream in row.items():
-        here = (streams == stream) & (tokens >= 0)
-        if here.all() and in_order(positions, of_stream.shape[-1]):
-            values = of_stream  # the modality is the stream
-        elif here.any():
+    of_streams = {stream: (streams == stream) & (tokens >= 0) for stream in row}
+    for stream, here in of_streams.items():
+        if here.all() and in_order(positions, row[stream].shape[-1]):
+            return row[stream]  # the modality is the stream
+    values = some.new_zeros(*some.shape[:-1], len(tokens))
+    for stream, here in of_streams.items():
+        if here.any():
             places = here.nonzero().flatten().to(values.device)
-            values[..., places] = of_stream[..., positions[here].to(values.device)]
+            values[..., places] = row[stream][..., positions[here].to(values.device)]
     return values
 
 
