@@ -56,7 +56,7 @@ ONE_IN = {
     "tests/test_golden.py::test_library_matches_published_lxmert": 2,
     "tests/test_golden.py::test_library_matches_published_vit": 8,
     "tests/test_golden_methods.py::test_detr": 24,
-    "tests/test_golden_methods.py::test_lxmert": 4,
+    "tests/test_golden_methods.py::test_lxmert": 12,
     "tests/test_golden_methods.py::test_vit": 4,
     "tests/test_graph_export.py::test_dot_reads_back": 3,
     "tests/test_graph_export.py::test_graphml_reads_back": 3,
