@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import html
 import io
 import json
 import re
@@ -293,6 +294,17 @@ def test_explanations_of_different_inputs_are_refused():
 def test_only_results_have_pages(wrong):
     with pytest.raises(InputError, match="a report shows"):
         to_html(wrong)
+
+
+def test_a_result_without_a_picture_has_a_page_of_what_it_prints(tmp_path):
+    model = torch.nn.TransformerEncoderLayer(8, 2, 8, batch_first=True).eval()
+    found = fxplain.verify(model, (torch.randn(1, 4, 8),), level="light")
+    page = found.to_html(tmp_path / "found.html")
+    assert (tmp_path / "found.html").read_text(encoding="utf-8") == page
+    assert "<h1>Verification</h1>" in page
+    text = html.unescape(page.partition('tabindex="0">')[2].partition("</pre>")[0])
+    assert text == found.to_text(96)
+    assert "tags and versions" in text
 
 
 @pytest.mark.parametrize(

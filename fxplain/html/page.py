@@ -25,10 +25,11 @@ from fxplain.html.flow import flow_page
 from fxplain.html.generation_data import generation_data
 from fxplain.html.matrices import MATRIX_BYTES
 from fxplain.html.outputs import ClassNames
+from fxplain.html.printed import printed_page
 from fxplain.html.report_data import Extras, explanation_data, explanations_in, graph_data
 from fxplain.html.summary import sample_summaries, text_summaries
 from fxplain.inside import Flow
-from fxplain.presentation import KIND_COLOURS, text_colour
+from fxplain.presentation import KIND_COLOURS, Presentable, text_colour
 from fxplain.program import AttentionGraph
 from fxplain.reports.headline import tells_for_from_against
 from fxplain.written import written
@@ -67,6 +68,7 @@ def to_html(
     | Flow
     | Evaluation
     | ActivationMaps
+    | Presentable
     | Sequence[Explanation],
     path: str | Path | None = None,
     *,
@@ -85,7 +87,8 @@ def to_html(
     result
         What `fxplain.explain` or `fxplain.inspect` returned, or explanations of one input by several
         methods (or of several targets), between which the page switches; a Generation; or a Flow, an
-        Evaluation or ActivationMaps, to which nothing of what follows applies.
+        Evaluation or ActivationMaps, to which nothing of what follows applies, as to any other result
+        (a Verification, a Circuit), whose page has what `print` shows.
     path
         Where to write the page, if anywhere.
     class_names
@@ -125,10 +128,15 @@ def to_html(
         return written(evaluation_page(result), path)
     if isinstance(result, ActivationMaps):
         return written(activation_maps_page(result), path)
+    if isinstance(result, Presentable) and not isinstance(result, _WITH_PICTURES):
+        return written(printed_page(result), path)
     one_of(SPECIAL).raising(MethodError).check("special", special)
     extras = Extras(class_names, pictures or {}, attention, matrix_bytes, units, special)
     page = _page(_with_companion(result) if signed else result, extras)
     return written(page, path)
+
+
+_WITH_PICTURES = (AttentionGraph, Explanation, Generation)
 
 
 def _with_companion(result: Any) -> Any:
@@ -149,7 +157,7 @@ def to_notebook(result: Any) -> str:
 
     Of results that have no page, what `print` shows.
     """
-    if not isinstance(result, (AttentionGraph, Explanation, Generation)):
+    if not isinstance(result, _WITH_PICTURES):
         return f"<pre>{html.escape(str(result))}</pre>"
     page = _page(result, Extras(matrix_bytes=NOTEBOOK_BYTES))
     graph = result if isinstance(result, AttentionGraph) else result.graph

@@ -3,7 +3,7 @@
 from fxplain.explanation import readout_place
 from fxplain.reports.drawing import Bars, GreyImage, ShadedGrid, ShadedWords
 from fxplain.reports.headline import drawn, tells_for_from_against
-from fxplain.reports.report import to_rich, to_text
+from fxplain.reports.report import to_page, to_rich, to_text
 from fxplain.reports.shading import has_colour, percent
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "percent",
     "readout_place",
     "tells_for_from_against",
+    "to_page",
     "to_rich",
     "to_text",
 ]

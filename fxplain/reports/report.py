@@ -127,7 +127,16 @@ def to_text(result: Reported, width: int | None = None, **options: Any) -> str:
     """
     # The text will most likely be printed: where standard output cannot show block characters, it
     # has none.
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return _text_of(to_rich(result, **options), width, getattr(sys.stdout, "encoding", None))
+
+
+def to_page(result: Reported, width: int) -> str:
+    """The same for a file, which holds any character."""
+    return _text_of(to_rich(result), width, None)
+
+
+def _text_of(shown: RenderableType, width: int | None, encoding: str | None) -> str:
+    encoding = encoding or "utf-8"
     page = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="replace", newline="\n")
     console = Console(
         file=page,
@@ -137,6 +146,6 @@ def to_text(result: Reported, width: int | None = None, **options: Any) -> str:
         force_jupyter=False,
         legacy_windows=False,
     )
-    console.print(to_rich(result, **options))
+    console.print(shown)
     page.seek(0)
     return "\n".join(line.rstrip() for line in page.read().splitlines()).strip("\n")
