@@ -35,7 +35,7 @@ class Given:
     def run(self, edits: Edits) -> tuple[Tensor, ...]:
         """The model's outputs."""
         values = self.capture.bind(self.model, self.inputs)
-        outputs: tuple[Tensor, ...] = self.sites.graph(*values, edits)
+        outputs: tuple[Tensor, ...] = self.sites.graph.forward(*values, edits)
         return tuple(outputs)
 
     def noted(self, points: Iterable[Point]) -> dict[Point, Tensor]:

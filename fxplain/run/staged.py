@@ -119,7 +119,7 @@ class Staging:
 
     def _run(self, number: int) -> _Made:
         stage = self.stages[number]
-        run: Callable[..., Any] = stage.run
+        run: Callable[..., Any] = stage.run.forward
         taken = [_fresh(self.values[name]) for name in stage.takes]
         given, reports, births, beside = run(*taken)
         nodes = [self.nodes[i] for i in stage.nodes]
