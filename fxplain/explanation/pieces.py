@@ -44,15 +44,16 @@ def readable(pieces: Sequence[str], tokenizer: Any = None) -> list[str]:
     --------
     >>> readable(["the", "ĠcafÃ©", "Ċ", "ð", "<|end|>"])
     ['the', ' café', '\n', '<0xF0>', '<|end|>']
-    >>> readable(["Ã©", "##t"])
-    ['Ã©', '##t']
+    >>> readable(["Ã©", "##t", "<0x0A>"])
+    ['Ã©', '##t', '\n']
     """
     letters = _alphabet(pieces, tokenizer)
     added = getattr(tokenizer, "added_tokens_decoder", None) or {}
     whole = {str(token) for token in added.values()}
     return [
-        piece if piece in whole or not letters or not set(piece) <= letters.keys()
-        else _text(piece, letters)
+        piece if piece in whole
+        else _text(piece, letters) if letters and set(piece) <= letters.keys()
+        else _BYTE_RUN.sub(_letters, piece)
         for piece in pieces
     ]  # fmt: skip
 
@@ -92,7 +93,11 @@ def _decoded(tokenizer: Any, pieces: Sequence[str]) -> str | None:
 
 def _text(piece: str, letters: Mapping[str, int]) -> str:
     """The text of a byte-level piece; bytes that are no whole letter one by one."""
-    left, text = bytes(letters[letter] for letter in piece), ""
+    return _as_text(bytes(letters[letter] for letter in piece))
+
+
+def _as_text(left: bytes) -> str:
+    text = ""
     while left:
         try:
             return text + left.decode("utf-8")
@@ -116,9 +121,7 @@ def joined(pieces: Sequence[str]) -> str:
 
 
 def _letters(run: re.Match[str]) -> str:
-    told = bytes.fromhex(run[0].replace("<0x", "").replace(">", ""))
-    text = told.decode("utf-8", errors="replace")
-    return run[0] if "\ufffd" in text else text
+    return _as_text(bytes.fromhex(run[0].replace("<0x", "").replace(">", "")))
 
 
 def without_spaces(letter: str) -> bool:

@@ -232,7 +232,7 @@ def _goes_on(before: _Span, span: _Span, texts: Sequence[str], *, together: bool
         ends = written[before.end - 1 : before.end] + written[span.start : span.start + 1]
         adjacent = together and before.start < before.end == span.start < span.end
         return adjacent and ends.isalnum() and not any(map(without_spaces, ends))
-    if any(character.isspace() for character in written[before.end : span.start + 1]):
+    if any(character.isspace() for character in written[max(before.end - 1, 0) : span.start + 1]):
         return False  # also where the tokenizer takes the whole text for one word
     if span.continues:
         return True
