@@ -21,8 +21,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from fxplain.errors import TargetError
+from fxplain.explanation.merging import words_of as words_of_labels
+from fxplain.explanation.pieces import joined, readable
 from fxplain.explanation.units import written_text
 from fxplain.pipelines.spelling import spell
+from fxplain.pipelines.task import per_sample
 from tests import small_pretrained
 
 TEXTS = {
@@ -144,6 +148,31 @@ def test_tokens_that_cannot_be_seen_are_called_by_their_roles():
 def test_what_the_vocabulary_does_not_know_is_shown_as_it_was_written():
     words = words_of(Written(), "Theft, the MOVIE!")
     assert [word.text for word in words] == ["[CLS]", "Theft", ",", "the", "MOVIE", "!", "[SEP]"]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (["Yes", ".\n\n", "First", " line", ":\n", "x"], "Yes.\n\nFirst line:\nx"),
+        (["▁one", "<0x0A>", "▁▁▁▁", "return", "▁x"], "one\n    return x"),
+        (["def", "Ċ", "ĠĠĠ", "Ġreturn"], "def\n    return"),
+        (["▁", "这", "▁b"], "这 b"),
+    ],
+)
+def test_what_is_written_keeps_its_lines_and_spaces(pieces, text):
+    words = words_of_labels(readable(pieces), together=True)
+    assert written_text(words) == text
+    assert not any(word.text.strip() and any(map(str.isspace, word.text)) for word in words)
+
+
+def test_bytes_that_are_letters_are_letters():
+    assert readable(["<0x65>", "<0xD4>"]) == ["e", "<0xD4>"]
+    assert joined(["<0xD4>", "<0x65>", "<0xC3>", "<0xA9>"]) == "<0xD4>eé"
+
+
+def test_a_list_of_targets_has_one_for_each_sample():
+    with pytest.raises(TargetError, match="2 targets for a batch of 1"):
+        per_sample(["a", "b"], 1)
 
 
 def test_a_pair_is_found_in_its_own_texts():
