@@ -27,6 +27,7 @@ from fxplain.explanation.mosaic import mosaic_of, put_together
 from fxplain.explanation.pictures import pictures_of
 from fxplain.explanation.shown import Shown, shown, without_padding
 from fxplain.explanation.units import units_of, written_text
+from fxplain.html.comparison import _difference
 from fxplain.pipelines.messages import conversations_in
 from fxplain.pipelines.provenance import fingerprint
 from fxplain.reports.headline import headline, notes
@@ -776,6 +777,21 @@ def test_the_difference_is_of_what_both_were_given(tmp_path):
     page = fxplain.compare([one, other])
     assert "Difference" in page
     assert " of pixel_values</td>" in page
+
+
+def test_words_that_two_tokenizers_cut_differently_are_put_together():
+    def entry(text, relevance, gap="", special=False):
+        return Shown("t", text, (), relevance, abs(relevance), gap=gap, special=special)
+
+    one = [entry("[CLS]", 0.5, special=True), entry("It", 0.1), entry("isn", 0.2, " ")]
+    one += [entry("'", -0.1), entry("t", 0.1), entry("bad", 0.0, " ")]
+    two = [entry("It", 0.4), entry("is", 0.1, " "), entry("n't", 0.2), entry("bad", 0.3, " ")]
+    found = _difference(([one, two], {"t"}))
+    assert [cell.text for cell in found["words"]] == ["It", "isn't", "bad"]
+    changes = {word: change for word, _, _, change in found["rows"]}
+    assert changes == {"It": "+30", "bad": "+30", "isn't": "+10"}
+    other = [*two[:-1], entry("good", 0.3, " ")]
+    assert _difference(([one, other], {"t"})) is None
 
 
 @pytest.mark.parametrize("count", [1, 7])

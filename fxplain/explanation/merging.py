@@ -140,19 +140,19 @@ def words_of(
     ['[CLS]', 'playing', 'it', '[SEP]']
     >>> [word.tokens for word in words_of(["Play", "ing", "Ġit", "Ġagain"])]
     [(0, 1), (2,), (3,)]
-    >>> [word.text for word in words_of(["us", "er", "\n"], together=True)]
-    ['user', '\n']
+    >>> [(word.gap, word.text) for word in words_of(["us", "er", ".\n", "it"], together=True)]
+    [('', 'user.'), ('\n', 'it')]
     """
-    joins = _joining(labels, together=together)
+    pieces = list(map(_with_spaces, labels))
+    joins = _joining(pieces, together=together)
     words: list[list[int]] = []
-    for place in range(len(labels)):
+    for place in range(len(pieces)):
         apart = place in alone or place - 1 in alone
-        if place and not apart and joins(labels[place - 1], labels[place]):
+        if place and not apart and joins(pieces[place - 1], pieces[place]):
             words[-1].append(place)
         else:
             words.append([place])
-    marked = together or bear_marks(labels)
-    return [_word(labels, word, marked=marked) for word in words]
+    return _as_words(pieces, words, marked=together or bear_marks(pieces))
 
 
 def bear_marks(labels: Sequence[str]) -> bool:
@@ -160,14 +160,36 @@ def bear_marks(labels: Sequence[str]) -> bool:
     return any(label.startswith(_STARTS) for label in labels)
 
 
-def _word(labels: Sequence[str], places: Sequence[int], *, marked: bool) -> Word:
-    """One word of pieces; a space is written before it where its mark says so, or none are marked."""
-    first = labels[places[0]]
-    written = joined([plain(labels[place]) for place in places])
-    text = written.strip() or written or first
-    spaced = first.startswith(_STARTS) or not (marked or without_spaces(text[:1]))
-    gap = " " if places[0] and spaced and not first.isspace() else ""
-    return Word(text, tuple(places), gap, _is_special(first))
+def _with_spaces(label: str) -> str:
+    """A piece with the spaces that a tokenizer writes as marks."""
+    if _is_special(label):
+        return label
+    label = label.replace("▁", " ")
+    return f" {label[1:]}" if label.startswith("Ġ") else label
+
+
+def _as_words(
+    pieces: Sequence[str], words: Iterable[Sequence[int]], *, marked: bool
+) -> list[Word]:  # fmt: skip
+    """Words of pieces, with the white space before each: its own, and what the one before ends with.
+
+    Where no piece bears a mark, a space parts them.
+    """
+    made: list[Word] = []
+    left = ""
+    for places in words:
+        first = pieces[places[0]]
+        written = joined([_bare(pieces[place]) for place in places])
+        text = written.strip()
+        if _is_special(first) or not text:
+            made.append(Word(text or written or first, tuple(places), "", _is_special(first)))
+            continue
+        before = written[: len(written) - len(written.lstrip())]
+        if not (before or marked or without_spaces(text[0])):
+            before = " "
+        made.append(Word(text, tuple(places), left + before if places[0] else ""))
+        left = written[len(written.rstrip()) :]
+    return made
 
 
 def _joining(labels: Sequence[str], *, together: bool) -> Callable[[str, str], bool]:
@@ -192,12 +214,11 @@ def _joining(labels: Sequence[str], *, together: bool) -> Callable[[str, str], b
 
 
 def _are_one_word(before: str, piece: str, joins: Callable[[str, str], bool]) -> bool:
-    return (
-        not before.isspace()
-        and not piece[:1].isspace()
-        and not _of_its_own(before, piece)
-        and (joins(before, piece) or (_is_bytes(before[-6:]) and _is_bytes(piece)))
-    )
+    if piece[:1].isspace() or (before[-1:].isspace() and before != " "):
+        return False
+    if before != " " and _of_its_own(before, piece):
+        return False
+    return joins(before, piece) or (_is_bytes(before[-6:]) and _is_bytes(piece))
 
 
 def _is_one_letter(before: str, piece: str) -> bool:
@@ -229,11 +250,17 @@ def plain(label: str) -> str:
     """A piece without the marks of a word's beginning or end."""
     if _is_special(label):
         return label
-    for mark in (*_STARTS, _CONTINUES):
-        label = label.removeprefix(mark)
+    return _bare(_with_spaces(label).removeprefix(" "))
+
+
+def _bare(piece: str) -> str:
+    """A piece without marks, but with its spaces."""
+    if _is_special(piece):
+        return piece
+    piece = piece.removeprefix(_CONTINUES)
     for mark in (_ENDS, _GOES_ON):
-        label = label.removesuffix(mark)
-    return label
+        piece = piece.removesuffix(mark)
+    return piece
 
 
 def words_within(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import regex
@@ -21,6 +21,9 @@ def _byte_letters() -> dict[str, int]:
 
 
 _BYTES = _byte_letters()
+_OWN_BYTES = {chr(byte): byte for byte in range(256)}
+"""Where each byte is a piece, and is written as the letter of its number."""
+
 _BYTE_RUN = re.compile(r"(?:<0x[0-9A-F]{2}>)+")
 """How a piece is written that is a part of a letter: by its bytes."""
 
@@ -41,26 +44,32 @@ def readable(pieces: Sequence[str], tokenizer: Any = None) -> list[str]:
     --------
     >>> readable(["the", "ĠcafÃ©", "Ċ", "ð", "<|end|>"])
     ['the', ' café', '\n', '<0xF0>', '<|end|>']
-    >>> readable(["Ã©", "##t"])
-    ['Ã©', '##t']
+    >>> readable(["Ã©", "##t", "<0x0A>"])
+    ['Ã©', '##t', '\n']
     """
-    if not _is_byte_level(pieces, tokenizer):
-        return list(pieces)
+    letters = _alphabet(pieces, tokenizer)
     added = getattr(tokenizer, "added_tokens_decoder", None) or {}
     whole = {str(token) for token in added.values()}
     return [
-        piece if piece in whole or not set(piece) <= _BYTES.keys() else _text(piece)
+        piece if piece in whole
+        else _text(piece, letters) if letters and set(piece) <= letters.keys()
+        else _BYTE_RUN.sub(_letters, piece)
         for piece in pieces
-    ]
+    ]  # fmt: skip
 
 
-def _is_byte_level(pieces: Sequence[str], tokenizer: Any) -> bool:
-    """Whether the tokenizer reads two of the alphabet's letters as the bytes of one."""
-    decode = getattr(tokenizer, "convert_tokens_to_string", None)
-    if callable(decode):
-        return str(decode(["Ã©"])).strip() == "é"
-    marked = any(piece.startswith(("Ġ", "Ċ")) for piece in pieces)
-    return marked and all(set(piece) <= _BYTES.keys() for piece in pieces)
+def _alphabet(pieces: Sequence[str], tokenizer: Any) -> Mapping[str, int]:
+    """What a tokenizer writes bytes with; empty where its pieces are letters.
+
+    Two letters of such an alphabet are read as the bytes of one: of byte-level BPE's, or of the one in
+    which each byte stands for itself (ByT5).
+    """
+    if not callable(getattr(tokenizer, "convert_tokens_to_string", None)):
+        marked = any(piece.startswith(("Ġ", "Ċ")) for piece in pieces)
+        return _BYTES if marked and all(set(piece) <= _BYTES.keys() for piece in pieces) else {}
+    if _decoded(tokenizer, ["Ã©"]) == "é":
+        return _BYTES
+    return _OWN_BYTES if _decoded(tokenizer, ["Ã", "©"]) == "é" else {}
 
 
 def are_written_together(tokenizer: Any) -> bool:
@@ -68,13 +77,27 @@ def are_written_together(tokenizer: Any) -> bool:
 
     Those of byte-level BPE and SentencePiece do not: a piece that begins a word bears the space itself.
     """
+    return _decoded(tokenizer, ["a", "b"]) == "ab"
+
+
+def _decoded(tokenizer: Any, pieces: Sequence[str]) -> str | None:
+    """What a tokenizer reads pieces as; None where it reads none, or fails on what it never makes."""
     decode = getattr(tokenizer, "convert_tokens_to_string", None)
-    return callable(decode) and str(decode(["a", "b"])).strip() == "ab"
+    if not callable(decode):
+        return None
+    try:
+        return str(decode(list(pieces))).strip()
+    except Exception:  # noqa: BLE001 - whatever the tokenizer raises: these are no pieces of its own
+        return None
 
 
-def _text(piece: str) -> str:
+def _text(piece: str, letters: Mapping[str, int]) -> str:
     """The text of a byte-level piece; bytes that are no whole letter one by one."""
-    left, text = bytes(_BYTES[letter] for letter in piece), ""
+    return _as_text(bytes(letters[letter] for letter in piece))
+
+
+def _as_text(left: bytes) -> str:
+    text = ""
     while left:
         try:
             return text + left.decode("utf-8")
@@ -98,9 +121,7 @@ def joined(pieces: Sequence[str]) -> str:
 
 
 def _letters(run: re.Match[str]) -> str:
-    told = bytes.fromhex(run[0].replace("<0x", "").replace(">", ""))
-    text = told.decode("utf-8", errors="replace")
-    return run[0] if "\ufffd" in text else text
+    return _as_text(bytes.fromhex(run[0].replace("<0x", "").replace(">", "")))
 
 
 def without_spaces(letter: str) -> bool:

@@ -250,7 +250,9 @@ def _stretches(
             continue
         start = reached + len(word.gap)
         reached = start + len(word.text)
-        letters = [len(plain(labels[place])) for place in word.tokens if place < len(labels)]
+        letters = [
+            len(plain(labels[place]).strip()) for place in word.tokens if place < len(labels)
+        ]
         whole = len(letters) == len(word.tokens) and sum(letters) == len(word.text)
         if whole and any(start < edge < reached for edge in edges):
             for place, length in zip(word.tokens, letters, strict=True):

@@ -19,6 +19,7 @@ from fxplain.explanation.beneath import of_sample
 from fxplain.explanation.shown import shown, without_padding
 from fxplain.explanation.units import written_text
 from fxplain.html.assets_of import asset, digest, package_version
+from fxplain.html.cut_alike import cut_alike, signed
 from fxplain.html.numbers import png_url
 from fxplain.html.pictures import Pixels, image_of
 from fxplain.html.report_data import explanations_in, titles
@@ -54,6 +55,7 @@ class Cell:
     shade: str
     share: str
     number: float
+    special: bool = False
 
     @property
     def told(self) -> str:
@@ -99,8 +101,9 @@ def compare(
 ) -> str:
     """Explanations side by side as one self-contained HTML page, and the difference of two.
 
-    They may be of two methods, two targets, two models or two inputs. Where two are of the same words,
-    a third text is shaded by how the words' shares of the relevance differ.
+    They may be of two methods, two targets, two models or two inputs. Where two are of the same
+    text, a third one is shaded by how the words' shares of the relevance differ; words that two
+    tokenizers cut differently are put together.
 
     Parameters
     ----------
@@ -243,7 +246,8 @@ def _part(
 
 def _cell(entry: Shown, level: float) -> Cell:
     share = READ if entry.apart else signed_percent(entry.share if level >= 0 else -entry.share)
-    return Cell(entry.text, entry.gap, "" if entry.apart else _shade(level), share, entry.relevance)
+    shade = "" if entry.apart else _shade(level)
+    return Cell(entry.text, entry.gap, shade, share, entry.relevance, entry.special)
 
 
 def _shade(level: float) -> str:
@@ -305,8 +309,22 @@ def _comparable(
     (one, first), (two, second) = pairs
     texts = {name for name in one.modalities if one.is_text(name)}
     same = {name for name in one.modalities if _same_input(name, one, first, two, second)}
-    kept = [[e for e in own if e.modality in texts | same] for own in entries]
+    kept = [
+        [
+            e if e.tokens in own else replace(e, special=False)
+            for e in of_one
+            if e.modality in texts | same
+        ]
+        for of_one, own in zip(entries, (_special(*pair) for pair in pairs), strict=True)
+    ]
     return kept, texts
+
+
+def _special(explanation: Explanation, sample: int) -> set[tuple[int, ...]]:
+    """The places of special tokens, and none of words on which attention is parked."""
+    texts = filter(explanation.is_text, explanation.modalities)
+    words = (word for name in texts for word in explanation.words_in(name)[sample])
+    return {word.tokens for word in words if word.special}
 
 
 def _same_input(name: str, one: Explanation, first: int, two: Explanation, second: int) -> bool:
@@ -326,11 +344,15 @@ def _difference(
     entries, texts = given
     apart = {(e.modality, e.tokens) for own in entries for e in own if e.apart}
     first, second = ([e for e in own if (e.modality, e.tokens) not in apart] for own in entries)
+    if {(e.modality, e.tokens, e.text) for e in first} != {
+        (e.modality, e.tokens, e.text) for e in second
+    }:
+        first, second = cut_alike(*entries, texts)
     after = {(e.modality, e.tokens, e.text): e for e in second}
     keys = [(e.modality, e.tokens, e.text) for e in first]
     if not keys or set(keys) != after.keys():
         return None
-    changes = [_signed(after[key]) - _signed(e) for key, e in zip(keys, first, strict=True)]
+    changes = [signed(after[key]) - signed(e) for key, e in zip(keys, first, strict=True)]
     top = strongest_shade(changes) or 1.0
     words = [
         _cell(replace(e, relevance=change, share=abs(change)), change / top)
@@ -343,8 +365,8 @@ def _difference(
             first[i].text
             if first[i].modality in texts
             else f"{first[i].text} of {first[i].modality}",
-            signed_percent(_signed(first[i])),
-            signed_percent(_signed(after[keys[i]])),
+            signed_percent(signed(first[i])),
+            signed_percent(signed(after[keys[i]])),
             _points(changes[i]),
         )
         for i in order
@@ -359,10 +381,6 @@ def _points(change: float) -> str:
     size = abs(change) * 100
     told = f"{size:.0f}" if size >= 0.5 else f"{size:.1f}".replace("0.0", "0")
     return ("+" if change > 0 else "\u2212") + told
-
-
-def _signed(entry: Shown) -> float:
-    return entry.share if entry.relevance >= 0 else -entry.share
 
 
 # ---- the page -----------------------------------------------------------------------------------

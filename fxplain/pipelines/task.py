@@ -333,5 +333,18 @@ def each_entry(target: Any, convert: Callable[[Any], Any]) -> Any:
 
 
 def per_sample(target: Any, count: int) -> list[Any]:
-    """One entry per sample; how many there are is checked where they are explained."""
-    return list(target) if isinstance(target, list) else [target] * count
+    """One entry per sample.
+
+    Raises
+    ------
+    TargetError
+        When a list has another number of them.
+    """
+    if not isinstance(target, list):
+        return [target] * count
+    if len(target) != count:
+        raise TargetError(
+            f"{len(target)} targets for a batch of {count}: give one per sample; several of one sample "
+            f"are targets=."
+        )
+    return list(target)

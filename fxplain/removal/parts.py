@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fxplain.errors import MethodError
 from fxplain.explanation import Explanation, Units
-from fxplain.explanation.merging import Word
+from fxplain.explanation.merging import Word, plain
 from fxplain.explanation.units import REST, own_units, units_of
 from fxplain.methods import Place
 from fxplain.removal.perturbation import Removed
@@ -129,7 +129,7 @@ def _text_of(structure: Explanation, name: str, sample: int, kept: Sequence[int]
     """What some tokens of a unit say."""
     words = structure.words_in(name)[sample]
     pieces = units_of(words, structure.labels[name][sample], "token")
-    return "".join(p.gap + p.text for p in pieces if p.tokens[0] in kept).strip()
+    return "".join(p.gap + plain(p.text) for p in pieces if p.tokens[0] in kept).strip()
 
 
 def _groups(

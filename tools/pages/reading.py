@@ -242,4 +242,5 @@ def _number(cell: str) -> float:
 
 def _alike(one: float, other: float, packed: float = 0.0) -> bool:
     few = abs(other) < SMALL
-    return math.isclose(one, other, rel_tol=FEW_DIGITS if few else DIGITS, abs_tol=packed + 1e-12)
+    off = packed + 1e-12 + (FEW_DIGITS if few else DIGITS) * abs(other)  # packed, and then rounded
+    return math.isclose(one, other, rel_tol=0.0, abs_tol=off)
