@@ -283,6 +283,7 @@ def _originals(loaded: Loaded, given: Given, text: dict[str, Any]) -> Originals:
         probe=probe if photos else None,
         owners=_owners(given),
         films=_films(given),
+        lengths=_lengths(given),
     )
 
 
@@ -292,6 +293,12 @@ def _films(given: Given) -> tuple[int, ...]:
         return ()
     frames = [i for i, video in enumerate(given.video) for _ in video.frames]
     return (*[-1] * len(given.image), *frames)
+
+
+def _lengths(given: Given) -> tuple[float, ...]:
+    """How many seconds each video has; nothing where that is not known of all."""
+    told = [video.seconds for video in given.video if video.seconds is not None]
+    return tuple(told) if len(told) == len(given.video) else ()
 
 
 def _owners(given: Given) -> tuple[int, ...]:
@@ -318,10 +325,10 @@ def _with(given: Given, pictures: Sequence[Any]) -> Given:
 
 
 def _seconds(loaded: Loaded, given: Given, made: dict[str, Any]) -> dict[str, float]:
-    told = [video.seconds for video in given.video if video.seconds is not None]
+    told = _lengths(given)
     names = [n for n in made if n.startswith("pixel_values")]
     films = [n for n in names if n.endswith("videos")] or (names if not given.image else [])
-    if given.video and len(told) == len(given.video):
+    if told:
         return dict.fromkeys(films, max(told))
     if not given.audio:
         return {}
