@@ -46,10 +46,10 @@ def film_of(explanation: AsSeen, modality: str, sample: int, video: int | None) 
     Raises
     ------
     ModalityError
-        When there are several, and `video` does not say which, or there is no such video.
+        When there are several, and `video` does not say which.
     """
     of_picture = _numbers(explanation, modality, sample)
-    films = list(dict.fromkeys(of_picture))
+    films = [film for film in dict.fromkeys(of_picture) if film is not None]
     if not films:
         return None
     if video is None and len(films) > 1:
@@ -63,14 +63,13 @@ def film_of(explanation: AsSeen, modality: str, sample: int, video: int | None) 
     return Film(tuple(steps), lengths[film] if film < len(lengths) else None)
 
 
-def _numbers(explanation: AsSeen, modality: str, sample: int) -> Sequence[int]:
-    """By picture the number of its video; nothing where they are no frames, or it is not known."""
+def _numbers(explanation: AsSeen, modality: str, sample: int) -> Sequence[int | None]:
+    """By picture the number of its video, None of an image; nothing where it is of none known."""
     pictures, originals = explanation.pictures(modality, sample), explanation.originals
-    placed = explanation.placements(modality, sample)
-    told = [None if p is None else originals.frame_of(p.photo) for p in placed]
-    known = [frame[0] for frame in told if frame is not None]
-    if pictures and len(known) == len(pictures):
-        return known
+    placed = [p for p in explanation.placements(modality, sample) if p is not None]
+    if pictures and len(placed) == len(pictures):
+        frames = [originals.frame_of(p.photo) for p in placed]
+        return [None if frame is None else frame[0] for frame in frames]
     if any(p.is_frame and p.parts > 1 for p in pictures):
         return [p.source for p in pictures]
     return []
