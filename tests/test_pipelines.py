@@ -6,10 +6,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import transformers as hf
 
 import fxplain
 from fxplain.explanation.pieces import readable
+from fxplain.errors import LoadError
 from fxplain.pipelines import WeightsWarning
+from fxplain.pipelines.hearing import seconds_heard
 from tests import small_pretrained
 from tests.small_pretrained import picture, recording
 
@@ -382,6 +385,17 @@ def test_a_model_that_tells_no_logits_is_refused(explainer):
         explainer("blip-vqa")(image=picture(), text="who lived?")
 
 
+def test_a_processor_that_lacks_a_package_is_told(root, monkeypatch):
+    def without(*_, **__):
+        raise ImportError("\nIt needs the Sight library. Read how to install it.\nAt a page.")
+
+    folder = small_pretrained.save("llava", root)
+    monkeypatch.setattr(hf.AutoProcessor, "from_pretrained", without)
+    alone = fxplain.from_pretrained(folder)
+    with pytest.raises(LoadError, match="text and image together .* needs the Sight library.$"):
+        alone(image=picture(), text="the movie")
+
+
 # ---- recordings -----------------------------------------------------------------------------------
 
 
@@ -391,6 +405,21 @@ def test_speech_recognition_by_a_decoder(explainer):
     heard = e.timeline("input_features")
     assert heard.relevance.shape == (1, 50)
     assert heard.edges[-1] == 1  # the recording, padded to the model's one second
+
+
+@pytest.mark.parametrize("seconds", [0.5, 40])
+def test_features_of_a_fixed_length_stand_for_that(seconds):
+    extractor = hf.ASTFeatureExtractor(max_length=128, num_mel_bins=32)
+    sound = recording(seconds)
+    made = extractor(sound, sampling_rate=16_000, return_tensors="pt")["input_values"]
+    heard = seconds_heard(extractor, "input_values", made, seconds)
+    assert heard == pytest.approx(1.28)  # of 10 ms each, padded or cut off
+
+
+def test_features_of_the_recordings_own_length_stand_for_it():
+    extractor = hf.Wav2Vec2FeatureExtractor()
+    made = extractor(recording(), sampling_rate=16_000, return_tensors="pt")["input_values"]
+    assert seconds_heard(extractor, "input_values", made, 0.5) == 0.5
 
 
 def test_speech_recognition_by_frames(explainer):

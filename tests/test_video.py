@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import fxplain
 from fxplain.cli import app
-from fxplain.errors import InputError, LoadError
+from fxplain.errors import InputError, LoadError, ModalityError
 from fxplain.explanation.on_photos import OnPhoto, which
 from fxplain.explanation.originals import Originals, Placement
 from fxplain.pipelines.encoding import encode
@@ -122,6 +122,19 @@ def test_a_video_has_a_picture_for_each_frame_and_time(explainer, gif):
     assert "frame 1" in str(e)
 
 
+def test_each_video_has_its_own_time(explainer, gif, tmp_path):
+    slow = tmp_path / "slow.gif"
+    first, *others = film()
+    first.save(slow, save_all=True, append_images=others, duration=1000)
+    e = explainer([gif, slow])
+    with pytest.raises(ModalityError, match="different lengths.*sample="):
+        e.timeline("pixel_values")
+    e.save(tmp_path / "e.safetensors")
+    for each in (e, fxplain.load(tmp_path / "e.safetensors")):
+        ends = [each.timeline("pixel_values", sample=i).edges[-1] for i in (0, 1)]
+        assert ends == [2, 8]
+
+
 def test_a_video_on_the_command_line(explainer, gif):
     told = CliRunner().invoke(app, ["explain", explainer.loaded.name, "--video", str(gif)])
     assert told.exit_code == 0, told.output
@@ -195,6 +208,44 @@ def test_pictures_of_another_sample_are_left_out(conversations, tmp_path):
         assert tuple(view["places"]) == picture.tokens
     e.save(tmp_path / "e.safetensors")
     assert fxplain.load(tmp_path / "e.safetensors").on_photos("pixel_values", 1) == [on]
+
+
+def test_a_conversation_without_a_photo_has_no_picture(conversations, tmp_path):
+    both, _ = conversations
+    lying = tuple(Placement(photo, (0, 0, 1, 1)) for photo in (0, 1))
+    given = Originals(
+        both.originals.photos[:2], placed={"pixel_values": [lying, lying]}, owners=(0, 0)
+    )
+    e = replace(both, originals=given)
+    e.save(tmp_path / "e.safetensors")
+    for each in (e, fxplain.load(tmp_path / "e.safetensors")):
+        assert [len(each.pictures("pixel_values", i)) for i in (0, 1)] == [2, 0]
+    first, second = (views[-1] for views in data_of(e.to_html())["samples"])
+    assert len(first["tiles"]) == 2 and len(first["photos"]["urls"]) == 2
+    assert not second["tiles"] and not second["photos"]["urls"]
+    with pytest.raises(ModalityError, match="sample 1 was given no picture"):
+        e.pixels("pixel_values", sample=1)
+    count = e.relevance["pixel_values"].shape[1]
+    (rest,) = e.units("pixel_values", (2, 2))[1].words
+    assert rest.tokens == tuple(range(count))
+    assert "frame" not in e.to_text()
+
+
+def test_videos_of_one_text_have_a_time_each(conversations):
+    both, _ = conversations
+    lying = tuple(Placement(photo, (0, 0, 1, 1)) for photo in (0, 1))
+    given = Originals(both.originals.photos[:2], placed={"pixel_values": [lying] * 2})
+    of_two = replace(both, originals=replace(given, films=(0, 1), lengths=(2.0, 8.0)))
+    with pytest.raises(ModalityError, match="2 videos.*video="):
+        of_two.timeline("pixel_values")
+    assert [of_two.timeline("pixel_values", video=i).edges[-1] for i in (0, 1)] == [2, 8]
+    beside = replace(both, originals=replace(given, films=(-1, 0), lengths=(3.0,)))
+    times = beside.timeline("pixel_values")  # a photo and a video: of the video
+    assert times.edges.tolist() == [0, 3]
+    tokens = list(beside.pictures("pixel_values")[1].tokens)
+    torch.testing.assert_close(
+        times.relevance[:, 0], beside.relevance["pixel_values"][:, tokens].sum(1)
+    )
 
 
 def test_frames_that_a_model_takes_as_images_are_told_as_frames(conversations, tmp_path):

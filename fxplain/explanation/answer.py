@@ -138,7 +138,7 @@ class Answer:
         layouts = {
             m.name: tuple(own[row] for row in reading.samples_of(program, m.tokens, self.views))
             for m in modalities
-            if (own := layouts_of(program, m, given))
+            if (own := layouts_of(program, m, given, laid=bool(pictures[m.name])))
         }
         labels = {
             m.name: reading.by_view(program, self.views, m, self.labels[m.name]) for m in modalities

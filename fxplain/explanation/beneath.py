@@ -74,7 +74,7 @@ def _beneath_own(value: Tensor, pictures: Sequence[Picture], like: Tensor) -> li
     """The same where each picture says where in the input it begins."""
     if value.dim() > 3:
         every = _channels_second(value.detach().cpu().flatten(0, -4))
-        return [] if every is None else [every[picture.at] for picture in pictures]
+        return [] if every is None else [_within(every[p.at], p.within) for p in pictures]
     patch = patch_size(value)
     if patch is None:
         return []
@@ -85,6 +85,14 @@ def _beneath_own(value: Tensor, pictures: Sequence[Picture], like: Tensor) -> li
 
     behind = _are_behind(rows(like, pictures[0]), pictures[0].grid, patch)
     return [_of_patches(rows(value, p), p.grid, patch, behind=behind) for p in pictures]
+
+
+def _within(image: Tensor, within: Sequence[int]) -> Tensor:
+    """The part of an image, (channels, height, width), that tokens are made of."""
+    if not within:
+        return image
+    top, left, bottom, right = within
+    return image[:, top:bottom, left:right]
 
 
 def _tiles(value: Tensor, own: Tensor, count: int, sample: int) -> Tensor:

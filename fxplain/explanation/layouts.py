@@ -1,14 +1,14 @@
-"""Layouts: where each sample's own tokens lie, in a batch whose samples were given different pictures.
+"""Layouts: where tokens lie that no shape tells of: of samples that were given different pictures.
 
 One grid for all samples is found from shapes (`fxplain.explanation.pictures`). Where samples have
-different numbers of pictures, or pictures of different sizes, each token's own place in the input
+different numbers of pictures, or pictures have different sizes, each token's own place in the input
 tells: the box of pixels, or the row of patches, that it was made of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +30,9 @@ Places = NDArray[np.int64]
 
 
 def layouts_of(
-    program: Program, modality: Modality, inputs: Mapping[str, Tensor]
+    program: Program, modality: Modality, inputs: Mapping[str, Tensor], *, laid: bool = True
 ) -> tuple[tuple[Picture, ...], ...]:
-    """The pictures of each sample, where samples are not alike and it is known for each.
+    """The pictures of each sample, where no one layout serves all and it is known for each.
 
     Parameters
     ----------
@@ -42,6 +42,8 @@ def layouts_of(
         Which of them.
     inputs
         The model's inputs.
+    laid
+        Whether shapes tell of a layout, which serves all samples that are alike.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def layouts_of(
     if value is None or not value.is_floating_point() or value.dim() < 2:
         return ()
     samples = _samples(program, modality, value)
-    if len(samples) < 2 or _alike(samples):
+    if not samples or (laid and _alike(samples)):
         return ()
     if value.dim() > 3:
         found = [_of_images(own, value.shape) for own in samples]
@@ -135,7 +137,11 @@ def _of_images(own: _Sample, shape: Sequence[int]) -> tuple[Picture, ...]:
         order = here[np.lexsort((middle[:, 1], middle[:, 0]))]
         source = int(tile[1]) if lead == 3 else 0  # (batch, pictures, tiles, ...)
         at = int(np.ravel_multi_index(tuple(tile), tuple(shape[:lead])))
-        made.append(Picture(grid, tuple(own.columns[order].tolist()), source, i, len(tiles), at=at))
+        first, last = own.low[here, -2:].min(0), own.high[here, -2:].max(0) + 1
+        whole = not first.any() and tuple(last) == tuple(shape[-2:])
+        within = () if whole else (*first.tolist(), *last.tolist())
+        tokens = tuple(own.columns[order].tolist())
+        made.append(Picture(grid, tokens, source, i, len(tiles), at=at, within=within))
     return _numbered(made)
 
 
@@ -143,14 +149,7 @@ def _numbered(pictures: Sequence[Picture]) -> tuple[Picture, ...]:
     """With the parts of each source counted by themselves."""
     sources = [picture.source for picture in pictures]
     return tuple(
-        Picture(
-            p.grid,
-            p.tokens,
-            p.source,
-            sources[:i].count(p.source),
-            sources.count(p.source),
-            at=p.at,
-        )
+        replace(p, part=sources[:i].count(p.source), parts=sources.count(p.source))
         for i, p in enumerate(pictures)
     )
 

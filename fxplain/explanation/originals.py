@@ -118,6 +118,8 @@ class Originals:
         Which sample each photo was given for; empty where that is not said.
     films
         Which video each photo is a frame of, -1 of an image; empty where there are images alone.
+    lengths
+        How many seconds each video has; empty where that is not known of all.
     """
 
     photos: tuple[NDArray[np.uint8], ...] = ()
@@ -127,6 +129,7 @@ class Originals:
     placed: Mapping[str, list[tuple[Placement | None, ...]]] = field(default_factory=dict)
     owners: tuple[int, ...] = ()
     films: tuple[int, ...] = ()
+    lengths: tuple[float, ...] = ()
 
     def frame_of(self, photo: int) -> tuple[int, int] | None:
         """Which video a photo is a frame of, and which of its frames; None of an image."""
@@ -153,7 +156,8 @@ class Originals:
         sounds = {f"sound/{i}": _sixteen_bits(sound) for i, sound in enumerate(self.sounds)}
         told = {"photo_owners": self.owners, "photo_films": self.films}
         lists = {name: torch.tensor(numbers) for name, numbers in told.items() if numbers}
-        return {**photos, **sounds, **lists}
+        lengths = {"film_lengths": torch.tensor(self.lengths)} if self.lengths else {}
+        return {**photos, **sounds, **lists, **lengths}
 
     def placed_as_lists(self) -> dict[str, list[list[list[float]]]]:
         """Where pictures lie as plain data: photo, left, top, right, bottom, or nothing."""
@@ -186,6 +190,9 @@ class Originals:
         for told in of_photos.values():
             if told.is_floating_point() or told.dim() != 1 or len(told) not in (0, len(photos)):
                 raise LoadError("it does not say of each photo which sample or video it is of.")
+        lengths = tensors.get("film_lengths", torch.zeros(0))
+        if not lengths.is_floating_point() or lengths.dim() != 1:
+            raise LoadError("it does not say of each video how long it is.")
         lists = [p for samples in placed.values() for own in samples for p in own]
         if any(p and (len(p) != 5 or not 0 <= p[0] < len(photos)) for p in lists):
             raise LoadError("its photos lie at no photo, left, top, right and bottom.")
@@ -195,6 +202,7 @@ class Originals:
             rate=rate,
             owners=tuple(of_photos["owners"].tolist()),
             films=tuple(of_photos["films"].tolist()),
+            lengths=tuple(lengths.tolist()),
             placed={
                 name: [tuple(_placement(p) for p in own) for own in samples]
                 for name, samples in placed.items()

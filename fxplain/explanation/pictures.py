@@ -52,6 +52,9 @@ class Picture:
     at
         Which of all images of the input, or which row of its patches, the picture begins at; -1 where
         pictures follow each other as their tokens do.
+    within
+        The first row and column of pixels of its image that its tokens are made of, and the ones behind
+        the last: images of several sizes are padded to one. Empty where they are made of all.
     """
 
     grid: tuple[int, int]
@@ -63,6 +66,7 @@ class Picture:
     is_level: bool = False
     first: int = 0
     at: int = -1
+    within: tuple[int, ...] = ()
 
 
 def pictures_of(

@@ -175,7 +175,7 @@ def _sheets(explanation: AsSeen, modality: str, sample: int) -> list[_Sheet]:
         return [_Sheet(numbers[s.image], s.grid, s.tokens, s.bounds, s.size) for s in found]
     pictures = explanation.pictures(modality, sample)
     for i, picture in enumerate(pictures):
-        height, width = explanation.size_in_pixels(modality, picture.grid)
+        height, width = explanation.size_in_pixels(modality, picture.grid, picture.within)
         image = picture.source if picture.is_frame or picture.is_level else i
         bounds = 0.0, 0.0, float(width), float(height)
         found.append(_Sheet(image, picture.grid, picture.tokens, bounds, (height, width)))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import Tensor
 
 from fxplain.arguments import (
@@ -21,6 +22,7 @@ from fxplain.arguments import (
 from fxplain.arguments import shown as in_words
 from fxplain.errors import ModalityError
 from fxplain.explanation.beside import BesideIdentity, of_sample
+from fxplain.explanation.films import film_of
 from fxplain.explanation.merging import (
     Timeline,
     Word,
@@ -43,7 +45,7 @@ from fxplain.explanation.pictures import (
 )
 from fxplain.explanation.regions import groups_of, regions_of
 from fxplain.explanation.shown import Shown, Special, shown
-from fxplain.explanation.units import Units, by_modality, own_units, units_of
+from fxplain.explanation.units import REST, Units, by_modality, own_units, units_of
 from fxplain.extras import data_frame
 
 if TYPE_CHECKING:
@@ -141,6 +143,8 @@ class AsSeen(BesideIdentity):
             return [Word(label or str(i), (i,)) for i, label in enumerate(named)]
         if self.pictures(modality, sample):
             return regions_of(self, modality, sample, units)
+        if any(self.pictures(modality, other) for other in range(len(self.target))):
+            return [Word(REST, tuple(range(len(self.labels[modality][sample]))), " ")]
         labels, special = self.labels[modality][sample], self.special_in(modality, sample)
         return groups_of(labels, special, units, self.seconds.get(modality))
 
@@ -247,10 +251,26 @@ class AsSeen(BesideIdentity):
     def pictures(self, modality: str, sample: int = 0) -> tuple[Picture, ...]:
         """The pictures, tiles or frames that a sample's tokens lie on, and where in each; or none.
 
-        The same for all samples, unless these were given different ones (`layouts`).
+        The same for all samples, unless these were given different ones (`layouts`), or all of them
+        are known to be another sample's, as in a batch of chats of which one has no image.
         """
         if modality in self.layouts:
             return self.layouts[modality][sample]
+        shared = self._shared_pictures(modality)
+        return () if self._are_of_others(modality, sample, shared) else shared
+
+    def _are_of_others(self, modality: str, sample: int, shared: Sequence[Picture]) -> bool:
+        """Whether a sample was given none of the photos that pictures of the whole batch are of."""
+        if not self.originals.owners or not shared:
+            return False
+        given = self.inputs.get(input_of(modality))
+        placed = self.originals.placements(modality, given, shared, sample)
+        if any(p is None for p in placed):
+            return sample not in self.originals.owners
+        return all(self.originals.is_of_another(p, sample) for p in placed)
+
+    def _shared_pictures(self, modality: str) -> tuple[Picture, ...]:
+        """What shapes tell, which is of all samples."""
         if modality not in self._pictures:
             count = self.relevance[modality].shape[1]
             special, grid = self.special.get(modality, {}), self.grids.get(modality, ())
@@ -358,11 +378,13 @@ class AsSeen(BesideIdentity):
                 f"{modality!r} lies on {len(pictures)} grids of different sizes in patches ({told}): "
                 f"say which, image=."
             )
+        if not pictures and any(self.pictures(modality, i) for i in range(len(self.target))):
+            raise ModalityError(f"sample {which} was given no picture as {modality!r}.")
         if not pictures:  # of no grid there is no map, whatever the size
             grid, own = self.grids.get(modality, ()), self._plain(modality, values)
             upsample(own, grid, (1, 1), mode)
             return upsample(own, grid, size or self.size_in_pixels(modality), mode)
-        size = size or self.size_in_pixels(modality, *sizes)
+        size = size or self.size_in_pixels(modality, *sizes, within=pictures[0].within)
         places = [place for picture in pictures for place in picture.tokens]
         return upsample(values[:, places], grid_of(pictures, ()), size, mode)
 
@@ -372,7 +394,7 @@ class AsSeen(BesideIdentity):
         pictures, value = self.pictures(modality, sample), self.inputs.get(modality)
         if len(pictures) < 3 or value is None or value.dim() not in (4, 5):
             return None
-        if pictures[0].is_frame or pictures[0].is_level:
+        if pictures[0].is_frame or pictures[0].is_level or len({p.grid for p in pictures}) > 1:
             return None
         if pictures[0].at >= 0:
             tiles = value.flatten(0, -4)[[picture.at for picture in pictures]]
@@ -472,8 +494,12 @@ class AsSeen(BesideIdentity):
             )
         return (pictures[image],)
 
-    def size_in_pixels(self, modality: str, grid: Sequence[int] = ()) -> tuple[int, int]:
+    def size_in_pixels(
+        self, modality: str, grid: Sequence[int] = (), within: Sequence[int] = ()
+    ) -> tuple[int, int]:
         """(height, width) of the image that the model was given, whose tokens lie on a grid."""
+        if within:
+            return within[2] - within[0], within[3] - within[1]
         given = self.inputs.get(input_of(modality))
         if given is not None and given.dim() >= 4:
             return given.shape[-2], given.shape[-1]
@@ -487,6 +513,8 @@ class AsSeen(BesideIdentity):
     @checked(
         seconds=optional(number(0, 1e9, inside=True)),
         axis=optional(whole()),
+        sample=optional(whole(0)),
+        video=optional(whole(0)),
         beyond_identity=YES_NO,
     )
     def timeline(
@@ -495,6 +523,8 @@ class AsSeen(BesideIdentity):
         seconds: float | None = None,
         axis: int | None = None,
         *,
+        sample: int | None = None,
+        video: int | None = None,
         beyond_identity: bool = False,
     ) -> Timeline:
         """Relevance of a recording or a video over time.
@@ -507,19 +537,42 @@ class AsSeen(BesideIdentity):
             How long it is; an explainer that was given the recording knows it.
         axis
             The axis of the tokens' grid that is time, where that is not obvious.
+        sample
+            Which of the batch alone, as samples whose videos are of different lengths have to be asked
+            for; by default all.
+        video
+            Which of several videos of a sample, from 0.
         beyond_identity
             Of `beyond_identity()` rather than of `relevance`.
 
         Raises
         ------
         ModalityError
-            When the modality is unknown, has no such axis, or its length is not known.
+            When the modality is unknown, has no such axis or video, its length is not known, or there
+            are several videos and it is not said which.
         """
-        plain = self._plain(modality, self._values(modality, beyond_identity))
-        seconds = self.seconds.get(modality) if seconds is None else seconds
+        values = self._values(modality, beyond_identity)
+        asked = range(len(values)) if sample is None else [place_in("sample", sample, len(values))]
+        films = [None if axis is not None else film_of(self, modality, i, video) for i in asked]
+        told = {film.seconds for film in films if film is not None} - {None}
+        if len({None if film is None else (film.seconds, len(film.steps)) for film in films}) > 1:
+            raise ModalityError(
+                f"the samples of this batch were given videos of different lengths as {modality!r}, "
+                f"which have no time in common: say which of them, sample=."
+            )
+        if seconds is None:
+            seconds = told.pop() if told else self.seconds.get(modality)
         if seconds is None:
             raise ModalityError(f"it is not known how long {modality!r} is: say seconds=.")
-        return timeline(plain, self.grids.get(modality, ()), seconds, axis)
+        known = [film for film in films if film is not None]
+        if not known:
+            plain = self._plain(modality, values[list(asked)])
+            return timeline(plain, self.grids.get(modality, ()), seconds, axis)
+        steps = [
+            torch.stack([values[i, list(places)].sum() for places in film.steps])
+            for i, film in zip(asked, known, strict=True)
+        ]
+        return timeline(torch.stack(steps), (), seconds)
 
     def _values(self, modality: str, beyond_identity: bool) -> Tensor:
         return (self.beyond_identity() if beyond_identity else self.relevance)[modality]

@@ -40,10 +40,11 @@ def photo_views(
     Returns
     -------
     tuple or None
-        None where it is not known of every sample how its tokens lie on a photo.
+        None where it is not known of every sample that was given pictures how its tokens lie on them.
     """
-    samples = [explanation.on_photos(name, i) for i in range(explanation.batch_size)]
-    if not all(samples):
+    batch = range(explanation.batch_size)
+    samples = [explanation.on_photos(name, i) for i in batch]
+    if not any(samples) or any(explanation.pictures(name, i) and not samples[i] for i in batch):
         return None
     named = [[(_name(on, own), on) for on in own] for own in samples]
     return named, [_of_sample(explanation, own, most_pixels) for own in samples]

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from fxplain.capture import first_parameter
-from fxplain.errors import InputError
+from fxplain.errors import InputError, LoadError
 from fxplain.explanation import Word
 from fxplain.explanation.originals import Originals, Probes, probe_pictures
 from fxplain.generation import decoder_start, positions, text_input, written_behind
 from fxplain.pipelines.given import Given
+from fxplain.pipelines.hearing import seconds_heard
 from fxplain.pipelines.loading import Loaded
 from fxplain.pipelines.media import pillow
 from fxplain.pipelines.spelling import spell
@@ -80,6 +81,8 @@ def encode(loaded: Loaded, given: Given, *, padding: Any = None) -> Encoded:
     ------
     InputError
         When the processor fails on what was given.
+    LoadError
+        When what reads several kinds together could not be loaded for lack of a package.
     """
     known = inspect.signature(loaded.model.forward).parameters
     for name in given.inputs:
@@ -87,6 +90,11 @@ def encode(loaded: Loaded, given: Given, *, padding: Any = None) -> Encoded:
             raise InputError(
                 f"{type(loaded.model).__name__} has no input {name!r}; it has {', '.join(known)}."
             )
+    if loaded.lacks and len(given.kinds) > 1:  # each by itself has no places for the other
+        raise LoadError(
+            f"{loaded.name!r} reads {' and '.join(given.kinds)} together by a processor that cannot be "
+            f"loaded: {loaded.lacks}."
+        )
     text: dict[str, Any] = {}
     if given.text:
         padding = len(given.text) > 1 if padding is None else padding
@@ -167,8 +175,7 @@ def _processed(
         rate = loaded.feature_extractor.sampling_rate
         audio = {"sampling_rate": rate, "padding": _audio_padding(loaded, len(given.audio))}
     points = {"input_points": [[[list(point) for point in given.points]]]} if given.points else {}
-    kinds = [bool(text), bool(given.image), bool(given.video), bool(given.audio), bool(points)]
-    if loaded.processor is not None and sum(kinds) > 1:
+    if loaded.processor is not None and len(given.kinds) > 1:
         images = {"images": given.by_text("image", given.image)} if given.image else {}
         videos = _videos(given)
         sounds = {"audio": given.audio, **audio} if given.audio else {}
@@ -283,6 +290,7 @@ def _originals(loaded: Loaded, given: Given, text: dict[str, Any]) -> Originals:
         probe=probe if photos else None,
         owners=_owners(given),
         films=_films(given),
+        lengths=_lengths(given),
     )
 
 
@@ -292,6 +300,12 @@ def _films(given: Given) -> tuple[int, ...]:
         return ()
     frames = [i for i, video in enumerate(given.video) for _ in video.frames]
     return (*[-1] * len(given.image), *frames)
+
+
+def _lengths(given: Given) -> tuple[float, ...]:
+    """How many seconds each video has; nothing where that is not known of all."""
+    told = [video.seconds for video in given.video if video.seconds is not None]
+    return tuple(told) if len(told) == len(given.video) else ()
 
 
 def _owners(given: Given) -> tuple[int, ...]:
@@ -318,10 +332,10 @@ def _with(given: Given, pictures: Sequence[Any]) -> Given:
 
 
 def _seconds(loaded: Loaded, given: Given, made: dict[str, Any]) -> dict[str, float]:
-    told = [video.seconds for video in given.video if video.seconds is not None]
+    told = _lengths(given)
     names = [n for n in made if n.startswith("pixel_values")]
     films = [n for n in names if n.endswith("videos")] or (names if not given.image else [])
-    if given.video and len(told) == len(given.video):
+    if told:
         return dict.fromkeys(films, max(told))
     if not given.audio:
         return {}
@@ -329,10 +343,8 @@ def _seconds(loaded: Loaded, given: Given, made: dict[str, Any]) -> dict[str, fl
     name = next((n for n in made if n in extractor.model_input_names), None)
     if name is None:
         return {}
-    seconds = max(map(len, given.audio)) / extractor.sampling_rate
-    if hasattr(extractor, "chunk_length"):
-        seconds = float(extractor.chunk_length)
-    return {name: seconds}
+    longest = max(map(len, given.audio)) / extractor.sampling_rate
+    return {name: seconds_heard(extractor, name, made[name], longest)}
 
 
 # ---- decoders -----------------------------------------------------------------------------------

@@ -73,6 +73,12 @@ class Given:
     points: list[tuple[float, float]] = field(default_factory=list)
     seen: Mapping[str, list[int]] = field(default_factory=dict)
 
+    @property
+    def kinds(self) -> list[str]:
+        """What there is of it: a text, images, ..., by name."""
+        named = ("text", "image", "video", "audio", "points")
+        return [name for name in named if getattr(self, name)]
+
     def by_text(self, kind: str, values: list[Any]) -> list[Any]:
         """What is seen, in lists for each text where it is known which are whose."""
         if len(self.text) < 2 or kind not in self.seen:

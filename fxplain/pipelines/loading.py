@@ -117,6 +117,9 @@ class Loaded:
         For videos: its own, or the image processor of a model that takes videos.
     failures
         Why the processors that could not be loaded could not.
+    lacks
+        Why the processor that it has for several kinds together could not be loaded, where a package
+        is missing; empty elsewhere.
     made
         By task, what was put together of the model.
     """
@@ -129,6 +132,7 @@ class Loaded:
     feature_extractor: Any = None
     video_processor: Any = None
     failures: tuple[str, ...] = ()
+    lacks: str = ""
     made: dict[str, nn.Module] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -316,7 +320,8 @@ def _processors(source: Source, model: nn.Module) -> Loaded:
     import transformers
 
     failures: list[str] = []
-    processor = _loaded("AutoProcessor", source, failures)
+    lacking: list[str] = []
+    processor = _loaded("AutoProcessor", source, failures, lacking)
     parts: dict[str, Any] = {name: getattr(processor, name, None) for name in _READERS}
     both = processor if isinstance(processor, transformers.ProcessorMixin) else None
     if both is None:
@@ -334,16 +339,22 @@ def _processors(source: Source, model: nn.Module) -> Loaded:
     if video is None and "video" in modalities_of(type(model)):
         video = parts.get("image_processor")
     return Loaded(
-        model, source.where, both, **parts, video_processor=video, failures=tuple(failures)
-    )
+        model, source.where, both, **parts, video_processor=video, failures=tuple(failures),
+        lacks="".join(lacking),
+    )  # fmt: skip
 
 
-def _loaded(auto: str, source: Source, failures: list[str]) -> Any:
+def _loaded(
+    auto: str, source: Source, failures: list[str], lacking: list[str] | None = None
+) -> Any:
+    """What a class of transformers loads, or None; why not is told, and of what it lacks besides."""
     import transformers
 
     try:
         return getattr(transformers, auto).from_pretrained(source.where, **source.options)
     except Exception as error:  # noqa: BLE001 - a model may well have none
+        if isinstance(error, ImportError) and lacking is not None:
+            lacking.append(first_line(error).partition(". ")[0])
         failures.append(f"{auto}: {str(error).strip().partition(chr(10))[0]}")
         return None
 

@@ -120,7 +120,7 @@ def _when(generation: Generation, name: str, target: int, sample: int) -> str:
     if name not in explanation.seconds:
         return ""
     try:
-        stretch = explanation.timeline(name).stretch(sample)
+        stretch = explanation.timeline(name, sample=sample).stretch()
     except ModalityError:  # its tokens do not lie in time
         return ""
     return f"{stretch[0]:.2f}-{stretch[1]:.2f} s holds half of it" if stretch else ""
