@@ -30,6 +30,11 @@ class Batch:
     rows: tuple[int, ...]
     length: int | None = None
 
+    @property
+    def size(self) -> int:
+        """How many tokens it holds, padding included; where rows have no length, how many rows."""
+        return len(self.rows) * (self.length or 1)
+
 
 def planned(lengths: Sequence[int], tokens: int, limit: int | None = None) -> Iterator[Batch]:
     """Batches of a power of two, the longest rows first.
