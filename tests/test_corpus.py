@@ -296,7 +296,7 @@ def test_batches_are_powers_of_two_in_few_lengths():
     assert len({batch.length for batch in batches}) <= 4 * 8
     longest = [max(row % 37 + 1 for row in batch.rows) for batch in batches]
     assert all(
-        n <= b.length <= max(n + 1, 1.125 * n) for n, b in zip(longest, batches, strict=True)
+        n <= b.length <= max(n + 1, 1.0625 * n) for n, b in zip(longest, batches, strict=True)
     )
     assert sorted({row for batch in batches for row in batch.rows}) == list(range(300))
 
