@@ -61,12 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--texts", type=int, default=240)
+    parser.add_argument("--texts", type=int, default=480)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--features", type=int, default=384)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--batch-tokens", type=int, nargs="+", default=[512])
-    parser.add_argument("--floor-tokens", type=int, nargs="+", default=[256, 512, 1024])
+    parser.add_argument("--batch-tokens", type=int, nargs="+", default=[1024])
+    parser.add_argument("--floor-tokens", type=int, nargs="+", default=[512, 1024, 2048])
     parser.add_argument("--by-hand", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--page", type=Path, help="a Markdown file with the table's two marks")

@@ -146,6 +146,19 @@ def test_what_is_chosen_is_printed_alone(page, chromium):
         assert articles.first.locator("mark").count()
         assert articles.first.is_visible()
         assert not visit.page.locator("main").is_visible()
+        visit.page.emulate_media(media="screen")
+        visit.page.fill("#query", "")
+        shows(visit.page.locator("#count"), "1,502 of")
+        command = "window.dispatchEvent(new Event('beforeprint'))"  # what the browser's own does
+        visit.page.evaluate(command)
+        assert articles.count() == 500
+        said = visit.page.locator("#printed p").text_content()
+        assert said.endswith("1,502 of 1,502 rows; the first 500 are printed.")
+        visit.page.locator(".one").nth(1).click()
+        visit.page.evaluate(command)
+        assert articles.all_text_contents()[0].startswith("r1 ")
+        assert articles.count() == 1
+        assert not visit.complaints
 
 
 @needs_browser

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 __all__ = ["Batch", "alone", "halves", "in_order", "planned", "unpadded"]
 
-LENGTHS = 8
-"""Lengths between one power of two and the next: of 5,000 texts, 4 in 100 tokens are padding then."""
+LENGTHS = 16
+"""Lengths between one power of two and the next. Of 5,000 texts in files of 1,000, 4 in 100 tokens are
+padding then, in 74 forms of batches; with 8 it would be 6 in 100, in 46."""
 
 WITHOUT_LENGTH = 8
 """Pictures or recordings in a batch."""
@@ -29,6 +30,11 @@ class Batch:
 
     rows: tuple[int, ...]
     length: int | None = None
+
+    @property
+    def size(self) -> int:
+        """How many tokens it holds, padding included; where rows have no length, how many rows."""
+        return len(self.rows) * (self.length or 1)
 
 
 def planned(lengths: Sequence[int], tokens: int, limit: int | None = None) -> Iterator[Batch]:

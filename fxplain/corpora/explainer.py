@@ -40,7 +40,7 @@ from fxplain.pipelines.task import Classification
 
 __all__ = ["ACCELERATOR_TOKENS", "BATCH_TOKENS", "CorpusExplainer"]
 
-BATCH_TOKENS = 512
+BATCH_TOKENS = 1024
 """The quickest on a processor: what is computed stays in its caches."""
 
 ACCELERATOR_TOKENS = 8192
@@ -86,7 +86,7 @@ class CorpusExplainer:
     truncation
         As an explainer takes it.
     batch_tokens
-        How many tokens a batch holds at most, padding included; by default 512, and 8,192 on a GPU.
+        How many tokens a batch holds at most, padding included; by default 1,024, and 8,192 on a GPU.
     on_error
         "record" or "raise".
     load
@@ -153,6 +153,7 @@ class CorpusExplainer:
         self._shapes = Shapes(model)
         self.warnings: dict[str, None] = {}
         self._verified: set[int] = set()
+        self._fits: int | None = None  # the largest batch that is tried, once one was too large
         # of a model that takes one sample at a time, it is found out once that it does
         self._several = self._failed_together = self._one_by_one = False
 
@@ -254,6 +255,9 @@ class CorpusExplainer:
             if self._one_by_one and len(batch.rows) > 1:
                 waiting += reversed(alone(batch))
                 continue
+            if self._fits is not None and batch.size > self._fits and len(batch.rows) > 1:
+                waiting += reversed(halves(batch) or alone(batch))
+                continue
             chosen = [rows[i] for i in batch.rows]
             try:
                 explanation = self._explained(
@@ -333,7 +337,8 @@ class CorpusExplainer:
         if is_out_of_memory(error):
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            self.batch_tokens = max(1, self.batch_tokens // 2)
+            self._fits = max(1, batch.size // 2)
+            self.batch_tokens = min(self.batch_tokens, self._fits)
         self._failed_together |= len(set(batch.rows)) > 1
         if len(set(batch.rows)) == 1 and len(batch.rows) == 2:
             return alone(batch)

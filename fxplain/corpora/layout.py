@@ -33,7 +33,7 @@ FOLDER = "\0folder"
 HIDDEN = (UNREADABLE, NUMBER, FOLDER)
 
 HEADINGS = {
-    "text": ("text", "texts", "sentence", "question"),
+    "text": ("text", "texts", "sentence", "question", "messages"),
     "pair": ("pair", "text_pair"),
     "image": ("image", "images", "image_path"),
     "audio": ("audio", "recording", "audio_path"),

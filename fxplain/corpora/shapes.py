@@ -26,11 +26,12 @@ class Shapes:
         self._known: dict[Hashable, Hashable] = {}
 
     def of(self, row: Prepared) -> Hashable:
-        """What rows of one batch have in common; None of a text alone."""
+        """What rows of one batch have in common; of texts, whether they are given as words."""
         if not {"image", "audio"} & row.raw.keys():
-            return None
+            return row.in_words
         try:
-            size = tuple(self._size(kind, value) for kind, value in row.raw.items())
+            sizes = (self._size(kind, value) for kind, value in row.raw.items())
+            size = (row.in_words, *sizes)
         except Exception:  # noqa: BLE001 - what cannot be opened is explained alone, and says why
             return ("alone", row.place)
         if size not in self._known:
@@ -49,11 +50,13 @@ class Shapes:
 
     def _made(self, row: Prepared, size: Hashable) -> Hashable:
         try:
-            made = self.explainer.inputs(**row.raw, truncation=True if "text" in row.raw else None)
+            raw = {**row.raw, **({"text": [row.raw["text"]]} if row.in_words else {})}
+            made = self.explainer.inputs(**raw, truncation=True if "text" in raw else None)
         except Exception:  # noqa: BLE001 - the explanation says why
             return size
-        return tuple(
+        shapes = [
             (name, tuple(value.shape))
             for name, value in made.items()
             if getattr(value, "is_floating_point", bool)()
-        )
+        ]
+        return (row.in_words, *shapes)

@@ -132,7 +132,8 @@ const corpus = (() => {
 
   function largestOf(row) {  // of what is not special, so that a CLS does not outshine the words
     if (row.largest === undefined) {
-      row.largest = Math.max(1e-9, ...row.tokens.map((t, i) => (Array.isArray(t) || row.text === null ? Math.abs(row.values[i]) : 0)));
+      row.largest = row.tokens.reduce((most, t, i) => // a text may have more tokens than a call takes arguments
+        (Array.isArray(t) || row.text === null ? Math.max(most, Math.abs(row.values[i])) : most), 1e-9);
     }
     return row.largest;
   }
@@ -223,13 +224,14 @@ const corpus = (() => {
 
   function set(control, value) { $(control).value = value; choose(); }
 
-  function print() {
-    $("printed").replaceChildren(...shown.slice(0, PRINTED).map((place) => {
+  function toPrint() {  // the row that is open, or else what is chosen
+    const places = $("row").open ? [shown[selected]] : shown.slice(0, PRINTED);
+    const left = $("row").open || shown.length <= PRINTED ? "" : `; the first ${PRINTED} are printed`;
+    $("printed").replaceChildren(element("p", { textContent: `${facts.about} ${$("count").textContent}${left}.` }), ...places.map((place) => {
       const row = all[place];
       return element("article", {}, element("b", { textContent: `${row.id} ${row.name ?? ""} ${percent(row.probability)} ` }),
         row.error === null ? shaded(row) : element("span", { className: "error", textContent: row.error }));
     }));
-    window.print();
   }
 
   function start() {
@@ -241,7 +243,8 @@ const corpus = (() => {
     let waiting = 0;
     $("controls").addEventListener("input", () => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(() => choose()); });
     $("controls").addEventListener("submit", (event) => event.preventDefault());
-    $("print").addEventListener("click", print);
+    $("print").addEventListener("click", () => { toPrint(); window.print(); });
+    addEventListener("beforeprint", toPrint);  // also where the browser's own command prints
     $("list").addEventListener("scroll", draw);
     $("list").addEventListener("keydown", (event) => {
       const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
