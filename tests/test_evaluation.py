@@ -378,6 +378,12 @@ def test_progress() -> None:
         ({"methods": {"a": ("generic", {"magic": 1})}}, "no option 'magic'"),
         ({"methods": {"a": 3}}, "method 'a' is given as 3"),
         ({"methods": {"a": lambda *_: {}}}, "must return relevance of 'feats' of shape"),
+        (
+            {"methods": {"a": lambda *_: {"feats": [[1.0, float("nan"), 0.0]] * 2}}},
+            "NaN or infinite",
+        ),
+        ({"methods": {"a": lambda *_: {"feats": [[1.0], [1.0, 2.0]]}}}, "reading what the method"),
+        ({"score": lambda output, _: [float("nan")] * len(output)}, "returned NaN"),
         ({"metrics": ["magic"]}, "unknown metric 'magic'; there are: positive"),
         ({"metrics": {"a": ("positive", {"magic": 1})}}, "no option 'magic'; its options: steps"),
         ({"metrics": []}, "no metric"),

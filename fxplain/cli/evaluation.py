@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,7 +220,7 @@ def _tell(found: fxplain.Evaluation, as_json: bool, as_csv: bool, by: str | None
     if as_csv:
         typer.echo(found.to_csv(), nl=False)
     elif as_json and by:
-        typer.echo(json.dumps({str(label): part.to_dict() for label, part in parts.items()}))
+        typer.echo(as_json({str(label): part.to_dict() for label, part in parts.items()}))
     elif as_json:
         typer.echo(found.to_json(), nl=False)
     elif by:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fxplain.arguments import Form, blaming, shown, whole
+from fxplain.arguments import MAPPING, Form, as_numbers, blaming, shown, whole
 from fxplain.errors import EvaluationError, InputError
 from fxplain.removal import are_divisible, named_inputs, with_rows
 
@@ -33,6 +33,7 @@ _GROUP = Form(
     lambda value: value is None or isinstance(value, (str, int, float)),
     EvaluationError,
 )
+_MASKS = Form("masks by modality, {name: where the evidence is}", MAPPING.fits, EvaluationError)
 _LABEL = Form("a class index, a label, or None", _is_label, EvaluationError)
 
 
@@ -149,7 +150,9 @@ def _as_batch(model: nn.Module, item: Any) -> Batch:
     if not sizes:
         raise InputError("an item of the data set holds no tensor with a batch axis.")
     size = max(sizes, key=sizes.count)
-    mask = {name: torch.as_tensor(m).bool() for name, m in example.mask.items()}
+    _MASKS.check("mask", example.mask)
+    with blaming("reading the mask of an example", EvaluationError):
+        mask = {name: as_numbers(m).bool() for name, m in example.mask.items()}
     for name, m in mask.items():
         if m.dim() < 2 or m.shape[0] != size:
             raise InputError(

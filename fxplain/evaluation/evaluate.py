@@ -114,7 +114,7 @@ def evaluate(
     target
         What is explained: None for what each `fxplain.Example` asks for, and the predicted class of
         all other samples; the "predicted" class, the "true" one, or anything that `fxplain.explain`
-        takes, for all.
+        takes, for all; a list has one for each sample of the data set.
     score
         Of perturbation tests: "accuracy" (is the top class the true one; where the data set has no
         classes, the one that was explained), "probability" or "logit" of the explained class, or a

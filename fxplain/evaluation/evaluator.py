@@ -125,6 +125,8 @@ class Evaluator:
                     "fxplain.Example(inputs, class) or mappings with integer labels."
                 )
             return list(batch.targets)
+        if isinstance(self.target, (list, Tensor)):
+            return _of_samples(self.target, batch)
         return self.target
 
     def _case(
@@ -344,6 +346,19 @@ def _check_own(tokens: Mapping[str, ModalityTokens]) -> None:
             )
 
 
+def _of_samples(target: list[Any] | Tensor, batch: Batch) -> Any:
+    """A batch's part of targets that are given for each sample of the data set."""
+    if isinstance(target, Tensor) and not target.dim():
+        return target
+    own = target[batch.first : batch.first + batch.size]
+    if len(own) < batch.size:
+        raise EvaluationError(
+            f"target= names {len(target)} targets, and the data set has more samples: give one for "
+            f"each sample, a single one for all, or fxplain.Example(inputs, target)."
+        )
+    return own
+
+
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
@@ -377,12 +392,17 @@ def _chance(tokens: ModalityTokens, batch: Batch, seed: int, call: int) -> Tenso
 
 
 def _checked(label: str, relevance: Relevance, tokens: Mapping[str, ModalityTokens]) -> Relevance:
-    """Relevance of every modality that an input is made of, in the right shape."""
+    """Relevance of every modality that an input is made of, finite and in the right shape."""
     for name, t in tokens.items():
         shape = tuple(t.counted.shape)
         if t.kind != "parameter" and (name not in relevance or relevance[name].shape != shape):
             given = tuple(relevance[name].shape) if name in relevance else "none"
             raise EvaluationError(
                 f"method {label!r} must return relevance of {name!r} of shape {shape}; it is {given}."
+            )
+        if t.kind != "parameter" and not bool(relevance[name].isfinite().all()):
+            raise EvaluationError(
+                f"method {label!r} returned relevance of {name!r} that is NaN or infinite; ranked and "
+                f"summed are finite numbers."
             )
     return relevance

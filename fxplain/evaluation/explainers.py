@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fxplain.arguments import blaming
+from fxplain.arguments import as_numbers, blaming
 from fxplain.errors import EvaluationError
 from fxplain.evaluation.asked import labelled
 from fxplain.explanation import explain
@@ -70,7 +70,8 @@ def _called(function: Callable[..., Relevance]) -> Explainer:
                 f"the method {name!r} must return relevance by modality, {{name: (batch, tokens)}}; it "
                 f"returned a {type(made).__name__}."
             )
-        return made
+        with blaming(f"reading what the method {name!r} returned", EvaluationError):
+            return {modality: as_numbers(values) for modality, values in made.items()}
 
     return explained
 

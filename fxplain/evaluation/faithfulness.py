@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from fxplain.arguments import number, shown
+from fxplain.arguments import Form, checked, number, shown
 from fxplain.errors import EvaluationError
 from fxplain.evaluation.case import ORDERS, Case
 from fxplain.evaluation.metric import Measured
@@ -36,6 +36,15 @@ STEPS = {
 
 WHOLE_WAY = tuple(i / 10 for i in range(11))
 ERASER_SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
+_SHARES = Form(
+    "a list of shares from 0 to 1 (0 excluded)",
+    lambda value: (
+        isinstance(value, (list, tuple))
+        and bool(value)
+        and all(number(0, 1).fits(share) and share for share in value)
+    ),
+    EvaluationError,
+)
 
 
 def steps_of(steps: str | Sequence[float] | None) -> tuple[float, ...]:
@@ -161,6 +170,7 @@ def insertion(
     return _under(x, y)
 
 
+@checked(shares=_SHARES)
 def comprehensiveness(
     case: Case,
     modality: str,
@@ -173,6 +183,7 @@ def comprehensiveness(
     return Measured((y[:, :1] - y[:, 1:]).mean(1))
 
 
+@checked(shares=_SHARES)
 def sufficiency(
     case: Case,
     modality: str,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fxplain.arguments import blaming
+from fxplain.arguments import as_numbers, blaming
 from fxplain.capture import config_of
 from fxplain.errors import EvaluationError
 from fxplain.explanation import Explanation
@@ -154,12 +154,14 @@ class ScoreReader:
         assert self.own_score is not None
         name = score_name(self.own_score)
         with blaming(f"the score {name!r}", EvaluationError):
-            found = torch.as_tensor(self.own_score(output, targets))
+            found = as_numbers(self.own_score(output, targets))
         if found.shape != (len(targets),) or found.is_complex():
             raise EvaluationError(
                 f"the score {name!r} must return (rows,) numbers, here {len(targets)}; it returned "
                 f"{tuple(found.shape)} of {found.dtype}."
             )
+        if not bool(found.isfinite().all()):
+            raise EvaluationError(f"the score {name!r} returned NaN or infinite numbers.")
         return found
 
     def _leaf(self, output: Any) -> Tensor:

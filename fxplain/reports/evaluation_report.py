@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from fxplain.evaluation import Evaluation, Row
+from fxplain.evaluation import OF_EXAMPLES, Evaluation, Row
 from fxplain.reports.graph_report import facts_table, warning_lines
 from fxplain.written import rounded
 
@@ -49,6 +49,8 @@ def facts_of(settings: Any) -> Iterator[tuple[str, str]]:
 
 
 def _explained(target: Any) -> str:
+    if target == OF_EXAMPLES:
+        return "what each example asks for"
     return f"the {target} class" if target in ("predicted", "true") else f"target {target}"
 
 
@@ -104,4 +106,8 @@ _CELL = len("-0.123 [-0.123, -0.123]")
 
 
 def _number(row: Row) -> str:
+    if not isfinite(row.value):
+        return "-"
+    if row.samples == 1:
+        return f"{rounded(row.value, '.3f')} (one sample)"
     return f"{rounded(row.value, '.3f')} [{rounded(row.low, '.3f')}, {rounded(row.high, '.3f')}]"
