@@ -13,13 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from fxplain.errors import FxplainError, InputError, PlotError
 
 __all__ = [
     "AXES", "FUNCTION", "MAPPING", "NAME", "NAMES", "PATH", "TEXT", "TOKENIZER",
-    "YES_NO", "Form", "blaming", "checked", "first_line", "instance", "number", "one_of", "only_known",
-    "optional", "place_in", "shown", "whole",
+    "YES_NO", "Form", "as_numbers", "blaming", "checked", "first_line", "instance", "number", "one_of",
+    "only_known", "optional", "place_in", "shown", "whole",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -193,6 +195,26 @@ def blaming(what: str, error: type[FxplainError] = InputError) -> Iterator[None]
         raise error(f"{what} fails with {first_line(caught)}.") from caught
 
 
+def as_numbers(returned: Any) -> Tensor:
+    """What a function of the user's returned, as a tensor: from a tensor, an array, or a list.
+
+    Whatever calls itself an array (a data frame's column) is one, and what yields numbers is a list.
+
+    Examples
+    --------
+    >>> as_numbers([1, 0.1]), as_numbers(x > 1 for x in (1, 2))
+    (tensor([1.0000, 0.1000], dtype=torch.float64), tensor([0., 1.], dtype=torch.float64))
+    """
+    if isinstance(returned, Tensor):
+        return returned.detach()
+    if hasattr(type(returned), "__array__"):
+        array = np.array(returned)
+        return torch.from_numpy(array.astype(float) if array.dtype == object else array)
+    if isinstance(returned, Iterator):
+        returned = list(returned)
+    return torch.as_tensor(returned, dtype=torch.double)
+
+
 # ---- the forms ----------------------------------------------------------------------------------
 
 
@@ -226,6 +248,8 @@ def number(low: float | None = None, high: float | None = None, *, inside: bool 
         above = high is not None and (value >= high if inside else value > high)
         return not below and not above
 
+    if inside and high is None:
+        return Form(f"a number above {low}", fits)
     return Form(f"a number{_range(low, high)}{' (both excluded)' if inside else ''}", fits)
 
 

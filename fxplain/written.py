@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from fxplain.arguments import PATH
 from fxplain.errors import FxplainError, SaveError
 
-__all__ = ["into", "rounded", "saving", "written"]
+__all__ = ["into", "json_text", "rounded", "saving", "written"]
 
 
 @contextmanager
@@ -50,6 +53,25 @@ def into(path: str | os.PathLike[str]) -> Iterator[Path]:
         if not file.absolute().parent.is_dir():
             raise SaveError(f"there is no folder {str(file.absolute().parent)!r} to write into.")
         yield file
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Plain data as JSON, in which numbers that are no numbers (NaN, infinite) are null.
+
+    Examples
+    --------
+    >>> json_text({"low": float("nan"), "x": (1.5, float("inf"))})
+    '{"low": null, "x": [1.5, null]}'
+    """
+    return json.dumps(_known(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _known(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _known(own) for key, own in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_known(own) for own in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def written(text: str, path: str | os.PathLike[str] | None) -> str:

@@ -115,6 +115,31 @@ def test_no_row_of_nothing_is_scored() -> None:
     assert permutation_shap(score, 1).values.tolist() == [1]
 
 
+@pytest.mark.parametrize(
+    "returned",
+    [
+        lambda found: found[:, None].numpy(),  # as scikit-learn's decision_function has it
+        lambda found: iter(found.tolist()),
+        lambda found: found.numpy().astype(object),
+        lambda found: list(found),
+    ],
+)
+def test_whatever_holds_a_number_for_each_row_is_a_score(returned) -> None:
+    score = game(4)
+    found = leave_one_out(lambda kept: returned(score(kept)), 4)
+    assert torch.equal(found.values, leave_one_out(score, 4).values)  # in full precision
+
+
+def test_a_column_of_a_data_frame_is_a_score() -> None:
+    pandas = pytest.importorskip("pandas")
+    score = game(4)
+
+    def column(kept: Tensor):
+        return pandas.Series(score(kept).numpy(), index=range(7, 7 + len(kept)))
+
+    assert torch.equal(leave_one_out(column, 4).values, leave_one_out(score, 4).values)
+
+
 def test_sparse_linear_finds_the_passages_that_matter() -> None:
     weights = torch.zeros(12).double()
     weights[[2, 7]] = torch.tensor([3.0, -1.5]).double()

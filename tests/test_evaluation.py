@@ -378,6 +378,12 @@ def test_progress() -> None:
         ({"methods": {"a": ("generic", {"magic": 1})}}, "no option 'magic'"),
         ({"methods": {"a": 3}}, "method 'a' is given as 3"),
         ({"methods": {"a": lambda *_: {}}}, "must return relevance of 'feats' of shape"),
+        (
+            {"methods": {"a": lambda *_: {"feats": [[1.0, float("nan"), 0.0]] * 2}}},
+            "NaN or infinite",
+        ),
+        ({"methods": {"a": lambda *_: {"feats": [[1.0], [1.0, 2.0]]}}}, "reading what the method"),
+        ({"score": lambda output, _: [float("nan")] * len(output)}, "returned NaN"),
         ({"metrics": ["magic"]}, "unknown metric 'magic'; there are: positive"),
         ({"metrics": {"a": ("positive", {"magic": 1})}}, "no option 'magic'; its options: steps"),
         ({"metrics": []}, "no metric"),
@@ -392,6 +398,32 @@ def test_progress() -> None:
 def test_wrong_use(options: dict[str, object], message: str) -> None:
     with pytest.raises(fxplain.FxplainError, match=message):
         bag(contributions(2, 3), **{"methods": {"m": right}, **options})
+
+
+def test_labels_that_the_model_has_none_of_part_the_samples_alone() -> None:
+    """They are refused where they would have to be classes of the model's."""
+    model, data = seeded(TextClassifier), [(words(3, 4), ["news", "sport", "news"])]
+    found = fxplain.evaluate(model, data, "raw_attention", "abpc")
+    assert list(found.by("class")) == ["news", "sport"]
+    with pytest.raises(fxplain.EvaluationError, match="no label 'news'; its labels: none"):
+        fxplain.evaluate(model, data, "raw_attention", "abpc", score="accuracy")
+
+
+def test_the_usual_score_is_what_the_output_has() -> None:
+    """Of classes the probability; of one number, such as a difference, that number."""
+    metrics = {"abpc": "abpc", "of its own": "comprehensiveness"}
+    call = (seeded(TextClassifier), [words(3, 4)], "raw_attention", metrics)
+    contrast = fxplain.Contrast(0, 1)
+    for target, usual in ((0, "probability"), (contrast, "logit")):
+        found = fxplain.evaluate(*call, target=target)
+        named = {**metrics, "of its own": ("comprehensiveness", {"score": usual})}
+        same = fxplain.evaluate(*call[:3], named, target=target, score=usual)
+        assert found.settings["score"] == usual
+        assert {k: v.tolist() for k, v in found.samples.items()} == {
+            k: v.tolist() for k, v in same.samples.items()
+        }
+    with pytest.raises(fxplain.EvaluationError, match="no score 'probability' here"):
+        fxplain.evaluate(*call, target=contrast, score="probability")
 
 
 def test_an_empty_data_set() -> None:

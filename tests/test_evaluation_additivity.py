@@ -1,7 +1,10 @@
 """Metrics of sums and spread, each against a slow literal transcription; targets and slices."""
 
+import json
 import math
+from collections.abc import Callable
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import torch
@@ -79,10 +82,19 @@ def test_top_k_drop() -> None:
 
 @pytest.mark.parametrize(
     ("metric", "options"),
-    [("datamodelling", {"draws": 1}), ("datamodelling", {"keep": 1}), ("top_k_drop", {"k": 0})],
+    [
+        ("datamodelling", {"draws": 1}),
+        ("datamodelling", {"keep": 1}),
+        ("top_k_drop", {"k": 0}),
+        ("comprehensiveness", {"shares": [2]}),
+        ("comprehensiveness", {"shares": []}),
+        ("sufficiency", {"shares": 0.5}),
+        ("randomisation", {"levels": 10**9}),
+        ("stability", {"noise": "much"}),
+    ],
 )
 def test_options_out_of_range(metric: str, options: dict[str, object]) -> None:
-    with pytest.raises(fxplain.EvaluationError, match="option"):
+    with pytest.raises(fxplain.EvaluationError, match=f"{next(iter(options))}=.* must be"):
         bag(VALUES, methods=METHODS, metrics={"m": (metric, options)})
 
 
@@ -183,7 +195,12 @@ def test_results_by_class_and_by_slice() -> None:
 
 @pytest.mark.parametrize(
     ("label", "message"),
-    [("colour", "no label 'colour'"), ("group", "no sample has a group"), ([1], "a list of 3")],
+    [
+        ("colour", "no label 'colour'"),
+        ("group", "no sample has a group"),
+        ([1], "a list of 3"),
+        ([[1]] * 3, "a label="),
+    ],
 )
 def test_labels_that_are_not_there(label: object, message: str) -> None:
     found = bag(VALUES, methods={"right": right}, metrics=["sparseness"])
@@ -195,6 +212,51 @@ def test_labels_that_are_not_there(label: object, message: str) -> None:
 def test_wrong_groups(group: object, message: str) -> None:
     with pytest.raises(fxplain.EvaluationError, match=message):
         fxplain.evaluate(bag_of_tokens(), [fxplain.Example(VALUES[..., None], group=group)])
+
+
+def test_a_single_sample_has_no_interval(tmp_path: Path) -> None:
+    """Of a class with one sample the bootstrap would draw that one always, as if it were certain."""
+    items = [fxplain.Example(VALUES[i, None, :, None], group=g) for i, g in enumerate("aba")]
+    found = fxplain.evaluate(bag_of_tokens(), items, METHODS, "abpc")
+    parts = found.by("group")
+    row = parts["b"].row("right", "abpc")
+    assert (math.isnan(row.low), math.isnan(row.high), row.samples) == (True, True, 1)
+    assert row.value == parts["b"].samples["right", "abpc", "feats"].item()
+    assert parts["a"].row("noisy", "abpc").low < parts["a"].row("noisy", "abpc").high
+    assert f"{row.value:.3f} (one sample)" in str(parts["b"])
+    assert str(parts["b"].compare("right", "reversed", "abpc")).endswith(", one sample")
+    assert json.loads(parts["b"].to_json())["rows"][0]["low"] is None
+    parts["b"].to_html(tmp_path / "b.html")
+    page = (tmp_path / "b.html").read_text(encoding="utf-8")
+    assert "<small>one sample</small>" in page
+    assert "nan" not in page.partition("<body>")[2].lower()
+
+
+def test_an_example_may_ask_for_a_function_of_its_output() -> None:
+    """It knows its samples by their number: they are neither cut nor put with others."""
+    model, ids = seeded(TextClassifier), words(4, 4)
+
+    def asked(*classes: int) -> Callable[[Tensor], list[Tensor]]:
+        return lambda output: [output[i, c] for i, c in enumerate(classes)]
+
+    call = (["generic"], "abpc")
+    items = [fxplain.Example(ids[:3], asked(0, 3, 1)), fxplain.Example(ids[3:], asked(2))]
+    found = fxplain.evaluate(model, items, *call, batch_size=2)
+    same = fxplain.evaluate(model, [ids], *call, target=[0, 3, 1, 2], score="logit")
+    key = ("generic", "abpc", "input_ids")
+    torch.testing.assert_close(found.samples[key], same.samples[key])
+
+
+def test_targets_of_samples_go_with_their_samples() -> None:
+    """One for each sample of the data set, however it is batched."""
+    model, ids, targets = seeded(TextClassifier), words(5, 4), [0, 3, 1, 2, 3]
+    asked = (["generic"], "abpc")
+    whole = fxplain.evaluate(model, [ids], *asked, target=targets)
+    cut = fxplain.evaluate(model, [ids], *asked, target=torch.tensor(targets), batch_size=2)
+    key = ("generic", "abpc", "input_ids")
+    torch.testing.assert_close(whole.samples[key], cut.samples[key])
+    with pytest.raises(fxplain.EvaluationError, match="names 4 targets"):
+        fxplain.evaluate(model, [ids], *asked, target=targets[:4], batch_size=2)
 
 
 def test_words_in_random_halves() -> None:

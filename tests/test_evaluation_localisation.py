@@ -76,7 +76,7 @@ def test_threshold_option() -> None:
         for threshold in ("otsu", "mean")
     }
     assert accuracy == {"otsu": 1.0, "mean": 1.0}
-    with pytest.raises(fxplain.EvaluationError, match="neither"):
+    with pytest.raises(fxplain.EvaluationError, match="must be one of"):
         localised(relevance, mask, a=("pixel_accuracy", {"threshold": "median"}))
 
 
@@ -124,6 +124,19 @@ def test_pixels_of_an_image() -> None:
 def test_a_mask_of_another_size() -> None:
     with pytest.raises(fxplain.EvaluationError, match="has 3 tokens, the modality 4"):
         localised(RELEVANCE, EVIDENCE[:, :3])
+
+
+def test_where_nothing_is_evidence_nothing_points_at_it() -> None:
+    found = localised(RELEVANCE, EVIDENCE & torch.tensor([[True], [False]]))
+    for metric, value in (("pointing_game", 1), ("relevance_mass", 7 / 8)):
+        row = found.row("m", metric)
+        assert (row.value, row.samples) == (pytest.approx(value), 1)
+
+
+@pytest.mark.parametrize("mask", [torch.ones(2, 4), {"feats": "the first"}])
+def test_what_is_no_mask(mask: object) -> None:
+    with pytest.raises(fxplain.EvaluationError, match="mask"):
+        fxplain.evaluate(bag_of_tokens(), [fxplain.Example(RELEVANCE[..., None], None, mask)])
 
 
 def test_no_mask_at_all() -> None:

@@ -31,6 +31,7 @@ from examples.miniature.visualbert import VISUALBERT
 
 EXPERIMENTS = (LXMERT, VISUALBERT, CLUTTER, DETECTION, LOOKUP)
 SAMPLES = 500
+PAGE = "results.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,9 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{experiment.name}: paired tests", flush=True)
         findings.append(Findings(experiment, found))
     options.folder.mkdir(parents=True, exist_ok=True)
-    path = options.folder / "results.md"
+    path = options.folder / options.page
     left_out = [each for each in EXPERIMENTS if each not in experiments]
-    text = page(findings, options.seed, _command(options), left_out)
+    docs = "../" if options.folder.resolve().parent == record.ROOT / "docs" else ""
+    text = page(findings, options.seed, _command(options), left_out, docs)
     path.write_text(text, encoding="utf-8")
     print(f"written to {path}")
 
@@ -86,6 +88,11 @@ def _command(options: argparse.Namespace) -> str:
         words.append("--methods " + " ".join(repr(method) for method in options.methods))
     if options.only:
         words.append(f"--only {' '.join(options.only)}")
+    if options.page != PAGE:
+        folder = options.folder.resolve()
+        here = folder.is_relative_to(record.ROOT)
+        words.append(f"--folder {folder.relative_to(record.ROOT) if here else options.folder}")
+        words.append(f"--page {options.page}")
     return " ".join(words)
 
 
@@ -111,6 +118,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--folder", type=Path, default=record.ROOT / "docs", help="of the page and the pictures"
     )
+    parser.add_argument("--page", default=PAGE, help=f"its name (default {PAGE})")
     parser.add_argument(
         "--kept", type=Path, default=record.FOLDER, help="where finished parts are kept"
     )

@@ -3,6 +3,7 @@
 from fxplain.evaluation.case import ORDERS, Case
 from fxplain.evaluation.dataset import Example
 from fxplain.evaluation.evaluate import evaluate
+from fxplain.evaluation.evaluator import OF_EXAMPLES
 from fxplain.evaluation.explainers import RANDOM
 from fxplain.evaluation.faithfulness import STEPS, area
 from fxplain.evaluation.metric import Measured, Metric
@@ -12,6 +13,7 @@ from fxplain.evaluation.stability import Moved, Stability, stability
 from fxplain.removal import REMOVALS, SCORES
 
 __all__ = [
+    "OF_EXAMPLES",
     "ORDERS",
     "RANDOM",
     "REMOVALS",

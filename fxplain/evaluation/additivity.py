@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from fxplain.arguments import number, whole
+from fxplain.arguments import checked, number, whole
 from fxplain.errors import EvaluationError
-from fxplain.evaluation.case import Case
+from fxplain.evaluation.case import USUAL, Case
 from fxplain.evaluation.metric import Measured
 from fxplain.evaluation.statistics import spearman
 
@@ -30,6 +30,10 @@ def completeness(case: Case, modality: str, *, score: str = "logit") -> Measured
     return Measured(error.nan_to_num(0.0))
 
 
+@checked(
+    draws=whole(2, 1 << 20).raising(EvaluationError),
+    keep=number(0, 1, inside=True).raising(EvaluationError),
+)
 def datamodelling(
     case: Case, modality: str, *, draws: int = 32, keep: float = 0.5, score: str = "logit"
 ) -> Measured:
@@ -39,8 +43,6 @@ def datamodelling(
     methods. The number is Spearman's rank correlation over these ways of the sum of the kept tokens'
     relevance with the score without the others.
     """
-    whole(2).raising(EvaluationError).check("option draws", draws)
-    number(0, 1, inside=True).raising(EvaluationError).check("option keep", keep)
     counted = case.counted(modality)
     drawn = [
         torch.rand(draws, counted.shape[1], generator=generator)
@@ -53,9 +55,9 @@ def datamodelling(
     return Measured(torch.tensor(correlations, dtype=torch.double))
 
 
-def top_k_drop(case: Case, modality: str, *, k: int = 3, score: str = "probability") -> Measured:
+@checked(k=whole(1).raising(EvaluationError))
+def top_k_drop(case: Case, modality: str, *, k: int = 3, score: str = USUAL) -> Measured:
     """How much of the score goes with the k most relevant counted tokens."""
-    whole(1).raising(EvaluationError).check("option k", k)
     counted = case.counted(modality)
     removed = (case.order(modality) < k) & counted
     before, after = case.scores(modality, torch.stack([torch.zeros_like(removed), removed]), score)

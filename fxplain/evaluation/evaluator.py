@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from fxplain.errors import EvaluationError, FxplainError
-from fxplain.evaluation.case import JOINT, Case, Relevance
+from fxplain.evaluation.case import JOINT, USUAL, Case, Relevance
 from fxplain.evaluation.catalogue import SANITY_SAMPLES
 from fxplain.evaluation.dataset import Batch
-from fxplain.evaluation.explainers import RANDOM, Explainer
+from fxplain.evaluation.explainers import RANDOM, ByMethod, Explainer
 from fxplain.evaluation.metric import Measured
 from fxplain.evaluation.registry import ChosenMetrics
 from fxplain.evaluation.result import Evaluation, Key
@@ -55,7 +55,7 @@ class Evaluator:
     may_skip: bool
     sanity: frozenset[str]
     target: Any
-    score: Score
+    score: Score | None
     steps: tuple[float, ...]
     modalities: Sequence[str] | None
     removal: str | Mapping[str, str] | None
@@ -89,6 +89,8 @@ class Evaluator:
         _check_own(tokens)
         self._check_positions(structure)
         reader = ScoreReader(self.model, structure, asked, batch.targets, self.score)
+        if self.score is None:
+            self.score = "probability" if reader.has_classes else "logit"
         perturbation = Perturbation(
             self.model,
             batch.inputs,
@@ -114,6 +116,8 @@ class Evaluator:
         self.labels["group"] += batch.groups
 
     def _target_of(self, batch: Batch) -> Any:
+        if self.target is None and batch.function is not None:
+            return batch.function
         if self.target is None:
             return list(batch.targets) if batch.asked and batch.targets else None
         if isinstance(self.target, str) and self.target == "predicted":
@@ -125,6 +129,8 @@ class Evaluator:
                     "fxplain.Example(inputs, class) or mappings with integer labels."
                 )
             return list(batch.targets)
+        if isinstance(self.target, (list, Tensor)):
+            return _of_samples(self.target, batch)
         return self.target
 
     def _case(
@@ -137,6 +143,7 @@ class Evaluator:
     ) -> Case:
         tokens, reader = perturbation.tokens, perturbation.reader
         assert isinstance(reader, ScoreReader)
+        assert self.score is not None
 
         def chance(call: int) -> Relevance:
             return {name: _chance(t, batch, self.seed, call) for name, t in tokens.items()}
@@ -236,7 +243,8 @@ class Evaluator:
         self, tokens: Mapping[str, ModalityTokens], batch: Batch, structure: Explanation
     ) -> frozenset[str]:
         """The modalities whose mask says where the model reads its output."""
-        target = self.target if callable(self.target) else list(structure.target)
+        asked = self._target_of(batch)
+        target = asked if callable(asked) else list(structure.target)
         moves = partial(
             mask_moves_readout, self.model, batch.inputs, structure, target, self.output
         )
@@ -315,16 +323,23 @@ class Evaluator:
         target = self.target if isinstance(self.target, (str, int)) else repr(self.target)
         if self.target is None:
             target = OF_EXAMPLES if self.of_examples else "predicted"
+        elif isinstance(self.target, (list, Tensor)):
+            target = OF_EXAMPLES
         return {
             "model": self.name,
             "samples": sum(self.sizes),
             "target": getattr(self.target, "__name__", target),
-            "score": score_name(self.score),
+            "score": score_name(self.score or USUAL),
             "steps": list(self.steps),
             "removal": {name: f"{r.name}: {r.about}" for name, r in self.removals.items()},
             "metrics": {
                 label: {"metric": metric.name, **{k: _plain(v) for k, v in options.items()}}
                 for label, (metric, options) in self.metrics.items()
+            },
+            "chosen": {
+                label: explainer.chosen
+                for label, explainer in self.explainers.items()
+                if isinstance(explainer, ByMethod) and explainer.chosen
             },
             "skipped": dict(self.skipped),
             "seed": self.seed,
@@ -342,6 +357,19 @@ def _check_own(tokens: Mapping[str, ModalityTokens]) -> None:
                 f"which nothing can be removed for it alone: give batch_size=1, or a target that "
                 f"compares each sample with itself."
             )
+
+
+def _of_samples(target: list[Any] | Tensor, batch: Batch) -> Any:
+    """A batch's part of targets that are given for each sample of the data set."""
+    if isinstance(target, Tensor) and not target.dim():
+        return target
+    own = target[batch.first : batch.first + batch.size]
+    if len(own) < batch.size:
+        raise EvaluationError(
+            f"target= names {len(target)} targets, and the data set has more samples: give one for "
+            f"each sample, a single one for all, or fxplain.Example(inputs, target)."
+        )
+    return own
 
 
 def _plain(value: Any) -> Any:
@@ -377,12 +405,17 @@ def _chance(tokens: ModalityTokens, batch: Batch, seed: int, call: int) -> Tenso
 
 
 def _checked(label: str, relevance: Relevance, tokens: Mapping[str, ModalityTokens]) -> Relevance:
-    """Relevance of every modality that an input is made of, in the right shape."""
+    """Relevance of every modality that an input is made of, finite and in the right shape."""
     for name, t in tokens.items():
         shape = tuple(t.counted.shape)
         if t.kind != "parameter" and (name not in relevance or relevance[name].shape != shape):
             given = tuple(relevance[name].shape) if name in relevance else "none"
             raise EvaluationError(
                 f"method {label!r} must return relevance of {name!r} of shape {shape}; it is {given}."
+            )
+        if t.kind != "parameter" and not bool(relevance[name].isfinite().all()):
+            raise EvaluationError(
+                f"method {label!r} returned relevance of {name!r} that is NaN or infinite; ranked and "
+                f"summed are finite numbers."
             )
     return relevance

@@ -8,9 +8,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from fxplain.arguments import number, shown
+from fxplain.arguments import Form, checked, number, shown
 from fxplain.errors import EvaluationError
-from fxplain.evaluation.case import ORDERS, Case
+from fxplain.evaluation.case import ORDERS, USUAL, Case
 from fxplain.evaluation.metric import Measured
 
 __all__ = [
@@ -36,6 +36,15 @@ STEPS = {
 
 WHOLE_WAY = tuple(i / 10 for i in range(11))
 ERASER_SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
+_SHARES = Form(
+    "a list of shares from 0 to 1 (0 excluded)",
+    lambda value: (
+        isinstance(value, (list, tuple))
+        and bool(value)
+        and all(number(0, 1).fits(share) and share for share in value)
+    ),
+    EvaluationError,
+)
 
 
 def steps_of(steps: str | Sequence[float] | None) -> tuple[float, ...]:
@@ -142,7 +151,7 @@ def deletion(
     modality: str,
     *,
     steps: str | Sequence[float] = WHOLE_WAY,
-    score: str = "probability",
+    score: str = USUAL,
 ) -> Measured:
     """Positive perturbation of the probability, until nothing is left."""
     return _under(*case.curve(modality, MOST_FIRST, steps_of(steps), score))
@@ -153,7 +162,7 @@ def insertion(
     modality: str,
     *,
     steps: str | Sequence[float] = WHOLE_WAY,
-    score: str = "probability",
+    score: str = USUAL,
 ) -> Measured:
     """The probability as tokens come back, the most relevant first, after all were removed."""
     x = steps_of(steps)
@@ -161,24 +170,26 @@ def insertion(
     return _under(x, y)
 
 
+@checked(shares=_SHARES)
 def comprehensiveness(
     case: Case,
     modality: str,
     *,
     shares: Sequence[float] = ERASER_SHARES,
-    score: str = "probability",
+    score: str = USUAL,
 ) -> Measured:
     """How much of the score goes with the most relevant share of tokens, a mean over shares."""
     _, y = case.curve(modality, MOST_FIRST, (0.0, *shares), score)
     return Measured((y[:, :1] - y[:, 1:]).mean(1))
 
 
+@checked(shares=_SHARES)
 def sufficiency(
     case: Case,
     modality: str,
     *,
     shares: Sequence[float] = ERASER_SHARES,
-    score: str = "probability",
+    score: str = USUAL,
 ) -> Measured:
     """How much of the score is missing with that share alone, a mean over shares."""
     _, y = case.curve(modality, LEAST_FIRST, (0.0, *(round(1 - s, 9) for s in shares)), score)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fxplain.arguments import checked, one_of
 from fxplain.errors import EvaluationError
 from fxplain.evaluation.case import Case
 from fxplain.evaluation.metric import Measured
@@ -24,6 +25,13 @@ __all__ = [
 ]
 
 
+NOWHERE = torch.tensor(torch.nan, dtype=torch.double)
+"""What is said of a sample whose mask holds no evidence that counts: nothing can point at it."""
+
+_THRESHOLD = one_of(("mean", "otsu")).raising(EvaluationError)
+
+
+@checked(threshold=_THRESHOLD)
 def pixel_accuracy(case: Case, modality: str, *, threshold: str = "mean") -> Measured | None:
     """The share of pixels (or tokens) on the right side of the threshold, over all samples."""
     kept = [
@@ -33,6 +41,7 @@ def pixel_accuracy(case: Case, modality: str, *, threshold: str = "mean") -> Mea
     return _stacked(kept)
 
 
+@checked(threshold=_THRESHOLD)
 def mean_iou(case: Case, modality: str, *, threshold: str = "mean") -> Measured | None:
     """Intersection over union of evidence, and of the rest, over all samples; their mean."""
     kept = [
@@ -71,7 +80,7 @@ def pointing_game(case: Case, modality: str) -> Measured | None:
     """Whether the most relevant pixel (or token) is evidence; of several, the share that is."""
     kept = []
     for values, mask in _maps(case, modality):
-        kept.append(mask[values == values.max()].double().mean())
+        kept.append(mask[values == values.max()].double().mean() if mask.any() else NOWHERE)
     return _stacked(kept)
 
 
@@ -80,7 +89,8 @@ def relevance_mass(case: Case, modality: str) -> Measured | None:
     kept = []
     for values, mask in _maps(case, modality, smooth=False):
         positive = values.clamp(min=0)
-        kept.append(positive[mask].sum() / positive.sum().clamp(min=1e-300))
+        share = positive[mask].sum() / positive.sum().clamp(min=1e-300)
+        kept.append(share if mask.any() else NOWHERE)
     return _stacked(kept)
 
 
@@ -132,8 +142,6 @@ def otsu_threshold(values: Tensor, bins: int = 256) -> float:
 
 def _segmented(case: Case, modality: str, threshold: str) -> Iterator[tuple[Tensor, Tensor]]:
     """Each sample's pixels above the threshold, and its mask."""
-    if threshold not in ("mean", "otsu"):
-        raise EvaluationError(f'threshold={threshold!r} is neither "mean" nor "otsu".')
     for values, mask in _maps(case, modality):
         limit = otsu_threshold(values) if threshold == "otsu" else float(values.mean())
         yield values > limit, mask

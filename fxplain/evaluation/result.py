@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -14,15 +13,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fxplain.arguments import TEXT, optional, shown
+from fxplain.arguments import TEXT, Form, optional, shown
 from fxplain.errors import EvaluationError
 from fxplain.evaluation.metric import Metric
 from fxplain.evaluation.statistics import interval, paired_difference
 from fxplain.extras import extra
 from fxplain.presentation import Presentable
-from fxplain.written import rounded, written
+from fxplain.written import json_text, rounded, written
 
 __all__ = ["Comparison", "Curve", "Evaluation", "Key", "Row"]
+
+
+_LABEL = Form(
+    "a name, a number, or None", lambda value: isinstance(value, Hashable), EvaluationError
+)
 
 
 class Key(NamedTuple):
@@ -42,7 +46,7 @@ class Row:
     method, metric, modality
         What it is about.
     value, low, high
-        The number and its bootstrap confidence interval.
+        The number and its bootstrap confidence interval; of a single sample there is none (NaN).
     samples
         How many samples it is of: those that the metric says something about.
     better
@@ -101,10 +105,10 @@ class Comparison:
     def __str__(self) -> str:
         found = (self.difference, self.low, self.high)
         difference, low, high = (rounded(value, "+.4f") for value in found)
-        return (
-            f"{self.metric} of {self.modality}: {self.a} - {self.b} = {difference} [{low}, {high}], "
-            f"p = {self.p_value:.2g}, {self.samples} samples"
-        )
+        said = f"{self.metric} of {self.modality}: {self.a} - {self.b} = {difference}"
+        if self.samples == 1:
+            return f"{said}, one sample"
+        return f"{said} [{low}, {high}], p = {self.p_value:.2g}, {self.samples} samples"
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +126,7 @@ class Evaluation(Presentable):
         The metrics by the label of their rows.
     settings
         Everything that the numbers depend on, as plain data: model, target, score, steps, how tokens
-        of each modality are removed, seed, methods that were skipped and why.
+        of each modality are removed, seed, what "auto" chose and methods that were skipped, and why.
     labels
         Of every sample, its "class" (the true one; where it is not known, the explained one) and the
         "group" that its `Example` names.
@@ -196,8 +200,11 @@ class Evaluation(Presentable):
                 raise EvaluationError(f"no sample has a {label}: give Example(..., {label}=...).")
             return self.labels[label]
         n = self.settings["samples"]
+        label = label.tolist() if hasattr(label, "tolist") else label  # an array, a column
         if not isinstance(label, (list, tuple)) or len(label) != n:
             raise EvaluationError(f"label={shown(label)} must be a name, or a list of {n} labels.")
+        for value in label:
+            _LABEL.check("a label", value)
         return label
 
     def _only(self, chosen: Tensor) -> Evaluation:
@@ -271,8 +278,8 @@ class Evaluation(Presentable):
         }
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """`to_dict` as JSON text, also written to a file if one is given."""
-        return written(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", path)
+        """`to_dict` as JSON text, NaN as null, also written to a file if one is given."""
+        return written(json_text(self.to_dict(), indent=1) + "\n", path)
 
     def to_csv(self, path: str | Path | None = None) -> str:
         """The rows as CSV text, also written to a file if one is given."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxplain.arguments import checked, number, whole
 from fxplain.errors import EvaluationError
 from fxplain.evaluation.case import Case
 from fxplain.evaluation.metric import Measured
@@ -17,14 +18,13 @@ from fxplain.evaluation.statistics import spearman
 __all__ = ["max_sensitivity", "random_target", "randomisation", "sparseness", "stability"]
 
 
+@checked(levels=whole(1, 1000).raising(EvaluationError))
 def randomisation(case: Case, modality: str, *, levels: int = 4) -> Measured:
     """Rank correlation with the explanations of ever more randomised models, from the top down.
 
     The curve goes from the model itself to one with all weights drawn anew, in `levels` steps; the
     number is the mean over these steps.
     """
-    if levels < 1:
-        raise EvaluationError(f"option levels={levels} must be at least 1.")
     curve = [torch.ones(case.batch.size, dtype=torch.double)]
     x = [level / levels for level in range(levels + 1)]
     for call, share in enumerate(x[1:]):
@@ -69,6 +69,11 @@ def _correlation(case: Case, modality: str, other: Tensor) -> Tensor:
     )
 
 
+_NOISE = number(0, inside=True).raising(EvaluationError)
+_DRAWS = whole(1, 10_000).raising(EvaluationError)
+
+
+@checked(noise=_NOISE, draws=_DRAWS)
 def stability(case: Case, modality: str, *, noise: float = 0.05, draws: int = 4) -> Measured:
     """How much relevance changes with small Gaussian noise, |R(x + noise) - R(x)| / |R(x)|.
 
@@ -78,6 +83,7 @@ def stability(case: Case, modality: str, *, noise: float = 0.05, draws: int = 4)
     return _known(_changes(case, modality, noise, draws).mean(1))
 
 
+@checked(noise=_NOISE, draws=_DRAWS)
 def max_sensitivity(case: Case, modality: str, *, noise: float = 0.05, draws: int = 4) -> Measured:
     """The largest change in place of the mean one: max |R(x + noise) - R(x)| / |R(x)|."""
     return _known(_changes(case, modality, noise, draws).amax(1))
@@ -104,8 +110,6 @@ def _known(found: Tensor) -> Measured:
 
 def _changes(case: Case, modality: str, noise: float, draws: int) -> Tensor:
     """(batch, draws) how much relevance changes with noise."""
-    if draws < 1 or noise <= 0:
-        raise EvaluationError(f"options noise={noise} and draws={draws} must be positive.")
     changes = []
     for draw in range(draws):
         relevance = case.once(

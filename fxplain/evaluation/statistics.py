@@ -53,9 +53,11 @@ def interval(
     Returns
     -------
     tuple of torch.Tensor
-        Value, lower and upper end.
+        Value, lower and upper end; of a single sample, which tells nothing of others, NaN for both.
     """
     value = summary(samples.mean(0))
+    if len(samples) == 1:
+        return value, *2 * (torch.full_like(value, torch.nan),)
     drawn = torch.cat([summary(means) for means in _resampled(samples, seed, resamples)])
     tail = (1 - confidence) / 2
     ends = torch.quantile(drawn, torch.tensor([tail, 1 - tail], dtype=drawn.dtype), dim=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 
 import jinja2
@@ -77,11 +77,17 @@ def _best(rows: Sequence[Row]) -> float | None:
 
 def _cell(row: Row, best: float | None) -> dict[str, Any]:
     return {
-        "value": rounded(row.value, ".3f"),
-        "interval": f"{rounded(row.low, '.3f')} to {rounded(row.high, '.3f')}",
+        "value": rounded(row.value, ".3f") if isfinite(row.value) else "-",
+        "interval": _interval(row),
         "samples": row.samples,
         "best": row.value == best,
     }
+
+
+def _interval(row: Row) -> str:
+    if row.samples < 2:
+        return "one sample" if row.samples else "of no sample"
+    return f"{rounded(row.low, '.3f')} to {rounded(row.high, '.3f')}"
 
 
 def _charted(found: Evaluation) -> list[tuple[str, str]]:
@@ -98,7 +104,8 @@ def _chart(
         if (key.metric, key.modality) == (metric, modality)
     }
     known = {m: c for m, c in curves.items() if all(map(isfinite, c.mean))}
-    values = [y for curve in known.values() for y in (*curve.low, *curve.high)]
+    ends = (y for curve in known.values() for y in (*curve.mean, *curve.low, *curve.high))
+    values = [y for y in ends if isfinite(y)]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     high = high if high > low else low + 1
     lines = [
@@ -123,8 +130,9 @@ def _line(curve: Curve, low: float, high: float) -> dict[str, str]:
         ys = [TOP + down * (1 - (value - low) / (high - low)) for value in values]
         return [f"{a:.1f} {b:.1f}" for a, b in zip(x, ys, strict=True)]
 
-    band = [*path(curve.high), *reversed(path(curve.low))]
-    return {"path": "M" + "L".join(path(curve.mean)), "band": "M" + "L".join(band) + "Z"}
+    outline = [] if isnan(curve.low[0]) else [*path(curve.high), *reversed(path(curve.low))]
+    band = "M" + "L".join(outline) + "Z" if outline else ""
+    return {"path": "M" + "L".join(path(curve.mean)), "band": band}
 
 
 def _parts(found: Evaluation) -> Iterator[dict[str, Any]]:

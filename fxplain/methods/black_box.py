@@ -14,7 +14,7 @@ from math import comb
 import torch
 from torch import Tensor
 
-from fxplain.arguments import FUNCTION, blaming, number, shown, whole
+from fxplain.arguments import Form, as_numbers, blaming, number, shown, whole
 from fxplain.errors import MethodError, NonFiniteError
 
 __all__ = [
@@ -341,9 +341,15 @@ MOST = 10**6
 MOST_UNITS = 2**14
 """A row of kept units for each of them is 256 MiB."""
 
+_SCORE = Form(
+    "a function from which units are kept, (rows, units) bool, to a number for each row",
+    callable,
+    MethodError,
+)
+
 
 def _checked(score: Score, units: int, seed: int = 0) -> None:
-    FUNCTION.raising(MethodError).check("score", score)
+    _SCORE.check("score", score)
     whole(1, MOST_UNITS).raising(MethodError).check("units", units)
     whole(0, 2**63 - 1).raising(MethodError).check("seed", seed)
 
@@ -353,19 +359,18 @@ def _scored(score: Score, kept: Tensor) -> Tensor:
         return torch.zeros(0, dtype=torch.double)
     with blaming("the score", MethodError):
         returned = score(kept)
+    wanted = (
+        f"the score must return {len(kept)} numbers, one for each row of kept units; it returned"
+    )
     try:
-        found = torch.as_tensor(returned)
+        found = as_numbers(returned)
+        numbers = found.cpu()
     except Exception as error:  # whatever it returned
-        raise MethodError(
-            f"the score must return {len(kept)} numbers, one for each row of kept units; it returned "
-            f"{shown(returned)}."
-        ) from error
-    if found.shape != (len(kept),) or found.is_complex():
-        raise MethodError(
-            f"the score must return {len(kept)} numbers, one for each row of kept units; it returned "
-            f"{tuple(found.shape)} of {found.dtype}."
-        )
-    plain: Tensor = found.detach().double().cpu()
+        raise MethodError(f"{wanted} {shown(returned)}.") from error
+    rows, *columns = found.shape or (0,)
+    if rows != len(kept) or any(size != 1 for size in columns) or found.is_complex():
+        raise MethodError(f"{wanted} {tuple(found.shape)} of {found.dtype}.")
+    plain: Tensor = numbers.double().reshape(rows)
     if not bool(plain.isfinite().all()):
         raise NonFiniteError(
             "the score returned NaN or infinite numbers; shared out are finite ones."

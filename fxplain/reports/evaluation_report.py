@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from fxplain.evaluation import Evaluation, Row
+from fxplain.evaluation import OF_EXAMPLES, Evaluation, Row
 from fxplain.reports.graph_report import facts_table, warning_lines
 from fxplain.written import rounded
 
@@ -37,6 +37,7 @@ def facts_of(settings: Any) -> Iterator[tuple[str, str]]:
     """What was evaluated and how, by name."""
     yield "samples", str(settings["samples"])
     yield "explained", _explained(settings["target"])
+    yield from settings.get("chosen", {}).items()
     if settings["removal"]:
         yield "score", f"{settings['score']}, as {_percents(settings['steps'])} of the tokens go"
     for place, (modality, removal) in enumerate(settings["removal"].items()):
@@ -49,6 +50,8 @@ def facts_of(settings: Any) -> Iterator[tuple[str, str]]:
 
 
 def _explained(target: Any) -> str:
+    if target == OF_EXAMPLES:
+        return "what each example asks for"
     return f"the {target} class" if target in ("predicted", "true") else f"target {target}"
 
 
@@ -104,4 +107,8 @@ _CELL = len("-0.123 [-0.123, -0.123]")
 
 
 def _number(row: Row) -> str:
+    if not isfinite(row.value):
+        return "-"
+    if row.samples == 1:
+        return f"{rounded(row.value, '.3f')} (one sample)"
     return f"{rounded(row.value, '.3f')} [{rounded(row.low, '.3f')}, {rounded(row.high, '.3f')}]"
