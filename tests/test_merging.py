@@ -22,13 +22,16 @@ from tests.small_models import architecture
         (["<s>", "<|user|>", "▁a", "b"], "<s> <|user|> ab"),
         (["plain", "words"], "plain words"),
         (["101", "7", "102"], "101 7 102"),
-        (["▁", "▁a"], "▁ a"),
     ],
 )
 def test_pieces_of_every_kind_of_tokenizer_become_words(pieces, words):
     found = words_of(pieces)
     assert [word.text for word in found] == words.split()
     assert [place for word in found for place in word.tokens] == list(range(len(pieces)))
+
+
+def test_a_mark_that_is_a_piece_of_its_own_is_the_space_that_it_stands_for():
+    assert [word.text for word in words_of(["▁", "▁a"])] == [" ", "a"]
 
 
 def test_a_word_has_the_relevance_of_its_pieces():

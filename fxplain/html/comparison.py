@@ -347,7 +347,8 @@ def _difference(
     if {(e.modality, e.tokens, e.text) for e in first} != {
         (e.modality, e.tokens, e.text) for e in second
     }:
-        first, second = cut_alike(*entries, texts)
+        one, two = entries
+        first, second = cut_alike(one, two, texts)
     after = {(e.modality, e.tokens, e.text): e for e in second}
     keys = [(e.modality, e.tokens, e.text) for e in first]
     if not keys or set(keys) != after.keys():
