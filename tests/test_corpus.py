@@ -1,5 +1,6 @@
 """Corpora: rows equal single explanations, wherever data comes from; runs go on; bad rows are cells."""
 
+import copy
 import json
 import re
 import shutil
@@ -8,11 +9,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tokenizers import normalizers, processors
 
 import fxplain
 from fxplain.corpora import summarise, write_report
 from fxplain.corpora.batches import planned
 from fxplain.corpora.job import Manifest
+from fxplain.corpora.layout import Layout
+from fxplain.corpora.prepared import prepared
 from fxplain.corpora.schema import COLUMNS
 from fxplain.corpora.shards import LOCK, shard_path
 from fxplain.errors import (
@@ -119,6 +123,16 @@ def test_bad_rows_are_cells(explainer):
     assert re.match("the text has 42 tokens, and the model takes 32 at most", said[3])
     assert said[6] == "the text is a int, not a string."
     assert found["relevance"][1] is None
+
+
+def test_a_text_without_a_token_is_no_row_to_explain(explainer):
+    tokenizer = copy.deepcopy(explainer.loaded.tokenizer)
+    tokenizer.backend_tokenizer.post_processor = processors.Sequence([])  # no CLS, no SEP
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("~", "")
+    loaded = replace(explainer.loaded, tokenizer=tokenizer)
+    rows = prepared(loaded, Layout(text="text"), {"text": ["cat", "~"]}, 2, None)
+    assert rows[0].error is None
+    assert rows[1].error == "InputError: the tokenizer makes no token of the text."
 
 
 def test_a_long_text_is_cut_where_that_is_asked(explainer):
