@@ -13,8 +13,8 @@ LENGTHS = 16
 padding then, in 83 forms of batches; with 8 it would be 6 in 100, in 52."""
 
 CALLS = 32
-"""So many calls cost beside their tokens what a full batch costs: measured with 6 layers of 384 features,
-a call is worth some 35 tokens of 1,024."""
+"""So many calls cost beside their tokens what a full batch costs: measured with 6 layers of 384
+features, a call is worth some 35 tokens of 1,024."""
 
 WITHOUT_LENGTH = 8
 """Pictures or recordings in a batch."""
