@@ -1,5 +1,6 @@
 """Corpora: rows equal single explanations, wherever data comes from; runs go on; bad rows are cells."""
 
+import copy
 import json
 import re
 import shutil
@@ -8,11 +9,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tokenizers import normalizers, processors
 
 import fxplain
 from fxplain.corpora import summarise, write_report
 from fxplain.corpora.batches import planned
 from fxplain.corpora.job import Manifest
+from fxplain.corpora.layout import Layout
+from fxplain.corpora.prepared import prepared
 from fxplain.corpora.schema import COLUMNS
 from fxplain.corpora.shards import LOCK, shard_path
 from fxplain.errors import (
@@ -119,6 +123,16 @@ def test_bad_rows_are_cells(explainer):
     assert re.match("the text has 42 tokens, and the model takes 32 at most", said[3])
     assert said[6] == "the text is a int, not a string."
     assert found["relevance"][1] is None
+
+
+def test_a_text_without_a_token_is_no_row_to_explain(explainer):
+    tokenizer = copy.deepcopy(explainer.loaded.tokenizer)
+    tokenizer.backend_tokenizer.post_processor = processors.Sequence([])  # no CLS, no SEP
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("~", "")
+    loaded = replace(explainer.loaded, tokenizer=tokenizer)
+    rows = prepared(loaded, Layout(text="text"), {"text": ["cat", "~"]}, 2, None)
+    assert rows[0].error is None
+    assert rows[1].error == "InputError: the tokenizer makes no token of the text."
 
 
 def test_a_long_text_is_cut_where_that_is_asked(explainer):
@@ -290,15 +304,22 @@ def test_a_capture_error_ends_the_run(explainer, monkeypatch):
 
 
 def test_batches_are_powers_of_two_in_few_lengths():
-    batches = list(planned([i % 37 + 1 for i in range(300)], tokens=256, limit=40))
+    batches = list(planned([i % 250 + 1 for i in range(2000)], tokens=1024, limit=256))
     sizes = {len(batch.rows) for batch in batches}
     assert all(size >= 2 and size & (size - 1) == 0 for size in sizes)
-    assert len({batch.length for batch in batches}) <= 4 * 8
-    longest = [max(row % 37 + 1 for row in batch.rows) for batch in batches]
+    assert all(batch.size <= 1024 for batch in batches)
+    assert len({batch.length for batch in batches if 128 < batch.length <= 256}) <= 16
+    longest = [max(row % 250 + 1 for row in batch.rows) for batch in batches]
     assert all(
         n <= b.length <= max(n + 1, 1.0625 * n) for n, b in zip(longest, batches, strict=True)
     )
-    assert sorted({row for batch in batches for row in batch.rows}) == list(range(300))
+    assert sorted({row for batch in batches for row in batch.rows}) == list(range(2000))
+
+
+def test_few_rows_of_many_lengths_are_padded_little():
+    lengths = [300, 290, 40, 39, 38, 37, 9, 8]
+    found = [(batch.rows, batch.length) for batch in planned(lengths, tokens=4096)]
+    assert found == [((0, 1), 304), ((2, 3, 4, 5), 40), ((6, 7), 9)]
 
 
 def test_options_are_checked_at_once(explainer):

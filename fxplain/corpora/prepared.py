@@ -81,7 +81,7 @@ def prepared(
         own = [i for i in good if rows[i].in_words == in_words]
         pieces = _pieces(loaded, [rows[i].raw for i in own], truncation, in_words) if own else []
         for i, found in zip(own, pieces, strict=True):
-            row, error = rows[i], _too_long(loaded, found, truncation)
+            row, error = rows[i], _misfit(loaded, found, truncation)
             rows[i] = Prepared(row.place, row.row, row.raw, found, error)
     return rows
 
@@ -228,7 +228,10 @@ def _begins(text: str | list[str], made: Any, row: int) -> list[int]:
     return [0 if word is None else starts[word] for word in made.word_ids(row)]
 
 
-def _too_long(loaded: Loaded, pieces: Pieces, truncation: Any) -> str | None:
+def _misfit(loaded: Loaded, pieces: Pieces, truncation: Any) -> str | None:
+    """Why the model cannot read these pieces: there are none, or too many."""
+    if not pieces.ids:  # of letters that the tokenizer drops, where it adds no token of its own
+        return "InputError: the tokenizer makes no token of the text."
     limit = text_limit(loaded)
     if truncation is not None or limit is None or len(pieces.ids) <= limit:
         return None
