@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import fxplain
-from fxplain.methods import register_method, resolve_method
+from fxplain.methods import every_method, register_method, resolve_method
 from fxplain.reports import to_text
 from tests.small_models import ImageClassifier, TextClassifier, TextEncoder, pixels, seeded, words
 
@@ -144,6 +144,7 @@ def test_it_says_what_it_chose_and_why(tmp_path) -> None:
 
 def test_it_is_no_method_of_its_own() -> None:
     assert "auto" not in fxplain.methods()
+    assert every_method()["auto"].options["gradients"].default == "corrected"
     method, _ = resolve_method("auto", {})
     with pytest.raises(fxplain.MethodError, match="already"):
         register_method(method)
@@ -155,6 +156,9 @@ def test_evaluated_beside_what_it_stands_for() -> None:
     methods = {"auto": "auto", "same": ("input_x_gradient", {"gradients": "corrected"})}
     found = fxplain.evaluate(seeded(TextClassifier), [WORDS], methods, ["sparseness"])
     assert found.row("auto", "sparseness").value == found.row("same", "sparseness").value
+    said = found.settings["chosen"]["auto"]
+    assert said.startswith("input_x_gradient, corrected gradients: on encoders that classify words")
+    assert " ".join(said.split()) in " ".join(str(found).split())
 
 
 @pytest.mark.parametrize(

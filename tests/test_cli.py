@@ -757,6 +757,7 @@ def test_explain_by_units(tmp_path):
     assert page.exists()
     assert "leave_one_out" in succeeds("methods")
     assert "0.25" in succeeds("methods", "lime")
+    assert "corrected" in succeeds("methods", "auto")
     assert (
         "it is a number"
         in run(

@@ -36,11 +36,11 @@ def images(tmp_path_factory):
 
 
 def test_texts_as_a_table(folders, texts):  # noqa: F811
-    out = succeeds("evaluate", folders / "bert", "--data", texts, "-m", "generic", "-m", "rollout")
+    out = succeeds("evaluate", folders / "bert", "--data", texts, "-m", "generic", "-m", "auto")
     words = " ".join(out.split())
     assert "Evaluation of BertForSequenceClassification samples 3 explained the predicted" in words
     assert "input_ids by attention_mask" in words
-    for row in ("generic", "rollout", "random"):
+    for row in ("generic", "auto", "random"):
         assert f"\n{row} " in out
 
 

@@ -62,7 +62,7 @@ def evaluate(
     method: Methods = None,
     metric: Metrics = None,
     target: Target = None,
-    score: ScoreName = "probability",
+    score: ScoreName = None,
     steps: StepsName = "default",
     modality: Modalities = None,
     removal: Removals = None,

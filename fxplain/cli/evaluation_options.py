@@ -91,7 +91,7 @@ Metrics = Annotated[
     typer.Option(
         "--metric",
         help="One of those that `fxplain metrics` lists; several: repeat it. By default the "
-        "perturbation tests.",
+        "perturbation tests, and two sanity checks of the first samples.",
         callback=_known_metrics,
         show_default=False,
     ),
@@ -105,7 +105,15 @@ Target = Annotated[
         show_default=False,
     ),
 ]
-ScoreName = Annotated[str, typer.Option("--score", help=", ".join(SCORES) + ".")]
+ScoreName = Annotated[
+    str | None,
+    typer.Option(
+        "--score",
+        help=", ".join(SCORES) + ". By default the probability, or, where no class is explained, "
+        "the explained number.",
+        show_default=False,
+    ),
+]
 StepsName = Annotated[
     str, typer.Option("--steps", help="Shares of tokens that go: " + ", ".join(STEPS) + ".")
 ]

@@ -59,7 +59,7 @@ def known_or_no_method(name: str | None) -> str | None:
 
 
 def _known_method(name: str) -> str:
-    known = (*every_method(), "auto")
+    known = every_method()
     if name not in known:
         raise typer.BadParameter(f"unknown method {name!r}; there are: {', '.join(known)}.")
     return name

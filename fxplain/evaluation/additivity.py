@@ -6,7 +6,7 @@ import torch
 
 from fxplain.arguments import checked, number, whole
 from fxplain.errors import EvaluationError
-from fxplain.evaluation.case import Case
+from fxplain.evaluation.case import USUAL, Case
 from fxplain.evaluation.metric import Measured
 from fxplain.evaluation.statistics import spearman
 
@@ -56,7 +56,7 @@ def datamodelling(
 
 
 @checked(k=whole(1).raising(EvaluationError))
-def top_k_drop(case: Case, modality: str, *, k: int = 3, score: str = "probability") -> Measured:
+def top_k_drop(case: Case, modality: str, *, k: int = 3, score: str = USUAL) -> Measured:
     """How much of the score goes with the k most relevant counted tokens."""
     counted = case.counted(modality)
     removed = (case.order(modality) < k) & counted

@@ -14,12 +14,15 @@ from fxplain.evaluation.ranking import number_removed, ranks
 from fxplain.evaluation.statistics import seeded
 from fxplain.removal import ModalityTokens, Perturbation, Removed
 
-__all__ = ["JOINT", "ORDERS", "Case", "Relevance"]
+__all__ = ["JOINT", "ORDERS", "USUAL", "Case", "Relevance"]
 
 JOINT = "joint"
 """The modality name for all removable tokens of all modalities, ranked together."""
 
 ORDERS = ("most relevant first", "least relevant first")
+
+USUAL = "probability or logit"
+"""The score of the explained class's probability; of what is one number and no class, that number."""
 
 Relevance = Mapping[str, Tensor]
 
@@ -126,7 +129,7 @@ class Case:
         steps
             The fractions of the counted tokens that go.
         score
-            "accuracy", "probability", "logit" or the name of the user's own.
+            "accuracy", "probability", "logit", `USUAL` or the name of the user's own.
 
         Returns
         -------
@@ -134,8 +137,7 @@ class Case:
             The steps, and (batch, steps) scores.
         """
         steps = self.steps if steps is None else tuple(steps)
-        score = score or self.score
-        self.perturbation.reader.check(score)
+        score = self._score(score)
         self._run(modality, order, steps)
         held = (self._held(step)[self._key(modality, order, step)] for step in steps)
         return steps, torch.stack([scores[score] for scores in held], 1)
@@ -161,14 +163,21 @@ class Case:
         torch.Tensor
             (copies, batch).
         """
-        score = score or self.score
-        self.perturbation.reader.check(score)
+        score = self._score(score)
         held = self.own if shared is None else self.of_batch
         key = ("removed", modality, shared)
         if shared is None or key not in held:
             held[key] = self.perturbation.scores(self._by_modality(modality, removed))
         found: Tensor = held[key][score]
         return found
+
+    def _score(self, score: str | None) -> str:
+        """The score that is meant, which this output has."""
+        score = score or self.score
+        if score == USUAL:
+            return "probability" if self.classes else "logit"
+        self.perturbation.reader.check(score)
+        return score
 
     def order(self, modality: str) -> Tensor:
         """(batch, tokens) each token's place, the most relevant first; those not counted come last."""

@@ -74,7 +74,7 @@ def evaluate(
     metrics: AskedMetrics = None,
     *,
     target: Any = None,
-    score: Score = "probability",
+    score: Score | None = None,
     steps: str | Sequence[float] | None = None,
     modalities: Sequence[str] | None = None,
     removal: str | Mapping[str, str] | None = None,
@@ -119,7 +119,8 @@ def evaluate(
         Of perturbation tests: "accuracy" (is the top class the true one; where the data set has no
         classes, the one that was explained), "probability" or "logit" of the explained class, or a
         function of the model's output and a list of true classes (or explained ones, where the data
-        set has none), one per row, that returns (rows,).
+        set has none), one per row, that returns (rows,). By default the probability; where what is
+        explained is one number and no class (a regression, a contrast, a function), that number.
     steps
         Of perturbation tests: the fractions of tokens that go, or "default" (0, 10, ..., 90%) or
         "lxmert" (0, .25, .5, .75, .8, .85, .9, .95, 1).
@@ -190,7 +191,7 @@ def evaluate(
     return evaluator.result(resamples, confidence)
 
 
-def _checked_score(score: Score) -> Score:
-    if not callable(score):
+def _checked_score(score: Score | None) -> Score | None:
+    if score is not None and not callable(score):
         one_of(SCORES).raising(EvaluationError).check("score", score)
     return score

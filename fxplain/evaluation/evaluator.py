@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from fxplain.errors import EvaluationError, FxplainError
-from fxplain.evaluation.case import JOINT, Case, Relevance
+from fxplain.evaluation.case import JOINT, USUAL, Case, Relevance
 from fxplain.evaluation.catalogue import SANITY_SAMPLES
 from fxplain.evaluation.dataset import Batch
-from fxplain.evaluation.explainers import RANDOM, Explainer
+from fxplain.evaluation.explainers import RANDOM, ByMethod, Explainer
 from fxplain.evaluation.metric import Measured
 from fxplain.evaluation.registry import ChosenMetrics
 from fxplain.evaluation.result import Evaluation, Key
@@ -55,7 +55,7 @@ class Evaluator:
     may_skip: bool
     sanity: frozenset[str]
     target: Any
-    score: Score
+    score: Score | None
     steps: tuple[float, ...]
     modalities: Sequence[str] | None
     removal: str | Mapping[str, str] | None
@@ -89,6 +89,8 @@ class Evaluator:
         _check_own(tokens)
         self._check_positions(structure)
         reader = ScoreReader(self.model, structure, asked, batch.targets, self.score)
+        if self.score is None:
+            self.score = "probability" if reader.has_classes else "logit"
         perturbation = Perturbation(
             self.model,
             batch.inputs,
@@ -139,6 +141,7 @@ class Evaluator:
     ) -> Case:
         tokens, reader = perturbation.tokens, perturbation.reader
         assert isinstance(reader, ScoreReader)
+        assert self.score is not None
 
         def chance(call: int) -> Relevance:
             return {name: _chance(t, batch, self.seed, call) for name, t in tokens.items()}
@@ -317,16 +320,23 @@ class Evaluator:
         target = self.target if isinstance(self.target, (str, int)) else repr(self.target)
         if self.target is None:
             target = OF_EXAMPLES if self.of_examples else "predicted"
+        elif isinstance(self.target, (list, Tensor)):
+            target = OF_EXAMPLES
         return {
             "model": self.name,
             "samples": sum(self.sizes),
             "target": getattr(self.target, "__name__", target),
-            "score": score_name(self.score),
+            "score": score_name(self.score or USUAL),
             "steps": list(self.steps),
             "removal": {name: f"{r.name}: {r.about}" for name, r in self.removals.items()},
             "metrics": {
                 label: {"metric": metric.name, **{k: _plain(v) for k, v in options.items()}}
                 for label, (metric, options) in self.metrics.items()
+            },
+            "chosen": {
+                label: explainer.chosen
+                for label, explainer in self.explainers.items()
+                if isinstance(explainer, ByMethod) and explainer.chosen
             },
             "skipped": dict(self.skipped),
             "seed": self.seed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from fxplain.evaluation.asked import labelled
 from fxplain.explanation import explain
 from fxplain.methods import AUTOMATIC, methods, resolve_method
 
-__all__ = ["RANDOM", "AskedMethods", "Chance", "Explainer", "choose_explainers"]
+__all__ = ["RANDOM", "AskedMethods", "ByMethod", "Chance", "Explainer", "choose_explainers"]
 
 RANDOM = "random"
 """The row that every evaluation has: relevance drawn by chance."""
@@ -76,6 +77,35 @@ def _called(function: Callable[..., Relevance]) -> Explainer:
     return explained
 
 
+@dataclass
+class ByMethod:
+    """A method of the library.
+
+    Attributes
+    ----------
+    name, options, output
+        As `fxplain.explain` takes them.
+    chosen
+        What "auto" stood for when it was last asked, and why; else empty.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    output: str | None
+    chosen: str = ""
+
+    def __call__(
+        self, model: nn.Module, inputs: Mapping[str, Any], target: Any, _chance: Chance
+    ) -> Relevance:
+        """Relevance by modality."""
+        found = explain(model, inputs, target, self.name, output=self.output, **self.options)
+        if found.chosen:
+            corrected = found.options.get("gradients") == "corrected"
+            taken = found.method + (", corrected gradients" if corrected else "")
+            self.chosen = f"{taken}: {found.chosen}"
+        return found.relevance
+
+
 def _explainer(
     entry: tuple[str, dict[str, Any]] | Callable[..., Relevance], output: str | None
 ) -> Explainer:
@@ -83,11 +113,4 @@ def _explainer(
         return _called(entry)
     name, options = entry
     method, resolved = resolve_method(name, options)  # with its steps: each sample costs the same
-    given = options if method is AUTOMATIC else resolved
-
-    def explained(
-        model: nn.Module, inputs: Mapping[str, Any], target: Any, _chance: Chance
-    ) -> Relevance:
-        return explain(model, inputs, target, name, output=output, **given).relevance
-
-    return explained
+    return ByMethod(name, options if method is AUTOMATIC else resolved, output)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fxplain.arguments import Form, checked, number, shown
 from fxplain.errors import EvaluationError
-from fxplain.evaluation.case import ORDERS, Case
+from fxplain.evaluation.case import ORDERS, USUAL, Case
 from fxplain.evaluation.metric import Measured
 
 __all__ = [
@@ -151,7 +151,7 @@ def deletion(
     modality: str,
     *,
     steps: str | Sequence[float] = WHOLE_WAY,
-    score: str = "probability",
+    score: str = USUAL,
 ) -> Measured:
     """Positive perturbation of the probability, until nothing is left."""
     return _under(*case.curve(modality, MOST_FIRST, steps_of(steps), score))
@@ -162,7 +162,7 @@ def insertion(
     modality: str,
     *,
     steps: str | Sequence[float] = WHOLE_WAY,
-    score: str = "probability",
+    score: str = USUAL,
 ) -> Measured:
     """The probability as tokens come back, the most relevant first, after all were removed."""
     x = steps_of(steps)
@@ -176,7 +176,7 @@ def comprehensiveness(
     modality: str,
     *,
     shares: Sequence[float] = ERASER_SHARES,
-    score: str = "probability",
+    score: str = USUAL,
 ) -> Measured:
     """How much of the score goes with the most relevant share of tokens, a mean over shares."""
     _, y = case.curve(modality, MOST_FIRST, (0.0, *shares), score)
@@ -189,7 +189,7 @@ def sufficiency(
     modality: str,
     *,
     shares: Sequence[float] = ERASER_SHARES,
-    score: str = "probability",
+    score: str = USUAL,
 ) -> Measured:
     """How much of the score is missing with that share alone, a mean over shares."""
     _, y = case.curve(modality, LEAST_FIRST, (0.0, *(round(1 - s, 9) for s in shares)), score)

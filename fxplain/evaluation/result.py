@@ -126,7 +126,7 @@ class Evaluation(Presentable):
         The metrics by the label of their rows.
     settings
         Everything that the numbers depend on, as plain data: model, target, score, steps, how tokens
-        of each modality are removed, seed, methods that were skipped and why.
+        of each modality are removed, seed, what "auto" chose and why, methods that were skipped and why.
     labels
         Of every sample, its "class" (the true one; where it is not known, the explained one) and the
         "group" that its `Example` names.

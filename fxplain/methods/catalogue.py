@@ -391,13 +391,14 @@ def _not_chosen(*_: Any) -> Any:
     raise AssertionError("auto stands for a method that is chosen when the model is known")
 
 
+_CHOSEN = {**METHODS["input_x_gradient"].options, **METHODS["generic"].options}
 AUTOMATIC = Method(
     "auto",
-    "docs/how-to/choose-a-method.md",
+    "what was measured on real models: docs/choose-a-method.md",
     "that of the method that it stands for",
     _not_chosen,
     _not_chosen,
-    {**METHODS["input_x_gradient"].options, **METHODS["generic"].options},
+    {**_CHOSEN, "gradients": replace(_CHOSEN["gradients"], default="corrected")},
     "the method that measured best on the kind of model at hand",
 )
 """Stands for a method that is chosen by the kind of model, among those that have the given options."""

@@ -67,8 +67,8 @@ def smoothing_methods() -> dict[str, Smoothing]:
 
 
 def every_method() -> dict[str, AnyMethod]:
-    """All of every kind, by name."""
-    return {**_METHODS, **UNIT_METHODS, **SMOOTHING_METHODS}
+    """All of every kind, by name, "auto" last: whatever may be asked for."""
+    return {**_METHODS, **UNIT_METHODS, **SMOOTHING_METHODS, AUTOMATIC.name: AUTOMATIC}
 
 
 def method_named(name: str, options: Options) -> AnyMethod | None:
@@ -89,7 +89,7 @@ def register_method(method: Method) -> None:
     """
     if not isinstance(method, Method):
         raise MethodError(f"a method is a fxplain.methods.Method, not {shown(method)}.")
-    if method.name in (*every_method(), AUTOMATIC.name):
+    if method.name in every_method():
         raise MethodError(f"there is a method {method.name!r} already.")
     _METHODS[method.name] = method
 
@@ -130,7 +130,7 @@ def _found(name: str, given: Options) -> tuple[Method | UnitMethod, dict[str, An
             raise MethodError(f"unknown preset {preset!r}; there are: {', '.join(PRESETS)}.")
         name, options = PRESETS[preset]
         given = {**options, **given}
-    every = {**every_method(), AUTOMATIC.name: AUTOMATIC}
+    every = every_method()
     if name not in every:
         known = ", ".join(every)
         raise MethodError(f"unknown method {name!r}; there are: {known}.")

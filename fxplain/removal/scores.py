@@ -40,7 +40,7 @@ class ScoreReader:
     truth
         The true classes, or None: then the explained classes count as right.
     score
-        A score of the user's own, or the name of one.
+        A score of the user's own, or the name of one, or None.
 
     Raises
     ------
@@ -54,7 +54,7 @@ class ScoreReader:
         explanation: Explanation,
         target: Any,
         truth: Sequence[Any] | None,
-        score: Score,
+        score: Score | None,
     ) -> None:
         self.truth = explanation.target if truth is None else truth
         self.function = target if callable(target) else None
@@ -62,6 +62,7 @@ class ScoreReader:
         self.own_score = score if callable(score) else None
         self.has_classes = False
         self.right: Tensor | None = None
+        self.foreign = ""
         if self.function is not None:
             return
         self.parts = _Parts.of(explanation.target)
@@ -73,8 +74,9 @@ class ScoreReader:
         self.added = self.parts.at[:, 0]
         self.is_distribution = _are_shares(self._classes(leaf, torch.arange(len(leaf))))
         known = [t for t in self.truth if isinstance(t, (int, np.integer, str, tuple))]
-        found = [_class_index(model, label, leaf.shape[-1]) for label in known]
-        if len(found) == len(self.truth):
+        self.foreign = _foreign(model, known)
+        if len(known) == len(self.truth) and not self.foreign:
+            found = [_class_index(model, label, leaf.shape[-1]) for label in known]
             self.right = torch.tensor(found)
 
     @property
@@ -93,6 +95,8 @@ class ScoreReader:
         EvaluationError
             With the scores that it has.
         """
+        if score == "accuracy" and self.foreign:
+            raise EvaluationError(self.foreign)
         if score not in self.names:
             reason = "" if self.has_classes else "; what is explained is one number, not a class"
             raise EvaluationError(
@@ -266,14 +270,20 @@ def _index(target: Any) -> tuple[int, ...]:
     return target if isinstance(target, tuple) else (target,)
 
 
+def _foreign(model: nn.Module, labels: Sequence[Any]) -> str:
+    """What is to be said where a true class has a name that the model knows none by."""
+    known = getattr(config_of(model), "label2id", None) or {}
+    for label in labels:
+        if isinstance(label, str) and label not in known:
+            first = ", ".join(map(repr, list(known)[:10])) or "none"
+            return f"the model has no label {label!r}; its labels: {first}."
+    return ""
+
+
 def _class_index(model: nn.Module, label: Any, classes: int) -> int:
     if not isinstance(label, str):
         index = int(_index(label)[-1])
         if not -classes <= index < classes:
             raise EvaluationError(f"a true class is {index}; the model has {classes}, from 0.")
         return index
-    labels = getattr(config_of(model), "label2id", None) or {}
-    if label not in labels:
-        known = ", ".join(map(repr, list(labels)[:10])) or "none"
-        raise EvaluationError(f"the model has no label {label!r}; its labels: {known}.")
-    return int(labels[label])
+    return int(config_of(model).label2id[label])

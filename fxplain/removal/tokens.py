@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fxplain.capture import config_of
+from fxplain.errors import EvaluationError
 from fxplain.explanation import Explanation, readout_place
 
 __all__ = ["ModalityTokens", "Vocabulary", "find_tokens"]
@@ -153,6 +154,7 @@ def find_tokens(
         mask = _mask_name(model, inputs, name, len(plain)) if kind in ("ids", "features") else None
         counted = torch.zeros(explanation.batch_size, count, dtype=torch.bool)
         if kind == "regions":
+            _check_places(explanation, name)
             counted[:, plain] = _real_regions(inputs, name, grid, axes)
         elif kind != "parameter" and mask is None:
             mask, counted[:, plain] = _seen_by_a_mask(inputs, name, explanation, plain)
@@ -169,6 +171,18 @@ def find_tokens(
         companions = _companions(inputs, explanation, name, len(plain))
         found[name] = ModalityTokens(name, kind, counted, plain, grid, axes, mask, companions, rows)
     return found
+
+
+def _check_places(explanation: Explanation, name: str) -> None:
+    """A batch whose samples have their special tokens in places of their own has no one grid."""
+    if name not in explanation.layouts:
+        return
+    own = [tuple(explanation.special_in(name, i)) for i in range(explanation.batch_size)]
+    if len(set(own)) > 1:
+        raise EvaluationError(
+            f"the model puts the regions of {name!r} in an order of its own in each sample, so that none "
+            f"can be removed from several at once: give one sample at a time (batch_size=1)."
+        )
 
 
 def _rows(explanation: Explanation, name: str) -> tuple[int, ...]:
