@@ -45,9 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{experiment.name}: paired tests", flush=True)
         findings.append(Findings(experiment, found))
     options.folder.mkdir(parents=True, exist_ok=True)
-    path = options.folder / "results.md"
+    path = options.folder / options.page
     left_out = [each for each in EXPERIMENTS if each not in experiments]
-    text = page(findings, options.seed, _command(options), left_out)
+    docs = "../" if options.folder.resolve().parent == record.ROOT / "docs" else ""
+    text = page(findings, options.seed, _command(options), left_out, docs)
     path.write_text(text, encoding="utf-8")
     print(f"written to {path}")
 
@@ -111,6 +112,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--folder", type=Path, default=record.ROOT / "docs", help="of the page and the pictures"
     )
+    parser.add_argument("--page", default="results.md", help="its name (default results.md)")
     parser.add_argument(
         "--kept", type=Path, default=record.FOLDER, help="where finished parts are kept"
     )

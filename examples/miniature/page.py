@@ -6,9 +6,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import mean
 
 from examples.miniature.experiment import Claim, Column, Experiment
-from examples.miniature.findings import LEVEL, Findings, Tally, true_against_predicted
-from examples.miniature.methods import BASELINES, CORRECTED, GENERIC, INTEGRATION_STEPS, OPTIONS
-from fxplain.evaluation import RANDOM, Evaluation
+from examples.miniature.findings import (
+    LEVEL,
+    Findings,
+    Tally,
+    Test,
+    holm,
+    true_against_predicted,
+)
+from examples.miniature.methods import (
+    BASELINES,
+    CORRECTED,
+    GENERIC,
+    INTEGRATED,
+    INTEGRATION_STEPS,
+    OPTIONS,
+)
+from fxplain.evaluation import RANDOM, Comparison, Evaluation
 from fxplain.evaluation.result import Key
 
 IMAGES = "images/results"
@@ -16,7 +30,11 @@ PARTS = ("predicted", "true")
 
 
 def page(
-    findings: Sequence[Findings], seed: int, command: str, left_out: Sequence[Experiment] = ()
+    findings: Sequence[Findings],
+    seed: int,
+    command: str,
+    left_out: Sequence[Experiment] = (),
+    docs: str = "",
 ) -> str:
     """The whole page as Markdown.
 
@@ -30,18 +48,21 @@ def page(
         What made the page.
     left_out : sequence of Experiment
         Those that were not asked for.
+    docs : str
+        Where the documentation's other pages are, as "../".
     """
     sections = [
-        _head(findings, seed, command),
+        _head(findings, seed, command, docs),
         *([_left_out(left_out)] if left_out else []),
         *(_section(number, each) for number, each in enumerate(findings, 1)),
         *([_options(findings)] if CORRECTED in findings[0].methods else []),
-        _which_method(findings),
+        *([_one_gradient(findings)] if INTEGRATED in findings[0].methods else []),
+        _which_method(findings, docs),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _head(findings: Sequence[Findings], seed: int, command: str) -> str:
+def _head(findings: Sequence[Findings], seed: int, command: str, docs: str) -> str:
     samples = ", ".join(f"{each.samples} for {each.experiment.name}" for each in findings)
     return f"""\
 # Results: the paper's experiments in miniature
@@ -52,7 +73,7 @@ training never saw or, for text, drawn anew.
 
 The experiments are those of [2103.15679](https://arxiv.org/abs/2103.15679) on small models that
 come with this repository (`examples/models/`, trained by `examples/training/`), with
-[`fxplain.evaluate`](evaluation.md). These are small models of easy tasks: what holds here need not
+[`fxplain.evaluate`]({docs}evaluation.md). These are small models of easy tasks: what holds here need not
 hold for large ones, nor the other way round.
 
 All numbers are percentages. ↑ says that higher is better and ↓ that lower is; the best method of a
@@ -233,7 +254,63 @@ def _corrected(findings: Sequence[Findings], total: Tally) -> str:
     )
 
 
-def _which_method(findings: Sequence[Findings]) -> str:
+def _one_gradient(findings: Sequence[Findings]) -> str:
+    """The best method of one gradient beside integrated gradients, in every column."""
+    rows, told = [], []
+    for each in findings:
+        best = _best_of_one_gradient(each)
+        found = {
+            column: _beside_integrated(each, column, best) for column in each.experiment.columns
+        }
+        corrected = holm([comparison.p_value for comparison in found.values()])
+        for (column, comparison), p_value in zip(found.items(), corrected, strict=True):
+            gain, low, high = _gain(each, column, comparison)
+            rows.append(
+                [
+                    f"{each.experiment.name}: {', '.join(column.heading)}",
+                    f"`{best}`",
+                    *(f"{100 * each.value(column, method):.1f}" for method in (best, INTEGRATED)),
+                    f"{gain:+.1f} ({low:+.1f} to {high:+.1f})",
+                    f"{p_value:.3f}",
+                ]
+            )
+        tests = [
+            Test(comparison, p) for comparison, p in zip(found.values(), corrected, strict=True)
+        ]
+        total = sum((test.tally for test in tests), Tally())
+        told.append(f"{each.experiment.model} {_score(total)} ({total.ties} not told apart)")
+    head = ["column", "best of one gradient", "value", "integrated gradients", "gain", "p"]
+    return f"""\
+## Best of one gradient against {INTEGRATION_STEPS} steps of integrated gradients
+
+Of each experiment the method of one gradient whose mean rank is best (on these samples), beside
+integrated gradients. *Gain* is how much better it is, with the paired bootstrap interval; p is that
+of a paired permutation test, after Holm within an experiment.
+
+{markdown_table(head, rows)}
+
+Columns won and lost against integrated gradients: {"; ".join(told)}."""
+
+
+def _beside_integrated(findings: Findings, column: Column, method: str) -> Comparison:
+    results = findings.found[column.part]
+    return results.compare(method, INTEGRATED, column.metric, column.modality)
+
+
+def _gain(findings: Findings, column: Column, found: Comparison) -> tuple[float, float, float]:
+    """How much better the first method is, in percent, and between what."""
+    row = findings.found[column.part].row(found.a, column.metric, column.modality)
+    sign = 100 if row.better == "higher" else -100
+    low, high = sorted((sign * found.low, sign * found.high))
+    return sign * found.difference, low, high
+
+
+def _best_of_one_gradient(findings: Findings) -> str:
+    ranks = findings.mean_ranks()
+    return min((m for m in findings.methods if m != INTEGRATED), key=lambda m: ranks[m])
+
+
+def _which_method(findings: Sequence[Findings], docs: str = "") -> str:
     ranks = {each.experiment.name: each.mean_ranks() for each in findings}
     methods = findings[0].methods
     overall = {method: mean(of[method] for of in ranks.values()) for method in methods}
@@ -249,11 +326,11 @@ The mean rank of each method over an experiment's columns, 1 being the best of {
 
 {markdown_table(["method", *ranks, "all"], rows)}
 
-{" ".join(_advice(findings, overall, ordered))}"""
+{" ".join(_advice(findings, overall, ordered, docs))}"""
 
 
 def _advice(
-    findings: Sequence[Findings], overall: Mapping[str, float], ordered: Sequence[str]
+    findings: Sequence[Findings], overall: Mapping[str, float], ordered: Sequence[str], docs: str
 ) -> Iterator[str]:
     best, place = ordered[0], ordered.index(GENERIC) + 1
     if best == GENERIC:
@@ -270,7 +347,7 @@ def _advice(
         yield f"Of the paper's baselines `{ranked[0]}` ranks best ({overall[ranked[0]]:.1f})."
     yield (
         "Where a choice matters, evaluate on your own model and data: "
-        "[`fxplain.evaluate`](evaluation.md)."
+        f"[`fxplain.evaluate`]({docs}evaluation.md)."
     )
 
 

@@ -37,8 +37,7 @@ def facts_of(settings: Any) -> Iterator[tuple[str, str]]:
     """What was evaluated and how, by name."""
     yield "samples", str(settings["samples"])
     yield "explained", _explained(settings["target"])
-    for label, chosen in settings.get("chosen", {}).items():
-        yield label, chosen
+    yield from settings.get("chosen", {}).items()
     if settings["removal"]:
         yield "score", f"{settings['score']}, as {_percents(settings['steps'])} of the tokens go"
     for place, (modality, removal) in enumerate(settings["removal"].items()):
