@@ -13,7 +13,7 @@ from typing import Any
 from fxplain.arguments import PATH
 from fxplain.errors import FxplainError, SaveError
 
-__all__ = ["as_json", "into", "rounded", "saving", "written"]
+__all__ = ["into", "json_text", "rounded", "saving", "written"]
 
 
 @contextmanager
@@ -55,12 +55,12 @@ def into(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield file
 
 
-def as_json(value: Any, *, indent: int | None = None) -> str:
+def json_text(value: Any, *, indent: int | None = None) -> str:
     """Plain data as JSON, in which numbers that are no numbers (NaN, infinite) are null.
 
     Examples
     --------
-    >>> as_json({"low": float("nan"), "x": (1.5, float("inf"))})
+    >>> json_text({"low": float("nan"), "x": (1.5, float("inf"))})
     '{"low": null, "x": [1.5, null]}'
     """
     return json.dumps(_known(value), indent=indent, ensure_ascii=False, allow_nan=False)

@@ -400,6 +400,32 @@ def test_wrong_use(options: dict[str, object], message: str) -> None:
         bag(contributions(2, 3), **{"methods": {"m": right}, **options})
 
 
+def test_labels_that_the_model_has_none_of_part_the_samples_alone() -> None:
+    """They are refused where they would have to be classes of the model's."""
+    model, data = seeded(TextClassifier), [(words(3, 4), ["news", "sport", "news"])]
+    found = fxplain.evaluate(model, data, "raw_attention", "abpc")
+    assert list(found.by("class")) == ["news", "sport"]
+    with pytest.raises(fxplain.EvaluationError, match="no label 'news'; its labels: none"):
+        fxplain.evaluate(model, data, "raw_attention", "abpc", score="accuracy")
+
+
+def test_the_usual_score_is_what_the_output_has() -> None:
+    """Of classes the probability; of one number, such as a difference, that number."""
+    metrics = {"abpc": "abpc", "of its own": "comprehensiveness"}
+    call = (seeded(TextClassifier), [words(3, 4)], "raw_attention", metrics)
+    contrast = fxplain.Contrast(0, 1)
+    for target, usual in ((0, "probability"), (contrast, "logit")):
+        found = fxplain.evaluate(*call, target=target)
+        named = {**metrics, "of its own": ("comprehensiveness", {"score": usual})}
+        same = fxplain.evaluate(*call[:3], named, target=target, score=usual)
+        assert found.settings["score"] == usual
+        assert {k: v.tolist() for k, v in found.samples.items()} == {
+            k: v.tolist() for k, v in same.samples.items()
+        }
+    with pytest.raises(fxplain.EvaluationError, match="no score 'probability' here"):
+        fxplain.evaluate(*call, target=contrast, score="probability")
+
+
 def test_an_empty_data_set() -> None:
     with pytest.raises(fxplain.EvaluationError, match="the data set is empty"):
         fxplain.evaluate(bag_of_tokens(), [], "generic")

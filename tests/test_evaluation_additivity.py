@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
@@ -229,6 +230,21 @@ def test_a_single_sample_has_no_interval(tmp_path: Path) -> None:
     page = (tmp_path / "b.html").read_text(encoding="utf-8")
     assert "<small>one sample</small>" in page
     assert "nan" not in page.partition("<body>")[2].lower()
+
+
+def test_an_example_may_ask_for_a_function_of_its_output() -> None:
+    """It knows its samples by their number: they are neither cut nor put with others."""
+    model, ids = seeded(TextClassifier), words(4, 4)
+
+    def asked(*classes: int) -> Callable[[Tensor], list[Tensor]]:
+        return lambda output: [output[i, c] for i, c in enumerate(classes)]
+
+    call = (["generic"], "abpc")
+    items = [fxplain.Example(ids[:3], asked(0, 3, 1)), fxplain.Example(ids[3:], asked(2))]
+    found = fxplain.evaluate(model, items, *call, batch_size=2)
+    same = fxplain.evaluate(model, [ids], *call, target=[0, 3, 1, 2], score="logit")
+    key = ("generic", "abpc", "input_ids")
+    torch.testing.assert_close(found.samples[key], same.samples[key])
 
 
 def test_targets_of_samples_go_with_their_samples() -> None:

@@ -1,11 +1,13 @@
 """Evaluations of models of every kind: what is removed, and that all rows are finite."""
 
 import math
+from pathlib import Path
 
 import pytest
 
 import fxplain
 from tests.small_models import architecture
+from tests.small_pretrained import picture, save
 
 METRICS = ("positive", "negative", "insertion")
 # VisualBERT reads its answer at the last but one token that the mask shows: masking would move it.
@@ -46,3 +48,14 @@ def test_a_position_does_not_move() -> None:
         fxplain.EvaluationError, match=r"'input_ids' cannot be dropped.* position 6"
     ):
         fxplain.evaluate(model, [inputs], ["raw_attention"], removal="drop")
+
+
+def test_regions_that_each_sample_orders_in_its_own_way(tmp_path: Path) -> None:
+    """ViLT shuffles patches: one sample at a time they can be removed, and several at once not."""
+    explainer = fxplain.from_pretrained(save("vilt", tmp_path))
+    images = [picture(seed=i) for i in range(2)]
+    inputs = explainer.inputs(text=["a cat"] * 2, image=images)
+    call = (explainer.model, [inputs], "raw_attention", "sparseness")
+    with pytest.raises(fxplain.EvaluationError, match=r"one sample at a time \(batch_size=1\)"):
+        fxplain.evaluate(*call)
+    assert fxplain.evaluate(*call, batch_size=1).settings["samples"] == 2

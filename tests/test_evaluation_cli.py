@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -203,3 +204,49 @@ def test_words_that_a_language_model_draws(tmp_path, folders):  # noqa: F811
     assert told["settings"]["removal"]["input_ids"].startswith("filled")
     said = fails("evaluate", folders / "bert", *call, "--filler", filler)
     assert "has another vocabulary than the model" in said
+
+
+def evaluated(folder: Path, rows: str, *options: str) -> dict:
+    """The settings and samples of an evaluation of these lines of a file."""
+    data = folder.parent / "rows.csv"
+    data.write_text(rows, encoding="utf-8")
+    call = ("evaluate", folder, "--data", data, "-m", "raw_attention", "--metric", "abpc", "--json")
+    return json.loads(succeeds(*call, *options))
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "options", "score", "explained"),
+    [
+        ("filler", "text\nthe [MASK] was great\n", (), "probability", "of each example"),
+        ("filler", "text\nthe [MASK] was great\n", ("--target", "predicted"), None, "predicted"),
+        ("reader", "question,context\nwho?,the old dog\n", (), "logit", "of each example"),
+        ("classifier", "text,label\nthe old dog,good\n", (), "probability", "predicted"),
+    ],
+)
+def test_what_explain_explains_is_evaluated(tmp_path, name, rows, options, score, explained):
+    """A masked word, an answer: not the surest number of the output, whatever that stands for."""
+    told = evaluated(small_pretrained.save(name, tmp_path), rows, *options)
+    assert told["settings"]["target"] == explained
+    assert score in (None, told["settings"]["score"])
+    assert told["settings"]["samples"] == 1
+
+
+def test_what_is_explained_of_two_texts_is_how_alike_they_are(tmp_path):
+    folder = small_pretrained.save("embedder", tmp_path)
+    rows = "text,pair\nthe old dog,a cat\nold dog,the cat was new\n"
+    told = evaluated(folder, rows, "--task", "sentence-similarity")
+    assert told["settings"]["model"] == "TextSimilarity"
+    assert {row["modality"] for row in told["rows"]} == {"text_input_ids", "pair_input_ids"}
+    data = folder.parent / "rows.csv"
+    assert "predicts nothing" in fails(
+        "evaluate", folder, "--data", data, "--limit", 1, "-m", "auto"
+    )
+
+
+def test_rows_that_are_not_read_together_say_so(tmp_path):
+    pil = pytest.importorskip("PIL.Image")
+    folder = small_pretrained.save("clip", tmp_path)
+    pil.new("RGB", (20, 20), (200, 10, 10)).save(tmp_path / "a.png")
+    data = tmp_path / "rows.csv"
+    data.write_text("image,text\na.png,a cat\na.png,old dog\n", encoding="utf-8")
+    assert "--batch-size 1" in fails("evaluate", folder, "--data", data, "-m", "raw_attention")

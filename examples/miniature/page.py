@@ -73,8 +73,8 @@ training never saw or, for text, drawn anew.
 
 The experiments are those of [2103.15679](https://arxiv.org/abs/2103.15679) on small models that
 come with this repository (`examples/models/`, trained by `examples/training/`), with
-[`fxplain.evaluate`]({docs}evaluation.md). These are small models of easy tasks: what holds here need not
-hold for large ones, nor the other way round.
+[`fxplain.evaluate`]({docs}evaluation.md). These are small models of easy tasks: what holds here
+need not hold for large ones, nor the other way round.
 
 All numbers are percentages. ↑ says that higher is better and ↓ that lower is; the best method of a
 column is **bold**. An asterisk (\\*) marks what is better than `{GENERIC}` by a paired permutation

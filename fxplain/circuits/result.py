@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fxplain.circuits.components import Unit
 from fxplain.circuits.network import Edge
 from fxplain.presentation import Presentable
-from fxplain.written import as_json, written
+from fxplain.written import json_text, written
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -125,7 +125,7 @@ class Circuit(Presentable):
 
     def to_json(self, path: str | Path | None = None) -> str:
         """`to_dict` as JSON; written to `path` where one is given."""
-        return written(as_json(self.to_dict(), indent=1) + "\n", path)
+        return written(json_text(self.to_dict(), indent=1) + "\n", path)
 
     def __repr__(self) -> str:
         return (

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
+from torch import nn
 
 import fxplain
 from fxplain.cli.terminal import note
@@ -16,7 +18,14 @@ from fxplain.corpora.reading import open_data
 from fxplain.errors import FxplainError, LoadError
 from fxplain.evaluation import REMOVALS
 
-__all__ = ["check_factory_data", "check_filler", "examples", "parse_removals", "read_rows"]
+__all__ = [
+    "Evaluated",
+    "check_factory_data",
+    "check_filler",
+    "examples",
+    "parse_removals",
+    "read_rows",
+]
 
 COLUMNS = {
     "text": ("text", "texts", "sentence", "question"),
@@ -111,14 +120,36 @@ def _known(row: Mapping[str, Any]) -> dict[str, str]:
     return {**found, "text": given[two[0]], "pair": given[two[1]]}
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """Some rows, and what their model's task explains.
+
+    Attributes
+    ----------
+    model
+        The model that is explained.
+    example
+        Its inputs; the target is what the task asks for, or else the true classes.
+    output
+        The name of the explained output field, where the task says it.
+    is_asked
+        Whether the task asks for a target of its own, and not for the predicted class.
+    """
+
+    model: nn.Module
+    example: fxplain.Example
+    output: str | None
+    is_asked: bool
+
+
 def examples(
     explainer: fxplain.Explainer,
     rows: Sequence[Mapping[str, str]],
     folder: Path,
     batch_size: int,
     truncation: bool | None = None,
-) -> Iterator[fxplain.Example]:
-    """The rows as the model's inputs; a row that cannot be read is left out, and said.
+) -> Iterator[Evaluated]:
+    """What the model's task explains of the rows; one that cannot be read is left out, and said.
 
     Parameters
     ----------
@@ -142,21 +173,29 @@ def examples(
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
         try:
-            inputs = explainer.inputs(**_raw(part, folder, truncation))
-        except FxplainError:
+            asked = explainer.question(**_raw(part, folder, truncation))
+        except FxplainError as together:
             errors = [_error_of(explainer, row, folder, truncation) for row in part]
             first = errors[0]
             if start == 0 and first is not None and None not in errors:
                 raise type(first)(_of_columns(first)) from first
+            if not any(errors):
+                said = f"{_of_columns(together)} Rows are read one at a time by --batch-size 1."
+                raise type(together)(said) from together
             for number, error in enumerate(errors, start + 1):
                 if error is not None:
                     note(f"row {number} is left out: {_of_columns(error)}")
             part = [row for row, error in zip(part, errors, strict=True) if error is None]
             if not part:
                 continue
-            inputs = explainer.inputs(**_raw(part, folder, truncation))
-        labels = [_label(row["label"]) for row in part if "label" in row]
-        yield fxplain.Example(inputs, labels or None, group=[row.get("group") for row in part])
+            asked = explainer.question(**_raw(part, folder, truncation))
+        target, groups = asked.target, [row.get("group") for row in part]
+        if target is None:
+            target = [_label(row["label"]) for row in part if "label" in row] or None
+        elif isinstance(target, int):
+            target = [target] * len(part)
+        example = fxplain.Example(asked.inputs, target, group=groups)
+        yield Evaluated(asked.model, example, asked.output, asked.target is not None)
 
 
 def _error_of(
@@ -164,7 +203,7 @@ def _error_of(
 ) -> FxplainError | None:
     """Why a row cannot be read, if it cannot."""
     try:
-        explainer.inputs(**_raw([row], folder, truncation))
+        explainer.question(**_raw([row], folder, truncation))
     except FxplainError as error:
         return error
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ from fxplain.cli.options import (
 from fxplain.cli.terminal import errors_reported, progress, progress_bar, quiet, results
 from fxplain.errors import LoadError
 from fxplain.reports import to_rich
+from fxplain.written import json_text
 
 __all__ = ["evaluate", "metrics"]
 
@@ -108,12 +110,12 @@ def evaluate(
                 evaluated.dataset,
                 method,
                 metric,
-                target=target or (None if data is None else "predicted"),
+                target=target or evaluated.target,
                 score=score,
                 steps=steps,
                 modalities=modality,
                 removal=removals,
-                output=output,
+                output=output or (None if target else evaluated.output),
                 tokenizer=tokenizer,
                 filler=fills,
                 batch_size=batch_size,
@@ -163,12 +165,14 @@ def _check_formats(as_json: bool, as_csv: bool, by: str | None) -> None:
 
 @dataclass(frozen=True)
 class _Evaluated:
-    """What is evaluated: a model, its data and how many samples these are, where that is known."""
+    """A model, its data, how many samples these are where it is known, and what is explained."""
 
     module: nn.Module
     dataset: Iterable[Any]
     tokenizer: Any = None
     total: int | None = None
+    target: str | None = None
+    output: str | None = None
 
 
 def _of_factory(name: str) -> _Evaluated:
@@ -189,8 +193,12 @@ def _of_data(
     truncation: bool | None,
 ) -> _Evaluated:
     rows = read_rows(data)[:limit]
-    dataset = examples(explainer, rows, data.parent, batch_size, truncation)
-    return _Evaluated(explainer.model, dataset, explainer.loaded.tokenizer, len(rows))
+    asked = examples(explainer, rows, data.parent, batch_size, truncation)
+    first = next(asked)  # of rows that can be read there are some, or it is an error
+    dataset = (each.example for each in chain([first], asked))
+    target = None if first.is_asked else "predicted"
+    own = explainer.loaded.tokenizer
+    return _Evaluated(first.model, dataset, own, len(rows), target, first.output)
 
 
 def _filler(
@@ -220,7 +228,7 @@ def _tell(found: fxplain.Evaluation, as_json: bool, as_csv: bool, by: str | None
     if as_csv:
         typer.echo(found.to_csv(), nl=False)
     elif as_json and by:
-        typer.echo(as_json({str(label): part.to_dict() for label, part in parts.items()}))
+        typer.echo(json_text({str(label): part.to_dict() for label, part in parts.items()}))
     elif as_json:
         typer.echo(found.to_json(), nl=False)
     elif by:

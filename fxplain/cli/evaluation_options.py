@@ -100,8 +100,8 @@ Target = Annotated[
     str | None,
     typer.Option(
         "--target",
-        help="predicted or true class. By default the predicted one; of a factory's data set, "
-        "what each example asks for.",
+        help="predicted or true class. By default what `fxplain explain` explains: the predicted "
+        "class, an answer, a masked word; of a factory's data set, what each example asks for.",
         show_default=False,
     ),
 ]

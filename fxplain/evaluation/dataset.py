@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -49,7 +49,8 @@ class Example:
     target
         What is explained, unless `fxplain.evaluate` is told something else, and what counts as right:
         a class, a label or an index tuple, one per sample (a list or tensor), or a single one for a
-        batch of one. None where it is not known.
+        batch of one. None where it is not known. Or a function of the model's output for this batch,
+        as `fxplain.explain` takes it, which nothing is right for; such a batch stays as it is.
     mask
         By modality, where the evidence truly is, bool: (batch, tokens), or (batch, height, width)
         for an image whose tokens lie on a grid.
@@ -84,6 +85,8 @@ class Batch:
         Whether the targets are those of an `Example`, which asks for them to be explained.
     groups
         The slice of each sample, None where it is in none.
+    function
+        What is explained, where that is a function of the output for these samples together.
     """
 
     inputs: dict[str, Any]
@@ -93,6 +96,7 @@ class Batch:
     first: int = 0
     asked: bool = False
     groups: tuple[Any, ...] = ()
+    function: Callable[[Any], Any] | None = None
 
     @property
     def samples(self) -> range:
@@ -159,9 +163,12 @@ def _as_batch(model: nn.Module, item: Any) -> Batch:
                 f"the mask of {name!r} has shape {tuple(m.shape)}; it must be ({size}, tokens) or "
                 f"({size}, height, width)."
             )
+    groups = _groups(example.group, size)
+    if callable(example.target):
+        return Batch(inputs, None, mask, size, asked=True, groups=groups, function=example.target)
     targets = _targets(example.target, size)
     asked = targets is not None and isinstance(item, Example)
-    return Batch(inputs, targets, mask, size, asked=asked, groups=_groups(example.group, size))
+    return Batch(inputs, targets, mask, size, asked=asked, groups=groups)
 
 
 def _groups(group: Any, size: int) -> tuple[Any, ...]:
@@ -216,7 +223,7 @@ def _targets(target: Any, size: int) -> tuple[Any, ...] | None:
 
 
 def _pieces(batch: Batch, most: int) -> Iterator[Batch]:
-    if batch.size <= most or not are_divisible(batch.inputs, batch.size):
+    if batch.size <= most or not _is_divisible(batch):
         yield batch
         return
     for rows in torch.arange(batch.size).split(most):
@@ -230,9 +237,14 @@ def _pieces(batch: Batch, most: int) -> Iterator[Batch]:
         )
 
 
+def _is_divisible(batch: Batch) -> bool:
+    """Whether its samples may stand in other batches."""
+    return batch.function is None and are_divisible(batch.inputs, batch.size)
+
+
 def _form(batch: Batch) -> Any:
     """What batches must have in common to be joined; nothing equals an indivisible one's."""
-    if not are_divisible(batch.inputs, batch.size):
+    if not _is_divisible(batch):
         return object()
     leaves, structure = pytree.tree_flatten(batch.inputs)
     return (

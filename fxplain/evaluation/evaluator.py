@@ -116,6 +116,8 @@ class Evaluator:
         self.labels["group"] += batch.groups
 
     def _target_of(self, batch: Batch) -> Any:
+        if self.target is None and batch.function is not None:
+            return batch.function
         if self.target is None:
             return list(batch.targets) if batch.asked and batch.targets else None
         if isinstance(self.target, str) and self.target == "predicted":
@@ -241,7 +243,8 @@ class Evaluator:
         self, tokens: Mapping[str, ModalityTokens], batch: Batch, structure: Explanation
     ) -> frozenset[str]:
         """The modalities whose mask says where the model reads its output."""
-        target = self.target if callable(self.target) else list(structure.target)
+        asked = self._target_of(batch)
+        target = asked if callable(asked) else list(structure.target)
         moves = partial(
             mask_moves_readout, self.model, batch.inputs, structure, target, self.output
         )

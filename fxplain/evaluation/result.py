@@ -19,7 +19,7 @@ from fxplain.evaluation.metric import Metric
 from fxplain.evaluation.statistics import interval, paired_difference
 from fxplain.extras import extra
 from fxplain.presentation import Presentable
-from fxplain.written import as_json, rounded, written
+from fxplain.written import json_text, rounded, written
 
 __all__ = ["Comparison", "Curve", "Evaluation", "Key", "Row"]
 
@@ -126,7 +126,7 @@ class Evaluation(Presentable):
         The metrics by the label of their rows.
     settings
         Everything that the numbers depend on, as plain data: model, target, score, steps, how tokens
-        of each modality are removed, seed, what "auto" chose and why, methods that were skipped and why.
+        of each modality are removed, seed, what "auto" chose and methods that were skipped, and why.
     labels
         Of every sample, its "class" (the true one; where it is not known, the explained one) and the
         "group" that its `Example` names.
@@ -279,7 +279,7 @@ class Evaluation(Presentable):
 
     def to_json(self, path: str | Path | None = None) -> str:
         """`to_dict` as JSON text, NaN as null, also written to a file if one is given."""
-        return written(as_json(self.to_dict(), indent=1) + "\n", path)
+        return written(json_text(self.to_dict(), indent=1) + "\n", path)
 
     def to_csv(self, path: str | Path | None = None) -> str:
         """The rows as CSV text, also written to a file if one is given."""

@@ -13,7 +13,7 @@ from fxplain.arguments import checked, whole
 from fxplain.explanation.target import plain_target
 from fxplain.interventions.cut import Cut
 from fxplain.presentation import Presentable
-from fxplain.written import as_json, written
+from fxplain.written import json_text, written
 
 __all__ = ["Effects"]
 
@@ -96,7 +96,7 @@ class Effects(Presentable):
 
     def to_json(self, path: str | Path | None = None) -> str:
         """`to_dict` as JSON; written to `path` where one is given."""
-        return written(as_json(self.to_dict(), indent=1) + "\n", path)
+        return written(json_text(self.to_dict(), indent=1) + "\n", path)
 
     def __repr__(self) -> str:
         return f"<Effects of {len(self.cuts)} cuts of {self.model}>"

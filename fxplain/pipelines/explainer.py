@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from fxplain.arguments import PATH, TEXT, checked, optional
 from fxplain.errors import InputError, LoadError, MethodError, TaskError
@@ -110,6 +111,25 @@ def from_pretrained(
     if device is not None:
         model = moved(model, device)
     return Explainer(load_processors(source, model, below), chosen)
+
+
+class Question(NamedTuple):
+    """What is explained of some samples.
+
+    Attributes
+    ----------
+    model
+        That which is explained: of two texts' similarity the encoder with the cosine on top.
+    inputs
+        By argument name.
+    target, output
+        As `fxplain.explain` takes them; None for the predicted class.
+    """
+
+    model: nn.Module
+    inputs: dict[str, Any]
+    target: Any
+    output: str | None
 
 
 class Explainer:
@@ -305,6 +325,12 @@ class Explainer:
     def inputs(self, *positional: Any, **raw: Any) -> dict[str, Any]:
         """The model's inputs, by argument name, as the processors make them of what a call takes."""
         return self._run(self._raw(positional, raw)).encoded.inputs
+
+    def question(self, *positional: Any, **raw: Any) -> Question:
+        """What a call without a target explains, as `fxplain.evaluate` takes it."""
+        run = self._run(self._raw(positional, raw))
+        goal = self.task.goal(run, None)
+        return Question(self.task.explained(run), run.encoded.inputs, goal.target, goal.output)
 
     def inspect(
         self,

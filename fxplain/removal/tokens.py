@@ -180,8 +180,8 @@ def _check_places(explanation: Explanation, name: str) -> None:
     own = [tuple(explanation.special_in(name, i)) for i in range(explanation.batch_size)]
     if len(set(own)) > 1:
         raise EvaluationError(
-            f"the model puts the regions of {name!r} in an order of its own in each sample, so that none "
-            f"can be removed from several at once: give one sample at a time (batch_size=1)."
+            f"the model puts the regions of {name!r} in an order of its own in each sample, so that "
+            f"none can be removed from several at once: give one sample at a time (batch_size=1)."
         )
 
 
