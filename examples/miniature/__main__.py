@@ -31,6 +31,7 @@ from examples.miniature.visualbert import VISUALBERT
 
 EXPERIMENTS = (LXMERT, VISUALBERT, CLUTTER, DETECTION, LOOKUP)
 SAMPLES = 500
+PAGE = "results.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -87,6 +88,11 @@ def _command(options: argparse.Namespace) -> str:
         words.append("--methods " + " ".join(repr(method) for method in options.methods))
     if options.only:
         words.append(f"--only {' '.join(options.only)}")
+    if options.page != PAGE:
+        folder = options.folder.resolve()
+        here = folder.is_relative_to(record.ROOT)
+        words.append(f"--folder {folder.relative_to(record.ROOT) if here else options.folder}")
+        words.append(f"--page {options.page}")
     return " ".join(words)
 
 
@@ -112,7 +118,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--folder", type=Path, default=record.ROOT / "docs", help="of the page and the pictures"
     )
-    parser.add_argument("--page", default="results.md", help="its name (default results.md)")
+    parser.add_argument("--page", default=PAGE, help=f"its name (default {PAGE})")
     parser.add_argument(
         "--kept", type=Path, default=record.FOLDER, help="where finished parts are kept"
     )

@@ -21,6 +21,7 @@ from examples.miniature.methods import (
     INTEGRATED,
     INTEGRATION_STEPS,
     OPTIONS,
+    compared_methods,
 )
 from fxplain.evaluation import RANDOM, Comparison, Evaluation
 from fxplain.evaluation.result import Key
@@ -64,10 +65,17 @@ def page(
 
 def _head(findings: Sequence[Findings], seed: int, command: str, docs: str) -> str:
     samples = ", ".join(f"{each.samples} for {each.experiment.name}" for each in findings)
+    missing = len(compared_methods()) - len(findings[0].methods)
+    title = "Results: the paper's experiments in miniature"
+    title += f", {len(findings[0].methods)} methods" if missing else ""
     return f"""\
-# Results: the paper's experiments in miniature
+# {title}
 
-Made by `{command}`, with seed {seed}: numbers and verdicts are all computed, only what is measured
+Made by
+
+    {command}
+
+with seed {seed}: numbers and verdicts are all computed, only what is measured
 and what the paper found is written by hand. Samples: {samples}; all from handwritten digits that
 training never saw or, for text, drawn anew.
 
