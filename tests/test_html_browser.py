@@ -217,6 +217,16 @@ def test_ranking_names_the_largest(visit, answers):
     assert f"{float(values.max()):.4g}" in first.inner_text()
 
 
+def test_how_far_a_number_may_be_off_stands_beside_it(browser, tmp_path):
+    model, inputs = architecture("vit")
+    explanation = fxplain.explain(model, inputs, method="smoothgrad", of="generic", draws=2)
+    explanation.to_html(tmp_path / "drawn.html")
+    top = max(explanation.top(1), key=lambda entry: abs(entry.relevance))
+    with Visit(browser, tmp_path / "drawn.html") as visit:
+        first = visit.page.locator(".ranking tbody tr").first.inner_text()
+    assert f"{top.relevance:.4g} \u00b1 {top.error:.4g}" in first
+
+
 # ---- pictures by their pixels ---------------------------------------------------------------------
 
 

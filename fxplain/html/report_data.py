@@ -258,6 +258,7 @@ def _of_method(
                 "notes": list(notes(explanation, sample)),
                 "classes": top_classes(explanation, sample, class_names),
                 "relevance": [pack_vector(r[sample]) for r in explanation.relevance.values()],
+                "errors": [pack_vector(r[sample]) for r in (explanation.error or {}).values()],
                 "matrices": matrices.get((which, sample), {}),
             }
             for sample in range(explanation.batch_size)

@@ -15,6 +15,12 @@ if (fxplain.data.explanations) {
       return own ? values.map((value, i) => value - own[i]) : values;
     });
 
+  // How far each number may be off, where something was drawn; else null.
+  const errors = (m) => {
+    const packed = fxplain.ofSample().errors?.[m];
+    return packed ? cached(`e ${state.explanation} ${state.sample} ${m}`, () => fxplain.vector(packed)) : null;
+  };
+
   // The relevancy matrix of the chosen explanation and sample, or null where the page has none.
   fxplain.relevancies = (a, b) => {
     const packed = fxplain.ofSample().matrices[`${a},${b}`];
@@ -29,7 +35,7 @@ if (fxplain.data.explanations) {
   // start from the identity (the readout itself, the chosen token itself); null where it is not known.
   fxplain.view = (m) => {
     const { token, direction } = state;
-    if (ofTarget()) return { values: relevance(m), apart: fxplain.ofSample().apart[m] };
+    if (ofTarget()) return { values: relevance(m), apart: fxplain.ofSample().apart[m], errors: errors(m) };
     const matrix = direction === "row" ? fxplain.relevancies(token.m, m) : fxplain.relevancies(m, token.m);
     if (matrix === null) return null;
     return {

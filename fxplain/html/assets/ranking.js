@@ -33,7 +33,7 @@
   };
 
   const row = (entry, most, total) => {
-    const { m, i, value } = entry;
+    const { m, i, value, error } = entry;
     const bar = el("span", { class: "bar" });
     bar.style.width = `${(100 * Math.abs(value)) / most}%`;
     bar.style.backgroundColor = fxplain.colour(value < 0 ? -0.6 : 0.6).formatHex();
@@ -42,7 +42,7 @@
       {},
       el("td", {}, el("button", { type: "button", class: "plain", onclick: () => fxplain.pick(m, i) }, fxplain.inParts(fxplain.unitName(entry)))),
       several ? el("td", {}, el("code", {}, fxplain.inParts(data.modalities[m].name))) : null,
-      el("td", { class: "number measured" }, bar, fxplain.number(value)),
+      el("td", { class: "number measured" }, bar, fxplain.number(value), error === null ? "" : ` \u00b1 ${fxplain.number(error)}`),
       el("td", { class: "number share" }, fxplain.signedPercent(value / total)),
     );
   };

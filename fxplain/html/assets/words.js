@@ -82,7 +82,9 @@
   fxplain.sinks = (m) => fxplain.ofSample().sinks?.[m] ?? [];
   fxplain.isLeftOut = (m, { special, places }) => special || fxplain.sinks(m).includes(places[0]);
 
-  // What is ranked and scaled of modality m: {m, i, places, text, value}, special tokens where they are shown.
+  const errorOf = ({ errors }, places) => (errors ? places.reduce((sum, i) => sum + errors[i], 0) : null);
+
+  // What is ranked and scaled of modality m: {m, i, places, text, value, error}, special tokens where they are shown.
   fxplain.entries = (m, view) => {
     const { count } = data.modalities[m];
     const special = fxplain.special(m);
@@ -93,7 +95,7 @@
       : together ?? Array.from({ length: count }, (_, i) => ({ places: [i], special: i in special }));
     return units
       .filter((unit) => !(state.hide && fxplain.isLeftOut(m, unit)))
-      .map((unit) => ({ ...unit, m, i: unit.places[0], value: summed(view, unit.places) }))
+      .map((unit) => ({ ...unit, m, i: unit.places[0], value: summed(view, unit.places), error: errorOf(view, unit.places) }))
       .filter(({ value }) => value !== null);
   };
 
