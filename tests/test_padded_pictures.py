@@ -9,7 +9,7 @@ from fxplain.explanation.beneath import pictures_beneath
 
 
 class Cropping(nn.Module):
-    """Looks at the patches of each picture that are none of its padding, one picture after the other."""
+    """Looks at the patches of each picture, one picture after the other, without its padding."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -9,8 +9,8 @@ import torch
 import transformers as hf
 
 import fxplain
-from fxplain.explanation.pieces import readable
 from fxplain.errors import LoadError
+from fxplain.explanation.pieces import readable
 from fxplain.pipelines import WeightsWarning
 from fxplain.pipelines.hearing import seconds_heard
 from tests import small_pretrained
@@ -392,7 +392,7 @@ def test_a_processor_that_lacks_a_package_is_told(root, monkeypatch):
     folder = small_pretrained.save("llava", root)
     monkeypatch.setattr(hf.AutoProcessor, "from_pretrained", without)
     alone = fxplain.from_pretrained(folder)
-    with pytest.raises(LoadError, match="text and image together .* needs the Sight library.$"):
+    with pytest.raises(LoadError, match=r"text and image together .* needs the Sight library\.$"):
         alone(image=picture(), text="the movie")
 
 

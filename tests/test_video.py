@@ -127,7 +127,7 @@ def test_each_video_has_its_own_time(explainer, gif, tmp_path):
     first, *others = film()
     first.save(slow, save_all=True, append_images=others, duration=1000)
     e = explainer([gif, slow])
-    with pytest.raises(ModalityError, match="different lengths.*sample="):
+    with pytest.raises(ModalityError, match=r"different lengths.*sample="):
         e.timeline("pixel_values")
     e.save(tmp_path / "e.safetensors")
     for each in (e, fxplain.load(tmp_path / "e.safetensors")):
@@ -221,8 +221,8 @@ def test_a_conversation_without_a_photo_has_no_picture(conversations, tmp_path):
     for each in (e, fxplain.load(tmp_path / "e.safetensors")):
         assert [len(each.pictures("pixel_values", i)) for i in (0, 1)] == [2, 0]
     first, second = (views[-1] for views in data_of(e.to_html())["samples"])
-    assert len(first["tiles"]) == 2 and len(first["photos"]["urls"]) == 2
-    assert not second["tiles"] and not second["photos"]["urls"]
+    assert [len(first["tiles"]), len(first["photos"]["urls"])] == [2, 2]
+    assert [second["tiles"], second["photos"]["urls"]] == [[], []]
     with pytest.raises(ModalityError, match="sample 1 was given no picture"):
         e.pixels("pixel_values", sample=1)
     count = e.relevance["pixel_values"].shape[1]
@@ -236,7 +236,7 @@ def test_videos_of_one_text_have_a_time_each(conversations):
     lying = tuple(Placement(photo, (0, 0, 1, 1)) for photo in (0, 1))
     given = Originals(both.originals.photos[:2], placed={"pixel_values": [lying] * 2})
     of_two = replace(both, originals=replace(given, films=(0, 1), lengths=(2.0, 8.0)))
-    with pytest.raises(ModalityError, match="2 videos.*video="):
+    with pytest.raises(ModalityError, match=r"2 videos.*video="):
         of_two.timeline("pixel_values")
     assert [of_two.timeline("pixel_values", video=i).edges[-1] for i in (0, 1)] == [2, 8]
     beside = replace(both, originals=replace(given, films=(-1, 0), lengths=(3.0,)))

@@ -384,7 +384,7 @@ class AsSeen(BesideIdentity):
             grid, own = self.grids.get(modality, ()), self._plain(modality, values)
             upsample(own, grid, (1, 1), mode)
             return upsample(own, grid, size or self.size_in_pixels(modality), mode)
-        size = size or self.size_in_pixels(modality, *sizes, within=pictures[0].within)
+        size = size or self.size_in_pixels(modality, pictures[0].grid, pictures[0].within)
         places = [place for picture in pictures for place in picture.tokens]
         return upsample(values[:, places], grid_of(pictures, ()), size, mode)
 

@@ -65,7 +65,9 @@ def _lengths(features: Tensor) -> list[int]:
     """By axis, how far it is till all that follows is alike: padding."""
     found = []
     for axis, length in enumerate(features.shape):
-        alike = (features == features.narrow(axis, length - 1, 1)).movedim(axis, 0).flatten(1).all(1)
+        alike = (
+            (features == features.narrow(axis, length - 1, 1)).movedim(axis, 0).flatten(1).all(1)
+        )
         unlike = torch.nonzero(~alike).flatten()
         tail = 0 if not len(unlike) else int(unlike[-1]) + 1
         found.append(tail if tail < length - 1 else length)
