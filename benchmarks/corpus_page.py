@@ -70,18 +70,12 @@ class Clock:
 
     def __init__(self, visit: Visit) -> None:
         self.visit = visit
-        self.session = visit.context.new_cdp_session(visit.page)
-        self.session.send("Performance.enable", {"timeDomain": "threadTicks"})
 
     def of(self, action: str, i: int) -> tuple[float, float]:
         """Both, in milliseconds."""
-        before = self._computed()
+        before = self.visit.computed()
         (took,) = self.visit.times(action, 1, i)
-        return took, self._computed() - before
-
-    def _computed(self) -> float:
-        told = self.session.send("Performance.getMetrics")["metrics"]
-        return 1000 * next(one["value"] for one in told if one["name"] == "TaskDuration")
+        return took, self.visit.computed() - before
 
 
 def _told(times: Sequence[float]) -> str:
