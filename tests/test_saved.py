@@ -9,6 +9,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import fxplain
+from fxplain.reports.headline import headline
+from fxplain.views.boxes import boxes_of
+from fxplain.views.outputs import top_classes
 from tests.small_models import architecture
 
 WRONG = (None, -1, "x", [], {}, [None], {"a": 1}, 1.5, True, [[[[1]]]])
@@ -97,6 +100,46 @@ def test_a_missing_or_misshapen_tensor_is_named(whole, tmp_path):
 def test_a_header_that_is_none(whole, tmp_path, header):
     with pytest.raises(fxplain.LoadError, match="damaged"):
         fxplain.load(written(tmp_path, whole[1], header))
+
+
+@pytest.mark.parametrize("kind", [None, "multi_label_classification"])
+def test_a_loaded_one_says_what_the_live_one_said(tmp_path, kind):
+    model, inputs = architecture("lxmert")
+    model = copy.deepcopy(model)
+    count = model.config.num_qa_labels
+    model.config.id2label = {i: f"answer {chr(97 + i)}" for i in range(count)}
+    model.config.problem_type = kind
+    live = fxplain.explain(model, inputs, target=[None, fxplain.Contrast(0, count - 1)])
+    live.save(tmp_path / "live")
+    loaded = fxplain.load(tmp_path / "live")
+    loaded.save(tmp_path / "again")
+    names = [str(i) for i in range(count)]
+    for own in (loaded, fxplain.load(tmp_path / "again")):
+        assert str(own) == str(live)
+        for sample in range(2):
+            assert headline(own, sample) == headline(live, sample)
+            found = top_classes(own, sample, own.class_name)
+            assert found == top_classes(live, sample, live.class_name)
+            assert top_classes(own, sample, names) == top_classes(live, sample, names)
+            assert found["shares"] == ("sigmoid" if kind else "softmax")
+            assert found["rows"][0]["name"].startswith("answer ")
+    assert "The model " in headline(loaded)
+
+
+def test_a_file_that_tells_nothing_of_the_output(whole, tmp_path):
+    header, tensors = whole
+    old = {k: v for k, v in header.items() if k not in ("compete", "highest")}
+    loaded = fxplain.load(written(tmp_path, tensors, json.dumps(old)))
+    assert top_classes(loaded, 0, None) is None
+    assert headline(loaded).startswith("Explained: class 1 (")
+
+
+def test_boxes_of_what_was_found_are_kept(tmp_path):
+    live = fxplain.explain(*architecture("detr"))
+    live.save(tmp_path / "e")
+    queries = "model.query_position_embeddings"
+    kept = boxes_of(fxplain.load(tmp_path / "e"), queries)
+    assert torch.equal(kept, boxes_of(live, queries))
 
 
 def test_matrices_are_written_on_request(tmp_path):

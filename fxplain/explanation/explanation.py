@@ -13,10 +13,10 @@ from fxplain.arguments import YES_NO, checked, one_of
 from fxplain.errors import FxplainError, MethodError
 from fxplain.explanation.by_modality import ByModality
 from fxplain.explanation.files import write_file
-from fxplain.explanation.merging import (
-    Word,
-)
+from fxplain.explanation.highest import Highest, highest
+from fxplain.explanation.merging import Word
 from fxplain.explanation.originals import Originals
+from fxplain.explanation.output_fields import are_boxes, named_outputs
 from fxplain.explanation.pictures import Picture
 from fxplain.explanation.seen import AsSeen
 from fxplain.explanation.seen_inside import SeenInside
@@ -78,7 +78,8 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
     scores
         The explained number per sample, (batch,).
     output
-        The model's output (None in a loaded explanation).
+        The model's output; of a loaded explanation only the boxes that it put around what it found,
+        by name, else None.
     labels
         By modality and sample, a label for every token.
     special
@@ -124,6 +125,9 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
     compete
         Whether the output's classes compete, so that a softmax tells how probable each is; False of
         several labels that may all be right.
+    highest
+        Per sample of a loaded explanation, which has not the whole output: its highest classes and the
+        explained one, as far as they were known.
     tiled
         The modalities whose grid's first axis are the tiles of a picture, and not frames.
     blocks
@@ -138,7 +142,8 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
         By modality, the row of the batch's tokens that each sample's target reads: another sample's
         where the model compares samples (CLIP: this image with that text). Not known of a loaded one.
     class_name
-        What the classes of the explained output are called, where config or tokenizer tell.
+        What the classes of the explained output are called, where config or tokenizer tell; in a loaded
+        explanation, the kept ones.
     provenance
         What it was made of and with: the model's path or weights' hash, date, versions.
     asked
@@ -172,6 +177,7 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
     promised: Tensor | None = field(default=None, repr=False)
     error: ByModality | None = field(default=None, repr=False)
     compete: bool = True
+    highest: tuple[Highest | None, ...] = field(default=(), repr=False)
     tiled: tuple[str, ...] = ()
     blocks: Mapping[str, int] = field(default_factory=dict, repr=False)
     layouts: Mapping[str, tuple[tuple[Picture, ...], ...]] = field(default_factory=dict, repr=False)
@@ -248,6 +254,8 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
     def save(self, path: str | Path, *, matrices: bool = False) -> None:
         """Write everything but the model's output to one safetensors file with a JSON header.
 
+        Of the output, the highest classes and the explained one are kept, and the boxes of a detector.
+
         Load it again with `fxplain.load`.
 
         Parameters
@@ -279,6 +287,8 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
         if self.error is not None:
             tensors |= {f"error/{i}": self.error[m] for i, m in enumerate(names)}
         tensors |= {f"input/{name}": value for name, value in self.inputs.items()}
+        for name, value in filter(lambda own: are_boxes(own[1]), named_outputs(self.output)):
+            tensors.setdefault(f"output/{name}", value)
         originals = self._kept_originals()
         tensors |= originals.tensors()
         header = {
@@ -294,6 +304,11 @@ class Explanation(AsSeen, SeenInside, Tried, Presentable):
             "placed": originals.placed_as_lists(),
             "provenance": dict(self.provenance),
             "chosen": self.chosen,
+            "compete": self.compete,
+            "highest": [
+                None if found is None else asdict(found)
+                for found in (highest(self, sample) for sample in range(self.batch_size))
+            ],
             "tiled": list(self.tiled),
             "named": list(self.named),
             "blocks": dict(self.blocks),

@@ -12,6 +12,7 @@ from torch import Tensor
 from fxplain.errors import FxplainError, LoadError
 from fxplain.explanation.explanation import FORMAT, ByModality, Explanation
 from fxplain.explanation.files import read_file
+from fxplain.explanation.highest import Highest, namer_of
 from fxplain.explanation.merging import Word
 from fxplain.explanation.originals import Originals
 from fxplain.explanation.pictures import Picture
@@ -48,6 +49,8 @@ class _Header:
     rate: int = 0
     placed: dict[str, list[list[list[float]]]] = field(default_factory=dict)
     chosen: str = ""
+    compete: bool = True
+    highest: tuple[Highest | None, ...] = ()
 
 
 def load(path: str | Path) -> Explanation:
@@ -105,7 +108,7 @@ def _read(header: _Header, tensors: Mapping[str, Tensor]) -> Explanation:
         target=tuple(map(_target, header.target)),
         readout=header.readout,
         scores=scores,
-        output=None,
+        output=_named(tensors, "output/") or None,
         labels=header.labels,
         special=header.special,
         grids=header.grids,
@@ -118,6 +121,9 @@ def _read(header: _Header, tensors: Mapping[str, Tensor]) -> Explanation:
         seconds=header.seconds,
         provenance=header.provenance,
         chosen=header.chosen,
+        compete=header.compete,
+        highest=header.highest,
+        class_name=namer_of(header.highest),
         tiled=header.tiled,
         named=header.named,
         blocks=header.blocks,
@@ -126,12 +132,13 @@ def _read(header: _Header, tensors: Mapping[str, Tensor]) -> Explanation:
         identity=_beside(tensors, "identity", relevance),
         error=None if errors is None else ByModality(errors),
         promised=_tensor(tensors, "promised", (batch,)) if "promised" in tensors else None,
-        inputs={
-            name.removeprefix("input/"): value
-            for name, value in tensors.items()
-            if name.startswith("input/")
-        },
+        inputs=_named(tensors, "input/"),
     )
+
+
+def _named(tensors: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
+    """Those of one kind by the rest of their names."""
+    return {name.removeprefix(what): t for name, t in tensors.items() if name.startswith(what)}
 
 
 def _tensor(tensors: Mapping[str, Tensor], name: str, shape: tuple[int | None, ...]) -> Tensor:
@@ -164,6 +171,8 @@ def _check_sizes(header: _Header, relevance: Mapping[str, Tensor], batch: int) -
     """One target, readout and list of labels per sample, and a label for each token."""
     if not len(header.target) == len(header.readout) == batch:
         raise LoadError(f"its targets and readouts are not those of {batch} samples.")
+    if len(header.highest) not in (0, batch):
+        raise LoadError(f"its highest classes are not those of {batch} samples.")
     for what in ("labels", "special", "grids"):
         named = getattr(header, what)
         if named.keys() != relevance.keys():

@@ -1,6 +1,6 @@
 """Views: what each modality of an explanation can be drawn as, decided by shapes and values alone."""
 
-from fxplain.views.boxes import named_outputs, predicted_boxes
+from fxplain.views.boxes import predicted_boxes
 from fxplain.views.labels import are_words, is_number, is_right_to_left, reading_order
 from fxplain.views.pixels import image_beneath, photo_beneath
 from fxplain.views.scale import beyond_scale, strongest_shade
@@ -14,7 +14,6 @@ __all__ = [
     "image_beneath",
     "is_number",
     "is_right_to_left",
-    "named_outputs",
     "photo_beneath",
     "predicted_boxes",
     "reading_order",

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from fxplain.explanation import Explanation
+from fxplain.explanation.output_fields import are_boxes, named_outputs
 
-__all__ = ["boxes_of", "named_outputs", "predicted_boxes"]
-
-SLACK = 0.01
-"""Boxes may reach this far beyond the picture."""
+__all__ = ["boxes_of", "predicted_boxes"]
 
 
 def boxes_of(explanation: Explanation, modality: str) -> Tensor | None:
@@ -29,7 +24,7 @@ def boxes_of(explanation: Explanation, modality: str) -> Tensor | None:
     if own.dim() != 3 or own.shape[1] != count or not own.is_floating_point():
         return None
     beside = (v for name, v in explanation.inputs.items() if name != modality)
-    return next((_by_corners(boxes) for boxes in beside if _are_boxes(boxes, count)), None)
+    return next((_by_corners(boxes) for boxes in beside if are_boxes(boxes, count)), None)
 
 
 def predicted_boxes(explanation: Explanation, count: int | None = None) -> Tensor | None:
@@ -41,31 +36,12 @@ def predicted_boxes(explanation: Explanation, count: int | None = None) -> Tenso
         How many there must be.
     """
     for name, boxes in named_outputs(explanation.output):
-        if _are_boxes(boxes, count):
+        if are_boxes(boxes, count):
             # Detection heads give centre and size.
             found = _corners(boxes) if name.endswith("boxes") else _by_corners(boxes)
             real = _real_share(explanation)
             return found if real is None else found * real
     return None
-
-
-def named_outputs(output: Any, name: str = "output") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in a model's output with the name of its field."""
-    if isinstance(output, Tensor):
-        yield name, output
-    elif isinstance(output, Mapping):
-        for key, value in output.items():
-            yield from named_outputs(value, str(key))
-    elif isinstance(output, (tuple, list)):
-        for value in output:
-            yield from named_outputs(value, name)
-
-
-def _are_boxes(value: Tensor, count: int | None) -> bool:
-    shaped = value.is_floating_point() and value.dim() == 3 and value.shape[2] == 4
-    if not shaped or count not in (None, value.shape[1]):
-        return False
-    return bool(((value >= -SLACK) & (value <= 1 + SLACK)).all())
 
 
 def _by_corners(boxes: Tensor) -> Tensor:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from fxplain.arguments import blaming
 from fxplain.explanation import Contrast, Explanation
-from fxplain.views.boxes import named_outputs
+from fxplain.explanation.highest import highest
 
 __all__ = [
     "ClassNames", "explained_text", "name_of", "target_text", "top_classes",
@@ -18,8 +16,6 @@ __all__ = [
 
 ClassNames = Sequence[str] | Mapping[int, str] | Callable[[int], str]
 """What classes are called: by place, by index, or by asking."""
-
-MOST_CLASSES = 5
 
 
 def name_of(index: int, names: ClassNames | None) -> str:
@@ -74,74 +70,15 @@ def explained_text(explanation: Explanation, sample: int, names: ClassNames | No
 def top_classes(
     explanation: Explanation, sample: int, names: ClassNames | None
 ) -> dict[str, Any] | None:
-    """The highest numbers beside the explained one, with softmax shares.
+    """The highest numbers beside the explained one, with softmax shares, as plain data.
 
     Returns
     -------
     dict or None
-        None where the target is a function or the output was not kept (a loaded explanation).
+        None where the target is a function, or it is not known (a file of an older fxplain).
     """
-    target = explanation.target[sample]
-    chosen = target.a if isinstance(target, Contrast) else target
-    index = chosen if isinstance(chosen, tuple) else (chosen,)
-    if not index or not all(isinstance(i, int) for i in index):
+    found = highest(explanation, sample)
+    if found is None:
         return None
-    field, row = _explained_row(explanation, sample, index)
-    if row is None or len(row) < 2:
-        return None
-    given = _are_shares(row)
-    shares = row if given else row.softmax(-1) if explanation.compete else row.sigmoid()
-    order = row.argsort(descending=True)[:MOST_CLASSES].tolist()
-    wanted = [index[-1]]
-    if isinstance(target, Contrast):
-        wanted.append(target.b[-1] if isinstance(target.b, tuple) else target.b)
-    order += [i for i in wanted if i not in order]
-    return {
-        "field": field,
-        "classes": len(row),
-        "shares": "probability" if given else "softmax" if explanation.compete else "sigmoid",
-        "rows": [
-            {
-                "index": i,
-                "name": name_of(i, names),
-                "value": _finite(row[i]),
-                "share": _finite(shares[i]) or 0.0,
-                "target": i == index[-1],
-            }
-            for i in order
-        ],
-    }
-
-
-def _explained_row(
-    explanation: Explanation, sample: int, index: tuple[int, ...]
-) -> tuple[str, Tensor | None]:
-    """The output's row that holds the explained number: told by its shape and that number."""
-    target = explanation.target[sample]
-    score = explanation.scores[sample].double().cpu()
-    for name, leaf in named_outputs(explanation.output):
-        if leaf.dim() != len(index) + 1 or len(leaf) != explanation.batch_size:
-            continue
-        own = leaf[sample].detach().double().cpu()
-        value = _at(own, index)
-        if isinstance(target, Contrast) and value is not None:
-            other = _at(own, target.b if isinstance(target.b, tuple) else (target.b,))
-            value = None if other is None else value - other
-        if value is not None and torch.isclose(value, score, rtol=1e-3, atol=1e-6):
-            return name, own[index[:-1]]
-    return "", None
-
-
-def _at(values: Tensor, index: tuple[int, ...]) -> Tensor | None:
-    inside = all(-size <= i < size for i, size in zip(index, values.shape, strict=True))
-    return values[index] if inside else None
-
-
-def _finite(value: Tensor) -> float | None:
-    """The number, or None for a masked class."""
-    return float(value) if bool(value.isfinite()) else None
-
-
-def _are_shares(row: Tensor) -> bool:
-    """Whether the numbers are probabilities already."""
-    return bool((row >= 0).all()) and abs(float(row.sum()) - 1) < 1e-3
+    rows = [{**asdict(row), "name": name_of(row.index, names)} for row in found.rows]
+    return {**asdict(found), "rows": rows}
