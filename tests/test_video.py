@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 import fxplain
 from fxplain.cli import app
 from fxplain.errors import InputError, LoadError, ModalityError
-from fxplain.explanation.on_photos import OnPhoto, which
+from fxplain.explanation.on_photos import OnPhoto, on_photos, which
 from fxplain.explanation.originals import Originals, Placement
+from fxplain.explanation.pictures import Picture
 from fxplain.pipelines.encoding import encode
 from fxplain.pipelines.generation_tasks import ImageToText
 from fxplain.pipelines.given import gather
@@ -118,7 +119,7 @@ def test_a_video_has_a_picture_for_each_frame_and_time(explainer, gif):
     by_frame = e.beyond_identity()["pixel_values"][0].reshape(2, 16).sum(1)
     torch.testing.assert_close(timeline.relevance[0], by_frame)
     names = [tile["name"] for tile in data_of(e.to_html())["modalities"][0]["tiles"]]
-    assert names == ["frame 0", "frame 1"]
+    assert names == ["frame 0 (0.50 s)", "frame 1 (1.50 s)"]  # the middles of two halves
     assert "frame 1" in str(e)
 
 
@@ -268,6 +269,15 @@ def test_frames_are_those_of_their_video():
     found = [OnPhoto(i, (0, 0, 1, 1), (1, 1), (i,), (i,), i % 2, film=i // 2) for i in range(4)]
     assert which(found[3], found) == "video 1, frame 1"
     assert which(found[1], found[:2]) == "frame 1"
+
+
+def test_a_frame_says_when_it_is():
+    """In the middle of the stretch that it stands for, as frames are taken."""
+    frames = [Picture((i,), (1, 1), i) for i in range(2)]
+    lying = [Placement(photo, (0, 0, 1, 1)) for photo in (0, 1)]
+    given = Originals((np.zeros((2, 2, 3), np.uint8),) * 2, films=(0, 0), lengths=(2.0,))
+    told = on_photos(frames, lying, given)
+    assert [which(on, told) for on in told] == ["frame 0 (0.50 s)", "frame 1 (1.50 s)"]
 
 
 def test_a_model_that_is_listed_for_text_alone_is_shown_images():

@@ -44,6 +44,8 @@ class OnPhoto:
         Whether the model was given other parts of the photo besides.
     film
         Of a frame, which of the videos it is of, where that is known.
+    second
+        Of a frame, when in its video the middle of what it stands for is, where that is known.
     """
 
     photo: int
@@ -54,6 +56,7 @@ class OnPhoto:
     frame_number: int | None = None
     is_part: bool = False
     film: int | None = None
+    second: float | None = None
 
     @property
     def frame(self) -> Box:
@@ -114,12 +117,12 @@ class OnPhoto:
 
 
 def which(on: OnPhoto, beside: Sequence[OnPhoto]) -> str:
-    """What tells a photo from the others: ``photo 1``, ``frame 3``; empty where there is only one."""
+    """What tells a photo from the others: ``photo 1``, ``frame 3 (1.75 s)``; empty of an only one."""
     if on.frame_number is not None:
         several = len({other.film for other in beside}) > 1
-        return (
-            f"video {on.film}, frame {on.frame_number}" if several else f"frame {on.frame_number}"
-        )
+        video = f"video {on.film}, " if several else ""
+        when = "" if on.second is None else f" ({on.second:.2f} s)"
+        return f"{video}frame {on.frame_number}{when}"
     return f"photo {on.photo}" if len({other.photo for other in beside}) > 1 else ""
 
 
@@ -152,24 +155,27 @@ def on_photos(
         rest = [pair for pair in own if together is None or pair[0] not in together.pictures]
         made += [together] if together is not None else []
         for i, box in rest:
-            film, frame = _frame(pictures[i], originals.frame_of(photo) if originals else None)
+            film, frame, second = _frame(pictures[i], photo, originals or Originals())
             made.append(
                 OnPhoto(
                     photo, box, pictures[i].grid, pictures[i].tokens, (i,), frame,
-                    is_part=len(own) > 1, film=film,
+                    is_part=len(own) > 1, film=film, second=second,
                 )
             )  # fmt: skip
     return made
 
 
 def _frame(
-    picture: Picture, given: tuple[int, int] | None
-) -> tuple[int | None, int | None]:  # fmt: skip
-    """Which video a picture is a frame of, and which of the frames that the model tells apart."""
-    film = None if given is None else given[0]
+    picture: Picture, photo: int, originals: Originals
+) -> tuple[int | None, int | None, float | None]:
+    """Which video a picture is a frame of, which of the frames that the model tells apart, and when."""
+    film, number = originals.frame_of(photo) or (None, None)
+    count = originals.films.count(film) if film is not None else 0
     if picture.is_frame and picture.parts > 1:
-        return film, picture.part
-    return film, None if given is None else given[1]
+        number, count = picture.part, picture.parts
+    if film is None or number is None or film >= len(originals.lengths):
+        return film, number, None
+    return film, number, (number + 0.5) * originals.lengths[film] / count
 
 
 def _put_together(
