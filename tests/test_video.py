@@ -273,7 +273,7 @@ def test_frames_are_those_of_their_video():
 
 def test_a_frame_says_when_it_is():
     """In the middle of the stretch that it stands for, as frames are taken."""
-    frames = [Picture((i,), (1, 1), i) for i in range(2)]
+    frames = [Picture((1, 1), (i,), i) for i in range(2)]
     lying = [Placement(photo, (0, 0, 1, 1)) for photo in (0, 1)]
     given = Originals((np.zeros((2, 2, 3), np.uint8),) * 2, films=(0, 0), lengths=(2.0,))
     told = on_photos(frames, lying, given)
