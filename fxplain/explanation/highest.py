@@ -87,7 +87,7 @@ def highest(explanation: Explanation, sample: int) -> Highest | None:
         return None
     given = _are_shares(row)
     shares = row if given else row.softmax(-1) if explanation.compete else row.sigmoid()
-    order = row.argsort(descending=True)[:MOST_CLASSES].tolist()
+    order = row.topk(min(MOST_CLASSES, len(row))).indices.tolist()
     wanted = [index[-1]]
     if isinstance(target, Contrast):
         wanted.append(target.b[-1] if isinstance(target.b, tuple) else target.b)
@@ -132,19 +132,20 @@ def _explained_row(
     for name, leaf in named_outputs(explanation.output):
         if leaf.dim() != len(index) + 1 or len(leaf) != explanation.batch_size:
             continue
-        own = leaf[sample].detach().double().cpu()
+        own = leaf[sample].detach()
         value = _at(own, index)
         if isinstance(target, Contrast) and value is not None:
             other = _at(own, target.b if isinstance(target.b, tuple) else (target.b,))
             value = None if other is None else value - other
         if value is not None and torch.isclose(value, score, rtol=1e-3, atol=1e-6):
-            return name, own[index[:-1]]
+            return name, own[index[:-1]].double().cpu()
     return "", None
 
 
 def _at(values: Tensor, index: tuple[int, ...]) -> Tensor | None:
+    """One number, in double precision; None where there is no such place."""
     inside = all(-size <= i < size for i, size in zip(index, values.shape, strict=True))
-    return values[index] if inside else None
+    return values[index].double().cpu() if inside else None
 
 
 def _finite(value: Tensor) -> float | None:
