@@ -162,6 +162,16 @@ def test_placeholders_in_a_row_are_one_entry():
     assert "24 × <image>" in str(made_explanation(words))
 
 
+def test_rows_of_placeholders_are_one_entry():
+    rows = ["[IMG]", "[IMG]", "[IMG]", "[BREAK]", "[IMG]", "[IMG]", "[IMG]", "[END]"]
+    entries = shown(made_explanation(["<s>", *rows, "what", "[IMG]"]))
+    texts = [entry.text for entry in entries]
+    assert texts == ["<s>", "6 × [IMG] + 1 × [BREAK]", "[END]", "what", "[IMG]"]
+    assert entries[1].tokens == tuple(range(1, 8))
+    ids = ["7", "7", "7", "8", "7", "7", "7"]
+    assert [entry.text for entry in shown(made_explanation(ids))] == ids
+
+
 # ---- units --------------------------------------------------------------------------------------
 
 

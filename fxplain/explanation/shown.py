@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -24,7 +25,7 @@ Special = Literal["show", "hide"]
 SPECIAL: tuple[Special, ...] = ("show", "hide")
 
 FOLDED = 4
-"""So many of the same special token in a row, or more, are one entry: "24 x <image>"."""
+"""So many of the same special token in a row, or more, are one entry: "24 × <image>"."""
 
 _MARKED = re.compile(r"<[^\s<>]{1,40}>|\[[^\s\[\]]{1,40}\]")
 
@@ -163,21 +164,42 @@ def cut_out(words: Iterable[Word], apart: Collection[int], labels: Sequence[str]
 
 
 def folded(words: Sequence[Word]) -> Iterator[Word]:
-    """Many of the same special token in a row as one."""
-    run: list[Word] = []
-    for word in [*words, None]:
-        if run and word is not None and word.text == run[-1].text and _folds(word):
-            run.append(word)
-            continue
+    """Many of the same special token in a row as one, also where single others part them."""
+    runs = list(_runs(words))
+    i = 0
+    while i < len(runs):
+        run, first = list(runs[i]), runs[i][0]
+        while len(runs[i]) > 1 and i + 2 < len(runs) and _goes_on(first, *runs[i + 1 : i + 3]):
+            run += [*runs[i + 1], *runs[i + 2]]
+            i += 2
         yield from _as_one(run)
-        run = [] if word is None else [word]
+        i += 1
+
+
+def _runs(words: Sequence[Word]) -> Iterator[list[Word]]:
+    """The same special token in a row together, each other word by itself."""
+    run: list[Word] = []
+    for word in words:
+        if run and not (word.text == run[-1].text and _folds(word)):
+            yield run
+            run = []
+        run.append(word)
+    if run:
+        yield run
+
+
+def _goes_on(first: Word, between: Sequence[Word], behind: Sequence[Word]) -> bool:
+    """Whether a run goes on behind a single other special token; ids are no such tokens."""
+    parts = len(between) == 1 and bool(_MARKED.fullmatch(between[0].text))
+    return parts and behind[0].text == first.text and bool(_MARKED.fullmatch(first.text))
 
 
 def _as_one(run: Sequence[Word]) -> Sequence[Word]:
     if len(run) < FOLDED:
         return run
     places = tuple(place for word in run for place in word.tokens)
-    return [Word(f"{len(run)} × {run[0].text}", places, run[0].gap, special=run[0].special)]
+    told = " + ".join(f"{n} × {text}" for text, n in Counter(word.text for word in run).items())
+    return [Word(told, places, run[0].gap, special=run[0].special)]
 
 
 def _folds(word: Word) -> bool:
