@@ -95,7 +95,7 @@ def _followed(
     placed = turned is not None and any(axis is not None for axis in turned.batch_axes)
     if turned is not None and (placed or bare) and not shared:
         other = follow_tokens(captured, model, turned, keep_tags=keep_tags)
-        if not unsettled(other):
+        if not unsettled(other) or (contradicted(flow) and not contradicted(other)):
             return turned, other
     apart = counted_apart(flow, bound)
     if apart is not None:

@@ -51,23 +51,31 @@ _MOST = torch.iinfo(torch.int64).max
 def rebatched(flow: TokenFlow, inputs: ModelInputs) -> ModelInputs | None:
     """`inputs` with the axes of the samples that attention shows; None if it shows no others.
 
-    Requires a flow in which attention reaches across what is taken for samples.
+    Beside inputs that have one, an input may have none: pictures, of which each sample has its own
+    number. Requires a flow in which attention reaches across what is taken for samples.
     """
+    own = tuple(inputs.batch_axis_of(i) for i in range(len(inputs.leaves)))
     axes: list[int | None] = []
-    sizes: set[int] = set()
-    for leaf, of_leaf in zip(inputs.leaves, _by_leaf(flow, inputs), strict=True):
-        known = bool((of_leaf >= 0).any())
+    sizes, untold, alone = set[int](), set[int](), set[int]()
+    for i, of_leaf in enumerate(_by_leaf(flow, inputs)):
+        leaf, known = inputs.leaves[i], bool((of_leaf >= 0).any())
         axis = next((a for a in range(leaf.dim()) if _separates(of_leaf, a)), None)
         axes.append(axis if known else None)
-        if known and axis is not None:
+        if not known:
+            untold.add(i)
+        elif axis is not None:
             sizes.add(leaf.shape[axis])
-        elif known and (leaf.dim() == 1 or _of_one(of_leaf)):
+        elif leaf.dim() == 1 or _of_one(of_leaf):
             sizes.add(1)  # a bare sequence, without an axis for samples
-        elif known:
-            return None
+        else:
+            alone.add(i)
     if len(sizes) != 1:
         return None
-    return inputs.along(axes, sizes.pop())
+    turned = inputs.along(axes, sizes.pop())
+    same = turned.batch_size == inputs.batch_size
+    kept = (own[i] if same and i in untold else axis for i, axis in enumerate(turned.batch_axes))
+    told = tuple(None if i in alone else axis for i, axis in enumerate(kept))
+    return None if same and told == own else replace(turned, batch_axes=told)
 
 
 def counted_apart(flow: TokenFlow, inputs: ModelInputs) -> ModelInputs | None:
@@ -97,20 +105,25 @@ def _rows_attend(component: Tensor) -> bool:
 
 
 def _by_leaf(flow: TokenFlow, inputs: ModelInputs) -> list[Tensor]:
-    """For each element of each input, the component of the token that was made of it; -1 for none."""
+    """For each element of each input, the component of the token that was made of it; -1 for none.
+
+    Tokens that nothing attends to and no route reads tell nothing.
+    """
     connected = _components(flow)
     elements = flow.book.elements(torch.arange(len(connected)))
     component = torch.full((sum(leaf.numel() for leaf in inputs.leaves),), -1)
-    component[elements[elements >= 0]] = connected[elements >= 0]
+    known = (elements >= 0) & (connected >= 0)
+    component[elements[known]] = connected[known]
     parts = component.split([leaf.numel() for leaf in inputs.leaves])
     return [part.reshape(leaf.shape) for part, leaf in zip(parts, inputs.leaves, strict=True)]
 
 
 def _separates(component: Tensor, axis: int) -> bool:
-    """Whether no two indices along an axis have tokens that are connected."""
+    """Whether no two indices along an axis have tokens that are connected, of several that have any."""
     slices = component.movedim(axis, 0).reshape(component.shape[axis], -1)
     own = [row[row >= 0].unique() for row in slices]
-    return len(torch.cat(own)) == len(torch.cat(own).unique())
+    several = len(own) == 1 or sum(len(row) > 0 for row in own) > 1
+    return several and len(torch.cat(own)) == len(torch.cat(own).unique())
 
 
 def _of_one(component: Tensor) -> bool:
@@ -119,7 +132,7 @@ def _of_one(component: Tensor) -> bool:
 
 
 def _components(flow: TokenFlow) -> Tensor:
-    """For each token, the least of those that attention and routes connect it with."""
+    """For each token, the least of those that attention and routes connect it with; -1 for none."""
     book = flow.book
     every = book.find(torch.arange(len(book)))
     pairs = [_edges(flow, *attending) for attending in _attending(flow)]
@@ -134,7 +147,7 @@ def _components(flow: TokenFlow) -> Tensor:
         lower = label.scatter_reduce(0, torch.cat([a, b]), least.repeat(2), "amin")
         lower = torch.minimum(lower, lower[lower])
         if torch.equal(lower, label):
-            return label[every]
+            return torch.where(torch.isin(every, torch.cat([a, b])), label[every], -1)
         label = lower
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import getitem
+from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from fxplain.capture import operation_name
 
@@ -20,21 +22,30 @@ _FLAT = frozenset(
         "_to_copy", "detach", "alias", "unsqueeze", "squeeze", "slice", "select", "expand",
     ]
 )  # fmt: skip
+_MOVED = frozenset(
+    [*_FLAT, "permute", "transpose", "movedim", "swapaxes", "t", "mT", "cat", "stack", "unbind", "split",
+     "split_with_sizes", "chunk", "tensor_split", "narrow", "flip", "repeat"]
+)  # fmt: skip
 _FAR = 64  # values that are looked at
+_MOST_LAID = 4_096  # parts of an input that are followed to a convolution
 
 
 def channel_axis(node: fx.Node, shape_of: Callable[[fx.Node], Shape]) -> int | None:
     """The axis of a float input that holds features: (B, T, F), (B, C, H, W), (B, T, C, H, W).
 
     It is the last one where a norm or a linear layer over it reads the input as it is (a grid of
-    features, joints of frames). Images may have few channels last: (B, H, W, C). There is none where
-    series that lie one beside the other, (B, C, T), are cut into patches of time.
+    features, joints of frames), and the one that a convolution takes for its channels, wherever that
+    is. Images may have few channels last: (B, H, W, C). There is none where series that lie one beside
+    the other, (B, C, T), are cut into patches of time.
     """
     shape = shape_of(node)
     if len(shape) == 3:
         return None if _cut_along_last(node, shape_of) else 2
     if len(shape) in (4, 5) and _read_along_last(node, shape_of):
         return len(shape) - 1
+    convolved = _convolved_along(node, shape_of) if len(shape) in (4, 5) else None
+    if convolved is not None:
+        return convolved
     if len(shape) == 4 and shape[3] <= 4 < min(shape[1:3]):
         return 3
     if len(shape) == 5:
@@ -92,3 +103,58 @@ def _read_along_last(node: fx.Node, shape_of: Callable[[fx.Node], Shape]) -> boo
             if _lays_out(user) and shape_of(user)[-1:] == (size,):
                 todo.append(user)
     return found
+
+
+def _convolved_along(node: fx.Node, shape_of: Callable[[fx.Node], Shape]) -> int | None:
+    """The axis that a convolution reads as its channels, where an input is only laid out anew before."""
+    shape = shape_of(node)
+    for axis, size in enumerate(shape[1:], 1):
+        numbers = torch.arange(size, dtype=torch.int16 if size < 1 << 15 else torch.int64)
+        numbers = numbers.reshape(-1, *[1] * (len(shape) - axis - 1)).expand(shape)
+        if _are_channels(node, numbers, shape_of):
+            return axis
+    return None
+
+
+def _are_channels(node: fx.Node, numbers: Tensor, shape_of: Callable[[fx.Node], Shape]) -> bool:
+    """Whether the numbers of an axis's indices, moved as the values are, are those of channels."""
+    laid: dict[fx.Node, Any] = {node: numbers}
+    size, todo = int(numbers.max()) + 1, [node]
+    while todo and len(laid) < _MOST_LAID:
+        for user in todo.pop().users:
+            if user in laid or user.op != "call_function":
+                continue
+            if "conv" in operation_name(user) and user.args[0] in laid:
+                return _counted(laid[user.args[0]], size, len(shape_of(user.all_input_nodes[1])) - 2)
+            moved = _moved(user, laid, shape_of)
+            if moved is not None:
+                laid[user] = moved
+                todo.append(user)
+    return False
+
+
+def _moved(
+    node: fx.Node, laid: dict[fx.Node, Any], shape_of: Callable[[fx.Node], Shape]
+) -> Any | None:
+    """What an operation makes of numbers that are `laid` out; None where it does more than move them."""
+    name, others = operation_name(node), [n for n in node.all_input_nodes if n not in laid]
+    first = laid.get(node.all_input_nodes[0])
+    if not others and (name in _MOVED or node.target is getitem):
+        target: Any = node.target
+        return target(*fx.node.map_arg(node.args, laid.get), **fx.node.map_arg(node.kwargs, laid.get))
+    if not isinstance(first, Tensor):
+        return None
+    if name in ("view", "reshape", "_unsafe_view", "expand") and shape_of(node):
+        same = first.numel() == torch.Size(shape_of(node)).numel()
+        return first.reshape(shape_of(node)) if same else None
+    pointwise = torch.Tag.pointwise in getattr(node.target, "tags", ())
+    return first if pointwise and tuple(shape_of(node)) == tuple(first.shape) else None
+
+
+def _counted(numbers: Tensor, size: int, places: int) -> bool:
+    """Whether numbers count up along the axis before as many `places`, and along it alone."""
+    axis = numbers.dim() - places - 1
+    if axis < 0 or numbers.shape[axis] != size:
+        return False
+    counted = torch.arange(size, dtype=numbers.dtype).reshape(-1, *[1] * places)
+    return bool((numbers == counted).all())

@@ -168,7 +168,7 @@ def _concatenated(
     node: fx.Node,
     parts: list[tuple[Tag | None, tuple[int, ...]]],
     axis: int,
-    whole: Callable[[], bool],
+    whole: Callable[[Tensor], bool],
 ) -> Tag:
     """One value's tags of each part (none for what holds no token), beside each other along an axis."""
     tags = [tag for tag, _ in parts if tag is not None]
@@ -196,7 +196,7 @@ def _in_pieces(
     a: Analysis,
     parts: list[tuple[Tag | None, tuple[int, ...]]],
     axis: int,
-    whole: Callable[[], bool],
+    whole: Callable[[Tensor], bool],
 ) -> Tag:
     """The same, with the tokens of each part in its own places."""
     tags = [tag for tag, _ in parts if tag is not None]

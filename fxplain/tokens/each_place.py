@@ -138,14 +138,14 @@ def _in_the_place_of_tokens(
 def at_each_place(a: Analysis, tag: Tag, parts: Sequence[fx.Node]) -> Tag:
     """A learned token that was written to several places of a sequence is a token at each."""
     ids = tag.ids
-    for axis in sorted(tag.axes):
+    for axis in sorted(tag.axes - set(a.book.batch_axes)):
         of = _how_many_before(a.book.find(tokens_in(ids)), axis)
         ids = of_each_place(a, ids, of, axis, partial(are_whole, a, parts))
     return tag.with_ids(ids)
 
 
 def of_each_place(
-    a: Analysis, ids: Tensor, of: Tensor, axis: int, whole: Callable[[], bool]
+    a: Analysis, ids: Tensor, of: Tensor, axis: int, whole: Callable[[Tensor], bool]
 ) -> Tensor:
     """Entries side by side along an axis: a token of several of the pieces is a token of each.
 
@@ -155,13 +155,14 @@ def of_each_place(
     twice). Not one that stands alone there, as in an axis of heads, nor one that has heard of others,
     nor one whose features lie along the axis.
     """
-    if axis in a.book.batch_axes or axis == ids.dim() - 1:
+    packed = ids.dim() == 2 and axis == 0 and not _by_sample(a, of)
+    if (axis in a.book.batch_axes and not packed) or axis == ids.dim() - 1:
         return ids
     tokens = a.book.find(tokens_in(ids))
     of = of.expand_as(tokens)
     twice = _in_several(tokens.movedim(axis, -1), of.movedim(axis, -1))
     twice = twice[a.book.learned(twice) | (a.book.elements(twice) >= 0)]
-    if not len(twice) or not whole():
+    if not len(twice) or not whole(twice):
         return ids
     births = a.book.births_of(twice).unique()  # the others of these births are told from them
     newborn = [v for v in versions_in(ids).unique().tolist() if v >= 0 and a.versions.newborn(v)]
@@ -176,6 +177,12 @@ def of_each_place(
     made = tokens.clone()
     made[here] = copies.gather(-1, number.unsqueeze(-1)).squeeze(-1)[place]
     return torch.where(here, pack(made, versions_in(ids).clamp(min=0)), ids)
+
+
+def _by_sample(a: Analysis, of: Tensor) -> bool:
+    """Whether pieces are of one row for each sample, and not rows that are packed behind each other."""
+    sizes = of.flatten().bincount()
+    return bool(torch.isin(sizes[sizes > 0], torch.tensor(sorted({1, *a.book.batches}))).any())
 
 
 def _how_many_before(tokens: Tensor, axis: int) -> Tensor:
@@ -196,8 +203,11 @@ def _in_several(rows: Tensor, of: Tensor) -> Tensor:
     return found
 
 
-def are_whole(a: Analysis, parts: Sequence[fx.Node]) -> bool:
-    """Whether values hold tokens as they were born, and no keys or values that were made of them."""
+def are_whole(a: Analysis, parts: Sequence[fx.Node], tokens: Tensor | None = None) -> bool:
+    """Whether values hold tokens as they were born, and no keys or values that were made of them.
+
+    Only those are asked about that are named, where some are.
+    """
     todo, seen = [*parts], set[fx.Node]()
     while todo:
         node = todo.pop()
@@ -207,8 +217,14 @@ def are_whole(a: Analysis, parts: Sequence[fx.Node]) -> bool:
         if any(name in operation_name(node) for name in _PROJECTIONS):
             return False
         seen.add(node)
-        todo += [n for n in node.all_input_nodes if not a.is_parameter(n) and a.tags(n)]
+        before = [n for n in node.all_input_nodes if not a.is_parameter(n) and a.tags(n)]
+        todo += [n for n in before if tokens is None or _holds(a, n, tokens)]
     return True
+
+
+def _holds(a: Analysis, node: fx.Node, tokens: Tensor) -> bool:
+    held = (a.book.find(tag.tokens) for tag in a.tags(node))
+    return any(bool(torch.isin(tokens, each).any()) for each in held)
 
 
 _PROJECTIONS = ("linear", "mm", "matmul", "conv", "dot")

@@ -73,6 +73,7 @@ class Elements:
         self._first: dict[str, int] = {}
         self._leaves = dict(zip(capture.inputs, inputs.leaves, strict=True))
         samples: list[Tensor] = []
+        mixed: list[Tensor] = []  # as many as there are samples, but not one of each
         made: list[Argument] = []
         for i, (name, leaf) in enumerate(self._leaves.items()):
             self._first[name] = sum(len(before) for before in samples)
@@ -80,7 +81,9 @@ class Elements:
             slot = capture.inputs[name]
             made.append(Argument(slot.name, self._first[name], tuple(leaf.shape), words, axis))
             samples.append(_samples(leaf, axis, inputs.batch_size))
-        self._samples = torch.cat(samples)
+            by_size = axis is None and leaf.shape[:1] == (inputs.batch_size,)
+            mixed.append(torch.full((leaf.numel(),), by_size))
+        self._samples, self._mixed = torch.cat(samples), torch.cat(mixed)
         self.arguments = tuple(made)
 
     def of(self, node: fx.Node) -> Tensor | None:
@@ -94,7 +97,7 @@ class Elements:
         return self._found[node]
 
     def samples(self, elements: Tensor | None) -> Tensor | None:
-        """The sample of each element (-1 unknown), or None if all are unknown.
+        """The sample of each element (-1 unknown), or None if all are unknown and a place may tell.
 
         What came from no element (a start token, padding) has the sample of its row, where the others
         of its row have one.
@@ -106,7 +109,8 @@ class Elements:
             if not bool((found < 0).any()):
                 break
             found = completed(found, axis)
-        return found if bool((found >= 0).any()) else None
+        told = bool((found >= 0).any()) or bool(self._mixed[elements.clamp(min=0)].any())
+        return found if told else None
 
     def of_input(self, node: fx.Node) -> Tensor:
         """The elements of one of the user's tensors, in its shape."""
