@@ -54,7 +54,22 @@ class Conditions:
 
         No attention carries what it does to all of them alike.
         """
-        if not (is_single(self._book, small) and newborn(self._versions, small)):
+        return is_single(self._book, small) and self._of_another_input(small, large)
+
+    def is_absorbed(self, small: Tag, large: Tag) -> bool:
+        """Whether an input's fewer tokens (a shape of each image) are part of what others are born as.
+
+        These are made of both from the start, and hear no more of it where it is added once again.
+        """
+        known = bool((self._book.samples(self._book.find(small.tokens)) >= 0).all())
+        if not known or not self._of_another_input(small, large):
+            return False
+        lineage = self._book.lineage(self._book.find(small.tokens))
+        return newborn(self._versions, large) or lineage <= self.context.keys()
+
+    def _of_another_input(self, small: Tag, large: Tag) -> bool:
+        """Whether an input's tokens that have heard nothing meet the tokens of others."""
+        if not newborn(self._versions, small):
             return False
         roots = [self._book.roots(self._book.find(tag.tokens)) for tag in (small, large)]
         return all(kind == "input" for kind, _ in roots[0]) and roots[0].isdisjoint(roots[1])

@@ -281,7 +281,8 @@ class Joiner:
         if len(distinct_a) == len(distinct_b) or self._meeting is Meeting.SCORES:
             return None
         larger, smaller = (a, b) if len(distinct_a) > len(distinct_b) else (b, a)
-        if self.conditions.modulates(smaller, larger):
+        modulates = self.conditions.modulates(smaller, larger)
+        if modulates or self.conditions.is_absorbed(smaller, larger):
             self.conditions.note(smaller)
         elif not (self.newborn(larger) and self.newborn(smaller)):
             self.spread.append(smaller)

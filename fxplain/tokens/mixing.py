@@ -405,7 +405,7 @@ def spread(a: Analysis, node: fx.Node, tag: Tag, source: Tag) -> Tag:
     """
     shape = broadcast_shape([tag.ids.shape, source.ids.shape])
     made, old = a.book.find(tag.tokens).expand(shape), source.ids.expand(shape)
-    if bool((a.book.samples(made) != a.book.samples(a.book.find(tokens_in(old))))[old >= 0].any()):
+    if not _of_same_samples(a, made, a.book.find(tokens_in(old))):
         warn_of_samples(a, node, old)
         return tag  # something that the samples share
     versions = versions_in(tag.ids).expand(shape)
@@ -422,6 +422,18 @@ def spread(a: Analysis, node: fx.Node, tag: Tag, source: Tag) -> Tag:
         return tag
     result = compact(pack(a.book.find(tag.tokens).expand(shape), result))
     return tag.with_ids(result)
+
+
+def _of_same_samples(a: Analysis, made: Tensor, old: Tensor) -> bool:
+    """Whether tokens hear of their own sample's alone; those of which it is not known are told by that."""
+    here = (made >= 0) & (old >= 0)
+    tokens, of_old = made[here], a.book.samples(old[here])
+    unknown = a.book.samples(tokens) < 0
+    distinct, place = tokens[unknown].unique(return_inverse=True)
+    told = of_old.new_full((len(distinct),), -1).scatter_(0, place, of_old[unknown])
+    if torch.equal(told[place], of_old[unknown]):
+        a.book.set_samples(distinct, told)
+    return torch.equal(a.book.samples(tokens), of_old)
 
 
 def warn_of_samples(a: Analysis, node: fx.Node, source: Tensor) -> None:
