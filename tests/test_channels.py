@@ -121,3 +121,39 @@ def test_frames_of_a_wave_with_one_channel(form: str) -> None:
     want = fxplain.explain(plain, (frames,), target=1)
     torch.testing.assert_close(e.output, want.output)
     torch.testing.assert_close(e.relevance["wave"], want.relevance["x"])
+
+
+class Film(Reader):
+    """Two frames of three colours, cut into patches of space or of space and time."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form = form
+        self.space, self.time = nn.Conv2d(3, WIDTH, 4, 4), nn.Conv3d(3, WIDTH, (1, 4, 4), (1, 4, 4))
+
+    def forward(self, film: Tensor) -> Tensor:
+        if self.form == "colours first":
+            x = self.time(film)
+        elif self.form == "turned":
+            x = self.time(film.transpose(1, 2))
+        else:
+            x = self.space(torch.cat(film.unbind(1))).unflatten(0, (-1, len(film)))
+            x = x.permute(1, 2, 0, 3, 4)
+        return super().forward(x.flatten(2).transpose(1, 2))
+
+
+@pytest.mark.parametrize("form", ["colours first", "turned", "one by one"])
+def test_fewer_frames_than_colours(form: str) -> None:
+    model = seeded(Film, form)
+    model.time.weight.data = model.space.weight.data[:, :, None]
+    model.time.bias.data = model.space.bias.data
+    film = torch.randn(2, 2, 3, 8, 12)
+    given = film.transpose(1, 2).contiguous() if form == "colours first" else film
+    e = fxplain.explain(model, (given,), target=1)
+    assert e.graph.warnings == ()
+    assert e.relevance["film"].shape == (2, 12)
+    plain = seeded(Reader)
+    plain.load_state_dict(model.state_dict(), strict=False)
+    patches = torch.stack([model.space(frame) for frame in film.unbind(1)], 2).flatten(2).mT
+    want = fxplain.explain(plain, (patches.detach(),), target=1)
+    torch.testing.assert_close(e.relevance["film"], want.relevance["x"], rtol=1e-5, atol=1e-7)

@@ -154,3 +154,88 @@ def test_each_sample_lies_on_its_own_picture():
     samples = json.loads(data[1])["samples"]
     assert [len(sample[1]["tiles"]) for sample in samples] == [1, 2]
     assert [len(sample[1]["special"]) for sample in samples] == [1, 2]
+
+
+class EndsRows(nn.Module):
+    """Tiles of images, each row of patches ended by a learned vector, in the place of words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.patches = nn.Embedding(100, 32), nn.Conv2d(3, 32, 8, 8)
+        self.newline = nn.Parameter(torch.randn(32))
+        self.sees, self.reads = (nn.MultiheadAttention(32, 2, batch_first=True) for _ in range(2))
+        self.head = nn.Linear(32, 100)
+
+    def forward(self, input_ids: Tensor, tiles: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        rows = []
+        for image in tiles:
+            x = self.patches(image)  # (tiles, features, rows, columns)
+            x = x.flatten(2).transpose(1, 2)
+            x = (x + self.sees(x, x, x)[0]).transpose(1, 2).unflatten(2, (4, 4))
+            x = x.permute(1, 2, 0, 3).flatten(2)  # the tiles side by side
+            end = self.newline[:, None, None].expand(*x.shape[:-1], 1)
+            rows.append(torch.cat([x, end], -1).flatten(1).transpose(0, 1))
+        packed, x = torch.cat(rows), self.words(input_ids)
+        x = x.masked_scatter((input_ids == IMAGE)[..., None], packed)
+        return self.head((x + self.reads(x, x, x)[0])[:, -1]), packed
+
+
+@pytest.mark.parametrize("images", [(1, 2), (2, 2), (1, 0, 2), (2, 0)])
+def test_each_sample_has_its_own_images_however_many(images):
+    """Also where there are as many images as samples, and not one of each; the rows' ends are theirs."""
+    torch.manual_seed(0)
+    model, tiles = EndsRows().eval(), noise(sum(images), 2, 3, 32, 32)
+    sizes = torch.full((len(tiles), 2), 32)
+    ids = asking(*(36 * count for count in images))["input_ids"]
+    e = fxplain.explain(model, {"input_ids": ids, "tiles": tiles, "sizes": sizes})
+    assert e.graph.warnings == ()
+    assert set(e.relevance) == {"input_ids", "tiles"}
+    for sample, own in enumerate(tiles.split(images)):
+        found = e.relevance["tiles"][sample]
+        if not len(own):
+            assert not found.any()
+            continue
+        alone = fxplain.explain(
+            model,
+            {"input_ids": ids[[sample]], "tiles": own, "sizes": sizes[: len(own)]},
+            target=e.target[sample],
+        ).relevance["tiles"][0]
+        assert len(alone) == len(own) * (32 + 4)
+        torch.testing.assert_close(found[: len(alone)], alone, rtol=1e-4, atol=1e-7)
+        assert not found[len(alone) :].any()
+
+
+class Shaped(nn.Module):
+    """Patches of several images; of each image a number names its shape, added before and after."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 32, 8, 8)
+        self.before, self.after = nn.Embedding(4, 32), nn.Embedding(4, 32)
+        self.sees, self.all = (nn.MultiheadAttention(32, 2, batch_first=True) for _ in range(2))
+        self.token, self.head = nn.Parameter(torch.randn(32)), nn.Linear(32, 5)
+
+    def forward(self, images: Tensor, shapes: Tensor) -> Tensor:
+        count, shapes = images.shape[:2], shapes.flatten()
+        x = self.patches(images.flatten(0, 1)).flatten(2).transpose(1, 2)
+        x = x + self.before(shapes)[:, None]
+        x = torch.cat([self.token.expand(len(x), 1, -1), x], 1)
+        x = x + self.sees(x, x, x)[0]
+        x = nn.functional.pad(x, (0, 0, 0, 3)) + self.after(shapes)[:, None]
+        x = x.unflatten(0, count).flatten(1, 2)
+        hidden = (torch.arange(20) >= 17).repeat(count[1]).expand(len(x), -1)
+        return self.head((x + self.all(x, x, x, key_padding_mask=hidden)[0])[:, 0])
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_number_of_each_image_is_context(images):
+    """As that of a sample is: it is part of what the patches are, and what is padded is no one's."""
+    torch.manual_seed(0)
+    model = Shaped().eval()
+    pixels, shapes = noise(2, images, 3, 32, 32), torch.arange(2 * images).reshape(2, images)
+    e = fxplain.explain(model, (pixels, shapes), target=1, verify="full")
+    assert (e.graph.warnings, e.graph.context) == ((), ("shapes",))
+    for i in range(2):
+        alone = fxplain.explain(model, (pixels[[i]], shapes[[i]]), target=1)
+        assert set(alone.relevance) == set(e.relevance) == {"images"}
+        torch.testing.assert_close(e.relevance["images"][i], alone.relevance["images"][0])
