@@ -182,7 +182,7 @@ class EndsRows(nn.Module):
 
 @pytest.mark.parametrize("images", [(1, 2), (2, 2), (1, 0, 2), (2, 0)])
 def test_each_sample_has_its_own_images_however_many(images):
-    """Also where there are as many images as samples, and not one of each; the rows' ends are theirs."""
+    """Also where there are as many as samples, and not one of each; the rows' ends are theirs."""
     torch.manual_seed(0)
     model, tiles = EndsRows().eval(), noise(sum(images), 2, 3, 32, 32)
     sizes = torch.full((len(tiles), 2), 32)

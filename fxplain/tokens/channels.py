@@ -23,8 +23,8 @@ _FLAT = frozenset(
     ]
 )  # fmt: skip
 _MOVED = frozenset(
-    [*_FLAT, "permute", "transpose", "movedim", "swapaxes", "t", "mT", "cat", "stack", "unbind", "split",
-     "split_with_sizes", "chunk", "tensor_split", "narrow", "flip", "repeat"]
+    [*_FLAT, "permute", "transpose", "movedim", "swapaxes", "t", "mT", "cat", "stack", "unbind",
+     "split", "split_with_sizes", "chunk", "tensor_split", "narrow", "flip", "repeat"]
 )  # fmt: skip
 _FAR = 64  # values that are looked at
 _MOST_LAID = 4_096  # parts of an input that are followed to a convolution
@@ -106,7 +106,7 @@ def _read_along_last(node: fx.Node, shape_of: Callable[[fx.Node], Shape]) -> boo
 
 
 def _convolved_along(node: fx.Node, shape_of: Callable[[fx.Node], Shape]) -> int | None:
-    """The axis that a convolution reads as its channels, where an input is only laid out anew before."""
+    """The axis that a convolution reads as its channels, if it is only laid out anew before that."""
     shape = shape_of(node)
     for axis, size in enumerate(shape[1:], 1):
         numbers = torch.arange(size, dtype=torch.int16 if size < 1 << 15 else torch.int64)
@@ -124,8 +124,9 @@ def _are_channels(node: fx.Node, numbers: Tensor, shape_of: Callable[[fx.Node], 
         for user in todo.pop().users:
             if user in laid or user.op != "call_function":
                 continue
-            if "conv" in operation_name(user) and user.args[0] in laid:
-                return _counted(laid[user.args[0]], size, len(shape_of(user.all_input_nodes[1])) - 2)
+            if "conv" in operation_name(user):
+                read, *weights = user.all_input_nodes
+                return read in laid and _counted(laid[read], size, len(shape_of(weights[0])) - 2)
             moved = _moved(user, laid, shape_of)
             if moved is not None:
                 laid[user] = moved
@@ -136,12 +137,14 @@ def _are_channels(node: fx.Node, numbers: Tensor, shape_of: Callable[[fx.Node], 
 def _moved(
     node: fx.Node, laid: dict[fx.Node, Any], shape_of: Callable[[fx.Node], Shape]
 ) -> Any | None:
-    """What an operation makes of numbers that are `laid` out; None where it does more than move them."""
+    """What an operation makes of numbers that are `laid` out; None if it does more than move them."""
     name, others = operation_name(node), [n for n in node.all_input_nodes if n not in laid]
     first = laid.get(node.all_input_nodes[0])
     if not others and (name in _MOVED or node.target is getitem):
         target: Any = node.target
-        return target(*fx.node.map_arg(node.args, laid.get), **fx.node.map_arg(node.kwargs, laid.get))
+        return target(
+            *fx.node.map_arg(node.args, laid.get), **fx.node.map_arg(node.kwargs, laid.get)
+        )
     if not isinstance(first, Tensor):
         return None
     if name in ("view", "reshape", "_unsafe_view", "expand") and shape_of(node):

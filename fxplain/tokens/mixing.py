@@ -425,7 +425,7 @@ def spread(a: Analysis, node: fx.Node, tag: Tag, source: Tag) -> Tag:
 
 
 def _of_same_samples(a: Analysis, made: Tensor, old: Tensor) -> bool:
-    """Whether tokens hear of their own sample's alone; those of which it is not known are told by that."""
+    """Whether tokens hear of their own sample's alone; where it is not known, that tells it."""
     here = (made >= 0) & (old >= 0)
     tokens, of_old = made[here], a.book.samples(old[here])
     unknown = a.book.samples(tokens) < 0
