@@ -17,8 +17,8 @@ from fxplain.tokens.beside import Operand, beside_tokens
 from fxplain.tokens.constants import constant_tokens
 from fxplain.tokens.each_place import are_whole, of_each_place
 from fxplain.tokens.joining import Meeting
-from fxplain.tokens.mixing import spread
 from fxplain.tokens.pointwise import is_returned
+from fxplain.tokens.spreading import spread
 from fxplain.tokens.tag import (
     NO_TOKEN,
     Tag,

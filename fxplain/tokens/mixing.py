@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -12,13 +12,12 @@ from torch import Tensor, fx
 
 from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis
+from fxplain.tokens.shares import Weights, route_site
 from fxplain.tokens.tag import (
     NO_TOKEN,
     Level,
     Tag,
     Tags,
-    broadcast_shape,
-    compact,
     pack,
     tokens_in,
     versions_in,
@@ -28,10 +27,8 @@ from fxplain.tokens.updates import Mixing, RouteSite
 __all__ = [
     "absorbed", "are_pairs", "laid_out", "mix", "mix_along", "name_alike", "newer", "one_token",
     "settled", "slide",
-    "spread", "united_along", "warn_of_samples", "windows",
+    "united_along", "windows",
 ]  # fmt: skip
-
-Weights = Callable[[], Tensor] | None
 
 
 def mix(
@@ -272,7 +269,7 @@ def _noted(
     tokens = made.tokens
 
     def weighed() -> RouteSite:
-        return _site(a, index, node, tokens, groups.expand(*tokens.shape, -1), weights)
+        return route_site(a, index, node, tokens, groups.expand(*tokens.shape, -1), weights)
 
     old = a.book.find(tag.tokens).unique()
     a.updates.append(Mixing(index, node, operation_name(node), tokens, old[old >= 0], weighed))
@@ -382,7 +379,7 @@ def _route(
         )  # fmt: skip
     else:
         made = a.book.find(tokens_in(keep)).expand(shape)
-    site = _site(a, index, node, made, groups, weights)
+    site = route_site(a, index, node, made, groups, weights)
     if not len(site.new):  # a sum of what a mask hides: nothing is in it
         return Tag(torch.full_like(made, NO_TOKEN), tag.level)
     a.updates.append(site)
@@ -396,105 +393,6 @@ def laid_out(a: Analysis, node: fx.Node, tag: Tag) -> Tag:
     """Tokens that are repeated: at each place a token that is made of the one that is there."""
     made = _route(a, node, tag, tag.ids.unsqueeze(-1), None, None)
     return made.with_ids(torch.where(tag.ids < 0, NO_TOKEN, made.ids))
-
-
-def spread(a: Analysis, node: fx.Node, tag: Tag, source: Tag) -> Tag:
-    """Tokens joined by a value of fewer tokens: each keeps what it is, and hears of its source.
-
-    ``x + x.mean(1, keepdim=True)`` is ``x`` mixed by a matrix and added to itself; so is a gate.
-    """
-    shape = broadcast_shape([tag.ids.shape, source.ids.shape])
-    made, old = a.book.find(tag.tokens).expand(shape), source.ids.expand(shape)
-    if not _of_same_samples(a, made, a.book.find(tokens_in(old))):
-        warn_of_samples(a, node, old)
-        return tag  # something that the samples share
-    versions = versions_in(tag.ids).expand(shape)
-    result = versions.clone()
-    for here in _once_each(made, old):
-        index = len(a.updates)
-        heard = torch.where(here, old, NO_TOKEN).unsqueeze(-1)
-        a.updates.append(_site(a, index, node, made, heard, None))
-        route = a.versions.intern(frozenset({index}))
-        for version in versions[here].unique().tolist():
-            if version >= 0:
-                result[here & (versions == version)] = a.versions.union(version, route)
-    if bool((result == versions).all()):
-        return tag
-    result = compact(pack(a.book.find(tag.tokens).expand(shape), result))
-    return tag.with_ids(result)
-
-
-def _of_same_samples(a: Analysis, made: Tensor, old: Tensor) -> bool:
-    """Whether tokens hear of their own sample's alone; where it is not known, that tells it."""
-    here = (made >= 0) & (old >= 0)
-    tokens, of_old = made[here], a.book.samples(old[here])
-    unknown = a.book.samples(tokens) < 0
-    distinct, place = tokens[unknown].unique(return_inverse=True)
-    told = of_old.new_full((len(distinct),), -1).scatter_(0, place, of_old[unknown])
-    if torch.equal(told[place], of_old[unknown]):
-        a.book.set_samples(distinct, told)
-    return torch.equal(a.book.samples(tokens), of_old)
-
-
-def warn_of_samples(a: Analysis, node: fx.Node, source: Tensor) -> None:
-    """Tell the user where what was made of several samples is in each of them."""
-    tokens = a.book.find(tokens_in(source))
-    births = (a.book.births[i] for i in a.book.births_of(tokens[tokens >= 0]).unique().tolist())
-    if not all(birth.learned for birth in births):
-        a.warn(
-            f"{node.target} in {module_path(node) or 'the model'} reads what was made of all samples "
-            f"of the batch: what is said of one depends on those beside it"
-        )
-
-
-_MOST_ROUTES = 64
-"""In how many rows a token may hear of a source of its own; in more it hears of all in each."""
-
-
-def _once_each(made: Tensor, old: Tensor) -> Iterator[Tensor]:
-    """Masks of rows, in each of which a token hears of one source at most.
-
-    States of several layers that are joined hold a token in several rows, and each hears of its own.
-    """
-    real = (made >= 0) & (old >= 0)
-    pairs, place = torch.stack([made[real], old[real]]).unique(dim=1, return_inverse=True)
-    first = torch.searchsorted(pairs[0].contiguous(), pairs[0].contiguous())
-    turn = (torch.arange(pairs.shape[1]) - first)[place]
-    if len(turn) and int(turn.max()) >= _MOST_ROUTES:
-        yield real
-        return
-    for number in turn.unique().tolist():
-        here = torch.zeros_like(real)
-        here[real] = turn == number
-        yield here
-
-
-def _site(
-    a: Analysis, index: int, node: fx.Node, made: Tensor, groups: Tensor, weights: Weights
-) -> RouteSite:
-    share = weights() if callable(weights) else torch.ones(())
-    share = share.to(torch.float64).expand(groups.shape) * _factors(a, groups)
-    total = share.sum(-1, keepdim=True).clamp(min=1e-300)
-    share = share / total
-    if operation_name(node) == "mean":
-        total = total / groups.shape[-1]
-    new = made.unsqueeze(-1).expand(groups.shape)
-    real = (groups >= 0) & (new >= 0) & (share > 0)
-    total = total.expand(groups.shape)[real]
-    return RouteSite(index, node, operation_name(node), new[real], groups[real], share[real], total)
-
-
-def _factors(a: Analysis, groups: Tensor) -> Tensor:
-    """What is left of each entry's row by what scaled it, 0 where there is no token to carry."""
-    tokens, versions = a.book.find(tokens_in(groups)), versions_in(groups)
-    factors = (tokens >= 0).double()
-    for version in versions.unique().tolist():
-        if a.versions.newborn(version):  # a constant has nothing to carry until it has attended
-            factors *= (versions != version) | a.book.real(tokens)
-        if a.versions.is_scaled(version):
-            here = versions == version
-            factors[here] *= a.versions.factor(version, tokens[here])
-    return factors
 
 
 def windows(

@@ -13,7 +13,7 @@ from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
 from fxplain.tokens.each_place import blended_in, chosen, either_left
 from fxplain.tokens.joining import Meeting
-from fxplain.tokens.mixing import newer, spread
+from fxplain.tokens.mixing import newer
 from fxplain.tokens.neighbours import blended
 from fxplain.tokens.scaling import multiplied, sunk, unmasked
 from fxplain.tokens.scores import (
@@ -21,6 +21,7 @@ from fxplain.tokens.scores import (
     is_elementwise,
     less_a_threshold,
 )
+from fxplain.tokens.spreading import spread
 from fxplain.tokens.summing import pairs_added, sums_added
 from fxplain.tokens.tag import NO_TOKEN, Level, Tag, Tags, narrowed, numbers_of, pack
 from fxplain.tokens.taken_off import weighed_sum, what_is_left

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from fxplain.capture import module_path, operation_name
 from fxplain.tokens.analysis import Analysis, Tagged
 from fxplain.tokens.arguments import arguments
-from fxplain.tokens.mixing import absorbed, mix, name_alike, warn_of_samples
+from fxplain.tokens.mixing import absorbed, mix, name_alike
 from fxplain.tokens.pointwise import is_returned, pointwise
 from fxplain.tokens.scores import (
     FIXED_VALUES,
@@ -25,6 +25,7 @@ from fxplain.tokens.scores import (
     only_scales,
 )
 from fxplain.tokens.sites import note
+from fxplain.tokens.spreading import warn_of_samples
 from fxplain.tokens.tag import Level, Tag, Tags, pack, tokens_in
 from fxplain.tokens.taken_off import sum_of_differences
 from fxplain.tokens.updates import AttentionSite, framed
