@@ -152,8 +152,9 @@ def of_each_place(
     `of` is the number of the piece that each entry is of, broadcastable to them.
 
     It is one that was learned (a separator), or an input's of which the element is known (a text said
-    twice). Not one that stands alone there, as in an axis of heads, nor one that has heard of others,
-    nor one whose features lie along the axis.
+    twice; not where rows are packed behind each other, which may be several samples'). Not one that
+    stands alone there, as in an axis of heads, nor one that has heard of others, nor one whose features
+    lie along the axis.
     """
     packed = ids.dim() == 2 and axis == 0 and not _by_sample(a, of)
     if (axis in a.book.batch_axes and not packed) or axis == ids.dim() - 1:
@@ -161,7 +162,8 @@ def of_each_place(
     tokens = a.book.find(tokens_in(ids))
     of = of.expand_as(tokens)
     twice = _in_several(tokens.movedim(axis, -1), of.movedim(axis, -1))
-    twice = twice[a.book.learned(twice) | (a.book.elements(twice) >= 0)]
+    said = (a.book.elements(twice) >= 0) & (not packed)
+    twice = twice[a.book.learned(twice) | said]
     if not len(twice) or not whole(twice):
         return ids
     births = a.book.births_of(twice).unique()  # the others of these births are told from them
