@@ -112,18 +112,6 @@ def test_no_targets() -> None:
     assert fxplain.explain(model, inputs, targets=[]) == []
 
 
-@pytest.mark.parametrize("target", [[1, 0], [fxplain.Contrast(1, 0), 1], None])
-def test_what_was_explained_can_be_asked_for_again(target: object) -> None:
-    """`e.target` has each sample's in a tuple."""
-    model = small_models.seeded(small_models.TextClassifier)
-    inputs = {"input_ids": small_models.words(2, 6)}
-    e = fxplain.explain(model, inputs, target)
-    assert len(e.target) == 2
-    again = fxplain.explain(model, inputs, e.target)
-    assert (again.target, again.readout) == (e.target, e.readout)
-    torch.testing.assert_close(again.relevance, e.relevance)
-
-
 def test_indices_of_each_sample_can_be_asked_for_again() -> None:
     """Beside an index of all samples alike, where each sample's output has as many axes."""
     model, inputs = architecture("bart")

@@ -199,7 +199,7 @@ class IndexResolver:
         with blaming("reading the target", TargetError):
             if hasattr(target, "tolist") and not isinstance(target, (str, bytes)):
                 target = target.tolist()
-        if isinstance(target, tuple) and self._is_one_each(target, batch, leaf):
+        if isinstance(target, tuple) and len(target) == batch and _is_one_each(target):
             target = list(target)
         if isinstance(target, list):
             if len(target) != batch:
@@ -209,12 +209,6 @@ class IndexResolver:
                 )
             return target
         return [target] * batch
-
-    def _is_one_each(self, target: tuple[Any, ...], batch: int, leaf: Tensor) -> bool:
-        """Whether a tuple holds each sample's target, as an explanation's own does, and is no index."""
-        axes = leaf.dim() - (self.axis is not None)
-        nested = any(isinstance(entry, (tuple, Contrast, Sum)) for entry in target)
-        return len(target) == batch and (nested or len(target) != axes)
 
     def _index(self, entry: Any, sample: int, chosen: int, leaf: Tensor) -> Index:
         """The index of one sample's target, without the batch axis."""
@@ -335,3 +329,8 @@ class IndexResolver:
             if name == f"{prefix}attention_mask" and leaf.dim() == 2 and leaf.shape[1] == length:
                 return leaf > 0
         return None
+
+
+def _is_one_each(target: tuple[Any, ...]) -> bool:
+    """Whether a tuple holds targets, as an explanation's own does, and is no index itself."""
+    return any(isinstance(entry, (tuple, Contrast, Sum)) for entry in target)
