@@ -22,12 +22,17 @@ _FLAT = frozenset(
         "_to_copy", "detach", "alias", "unsqueeze", "squeeze", "slice", "select", "expand",
     ]
 )  # fmt: skip
-_MOVED = frozenset(
-    [*_FLAT, "permute", "transpose", "movedim", "swapaxes", "t", "mT", "cat", "stack", "unbind",
-     "split", "split_with_sizes", "chunk", "tensor_split", "narrow", "flip", "repeat"]
+_VIEWS = frozenset(
+    [
+        "view", "unflatten", "unsqueeze", "squeeze", "slice", "select", "expand", "permute",
+        "transpose", "movedim", "swapaxes", "t", "mT", "unbind", "split", "split_with_sizes", "chunk",
+        "tensor_split", "narrow",
+    ]
 )  # fmt: skip
+_COPIES = frozenset(["reshape", "_unsafe_view", "flatten", "cat", "stack", "flip", "repeat"])
 _FAR = 64  # values that are looked at
 _MOST_LAID = 4_096  # parts of an input that are followed to a convolution
+_MOST_COPIED = 2**25  # numbers of a part that are copied for that
 
 
 def channel_axis(node: fx.Node, shape_of: Callable[[fx.Node], Shape]) -> int | None:
@@ -111,15 +116,17 @@ def _convolved_along(node: fx.Node, shape_of: Callable[[fx.Node], Shape]) -> int
     for axis, size in enumerate(shape[1:], 1):
         numbers = torch.arange(size, dtype=torch.int16 if size < 1 << 15 else torch.int64)
         numbers = numbers.reshape(-1, *[1] * (len(shape) - axis - 1)).expand(shape)
-        if _are_channels(node, numbers, shape_of):
+        if _are_channels(node, numbers, size, shape_of):
             return axis
     return None
 
 
-def _are_channels(node: fx.Node, numbers: Tensor, shape_of: Callable[[fx.Node], Shape]) -> bool:
+def _are_channels(
+    node: fx.Node, numbers: Tensor, size: int, shape_of: Callable[[fx.Node], Shape]
+) -> bool:
     """Whether the numbers of an axis's indices, moved as the values are, are those of channels."""
     laid: dict[fx.Node, Any] = {node: numbers}
-    size, todo = int(numbers.max()) + 1, [node]
+    todo = [node]
     while todo and len(laid) < _MOST_LAID:
         for user in todo.pop().users:
             if user in laid or user.op != "call_function":
@@ -139,19 +146,21 @@ def _moved(
 ) -> Any | None:
     """What an operation makes of numbers that are `laid` out; None if it does more than move them."""
     name, others = operation_name(node), [n for n in node.all_input_nodes if n not in laid]
+    target: Any = node.target
+    args, kwargs = (fx.node.map_arg(given, laid.get) for given in (node.args, node.kwargs))
+    if target is getitem or (name in _VIEWS and not others):
+        return target(*args, **kwargs)
     first = laid.get(node.all_input_nodes[0])
-    if not others and (name in _MOVED or node.target is getitem):
-        target: Any = node.target
-        return target(
-            *fx.node.map_arg(node.args, laid.get), **fx.node.map_arg(node.kwargs, laid.get)
-        )
-    if not isinstance(first, Tensor):
+    if not isinstance(first, Tensor) or not isinstance(node.meta.get("val"), Tensor):
         return None
-    if name in ("view", "reshape", "_unsafe_view", "expand") and shape_of(node):
-        same = first.numel() == torch.Size(shape_of(node)).numel()
-        return first.reshape(shape_of(node)) if same else None
-    pointwise = torch.Tag.pointwise in getattr(node.target, "tags", ())
-    return first if pointwise and tuple(shape_of(node)) == tuple(first.shape) else None
+    shape = torch.Size(shape_of(node))
+    if name in ("view", "reshape", "_unsafe_view"):  # to sizes that are computed
+        same = shape.numel() == first.numel() <= _MOST_COPIED
+        return first.reshape(shape) if same else None
+    if name in _COPIES and not others and shape.numel() <= _MOST_COPIED:
+        return target(*args, **kwargs)
+    still = name in _FLAT or torch.Tag.pointwise in getattr(target, "tags", ())
+    return first if still and shape == first.shape else None
 
 
 def _counted(numbers: Tensor, size: int, places: int) -> bool:
