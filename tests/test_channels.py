@@ -157,3 +157,25 @@ def test_fewer_frames_than_colours(form: str) -> None:
     patches = torch.stack([model.space(frame) for frame in film.unbind(1)], 2).flatten(2).mT
     want = fxplain.explain(plain, (patches.detach(),), target=1)
     torch.testing.assert_close(e.relevance["film"], want.relevance["x"], rtol=1e-5, atol=1e-7)
+
+
+class Stacked(Reader):
+    """Frames that are stacked as a convolution's channels: a patch is of all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(6, WIDTH, 4, 4)
+
+    def forward(self, film: Tensor) -> Tensor:
+        return super().forward(self.embed(film.flatten(1, 2)).flatten(2).transpose(1, 2))
+
+
+def test_frames_stacked_as_channels() -> None:
+    model, film = seeded(Stacked), torch.randn(2, 2, 3, 8, 12)
+    e = fxplain.explain(model, (film,), target=1)
+    assert (e.graph.warnings, e.relevance["film"].shape) == ((), (2, 6))
+    plain = seeded(Reader)
+    plain.load_state_dict(model.state_dict(), strict=False)
+    patches = model.embed(film.flatten(1, 2)).flatten(2).mT.detach()
+    want = fxplain.explain(plain, (patches,), target=1)
+    torch.testing.assert_close(e.relevance["film"], want.relevance["x"], rtol=1e-5, atol=1e-7)

@@ -24,12 +24,13 @@ _FLAT = frozenset(
 )  # fmt: skip
 _VIEWS = frozenset(
     [
-        "view", "unflatten", "unsqueeze", "squeeze", "slice", "select", "expand", "permute",
-        "transpose", "movedim", "swapaxes", "t", "mT", "unbind", "split", "split_with_sizes", "chunk",
+        "unflatten", "unsqueeze", "squeeze", "slice", "select", "expand", "permute", "transpose",
+        "movedim", "swapaxes", "t", "mT", "unbind", "split", "split_with_sizes", "chunk",
         "tensor_split", "narrow",
     ]
 )  # fmt: skip
-_COPIES = frozenset(["reshape", "_unsafe_view", "flatten", "cat", "stack", "flip", "repeat"])
+_RESHAPES = frozenset(["view", "reshape", "_unsafe_view", "flatten"])
+_COPIES = frozenset(["cat", "stack", "flip", "repeat"])
 _FAR = 64  # values that are looked at
 _MOST_LAID = 4_096  # parts of an input that are followed to a convolution
 _MOST_COPIED = 2**25  # numbers of a part that are copied for that
@@ -147,14 +148,15 @@ def _moved(
     """What an operation makes of numbers that are `laid` out; None if it does more than move them."""
     name, others = operation_name(node), [n for n in node.all_input_nodes if n not in laid]
     target: Any = node.target
-    args, kwargs = (fx.node.map_arg(given, laid.get) for given in (node.args, node.kwargs))
+    args: Any = fx.node.map_arg(node.args, laid.get)
+    kwargs: Any = fx.node.map_arg(node.kwargs, laid.get)
     if target is getitem or (name in _VIEWS and not others):
         return target(*args, **kwargs)
     first = laid.get(node.all_input_nodes[0])
     if not isinstance(first, Tensor) or not isinstance(node.meta.get("val"), Tensor):
         return None
     shape = torch.Size(shape_of(node))
-    if name in ("view", "reshape", "_unsafe_view"):  # to sizes that are computed
+    if name in _RESHAPES:  # to sizes that may be computed
         same = shape.numel() == first.numel() <= _MOST_COPIED
         return first.reshape(shape) if same else None
     if name in _COPIES and not others and shape.numel() <= _MOST_COPIED:
