@@ -92,6 +92,18 @@ def test_all_else(model: type[nn.Module], inputs: dict[str, Tensor]) -> None:
     assert e.chosen
 
 
+def test_words_that_are_written_of_words_read() -> None:
+    class Translator(Decoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(8, 30)
+
+    made, inputs = seeded(Translator), {"input_ids": words(2, 6), "said_ids": words(2, 3)}
+    e = fxplain.explain(made, inputs, method="auto")
+    same(e, fxplain.explain(made, inputs, method="input_x_gradient", gradients="corrected"))
+    assert "reads an encoder of words" in e.chosen
+
+
 @pytest.mark.slow
 def test_as_many_classes_as_kinds_of_words_or_positions() -> None:
     """BERT with two labels: its table of token types has two entries, that of positions seven."""

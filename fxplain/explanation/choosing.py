@@ -164,8 +164,15 @@ def _ranked(kind: Kind) -> Iterator[tuple[str, str]]:
         yield "generic", "the best with relevancy matrices on encoders that classify words"
     elif kind.reads_words and kind.has_one_stream:
         yield "generic", "the best rule of the paper's for words that are predicted from words"
+    elif kind.reads_words and kind.writes:
+        yield (
+            "input_x_gradient",
+            "where a decoder of words reads an encoder of words it measured best among methods of one "
+            "gradient",
+        )
+        yield "generic", "the best with relevancy matrices where a decoder reads an encoder"
     elif kind.reads_words:
-        yield "generic", "of one gradient the best measured where a decoder reads an encoder"
+        yield "generic", "of one gradient the best measured on average where several inputs are read"
     else:
         yield (
             "generic",
