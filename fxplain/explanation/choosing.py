@@ -172,7 +172,10 @@ def _ranked(kind: Kind) -> Iterator[tuple[str, str]]:
         )
         yield "generic", "the best with relevancy matrices where a decoder reads an encoder"
     elif kind.reads_words:
-        yield "generic", "of one gradient the best measured on average where several inputs are read"
+        yield (
+            "generic",
+            "of one gradient the best measured on average where several inputs are read",
+        )
     else:
         yield (
             "generic",
