@@ -1,4 +1,4 @@
-"""Unit methods in one call: by hand, by enumeration, beside captum, and through every door."""
+"""Unit methods in one call: by hand, by enumeration, and through every door."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import fxplain
 from fxplain.html.generation_data import generation_data
 from fxplain.html.report_data import Extras
-from fxplain.methods import UnitMethod, lime, occlusion, unit_methods, windows_of
+from fxplain.methods import UnitMethod, occlusion, unit_methods, windows_of
 from fxplain.reports import to_text
 from fxplain.reports.generation_report import drawn_from
 from tests.small_models import ImageClassifier, TextClassifier, pixels, seeded, words
@@ -22,30 +22,6 @@ from tests.small_pretrained import save
 
 SHARED = seeded(TextClassifier)
 TEN = words(1, 11)  # the first is what the class is read from
-
-
-class Halves(nn.Module):
-    """Two classes, from the mean of what attention makes of all words, and a mask word of its own."""
-
-    config = SimpleNamespace(mask_token_id=0)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words, self.head = nn.Embedding(60, 8), nn.Linear(8, 2)
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        x = self.words(input_ids)
-        x = x + nn.functional.scaled_dot_product_attention(x, x, x)
-        return self.head(x.mean(1))
-
-
-def score_of(model: nn.Module, ids: Tensor, target: int):
-    """What the model says where the words that are not kept are its mask word."""
-
-    def score(kept: Tensor) -> Tensor:
-        return model(torch.where(kept, ids, 0))[:, target].detach()
-
-    return score
 
 
 def test_shapley_values_are_those_of_all_subsets() -> None:
@@ -70,76 +46,6 @@ def test_shapley_values_are_those_of_all_subsets() -> None:
     assert bool((off <= 5 * drawn.error["input_ids"][0] + 1e-5).all())
     assert 0 < float(drawn.error["input_ids"].max()) < 0.2 * float(found.abs().max())
     torch.testing.assert_close(drawn.completeness(), torch.ones(1).double())
-
-
-HALVES, SEVEN = seeded(Halves), words(1, 7, seed=3)
-
-
-def of_halves(method: str, **options: object) -> Tensor:
-    e = fxplain.explain(HALVES, (SEVEN,), 1, method, removal="mask_token", **options)
-    return e.relevance["input_ids"][0]
-
-
-def test_as_captum_does() -> None:
-    captum = pytest.importorskip("captum.attr")
-    of = {"baselines": 0, "target": 1}
-    ablated = captum.FeatureAblation(HALVES).attribute(SEVEN, **of)[0]
-    torch.testing.assert_close(of_halves("leave_one_out"), ablated)
-    slid = captum.Occlusion(HALVES).attribute(SEVEN, (3,), strides=1, **of)[0]
-    torch.testing.assert_close(of_halves("occlusion", window=3), slid, check_dtype=False)
-
-
-@pytest.mark.slow
-def test_shapley_values_as_captum_draws_them() -> None:
-    captum = pytest.importorskip("captum.attr")
-    of, exact = {"baselines": 0, "target": 1}, of_halves("kernel_shap")
-    torch.manual_seed(0)
-    sampled = captum.ShapleyValueSampling(HALVES).attribute(
-        SEVEN, n_samples=400, perturbations_per_eval=7, **of
-    )[0]
-    torch.testing.assert_close(exact, sampled.float(), atol=0.05, rtol=0.1)
-    kernel = captum.KernelShap(HALVES).attribute(
-        SEVEN, n_samples=2000, perturbations_per_eval=100, **of
-    )[0]
-    torch.testing.assert_close(exact, kernel.float(), atol=0.1, rtol=0.1)
-
-
-def test_lime_as_captum_does_on_the_same_sets() -> None:
-    captum = pytest.importorskip("captum.attr")
-    sklearn = pytest.importorskip("sklearn.linear_model")
-    from captum._utils.models.linear_model import SkLearnLinearModel
-
-    model, ids = HALVES, SEVEN
-    score, asked = score_of(model, ids, 1), []
-
-    def noted(kept: Tensor) -> Tensor:
-        asked.append(kept)
-        return score(kept)
-
-    found = lime(noted, 7, draws=40, width=0.3, penalty=0.5)
-    sets = iter(asked[0])
-
-    class Ridge(SkLearnLinearModel):
-        def __init__(self) -> None:
-            super().__init__("linear_model.Ridge", alpha=0.5)
-
-    assert sklearn
-
-    def near(_original: Tensor, _changed: Tensor, kept: Tensor, **_: object) -> float:
-        cosine = float(torch.cosine_similarity(kept.float(), torch.ones(1, 7), dim=1))
-        return float(torch.tensor(-((1 - cosine) ** 2) / (2 * 0.3**2)).exp())
-
-    beside = captum.LimeBase(
-        lambda given: model(given)[:, 1],
-        Ridge(),
-        near,
-        lambda _original, **_: next(sets)[None].long(),
-        perturb_interpretable_space=True,
-        from_interp_rep_transform=lambda kept, original, **_: torch.where(kept.bool(), original, 0),
-        to_interp_rep_transform=None,
-    ).attribute(ids, n_samples=len(asked[0]))
-    torch.testing.assert_close(found.values.float(), beside[0].float(), atol=2e-3, rtol=2e-3)
-    assert found.error.shape == (7,)
 
 
 def test_occlusion_by_hand() -> None:
