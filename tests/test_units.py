@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 from math import comb
 from pathlib import Path
@@ -211,6 +212,43 @@ def test_a_single_word_is_worth_the_whole() -> None:
     for method in ("leave_one_out", "permutation_shap", "kernel_shap"):
         e = fxplain.explain(SHARED, (ids,), 1, method)
         torch.testing.assert_close(e.relevance["input_ids"][0, 1], less[0, 1].detach())
+
+
+@dataclass
+class Said:
+    """What a model of the user's own returns."""
+
+    each: Tensor
+    last: Tensor
+
+
+class EachWord(nn.Module):
+    """Two classes for each word, and no way to hide one but to cut it out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(60, 8), nn.Linear(8, 2)
+
+    def forward(self, ids: Tensor) -> Said:
+        x = self.words(ids)
+        each = self.head(x + nn.functional.scaled_dot_product_attention(x, x, x))
+        return Said(each, each[:, -1])
+
+
+def test_what_is_read_does_not_change_where_words_are_cut_out() -> None:
+    """A named position stays where it is and would be another word's; the last one goes along."""
+    made, ids = seeded(EachWord), words(1, 4)
+    for target in ((2, 1), fxplain.Contrast((2, 1), (2, 0)), lambda said: said.each[:, 2, 1]):
+        with pytest.raises(
+            fxplain.MethodError, match="is read at position 2 of it, which would move"
+        ):
+            fxplain.explain(made, (ids,), target, "leave_one_out", output="each")
+    less = [ids[:, [j for j in range(4) if j != i]] for i in range(3)]
+    whole = made(ids).last[0, 1]
+    wanted = torch.stack([*(whole - made(x).last[0, 1] for x in less), torch.tensor(0.0)]).detach()
+    for target, output in ((1, "last"), (lambda said: said.each[:, -1, 1], None)):
+        e = fxplain.explain(made, (ids,), target, "leave_one_out", output=output)
+        torch.testing.assert_close(e.relevance["ids"][0], wanted)
 
 
 def test_refused() -> None:
