@@ -32,6 +32,9 @@ __all__ = ["AUTOMATIC", "METHODS", "PRESETS"]
 MOST_STEPS = 10_000
 """Of integrated gradients: some hundreds are many."""
 
+NO_WORD = -1
+"""Where a word is compared with none."""
+
 # -- options --------------------------------------------------------------------------------------
 
 _YES_NO = (True, False)
@@ -191,7 +194,9 @@ def _at_tokens(score: Callable[[Evidence], Any]) -> Callable[[Evidence, Options]
 
 
 def _input_x_gradient_needs(options: Options) -> Needs:
-    return Needs(gradient=True, births=True, rewriting=_rewriting(options))
+    baseline = int(options["baseline"])
+    compared = None if baseline == NO_WORD else baseline
+    return Needs(gradient=True, births=True, rewriting=_rewriting(options), compared=compared)
 
 
 def _integrated_needs(options: Options) -> Needs:
@@ -299,7 +304,16 @@ METHODS = {
             "one forward, one backward",
             _input_x_gradient_needs,
             _at_tokens(value_times_gradient),
-            {"signed": _SIGNED_TOKENS, **_GRADIENTS},
+            {
+                "signed": _SIGNED_TOKENS,
+                "baseline": Option(
+                    NO_WORD,
+                    "the number of a word (a space, padding) whose embedding is taken off each word's, "
+                    "as GIM has it; -1 for none",
+                    form=whole(NO_WORD, (1 << 63) - 1),
+                ),
+                **_GRADIENTS,
+            },
             "a token's embedding times its gradient",
         ),
         Method(
