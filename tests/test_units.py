@@ -156,6 +156,9 @@ def test_words_and_sentences_of_a_pipeline(explainer: fxplain.Explainer, tmp_pat
     assert len(judged) == 2
     assert all(s.error is not None for s in judged)
     assert "±" in to_text(e)
+    frame = e.to_frame(units=["great", "bad"])
+    assert {*frame[frame.text.isin(["great", "bad"])].error} == {s.error for s in judged}
+    assert "error" not in explainer(TEXT).to_frame()
     e.save(tmp_path / "e.safetensors")
     loaded = fxplain.load(tmp_path / "e.safetensors")
     torch.testing.assert_close(loaded.error["input_ids"], e.error["input_ids"])
@@ -249,6 +252,25 @@ def test_what_is_read_does_not_change_where_words_are_cut_out() -> None:
     for target, output in ((1, "last"), (lambda said: said.each[:, -1, 1], None)):
         e = fxplain.explain(made, (ids,), target, "leave_one_out", output=output)
         torch.testing.assert_close(e.relevance["ids"][0], wanted)
+
+
+class MeanOfWords(EachWord):
+    """A class from the mean of words, of which there may be none."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        return self.head((x + nn.functional.scaled_dot_product_attention(x, x, x)).mean(1))
+
+
+def test_a_mean_of_no_words_is_refused() -> None:
+    """With what to do, by unit methods and by evaluations, which told dashes."""
+    made, ids = seeded(MeanOfWords), words(2, 4)
+    said = r"MeanOfWords says NaN where tokens of ids are cut out.*\(attention_mask, mask_token"
+    with pytest.raises(fxplain.NonFiniteError, match=said):
+        fxplain.explain(made, (ids,), 1, "kernel_shap")
+    assert fxplain.explain(made, (ids,), 1, "leave_one_out").relevance["ids"].all()
+    with pytest.raises(fxplain.NonFiniteError, match=said):
+        fxplain.evaluate(made, [ids], ["raw_attention"], "deletion")
 
 
 def test_refused() -> None:

@@ -222,7 +222,8 @@ class AsSeen(BesideIdentity):
         Returns
         -------
         pandas.DataFrame
-            Columns sample, target, modality, text, tokens, relevance, share, special, read.
+            Columns sample, target, modality, text, tokens, relevance, share, special, read; and error
+            where a standard error, or a deviation, of the relevance is known.
 
         Raises
         ------
@@ -240,6 +241,7 @@ class AsSeen(BesideIdentity):
                 "share": e.share,
                 "special": e.special,
                 "read": e.apart,
+                **({} if self.error is None else {"error": e.error}),
             }
             for sample in range(len(self.target))
             for e in shown(cast("Explanation", self), sample, units, special)
