@@ -758,6 +758,7 @@ def test_explain_by_units(tmp_path):
     assert page.exists()
     assert "leave_one_out" in succeeds("methods")
     assert "0.25" in succeeds("methods", "lime")
+    assert "f(all) - f(all but i)" in succeeds("methods", "leave_one_out")
     assert "corrected" in succeeds("methods", "auto")
     assert (
         "it is a number"

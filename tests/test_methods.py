@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 import fxplain
 from fxplain import Contrast
+from fxplain.methods import smoothing_methods, unit_methods
+from fxplain.methods.smoothing import SMOOTHING_METHODS
 from tests import small_models
 from tests.small_models import BY_NAME, architecture
 from tests.test_heads import Headed
@@ -43,6 +45,14 @@ def marks(name: str, method: str) -> list[pytest.MarkDecorator]:
 
 def classifier(seed: int = 0, **kwargs: object) -> nn.Module:
     return small_models.seeded(small_models.TextClassifier, seed=seed, **kwargs).double()
+
+
+def test_every_method_says_its_source_and_its_equation() -> None:
+    for name, method in {**fxplain.methods(), **unit_methods(), **smoothing_methods()}.items():
+        assert method.source, name
+        assert method.equation, name
+    smooth = SMOOTHING_METHODS["vargrad"]
+    assert smooth.around(fxplain.methods()["generic"]).equation == smooth.equation
 
 
 # -- architectures ----------------------------------------------------------------------------------
