@@ -208,8 +208,9 @@ def _choosing(found: Pairs) -> Iterator[str]:
         yield f"| {kind}{such} | {_taken(own)} | {_standing(own)} |"
     yield f"| [any other](#{_anchor(_ELSEWHERE)}) | {_code('generic, corrected')} | |"
     yield ""
-    smallest, largest = (end(measured.samples for _, measured in found) for end in (min, max))
-    yield from _READING.strip().format(smallest=smallest, largest=largest).split("\n")
+    counts = [measured.samples for _, measured in found]
+    ends = {"smallest": min(counts, default=0), "largest": max(counts, default=0)}
+    yield from _READING.strip().format(**ends).split("\n")
     yield ""
     for kind, own in by_kind.items():
         yield from _kind(kind, own)

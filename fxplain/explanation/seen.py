@@ -22,6 +22,7 @@ from fxplain.arguments import (
 from fxplain.arguments import shown as in_words
 from fxplain.errors import ModalityError
 from fxplain.explanation.beside import BesideIdentity, of_sample
+from fxplain.explanation.by_modality import ByModality
 from fxplain.explanation.films import film_of
 from fxplain.explanation.merging import (
     Timeline,
@@ -80,6 +81,7 @@ class AsSeen(BesideIdentity):
     target_names: tuple[str, ...]
     word_pieces: Mapping[str, list[list[Word]]]
     originals: Originals
+    error: ByModality | None
 
     def words(self, modality: str) -> list[WordRelevance]:
         """Relevance by word, one result per sample: the sum over each word's pieces.
