@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import fxplain
-from tests.small_models import ImageClassifier, architecture, pixels, seeded
+from tests.small_models import ImageClassifier, pixels, seeded
 
 IDS = torch.tensor([[3, 1, 4, 1, 5], [2, 6, 5, 3, 5]])
 WIDTH = 4
@@ -94,12 +94,22 @@ def test_each_word_is_compared_with_another() -> None:
         fxplain.explain(seeded(ImageClassifier), (pixels(1, 3, 8, 8),), baseline=1, **how)
 
 
+class Seen(nn.Module):
+    """Words beside features, read from the first word."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.place = nn.Embedding(8, 4), nn.Parameter(torch.randn(3, 4))
+        self.seen, self.head = nn.Linear(5, 4), nn.Linear(4, 3)
+
+    def forward(self, ids: Tensor, features: Tensor) -> Tensor:
+        x = torch.cat([self.words(ids) + self.place, self.seen(features)], 1)
+        return self.head(x + nn.functional.scaled_dot_product_attention(x, x, x))[:, 0]
+
+
 def test_what_is_no_word_is_compared_with_nothing() -> None:
-    """Pictures beside words, and positions, which are the same for every word."""
-    made, inputs = architecture("clip")
-    how = {"method": "input_x_gradient", "target": [0, 1], "output": "logits_per_image"}
-    with_base, without = (fxplain.explain(made, inputs, **how, **o) for o in ({"baseline": 1}, {}))
-    picture = with_base.relevance["pixel_values"]
-    torch.testing.assert_close(picture, without.relevance["pixel_values"])
-    moved = with_base.relevance["input_ids"] != without.relevance["input_ids"]
-    assert bool(moved.any())
+    made, given = seeded(Seen), {"ids": IDS[:1, :3], "features": torch.ones(1, 2, 5)}
+    how = {"target": 1, "method": "input_x_gradient"}
+    other, none = (fxplain.explain(made, given, **how, **o) for o in ({"baseline": 2}, {}))
+    torch.testing.assert_close(other.relevance["features"], none.relevance["features"])
+    assert bool((other.relevance["ids"] != none.relevance["ids"]).any())
