@@ -254,6 +254,26 @@ def test_what_is_read_does_not_change_where_words_are_cut_out() -> None:
         torch.testing.assert_close(e.relevance["ids"][0], wanted)
 
 
+class OfABatch(nn.Module):
+    """Words that come in an object."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = EachWord()
+
+    def forward(self, batch: Said) -> Tensor:
+        return self.inner(batch.each).last
+
+
+def test_words_inside_an_argument_are_told() -> None:
+    made, given = seeded(OfABatch), Said(words(2, 4), torch.zeros(2))
+    said = r"'batch\.each' lies inside the argument 'batch'.*wrap the model"
+    with pytest.raises(fxplain.MethodError, match=said):
+        fxplain.explain(made, (given,), 1, "leave_one_out")
+    with pytest.raises(fxplain.EvaluationError, match=said):
+        fxplain.evaluate(made, [{"batch": given}], ["raw_attention"], "deletion")
+
+
 class MeanOfWords(EachWord):
     """A class from the mean of words, of which there may be none."""
 

@@ -31,6 +31,7 @@ from fxplain.removal import (
     check_dropped,
     choose_removal,
     find_tokens,
+    inside_argument,
     mask_moves_readout,
     score_name,
 )
@@ -218,9 +219,11 @@ class Evaluator:
                 raise EvaluationError(f"there is no modality {name!r}; there are: {known}.")
         possible = [name for name, t in tokens.items() if t.kind != "parameter" and t.counted.any()]
         if not possible:
+            inside = [said for name in tokens if (said := inside_argument(name, batch.inputs))]
             raise EvaluationError(
-                "no modality has tokens that could be removed: each is special, padding, or what the "
-                "target is read from."
+                " ".join(inside)
+                or "no modality has tokens that could be removed: each is special, padding, or what "
+                "the target is read from."
             )
         for name in self.modalities or ():
             if name != JOINT and name not in possible:

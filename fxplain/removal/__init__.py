@@ -6,7 +6,7 @@ from fxplain.removal.perturbation import MAX_TOKENS, Perturbation, Removed, of_o
 from fxplain.removal.readouts import check_dropped, mask_moves_readout
 from fxplain.removal.rows import are_divisible, named_inputs, tiled, with_rows
 from fxplain.removal.scores import SCORES, Score, ScoreReader, score_name
-from fxplain.removal.tokens import ModalityTokens, Vocabulary, find_tokens
+from fxplain.removal.tokens import ModalityTokens, Vocabulary, find_tokens, inside_argument
 from fxplain.removal.ways import MASKING, REMOVALS, Removal, choose_removal
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "choose_removal",
     "explain_units",
     "find_tokens",
+    "inside_argument",
     "mask_moves_readout",
     "named_inputs",
     "of_one",

@@ -19,7 +19,7 @@ from fxplain.removal.perturbation import MAX_TOKENS, Perturbation, of_one
 from fxplain.removal.readouts import check_dropped, mask_moves_readout
 from fxplain.removal.rows import are_divisible, named_inputs
 from fxplain.removal.scores import ScoreReader
-from fxplain.removal.tokens import ModalityTokens, Vocabulary, find_tokens
+from fxplain.removal.tokens import ModalityTokens, Vocabulary, find_tokens, inside_argument
 from fxplain.removal.ways import Removal, choose_removal
 
 __all__ = ["explain_units"]
@@ -126,8 +126,10 @@ class _Runs:
         unjudged: list[str] = []
         for name, own in _of_all(model, inputs, structures, vocabulary).items():
             if own.kind == "parameter" or not own.counted.any():
-                if own.kind == "parameter" and name in inputs:
+                inside = inside_argument(name, inputs)
+                if own.kind == "parameter" and (name in inputs or inside):
                     unjudged.append(name)
+                    obstacles.extend([inside] if inside else [])
                 continue
             first = _asked(targets[0], structures[0])
             moved = mask_moves_readout(model, inputs, structures[0], first, output, own, vocabulary)
