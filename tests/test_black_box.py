@@ -1,5 +1,6 @@
 """Black-box attribution: Shapley values against exact enumeration, and the rest by hand."""
 
+import math
 from itertools import permutations, product
 from math import comb
 
@@ -11,6 +12,7 @@ from fxplain.errors import MethodError
 from fxplain.methods.black_box import (
     kernel_shap,
     leave_one_out,
+    lime,
     permutation_shap,
     sparse_linear,
 )
@@ -90,6 +92,41 @@ def test_permutations_of_a_sum_are_exact_at_once() -> None:
     found = permutation_shap(lambda kept: kept.double() @ weights, 4, permutations=2)
     torch.testing.assert_close(found.values, weights)
     assert (found.error < 1e-12).all()
+
+
+def test_lime_by_its_definition() -> None:
+    """A weighted ridge with a free intercept, set by set, and fitted again without each tenth."""
+    asked = []
+
+    def noted(kept: Tensor) -> Tensor:
+        asked.append(kept)
+        return game(5)(kept)
+
+    found = lime(noted, 5, draws=39, width=0.4, penalty=0.3, seed=2)
+    (sets,) = asked
+    y, rows = game(5)(sets).tolist(), [[1.0, *map(float, each)] for each in sets.tolist()]
+    assert all(sets[0])
+    assert found.calls == len(rows) == 40
+
+    def fitted(without: int | None) -> Tensor:
+        left, right = torch.zeros(6, 6).double(), torch.zeros(6).double()
+        for number, (row, value) in enumerate(zip(rows, y, strict=True)):
+            if without is not None and number % 10 == without:
+                continue
+            kept = sum(row[1:])
+            distance = 1 - kept / (kept**0.5 * 5**0.5) if kept else 1.0
+            weight = math.exp(-(distance**2) / (2 * 0.4**2))
+            for i in range(6):
+                right[i] += weight * row[i] * value
+                for j in range(6):
+                    left[i, j] += weight * row[i] * row[j]
+        for i in range(1, 6):  # the intercept is free
+            left[i, i] += 0.3
+        return torch.linalg.solve(left, right)[1:]
+
+    torch.testing.assert_close(found.values, fitted(None))
+    parts = torch.stack([fitted(part) for part in range(10)])
+    torch.testing.assert_close(found.error, (0.9 * (parts - parts.mean(0)).square().sum(0)).sqrt())
 
 
 def test_leave_one_out() -> None:

@@ -198,7 +198,7 @@ def test_explain_agrees_with_the_library(folders):
     assert [t["token"] for t in told["relevance"]["input_ids"][1]][:3] == ["[CLS]", "bad", "[SEP]"]
 
 
-def test_explain_with_noise_and_how_it_moves(folders):
+def test_explain_with_noise_and_how_it_moves(folders, tmp_path):
     given = ("explain", folders / "bert", "--text", "the movie was great", "--stability", 2)
     smooth = (
         "--method",
@@ -209,8 +209,9 @@ def test_explain_with_noise_and_how_it_moves(folders):
     assert (told["method"], told["options"]["of"]) == ("smoothgrad", "generic")
     assert told["options"]["normalize"] is False
     assert told["stability"]["settings"]["draws"] == 2
-    out = succeeds(*given)
+    out = succeeds(*given, "--html", tmp_path / "moved.html")
     assert "2 times with noise of 5% in the tokens" in out
+    assert '"errors":["' in (tmp_path / "moved.html").read_text(encoding="utf-8")
     assert "smoothgrad" in succeeds("methods")
     assert "the name of a method" in " ".join(succeeds("methods", "vargrad").split())
 
@@ -757,6 +758,7 @@ def test_explain_by_units(tmp_path):
     assert page.exists()
     assert "leave_one_out" in succeeds("methods")
     assert "0.25" in succeeds("methods", "lime")
+    assert "f(all) - f(all but i)" in succeeds("methods", "leave_one_out")
     assert "corrected" in succeeds("methods", "auto")
     assert (
         "it is a number"

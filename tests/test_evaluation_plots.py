@@ -1,4 +1,4 @@
-"""The curves of an evaluation, drawn."""
+"""The curves and numbers of an evaluation, drawn."""
 
 import pytest
 
@@ -29,6 +29,23 @@ def test_axes_for_each_metric_and_a_line_for_each_method(found, tmp_path) -> Non
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
+def test_numbers_have_their_intervals(found) -> None:
+    """Behind each curve, and of a metric without one in a row for each method."""
+    curves = found.plot("insertion").axes[0]
+    row = found.row("right", "insertion")
+    bars = [bar.get_segments()[0] for bar in curves.collections if hasattr(bar, "get_segments")]
+    assert bars[0][:, 1].tolist() == pytest.approx([row.low, row.high])
+    plain = bag(contributions(6, 5), methods={"right": right}, metrics=["sparseness"])
+    (ax,) = plain.plot().axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["right", "random"]
+    for place, bar in enumerate(b for b in ax.collections if hasattr(b, "get_segments")):
+        row = plain.row(["right", "random"][place], "sparseness")
+        assert bar.get_segments()[0].tolist() == [
+            pytest.approx([end, place]) for end in (row.low, row.high)
+        ]
+    assert place == 1
+
+
 def test_in_axes_of_the_users_own(found) -> None:
     from matplotlib.figure import Figure
 
@@ -39,6 +56,6 @@ def test_in_axes_of_the_users_own(found) -> None:
         found.plot(ax=ax)
 
 
-def test_no_such_curve(found) -> None:
+def test_no_such_number(found) -> None:
     with pytest.raises(fxplain.PlotError, match="There are: positive of feats, insertion of"):
         found.plot("negative")

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 import fxplain
 from fxplain import Contrast
-from fxplain.demo import digits
+from fxplain.methods import smoothing_methods, unit_methods
+from fxplain.methods.smoothing import SMOOTHING_METHODS
 from tests import small_models
 from tests.small_models import BY_NAME, architecture
 from tests.test_heads import Headed
@@ -44,6 +45,14 @@ def marks(name: str, method: str) -> list[pytest.MarkDecorator]:
 
 def classifier(seed: int = 0, **kwargs: object) -> nn.Module:
     return small_models.seeded(small_models.TextClassifier, seed=seed, **kwargs).double()
+
+
+def test_every_method_says_its_source_and_its_equation() -> None:
+    for name, method in {**fxplain.methods(), **unit_methods(), **smoothing_methods()}.items():
+        assert method.source, name
+        assert method.equation, name
+    smooth = SMOOTHING_METHODS["vargrad"]
+    assert smooth.around(fxplain.methods()["generic"]).equation == smooth.equation
 
 
 # -- architectures ----------------------------------------------------------------------------------
@@ -339,44 +348,6 @@ def test_tokens_are_taken_behind_the_norm_that_reads_them() -> None:
     base = model.head((nothing + model.attention(nothing, nothing))[:, 0])[:, 2]
     got = relevance(model, "integrated_gradients")
     torch.testing.assert_close(got.sum(1), (score - base).detach(), rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.slow
-def test_integrated_gradients_are_those_of_captum() -> None:
-    """On the LXMERT that ships: words and boxes as they are born, from none of them."""
-    captum = pytest.importorskip("captum.attr")
-    model, tokenizer = digits.load_model()
-    samples = digits.load_samples()[:3]
-    mosaics = torch.stack([sample.mosaic for sample in samples])
-    inputs = digits.encode(tokenizer, [sample.question.text for sample in samples], mosaics)
-    born = {
-        "input_ids": ("embeddings.word_embeddings", "embeddings.token_type_embeddings"),
-        "visual_feats": ("encoder.visn_fc.visn_layer_norm", "encoder.visn_fc.box_layer_norm"),
-    }
-    sites = [model.lxmert.get_submodule(path) for paths in born.values() for path in paths]
-
-    def score(*given: Tensor) -> Tensor:
-        pairs = zip(sites, given, strict=True)
-        hooks = [site.register_forward_hook(lambda *_, x=x: x) for site, x in pairs]
-        output = model(**inputs).question_answering_score[:, 1]
-        for hook in hooks:
-            hook.remove()
-        return output
-
-    values: list[Tensor] = []
-    hooks = [site.register_forward_hook(lambda _m, _i, x: values.append(x)) for site in sites]
-    model(**inputs)
-    for hook in hooks:
-        hook.remove()
-    values = [value.detach().expand(len(samples), -1, -1) for value in values]
-    found = captum.IntegratedGradients(score).attribute(
-        tuple(values), n_steps=20, internal_batch_size=len(samples)
-    )
-    e = fxplain.explain(model, inputs, 1, "integrated_gradients", steps=20)
-    for modality, own in zip(born, (found[:2], found[2:]), strict=True):
-        want = sum(attribution.sum(-1) for attribution in own).float()
-        assert want.abs().max() > 0.1
-        torch.testing.assert_close(e.relevance[modality], want, rtol=1e-3, atol=1e-3)
 
 
 def test_legrad() -> None:

@@ -62,7 +62,18 @@ def test_the_pages_have_every_method(found) -> None:
     assert "| a, small one | no | input_x_gradient, corrected |" in page
     short = choosing_page([(case, made)])
     assert "## An encoder of words" in short
-    assert "`auto` takes `input_x_gradient, corrected`." in short
+    take = '`method="input_x_gradient", gradients="corrected"`'
+    standing = "best, or not told from the best, on 1 of 1 sets of inputs"
+    assert f"| an encoder of words | {take} | {standing}" in short
+    assert f"`auto` takes {take}: {standing}" in short
+    assert "mean over 3 to 3 inputs" in short
+    worse = dataclasses.replace(
+        made,
+        results=tuple(
+            dataclasses.replace(each, auto=Versus(0.1, 0.1, 0.1, 0.0)) for each in made.results
+        ),
+    )
+    assert "on 1 of 2 sets of inputs" in choosing_page([(case, made), (case, worse)])
 
 
 def test_leave_one_out_by_hand() -> None:

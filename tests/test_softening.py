@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import fxplain
+from tests.small_models import ImageClassifier, pixels, seeded
 
 IDS = torch.tensor([[3, 1, 4, 1, 5], [2, 6, 5, 3, 5]])
 WIDTH = 4
@@ -42,8 +43,11 @@ def model(*, fused: bool) -> OneHead:
     return made
 
 
-def transcribed(made: OneHead, ids: Tensor, target: int) -> list[float]:
-    """The paper's backward pass, step by step, for one text: embedding times gradient by word."""
+def transcribed(made: OneHead, ids: Tensor, target: int, base: int | None = None) -> list[float]:
+    """The paper's backward pass, step by step, for one text: embedding times gradient by word.
+
+    With a base, the embedding of that word is taken off first.
+    """
     x = made.words.weight[ids].detach()
     wq, wk, wv = (w.weight.detach() for w in (made.q, made.k, made.v))
     q, k, v = x @ wq.T, x @ wk.T, x @ wv.T
@@ -61,7 +65,8 @@ def transcribed(made: OneHead, ids: Tensor, target: int) -> list[float]:
     to_q = (to_scores / 2) @ k / WIDTH**0.5
     to_k = (to_scores / 2).T @ q / WIDTH**0.5
     to_x = to_q @ wq + to_k @ wk + to_v @ wv
-    return (x * to_x).sum(-1).tolist()
+    apart = x if base is None else x - made.words.weight[base].detach()
+    return (apart * to_x).sum(-1).tolist()
 
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "written out"])
@@ -73,3 +78,38 @@ def test_the_backward_pass_is_that_of_the_paper(fused: bool) -> None:
     torch.testing.assert_close(e.relevance["ids"], wanted, atol=1e-5, rtol=1e-4)
     half = fxplain.explain(made, (IDS,), [1, 2], **how)
     assert not torch.allclose(half.relevance["ids"], wanted, atol=1e-3)
+
+
+def test_each_word_is_compared_with_another() -> None:
+    """Of GIM, a space or padding; a word in the place of itself is worth nothing."""
+    made = model(fused=True)
+    how = {"method": "input_x_gradient", "gradients": "corrected", "attention": "gim"}
+    e = fxplain.explain(made, (IDS,), [1, 2], baseline=3, **how)
+    wanted = [transcribed(made, ids, t, base=3) for ids, t in zip(IDS, (1, 2), strict=True)]
+    torch.testing.assert_close(e.relevance["ids"], torch.tensor(wanted), atol=1e-5, rtol=1e-4)
+    assert e.relevance["ids"][IDS == 3].abs().max() == 0
+    with pytest.raises(fxplain.MethodError, match="knows 0 to 7"):
+        fxplain.explain(made, (IDS,), baseline=8, **how)
+    with pytest.raises(fxplain.MethodError, match="reads no words"):
+        fxplain.explain(seeded(ImageClassifier), (pixels(1, 3, 8, 8),), baseline=1, **how)
+
+
+class Seen(nn.Module):
+    """Words beside features, read from the first word."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.place = nn.Embedding(8, 4), nn.Parameter(torch.randn(3, 4))
+        self.seen, self.head = nn.Linear(5, 4), nn.Linear(4, 3)
+
+    def forward(self, ids: Tensor, features: Tensor) -> Tensor:
+        x = torch.cat([self.words(ids) + self.place, self.seen(features)], 1)
+        return self.head(x + nn.functional.scaled_dot_product_attention(x, x, x))[:, 0]
+
+
+def test_what_is_no_word_is_compared_with_nothing() -> None:
+    made, given = seeded(Seen), {"ids": IDS[:1, :3], "features": torch.ones(1, 2, 5)}
+    how = {"target": 1, "method": "input_x_gradient"}
+    other, none = (fxplain.explain(made, given, **how, **o) for o in ({"baseline": 2}, {}))
+    torch.testing.assert_close(other.relevance["features"], none.relevance["features"])
+    assert bool((other.relevance["ids"] != none.relevance["ids"]).any())

@@ -1,7 +1,8 @@
-"""Unit methods in one call: by hand, by enumeration, beside captum, and through every door."""
+"""Unit methods in one call: by hand, by enumeration, and through every door."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 from math import comb
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 import fxplain
 from fxplain.html.generation_data import generation_data
 from fxplain.html.report_data import Extras
-from fxplain.methods import UnitMethod, lime, occlusion, unit_methods, windows_of
+from fxplain.methods import UnitMethod, occlusion, unit_methods, windows_of
 from fxplain.reports import to_text
 from fxplain.reports.generation_report import drawn_from
 from tests.small_models import ImageClassifier, TextClassifier, pixels, seeded, words
@@ -22,30 +23,6 @@ from tests.small_pretrained import save
 
 SHARED = seeded(TextClassifier)
 TEN = words(1, 11)  # the first is what the class is read from
-
-
-class Halves(nn.Module):
-    """Two classes, from the mean of what attention makes of all words, and a mask word of its own."""
-
-    config = SimpleNamespace(mask_token_id=0)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words, self.head = nn.Embedding(60, 8), nn.Linear(8, 2)
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        x = self.words(input_ids)
-        x = x + nn.functional.scaled_dot_product_attention(x, x, x)
-        return self.head(x.mean(1))
-
-
-def score_of(model: nn.Module, ids: Tensor, target: int):
-    """What the model says where the words that are not kept are its mask word."""
-
-    def score(kept: Tensor) -> Tensor:
-        return model(torch.where(kept, ids, 0))[:, target].detach()
-
-    return score
 
 
 def test_shapley_values_are_those_of_all_subsets() -> None:
@@ -72,76 +49,6 @@ def test_shapley_values_are_those_of_all_subsets() -> None:
     torch.testing.assert_close(drawn.completeness(), torch.ones(1).double())
 
 
-HALVES, SEVEN = seeded(Halves), words(1, 7, seed=3)
-
-
-def of_halves(method: str, **options: object) -> Tensor:
-    e = fxplain.explain(HALVES, (SEVEN,), 1, method, removal="mask_token", **options)
-    return e.relevance["input_ids"][0]
-
-
-def test_as_captum_does() -> None:
-    captum = pytest.importorskip("captum.attr")
-    of = {"baselines": 0, "target": 1}
-    ablated = captum.FeatureAblation(HALVES).attribute(SEVEN, **of)[0]
-    torch.testing.assert_close(of_halves("leave_one_out"), ablated)
-    slid = captum.Occlusion(HALVES).attribute(SEVEN, (3,), strides=1, **of)[0]
-    torch.testing.assert_close(of_halves("occlusion", window=3), slid, check_dtype=False)
-
-
-@pytest.mark.slow
-def test_shapley_values_as_captum_draws_them() -> None:
-    captum = pytest.importorskip("captum.attr")
-    of, exact = {"baselines": 0, "target": 1}, of_halves("kernel_shap")
-    torch.manual_seed(0)
-    sampled = captum.ShapleyValueSampling(HALVES).attribute(
-        SEVEN, n_samples=400, perturbations_per_eval=7, **of
-    )[0]
-    torch.testing.assert_close(exact, sampled.float(), atol=0.05, rtol=0.1)
-    kernel = captum.KernelShap(HALVES).attribute(
-        SEVEN, n_samples=2000, perturbations_per_eval=100, **of
-    )[0]
-    torch.testing.assert_close(exact, kernel.float(), atol=0.1, rtol=0.1)
-
-
-def test_lime_as_captum_does_on_the_same_sets() -> None:
-    captum = pytest.importorskip("captum.attr")
-    sklearn = pytest.importorskip("sklearn.linear_model")
-    from captum._utils.models.linear_model import SkLearnLinearModel
-
-    model, ids = HALVES, SEVEN
-    score, asked = score_of(model, ids, 1), []
-
-    def noted(kept: Tensor) -> Tensor:
-        asked.append(kept)
-        return score(kept)
-
-    found = lime(noted, 7, draws=40, width=0.3, penalty=0.5)
-    sets = iter(asked[0])
-
-    class Ridge(SkLearnLinearModel):
-        def __init__(self) -> None:
-            super().__init__("linear_model.Ridge", alpha=0.5)
-
-    assert sklearn
-
-    def near(_original: Tensor, _changed: Tensor, kept: Tensor, **_: object) -> float:
-        cosine = float(torch.cosine_similarity(kept.float(), torch.ones(1, 7), dim=1))
-        return float(torch.tensor(-((1 - cosine) ** 2) / (2 * 0.3**2)).exp())
-
-    beside = captum.LimeBase(
-        lambda given: model(given)[:, 1],
-        Ridge(),
-        near,
-        lambda _original, **_: next(sets)[None].long(),
-        perturb_interpretable_space=True,
-        from_interp_rep_transform=lambda kept, original, **_: torch.where(kept.bool(), original, 0),
-        to_interp_rep_transform=None,
-    ).attribute(ids, n_samples=len(asked[0]))
-    torch.testing.assert_close(found.values.float(), beside[0].float(), atol=2e-3, rtol=2e-3)
-    assert found.error.shape == (7,)
-
-
 def test_occlusion_by_hand() -> None:
     def score(kept: Tensor) -> Tensor:
         return (kept.double() @ torch.tensor([1.0, 2.0, 4.0, 8.0]).double()).square()
@@ -156,21 +63,21 @@ def test_occlusion_by_hand() -> None:
     assert grid[0].reshape(3, 3).int().tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
 
 
-@pytest.mark.parametrize("method", unit_methods())
-def test_a_sample_is_judged_as_if_alone(method: str) -> None:
-    """In a batch, by index, by function, and among several targets, the same."""
-    model, ids = SHARED, words(2, 5)
-    both = fxplain.explain(model, (ids,), [1, 3], method).relevance["input_ids"]
-    alone = fxplain.explain(model, (ids[1:],), 3, method).relevance["input_ids"]
-    torch.testing.assert_close(both[1:], alone, atol=1e-5, rtol=1e-4)
+def test_a_sample_is_judged_as_if_alone() -> None:
+    """In a batch, by index, by function, and among several targets, the same; one model for all."""
+    model, ids, near = SHARED, words(2, 5), {"atol": 1e-5, "rtol": 1e-4}
 
     def asked(output: Tensor) -> list[Tensor]:
         return [output[0, 1], output[1, 3]]  # which knows its samples by number
 
-    by_function = fxplain.explain(model, (ids,), asked, method).relevance["input_ids"]
-    torch.testing.assert_close(by_function, both, atol=1e-5, rtol=1e-4)
-    several = fxplain.explain(model, (ids[1:],), targets=[0, 3], method=method)
-    torch.testing.assert_close(several[1].relevance["input_ids"], alone)
+    for method in unit_methods():
+        both = fxplain.explain(model, (ids,), [1, 3], method).relevance["input_ids"]
+        alone = fxplain.explain(model, (ids[1:],), 3, method).relevance["input_ids"]
+        torch.testing.assert_close(both[1:], alone, **near, msg=lambda m, n=method: f"{n}: {m}")
+        by_function = fxplain.explain(model, (ids,), asked, method).relevance["input_ids"]
+        torch.testing.assert_close(by_function, both, **near, msg=lambda m, n=method: f"{n}: {m}")
+        several = fxplain.explain(model, (ids[1:],), targets=[0, 3], method=method)
+        torch.testing.assert_close(several[1].relevance["input_ids"], alone)
 
 
 def test_regions_of_an_image() -> None:
@@ -249,6 +156,9 @@ def test_words_and_sentences_of_a_pipeline(explainer: fxplain.Explainer, tmp_pat
     assert len(judged) == 2
     assert all(s.error is not None for s in judged)
     assert "±" in to_text(e)
+    frame = e.to_frame(units=["great", "bad"])
+    assert {*frame[frame.text.isin(["great", "bad"])].error} == {s.error for s in judged}
+    assert "error" not in explainer(TEXT).to_frame()
     e.save(tmp_path / "e.safetensors")
     loaded = fxplain.load(tmp_path / "e.safetensors")
     torch.testing.assert_close(loaded.error["input_ids"], e.error["input_ids"])
@@ -305,6 +215,82 @@ def test_a_single_word_is_worth_the_whole() -> None:
     for method in ("leave_one_out", "permutation_shap", "kernel_shap"):
         e = fxplain.explain(SHARED, (ids,), 1, method)
         torch.testing.assert_close(e.relevance["input_ids"][0, 1], less[0, 1].detach())
+
+
+@dataclass
+class Said:
+    """What a model of the user's own returns."""
+
+    each: Tensor
+    last: Tensor
+
+
+class EachWord(nn.Module):
+    """Two classes for each word, and no way to hide one but to cut it out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(60, 8), nn.Linear(8, 2)
+
+    def forward(self, ids: Tensor) -> Said:
+        x = self.words(ids)
+        each = self.head(x + nn.functional.scaled_dot_product_attention(x, x, x))
+        return Said(each, each[:, -1])
+
+
+def test_what_is_read_does_not_change_where_words_are_cut_out() -> None:
+    """A named position stays where it is and would be another word's; the last one goes along."""
+    made, ids = seeded(EachWord), words(1, 4)
+    for target in ((2, 1), fxplain.Contrast((2, 1), (2, 0)), lambda said: said.each[:, 2, 1]):
+        with pytest.raises(
+            fxplain.MethodError, match="is read at position 2 of it, which would move"
+        ):
+            fxplain.explain(made, (ids,), target, "leave_one_out", output="each")
+    less = [ids[:, [j for j in range(4) if j != i]] for i in range(3)]
+    whole = made(ids).last[0, 1]
+    wanted = torch.stack([*(whole - made(x).last[0, 1] for x in less), torch.tensor(0.0)]).detach()
+    for target, output in ((1, "last"), (lambda said: said.each[:, -1, 1], None)):
+        e = fxplain.explain(made, (ids,), target, "leave_one_out", output=output)
+        torch.testing.assert_close(e.relevance["ids"][0], wanted)
+
+
+class OfABatch(nn.Module):
+    """Words that come in an object."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = EachWord()
+
+    def forward(self, batch: Said) -> Tensor:
+        return self.inner(batch.each).last
+
+
+def test_words_inside_an_argument_are_told() -> None:
+    made, given = seeded(OfABatch), Said(words(2, 4), torch.zeros(2))
+    said = r"'batch\.each' lies inside the argument 'batch'.*wrap the model"
+    with pytest.raises(fxplain.MethodError, match=said):
+        fxplain.explain(made, (given,), 1, "leave_one_out")
+    with pytest.raises(fxplain.EvaluationError, match=said):
+        fxplain.evaluate(made, [{"batch": given}], ["raw_attention"], "deletion")
+
+
+class MeanOfWords(EachWord):
+    """A class from the mean of words, of which there may be none."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        return self.head((x + nn.functional.scaled_dot_product_attention(x, x, x)).mean(1))
+
+
+def test_a_mean_of_no_words_is_refused() -> None:
+    """With what to do, by unit methods and by evaluations, which told dashes."""
+    made, ids = seeded(MeanOfWords), words(2, 4)
+    said = r"MeanOfWords says NaN where tokens of ids are cut out.*\(attention_mask, mask_token"
+    with pytest.raises(fxplain.NonFiniteError, match=said):
+        fxplain.explain(made, (ids,), 1, "kernel_shap")
+    assert fxplain.explain(made, (ids,), 1, "leave_one_out").relevance["ids"].all()
+    with pytest.raises(fxplain.NonFiniteError, match=said):
+        fxplain.evaluate(made, [ids], ["raw_attention"], "deletion")
 
 
 def test_refused() -> None:

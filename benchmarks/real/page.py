@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.real.cases import Case
+from benchmarks.real.cases import CLASSIFIES, FILLS, HEARS, SEES, TAGS, WRITES, Case
 from benchmarks.real.measured import (
     AUTO,
     CHANCE,
@@ -15,6 +15,7 @@ from benchmarks.real.measured import (
     Versus,
     holm,
 )
+from benchmarks.real.methods import ONE_GRADIENT
 
 __all__ = ["choosing_page", "results_page", "verdict"]
 
@@ -46,12 +47,48 @@ take](../choose-a-method.md) sums this up; [the small models](../results.md) are
 _WHICH = """
 # Which method on which kind of model
 
-Written by `make real` from [what was measured on real models](results/real.md). A model that is
-explained from raw inputs (`fxplain.from_pretrained`, `fxplain explain`) takes `method="auto"`,
-which follows this page and says what it chose and why; `fxplain.explain` takes `generic`, the
-paper's method, unless it is told otherwise. How methods differ beyond such numbers: [how to choose
-a method](how-to/choose-a-method.md). On your own model and data: [evaluate](evaluation.md).
+A *method* turns one answer of a model into a number for each word, patch or moment of what it read:
+how much the answer drew on it. Methods disagree, and the best one depends on the kind of model, so
+they were tried on real models ([all numbers](results/real.md)). This page is written by `make real`
+from what was measured.
 """
+
+_READING = """
+Models that are explained from raw inputs (`fxplain.from_pretrained`, `fxplain explain`) take
+`method="auto"`, which follows this table by itself and says what it chose and why;
+`fxplain.explain(model, inputs, method="auto")` does, too. `fxplain.explain` without a method takes
+`generic`, the paper's. What methods are good for beyond such numbers (for and against, matrices,
+sums): [how to choose a method](how-to/choose-a-method.md). On your own model and data:
+[evaluate](evaluation.md).
+
+## How to read the numbers
+
+- **Area between deletion curves.** Words are taken away, those with the highest numbers first, and
+  the model is asked each time how sure it still is of its answer: after a good explanation it
+  becomes unsure at once. Then the same with the lowest numbers first: it should stay sure for long.
+  The area is how far the second curve lies above the first, on average: near 1 where the numbers
+  order the words as the model uses them, near 0 where they say nothing, below 0 where the order is
+  upside down. How high it can get depends on the model, so compare within a row.
+- **Pointing at the evidence.** Where it is known what the answer rests on (the subject of a verb, the
+  seconds in which a word is spoken), how often the highest number is there: 1 is always.
+- **Chance** is what random numbers get. A method that is no better says nothing of the model.
+- **`generic`** and all in the column *best of one gradient* cost one run of the model forward and one
+  backward; **leave one out** costs a run for each word, **integrated gradients, 20** twenty of both.
+- `corrected` is short for `gradients="corrected"`, `attention constant` for `attention="constant"`.
+
+Each number is a mean over {smallest} to {largest} inputs, so that small differences mean nothing:
+[intervals and tests](results/real.md).
+"""
+
+_SUCH_AS = {
+    CLASSIFIES: "sentiment, intents, rerankers, sentence similarity, regression",
+    TAGS: "entities, parts of speech",
+    HEARS: "Whisper",
+    SEES: "DINOv2 that draws what is salient",
+    WRITES: "GPT-2, Llama",
+    FILLS: "BERT",
+}
+"""Examples of each kind."""
 
 _ELSEWHERE = """
 ## Not measured on real models here
@@ -98,11 +135,10 @@ def _row(case: Case, measured: Measured) -> str:
     own, best = measured.result(AUTO), measured.one_gradient[0]
     told, p = verdict(measured)
     less = Versus(-best.auto.difference, -best.auto.high, -best.auto.low, best.auto.p)
-    above = own.chance.difference > 0 and own.chance.p < SURE
     return (
         f"| {case.name} | {'no' if case.held_out else 'yes'} | {measured.chosen} | {own.value:.3f} | "
         f"{best.method} ({best.value:.3f}) | {_versus(less)} | {p:.3f} | {told} | "
-        f"{'yes' if above else 'no'} |"
+        f"{'yes' if _is_above_chance(measured) else 'no'} |"
     )
 
 
@@ -159,19 +195,62 @@ def choosing_page(found: Pairs) -> str:
 
 
 def _choosing(found: Pairs) -> Iterator[str]:
+    by_kind = {
+        kind: [(case, measured) for case, measured in found if case.kind == kind]
+        for kind in dict.fromkeys(case.kind for case, _ in found)
+    }
     yield from _WHICH.strip().split("\n")
     yield ""
-    for kind in dict.fromkeys(case.kind for case, _ in found):
-        own = [(case, measured) for case, measured in found if case.kind == kind]
+    yield "| your model | take | as measured among methods of one gradient |"
+    yield "|---|---|---|"
+    for kind, own in by_kind.items():
+        such = f" (such as {_SUCH_AS[kind]})" if kind in _SUCH_AS else ""
+        yield f"| {kind}{such} | {_taken(own)} | {_standing(own)} |"
+    yield f"| [any other](#{_anchor(_ELSEWHERE)}) | {_code('generic, corrected')} | |"
+    yield ""
+    counts = [measured.samples for _, measured in found]
+    ends = {"smallest": min(counts, default=0), "largest": max(counts, default=0)}
+    yield from _READING.strip().format(**ends).split("\n")
+    yield ""
+    for kind, own in by_kind.items():
         yield from _kind(kind, own)
     yield from _ELSEWHERE.strip().split("\n")
+
+
+def _anchor(section: str) -> str:
+    """What a heading is linked by."""
+    heading = section.strip().split("\n")[0].lstrip("# ")
+    return heading.lower().replace(" ", "-")
+
+
+def _taken(own: Pairs) -> str:
+    return ", ".join(dict.fromkeys(_code(measured.chosen) for _, measured in own))
+
+
+def _code(name: str) -> str:
+    """How a method of the tables is asked for."""
+    asked = ONE_GRADIENT[name]
+    method, options = (asked, {}) if isinstance(asked, str) else asked
+    return "`" + ", ".join(f'{k}="{v}"' for k, v in {"method": method, **options}.items()) + "`"
+
+
+def _standing(own: Pairs) -> str:
+    """How what `auto` takes stands on a kind of model."""
+    good = [case.name for case, measured in own if verdict(measured)[0] != "worse"]
+    told = f"best, or not told from the best, on {len(good)} of {len(own)} sets of inputs"
+    at_chance = [case.name for case, measured in own if not _is_above_chance(measured)]
+    return told + (f"; not told from chance on {', '.join(at_chance)}" if at_chance else "")
+
+
+def _is_above_chance(measured: Measured) -> bool:
+    own = measured.result(AUTO)
+    return own.chance.difference > 0 and own.chance.p < SURE
 
 
 def _kind(kind: str, own: Pairs) -> Iterator[str]:
     yield f"## {kind[0].upper()}{kind[1:]}"
     yield ""
-    chosen = ", ".join(dict.fromkeys(f"`{measured.chosen}`" for _, measured in own))
-    yield f"`auto` takes {chosen}."
+    yield f"`auto` takes {_taken(own)}: {_standing(own)}."
     yield ""
     yield (
         "| on | `auto` | best of one gradient | `generic` | leave one out | integrated gradients, 20 | "

@@ -31,6 +31,7 @@ from fxplain.capture.models import as_module
 from fxplain.capture.residue import source_goes_with
 from fxplain.capture.sharded import on_all_processes
 from fxplain.capture.state import AsItWas, config_of, first_parameter, tensors_of, version_of
+from fxplain.capture.structure import leaves_of, opens_objects, with_leaves
 from fxplain.capture.trial import model_tried
 
 __all__ = [
@@ -63,15 +64,18 @@ __all__ = [
     "first_parameter",
     "fused_arguments",
     "fused_attention",
+    "leaves_of",
     "model_tried",
     "module_path",
     "needed_mask",
     "on_all_processes",
     "on_axis",
+    "opens_objects",
     "operation_name",
     "share_captures",
     "source_goes_with",
     "tables_as_tensors",
     "tensors_of",
     "version_of",
+    "with_leaves",
 ]

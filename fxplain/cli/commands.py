@@ -178,7 +178,8 @@ def methods(
         return
     method = known[name]
     results().print(Text(f"{name}: {method.about}", "bold"))
-    results().print(Text(f"cost: {method.cost}\nsource: {method.source}\n"))
+    said = f"\nrelevance: {method.equation}" if method.equation else ""
+    results().print(Text(f"cost: {method.cost}\nsource: {method.source}{said}\n"))
     for heading in ("option", "default", "may be", "about"):
         table.add_column(heading, overflow="fold")
     for key, option in method.options.items():

@@ -215,8 +215,8 @@ def explain(
         [*chain(*compared)],
         [*chain(*others)],
     )
-    made.write(files, output)
     moves = [e.stability(stability, units=units) for e in made.explanations] if stability else []
+    made.write(files, output, moves)
     if json_:
         told = made.to_dicts(moves)
         show(told if each or several else told[0], json_)
@@ -275,8 +275,8 @@ class _Explained:
     compared: Sequence[fxplain.Explanation]
     others: Sequence[fxplain.Explanation]
 
-    def write(self, files: _Files, output: str | None) -> None:
-        """Write the files that are asked for."""
+    def write(self, files: _Files, output: str | None, moves: Sequence[Any]) -> None:
+        """Write the files that are asked for; on the page each number has how it moves beside it."""
         if not self.explanations:
             return
         first = self.explanations[0]
@@ -289,7 +289,8 @@ class _Explained:
             fxplain.compare(beside, files.side_by_side, **self.cut)
         if files.html:
             with progress("writing the report"):
-                page = [*self.explanations, *self.others]
+                own = [moved.marked() for moved in moves] or self.explanations
+                page = [*own, *self.others]
                 if len(page) == 1:
                     page += with_matrices(self.source, first, self.asked)
                 write_page(files.html, page, self.source, output, self.cut)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from fxplain.arguments import MAPPING, Form, as_numbers, blaming, shown, whole
+from fxplain.capture import leaves_of, opens_objects
 from fxplain.errors import EvaluationError, InputError
 from fxplain.removal import are_divisible, named_inputs, with_rows
 
@@ -149,7 +150,7 @@ def _as_batch(model: nn.Module, item: Any) -> Batch:
     example = _as_example(item)
     inputs = named_inputs(model, example.inputs)
     with blaming("reading an item of the data set"):  # it may hold itself
-        leaves = [x for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor)]
+        leaves = [x for _, x in leaves_of(inputs, opens_objects) if isinstance(x, Tensor)]
     sizes = [x.shape[0] for x in leaves if x.dim()]
     if not sizes:
         raise InputError("an item of the data set holds no tensor with a batch axis.")

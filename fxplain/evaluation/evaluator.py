@@ -19,7 +19,7 @@ from fxplain.evaluation.metric import Measured
 from fxplain.evaluation.registry import ChosenMetrics
 from fxplain.evaluation.result import Evaluation, Key
 from fxplain.evaluation.statistics import seeded
-from fxplain.explanation import Explanation, explain, readout_place
+from fxplain.explanation import Explanation, explain
 from fxplain.removal import (
     MASKING,
     ModalityTokens,
@@ -28,8 +28,10 @@ from fxplain.removal import (
     Score,
     ScoreReader,
     Vocabulary,
+    check_dropped,
     choose_removal,
     find_tokens,
+    inside_argument,
     mask_moves_readout,
     score_name,
 )
@@ -87,7 +89,7 @@ class Evaluator:
             self._choose(self._maskable(tokens), batch)
         tokens = self._maskable(tokens)
         _check_own(tokens)
-        self._check_positions(structure)
+        self._check_positions(structure, batch, tokens)
         reader = ScoreReader(self.model, structure, asked, batch.targets, self.score)
         if self.score is None:
             self.score = "probability" if reader.has_classes else "logit"
@@ -217,9 +219,11 @@ class Evaluator:
                 raise EvaluationError(f"there is no modality {name!r}; there are: {known}.")
         possible = [name for name, t in tokens.items() if t.kind != "parameter" and t.counted.any()]
         if not possible:
+            inside = [said for name in tokens if (said := inside_argument(name, batch.inputs))]
             raise EvaluationError(
-                "no modality has tokens that could be removed: each is special, padding, or what the "
-                "target is read from."
+                " ".join(inside)
+                or "no modality has tokens that could be removed: each is special, padding, or what "
+                "the target is read from."
             )
         for name in self.modalities or ():
             if name != JOINT and name not in possible:
@@ -260,17 +264,16 @@ class Evaluator:
             for name, t in tokens.items()
         }
 
-    def _check_positions(self, structure: Explanation) -> None:
+    def _check_positions(
+        self, structure: Explanation, batch: Batch, tokens: Mapping[str, ModalityTokens]
+    ) -> None:
         """A position in a sequence does not stay where it is when tokens before it are cut out."""
+        asked = self._target_of(batch)
+        target = asked if callable(asked) else list(structure.target)
         for name, removal in self.removals.items():
-            if removal.keeps_length:
-                continue
-            for target, text in zip(structure.target, structure.readout, strict=True):
-                if isinstance(target, tuple) and readout_place(text, name) is not None:
-                    raise EvaluationError(
-                        f"tokens of {name!r} cannot be dropped: the target is read at position "
-                        f"{target[0]} of it, which would move. Give another removal."
-                    )
+            if not removal.keeps_length:
+                how = (structure, target, self.output, tokens[name], self.vocabulary)
+                check_dropped(self.model, batch.inputs, *how)
 
     # -- the result ---------------------------------------------------------------------------------
 

@@ -305,7 +305,7 @@ class Evaluation(Presentable):
         return pandas.DataFrame([asdict(row) for row in self.rows])
 
     def plot(self, metric: str | None = None, modality: str | None = None, ax: Any = None) -> Any:
-        """Draw the curves with matplotlib: axes for each metric and modality, a line per method.
+        """Draw curves and numbers with their intervals: axes for each metric and modality.
 
         Parameters
         ----------
@@ -324,7 +324,7 @@ class Evaluation(Presentable):
         MissingExtraError
             When matplotlib is not installed.
         PlotError
-            When there is no such curve, or there are too many for the given axes.
+            When there is no such number, or there are too many for the given axes.
         """
         return import_module("fxplain.plots").plot_curves(self, metric, modality, ax)
 

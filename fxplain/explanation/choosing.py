@@ -13,6 +13,7 @@ from torch import fx
 
 from fxplain.capture import Capture, ModelInputs, operation_name
 from fxplain.explanation.outputs import choose_output
+from fxplain.explanation.words_read import vocabulary_sizes
 from fxplain.methods import Method, methods
 from fxplain.program import Program
 
@@ -90,25 +91,8 @@ def _writes(program: Program, captured: Capture, output: Any, names: set[str]) -
     if output is None and not any(program.flow.outputs):
         return False
     shape = program.flow.shapes[choose_output(captured, program, output)]
-    sizes = program.memo.made("vocabularies", lambda: set(_vocabularies(captured, names)))
+    sizes = program.memo.made("vocabularies", lambda: set(vocabulary_sizes(captured, names)))
     return bool(shape) and shape[-1] in sizes
-
-
-def _vocabularies(captured: Capture, names: set[str]) -> Iterator[int]:
-    """How many entries the tables have that these arguments are looked up in.
-
-    Tables of positions and of kinds of words, often as long as there are classes, are none.
-    """
-    for node in captured.graph_module.graph.nodes:
-        if node.op != "call_function" or operation_name(node) != "embedding":
-            continue
-        table, root = node.args[:2]
-        while root.op == "call_function" and root.args and isinstance(root.args[0], fx.Node):
-            root = root.args[0]
-        slot = captured.inputs.get(root.name)
-        known = table.meta.get("val", table.meta.get("tensor_meta"))
-        if slot is not None and slot.name in names and known is not None:
-            yield int(known.shape[0])
 
 
 def _is_post_norm(captured: Capture) -> bool:

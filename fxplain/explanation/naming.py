@@ -9,9 +9,8 @@ from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from fxplain.capture import config_of
+from fxplain.capture import config_of, leaves_of
 from fxplain.explanation.explanation import Explanation
 from fxplain.explanation.target import Contrast, Sum
 
@@ -144,5 +143,5 @@ def _classes(output: Any, name: str | None, axes: int) -> int | None:
     if isinstance(output, Mapping):
         chosen = name or ("logits" if "logits" in output else None)
         output = output[chosen] if chosen in output else dict(output)
-    leaves = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+    leaves = [leaf for _, leaf in leaves_of(output) if isinstance(leaf, Tensor)]
     return next((leaf.shape[-1] for leaf in leaves if leaf.dim() == axes), None)

@@ -16,6 +16,7 @@ from fxplain.capture import Capture, ModelInputs
 from fxplain.explanation.bias_notes import BiasNotes, Rows, rows_of
 from fxplain.explanation.resolved_target import ResolvedTarget
 from fxplain.explanation.undifferentiable import causes_named
+from fxplain.explanation.words_read import born_of_word
 from fxplain.methods import BornTokens, Evidence, Needs, NodeEvidence
 from fxplain.program import BirthSite, Program, birth_sites, sample_axes
 from fxplain.rewriting import (
@@ -74,6 +75,11 @@ class Passes:
         self._noted: Ledger = {}
         self._lrp: Run | None = None
         self._notes = self._bias_notes() if needs.biases else None
+        self._compared: list[Tensor] | None = None
+        if needs.compared is not None:
+            self._compared = born_of_word(
+                needs.compared, captured, model, inputs, program, self._more().births
+            )
         if needs.relevance and needs.births and not needs.gradient:  # one forward serves for both
             self._run = self._lrp = self._propagating()
         else:
@@ -252,11 +258,12 @@ class Passes:
     def _born(self, run: Run, gradients: Sequence[Tensor | None]) -> list[BornTokens]:
         if not run.births:
             return []
+        values = [value.detach() for value in run.births]
+        if self._compared is not None:
+            values = [x - other for x, other in zip(values, self._compared, strict=True)]
         return [
-            BornTokens(site.tokens, value.detach(), gradient)
-            for site, value, gradient in zip(
-                self._more().births, run.births, gradients, strict=True
-            )
+            BornTokens(site.tokens, value, gradient)
+            for site, value, gradient in zip(self._more().births, values, gradients, strict=True)
         ]
 
     def _integrated(self, target: ResolvedTarget, sample: int | None) -> list[BornTokens]:

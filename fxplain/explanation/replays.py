@@ -232,7 +232,7 @@ def never(question: Question, captured: Capture) -> str:
     if question.recompute:
         return "recompute=True makes parts of the model again"
     more = needs.relevance or needs.steps or needs.biases or method.smoothing
-    if more or question.disturbance is not UNDISTURBED:
+    if more or needs.compared is not None or question.disturbance is not UNDISTURBED:
         return f"{method.name} does more than one forward and one backward"
     if question.engine == "matrices" or not needs.gradient:
         return f"{method.name} builds whole matrices"

@@ -22,6 +22,7 @@ from fxplain.arguments import (
 from fxplain.arguments import shown as in_words
 from fxplain.errors import ModalityError
 from fxplain.explanation.beside import BesideIdentity, of_sample
+from fxplain.explanation.by_modality import ByModality
 from fxplain.explanation.films import film_of
 from fxplain.explanation.merging import (
     Timeline,
@@ -80,6 +81,7 @@ class AsSeen(BesideIdentity):
     target_names: tuple[str, ...]
     word_pieces: Mapping[str, list[list[Word]]]
     originals: Originals
+    error: ByModality | None
 
     def words(self, modality: str) -> list[WordRelevance]:
         """Relevance by word, one result per sample: the sum over each word's pieces.
@@ -222,7 +224,8 @@ class AsSeen(BesideIdentity):
         Returns
         -------
         pandas.DataFrame
-            Columns sample, target, modality, text, tokens, relevance, share, special, read.
+            Columns sample, target, modality, text, tokens, relevance, share, special, read; and error
+            where a standard error, or a deviation, of the relevance is known.
 
         Raises
         ------
@@ -240,6 +243,7 @@ class AsSeen(BesideIdentity):
                 "share": e.share,
                 "special": e.special,
                 "read": e.apart,
+                **({} if self.error is None else {"error": e.error}),
             }
             for sample in range(len(self.target))
             for e in shown(cast("Explanation", self), sample, units, special)

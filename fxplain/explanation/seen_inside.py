@@ -128,6 +128,10 @@ class SeenInside:
     def pairs(self, a: str | None = None, b: str | None = None, *, steps: int = 8) -> Pairs:
         """What pairs of tokens of two inputs add to the score together: for models with two towers.
 
+        P_ij = the integral over both paths from no tokens, alpha and beta from 0 to 1, of
+        a_i (d2 s / da_i db_j at alpha a, beta b) b_j; for s = f(a) . g(b) the product of both towers'
+        integrated Jacobians. They add up to s(a, b) - s(0, b) - s(a, 0) + s(0, 0).
+
         Parameters
         ----------
         a, b
@@ -149,6 +153,11 @@ class SeenInside:
             When two are not told, or the explanation was loaded from a file.
         NoGradientError
             When the score lets no gradient reach one of them.
+
+        References
+        ----------
+        Moeller, Nikolaev & Pado, "Approximate Attributions for Off-the-Shelf Siamese Transformers",
+        EACL 2024, arXiv 2402.02883.
         """
         made: Pairs = _made("pairs", self, a, b, steps)
         return made

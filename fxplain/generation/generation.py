@@ -178,6 +178,10 @@ class Generation(Presentable):
     def sources(self, units: Units = "sentence", **options: Any) -> Sources:
         """Which parts of the inputs a text rests on: context attribution.
 
+        f(z) = log p - log(1 - p) of the text, where the sources z are kept. By default each source has
+        its weight in the sparse linear model of f over random halves z: the beta that minimises
+        |f - b - Z beta|^2 / (2 draws) + penalty |beta|_1 (`fxplain.methods.sparse_linear`).
+
         Parameters
         ----------
         units
@@ -213,7 +217,9 @@ class Generation(Presentable):
         """Where in an image each written token is activated: token activation maps, without a gradient.
 
         Of models that read words and an image as one sequence: the logit of each word at every place of
-        the image, less what earlier words activate there anyway, smoothed by a rank Gaussian filter.
+        the image, less what earlier words activate there anyway, smoothed by a rank Gaussian filter:
+        max(0, s - a I) with s_i = max(0, logit of the word at place i), I the mean of the maps of
+        earlier words, each weighed by its own logit's part before, and a the least-squares share of I.
         They say where the model sees what a word means, not what it wrote the word because of.
 
         Parameters

@@ -66,6 +66,11 @@ def leave_one_out(score: Score, units: int) -> Attribution:
     MethodError
         When the score returns something else.
 
+    References
+    ----------
+    Li, Monroe & Jurafsky, "Understanding Neural Networks through Representation Erasure", 2016, arXiv
+    1612.08220.
+
     Examples
     --------
     >>> leave_one_out(lambda kept: kept.float() @ torch.tensor([1.0, 3.0]), 2).values

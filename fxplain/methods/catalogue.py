@@ -32,6 +32,9 @@ __all__ = ["AUTOMATIC", "METHODS", "PRESETS"]
 MOST_STEPS = 10_000
 """Of integrated gradients: some hundreds are many."""
 
+NO_WORD = -1
+"""Where a word is compared with none."""
+
 # -- options --------------------------------------------------------------------------------------
 
 _YES_NO = (True, False)
@@ -46,7 +49,8 @@ _GRADIENTS = {
     "attention": Option(
         "half",
         "of corrected gradients: weights and values share a gradient, or the weights are constant; "
-        "gim: they share it, and weights hand it to scores as if they were softer (Edin et al. 2025)",
+        "gim: they share it, and weights hand it to scores as if they were softer: s_T (g - <g, s_T>) "
+        "with s_T = softmax(x / 2) (Edin et al. 2025, arXiv 2505.17630)",
         ("half", "constant", "gim"),
     ),
 }
@@ -191,7 +195,9 @@ def _at_tokens(score: Callable[[Evidence], Any]) -> Callable[[Evidence, Options]
 
 
 def _input_x_gradient_needs(options: Options) -> Needs:
-    return Needs(gradient=True, births=True, rewriting=_rewriting(options))
+    baseline = int(options["baseline"])
+    compared = None if baseline == NO_WORD else baseline
+    return Needs(gradient=True, births=True, rewriting=_rewriting(options), compared=compared)
 
 
 def _integrated_needs(options: Options) -> Needs:
@@ -228,6 +234,8 @@ METHODS = {
                 **_GRADIENTS,
             },
             "gradient-weighted attention, accumulated by one rule per kind of attention",
+            equation="R_ss += A' R_ss, R_sq += A' R_sq with A' = mean_h max(0, dy/dA A) (eq. 5 to 7); "
+            "where s attends to q R_sq += norm(R_ss)^T A' norm(R_qq), R_ss += A' R_qs (eq. 8 to 11)",
         ),
         Method(
             "transformer_attribution",
@@ -237,6 +245,7 @@ METHODS = {
             _transformer_attribution,
             {"start_layer": _START, "signed": _SIGNED, "rules": _RULES, **_GRADIENTS},
             "gradient times LRP of attention, accumulated over self-attention",
+            equation="R += A' R with A' = mean_h max(0, dy/dA LRP(A))",
         ),
         Method(
             "raw_attention",
@@ -246,6 +255,7 @@ METHODS = {
             _raw_attention,
             {"layer": _LAYER},
             "attention of the last layer, averaged over heads",
+            equation="mean_h A of the last layer",
         ),
         Method(
             "rollout",
@@ -260,6 +270,8 @@ METHODS = {
                 "start_layer": _START,
             },
             "attention with residuals, multiplied over the layers",
+            equation="the product over layers of mean_h A + I, rows normalised; where s attends to q "
+            "R_s^T A R_q",
         ),
         Method(
             "gradcam",
@@ -269,6 +281,7 @@ METHODS = {
             _gradcam,
             {"layer": _LAYER, "signed": _SIGNED, **_GRADIENTS},
             "attention of the last layer, heads weighed by their mean gradient",
+            equation="max(0, mean_h mean(dy/dA) A) of the last layer",
         ),
         Method(
             "partial_lrp",
@@ -283,6 +296,7 @@ METHODS = {
                 "rules": _RULES,
             },
             "LRP of the last layer's attention",
+            equation="mean_h LRP(A) of the last layer",
         ),
         Method(
             "lrp",
@@ -292,6 +306,8 @@ METHODS = {
             _at_tokens(relevance_of_births),
             {"signed": _SIGNED_TOKENS, "rules": _RULES},
             "layer-wise relevance, propagated down to the tokens as they are born",
+            equation="sum over features of LRP(x), from y down; of a linear layer "
+            "R_j = sum_k (x_j w_jk)+ / sum_j (x_j w_jk)+ R_k",
         ),
         Method(
             "input_x_gradient",
@@ -299,8 +315,18 @@ METHODS = {
             "one forward, one backward",
             _input_x_gradient_needs,
             _at_tokens(value_times_gradient),
-            {"signed": _SIGNED_TOKENS, **_GRADIENTS},
+            {
+                "signed": _SIGNED_TOKENS,
+                "baseline": Option(
+                    NO_WORD,
+                    "the number of a word (a space, padding) whose embedding is taken off each word's, "
+                    "as GIM has it; -1 for none",
+                    form=whole(NO_WORD, (1 << 63) - 1),
+                ),
+                **_GRADIENTS,
+            },
             "a token's embedding times its gradient",
+            equation="(x - b) . dy/dx, b the baseline's embedding or 0",
         ),
         Method(
             "fullgrad",
@@ -312,6 +338,8 @@ METHODS = {
             _at_tokens(full_gradient),
             {"signed": _SIGNED_TOKENS},
             "corrected input x gradient, and each bias times its gradient at the token where it acts",
+            equation="x . dy/dx + sum over biases b that act at the token of b . dy/db: y = the sum "
+            "over tokens (eq. 3)",
         ),
         Method(
             "integrated_gradients",
@@ -329,6 +357,7 @@ METHODS = {
                 **_GRADIENTS,
             },
             "a token's embedding times the gradient on the way from zero to it",
+            equation="x . integral over a from 0 to 1 of dy/dx at a x (Gauss-Legendre)",
         ),
         Method(
             "legrad",
@@ -338,6 +367,7 @@ METHODS = {
             _legrad,
             {"start_layer": _START, "signed": _SIGNED, **_GRADIENTS},
             "the gradients of all layers' attention, summed",
+            equation="sum over layers of mean_h max(0, dy/dA)",
         ),
         Method(
             "grad_eclip",
@@ -352,6 +382,8 @@ METHODS = {
             },
             "the last layer's values by the gradient of what they become, weighed by how alike query "
             "and key are",
+            equation="max(0, sum_c dy/do_c cos(q, k) v_c), the cosine brought to 0 ... 1 over words "
+            "or patches, o what attention gives the query",
         ),
         Method(
             "value_weighted",
@@ -361,6 +393,7 @@ METHODS = {
             _value_weighted,
             {"start_layer": _START},
             "attention weighed by the norms of the values that it brings",
+            equation="the product over layers of mean_h |A v| + I, rows normalised",
         ),
         Method(
             "weighted_accumulation",
@@ -375,6 +408,7 @@ METHODS = {
                 **_GRADIENTS,
             },
             "generic, each key weighed by the norm of its value",
+            equation="generic's, with A' = mean_h max(0, dy/dA A) |v| / mean over keys of |v|",
         ),
     )
 }

@@ -41,6 +41,8 @@ class Needs:
         Whether the gradient pass notes what biases get of the score.
     queries
         Whether nodes show their queries and keys.
+    compared
+        The number of the word that each word is compared with; None for no word, which is 0.
     """
 
     gradient: bool = False
@@ -51,6 +53,7 @@ class Needs:
     ahead: bool = False
     biases: bool = False
     queries: bool = False
+    compared: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

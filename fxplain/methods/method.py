@@ -99,6 +99,8 @@ class Method(HasOptions):
         One sentence.
     smoothing
         What is made of many of its answers, each with noise in the tokens; None where it is asked once.
+    equation
+        What a token gets, as the source has it: A a node's attention, y the explained number.
     """
 
     name: str
@@ -109,3 +111,4 @@ class Method(HasOptions):
     options: Mapping[str, Option] = field(default_factory=dict)
     about: str = ""
     smoothing: Smoothing | None = None
+    equation: str = ""

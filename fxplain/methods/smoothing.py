@@ -25,6 +25,8 @@ class Smoothing(HasOptions):
         From relevance by draw, (draws, ...), to relevance.
     spread
         From the same to its standard error; None where none is told.
+    equation
+        What is made of M(x), what the other method says of tokens x.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Smoothing(HasOptions):
     combine: Callable[[Tensor], Tensor]
     spread: Callable[[Tensor], Tensor] | None
     about: str
+    equation: str = ""
 
     @property
     def options(self) -> Mapping[str, Option]:
@@ -49,6 +52,7 @@ class Smoothing(HasOptions):
             options={**_OWN, **method.options},
             about=self.about,
             smoothing=self,
+            equation=self.equation,
         )
 
 
@@ -91,6 +95,7 @@ SMOOTHING_METHODS = {
             _mean,
             _error_of_mean,
             "the mean relevance with noise in the embeddings, by any other method (of=)",
+            "1/n sum over n draws of M(x + e), e ~ N(0, noise^2 mean(x^2))",
         ),
         Smoothing(
             "vargrad",
@@ -99,6 +104,7 @@ SMOOTHING_METHODS = {
             _variance,
             None,
             "the variance of relevance with noise in the embeddings, by any other method (of=)",
+            "1/(n - 1) sum over n draws of (M(x + e) - their mean)^2, e ~ N(0, noise^2 mean(x^2))",
         ),
     )
 }

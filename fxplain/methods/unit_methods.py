@@ -43,6 +43,8 @@ class UnitMethod(HasOptions):
         From a score of kept units, where each unit lies, and options, to what units are worth.
     shares_out
         Whether values promise to add up to f(all) - f(none).
+    equation
+        What a unit i is worth, f(z) being the score where the units z are kept.
     """
 
     name: str
@@ -52,6 +54,7 @@ class UnitMethod(HasOptions):
     about: str
     own: Mapping[str, Option] = field(default_factory=dict)
     shares_out: bool = False
+    equation: str = ""
 
     @property
     def options(self) -> Mapping[str, Option]:
@@ -153,6 +156,7 @@ UNIT_METHODS = {
             "a forward for each unit",
             _leave_one_out,
             "how much the score falls without each unit",
+            equation="f(all) - f(all but i)",
         ),
         UnitMethod(
             "occlusion",
@@ -161,6 +165,7 @@ UNIT_METHODS = {
             _occlusion,
             "how much the score falls without each window, shared by the units in it",
             {"window": Option(2, "how many units wide, along each axis", form=_MOST)},
+            equation="the mean of f(all) - f(all but w) over the windows w that hold i",
         ),
         UnitMethod(
             "permutation_shap",
@@ -170,6 +175,7 @@ UNIT_METHODS = {
             "Shapley values of units, by random orders and their reverses, with a standard error",
             {"budget": _BUDGET, "seed": _SEED},
             shares_out=True,
+            equation="the mean over orders of f(those before i, and i) - f(those before i)",
         ),
         UnitMethod(
             "kernel_shap",
@@ -179,6 +185,9 @@ UNIT_METHODS = {
             "Shapley values of units, by a weighted regression; exact where the budget holds all sets",
             {"budget": _BUDGET, "seed": _SEED},
             shares_out=True,
+            equation="phi_i of the phi that minimise sum_z w(z) (f(z) - f(none) - sum_i z_i phi_i)^2 "
+            "with "
+            "w(z) = (n - 1) / (C(n, |z|) |z| (n - |z|)), under sum_i phi_i = f(all) - f(none)",
         ),
         UnitMethod(
             "lime",
@@ -192,6 +201,8 @@ UNIT_METHODS = {
                 "penalty": Option(1.0, "of the sum of squares", form=number(0)),
                 "seed": _SEED,
             },
+            equation="beta_i of the beta that minimise sum_z w(z) (f(z) - b - z . beta)^2 + penalty "
+            "|beta|^2 with w(z) = exp(-(1 - cos(z, all))^2 / (2 width^2))",
         ),
         UnitMethod(
             "sparse_linear",
@@ -207,6 +218,9 @@ UNIT_METHODS = {
                 "penalty": Option(0.01, "of the sum of sizes", form=number(0)),
                 "seed": _SEED,
             },
+            equation="beta_i of the beta that minimise |f - b - Z beta|^2 / (2 draws) + penalty "
+            "|beta|_1, "
+            "the columns of Z brought to mean 0 and deviation 1, over that deviation",
         ),
     )
 }

@@ -1,8 +1,8 @@
-"""The curves of an evaluation: what the score does as tokens go, a line per method."""
+"""An evaluation, drawn: a line per method as tokens go, and each number with its interval."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from fxplain.arguments import AXES, TEXT, checked, optional
 from fxplain.errors import PlotError
-from fxplain.evaluation import RANDOM, Curve, Evaluation, Key
+from fxplain.evaluation import RANDOM, Evaluation, Key, Row
 from fxplain.plots.canvas import DPI, NotebookFigure, figure_of
 
 __all__ = ["plot_curves"]
@@ -24,6 +24,9 @@ PANEL = (3.6, 2.7)
 LEGEND = 2.2
 """Inches."""
 
+STEP, MOST = 0.04, 0.4
+"""Between the numbers of two methods, and of all at most, in parts of the x axis."""
+
 
 _NAME = optional(TEXT.raising(PlotError))
 
@@ -35,7 +38,10 @@ def plot_curves(
     modality: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw an evaluation's curves with their confidence bands.
+    """Draw an evaluation: curves with confidence bands, and each number with its interval.
+
+    A metric with a curve has its number, a mean over the curve, at the right of it; one without has a
+    row per method.
 
     Parameters
     ----------
@@ -55,59 +61,93 @@ def plot_curves(
     Raises
     ------
     PlotError
-        When there is no such curve, or there are too many for the given axes.
+        When there is no such number, or there are too many for the given axes.
     """
-    keys = [k for k in evaluation.curves if metric in (None, k.metric)]
-    keys = [k for k in keys if modality in (None, k.modality)]
-    metrics = tuple(dict.fromkeys(key.metric for key in keys))
-    modalities = tuple(dict.fromkeys(key.modality for key in keys))
+    known = dict.fromkeys((row.metric, row.modality) for row in evaluation.rows)
+    keys = [k for k in known if metric in (None, k[0]) and modality in (None, k[1])]
     if not keys:
-        known = ", ".join(dict.fromkeys(f"{k.metric} of {k.modality}" for k in evaluation.curves))
-        raise PlotError(f"there is no such curve. There are: {known or 'none'}.")
+        there = ", ".join(f"{name} of {of}" for name, of in known)
+        raise PlotError(f"there is no such number. There are: {there or 'none'}.")
+    metrics, modalities = (tuple(dict.fromkeys(names)) for names in zip(*keys, strict=True))
     if ax is not None:
-        if len(metrics) * len(modalities) > 1:
+        if len(keys) > 1:
             raise PlotError(
-                f"{len(metrics) * len(modalities)} panels do not fit one axes: name a metric "
+                f"{len(keys)} panels do not fit one axes: name a metric "
                 f"({', '.join(metrics)}) and a modality ({', '.join(modalities)})."
             )
-        _panel(ax, evaluation, metrics[0], modalities[0])
-        ax.legend(fontsize=7, frameon=False)
+        _panel(ax, evaluation, *keys[0])
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(fontsize=7, frameon=False)
         return figure_of(ax)
     size = PANEL[0] * len(modalities) + LEGEND, PANEL[1] * len(metrics)
     figure = NotebookFigure(figsize=size, dpi=DPI, layout="constrained")
     grid = figure.subplots(len(metrics), len(modalities), squeeze=False)
     for (row, one), (column, other) in product(enumerate(metrics), enumerate(modalities)):
-        _panel(grid[row, column], evaluation, one, other)
+        if (one, other) in keys:
+            _panel(grid[row, column], evaluation, one, other)
+        else:
+            grid[row, column].set_axis_off()
     _legend(figure, grid.flatten().tolist())
     return figure
 
 
 def _panel(ax: Axes, evaluation: Evaluation, metric: str, modality: str) -> None:
     """One metric in one modality."""
-    about = evaluation.metrics[metric]
-    arrow = "↑" if about.better == "higher" else "↓"
-    for place, method in enumerate(evaluation.methods):
-        curve = evaluation.curves.get(Key(method, metric, modality))
-        if curve is not None:
-            _line(ax, curve, method, place)
+    arrow = "↑" if evaluation.metrics[metric].better == "higher" else "↓"
     ax.set_title(f"{metric} {arrow}  {modality}", fontsize=9, loc="left")
-    ax.set_xlabel(f"% of {about.axis}", fontsize=8)
     ax.tick_params(labelsize=7)
     ax.spines[["top", "right"]].set_visible(False)
+    rows = {r.method: r for r in evaluation.rows if (r.metric, r.modality) == (metric, modality)}
+    if any(Key(method, metric, modality) in evaluation.curves for method in rows):
+        _lines(ax, evaluation, rows)
+        ax.set_xlabel(f"% of {evaluation.metrics[metric].axis}", fontsize=8)
+    else:
+        _numbers(ax, evaluation, rows)
+
+
+def _lines(ax: Axes, evaluation: Evaluation, rows: Mapping[str, Row]) -> None:
+    """A curve for each method, and its mean height with the interval behind the last point."""
+    end, step = 0.0, min(STEP, MOST / len(rows))
+    for place, (method, row) in enumerate(rows.items()):
+        curve = evaluation.curves[Key(method, row.metric, row.modality)]
+        style = _style(evaluation, method)
+        percent = [100 * x for x in curve.x]
+        end = percent[-1]
+        ax.fill_between(
+            percent, curve.low, curve.high, color=style["color"], alpha=0.1, linewidth=0
+        )
+        ax.plot(percent, curve.mean, label=method, **style)
+        at = end * (1.06 + step * place)
+        ax.vlines(at, row.low, row.high, color=style["color"], linewidth=1.4)
+        ax.scatter(at, row.value, s=10, color=style["color"])
+    ax.axvspan(end * 1.03, end * (1.09 + step * (len(rows) - 1)), color="0.96", zorder=-1)
+    ax.set_xticks(
+        [0, end / 2, end, end * (1.06 + step * (len(rows) - 1) / 2)],
+        ["0", f"{end / 2:g}", f"{end:g}", "mean"],
+    )
     ax.margins(x=0.01)
 
 
-def _line(ax: Axes, curve: Curve, method: str, place: int) -> None:
-    style: dict[str, Any] = {
+def _numbers(ax: Axes, evaluation: Evaluation, rows: Mapping[str, Row]) -> None:
+    """A row for each method: the number with its interval."""
+    for place, (method, row) in enumerate(rows.items()):
+        colour = _style(evaluation, method)["color"]
+        ax.hlines(place, row.low, row.high, color=colour, linewidth=1.4)
+        ax.scatter(row.value, place, s=14, color=colour)
+    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+
+
+def _style(evaluation: Evaluation, method: str) -> dict[str, Any]:
+    """How a method is drawn, in every panel."""
+    if method == RANDOM:
+        return {"color": "0.45", "linestyle": (0, (1, 1)), "linewidth": 2}
+    place = evaluation.methods.index(method)
+    return {
         "color": COLOURS[place % len(COLOURS)],
         "linestyle": DASHES[place // len(COLOURS) % len(DASHES)],
         "linewidth": 1.4,
     }
-    if method == RANDOM:
-        style |= {"color": "0.45", "linestyle": (0, (1, 1)), "linewidth": 2}
-    percent = [100 * x for x in curve.x]
-    ax.fill_between(percent, curve.low, curve.high, color=style["color"], alpha=0.1, linewidth=0)
-    ax.plot(percent, curve.mean, label=method, **style)
 
 
 def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
@@ -117,6 +157,7 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
         for ax in axes
         for line, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(
-        entries.values(), entries.keys(), loc="outside right upper", fontsize=8, frameon=False
-    )
+    if entries:
+        figure.legend(
+            entries.values(), entries.keys(), loc="outside right upper", fontsize=8, frameon=False
+        )

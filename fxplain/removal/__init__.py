@@ -3,10 +3,10 @@
 from fxplain.removal.explain_units import explain_units
 from fxplain.removal.parts import Part, parts_of, removed_by
 from fxplain.removal.perturbation import MAX_TOKENS, Perturbation, Removed, of_one
-from fxplain.removal.readouts import mask_moves_readout
+from fxplain.removal.readouts import check_dropped, mask_moves_readout
 from fxplain.removal.rows import are_divisible, named_inputs, tiled, with_rows
 from fxplain.removal.scores import SCORES, Score, ScoreReader, score_name
-from fxplain.removal.tokens import ModalityTokens, Vocabulary, find_tokens
+from fxplain.removal.tokens import ModalityTokens, Vocabulary, find_tokens, inside_argument
 from fxplain.removal.ways import MASKING, REMOVALS, Removal, choose_removal
 
 __all__ = [
@@ -23,9 +23,11 @@ __all__ = [
     "ScoreReader",
     "Vocabulary",
     "are_divisible",
+    "check_dropped",
     "choose_removal",
     "explain_units",
     "find_tokens",
+    "inside_argument",
     "mask_moves_readout",
     "named_inputs",
     "of_one",

@@ -16,10 +16,10 @@ from fxplain.explanation.merging import Word
 from fxplain.methods import Attribution, UnitMethod
 from fxplain.removal.parts import NOTHING, Part, parts_of, removed_by
 from fxplain.removal.perturbation import MAX_TOKENS, Perturbation, of_one
-from fxplain.removal.readouts import mask_moves_readout
+from fxplain.removal.readouts import check_dropped, mask_moves_readout
 from fxplain.removal.rows import are_divisible, named_inputs
 from fxplain.removal.scores import ScoreReader
-from fxplain.removal.tokens import ModalityTokens, Vocabulary, find_tokens
+from fxplain.removal.tokens import ModalityTokens, Vocabulary, find_tokens, inside_argument
 from fxplain.removal.ways import Removal, choose_removal
 
 __all__ = ["explain_units"]
@@ -126,8 +126,10 @@ class _Runs:
         unjudged: list[str] = []
         for name, own in _of_all(model, inputs, structures, vocabulary).items():
             if own.kind == "parameter" or not own.counted.any():
-                if own.kind == "parameter" and name in inputs:
+                inside = inside_argument(name, inputs)
+                if own.kind == "parameter" and (name in inputs or inside):
                     unjudged.append(name)
+                    obstacles.extend([inside] if inside else [])
                 continue
             first = _asked(targets[0], structures[0])
             moved = mask_moves_readout(model, inputs, structures[0], first, output, own, vocabulary)
@@ -136,10 +138,15 @@ class _Runs:
                 removals[name] = choose_removal(
                     tokens[name], vocabulary, options["removal"] or None
                 )
+                if not removals[name].keeps_length:
+                    for target, structure in zip(targets, structures, strict=True):
+                        how = (structure, _asked(target, structure), output, tokens[name])
+                        check_dropped(model, inputs, *how, vocabulary)
             except EvaluationError as error:
                 obstacles.append(str(error))
                 unjudged.append(name)
                 del tokens[name]
+                removals.pop(name, None)
         if not tokens:
             raise MethodError(" ".join(obstacles) or NOTHING)
         structures = [_warned(structure, unjudged) for structure in structures]

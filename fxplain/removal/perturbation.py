@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fxplain.capture import failure
-from fxplain.errors import EvaluationError, InputError
+from fxplain.errors import EvaluationError, InputError, NonFiniteError
 from fxplain.removal.rows import tiled, with_rows
 from fxplain.removal.tokens import ModalityTokens, Vocabulary
 from fxplain.removal.ways import REMOVALS, Removal
@@ -85,14 +85,37 @@ class Perturbation:
         ------
         InputError, EvaluationError
             When the model fails on one copy, too.
+        NonFiniteError
+            When it says NaN without these tokens, as a mean of none.
         """
         try:
-            return self._scores(removed)
+            found = self._scores(removed)
         except (InputError, EvaluationError):
             if self.copies == 1:
                 raise
             self.copies = 1
-            return self._scores(removed)
+            found = self._scores(removed)
+        if any(bool(values.isnan().any()) for values in found.values()):
+            raise NonFiniteError(self._of_nothing())
+        return found
+
+    def _of_nothing(self) -> str:
+        """What is to be said where the model says NaN."""
+        done = ", ".join(f"{name} are {way.about}" for name, way in self.removals.items())
+        return (
+            f"{type(self.model).__name__} says NaN where tokens of {done}. Remove them otherwise "
+            f"({self._other_ways()}); words by a mask word or padding that a tokenizer tells."
+        )
+
+    def _other_ways(self) -> str:
+        """Those of the same kinds of tokens that leave a sequence as long as it is."""
+        kinds = {self.tokens[name].kind for name in self.removals}
+        done = self.removals.values()
+        return ", ".join(
+            name
+            for name, way in REMOVALS.items()
+            if kinds & {*way.suits} and way.keeps_length and way not in done
+        )
 
     def _scores(self, removed: Removed) -> dict[str, Tensor]:
         copies = len(next(iter(removed.values())))
@@ -141,19 +164,16 @@ class Perturbation:
         except Exception as error:  # whatever a model raises
             if all(self.removals[name].keeps_length for name in removed):
                 raise failure(self.model, error) from error
-            raise _of_fixed_length(self.model, removed, self.removals, error) from error
+            raise EvaluationError(self._of_fixed_length(removed, error)) from error
 
-
-def _of_fixed_length(
-    model: nn.Module, removed: Removed, removals: Mapping[str, Removal], error: Exception
-) -> EvaluationError:
-    dropped = [name for name in removed if not removals[name].keeps_length]
-    ways = [way.name for way in REMOVALS.values() if way.keeps_length]
-    return EvaluationError(
-        f"{type(model).__name__} does not run without some tokens of {', '.join(dropped)} "
-        f"({str(error).partition(chr(10))[0]}): they cannot be dropped. Give another removal, of "
-        f"{', '.join(ways)}."
-    )
+    def _of_fixed_length(self, removed: Removed, error: Exception) -> str:
+        """What is to be said where the model fails without tokens that were cut out."""
+        dropped = [name for name in removed if not self.removals[name].keeps_length]
+        return (
+            f"{type(self.model).__name__} does not run without some tokens of {', '.join(dropped)} "
+            f"({str(error).partition(chr(10))[0]}): they cannot be dropped. Give another removal, of "
+            f"{self._other_ways()}."
+        )
 
 
 def of_one(

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from fxplain.capture import tables_as_tensors
+from fxplain.capture import leaves_of, opens_objects, tables_as_tensors, with_leaves
 from fxplain.errors import InputError
 
 __all__ = ["are_divisible", "named_inputs", "tiled", "with_rows"]
@@ -62,12 +61,14 @@ def with_rows(value: Any, size: int, rows: Tensor) -> Any:
 
 
 def _over_samples(value: Any, size: int, change: Any) -> Any:
-    return pytree.tree_map_only(
-        Tensor, lambda x: change(x) if x.dim() and x.shape[0] == size else x, value
-    )
+    def changed(x: Any) -> Any:
+        has_rows = isinstance(x, Tensor) and x.dim() and x.shape[0] == size
+        return change(x) if has_rows else x
+
+    return with_leaves(value, changed, opens_objects)
 
 
 def are_divisible(inputs: Mapping[str, Any], size: int) -> bool:
     """Whether every tensor has a row per sample."""
-    leaves = [x for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor)]
+    leaves = [x for _, x in leaves_of(inputs, opens_objects) if isinstance(x, Tensor)]
     return all(x.dim() and x.shape[0] == size for x in leaves)

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from fxplain.arguments import as_numbers, blaming
-from fxplain.capture import config_of
+from fxplain.capture import config_of, leaves_of, with_leaves
 from fxplain.errors import EvaluationError
 from fxplain.explanation import Explanation
 from fxplain.explanation.target import signed_parts
@@ -193,16 +192,19 @@ def _numbers(leaf: Tensor, places: Tensor) -> Tensor:
 
 
 def _tensors(output: Any) -> Iterator[tuple[str, Tensor]]:
-    for path, leaf in pytree.tree_flatten_with_path(output)[0]:
+    for path, leaf in leaves_of(output):
         if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dim():
-            yield pytree.keystr(path), leaf
+            yield path, leaf
 
 
 def _some_rows(output: Any, rows: int, chosen: slice) -> Any:
     """The same output of some of its rows."""
-    return pytree.tree_map_only(
-        Tensor, lambda x: x[chosen] if x.dim() and x.shape[0] == rows else x, output
-    )
+
+    def own(x: Any) -> Any:
+        has_rows = isinstance(x, Tensor) and x.dim() and x.shape[0] == rows
+        return x[chosen] if has_rows else x
+
+    return with_leaves(output, own)
 
 
 def _one_number_each(found: Any) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from fxplain.capture import config_of
 from fxplain.errors import EvaluationError
 from fxplain.explanation import Explanation, readout_place
 
-__all__ = ["ModalityTokens", "Vocabulary", "find_tokens"]
+__all__ = ["ModalityTokens", "Vocabulary", "find_tokens", "inside_argument"]
 
 
 # ---- ids that mean something --------------------------------------------------------------------
@@ -138,6 +139,17 @@ class ModalityTokens:
         for axis, size in zip(self.axes, sizes, strict=True):
             shape[axis - 1] = size
         return spread.reshape(*outer, *shape)
+
+
+def inside_argument(name: str, inputs: Mapping[str, Any]) -> str:
+    """What is to be said of tokens that lie inside an argument, which have to stay; "" of others."""
+    argument = re.split(r"[.\[]", name)[0]
+    if name in inputs or argument not in inputs:
+        return ""
+    return (
+        f"{name!r} lies inside the argument {argument!r}, and tokens can be removed of arguments that "
+        f"are tensors: wrap the model in a module that takes them one by one."
+    )
 
 
 def find_tokens(
