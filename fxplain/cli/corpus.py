@@ -251,8 +251,8 @@ def _summary_parts(found: corpora.Summary) -> Iterator[Any]:
     for name, drivers in corpora.by_class(found.drivers, 10).items():
         table = _table(f"what drives {name}", "mean share", "95% interval", "rows", "such as")
         for d in drivers:
-            span = f"{d.low:.1%} to {d.high:.1%}"
-            table.add_row(d.feature, f"{d.share:.1%}", span, f"{d.count:,}", ", ".join(d.examples))
+            span = f"{rounded(d.low, '.1%')} to {rounded(d.high, '.1%')}"
+            table.add_row(d.feature, rounded(d.share, ".1%"), span, f"{d.count:,}", ", ".join(d.examples))
         yield table
     if found.wrong:
         yield Text(f"label differs, the surest first: {', '.join(found.wrong)}")
@@ -281,7 +281,7 @@ def compare_command(
     """How far two explanations of the same rows agree, and which words moved.
 
     JSON keys: rows, only_first, only_second, same_target, rank_correlation, overlap, top, moved
-    (feature, rows, first, second), farthest, different.
+    (feature, rows, first, second), farthest, different, other_text.
     """
     quiet(debug)
     with errors_reported(debug):
@@ -291,6 +291,11 @@ def compare_command(
         if json_:
             show(found.to_dict(), json_)
             return
+        if found.other_text:
+            _warn([
+                f"in {found.other_text:,} of {found.rows:,} rows the text is another: their ids name "
+                f"different rows (--id says which column holds them), and these are compared"
+            ])
         results().print(
             Text(
                 f"made with different: {', '.join(found.different) or 'nothing'}\n"
@@ -303,7 +308,8 @@ def compare_command(
         )
         table = _table("moved", "first", "second", "rows")
         for one in found.moved[:20]:
-            table.add_row(one.feature, f"{one.first:.1%}", f"{one.second:.1%}", f"{one.rows:,}")
+            shares = [rounded(share, ".1%") for share in (one.first, one.second)]
+            table.add_row(one.feature, *shares, f"{one.rows:,}")
         results().print(table)
         names = ", ".join(
             f"{name} ({rounded(value, '.2f')})" for name, value in found.farthest[:10]

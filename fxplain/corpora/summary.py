@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from heapq import nsmallest
 from typing import Any
 
 from fxplain.arguments import checked, whole
@@ -57,13 +56,13 @@ class Summary:
     wrong
         Ids of rows whose label is not what the model predicts, the surest first.
     unsure
-        Ids of the rows with the lowest probability.
+        Ids of the rows whose predicted class, which is the explained one, has the lowest probability.
     duplicates
         Ids of rows with one text, and of how many different labels.
     leaks
         Labels whose names stand in the texts.
     warnings
-        What the explanations warned of.
+        What the explanations warned of, and of which classes rows have no relevance to share.
     """
 
     rows: int
@@ -91,6 +90,7 @@ class Count:
     classes: Counter[str] = field(default_factory=Counter)
     sure: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    silent: Counter[str] = field(default_factory=Counter)
     labelled: bool = False
     wrong: list[tuple[float, str]] = field(default_factory=list)
     unsure: list[tuple[float, str]] = field(default_factory=list)
@@ -109,7 +109,9 @@ class Count:
         sure = row["probability"]
         if sure is not None:
             self.sure[name] += sure
-            keep_least(self.unsure, (sure, row["id"]))
+            if row["predicted"] in (None, name):
+                keep_least(self.unsure, (sure, row["id"]))
+        self.silent[name] += bool(shared.shares) and not any(shared.shares.values())
         self._label(row, name, 0.0 if sure is None else sure)
         self._leak(shared)
 
@@ -164,12 +166,28 @@ def summarise(corpus: Corpus, by: str = "word", minimum: int = 5, listed: int = 
         corpus.manifest.complete,
         [_class(count, name) for name, _ in count.classes.most_common()],
         tally.drivers(),
-        [name for _, name in nsmallest(listed, count.wrong)],
-        [name for _, name in nsmallest(listed, count.unsure)],
+        _first(count.wrong, listed),
+        _first(count.unsure, listed),
         count.duplicates.found(corpus, listed),
         _leaks(count, minimum),
-        corpus.warnings,
+        [*corpus.warnings, *_silent(count)],
     )
+
+
+def _first(least: Sequence[tuple[float, str]], listed: int) -> list[str]:
+    """Ids, each once: a row with several targets is there as often."""
+    return list(dict.fromkeys(name for _, name in sorted(least)))[:listed]
+
+
+def _silent(count: Count) -> list[str]:
+    found = [(name, rows) for name, rows in count.silent.most_common() if rows]
+    if not found:
+        return []
+    named = [f"{name} {rows:,} of {count.classes[name]:,}" for name, rows in found[:5]]
+    return [
+        f"in {sum(rows for _, rows in found):,} rows all shares are 0, for no token has relevance but "
+        f"special ones: {', '.join(named)}{', ...' if len(found) > 5 else ''}"
+    ]
 
 
 def _class(count: Count, name: str) -> ClassCount:

@@ -94,7 +94,7 @@ const corpus = (() => {
     return made;
   }
 
-  const percent = (x) => (x === null ? "" : `${(100 * x).toFixed(1)}%`);
+  const percent = (x) => (x === null ? "" : `${(100 * x).toFixed(1).replace(/^-0\.0$/, "0.0")}%`);
 
   // ---- relevance -------------------------------------------------------------------------------------
 
