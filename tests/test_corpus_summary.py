@@ -143,9 +143,17 @@ def test_columns_of_the_data_share_a_row(tmp_path):
 def test_rows_without_relevance_are_said(tmp_path):
     rows = [row(str(i), "a b", [0, i]) for i in range(3)] + [row("c", "a b", [0, 0], "bad")]
     corpus = write(tmp_path / "a", rows)
-    (said,) = summarise(corpus).warnings
+    found = summarise(corpus, minimum=1)
+    assert [d.target_name for d in found.drivers] == ["good"] * 2 + ["bad"] * 2  # by their rows
+    (said,) = found.warnings
     assert said.startswith("in 2 rows all shares are 0") and "good 1 of 3, bad 1 of 1" in said
     assert summarise(corpus, by="region").warnings == []
+
+
+def test_labels_that_the_model_calls_otherwise_are_said(tmp_path):
+    rows = [row(str(i), "a b", [1, 2], label="positive") for i in range(2)]
+    (said,) = summarise(write(tmp_path / "a", rows)).warnings
+    assert said.endswith("labels are such as 'positive', classes such as 'good'")
 
 
 def test_several_targets_of_a_row_are_no_duplicates_and_one_row_to_look_at(tmp_path):

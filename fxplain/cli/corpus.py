@@ -37,6 +37,9 @@ corpus = typer.Typer(
 )
 app.add_typer(corpus, name="corpus")
 
+CLASSES = 20
+"""Of how many classes a summary tells."""
+
 Folder = Annotated[
     Path,
     typer.Argument(metavar="DIR", help="What `fxplain corpus explain` wrote.", show_default=False),
@@ -242,18 +245,21 @@ def _summary_parts(found: corpora.Summary) -> Iterator[Any]:
     errors = ", ".join(f"{count:,} {name}" for name, count in found.errors.items())
     yield Text(f"{found.rows:,} rows{state}; errors: {errors or 'none'}")
     classes = _table("class", "rows", "mean probability", "label differs")
-    for one in found.classes[:20]:
+    for one in found.classes[:CLASSES]:
         sure = "" if one.probability is None else f"{one.probability:.1%}"
         classes.add_row(
             one.name, f"{one.rows:,}", sure, "" if one.wrong is None else f"{one.wrong:,}"
         )
     yield classes
-    for name, drivers in corpora.by_class(found.drivers, 10).items():
+    by_class = corpora.by_class(found.drivers, 10)
+    for name, drivers in list(by_class.items())[:CLASSES]:
         table = _table(f"what drives {name}", "mean share", "95% interval", "rows", "such as")
         for d in drivers:
             span = f"{rounded(d.low, '.1%')} to {rounded(d.high, '.1%')}"
             table.add_row(d.feature, rounded(d.share, ".1%"), span, f"{d.count:,}", ", ".join(d.examples))
         yield table
+    if len(by_class) > CLASSES:
+        yield Text(f"{len(by_class) - CLASSES:,} rarer classes are left out (--json has them)")
     if found.wrong:
         yield Text(f"label differs, the surest first: {', '.join(found.wrong)}")
     if found.unsure:

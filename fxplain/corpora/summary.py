@@ -52,7 +52,7 @@ class Summary:
     classes
         The most frequent first.
     drivers
-        By class, the largest mean share first.
+        By class, the most frequent first; of each the largest mean share first.
     wrong
         Ids of rows whose label is not what the model predicts, the surest first.
     unsure
@@ -62,7 +62,8 @@ class Summary:
     leaks
         Labels whose names stand in the texts.
     warnings
-        What the explanations warned of, and of which classes rows have no relevance to share.
+        What the explanations warned of, of which classes rows have no relevance to share, and whether no
+        label at all is what is predicted.
     """
 
     rows: int
@@ -91,7 +92,8 @@ class Count:
     sure: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     silent: Counter[str] = field(default_factory=Counter)
-    labelled: bool = False
+    labelled: int = 0
+    called: tuple[str, str] | None = None
     wrong: list[tuple[float, str]] = field(default_factory=list)
     unsure: list[tuple[float, str]] = field(default_factory=list)
     duplicates: Duplicates = field(default_factory=Duplicates)
@@ -118,7 +120,8 @@ class Count:
     def _label(self, row: Mapping[str, Any], name: str, sure: float) -> None:
         if row["label"] is None or row["predicted"] is None:
             return
-        self.labelled = True
+        self.labelled += 1
+        self.called = self.called or (row["label"], row["predicted"])
         if row["label"].strip().lower() != row["predicted"].strip().lower():
             self.faults[name] += 1
             keep_least(self.wrong, (-sure, row["id"]))
@@ -165,12 +168,12 @@ def summarise(corpus: Corpus, by: str = "word", minimum: int = 5, listed: int = 
         dict(count.errors.most_common()),
         corpus.manifest.complete,
         [_class(count, name) for name, _ in count.classes.most_common()],
-        tally.drivers(),
+        _frequent_first(tally.drivers(), count),
         _first(count.wrong, listed),
         _first(count.unsure, listed),
         count.duplicates.found(corpus, listed),
         _leaks(count, minimum),
-        [*corpus.warnings, *_silent(count)],
+        [*corpus.warnings, *_silent(count), *_never_right(count)],
     )
 
 
@@ -188,6 +191,20 @@ def _silent(count: Count) -> list[str]:
         f"in {sum(rows for _, rows in found):,} rows all shares are 0, for no token has relevance but "
         f"special ones: {', '.join(named)}{', ...' if len(found) > 5 else ''}"
     ]
+
+
+def _never_right(count: Count) -> list[str]:
+    if count.called is None or count.labelled < 2 or sum(count.faults.values()) < count.labelled:
+        return []
+    return [
+        f"no row's label is what is predicted: labels are such as {count.called[0]!r}, classes such as "
+        f"{count.called[1]!r}"
+    ]
+
+
+def _frequent_first(drivers: Sequence[Driver], count: Count) -> list[Driver]:
+    places = {name: place for place, (name, _) in enumerate(count.classes.most_common())}
+    return sorted(drivers, key=lambda driver: places[driver.target_name])
 
 
 def _class(count: Count, name: str) -> ClassCount:
