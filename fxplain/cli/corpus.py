@@ -256,7 +256,8 @@ def _summary_parts(found: corpora.Summary) -> Iterator[Any]:
         table = _table(f"what drives {name}", "mean share", "95% interval", "rows", "such as")
         for d in drivers:
             span = f"{rounded(d.low, '.1%')} to {rounded(d.high, '.1%')}"
-            table.add_row(d.feature, rounded(d.share, ".1%"), span, f"{d.count:,}", ", ".join(d.examples))
+            share, examples = rounded(d.share, ".1%"), ", ".join(d.examples)
+            table.add_row(d.feature, share, span, f"{d.count:,}", examples)
         yield table
     if len(by_class) > CLASSES:
         yield Text(f"{len(by_class) - CLASSES:,} rarer classes are left out (--json has them)")
@@ -298,10 +299,12 @@ def compare_command(
             show(found.to_dict(), json_)
             return
         if found.other_text:
-            _warn([
-                f"in {found.other_text:,} of {found.rows:,} rows the text is another: their ids name "
-                f"different rows (--id says which column holds them), and these are compared"
-            ])
+            _warn(
+                [
+                    f"in {found.other_text:,} of {found.rows:,} rows the text is another: their ids name "
+                    f"different rows (--id says which column holds them), and these are compared"
+                ]
+            )
         results().print(
             Text(
                 f"made with different: {', '.join(found.different) or 'nothing'}\n"

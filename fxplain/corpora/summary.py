@@ -62,8 +62,8 @@ class Summary:
     leaks
         Labels whose names stand in the texts.
     warnings
-        What the explanations warned of, of which classes rows have no relevance to share, and whether no
-        label at all is what is predicted.
+        What the explanations warned of, of which classes rows have no relevance to share, and whether
+        no label at all is what is predicted.
     """
 
     rows: int
