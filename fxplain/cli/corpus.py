@@ -299,12 +299,9 @@ def compare_command(
             show(found.to_dict(), json_)
             return
         if found.other_text:
-            _warn(
-                [
-                    f"in {found.other_text:,} of {found.rows:,} rows the text is another: their ids name "
-                    f"different rows (--id says which column holds them), and these are compared"
-                ]
-            )
+            said = "their ids name different rows (--id says which column holds them)"
+            count = f"in {found.other_text:,} of {found.rows:,} rows the text is another"
+            _warn([f"{count}: {said}, and these are compared"])
         results().print(
             Text(
                 f"made with different: {', '.join(found.different) or 'nothing'}\n"
