@@ -154,9 +154,9 @@ def test_targets_by_column_and_several_a_row(explainer):
 
 
 def test_labels_that_are_numbers_are_named_as_the_model_names_them(explainer):
-    batch = {"text": ["a cat"] * 4, "label": [1, "0", "great", "7"]}
+    batch = {"text": ["a cat"] * 4 + [""], "label": [1, "0", "great", "7", 1]}
     found = fxplain.CorpusExplainer(explainer)(batch)
-    assert found["label"] == ["good", "bad", "great", "7"]
+    assert found["label"] == ["good", "bad", "great", "7", "good"]  # with an error, too
 
 
 def test_a_class_that_the_model_does_not_know_is_refused_and_one_in_a_column_told_by_its_row(

@@ -162,6 +162,30 @@ def test_what_is_chosen_is_printed_alone(page, chromium):
 
 
 @needs_browser
+def test_a_picture_is_a_map_of_its_tokens_that_a_class_token_does_not_outshine(tmp_path, chromium):
+    patches = [f"{y},{x}" for y in range(2) for x in range(3)]
+    lies = {"grids": '{"pixel_values": [2, 3]}', "tokens": ["cls", *patches]}
+    lies |= {"starts": [None] * 7, "ends": [None] * 7, "special": [True] + [False] * 6}
+    picture = row("a", " ".join(patches), [0, 0, 0, 2, -1, 0], **lies) | {"text": "b/cat.png"}
+    picture["relevance"][0] = 9.0
+    page = write_report(write(tmp_path / "rows", [picture]), tmp_path / "report", minimum=1)
+    with browser.Visit(chromium, page) as visit:
+        loaded(visit, 1)
+        seen = visit.page.locator(".one canvas").evaluate(
+            "map => [...map.getContext('2d').getImageData(0, 0, 3, 2).data]"
+        )
+        assert seen[3::4] == [0, 0, 0, 217, 108, 0]  # 0.85 of 255, and half of that
+        assert seen[12] > seen[14]  # orange for
+        assert seen[16] < seen[18]  # blue against
+        visit.page.fill("#query", "CAT.png")
+        shows(visit.page.locator("#count"), "1 of 1")
+        visit.page.locator(".one").click()
+        assert visit.page.locator("dialog canvas").is_visible()
+        assert not visit.complaints
+        assert not visit.serious_faults()
+
+
+@needs_browser
 @pytest.mark.slow
 def test_a_hundred_thousand_rows_are_quick(tmp_path, chromium):
     page = write_report(write(tmp_path / "rows", rows(MANY)), tmp_path / "report")

@@ -76,6 +76,7 @@ def test_the_summary_tells_what_to_look_at(tmp_path):
     rows += [failed("e", "", "InputError: the text is empty."), failed("f", "x", "LoadError: torn")]
     found = summarise(write(tmp_path / "a", rows, 4), minimum=4, listed=3)
     assert (found.rows, found.errors) == (13, {"InputError": 1, "LoadError": 1})
+    assert found.warnings == []
     (good,) = found.classes
     assert (good.name, good.rows, good.wrong) == ("good", 11, 3)
     assert found.wrong == ["2", "l4", "3"]
@@ -139,10 +140,31 @@ def test_columns_of_the_data_share_a_row(tmp_path):
     assert found == pytest.approx({"question": 0.3, "photo": 0.7})
 
 
-def test_several_targets_of_a_row_are_no_duplicates(tmp_path):
-    rows = [row(name, "a cat", [1, 1], target) for name in "ab" for target in ("good", "bad")]
-    rows += [row("c", "a dog", [1, 1], target) for target in ("good", "bad")]
-    assert summarise(write(tmp_path / "a", rows), minimum=1).duplicates == [(("a", "b"), 1)]
+def test_rows_without_relevance_are_said(tmp_path):
+    rows = [row(str(i), "a b", [0, i]) for i in range(3)] + [row("c", "a b", [0, 0], "bad")]
+    corpus = write(tmp_path / "a", rows)
+    found = summarise(corpus, minimum=1)
+    assert [d.target_name for d in found.drivers] == ["good"] * 2 + ["bad"] * 2  # by their rows
+    (said,) = found.warnings
+    assert said.startswith("in 2 rows all shares are 0")
+    assert said.endswith("good 1 of 3, bad 1 of 1")
+    assert summarise(corpus, by="region").warnings == []
+
+
+def test_labels_that_the_model_calls_otherwise_are_said(tmp_path):
+    rows = [row(str(i), "a b", [1, 2], label="positive") for i in range(2)]
+    (said,) = summarise(write(tmp_path / "a", rows)).warnings
+    assert said.endswith("labels are such as 'positive', classes such as 'good'")
+
+
+def test_several_targets_of_a_row_are_no_duplicates_and_one_row_to_look_at(tmp_path):
+    sure = {"good": 0.9, "bad": 0.1}
+    of = {t: {"predicted": "good", "label": "bad", "probability": sure[t]} for t in sure}
+    rows = [row(name, "a cat", [1, 1], target, **of[target]) for name in "ab" for target in of]
+    rows += [row("c", "a dog", [1, 1], target, **of[target]) for target in of]
+    found = summarise(write(tmp_path / "a", rows), minimum=1)
+    assert found.duplicates == [(("a", "b"), 1)]
+    assert found.wrong == found.unsure == ["a", "b", "c"]
 
 
 def test_each_target_of_a_row_is_compared_with_itself(tmp_path):
@@ -171,6 +193,7 @@ def test_drift_of_two_corpora(tmp_path, monkeypatch):
     found = compare(first, second, top=2, minimum=1)
     assert (same.different, found.different) == ([], ["method"])
     assert (found.rows, found.only_first, found.only_second) == (3, 1, 1)
+    assert (same.other_text, found.other_text) == (0, 0)
     assert found.same_target == pytest.approx(2 / 3)
     assert found.rank_correlation == pytest.approx((1 + 1 - 1) / 3)
     assert found.overlap == pytest.approx((1 + 1 + 0.5) / 3)
@@ -187,6 +210,8 @@ def test_drift_of_two_corpora(tmp_path, monkeypatch):
         {m.feature: m.by for m in found.moved}  # sums of the same in another order
     )
     assert [m.feature for m in compare(first, second, minimum=4).moved] == []
+    renumbered = write(tmp_path / "d", [row("0", "a b c", [1, 2, 3]), row("1", "d e", [1, 2])])
+    assert compare(first, renumbered).other_text == 1
     other = write(tmp_path / "c", [row("x", "a", [1])])
     with pytest.raises(InputError, match="no row with the same id"):
         compare(first, other)

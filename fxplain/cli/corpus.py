@@ -37,6 +37,9 @@ corpus = typer.Typer(
 )
 app.add_typer(corpus, name="corpus")
 
+CLASSES = 20
+"""Of how many classes a summary tells."""
+
 Folder = Annotated[
     Path,
     typer.Argument(metavar="DIR", help="What `fxplain corpus explain` wrote.", show_default=False),
@@ -242,18 +245,22 @@ def _summary_parts(found: corpora.Summary) -> Iterator[Any]:
     errors = ", ".join(f"{count:,} {name}" for name, count in found.errors.items())
     yield Text(f"{found.rows:,} rows{state}; errors: {errors or 'none'}")
     classes = _table("class", "rows", "mean probability", "label differs")
-    for one in found.classes[:20]:
+    for one in found.classes[:CLASSES]:
         sure = "" if one.probability is None else f"{one.probability:.1%}"
         classes.add_row(
             one.name, f"{one.rows:,}", sure, "" if one.wrong is None else f"{one.wrong:,}"
         )
     yield classes
-    for name, drivers in corpora.by_class(found.drivers, 10).items():
+    by_class = corpora.by_class(found.drivers, 10)
+    for name, drivers in list(by_class.items())[:CLASSES]:
         table = _table(f"what drives {name}", "mean share", "95% interval", "rows", "such as")
         for d in drivers:
-            span = f"{d.low:.1%} to {d.high:.1%}"
-            table.add_row(d.feature, f"{d.share:.1%}", span, f"{d.count:,}", ", ".join(d.examples))
+            span = f"{rounded(d.low, '.1%')} to {rounded(d.high, '.1%')}"
+            share, examples = rounded(d.share, ".1%"), ", ".join(d.examples)
+            table.add_row(d.feature, share, span, f"{d.count:,}", examples)
         yield table
+    if len(by_class) > CLASSES:
+        yield Text(f"{len(by_class) - CLASSES:,} rarer classes are left out (--json has them)")
     if found.wrong:
         yield Text(f"label differs, the surest first: {', '.join(found.wrong)}")
     if found.unsure:
@@ -281,7 +288,7 @@ def compare_command(
     """How far two explanations of the same rows agree, and which words moved.
 
     JSON keys: rows, only_first, only_second, same_target, rank_correlation, overlap, top, moved
-    (feature, rows, first, second), farthest, different.
+    (feature, rows, first, second), farthest, different, other_text.
     """
     quiet(debug)
     with errors_reported(debug):
@@ -291,6 +298,10 @@ def compare_command(
         if json_:
             show(found.to_dict(), json_)
             return
+        if found.other_text:
+            said = "their ids name different rows (--id says which column holds them)"
+            count = f"in {found.other_text:,} of {found.rows:,} rows the text is another"
+            _warn([f"{count}: {said}, and these are compared"])
         results().print(
             Text(
                 f"made with different: {', '.join(found.different) or 'nothing'}\n"
@@ -303,7 +314,8 @@ def compare_command(
         )
         table = _table("moved", "first", "second", "rows")
         for one in found.moved[:20]:
-            table.add_row(one.feature, f"{one.first:.1%}", f"{one.second:.1%}", f"{one.rows:,}")
+            shares = [rounded(share, ".1%") for share in (one.first, one.second)]
+            table.add_row(one.feature, *shares, f"{one.rows:,}")
         results().print(table)
         names = ", ".join(
             f"{name} ({rounded(value, '.2f')})" for name, value in found.farthest[:10]

@@ -13,7 +13,7 @@ from fxplain.arguments import checked
 from fxplain.corpora.corpus import Corpus
 from fxplain.corpora.drivers import Often
 from fxplain.corpora.joined import Half, joined
-from fxplain.corpora.shares import A_CORPUS, BY, COUNT, largest, shared_rows
+from fxplain.corpora.shares import A_CORPUS, BY, COUNT, columns_of_data, largest, shared_rows
 from fxplain.corpora.summary import keep_least
 from fxplain.errors import InputError
 from fxplain.evaluation.statistics import spearman
@@ -61,6 +61,8 @@ class Drift:
         Ids of the rows with the lowest rank correlation.
     different
         Which facts of the two manifests are not the same: weights, method, data, ...
+    other_text
+        Of how many of the rows the text is another: their ids name different rows.
     """
 
     rows: int
@@ -73,6 +75,7 @@ class Drift:
     moved: Sequence[Moved]
     farthest: Sequence[tuple[str, float]]
     different: Sequence[str] = ()
+    other_text: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -105,15 +108,18 @@ def compare(
     often = Often()
 
     def halves(corpus: Corpus) -> Iterator[Half]:
+        reads = "text" in columns_of_data(corpus)  # of pictures it is where they lie
         for shared in shared_rows(corpus, by):
-            if shared.row["error"] is None:
+            row = shared.row
+            if row["error"] is None:
                 often.add(shared)
-                yield Half(shared.row["id"], shared.row["target_name"], shared.shares)
+                text = hash(row["text"]) if reads else None
+                yield Half(row["id"], row["target_name"], shared.shares, text)
 
     sums: dict[str, list[float]] = {}
     farthest: list[tuple[float, str]] = []
     correlations, overlaps, same = 0.0, 0.0, 0
-    only_first, only_second = 0, 0
+    only_first, only_second, other_text = 0, 0, 0
     count = 0
     for one, other in joined(first, second, halves):
         if one is None or other is None:
@@ -127,6 +133,7 @@ def compare(
         keep_least(farthest, (correlation, one.id))
         overlaps += _overlap(a, b, top)
         same += one.target_name == other.target_name
+        other_text += one.text != other.text and None not in (one.text, other.text)
         for name in {**a, **b}:
             if often(name) >= minimum:
                 kept = sums.setdefault(name, [0.0, 0.0, 0.0])
@@ -134,7 +141,10 @@ def compare(
                 kept[1] += a.get(name, 0.0)
                 kept[2] += b.get(name, 0.0)
     if not count:
-        raise InputError("the two corpora explain no row with the same id.")
+        raise InputError(
+            "the two corpora explain no row with the same id, and are compared row by row: explain "
+            "the same rows twice, or set the summaries of different ones side by side."
+        )
     return Drift(
         count,
         only_first,
@@ -146,6 +156,7 @@ def compare(
         _moved(sums, minimum),
         [(name, value) for value, name in nsmallest(FARTHEST, farthest)],
         _different(first.manifest.facts, second.manifest.facts),
+        other_text,
     )
 
 

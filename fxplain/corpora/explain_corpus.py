@@ -20,6 +20,7 @@ from fxplain.arguments import (
     optional,
     whole,
 )
+from fxplain.capture import first_parameter
 from fxplain.corpora.arrow import arrow
 from fxplain.corpora.corpus import Corpus, load_corpus
 from fxplain.corpora.explainer import CorpusExplainer
@@ -207,8 +208,10 @@ def _order(
     """How a worker loads the very same model."""
     explainer, said = explain.explainer, dict(load or {})
     if isinstance(model, Explainer):
-        weights = next(explainer.model.parameters())
-        said = {"task": explainer.task.name, "device": str(weights.device), "dtype": weights.dtype}
+        said = {"task": explainer.task.name}
+        weights = first_parameter(explainer.model, floating=True)
+        if weights is not None:
+            said |= {"device": str(weights.device), "dtype": weights.dtype}
     name = explainer.loaded.name if isinstance(model, Explainer) else str(model)
     weights_said = str(manifest.facts["weights"])
     return Order(name, said, weights_said, explain.job, output, threads_each(workers))

@@ -17,7 +17,7 @@ from fxplain.corpora.layout import Layout, check_columns, rows_in
 from fxplain.corpora.prepared import Prepared, prepared
 from fxplain.corpora.schema import COLUMNS, Columns, empty_columns, failed_row
 from fxplain.corpora.shapes import Shapes
-from fxplain.corpora.told import Padding, told
+from fxplain.corpora.told import Padding, label_named, told
 from fxplain.errors import (
     CaptureError,
     ChangedModelError,
@@ -33,6 +33,7 @@ from fxplain.errors import (
     VerificationError,
 )
 from fxplain.explanation import Explanation
+from fxplain.explanation.naming import class_labels
 from fxplain.methods import resolve_method
 from fxplain.pipelines import Explainer, from_pretrained
 from fxplain.pipelines.encoding import reads_padding, text_limit
@@ -236,6 +237,13 @@ class CorpusExplainer:
             return []
         return list(getattr(config_of(self.explainer.model), "label2id", None) or ())
 
+    @property
+    def _names(self) -> list[str]:
+        """What rows call its classes, by number; nothing where nobody named them."""
+        classifies = isinstance(self.explainer.task, Classification)
+        labels = class_labels(self.explainer.model) if classifies else {}
+        return [str(labels.get(i, "")) for i in range(len(labels))]
+
     def _targets(self) -> list[Any]:
         target = self.job.target
         return target if isinstance(target, list) else [target]
@@ -349,7 +357,8 @@ class CorpusExplainer:
             raise error
         said = str(error) if row.error else f"{type(error).__name__}: {error}"
         constants = {"method": self.job.method, "options": "{}"}
-        return failed_row({**row.row, **constants}, said)
+        label = label_named(row.row["label"], self._names)
+        return failed_row({**row.row, "label": label, **constants}, said)
 
 
 def _quickest(explainer: Explainer) -> int:

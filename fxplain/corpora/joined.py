@@ -30,6 +30,8 @@ class Half:
     id: str
     target_name: str | None
     shares: Mapping[str, float]
+    text: int | None = None
+    """A hash of its text; None where there is none."""
 
 
 def joined(

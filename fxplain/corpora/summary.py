@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from heapq import nsmallest
 from typing import Any
 
 from fxplain.arguments import checked, whole
@@ -53,17 +52,18 @@ class Summary:
     classes
         The most frequent first.
     drivers
-        By class, the largest mean share first.
+        By class, the most frequent first; of each the largest mean share first.
     wrong
         Ids of rows whose label is not what the model predicts, the surest first.
     unsure
-        Ids of the rows with the lowest probability.
+        Ids of the rows whose predicted class, which is the explained one, has the lowest probability.
     duplicates
         Ids of rows with one text, and of how many different labels.
     leaks
         Labels whose names stand in the texts.
     warnings
-        What the explanations warned of.
+        What the explanations warned of, of which classes rows have no relevance to share, and whether
+        no label at all is what is predicted.
     """
 
     rows: int
@@ -91,7 +91,9 @@ class Count:
     classes: Counter[str] = field(default_factory=Counter)
     sure: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
-    labelled: bool = False
+    silent: Counter[str] = field(default_factory=Counter)
+    labelled: int = 0
+    called: tuple[str, str] | None = None
     wrong: list[tuple[float, str]] = field(default_factory=list)
     unsure: list[tuple[float, str]] = field(default_factory=list)
     duplicates: Duplicates = field(default_factory=Duplicates)
@@ -109,14 +111,17 @@ class Count:
         sure = row["probability"]
         if sure is not None:
             self.sure[name] += sure
-            keep_least(self.unsure, (sure, row["id"]))
+            if row["predicted"] in (None, name):
+                keep_least(self.unsure, (sure, row["id"]))
+        self.silent[name] += bool(shared.shares) and not any(shared.shares.values())
         self._label(row, name, 0.0 if sure is None else sure)
         self._leak(shared)
 
     def _label(self, row: Mapping[str, Any], name: str, sure: float) -> None:
         if row["label"] is None or row["predicted"] is None:
             return
-        self.labelled = True
+        self.labelled += 1
+        self.called = self.called or (row["label"], row["predicted"])
         if row["label"].strip().lower() != row["predicted"].strip().lower():
             self.faults[name] += 1
             keep_least(self.wrong, (-sure, row["id"]))
@@ -163,13 +168,43 @@ def summarise(corpus: Corpus, by: str = "word", minimum: int = 5, listed: int = 
         dict(count.errors.most_common()),
         corpus.manifest.complete,
         [_class(count, name) for name, _ in count.classes.most_common()],
-        tally.drivers(),
-        [name for _, name in nsmallest(listed, count.wrong)],
-        [name for _, name in nsmallest(listed, count.unsure)],
+        _frequent_first(tally.drivers(), count),
+        _first(count.wrong, listed),
+        _first(count.unsure, listed),
         count.duplicates.found(corpus, listed),
         _leaks(count, minimum),
-        corpus.warnings,
+        [*corpus.warnings, *_silent(count), *_never_right(count)],
     )
+
+
+def _first(least: Sequence[tuple[float, str]], listed: int) -> list[str]:
+    """Ids, each once: a row with several targets is there as often."""
+    return list(dict.fromkeys(name for _, name in sorted(least)))[:listed]
+
+
+def _silent(count: Count) -> list[str]:
+    found = [(name, rows) for name, rows in count.silent.most_common() if rows]
+    if not found:
+        return []
+    named = [f"{name} {rows:,} of {count.classes[name]:,}" for name, rows in found[:5]]
+    return [
+        f"in {sum(rows for _, rows in found):,} rows all shares are 0, for no token has relevance but "
+        f"special ones: {', '.join(named)}{', ...' if len(found) > 5 else ''}"
+    ]
+
+
+def _never_right(count: Count) -> list[str]:
+    if count.called is None or count.labelled < 2 or sum(count.faults.values()) < count.labelled:
+        return []
+    return [
+        f"no row's label is what is predicted: labels are such as {count.called[0]!r}, classes such as "
+        f"{count.called[1]!r}"
+    ]
+
+
+def _frequent_first(drivers: Sequence[Driver], count: Count) -> list[Driver]:
+    places = {name: place for place, (name, _) in enumerate(count.classes.most_common())}
+    return sorted(drivers, key=lambda driver: places[driver.target_name])
 
 
 def _class(count: Count, name: str) -> ClassCount:

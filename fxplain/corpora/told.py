@@ -16,7 +16,7 @@ from fxplain.explanation import Explanation
 from fxplain.explanation.naming import class_namer
 from fxplain.explanation.target import plain_target
 
-__all__ = ["Padding", "told"]
+__all__ = ["Padding", "label_named", "told"]
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,22 @@ def told(
     """One row of the result for each of the batch; of a row that is there twice only one."""
     namer = class_namer(explanation, model)
     logits = _logits(explanation.output)
+    names = [namer(i) for i in range(logits.shape[-1])] if namer and logits is not None else []
     for sample, row in enumerate(rows):
         if sample and rows[sample - 1] is row:
             return
         target = explanation.target[sample]
-        names = explanation.target_names
+        called = explanation.target_names
         parts = [_part(explanation, name, sample, row, padding) for name in explanation.relevance]
         columns = {name: list(chain(*(part[name] for part in parts))) for name in parts[0]}
         yield {
             **{name: row.row[name] for name in ("id", "text")},
-            "label": _label(row.row["label"], logits, namer),
+            "label": label_named(row.row["label"], names),
             **columns,
             "predicted": _predicted(logits, sample, namer),
             "grids": json.dumps({name: grid for name, grid in explanation.grids.items() if grid}),
             "target": json.dumps(plain_target(target)),
-            "target_name": names[sample] if names else str(target),
+            "target_name": called[sample] if called else str(target),
             "score": float(explanation.scores[sample]),
             "probability": _probability(logits, sample, target, model),
             "method": explanation.method,
@@ -116,14 +117,20 @@ def _predicted(logits: Tensor | None, sample: int, namer: Any) -> str | None:
     return (namer(best) if namer else "") or str(best)
 
 
-def _label(label: str | None, logits: Tensor | None, namer: Any) -> str | None:
-    """The data's label; a class's number by its name, as what is predicted is called."""
-    if label is None or not label.isdecimal() or namer is None or logits is None:
+def label_named(label: str | None, names: Sequence[str]) -> str | None:
+    """The data's label; a class's number by its name, as what is predicted is called.
+
+    Examples
+    --------
+    >>> names = ["bad", "good"]
+    >>> label_named("1", names), label_named("7", names), label_named("great", names)
+    ('good', '7', 'great')
+    >>> label_named("1", ["1", "2", "3"])  # which is a name here
+    '1'
+    """
+    if label is None or not label.isdecimal() or label in names or int(label) >= len(names):
         return label
-    names = [namer(number) for number in range(logits.shape[-1])]
-    number = int(label)
-    # of a model whose classes are called "1" to "5", a "1" is a name
-    return label if label in names or number >= len(names) else names[number] or label
+    return names[int(label)] or label
 
 
 def _probability(logits: Tensor | None, sample: int, target: Any, model: nn.Module) -> float | None:

@@ -109,7 +109,19 @@ def _shown(row: Mapping[str, Any], by: str, columns: Mapping[str, str]) -> list[
     facts = [row[name] for name in FACTS]
     top = [name.lower() for name in largest(shares_of(row, by, columns), 5)]
     parts = [round(1000 * value / most) if most else 0 for value in values]
-    return [*facts, text, tokens, parts, most, top, more]
+    grid = _grid(row) if text is None and row["error"] is None else None
+    return [*facts, text, tokens, parts, most, top, more, grid]
+
+
+def _grid(row: Mapping[str, Any]) -> list[int] | None:
+    """Rows and columns of the grid that a picture's tokens lie on, and at which token it begins."""
+    grids = [*json.loads(row["grids"] or "{}").values()]
+    plain = [place for place, special in enumerate(row["special"]) if not special]
+    if len(grids) != 1 or len(grids[0]) != 2 or not all(isinstance(n, int) for n in grids[0]):
+        return None
+    height, width = grids[0]
+    lies = len(plain) == height * width == plain[-1] - plain[0] + 1
+    return [height, width, plain[0]] if lies else None
 
 
 def _places(text: str) -> Any:

@@ -14,7 +14,7 @@ from fxplain.capture import config_of, leaves_of
 from fxplain.explanation.explanation import Explanation
 from fxplain.explanation.target import Contrast, Sum
 
-__all__ = ["class_namer", "target_names"]
+__all__ = ["class_labels", "class_namer", "target_names"]
 
 
 def target_names(
@@ -69,17 +69,22 @@ def class_namer(
     return _namer_of(size, model, tokenizer)
 
 
-def _namer_of(size: int | None, model: nn.Module, tokenizer: Any) -> Callable[[int], str] | None:
-    """Names for an output of so many classes: the config's labels, or decoded word pieces."""
-    config = config_of(model)
-    labels = getattr(config, "id2label", None) or {}
+def class_labels(model: nn.Module) -> Mapping[Any, Any]:
+    """What a model's config calls its classes, by number; {} where nobody named them."""
+    labels = getattr(config_of(model), "id2label", None) or {}
     if not isinstance(labels, Mapping) or all(
         str(label).startswith("LABEL_") for label in labels.values()
-    ):  # nobody named them
-        labels = {}
+    ):
+        return {}
+    return labels
+
+
+def _namer_of(size: int | None, model: nn.Module, tokenizer: Any) -> Callable[[int], str] | None:
+    """Names for an output of so many classes: the config's labels, or decoded word pieces."""
+    labels = class_labels(model)
     if labels and size in (len(labels), len(labels) + 1):
         return _Labels(labels)
-    if tokenizer is not None and size in _vocabularies(config):
+    if tokenizer is not None and size in _vocabularies(config_of(model)):
         return _Pieces(tokenizer)
     return None
 

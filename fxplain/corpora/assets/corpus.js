@@ -17,10 +17,10 @@ const corpus = (() => {
 
   function rows(first, given) {
     given.forEach((row, i) => {
-      const [id, name, probability, score, label, predicted, error, text, tokens, values, most, top, more] = row;
+      const [id, name, probability, score, label, predicted, error, text, tokens, values, most, top, more, grid] = row;
       all[first + i] = { place: first + i, id, name, probability, score, label, predicted, error, text,
-        tokens, values, most, top, more, wrong: label !== null && predicted !== null && !same(label, predicted),
-        low: `${id}\n${text ?? ""}`.toLowerCase() };
+        tokens, values, most, top, more, grid, wrong: label !== null && predicted !== null && !same(label, predicted),
+        low: `${id}\n${text ?? more.text ?? ""}`.toLowerCase() };
     });
   }
 
@@ -94,7 +94,7 @@ const corpus = (() => {
     return made;
   }
 
-  const percent = (x) => (x === null ? "" : `${(100 * x).toFixed(1)}%`);
+  const percent = (x) => (x === null ? "" : `${(100 * x).toFixed(1).replace(/^-0\.0$/, "0.0")}%`);
 
   // ---- relevance -------------------------------------------------------------------------------------
 
@@ -102,7 +102,7 @@ const corpus = (() => {
     const found = [];
     let at = 0, plain = row.text !== null;
     row.tokens.forEach((token, i) => {
-      if (typeof token === "string") { if (!plain) found.push([token, row.values[i]]); return; }
+      if (typeof token === "string") { if (!plain) found.push([token, row.values[i]], [" ", null]); return; }
       if (token === null) return;
       const [start, end] = token;
       if (start > at) found.push([row.text.slice(at, start), null]);
@@ -113,16 +113,19 @@ const corpus = (() => {
     return found;
   }
 
+  // of the largest that is not special, so that a CLS does not outshine the words
+  const shade = (value) => 0.85 * Math.min(1, Math.abs(value) / 1000);
+
   function shaded(row, most = Infinity) {
+    if (row.grid) return pictured(row);
     const made = element("span");
     let length = 0;
-    const largest = largestOf(row);
     for (const [text, value] of parts(row)) {
       if (length > most) break;
       length += text.length;
       const mark = element(value === null ? "span" : "mark", { textContent: text });
       if (value !== null) {
-        mark.style.background = `rgba(var(--${value < 0 ? "less" : "more"}), ${0.85 * Math.abs(value) / largest})`;
+        mark.style.background = `rgba(var(--${value < 0 ? "less" : "more"}), ${shade(value)})`;
         mark.title = (value / 1000 * row.most).toPrecision(3);
       }
       made.append(mark);
@@ -130,12 +133,18 @@ const corpus = (() => {
     return made;
   }
 
-  function largestOf(row) {  // of what is not special, so that a CLS does not outshine the words
-    if (row.largest === undefined) {
-      row.largest = row.tokens.reduce((most, t, i) => // a text may have more tokens than a call takes arguments
-        (Array.isArray(t) || row.text === null ? Math.max(most, Math.abs(row.values[i])) : most), 1e-9);
+  function pictured(row) {  // the tokens of a picture where they lie in it, and the picture's name
+    const [height, width, first] = row.grid;
+    const map = element("canvas", { width, height, title: "relevance where it lies in the picture" });
+    const context = map.getContext("2d"), style = getComputedStyle(document.documentElement);
+    for (let i = 0; i < height * width; i++) {
+      const value = row.values[first + i];
+      context.fillStyle = `rgba(${style.getPropertyValue(value < 0 ? "--less" : "--more")}, ${shade(value)})`;
+      context.fillRect(i % width, Math.floor(i / width), 1, 1);
     }
-    return row.largest;
+    map.setAttribute("role", "img");
+    map.setAttribute("aria-label", map.title);
+    return element("span", {}, map, ` ${row.more.text ?? ""}`);
   }
 
   function bar(name, value, most, said, onclick) {
