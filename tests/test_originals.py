@@ -5,6 +5,7 @@ import io
 import pickle
 import re
 import wave
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,13 +18,18 @@ import fxplain
 from fxplain.errors import LoadError, ModalityError
 from fxplain.explanation.beneath import pictures_beneath
 from fxplain.explanation.on_photos import OnPhoto, on_photos
-from fxplain.explanation.originals import Placement
+from fxplain.explanation.originals import Originals, Placement
 from fxplain.explanation.pictures import Picture, pictures_of
+from fxplain.html.photos import photo_url
 from fxplain.pipelines.encoding import encode
 from fxplain.pipelines.given import Given
 from fxplain.pipelines.loading import Loaded
+from fxplain.reports.explanation_report import left_out
+from fxplain.reports.headline import notes
 from tests import small_pretrained
+from tests.small_models import seeded
 from tests.test_html import data_of
+from tests.test_spectrograms import Patches
 
 
 def photo(width: int = 120, height: int = 80) -> Image.Image:
@@ -76,6 +82,15 @@ def test_a_centre_crop_lies_in_the_middle_of_the_photo():
     size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
     _, found = placed(hf.CLIPImageProcessorPil(**size), [photo()], lambda _: 16, (4, 4))
     assert found[0].box == pytest.approx((20 / 120, 0, 100 / 120, 1), abs=0.01)
+
+
+def test_a_crop_of_a_panorama_lies_in_its_middle():
+    """A hundredth of it is seen: it is compared with that part, and not with the whole made small."""
+    size = {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}}
+    noise = np.random.default_rng(0).integers(0, 256, (10, 800, 3), dtype=np.uint8)
+    wide = Image.fromarray(noise).resize((8000, 100))
+    _, found = placed(hf.CLIPImageProcessorPil(**size), [wide], lambda _: 16, (4, 4))
+    assert found[0].box == pytest.approx((3950 / 8000, 0, 4050 / 8000, 1), abs=0.002)
 
 
 def test_a_resized_photo_is_seen_whole_and_of_each_sample_its_own():
@@ -332,6 +347,35 @@ def test_written_words_are_told_by_seconds_of_the_recording(root):
     assert re.search(r"input_features \d+%: \d\.\d\d-\d\.\d\d s", str(written))
     view = data_of(written.to_html())["samples"][0][0]
     assert view["sound"]["seconds"] == 1.0
+
+
+def test_a_spectrogram_has_its_recording_and_says_what_was_cut_off():
+    sound = np.zeros(16_000, np.float32)
+    e = replace(
+        fxplain.explain(seeded(Patches), {"values": torch.rand(1, 16, 10)}, target=1),
+        seconds={"values": 0.6},
+        originals=Originals(sounds=(sound,), rate=16_000),
+    )
+    (view,) = data_of(e.to_html())["samples"][0]
+    assert view["sound"]["seconds"] == 1.0
+    assert view["sound"]["shown"] == 0.6
+    assert "is 1.00 s long, and the model was given 0.60 s of it" in " ".join(notes(e))
+    padded, whole = (" ".join(notes(replace(e, seconds={"values": s}))) for s in (1.28, 1.0))
+    assert "is 1.00 s long, and the processor padded it: values is of 1.28 s" in padded
+    assert "long, and" not in whole
+
+
+def test_many_small_photos_are_jpegs():
+    photo = np.zeros((100, 100, 3), np.uint8)
+    assert photo_url(photo, 600_000).startswith("data:image/png")
+    assert photo_url(photo, 20_000).startswith("data:image/jpeg")
+
+
+def test_what_is_left_out_is_told_of_its_own_modality(seen):
+    """A patch has the same place as the text's [SEP], and is not left out with it."""
+    hidden = {e.text for e in seen.top(99, special="show") if e.special}
+    told = left_out(seen, 0).removeprefix("left out: ").partition(" with ")[0]
+    assert set(told.split(", ")) == hidden
 
 
 def test_long_recordings_are_played_with_fewer_samples_or_not():

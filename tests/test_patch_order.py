@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import fxplain
+from fxplain.explanation.beneath import pictures_beneath
 from fxplain.explanation.explanation import ByModality
 from fxplain.explanation.pictures import block_of, pictures_of
 from fxplain.reports.headline import notes
@@ -29,7 +30,7 @@ class Sees(nn.Module):
         self.head = nn.Linear(8, 10)
 
     def forward(self, input_ids: Tensor, pixel_values: Tensor, grid: Tensor) -> Tensor:
-        x = self.patches(pixel_values)[None]
+        x = self.patches(pixel_values.flatten(1))[None]
         x = x + self.near(x, x, x)[0]
         if not self.in_blocks:
             x = x.reshape(1, ROWS // 2, 2, COLUMNS // 2, 2, 8).transpose(2, 3)
@@ -38,16 +39,17 @@ class Sees(nn.Module):
         return self.head(x + self.far(x, x, x)[0])[:, -1]
 
 
-def asked(*, in_blocks: bool) -> fxplain.Explanation:
+def asked(*, in_blocks: bool, as_images: bool = False) -> fxplain.Explanation:
     ids = torch.tensor([[1, *[9] * (ROWS * COLUMNS // 4), 2, 3]])
     pixels = torch.rand(ROWS * COLUMNS, 12, generator=torch.Generator().manual_seed(1))
+    pixels = pixels.reshape(-1, 3, 2, 2) if as_images else pixels
     inputs = {"input_ids": ids, "pixel_values": pixels, "grid": torch.tensor([[1, ROWS, COLUMNS]])}
     return fxplain.explain(Sees(in_blocks=in_blocks).eval(), inputs)
 
 
-@pytest.mark.parametrize("in_blocks", [True, False])
-def test_patches_of_one_token_are_a_square_of_the_picture(in_blocks, tmp_path):
-    e = asked(in_blocks=in_blocks)
+@pytest.mark.parametrize(("in_blocks", "as_images"), [(True, False), (False, False), (False, True)])
+def test_patches_of_one_token_are_a_square_of_the_picture(in_blocks, as_images, tmp_path):
+    e = asked(in_blocks=in_blocks, as_images=as_images)
     assert e.blocks == {"pixel_values": 2 if in_blocks else 1}
     e.save(tmp_path / "e.safetensors")
     for each in (e, fxplain.load(tmp_path / "e.safetensors")):
@@ -63,6 +65,15 @@ def test_patches_of_one_token_are_a_square_of_the_picture(in_blocks, tmp_path):
                     block = row // 2 * (COLUMNS // 2) + column // 2
                     token = 4 * block + row % 2 * 2 + column % 2
                 assert places[row * COLUMNS + column] == token
+
+
+def test_patches_that_are_given_as_small_images_are_seen_as_their_picture():
+    image = torch.rand(3, 8, 12)
+    patches = image.reshape(3, 4, 2, 6, 2).permute(1, 3, 0, 2, 4).reshape(24, 3, 2, 2)
+    inputs = {"pixel_values": patches, "grid": torch.tensor([[1, 4, 6]])}
+    pictures = pictures_of("pixel_values", 24, {}, (24, 1, 1), inputs)
+    (seen,) = pictures_beneath(patches, pictures, 0)
+    assert torch.equal(seen, image)
 
 
 def test_what_the_model_makes_one_token_of_tells_the_order():

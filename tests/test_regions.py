@@ -89,7 +89,7 @@ def test_the_only_modality_needs_no_name(seen):
         ({"x": (9, 9, 5, 5)}, "left < right"),
         ({"x": np.ones((2, 3), bool)}, r"mask of 'x' is \(2, 3\)"),
         ({"x": "sun"}, "neither a box"),
-        ({"x": (1, (0, 0, 8, 8))}, "no image 1"),
+        ({"x": (1, (0, 0, 8, 8))}, "no image 1 .* Leave the image's number out"),
         ((0, 2), "neither a box"),
         ({}, "by name or in a list"),
         (5, "by name or in a list"),

@@ -241,6 +241,17 @@ def test_line_breaks_that_are_a_token_each_part_passages():
     assert [unit.text for unit in units_of(words[3:], ["?"] * 8, "line")] == ["b\n \n", "c"]
 
 
+def test_what_a_chat_template_writes_is_special_and_parts_turns():
+    texts = ["<|user|>", "Good", "film", "<|end|>", "<|bot|>", "Yes"]
+    words = [Word(text, (i,), " " if text == "film" else "") for i, text in enumerate(texts)]
+    assert [(unit.text, unit.special) for unit in units_of(words, texts, "sentence")] == [
+        ("<|user|>", True), ("Good film", False), ("<|end|>", True), ("<|bot|>", True),
+        ("Yes", False),
+    ]  # fmt: skip
+    film, *_ = units_of(words, texts, [(8, 17)])  # characters of all that the template wrote
+    assert film.text == "Good film"
+
+
 def test_a_span_that_ends_within_a_word_parts_it_between_its_pieces():
     words = [Word("Unbelievably", (0, 1, 2)), Word("good", (3,), " ")]
     labels = ["Un", "##believ", "##ably", "good"]
@@ -754,11 +765,20 @@ def test_what_is_shaded_side_by_side_has_its_numbers_in_a_table(byte_level):
 
 @pytest.mark.parametrize(
     ("ends", "left"),
-    [([1], 3), ([1, 1], 2), ([5], 2)],  # a token, two, and five as one entry
+    [
+        (["[PAD]"], 3),
+        (["[PAD]", "[PAD]"], 2),
+        (["5 × [PAD]"], 2),
+        (["word of five pieces"], 3),
+    ],
 )
 def test_padding_at_the_end_is_left_out(ends, left):
     words = [Shown("input_ids", text, (0,), 0.5) for text in ("a", "b")]
-    padding = [Shown("input_ids", "[PAD]", tuple(range(count)), 0.0) for count in ends]
+    counts = [1 if text == "[PAD]" else 5 for text in ends]
+    padding = [
+        Shown("input_ids", text, tuple(range(count)), 0.0)
+        for text, count in zip(ends, counts, strict=True)
+    ]
     assert without_padding([*words, *padding]) == left
 
 

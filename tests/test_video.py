@@ -121,6 +121,9 @@ def test_a_video_has_a_picture_for_each_frame_and_time(explainer, gif):
     names = [tile["name"] for tile in data_of(e.to_html())["modalities"][0]["tiles"]]
     assert names == ["frame 0 (0.50 s)", "frame 1 (1.50 s)"]  # the middles of two halves
     assert "frame 1" in str(e)
+    (most,) = e.top(1)
+    frame, place = divmod(most.tokens[0], 16)
+    assert most.text == f"{names[frame]}: {place // 4},{place % 4}"
 
 
 def test_each_video_has_its_own_time(explainer, gif, tmp_path):

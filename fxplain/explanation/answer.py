@@ -27,6 +27,7 @@ from fxplain.explanation.pictures import (
     block_of,
     grid_of,
     input_of,
+    patch_rows,
     patch_size,
     pictures_of,
 )
@@ -127,7 +128,7 @@ class Answer:
         blocks = {
             m.name: side
             for m in modalities
-            if _is_of_patches(m.name, given)
+            if _is_of_patches(given.get(input_of(m.name)), pictures[m.name])
             and (side := block_of(pictures[m.name], program.merged_places(m)))
         }
         for m in modalities:
@@ -190,10 +191,9 @@ class Answer:
         return replace(graph, warnings=(*graph.warnings, *told)) if told else graph
 
 
-def _is_of_patches(name: str, given: Mapping[str, Tensor]) -> bool:
+def _is_of_patches(value: Tensor | None, pictures: Sequence[Picture]) -> bool:
     """Whether a modality's input is given as rows of patches, whose order is not to be seen in it."""
-    value = given.get(input_of(name))
-    return value is not None and patch_size(value) is not None
+    return value is not None and patch_size(patch_rows(value, pictures)) is not None
 
 
 def _grid_of(

@@ -8,7 +8,7 @@ from itertools import product
 
 from torch import Tensor
 
-from fxplain.explanation.pictures import Picture, grid_of, patch_size
+from fxplain.explanation.pictures import Picture, grid_of, patch_rows, patch_size
 
 __all__ = ["frames_of", "of_sample", "pictures_beneath"]
 
@@ -38,9 +38,10 @@ def pictures_beneath(
     """
     if not value.is_floating_point():
         return []
+    value, like = (patch_rows(own, pictures) for own in (value, value if like is None else like))
     patch = patch_size(value)
     if pictures[0].at >= 0:
-        return _beneath_own(value, pictures, value if like is None else like)
+        return _beneath_own(value, pictures, like)
     if (
         value.dim() in (2, 3)
         and patch
@@ -51,7 +52,7 @@ def pictures_beneath(
         crops = value.dim() == 3 and not pictures[0].is_frame and len(rows) % count == 0
         start = sample * count if crops and len(rows) > count else 0
         shares = [rows[[start + p.first + token for token in p.tokens]] for p in pictures]
-        given = rows if like is None else like.detach().float().cpu().flatten(0, -2)
+        given = like.detach().float().cpu().flatten(0, -2)
         first = given[[start + pictures[0].first + token for token in pictures[0].tokens]]
         behind = _are_behind(first, pictures[0].grid, patch)
         return [

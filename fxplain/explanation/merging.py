@@ -15,7 +15,12 @@ from torch.nn import functional as F
 
 from fxplain.arguments import checked, number, place_in
 from fxplain.errors import ModalityError
-from fxplain.explanation.pieces import is_within_a_word, joined, without_spaces
+from fxplain.explanation.pieces import (
+    is_within_a_word,
+    joined,
+    whole_letters,
+    without_spaces,
+)
 
 __all__ = [
     "Timeline", "Word", "WordRelevance", "bear_marks", "merge", "plain", "timeline", "upsample",
@@ -142,13 +147,17 @@ def words_of(
     [(0, 1), (2,), (3,)]
     >>> [(word.gap, word.text) for word in words_of(["us", "er", ".\n", "it"], together=True)]
     [('', 'user.'), ('\n', 'it')]
+    >>> [word.tokens for word in words_of(["<0xE6><0x88>", "<0x91>", "们"], together=True)]
+    [(0, 1), (2,)]
     """
     pieces = list(map(_with_spaces, labels))
-    joins = _joining(pieces, together=together)
+    letters, goes_on = whole_letters(pieces)
+    joins = _joining(letters, together=together)
     words: list[list[int]] = []
     for place in range(len(pieces)):
         apart = place in alone or place - 1 in alone
-        if place and not apart and joins(pieces[place - 1], pieces[place]):
+        one = place in goes_on or (place and joins(letters[place - 1], letters[place]))
+        if place and one and not apart:
             words[-1].append(place)
         else:
             words.append([place])
@@ -218,7 +227,7 @@ def _are_one_word(before: str, piece: str, joins: Callable[[str, str], bool]) ->
         return False
     if before != " " and _of_its_own(before, piece):
         return False
-    return joins(before, piece) or (_is_bytes(before[-6:]) and _is_bytes(piece))
+    return joins(before, piece)
 
 
 def _is_one_letter(before: str, piece: str) -> bool:

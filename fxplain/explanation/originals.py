@@ -7,6 +7,7 @@ grows lighter from left to right the columns, one from top to bottom the rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -235,7 +236,8 @@ class Originals:
         made = [value, *(getattr(probes, each).get(argument) for each in _FIELDS)]
         if any(each is None or each.shape != value.shape for each in made):
             return unknown
-        frames = [pictures_beneath(each, pictures, sample, value) for each in made]
+        slanting = made[3] + made[4]  # no patch of it is plain, as those of the photo may be
+        frames = [pictures_beneath(each, pictures, sample, slanting) for each in made]
         if any(len(own) != len(pictures) for own in frames):
             return unknown
         return tuple(self._place(*own) for own in zip(*frames, strict=True))
@@ -331,9 +333,8 @@ def _snapped(place: float) -> float:
 
 def _agrees(photo: NDArray[np.uint8], level: Tensor, inside: Tensor, box: Box) -> bool:
     """Whether the photo at a place is what the model was given, both seen coarsely."""
-    grey = torch.from_numpy(photo.mean(-1) / 255).float()
     height, width = level.shape
-    left, top, right, bottom = box
+    grey, (left, top, right, bottom) = _around(photo, box)
     across = left + (torch.arange(width) + 0.5) / width * (right - left)
     down = top + (torch.arange(height) + 0.5) / height * (bottom - top)
     places = torch.stack(torch.meshgrid(across * 2 - 1, down * 2 - 1, indexing="xy"), -1)
@@ -351,3 +352,15 @@ def _agrees(photo: NDArray[np.uint8], level: Tensor, inside: Tensor, box: Box) -
     if float(pair.std(1).min()) < 1e-3:
         return False
     return float(torch.corrcoef(pair)[0, 1]) > ALIKE
+
+
+def _around(photo: NDArray[np.uint8], box: Box) -> tuple[Tensor, Box]:
+    """The part of a photo that a box lies on, in grey, and the box as fractions of that."""
+    height, width = photo.shape[:2]
+    left, top, right, bottom = box
+    x, y = (min(max(0, math.floor(at * n)), n - 1) for at, n in ((left, width), (top, height)))
+    w, h = (max(1, min(n, math.ceil(at * n)) - start)
+            for at, n, start in ((right, width, x), (bottom, height, y)))  # fmt: skip
+    part = torch.from_numpy(photo[y : y + h, x : x + w].mean(-1) / 255).float()
+    own = ((left * width - x) / w, (top * height - y) / h)
+    return part, (*own, (right * width - x) / w, (bottom * height - y) / h)

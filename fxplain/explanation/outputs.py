@@ -51,7 +51,10 @@ def choose_output(capture: Capture, program: Program, name: str | None) -> int:
         NAME.raising(TargetError).check("output", name)
         matches = [i for i, n in enumerate(names) if n == name]
         if not matches:
-            raise TargetError(f"the model has no output {name!r}; its outputs: {_listed(names)}.")
+            raise TargetError(
+                f"the model has no output {name!r}; its outputs: {_listed(names)}. Say with output= "
+                f"which of them is meant."
+            )
         return matches[0]
     usual: int = program.memo.made("usual output", lambda: _usual(names, program))
     return usual

@@ -18,8 +18,8 @@ from torch import Tensor
 from fxplain.explanation.rows_in_text import grids_in_text
 
 __all__ = [
-    "Picture", "block_of", "grid_of", "has_sizes", "input_of", "names_of", "ordered", "patch_size",
-    "pictures_of", "side_of", "sizes_told",
+    "Picture", "block_of", "grid_of", "has_sizes", "input_of", "names_of", "ordered", "patch_rows",
+    "patch_size", "pictures_of", "side_of", "sizes_told",
 ]  # fmt: skip
 
 MOST_MERGED = 4
@@ -174,16 +174,32 @@ def _told(
     name: str, plain: Sequence[int], inputs: Mapping[str, Tensor], block: int
 ) -> tuple[Picture, ...]:
     """Pictures whose sizes in patches another input says: (times, rows, columns) or (rows, columns)."""
-    value = inputs.get(input_of(name))
-    if value is None or not value.is_floating_point() or value.dim() not in (2, 3):
+    given = inputs.get(input_of(name))
+    if given is None or not given.is_floating_point():
         return ()
     for thw in sizes_told(inputs):
+        small = _are_small(given) and len(given) == sum(map(math.prod, thw))
+        value = given.flatten(1) if small else given
+        if value.dim() not in (2, 3):
+            continue
         own, first = _own_sizes(name, thw, value, len(plain))
         starts = _starts(own, value, len(plain))
         if starts is not None:
             side = _side(own, sum(map(math.prod, thw)), value, inputs, block)
             return tuple(replace(p, first=first) for p in _laid_out(own, starts, plain, side))
     return ()
+
+
+def patch_rows(value: Tensor, pictures: Sequence[Picture]) -> Tensor:
+    """Patches that are given as small images as rows of their colours; any other input as it is."""
+    if not (pictures and pictures[0].is_frame and _are_small(value)):
+        return value
+    return value.flatten(1) if len(value) > pictures[-1].first + max(pictures[-1].tokens) else value
+
+
+def _are_small(value: Tensor) -> bool:
+    """Whether an input could be of patches, (patches, colours, height, width)."""
+    return value.dim() == 4 and value.shape[1] == 3 and value.shape[2] == value.shape[3]
 
 
 def sizes_told(inputs: Mapping[str, Tensor]) -> Iterator[list[tuple[int, int, int]]]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import regex
 
-__all__ = ["are_written_together", "is_within_a_word", "joined", "readable", "without_spaces"]
+__all__ = [
+    "are_written_together", "is_within_a_word", "joined", "readable", "whole_letters",
+    "without_spaces",
+]  # fmt: skip
 
 
 def _byte_letters() -> dict[str, int]:
@@ -121,7 +125,49 @@ def joined(pieces: Sequence[str]) -> str:
 
 
 def _letters(run: re.Match[str]) -> str:
-    return _as_text(bytes.fromhex(run[0].replace("<0x", "").replace(">", "")))
+    return _as_text(_bytes_of(run))
+
+
+def _bytes_of(run: re.Match[str]) -> bytes:
+    return bytes.fromhex(run[0].replace("<0x", "").replace(">", ""))
+
+
+def whole_letters(pieces: Sequence[str]) -> tuple[list[str], set[int]]:
+    """Readable pieces with the letters that they are parts of, and which begin within a letter.
+
+    Examples
+    --------
+    >>> whole_letters(["so ", "<0xE6>", "<0x88><0x91>", "it"])
+    (['so ', '我', '我', 'it'], {2})
+    """
+    if not any(map(_BYTE_RUN.search, pieces)):
+        return list(pieces), set()
+    parts = [_as_bytes(piece) for piece in pieces]
+    every = b"".join(parts)
+    starts = [i for i, byte in enumerate(every) if not 0x80 <= byte < 0xC0]  # none goes on there
+    ends = [*starts[1:], len(every)]
+    whole, goes_on, reached = [], set(), 0
+    for place, (piece, part) in enumerate(zip(pieces, parts, strict=True)):
+        first = max(0, bisect_right(starts, reached) - 1)
+        last = max(0, bisect_right(starts, reached + len(part) - 1) - 1)
+        if not part or not starts:
+            whole.append(piece)
+            continue
+        if reached > starts[first] and every[starts[first]] >= 0xC0:
+            goes_on.add(place)
+        whole.append(every[starts[first] : ends[last]].decode("utf-8", "replace"))
+        reached += len(part)
+    return whole, goes_on
+
+
+def _as_bytes(piece: str) -> bytes:
+    """A readable piece as the bytes of its text."""
+    made, reached = b"", 0
+    for run in _BYTE_RUN.finditer(piece):
+        made += piece[reached : run.start()].encode("utf-8", "replace")
+        made += _bytes_of(run)
+        reached = run.end()
+    return made + piece[reached:].encode("utf-8", "replace")
 
 
 def without_spaces(letter: str) -> bool:

@@ -252,6 +252,11 @@ def _named(regions: Any, sheets: Sequence[_Sheet], modality: str) -> Iterator[_R
     for name, value in given:
         which = None
         if _is_pair(value):
+            if len(images) == 1 and value[0] not in (0, -1):
+                raise MethodError(
+                    f"units: there is no image {value[0]} for {name!r}: each sample has one in "
+                    f"{modality!r}. Leave the image's number out."
+                )
             which = place_in("image", value[0], max(images) + 1)
             value = value[1]
         shape = _shape(name, value)

@@ -41,9 +41,11 @@ from fxplain.explanation.pictures import (
     grid_of,
     has_sizes,
     input_of,
+    patch_rows,
     patch_size,
     pictures_of,
 )
+from fxplain.explanation.places import place_names
 from fxplain.explanation.regions import groups_of, regions_of
 from fxplain.explanation.shown import Shown, Special, shown
 from fxplain.explanation.units import REST, Units, by_modality, own_units, units_of
@@ -174,10 +176,14 @@ class AsSeen(BesideIdentity):
 
     @of_sample
     def named_tokens(self, modality: str, sample: int = 0) -> list[str]:
-        """One sample's labels; of a recording's tokens their time, such as ``0.66-0.68 s``."""
+        """One sample's labels; of a recording's tokens their time, such as ``0.66-0.68 s``.
+
+        Of bare numbers of tokens on pictures the row and column, and which picture: ``photo 1: 2,3``.
+        """
         labels, seconds = self.labels[modality][sample], self.seconds.get(modality)
-        if seconds is None or self.grids.get(modality):
-            return labels
+        if seconds is None or self.grids.get(modality) or self.pictures(modality, sample):
+            names = place_names(self, modality, sample)
+            return [names.get(i, label) for i, label in enumerate(labels)]
         special = self.special_in(modality, sample)
         plain = [i for i in range(len(labels)) if i not in special]
         step, named = seconds / max(1, len(plain)), list(labels)
@@ -505,6 +511,7 @@ class AsSeen(BesideIdentity):
         if within:
             return within[2] - within[0], within[3] - within[1]
         given = self.inputs.get(input_of(modality))
+        given = None if given is None else patch_rows(given, self.pictures(modality))
         if given is not None and given.dim() >= 4:
             return given.shape[-2], given.shape[-1]
         patch = patch_size(given) if given is not None and given.is_floating_point() else None

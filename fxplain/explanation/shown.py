@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -14,7 +13,7 @@ from torch import Tensor
 from fxplain.arguments import one_of, place_in
 from fxplain.errors import MethodError
 from fxplain.explanation.merging import Word
-from fxplain.explanation.units import Units, own_units
+from fxplain.explanation.units import MARKED, Units, own_units
 
 if TYPE_CHECKING:
     from fxplain.explanation.explanation import Explanation
@@ -27,7 +26,8 @@ SPECIAL: tuple[Special, ...] = ("show", "hide")
 FOLDED = 4
 """So many of the same special token in a row, or more, are one entry: "24 × <image>"."""
 
-_MARKED = re.compile(r"<[^\s<>]{1,40}>|\[[^\s\[\]]{1,40}\]")
+_TIMES = " × "
+"""Between how many and what, where many of the same are one entry."""
 
 SINK = 0.5
 """A text's first token that has more than this share of the relevance is where attention is parked."""
@@ -68,6 +68,11 @@ class Shown:
     special: bool = False
     apart: bool = False
     error: float | None = None
+
+    @property
+    def own(self) -> tuple[str, tuple[int, ...]]:
+        """What no other entry of its sample has: its tokens and whose they are."""
+        return self.modality, self.tokens
 
 
 def shown(
@@ -129,7 +134,7 @@ def _of_modality(explanation: Explanation, name: str, sample: int, units: Units)
 def without_padding(entries: Sequence[Shown]) -> int:
     """How many of a text's entries are left without the padding at its end.
 
-    Padding are two or more of the same token in a row without relevance.
+    Padding are two or more of the same token in a row without relevance; a word of several is none.
     """
     end = len(entries)
     while end and _pads(entries[end - 1], entries[-1]):
@@ -138,7 +143,8 @@ def without_padding(entries: Sequence[Shown]) -> int:
 
 
 def _pads(entry: Shown, last: Shown) -> bool:
-    return entry.relevance == 0 and not entry.apart and entry.text == last.text
+    one = len(entry.tokens) == 1 or _TIMES in entry.text
+    return one and entry.relevance == 0 and not entry.apart and entry.text == last.text
 
 
 def _on_one_line(text: str) -> str:
@@ -190,21 +196,23 @@ def _runs(words: Sequence[Word]) -> Iterator[list[Word]]:
 
 def _goes_on(first: Word, between: Sequence[Word], behind: Sequence[Word]) -> bool:
     """Whether a run goes on behind a single other special token; ids are no such tokens."""
-    parts = len(between) == 1 and bool(_MARKED.fullmatch(between[0].text))
-    return parts and behind[0].text == first.text and bool(_MARKED.fullmatch(first.text))
+    parts = len(between) == 1 and bool(MARKED.fullmatch(between[0].text))
+    return parts and behind[0].text == first.text and bool(MARKED.fullmatch(first.text))
 
 
 def _as_one(run: Sequence[Word]) -> Sequence[Word]:
     if len(run) < FOLDED:
         return run
     places = tuple(place for word in run for place in word.tokens)
-    told = " + ".join(f"{n} × {text}" for text, n in Counter(word.text for word in run).items())
+    told = " + ".join(
+        f"{n}{_TIMES}{text}" for text, n in Counter(word.text for word in run).items()
+    )
     return [Word(told, places, run[0].gap, special=run[0].special)]
 
 
 def _folds(word: Word) -> bool:
     """Whether a word is one of the tokenizer's own, in brackets, or a bare id."""
-    return word.text.isdigit() or bool(_MARKED.fullmatch(word.text))
+    return word.text.isdigit() or bool(MARKED.fullmatch(word.text))
 
 
 def _with_sinks(entries: Sequence[Shown], explanation: Explanation) -> list[Shown]:

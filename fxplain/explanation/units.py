@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +15,16 @@ from fxplain.explanation.merging import Word, plain
 if TYPE_CHECKING:
     from fxplain.explanation.seen import AsSeen
 
-__all__ = ["REST", "UNITS", "Units", "by_modality", "own_units", "units_of", "written_text"]
+__all__ = [
+    "MARKED",
+    "REST",
+    "UNITS",
+    "Units",
+    "by_modality",
+    "own_units",
+    "units_of",
+    "written_text",
+]
 
 Units = str | Sequence[Any] | Mapping[str, Any]
 """A name of `UNITS`, parts of the text, (start, stop) of its characters, or these by name.
@@ -25,6 +34,9 @@ Or by modality: these of a text, regions of a picture, stretches of a recording,
 
 UNITS = ("token", "word", "sentence", "line", "passage")
 """From pieces to what an empty line parts."""
+
+MARKED = re.compile(r"<[^\s<>]{1,40}>|\[[^\s\[\]]{1,40}\]")
+"""How tokenizers write tokens of their own."""
 
 _ENDS = re.compile("[.!?\u2026]+[\"'\u201d\u2019)\\]]*$")
 _ENDS_ANYWHERE = re.compile("[\u3002\uff01\uff1f\uff61]+[\u300d\u300f\u201d\uff09]*$")
@@ -93,14 +105,23 @@ def units_of(words: Sequence[Word], labels: Sequence[str], units: Units = "word"
     >>> words = [Word("Good", (0,)), Word(".", (1,)), Word("Bad", (2,), " "), Word("!", (3,))]
     >>> [unit.text for unit in units_of(words, ["Good", ".", "Bad", "!"], "sentence")]
     ['Good.', 'Bad!']
+    >>> [word.special for word in units_of([Word("<|im_end|>", (0,))], ["<|im_end|>"], "word")]
+    [True]
     """
     if isinstance(units, str):
         if units not in UNITS:
             raise MethodError(f"units={units!r} is none of {', '.join(map(repr, UNITS))}.")
+        told = list(map(_with_its_kind, words))
         if units == "token":
-            return [piece for word in words for piece in _pieces(word, labels)]
-        return list(words) if units == "word" else _grown(words, units)
+            return [piece for word in told for piece in _pieces(word, labels)]
+        return told if units == "word" else _grown(told, units)
     return _by_spans(words, labels, _named_spans(written_text(words), units))
+
+
+def _with_its_kind(word: Word) -> Word:
+    """A token in brackets that stands in the text, as chat templates write them, is special, too."""
+    own = not word.special and len(word.tokens) == 1 and MARKED.fullmatch(word.text)
+    return replace(word, special=True) if own else word
 
 
 def _pieces(word: Word, labels: Sequence[str]) -> list[Word]:

@@ -50,6 +50,10 @@ def explain_generation(
     score: str = "logit",
     seed: int | None = None,
     engine: str = "auto",
+    verify: str = "light",
+    strict: bool = False,
+    recheck: bool = False,
+    recompute: bool = False,
     **options: Any,
 ) -> Generation:
     """Generate a text, and explain which inputs and which earlier outputs each token draws on.
@@ -83,8 +87,8 @@ def explain_generation(
     seed
         Where ``generate`` samples (``do_sample=True``): its seed. Without one it draws from the random
         state as it is, and the same call of ``generate`` writes the same text again.
-    engine
-        As `fxplain.explain` takes it.
+    engine, verify, strict, recheck, recompute
+        As `fxplain.explain` takes them.
     **options
         Options of the method, and all that ``model.generate`` takes (``num_beams=4``: the text of the
         chosen beam is explained).
@@ -123,6 +127,10 @@ def explain_generation(
         output=None if score != "logit" else "logits",
         tokenizer=tokenizer,
         engine=engine,
+        verify=verify,
+        strict=strict,
+        recheck=recheck,
+        recompute=recompute,
         **own,
     )
     return _made(writing, outputs, explanations, tokenizer, score, name)

@@ -191,12 +191,14 @@ def _view(
         return InputView(name, "words", padding=padding, units=cut, asked=asked)
     if kind == "image":
         found = given or [images_of(each.frames(), most_pixels) for each in views]
-        tiled = [_tiled(each, shown) for each, shown in zip(views, found, strict=True)]
+        tiled = list(map(_tiled, views, found))
         on_photos = photo_views(explanation, name, most_pixels) if not given else None
         if on_photos is not None:
             return _on_photos(tiled, explanation, *on_photos)
         mosaics = [explanation.mosaic(name, sample) for sample in samples]
-        return _of_samples(list(map(_together, tiled, mosaics)))
+        shown = _of_samples(list(map(_together, tiled, mosaics)))
+        heard = [] if explanation.originals.photos else sounds_of(explanation, name)
+        return replace(shown, sounds=heard)
     named = name in explanation.named  # columns of a table are no moments
     signals = [] if named else [each.signal() for each in views]
     pictures = given or [[strip_of(signal)] for signal in signals if signal is not None]

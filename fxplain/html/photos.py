@@ -100,7 +100,7 @@ def _within(box: Box, frame: Box) -> list[float]:
 
 
 def photo_url(photo: NDArray[np.uint8], most_pixels: int) -> str:
-    """A photo as a ``data:`` address: as JPEG where it is large, as it is where it is small.
+    """A photo as a ``data:`` address: as JPEG where it is large or one of many, else as it is.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def photo_url(photo: NDArray[np.uint8], most_pixels: int) -> str:
         Larger ones are scaled down.
     """
     height, width = photo.shape[:2]
-    if height * width <= 128 * 128:
+    if height * width <= min(128 * 128, most_pixels // JPEG_SMALLER):
         return png_url(photo)
     extra("PIL", "photos in a report need pillow: pip install 'fxplain[image]'.")
     from PIL import Image

@@ -268,13 +268,13 @@ def _of_method(
 
 def _sinks(explanation: Explanation, sample: int) -> list[list[int]]:
     """By modality, the places of words that are left out with the special tokens."""
-    special = {entry.tokens for entry in shown(explanation, sample) if entry.special}
+    special = {e.own for e in shown(explanation, sample) if e.special}
     hidden = [entry for entry in shown(explanation, sample, special="hide") if entry.special]
     return [
         [
             place
             for entry in hidden
-            if entry.modality == name and entry.tokens not in special
+            if entry.modality == name and entry.own not in special
             for place in entry.tokens
         ]
         for name in explanation.modalities

@@ -44,6 +44,19 @@ RAW = ("text", "pair", "image", "video", "audio", "inputs", "truncation", "pad_t
 """What a call may be given."""
 
 
+ELSEWHERE = {
+    "question": "text", "context": "pair", "text_pair": "pair", "candidate_labels": "text",
+    "images": "image", "videos": "video",
+}  # fmt: skip
+"""What the pipelines and processors of transformers call some of these."""
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    told = [f"{name}= is {own}= here" for name, own in ELSEWHERE.items() if name in options]
+    if told:
+        raise InputError(f"{', and '.join(told)}.")
+
+
 _OWN = {"config", "output_loading_info", "pretrained_model_name_or_path"}
 """What `from_pretrained` gives the model's class itself."""
 
@@ -237,6 +250,7 @@ class Explainer:
         FxplainError
             As `fxplain.explain` raises.
         """
+        _check_names(options)
         raw = {"text": text, "pair": pair, "image": image, "video": video, "audio": audio}
         raw |= {"inputs": inputs}
         raw |= {"truncation": truncation, "pad_to": pad_to, "points": points}
@@ -265,6 +279,7 @@ class Explainer:
         InputError
             When several samples are given, for each may have another number of targets.
         """
+        _check_names(keywords)
         raw = {kind: keywords.pop(kind, None) for kind in RAW}
         given = self._given(positional, raw)
         if not self.task.is_one_sample(given):
@@ -307,6 +322,7 @@ class Explainer:
                 f"{type(self.model).__name__} does not write text: explain its answer by a "
                 f"call (on the command line: fxplain explain)."
             )
+        _check_names(options)
         raw = {"text": text, "pair": None, "image": image, "video": video, "audio": audio}
         raw["inputs"] = inputs
         raw["truncation"] = truncation
@@ -373,7 +389,9 @@ class Explainer:
 
     def _order(self, positional: Sequence[Any]) -> tuple[str, ...]:
         """Which kinds of input positional arguments are."""
-        kinds = self.task.needs + self.task.may
+        reads = self.loaded.reads
+        own = [kind for kind in self.task.may if kind in reads or (kind == "pair" and "text" in reads)]
+        kinds = (*self.task.needs, *own)
         if len(positional) > len(kinds):
             raise InputError(
                 f"{len(positional)} positional inputs are given; {self.task.name} takes "

@@ -131,7 +131,10 @@ def gather(
     kinds = {"text": text, "image": image, "video": video, "audio": audio}
     for kind, value in kinds.items():
         if value is not None and kind not in loaded.reads:
-            raise InputError(f"{kind} is given, but {loaded.name!r} has no {READERS[kind]}.")
+            taken = " and ".join(f"{own}=" for own in loaded.reads) or "inputs="
+            raise InputError(
+                f"{kind} is given, but {loaded.name!r} has no {READERS[kind]}: it is given {taken}."
+            )
     rate = getattr(loaded.feature_extractor, "sampling_rate", 16_000)
     words = _words(text)
     if words and pair is not None:

@@ -96,7 +96,10 @@ def open_image(value: Any) -> Any:
     except InputError:
         raise
     except Exception as error:  # whatever a decoder raises
-        raise LoadError(f"{_called(value)} cannot be read as an image: {error}") from error
+        raise LoadError(
+            f"{_called(value)} cannot be read as an image: {str(error).rstrip('.')}. Give a whole PNG, "
+            f"JPEG or other picture file, whatever its name ends in."
+        ) from error
 
 
 def _as_seen(image: Any) -> Any:
@@ -269,7 +272,10 @@ def read_wav(source: str | Path | BinaryIO, name: str) -> tuple[int, Samples]:
     except Exception as error:  # whatever a damaged header makes of it
         if isinstance(error, ValueError):  # it was opened
             _check_whole(name, source)
-        raise LoadError(f"{name} cannot be read as a .wav file: {error}") from error
+        raise LoadError(
+            f"{name} cannot be read as a .wav file: {str(error).rstrip('.')}. Make one of it with a "
+            f"sound editor, or by ffmpeg -i RECORDING SOUND.wav."
+        ) from error
     _check_whole(name, source)
     if not 1 <= rate <= MOST_RATE or not samples.size:
         raise LoadError(f"{name} holds no sound: {samples.size} samples at {rate} a second.")

@@ -88,8 +88,8 @@ def _sample(
 
 def left_out(explanation: Explanation, sample: int, units: Units = "word") -> str:
     """What ``special="hide"`` leaves out of a sample, and how much of the relevance that is."""
-    hidden = {e.tokens for e in shown(explanation, sample, units, "hide") if e.special}
-    entries = [e for e in shown(explanation, sample, units) if e.tokens in hidden and not e.apart]
+    hidden = {e.own for e in shown(explanation, sample, units, "hide") if e.special}
+    entries = [e for e in shown(explanation, sample, units) if e.own in hidden and not e.apart]
     if not entries:
         return ""
     names = list(dict.fromkeys(entry.text for entry in entries))

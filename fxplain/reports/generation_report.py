@@ -127,11 +127,11 @@ def _when(generation: Generation, name: str, target: int, sample: int) -> str:
 
 
 def _labels(generation: Generation, modality: str, target: int, sample: int) -> Sequence[str]:
-    """What tokens are called; those of a recording by their time."""
+    """What tokens are called; those of a recording by their time, of pictures by their place."""
     explanation = generation.explanations[target]
-    if modality in explanation.seconds:
-        return explanation.named_tokens(modality, sample)
-    return generation.labels(modality)[sample]
+    if modality == EARLIER or modality == generation.text_input:
+        return generation.labels(modality)[sample]
+    return explanation.named_tokens(modality, sample)
 
 
 def _label(modality: str, number: int, label: str) -> str:

@@ -25,6 +25,9 @@ BESIDE = 0.5
 MOST_SPECIAL = 3
 """So many special tokens are named, at most."""
 
+UNHEARD = 0.05
+"""Seconds at a recording's end that make no frame of their own, and are neither cut off nor padding."""
+
 CANNOT_TELL = (
     "This method shows what the answer drew on. It cannot show what spoke for it and what against it "
     "(signed=True, input_x_gradient and integrated_gradients can)."
@@ -275,6 +278,7 @@ def notes(explanation: Explanation, sample: int = 0) -> Iterator[str]:
                 f"The answer is read from many tokens of {name} at once, such as their mean: each has "
                 f"a share of it from the start, which is left out of what is shown here."
             )
+    yield from _heard(explanation, sample)
     for name in filter(explanation.lacks_heat_map, explanation.modalities):
         yield (
             f"There is no heat map of {name}: the samples of this batch have different numbers of "
@@ -289,3 +293,19 @@ def notes(explanation: Explanation, sample: int = 0) -> Iterator[str]:
     complete = explanation.completeness()
     if complete is not None:
         yield f"The relevance adds up to {float(complete[sample]):.0%} of what it should explain."
+
+
+def _heard(explanation: Explanation, sample: int) -> Iterator[str]:
+    """What a processor left out of a recording, or put behind it, to make it of a fixed length."""
+    given = explanation.originals
+    if len(given.sounds) != explanation.batch_size or not given.rate or given.photos:
+        return
+    long = len(given.sounds[sample]) / given.rate
+    for name, heard in explanation.seconds.items():
+        if name not in explanation.relevance or abs(long - heard) < UNHEARD:
+            continue
+        if long > heard:
+            did = f"the model was given {heard:.2f} s of it: the processor cut the rest off"
+        else:
+            did = f"the processor padded it: {name} is of {heard:.2f} s"
+        yield f"The recording is {long:.2f} s long, and {did}."

@@ -24,10 +24,14 @@
       ? fxplain.tokenList(m, special, (i) => input.labels[i], () => false, "chips")
       : null;
 
+    // Of a spectrogram the recording; the needle is of what time runs to the right on.
+    const player = input.sound ? fxplain.player(input.sound, modality.name) : null;
+    if (player && tiles.length === 1) drawn[0].element.append(player.needle);
     const element = el(
       "div",
       {},
       el("div", { class: tiles.length > 1 ? "tiles" : "" }, drawn.map((each) => each.element)),
+      player ? player.element : null,
       controls(local, redraw, Boolean(input.pictures || input.photos)),
       list ? el("p", { class: "note" }, "Tokens beside the grid:") : null,
       list ? list.element : null,
