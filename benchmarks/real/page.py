@@ -93,10 +93,12 @@ _SUCH_AS = {
 _ELSEWHERE = """
 ## Not measured on real models here
 
-Where a decoder of words reads an encoder of words, where words are read beside pictures, and where
-pictures or sound are classified, `auto` takes `generic` with `gradients="corrected"`: among methods
-of one gradient it did best on [the small models](results.md) on average, and it has relevancy
-matrices.
+Where a decoder of words reads an encoder of words (T5, translations) `auto` takes `input_x_gradient`
+with `gradients="corrected"`: on [the small one that ships](results.md) it did best.
+
+Where words are read beside pictures, and where pictures or sound are classified, it takes `generic`
+with `gradients="corrected"`: among methods of one gradient it did best on
+[the small models](results.md) on average, and it has relevancy matrices.
 """
 
 
@@ -206,7 +208,10 @@ def _choosing(found: Pairs) -> Iterator[str]:
     for kind, own in by_kind.items():
         such = f" (such as {_SUCH_AS[kind]})" if kind in _SUCH_AS else ""
         yield f"| {kind}{such} | {_taken(own)} | {_standing(own)} |"
-    yield f"| [any other](#{_anchor(_ELSEWHERE)}) | {_code('generic, corrected')} | |"
+    elsewhere = f"(#{_anchor(_ELSEWHERE)})"
+    translates = f"[a decoder of words that reads an encoder of words]{elsewhere} (such as T5)"
+    yield f"| {translates} | {_code('input_x_gradient, corrected')} | |"
+    yield f"| [any other]{elsewhere} | {_code('generic, corrected')} | |"
     yield ""
     counts = [measured.samples for _, measured in found]
     ends = {"smallest": min(counts, default=0), "largest": max(counts, default=0)}
