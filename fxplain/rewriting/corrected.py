@@ -35,13 +35,14 @@ def _gated(node: fx.Node) -> Replacement:
     """An activation is x times a gate, f(x) = x g(x), and the gate is a constant."""
     target: Any = node.target
     near_0 = torch.tensor([_TINY], dtype=torch.float64, device="cpu")
-    at_0 = target(near_0, *node.args[1:], **node.kwargs).item() / _TINY
 
     def replaced(x: Tensor, *args: Any, **kwargs: Any) -> Any:
         value = target(x.detach(), *args, **kwargs)
         if not x.requires_grad:
             return value
-        gate = (value / x.detach()).nan_to_num_(nan=at_0)  # a `where` takes longer than all else
+        at_0 = target(near_0, *args, **kwargs).item() / _TINY
+        gate = value / x.detach()  # of 0 by 0; a `where` takes longer than all else
+        gate.nan_to_num_(nan=at_0, posinf=torch.inf, neginf=-torch.inf)
         return Through.apply(value, x, gate)
 
     return replaced
