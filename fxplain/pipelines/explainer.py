@@ -390,7 +390,9 @@ class Explainer:
     def _order(self, positional: Sequence[Any]) -> tuple[str, ...]:
         """Which kinds of input positional arguments are."""
         reads = self.loaded.reads
-        own = [kind for kind in self.task.may if kind in reads or (kind == "pair" and "text" in reads)]
+        own = [
+            kind for kind in self.task.may if kind in reads or (kind == "pair" and "text" in reads)
+        ]
         kinds = (*self.task.needs, *own)
         if len(positional) > len(kinds):
             raise InputError(
