@@ -99,7 +99,7 @@ class Layout:
             raise InputError(
                 f"no column of the data is called {' or '.join(wanted)}"
                 f"{', which the model needs' if missing else ''}: say which is, such as "
-                f"{wanted[0]}=NAME (--{wanted[0]} NAME). There are: {_listed(there)}."
+                f"{wanted[0]}=NAME. There are: {_listed(there)}."
             )
         return found
 
