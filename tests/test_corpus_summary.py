@@ -212,6 +212,30 @@ def test_drift_of_two_corpora(tmp_path, monkeypatch):
     assert [m.feature for m in compare(first, second, minimum=4).moved] == []
     renumbered = write(tmp_path / "d", [row("0", "a b c", [1, 2, 3]), row("1", "d e", [1, 2])])
     assert compare(first, renumbered).other_text == 1
-    other = write(tmp_path / "c", [row("x", "a", [1])])
-    with pytest.raises(InputError, match="no row with the same id"):
-        compare(first, other)
+    with pytest.raises(InputError, match="explains no row"):
+        compare(first, write(tmp_path / "c", [failed("0", "", "InputError: lost")]))
+
+
+def test_drift_of_two_corpora_with_no_row_in_common(tmp_path):
+    """Two dates: which class is said of more rows, and which word carries more of all relevance."""
+    early = [row(str(i), "fine day", [1, 1]) for i in range(6)]
+    late = [row(str(i), f"late bus {i}", [3, 1, 0], "bad") for i in range(4)]
+    first = write(tmp_path / "a", [*early, row("6", "late bus", [1, 1])])
+    found = compare(first, write(tmp_path / "b", [*late, row("6", "fine day", [1, 1])]), minimum=2)
+    assert (found.rows, found.only_first, found.only_second) == (0, 7, 5)
+    assert found.same_target is found.rank_correlation is found.overlap is None
+    moved = {m.feature: (m.rows, m.first, m.second) for m in found.moved}
+    assert moved == {
+        "fine": (7, pytest.approx(3 / 7), pytest.approx(0.1)),
+        "day": (7, pytest.approx(3 / 7), pytest.approx(0.1)),
+        "late": (5, pytest.approx(0.5 / 7), pytest.approx(0.6)),
+        "bus": (5, pytest.approx(0.5 / 7), pytest.approx(0.2)),
+    }
+    assert found.moved[0].feature == "late"
+    late_shares = np.array([0.75] * 4 + [0.0]), np.array([0.0] * 6 + [0.5])
+    error = np.sqrt(sum(x.var() / len(x) for x in late_shares))
+    assert found.moved[0].error == pytest.approx(error)
+    assert {m.feature: (m.first, m.second) for m in found.classes} == {
+        "good": (1, pytest.approx(0.2)),
+        "bad": (0, pytest.approx(0.8)),
+    }

@@ -287,8 +287,10 @@ def compare_command(
 ) -> None:
     """How far two explanations of the same rows agree, and which words moved.
 
+    Of data with no row in common (of two dates) the corpora are compared as wholes.
+
     JSON keys: rows, only_first, only_second, same_target, rank_correlation, overlap, top, moved
-    (feature, rows, first, second), farthest, different, other_text.
+    (feature, rows, first, second, error), farthest, different, other_text, classes (as moved).
     """
     quiet(debug)
     with errors_reported(debug):
@@ -298,29 +300,56 @@ def compare_command(
         if json_:
             show(found.to_dict(), json_)
             return
-        if found.other_text:
+        if found.rows and found.other_text:
             said = "their ids name different rows (--id says which column holds them)"
             count = f"in {found.other_text:,} of {found.rows:,} rows the text is another"
             _warn([f"{count}: {said}, and these are compared"])
         results().print(
-            Text(
-                f"made with different: {', '.join(found.different) or 'nothing'}\n"
-                f"{found.rows:,} rows in both; {found.only_first:,} only in the first, "
-                f"{found.only_second:,} only in the second\n"
-                f"same class explained: {found.same_target:.1%}\n"
-                f"rank correlation: {rounded(found.rank_correlation, '.3f')}\n"
-                f"top {found.top} in common: {found.overlap:.1%}"
+            Text(f"made with different: {', '.join(found.different) or 'nothing'}\n").append(
+                "\n".join(_rows_agree(found) if found.rows else _no_row_in_common(found))
             )
         )
-        table = _table("moved", "first", "second", "rows")
-        for one in found.moved[:20]:
-            shares = [rounded(share, ".1%") for share in (one.first, one.second)]
-            table.add_row(one.feature, *shares, f"{one.rows:,}")
-        results().print(table)
-        names = ", ".join(
-            f"{name} ({rounded(value, '.2f')})" for name, value in found.farthest[:10]
-        )
-        results().print(Text(f"farthest apart: {names}"))
+        for heading, moved in (("class", found.classes), ("moved", found.moved[:20])):
+            _show_moved(heading, moved)
+        if found.farthest:
+            names = ", ".join(
+                f"{name} ({rounded(value, '.2f')})" for name, value in found.farthest[:10]
+            )
+            results().print(Text(f"farthest apart: {names}"))
+
+
+def _rows_agree(found: corpora.Drift) -> Iterator[str]:
+    yield (
+        f"{found.rows:,} rows in both; {found.only_first:,} only in the first, "
+        f"{found.only_second:,} only in the second"
+    )
+    told = (found.same_target, found.rank_correlation, found.overlap)
+    same, correlation, overlap = (value or 0.0 for value in told)
+    yield f"same class explained: {same:.1%}"
+    yield f"rank correlation: {rounded(correlation, '.3f')}"
+    yield f"top {found.top} in common: {overlap:.1%}"
+
+
+def _no_row_in_common(found: corpora.Drift) -> Iterator[str]:
+    yield (
+        f"no row in common ({found.only_first:,} in the first, {found.only_second:,} in the second): "
+        f"compared as wholes"
+    )
+    yield (
+        "what part of the rows each class has, and what part of all relevance each word carries (± the "
+        "standard error of the difference; first what chance does not explain)"
+    )
+
+
+def _show_moved(heading: str, moved: Sequence[corpora.Moved]) -> None:
+    if not moved:
+        return
+    unsure = any(one.error is not None for one in moved)
+    table = _table(heading, "first", "second", *(["±"] if unsure else []), "rows")
+    for one in moved:
+        numbers = [one.first, one.second, *([one.error or 0.0] if unsure else [])]
+        table.add_row(one.feature, *(rounded(n, ".1%") for n in numbers), f"{one.rows:,}")
+    results().print(table)
 
 
 @corpus.command("report")
