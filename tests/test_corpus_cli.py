@@ -71,6 +71,12 @@ def test_summary_compare_and_report(explained):
     other = run("compare", out, root / "other").stdout
     assert "28 rows in both; 0 only in the first, 1 only in the second" in other
     assert "moved" in other
+    late = root / "late.csv"
+    late.write_text("text,label\n" + "so bad,bad\n" * 30)  # no row of it is in the other
+    run("explain", command[1], "--data", late, "--out", root / "late")
+    whole = run("compare", out, root / "late", "--minimum", 1).stdout
+    assert "no row in common (28 in the first, 30 in the second): compared as wholes" in whole
+    assert "±" in whole
     run("report", out)
     assert (out / "report" / "index.html").exists()
     run(*command)  # the report does not stand in the run's way

@@ -14,6 +14,7 @@ from fxplain.arguments import checked
 from fxplain.corpora.corpus import Corpus
 from fxplain.corpora.drivers import Often
 from fxplain.corpora.joined import Half, joined
+from fxplain.corpora.layout import NUMBER
 from fxplain.corpora.shares import A_CORPUS, BY, COUNT, columns_of_data, largest, shared_rows
 from fxplain.corpora.summary import keep_least
 from fxplain.errors import InputError
@@ -231,7 +232,7 @@ class _Whole:
 
 def _has_ids(corpus: Corpus) -> bool:
     """Whether the data told what its rows are called, and they are not numbered."""
-    return "id" in corpus.manifest.columns
+    return corpus.manifest.columns.get("id", NUMBER) != NUMBER
 
 
 def _between(first: Sums, second: Sums, rows: int, others: int) -> list[Moved]:
