@@ -16,8 +16,11 @@ from fxplain.corpora.corpus import Corpus
 
 __all__ = ["Half", "joined"]
 
-PART_ROWS = 50_000
+PART_ROWS = 20_000
 """About how many rows of each corpus are held at once."""
+
+MOST_PARTS = 200
+"""How many parts there are at most: of each corpus as many files are open at once."""
 
 IN_MEMORY = 1 << 20
 """Bytes of a part from which it is a temporary file."""
@@ -48,7 +51,7 @@ def joined(
         Reads the rows of a corpus. Several may have one id, as a row with several targets has: those of
         one target belong together, and of the rest the first and the first.
     """
-    count = max(1, -(-max(len(first), len(second)) // PART_ROWS))
+    count = min(max(1, -(-max(len(first), len(second)) // PART_ROWS)), MOST_PARTS)
     with ExitStack() as opened:
         parts = [_parted(halves(corpus), count, opened) for corpus in (first, second)]
         for one, other in zip(*parts, strict=True):
