@@ -27,6 +27,8 @@ def of_text(values):
             [1.0, 0.1, 0.2, -0.7],
             f"‘dull’ spoke most for it, and nothing against it.{BEYOND.format('−70%')}",
         ),
+        ([1.0, -1e-8, 0.2, 0.1], "‘dull’ spoke most for it, and nothing against it."),
+        ([1.0, -0.1, 1e-8, 0.05], "No word spoke for it, and ‘a’ most against it."),
         ([1.0, -0.1, -0.2, 0.1], "No word spoke for it, and ‘dull’ most against it."),
         ([1.0, 0.2, 0.5, 0.3], "It drew most on ‘dull’."),
         ([1.0, 0.0, 0.0, 0.0], "It drew on nothing that could be measured."),

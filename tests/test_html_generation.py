@@ -242,6 +242,21 @@ def test_matrix_says_its_numbers_on_hover(visit):
 
 
 @in_a_browser
+def test_what_auto_chose_and_why(browser, tmp_path):
+    """A decoder that reads an encoder: a method whose rows have no 1 of their own to leave out."""
+    g = tiny("t5", method="auto")
+    why = g.explanations[0].chosen
+    printed = " ".join(str(g).split())
+    assert f"input_x_gradient, corrected gradients chosen by auto {why}" in printed
+    g.to_html(tmp_path / "text.html")
+    with Visit(browser, tmp_path / "text.html") as visit:
+        shown = visit.page.locator("main").inner_text()
+        assert f"Chosen by auto\n{why}" in shown.replace("\n\n", "\n")
+        assert "Each row is an output" in shown
+        assert "starts from 1" not in shown
+
+
+@in_a_browser
 def test_choosing_a_row_of_the_matrix_shows_it_on_the_inputs(visit):
     visit.page.locator(".matrix canvas").first.focus()
     for key in ("ArrowDown", "ArrowDown", "ArrowRight", "Enter"):

@@ -24,7 +24,7 @@ from fxplain.html.numbers import png_url
 from fxplain.html.pictures import Pixels, image_of
 from fxplain.html.report_data import explanations_in, titles
 from fxplain.presentation import text_colour
-from fxplain.reports.headline import headline, notes
+from fxplain.reports.headline import headline, method_text, notes
 from fxplain.reports.shading import signed_percent
 from fxplain.views import View, beyond_scale, is_right_to_left, strongest_shade
 from fxplain.written import rounded, written
@@ -216,7 +216,7 @@ def _column(
     return Column(
         name,
         headline(explanation, sample, explanation.class_name, units, special),
-        f"{explanation.graph.model}, method {explanation.method}, score "
+        f"{explanation.graph.model}, method {method_text(explanation)}, score "
         f"{rounded(float(explanation.scores[sample]), '.4g')}",
         parts,
         tuple(notes(explanation, sample)),

@@ -222,6 +222,7 @@ def method_data(explanation: Explanation) -> dict[str, Any]:
         "about": method.about if method else "",
         "source": method.source if method else "",
         "options": _changed_options(explanation),
+        "chosen": explanation.chosen,
     }
 
 

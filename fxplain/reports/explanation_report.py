@@ -17,12 +17,12 @@ from fxplain.explanation.pictures import names_of
 from fxplain.explanation.shown import shown, without_padding
 from fxplain.reports.drawing import Bars, ShadedGrid, ShadedWords
 from fxplain.reports.graph_report import count_nodes, facts_table, warning_lines
-from fxplain.reports.headline import headline, notes
+from fxplain.reports.headline import headline, method_text, notes
 from fxplain.reports.shading import percent
 from fxplain.views import View, are_words, is_number
 from fxplain.written import rounded
 
-__all__ = ["explanation_report", "left_out", "relevance_view"]
+__all__ = ["explanation_report", "left_out", "method_facts", "relevance_view"]
 
 MOST_SAMPLES = 8
 MOST_WORDS = 256
@@ -43,7 +43,7 @@ def explanation_report(
     parts: list[RenderableType] = [
         Text.assemble(("Explanation of ", "bold"), (explanation.graph.model, "bold cyan")),
         *warning_lines(explanation.graph.warnings),
-        facts_table([*_method(explanation), ("found", count_nodes(explanation.graph))]),
+        facts_table([*method_facts(explanation), ("found", count_nodes(explanation.graph))]),
     ]
     for sample in range(count):
         parts += _sample(explanation, sample, units, special)
@@ -53,10 +53,9 @@ def explanation_report(
     return Group(*parts)
 
 
-def _method(explanation: Explanation) -> Iterator[tuple[str, str]]:
-    """What was chosen, with the options that make it what it is, and why."""
-    corrected = explanation.options.get("gradients") == "corrected"
-    yield "method", explanation.method + (", corrected gradients" if corrected else "")
+def method_facts(explanation: Explanation) -> Iterator[tuple[str, str]]:
+    """The method, and why it was chosen where `auto` did."""
+    yield "method", method_text(explanation)
     if explanation.chosen:
         yield "chosen by auto", explanation.chosen
 

@@ -14,6 +14,7 @@ from fxplain.errors import ModalityError
 from fxplain.explanation.merging import words_within
 from fxplain.explanation.shown import cut_out, folded, visible
 from fxplain.generation import EARLIER, Generation
+from fxplain.reports.explanation_report import method_facts
 from fxplain.reports.graph_report import count_nodes, facts_table, warning_lines
 from fxplain.reports.shading import percent, printable, signed_percent
 from fxplain.written import rounded
@@ -28,13 +29,12 @@ MOST_SOURCES = 4
 def generation_report(generation: Generation) -> RenderableType:
     """Model, method and warnings, then each text with a row for each explained token."""
     shown = min(generation.batch_size, MOST_SAMPLES)
-    method = generation.explanations[0].method
     explained = generation.score.replace("_", " ")
     parts: list[RenderableType] = [
         Text.assemble(("Generation of ", "bold"), (generation.graph.model, "bold cyan")),
         *warning_lines(generation.graph.warnings),
         facts_table([
-            ("method", method), ("explained", f"each token's {explained}"),
+            *method_facts(generation.explanations[0]), ("explained", f"each token's {explained}"),
             ("found", count_nodes(generation.graph)),
         ]),
     ]  # fmt: skip

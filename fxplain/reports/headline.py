@@ -14,13 +14,16 @@ from fxplain.views.boxes import boxes_of
 from fxplain.views.outputs import ClassNames, name_of, target_text, top_classes
 from fxplain.written import rounded
 
-__all__ = ["drawn", "headline", "notes", "probability", "tells_for_from_against"]
+__all__ = ["drawn", "headline", "method_text", "notes", "probability", "tells_for_from_against"]
 
 LIKELY = 0.5
 """A label that does not compete with others is said where it is likelier than this."""
 
 BESIDE = 0.5
 """A neighbour with this much of the most relevant word's number is quoted with it."""
+
+ROUNDING = 1e-6
+"""Beside the largest number, one with less than this is what float32 rounds, and speaks neither way."""
 
 MOST_SPECIAL = 3
 """So many special tokens are named, at most."""
@@ -41,6 +44,12 @@ UNSIGNED = frozenset({
 def tells_for_from_against(explanation: Explanation) -> bool:
     """Whether the method could tell what spoke for the target from what spoke against it."""
     return explanation.method not in UNSIGNED or bool(explanation.options.get("signed"))
+
+
+def method_text(explanation: Explanation) -> str:
+    """The method, with the option that makes it what it is."""
+    corrected = explanation.options.get("gradients") == "corrected"
+    return explanation.method + (", corrected gradients" if corrected else "")
 
 
 def headline(
@@ -111,8 +120,10 @@ def _signed(explanation: Explanation, entries: Sequence[Shown], sample: int) -> 
     """Which spoke most for the target, and which most against it."""
     most = max(entries, key=lambda entry: entry.relevance)
     least = min(entries, key=lambda entry: entry.relevance)
-    against = f"{_named(explanation, least, sample)} most against it" if least.relevance < 0 else ""
-    if most.relevance <= 0:
+    rounding = ROUNDING * max(most.relevance, -least.relevance)
+    is_against = least.relevance < -rounding
+    against = f"{_named(explanation, least, sample)} most against it" if is_against else ""
+    if most.relevance <= rounding:
         kind = "word" if explanation.is_text(most.modality) else "part of it"
         return f"No {kind} spoke for it, and {against}."
     name = _named(explanation, most, sample)

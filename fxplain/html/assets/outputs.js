@@ -101,7 +101,10 @@ if (fxplain.data.outputs) {
       area.hidden = map.buttons.hidden = !shown.matrix?.rows;
       note.replaceChildren(...(area.hidden
         ? [fxplain.whyNoView()]
-        : ["Each row is an output, and shows how much it drew on each token. The token that it is read from, the one before it, starts from 1: a dot stands for it, and the colours are for the others.",
+        : ["Each row is an output, and shows how much it drew on each token.",
+          fxplain.rows().some(({ read }) => read.flat().length)
+            ? " The token that it is read from, the one before it, starts from 1: a dot stands for it, and the colours are for the others."
+            : "",
           fxplain.onScreen(" Choose a row to see it on the inputs; Ctrl and the wheel, or two fingers, zoom.")]));
       if (!area.hidden) map.mark(marked(shown.tokens));
     };

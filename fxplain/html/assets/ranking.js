@@ -53,13 +53,14 @@
     const element = el("div", { class: "answer" });
     const update = () => {
       const sample = fxplain.ofSample();
-      const { about, source, options, method } = fxplain.explanation();
+      const { about, source, options, method, chosen } = fxplain.explanation();
       const facts = [
         ["Explained", el("strong", { class: "target" }, sample.target)],
         ["Score", `${fxplain.number(sample.score)}${data.outputs ? ` (${data.outputs.score})` : ""}`],
         ["Read from", el("code", {}, sample.readout)],
         ["Method", el("span", {}, el("strong", {}, method), about ? `: ${about}` : "", options.length ? ` (${options.join(", ")})` : "")],
       ];
+      if (chosen) facts.push(["Chosen by auto", chosen]);
       if (source) facts.push(["Source", source]);
       if (sample.notes?.length) facts.push(["Note", el("ul", { class: "notes" }, sample.notes.map((text) => el("li", {}, text)))]);
       element.replaceChildren(
