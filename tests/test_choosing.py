@@ -126,7 +126,9 @@ def test_options_narrow_the_choice() -> None:
     only = text(normalize=False)
     assert (only.method, only.options["normalize"]) == ("generic", False)
     assert only.options["gradients"] == "corrected"
-    assert text(gradients="plain").options["gradients"] == "plain"
+    plain = text(gradients="plain")
+    assert plain.options["gradients"] == "plain"
+    assert plain.chosen.endswith("though not with these options")
     with pytest.raises(fxplain.MethodError, match="has no option 'colour'"):
         text(colour=1)
     with pytest.raises(fxplain.MethodError, match="none of True, False"):

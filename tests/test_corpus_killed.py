@@ -49,7 +49,9 @@ def started(setting, out, workers, engine="local"):
     model, data, _ = setting
     command = [sys.executable, "-m", "fxplain_command", "corpus", "explain", model, "--data", data]
     command += ["--out", out, "--workers", workers, "--shard-rows", SHARD, "--engine", engine]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    own = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    own["OMP_NUM_THREADS"] = "1"  # as the tests' own: sums in another order end in other digits
+    environment = {**os.environ, **own}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
         list(map(str, command)), env=environment, start_new_session=True, **pipes

@@ -20,6 +20,8 @@ from fxplain.program import Program
 __all__ = ["Choice", "Kind", "choose", "measured_below_chance"]
 
 CORRECTED = {"gradients": "corrected"}
+MEASURED = {**CORRECTED, "attention": "half"}
+"""The options with which methods were measured, of those that users may ask for otherwise."""
 NORMS = ("layer_norm", "native_layer_norm", "rms_norm")
 
 
@@ -135,6 +137,8 @@ def choose(kind: Kind, given: Mapping[str, Any]) -> Choice:
         if name == "generic" or given.keys() <= methods()[name].options.keys()
     )
     method = methods()[name]
+    if any(given.get(option, value) != value for option, value in MEASURED.items()):
+        why += ", though not with these options"
     return Choice(method, method.with_options({**CORRECTED, **given}), why)
 
 
