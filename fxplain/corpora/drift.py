@@ -145,9 +145,11 @@ def compare(
     only_first, only_second, other_text = 0, 0, 0
     count = 0
     for one, other in joined(first, second, halves):
-        for half, whole in zip((one, other), wholes, strict=True):
+        frequent: list[dict[str, float]] = [{}, {}]
+        for half, whole, own in zip((one, other), wholes, frequent, strict=True):
             if half is not None:
-                whole.add(half, {f: s for f, s in half.shares.items() if often(f) >= minimum})
+                own.update((f, s) for f, s in half.shares.items() if often(f) >= minimum)
+                whole.add(half, own)
         if one is None or other is None:
             only_first += other is None
             only_second += one is None
@@ -160,12 +162,11 @@ def compare(
         overlaps += _overlap(a, b, top)
         same += one.target_name == other.target_name
         other_text += one.text != other.text and None not in (one.text, other.text)
-        for name in {**a, **b}:
-            if often(name) >= minimum:
-                kept = sums.setdefault(name, [0.0, 0.0, 0.0])
-                kept[0] += 1
-                kept[1] += a.get(name, 0.0)
-                kept[2] += b.get(name, 0.0)
+        for name in {**frequent[0], **frequent[1]}:
+            kept = sums.setdefault(name, [0.0, 0.0, 0.0])
+            kept[0] += 1
+            kept[1] += a.get(name, 0.0)
+            kept[2] += b.get(name, 0.0)
     if not all(whole.rows for whole in wholes):
         raise InputError("a corpus explains no row, and there is nothing to compare.")
     different = _different(first.manifest.facts, second.manifest.facts)
